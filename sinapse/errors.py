@@ -1,0 +1,97 @@
+"""What can go wrong, and whose fault it is.
+
+::
+
+    SinapseError
+    ├── StartError            the operator's: a bad option; ends the start with one line
+    ├── PublishError          the application's: nothing was sent
+    │   ├── InvalidChannel
+    │   ├── InvalidEvent
+    │   ├── InvalidMessage
+    │   ├── MessageTooLarge
+    │   └── InvalidSubject
+    ├── BrokerUnavailable     nobody's: Redis is away or refuses
+    ├── InvalidPayload        whoever published bytes that are no message
+    └── Unauthorized          the client's: no valid token, or nothing to listen to
+
+:class:`CloseReason` is the one table of why an open stream was ended.
+"""
+
+from enum import Enum
+
+
+class SinapseError(Exception):
+    """Base of every exception that Sinapse raises on purpose."""
+
+
+class StartError(SystemExit, SinapseError):
+    """The daemon cannot start; the text names the option and the value.
+
+    Both an exit and an ordinary exception: ``twistd`` catches ``Exception`` to remove its pid
+    file and to tell the parent of a daemonised process, and the interpreter prints the text of
+    a ``SystemExit`` on one line, without a traceback, and exits with 1.
+    """
+
+
+class PublishError(SinapseError, ValueError):
+    """The application asked for something that cannot be published."""
+
+
+class InvalidChannel(PublishError):
+    """Not a channel's name: see :func:`sinapse.keys.channel_name`."""
+
+
+class InvalidEvent(PublishError):
+    """Not an event type: empty, or with a line break or NUL (WHATWG HTML §9.2.6)."""
+
+
+class InvalidMessage(PublishError):
+    """Neither text, nor UTF-8 bytes, nor anything that JSON can carry."""
+
+
+class MessageTooLarge(PublishError):
+    """Over the publisher's limit, in bytes of the encoded payload."""
+
+
+class InvalidSubject(PublishError):
+    """The object has no usable identifier: see :func:`sinapse.keys.subject_id`."""
+
+
+class BrokerUnavailable(SinapseError):
+    """Redis could not be reached, or refused the command.
+
+    ``delivered`` says whether the command can have been carried out all the same: ``False``
+    when it was certainly not, ``None`` when that is not known (the answer was lost).
+    """
+
+    def __init__(self, message: str, delivered: bool | None = None) -> None:
+        super().__init__(message)
+        self.delivered = delivered
+
+
+class InvalidPayload(SinapseError):
+    """Bytes on a channel that are not a message: see :mod:`sinapse.message`."""
+
+
+class Unauthorized(SinapseError):
+    """The token is unknown or has expired, or its subject may listen to nothing."""
+
+
+class CloseReason(Enum):
+    """Why an open stream was ended: WebSocket close code, text, may the client come back.
+
+    Codes below 4000 are those of RFC 6455 §7.4.1 and the IANA registry; an event stream has no
+    close code, there the text is for logs and counters only.
+    """
+
+    CLIENT_GONE = (1006, "client gone", True)
+    SHUTDOWN = (1001, "server shutting down", True)
+    SLOW_CONSUMER = (1013, "slow consumer", True)
+    REVOKED = (1008, "token revoked", False)
+    EXPIRED = (4001, "token expired", False)
+    NO_CHANNELS = (4002, "no channels left", False)
+
+    def __init__(self, code: int, text: str, reconnect: bool) -> None:
+        self.code = code
+        self.text = text
+        self.reconnect = reconnect

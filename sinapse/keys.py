@@ -1,0 +1,113 @@
+"""Every name that Sinapse uses in Redis, and what a valid one is.
+
+=====================================  ===========================================================
+``sinapse:tokens:<token>``             string: the id of the subject that the token stands for
+``sinapse:<Kind>:<id>``                string: the current token of a subject of that class
+``sinapse:channels:<id>``              set: the channels that the subject may listen to
+PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
+PUBLISH ``…:remove``                   a channel was removed; payload: its name
+PUBLISH ``…:revoke``                   a token was cleared or replaced; payload: the token
+=====================================  ===========================================================
+
+Names that begin with ``sinapse:`` are never channels. Functions for the publisher take and
+return ``str``; the daemon works on the bytes that Redis sends.
+"""
+
+import secrets
+
+from sinapse.errors import InvalidChannel, InvalidSubject
+
+PREFIX = "sinapse:"
+
+#: Bytes. Redis would take 512 MB; a name is sent with every message, and kept for every node.
+MAX_NAME_BYTES = 512
+
+#: Bytes of randomness, as the origin has it; 86 characters in URL-safe base64.
+TOKEN_BYTES = 64
+
+#: Characters. Longer ones are not looked up: they cannot be ours.
+MAX_TOKEN_LENGTH = 512
+
+ADD = "add"
+REMOVE = "remove"
+REVOKE = "revoke"
+
+_CHANNELS = PREFIX + "channels:"
+_CONTROL_PREFIX = _CHANNELS.encode()
+
+#: PSUBSCRIBE pattern that receives every control message.
+CONTROL_PATTERN = _CHANNELS + "*"
+
+
+def new_token() -> str:
+    """Return a token that nobody can guess: 512 bits from the operating system."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def token_key(token: str) -> str:
+    """Key of the subject's id that `token` stands for."""
+    return f"{PREFIX}tokens:{token}"
+
+
+def current_token_key(kind: str, subject: str) -> str:
+    """Key of the current token of `subject`, whose class is named `kind`."""
+    return f"{PREFIX}{kind}:{subject}"
+
+
+def channels_key(subject: str) -> str:
+    """Key of the set of channels that `subject` may listen to."""
+    return _CHANNELS + subject
+
+
+def control_channel(subject: str, action: str) -> str:
+    """PUB/SUB channel on which `action` (ADD, REMOVE, REVOKE) is announced for `subject`."""
+    return f"{_CHANNELS}{subject}:{action}"
+
+
+def parse_control(name: bytes) -> tuple[bytes, bytes] | None:
+    """Split the name of a control channel into subject id and action; None if it is not one."""
+    subject, separator, action = name.removeprefix(_CONTROL_PREFIX).rpartition(b":")
+    return (subject, action) if separator and name.startswith(_CONTROL_PREFIX) else None
+
+
+def is_channel(name: bytes) -> bool:
+    """Whether a name found in a subject's list may be subscribed to."""
+    return bool(name) and not name.startswith(PREFIX.encode())
+
+
+def channel_name(name: object) -> str:
+    """Return `name` if it is one that can be published to; objects have ``sinapse_channel``.
+
+    A channel's name is 1 to 512 bytes of UTF-8 without control characters that does not begin
+    with ``sinapse:``. Raises :class:`~sinapse.errors.InvalidChannel`.
+    """
+    text = getattr(name, "sinapse_channel", name)
+    if not isinstance(text, str):
+        raise InvalidChannel(f"a channel is a str or has sinapse_channel, not {type(name).__name__}")
+    if text.startswith(PREFIX):
+        raise InvalidChannel(f"channel {text[:80]!r}: names that begin with {PREFIX!r} are reserved")
+    if fault := _fault(text):
+        raise InvalidChannel(f"channel {text[:80]!r}: {fault}")
+    return text
+
+
+def subject_id(value: object) -> str:
+    """Return `value` as the id of a subject; raises :class:`~sinapse.errors.InvalidSubject`."""
+    if value is None:
+        raise InvalidSubject("the subject has no id yet: save it first, or define sinapse_id")
+    text = str(value)
+    if fault := _fault(text):
+        raise InvalidSubject(f"subject id {text[:80]!r}: {fault}")
+    return text
+
+
+def _fault(text: str) -> str | None:
+    if not text:
+        return "is empty"
+    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
+        return "has control characters"
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return "is not Unicode text"
+    return f"is over {MAX_NAME_BYTES} bytes" if size > MAX_NAME_BYTES else None

@@ -1,0 +1,66 @@
+"""The payload of a message on a Redis PUB/SUB channel.
+
+MessagePack (https://msgpack.org), in one of two shapes::
+
+    data                            a string: no event type
+    [event or nil, data, ...]       an array; readers ignore what follows the second element
+
+``data`` and ``event`` are UTF-8 text. They are written as the *raw* family of the first
+MessagePack specification (fixstr, str 16, str 32; never str 8 or bin), which every decoder old
+and new reads as a string; all string and binary types are accepted in return.
+"""
+
+from typing import NamedTuple
+
+import msgpack
+
+from sinapse.errors import InvalidPayload
+
+#: What would end a field of an event stream early, or be refused by a parser
+#: (WHATWG HTML §9.2.6: CR, LF; NUL for ids).
+FIELD_BREAKS = "\r\n\0"
+
+_WITHOUT_BREAKS = str.maketrans("", "", FIELD_BREAKS)
+
+
+class Message(NamedTuple):
+    """What was published: its data, and its event type if it has one."""
+
+    data: str
+    event: str | None = None
+
+
+def pack(message: Message) -> bytes:
+    """Encode `message` for PUBLISH."""
+    body: str | list[str] = message.data if message.event is None else [message.event, message.data]
+    return msgpack.packb(body, use_bin_type=False)  # type: ignore[no-any-return]  # untyped
+
+
+def unpack(payload: bytes) -> Message:
+    """Decode what was published; an event type is made harmless by dropping its line breaks.
+
+    Raises :class:`~sinapse.errors.InvalidPayload`, whose text never quotes the payload: it may
+    be anything, and ends up in a log.
+    """
+    try:
+        # raw=False decodes every string as strict UTF-8.
+        body = msgpack.unpackb(payload, raw=False, strict_map_key=False)
+    except (msgpack.UnpackException, ValueError, TypeError, OverflowError) as error:
+        raise InvalidPayload(f"not MessagePack ({type(error).__name__})") from error
+    if isinstance(body, list):
+        if len(body) < 2:
+            raise InvalidPayload(f"an array of {len(body)} elements, at least 2 expected")
+        event = None if body[0] is None else _text(body[0]).translate(_WITHOUT_BREAKS)
+        return Message(_text(body[1]), event or None)
+    return Message(_text(body))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidPayload("not UTF-8") from error
+    raise InvalidPayload(f"a {type(value).__name__} where text is expected")
