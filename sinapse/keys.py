@@ -83,9 +83,13 @@ def channel_name(name: object) -> str:
     """
     text = getattr(name, "sinapse_channel", name)
     if not isinstance(text, str):
-        raise InvalidChannel(f"a channel is a str or has sinapse_channel, not {type(name).__name__}")
+        raise InvalidChannel(
+            f"a channel is a str or has sinapse_channel, not {type(name).__name__}"
+        )
     if text.startswith(PREFIX):
-        raise InvalidChannel(f"channel {text[:80]!r}: names that begin with {PREFIX!r} are reserved")
+        raise InvalidChannel(
+            f"channel {text[:80]!r}: names that begin with {PREFIX!r} are reserved"
+        )
     if fault := _fault(text):
         raise InvalidChannel(f"channel {text[:80]!r}: {fault}")
     return text
@@ -104,7 +108,7 @@ def subject_id(value: object) -> str:
 def _fault(text: str) -> str | None:
     if not text:
         return "is empty"
-    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
+    if any(character < " " or character == "\x7f" for character in text):
         return "has control characters"
     try:
         size = len(text.encode())

@@ -53,14 +53,17 @@ class RedisURL:
             return cls._embedded(url.removeprefix(EMBEDDED))
         parts = urlsplit(url)
         options = parse_qs(parts.query)
-        login = {
-            "username": unquote(parts.username) if parts.username else None,
-            "password": unquote(parts.password) if parts.password else None,
-        }
+        username = unquote(parts.username) if parts.username else None
+        password = unquote(parts.password) if parts.password else None
         if parts.scheme == "unix":
             if parts.hostname or not parts.path:
                 raise ValueError("a UNIX socket is written unix:///path?db=0")
-            return cls(path=unquote(parts.path), db=_db(_last(options, "db")), **login)
+            return cls(
+                path=unquote(parts.path),
+                db=_db(_last(options, "db")),
+                username=username,
+                password=password,
+            )
         if parts.scheme not in ("redis", "rediss"):
             raise ValueError("the scheme must be redis, rediss, unix or embedded")
         return cls(
@@ -68,7 +71,8 @@ class RedisURL:
             port=_port(parts.port),
             db=_db(parts.path.strip("/") or _last(options, "db")),
             tls=parts.scheme == "rediss",
-            **login,
+            username=username,
+            password=password,
         )
 
     @classmethod
@@ -83,7 +87,7 @@ class RedisURL:
 
 
 def from_environment(environment: Mapping[str, str]) -> str:
-    """The URL that the environment names, or the default."""
+    """Return the URL that the environment names, or the default."""
     return environment.get("REDIS_URL") or DEFAULT_URL
 
 

