@@ -64,10 +64,12 @@ def control_channel(subject: str, action: str) -> str:
     return f"{_CHANNELS}{subject}:{action}"
 
 
-def parse_control(name: bytes) -> tuple[bytes, bytes] | None:
+def parse_control(name: bytes) -> tuple[bytes, str] | None:
     """Split the name of a control channel into subject id and action; None if it is not one."""
     subject, separator, action = name.removeprefix(_CONTROL_PREFIX).rpartition(b":")
-    return (subject, action) if separator and name.startswith(_CONTROL_PREFIX) else None
+    if not separator or not name.startswith(_CONTROL_PREFIX):
+        return None
+    return subject, action.decode(errors="replace")
 
 
 def is_channel(name: bytes) -> bool:
@@ -95,10 +97,29 @@ def channel_name(name: object) -> str:
     return text
 
 
+def kind_name(value: object) -> str:
+    """Return `value` as the class name of a subject; raises `InvalidSubject`.
+
+    ``tokens`` and ``channels`` are no kinds: their current-token keys would be other keys.
+    """
+    if not isinstance(value, str):
+        raise InvalidSubject(f"a kind is the name of a class, not {type(value).__name__}")
+    fault = _fault(value)
+    if value.partition(":")[0] in ("tokens", "channels"):
+        fault = "is reserved"
+    if fault:
+        raise InvalidSubject(f"kind {value[:80]!r}: {fault}")
+    return value
+
+
 def subject_id(value: object) -> str:
     """Return `value` as the id of a subject; raises :class:`~sinapse.errors.InvalidSubject`."""
     if value is None:
         raise InvalidSubject("the subject has no id yet: save it first, or define sinapse_id")
+    if isinstance(value, bytes) or callable(value):  # Their str() is no id of anybody.
+        raise InvalidSubject(
+            f"a subject id is a str, an int or the like, not {type(value).__name__}"
+        )
     text = str(value)
     if fault := _fault(text):
         raise InvalidSubject(f"subject id {text[:80]!r}: {fault}")

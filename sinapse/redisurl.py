@@ -51,7 +51,14 @@ class RedisURL:
         """Read `url`; raises ``ValueError`` with a short reason that does not quote the URL."""
         if url.startswith(EMBEDDED):
             return cls._embedded(url.removeprefix(EMBEDDED))
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            # urllib quotes what it cannot read: perhaps a password with a slash in it.
+            raise ValueError(
+                "cannot be read: check the port, and percent-encode the password"
+            ) from None
         options = parse_qs(parts.query)
         username = unquote(parts.username) if parts.username else None
         password = unquote(parts.password) if parts.password else None
@@ -68,7 +75,7 @@ class RedisURL:
             raise ValueError("the scheme must be redis, rediss, unix or embedded")
         return cls(
             host=parts.hostname or cls.host,
-            port=_port(parts.port),
+            port=_port(port),
             db=_db(parts.path.strip("/") or _last(options, "db")),
             tls=parts.scheme == "rediss",
             username=username,
@@ -79,7 +86,10 @@ class RedisURL:
     def _embedded(cls, folder: str) -> "RedisURL":
         if not folder:
             raise ValueError("embedded: needs a folder, as in embedded:/var/lib/sinapse")
-        path = Path(folder).expanduser().absolute()
+        try:
+            path = Path(folder).expanduser().absolute()
+        except RuntimeError as error:
+            raise ValueError("the home folder of that user is not known") from error
         socket = str(path / EMBEDDED_SOCKET)
         if len(socket.encode()) > MAX_SOCKET_PATH:
             raise ValueError(f"the path of the socket in it is over {MAX_SOCKET_PATH} bytes")

@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-sinapse = ServiceMaker(
+sinapse = ServiceMaker(  # type: ignore[no-untyped-call]
     "Sinapse",
     "sinapse.service",
     "Push messages from Redis to browsers over EventSource.",

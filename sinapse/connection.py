@@ -1,0 +1,296 @@
+"""One open stream as an I/O object: live or behind, and bounded.
+
+A stream is *live* while everything sent to it has been written, and *behind* while frames wait;
+these are shared with all other streams, and their bytes are counted. A stream over its limit is
+a slow consumer and is closed: the browser comes back, with its last event ID. So a slow stream
+never costs more than the limit, and never delays another.
+
+:func:`take_over` is the one place that knows the insides of twisted.web. It moves the transport
+of a request to a connection and cuts the request and its channel off, so that an idle stream
+costs its connection, its transport and its socket only.
+"""
+
+import os
+from collections import deque
+from typing import Any, Protocol
+
+from twisted.internet import interfaces, tcp
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from zope.interface import implementer
+
+from sinapse.errors import CloseReason
+from sinapse.eventstream import EventStream
+from sinapse.hub import Subject
+
+#: Bytes handed to the transport at once while a stream is behind: Twisted's own SEND_LIMIT.
+#: Joining a whole queue would copy it.
+WRITE_SIZE = 128 * 1024
+
+_write = os.write
+
+
+class Owner(Protocol):
+    """Whoever opens the streams."""
+
+    max_pending: int
+    """Bytes that may wait for one stream."""
+
+    def closed(self, connection: "Connection", reason: CloseReason) -> None:
+        """Forget the connection: it has ended, whoever ended it. Called once."""
+
+
+@implementer(interfaces.IProtocol, interfaces.IPushProducer)
+class Connection:
+    """What streams over any kind of transport have in common."""
+
+    __slots__ = (
+        "__weakref__",
+        "_owner",
+        "_pending",
+        "_pending_bytes",
+        "_reason",
+        "_transport",
+        "bucket",
+        "expiry",
+        "framing",
+        "quiet",
+        "subject",
+        "token",
+    )
+
+    def __init__(self, owner: Owner, framing: EventStream, token: bytes) -> None:
+        self._owner = owner
+        self._transport: Any = None  # No interface has both halves of what is needed.
+        self._pending: deque[bytes] | None = None
+        self._pending_bytes = 0
+        self._reason: CloseReason | None = None
+        #: Place in the ring of keep-alives.
+        self.bucket = 0
+        #: When the token ends, if it does.
+        self.expiry: interfaces.IDelayedCall | None = None
+        self.framing = framing
+        #: Nothing was written since the keep-alive looked last.
+        self.quiet = False
+        self.subject: Subject | None = None
+        self.token = token
+
+    # Sending
+
+    def send(self, frame: bytes) -> None:
+        """Write `frame`, or queue it behind what waits already."""
+        raise NotImplementedError
+
+    def keep_alive(self) -> None:
+        """Write a comment, unless something better is on its way anyway."""
+        if self._pending is None:
+            self.send(self.framing.keep_alive)
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Write on: the transport has written what it had."""
+        raise NotImplementedError
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Fall behind: the transport has enough for now."""
+        raise NotImplementedError
+
+    def stopProducing(self) -> None:  # noqa: N802
+        """Do nothing: the transport is going, and tells :meth:`connectionLost` next."""
+
+    def _queue(self, frame: bytes) -> None:
+        if self._pending is None or self._reason is not None:
+            return
+        self._pending_bytes += len(frame)
+        if self._pending_bytes > self._owner.max_pending:
+            self.close(CloseReason.SLOW_CONSUMER)
+        else:
+            self._pending.append(frame)
+
+    def _next_write(self, pending: deque[bytes]) -> bytes:
+        """Take as many frames from the queue as make one write."""
+        frames = [pending.popleft()]
+        size = len(frames[0])
+        while pending and size + len(pending[0]) <= WRITE_SIZE:
+            frames.append(pending.popleft())
+            size += len(frames[-1])
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    # Ending
+
+    def close(self, reason: CloseReason) -> None:
+        """End the stream: in good order if it is live, at once if it is behind."""
+        if self._reason is not None:
+            return
+        if self._pending is None:
+            self.send(self.framing.end)
+        self._reason = reason
+        if self._transport is None:
+            return
+        if self._pending is None:
+            self._transport.loseConnection()
+        else:
+            # loseConnection would wait for what is buffered: for ever, if nobody reads it.
+            self._transport.abortConnection()
+
+    # IProtocol
+
+    def makeConnection(self, transport: interfaces.ITransport) -> None:  # noqa: N802
+        """Become the protocol of `transport`."""
+        raise NotImplementedError
+
+    def connectionMade(self) -> None:  # noqa: N802
+        """Do nothing; part of the interface."""
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        """Drop what a client sends: it is read only because its end is noticed so."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002, N802
+        """Let go of everything: the peer has closed, or we have."""
+        self._transport = None
+        self._pending = None
+        if self._reason is None:
+            self._reason = CloseReason.CLIENT_GONE
+        self._owner.closed(self, self._reason)
+
+
+class SocketConnection(Connection):
+    """A stream over TCP or a UNIX socket, written straight to the descriptor.
+
+    ``transport.write`` costs two epoll_ctl calls and a second pass a frame, ``writeSomeData``
+    touches three more objects; the cache lines of these are what is left of the cost of a
+    delivery. Only what does not fit goes the long way.
+
+    The descriptor can never be another's: the transport closes it and calls
+    :meth:`connectionLost` with nothing in between, and that forgets it.
+    """
+
+    __slots__ = ("_descriptor", "_writing")
+
+    def __init__(self, owner: Owner, framing: EventStream, token: bytes) -> None:
+        super().__init__(owner, framing, token)
+        self._descriptor = -1
+        #: Those of the pending bytes that the transport holds.
+        self._writing = 0
+
+    def makeConnection(self, transport: Any) -> None:  # noqa: D102, N802
+        self._transport = transport
+        self._descriptor = transport.fileno()
+        transport.protocol = self
+
+    def send(self, frame: bytes) -> None:  # noqa: D102
+        if self._pending is not None:
+            self._queue(frame)
+            return
+        try:
+            written = _write(self._descriptor, frame)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            # Reset by the peer, or ended already. abortConnection tells connectionLost in a
+            # later turn of the reactor, when the hub has left the loop that it is in now.
+            self._descriptor = -1
+            if self._transport is not None and self._reason is None:
+                self._transport.abortConnection()
+            return
+        self.quiet = False
+        if written != len(frame):
+            self._fall_behind(frame[written:])
+
+    def _fall_behind(self, rest: bytes) -> None:
+        self._pending = deque()
+        self._pending_bytes = self._writing = 0
+        self._queue(rest)
+        if self._reason is None:
+            # A pull producer is asked for more: now, and whenever the buffer has been written.
+            self._transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:  # noqa: D102, N802
+        if self._pending is None or self._reason is not None:
+            return
+        self._pending_bytes -= self._writing
+        if self._pending:
+            data = self._next_write(self._pending)
+            self._writing = len(data)
+            self._transport.write(data)
+        else:
+            self._pending = None
+            self._transport.unregisterProducer()
+
+    def close(self, reason: CloseReason) -> None:  # noqa: D102
+        super().close(reason)
+        self._descriptor = -1
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: D102, N802
+        self._descriptor = -1
+        super().connectionLost(reason)
+
+
+class TransportConnection(Connection):
+    """A stream over any other transport, TLS above all: by ``write`` and the producer calls.
+
+    What waits here is bounded as ever; the transport itself holds at most one write more.
+    """
+
+    __slots__ = ("_paused",)
+
+    def __init__(self, owner: Owner, framing: EventStream, token: bytes) -> None:
+        super().__init__(owner, framing, token)
+        self._paused = False
+
+    def makeConnection(self, transport: Any) -> None:  # noqa: D102, N802
+        self._transport = transport
+        transport.wrappedProtocol = self
+        transport.registerProducer(self, True)
+
+    def send(self, frame: bytes) -> None:  # noqa: D102
+        if self._pending is not None:
+            self._queue(frame)
+        elif self._transport is not None and self._reason is None:
+            self.quiet = False
+            self._transport.write(frame)
+
+    def pauseProducing(self) -> None:  # noqa: D102, N802
+        self._paused = True
+        if self._pending is None:
+            self._pending = deque()
+            self._pending_bytes = 0
+
+    def resumeProducing(self) -> None:  # noqa: D102, N802
+        self._paused = False
+        while self._pending and not self._paused:
+            data = self._next_write(self._pending)
+            self._pending_bytes -= len(data)
+            self._transport.write(data)
+        if not self._paused:
+            self._pending = None
+
+    def close(self, reason: CloseReason) -> None:  # noqa: D102
+        if self._reason is None and self._transport is not None:
+            # A transport with a producer would wait for that to finish.
+            self._transport.unregisterProducer()
+        super().close(reason)
+
+
+def take_over(request: Request, owner: Owner, framing: EventStream, token: bytes) -> Connection:
+    """Make a connection of the transport of `request`; nothing may refer to that afterwards.
+
+    The request must have been received whole, and not been answered.
+    """
+    channel: Any = request.channel
+    transport = channel.transport
+    channel.setTimeout(None)
+    transport.unregisterProducer()
+    # A client that sent more than its request may have been paused.
+    transport.resumeProducing()
+    # Request, channel and transport refer to one another: cut, they are freed at once.
+    channel.requests.clear()
+    channel.transport = channel._networkProducer = None  # noqa: SLF001
+    request.notifications.clear()
+    parts: Any = request
+    parts.channel = parts.transport = parts.content = None
+    plain = isinstance(transport, tcp.Connection) and not transport.TLS
+    kind = SocketConnection if plain else TransportConnection
+    connection: Connection = kind(owner, framing, token)
+    connection.makeConnection(transport)
+    return connection

@@ -1,0 +1,62 @@
+"""The composition root: every part of the daemon, made and wired, from top to bottom."""
+
+import gc
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet import reactor as _reactor
+
+from sinapse.broker.broker import Broker
+from sinapse.broker.embedded import EmbeddedServer
+from sinapse.counters import Counters
+from sinapse.hub import Hub
+from sinapse.listen import Listener
+from sinapse.resource import Ready, Status, StreamResource
+from sinapse.settings import Settings
+from sinapse.site import Site
+from sinapse.streams import Streams
+
+reactor: Any = _reactor
+
+
+class Daemon(MultiService):
+    """All services, started in the order of their making and stopped in the reverse of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        counters = Counters()
+        hub = Hub(counters)
+        broker = Broker(settings.redis, hub, counters, settings.max_pending, reactor)
+        streams = Streams(
+            hub,
+            broker,
+            counters,
+            max_pending=settings.max_pending,
+            keep_alive=settings.keep_alive,
+            reactor=reactor,
+        )
+        root = StreamResource(
+            broker,
+            streams,
+            counters,
+            origins=settings.origins,
+            retry=settings.retry,
+            channel_event=settings.channel_event,
+        )
+        root.putChild(b"status", Status())
+        root.putChild(b"ready", Ready(broker))
+        site = Site(root, reactor)
+
+        services: list[Any] = [broker, streams]
+        if settings.redis.embedded is not None:
+            services.insert(0, EmbeddedServer(settings.redis.embedded, reactor))
+        services += [Listener(port, site, reactor) for port in settings.ports]
+        for service in services:
+            service.setServiceParent(self)
+
+    def startService(self) -> None:  # noqa: N802
+        """Start everything."""
+        super().startService()
+        # What is there now stays: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()

@@ -1,0 +1,84 @@
+"""Framing of an event stream (WHATWG HTML §9.2), as the body of an HTTP/1 response.
+
+An event is a block of ``field: value`` lines that an empty line ends. HTTP/1.1 carries the body
+in chunks (RFC 9112 §7.1), HTTP/1.0 as it is, ended by the close of the connection; so there are
+two framings, and a message is encoded once for each that is in use.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from sinapse.message import Message
+
+#: A comment that is a whole block. A lone ``:`` line would stay in the parser's buffer of some
+#: clients, and in the buffer of proxies that forward whole blocks.
+KEEP_ALIVE = b":\n\n"
+
+#: Header fields of every event stream. ``no-store`` for caches; ``X-Accel-Buffering`` because
+#: nginx otherwise holds back everything; no referrer because the URL may carry the token.
+HEADERS = (
+    (b"Content-Type", b"text/event-stream"),
+    (b"Cache-Control", b"no-store"),
+    (b"X-Accel-Buffering", b"no"),
+)
+
+
+def encode(message: Message, default_event: str | None = None) -> bytes:
+    r"""Return the block of one message.
+
+    A line break in the data, be it CR LF, LF or CR, starts another ``data`` line: the browser
+    joins the lines with LF. `default_event` is the type of a message that has none.
+    """
+    data = message.data
+    if "\r" in data:
+        data = data.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" in data:
+        data = data.replace("\n", "\ndata: ")
+    event = message.event or default_event
+    text = f"data: {data}\n\n" if event is None else f"event: {event}\ndata: {data}\n\n"
+    return text.encode()
+
+
+def reconnection_time(seconds: float) -> bytes:
+    """Return the line that tells the browser how long to wait before it connects again."""
+    return b"retry: %d\n" % round(seconds * 1000)
+
+
+def opening(retry: float) -> bytes:
+    """Return the first bytes of a stream, exactly as the origin has them."""
+    return reconnection_time(retry) + encode(Message("ok", "authentication"))
+
+
+class EventStream:
+    """One of the two framings; the same functions as every other framing has.
+
+    `channel_event`: messages without an event type get the channel's name as theirs.
+    """
+
+    __slots__ = ("channel_event", "chunked", "end", "keep_alive")
+
+    def __init__(self, *, chunked: bool, channel_event: bool = False) -> None:
+        self.chunked = chunked
+        self.channel_event = channel_event
+        self.keep_alive = self.frame(KEEP_ALIVE)
+        #: What ends the body in good order.
+        self.end = b"0\r\n\r\n" if chunked else b""
+
+    def frame(self, body: bytes) -> bytes:
+        """Return `body` as it goes on the wire."""
+        return b"%x\r\n%b\r\n" % (len(body), body) if self.chunked else body
+
+    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
+        """Return the frame of `messages`, which were published to `channel` in this order."""
+        default_event = channel.decode(errors="replace") if self.channel_event else None
+        if len(messages) == 1:
+            return self.frame(encode(messages[0], default_event))
+        return self.frame(b"".join([encode(message, default_event) for message in messages]))
+
+    def head(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Return the status line and header section of a stream, with `headers` added."""
+        if self.chunked:
+            lines = [b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked"]
+        else:
+            lines = [b"HTTP/1.0 200 OK", b"Connection: close"]
+        lines += [b"%b: %b" % field for field in (*HEADERS, *headers)]
+        return b"\r\n".join(lines) + b"\r\n\r\n"

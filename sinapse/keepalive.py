@@ -1,0 +1,70 @@
+"""Keep-alive: bytes for streams that were quiet, so that no proxy takes them for dead.
+
+Streams stand in a ring of buckets, one of which is visited at each tick; so the work is spread
+evenly over time, however many streams opened at once. The ring is walked twice an interval, and
+a stream is sent something if nothing was written to it since the last visit. What is sent counts
+as written: an idle stream gets one keep-alive an interval, and no stream is ever silent for
+longer than that.
+"""
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+#: Buckets: at the default interval of 15 s a tick each 0.25 s, and 1/30 of the streams a tick.
+BUCKETS = 30
+
+
+class Stream(Protocol):
+    """What is needed of an open stream."""
+
+    quiet: bool
+
+    def keep_alive(self) -> None:
+        """Write something that means nothing, and so become not quiet."""
+
+
+class KeepAlive:
+    """The ring. `interval` is in seconds."""
+
+    _log = Logger()
+
+    def __init__(self, interval: float, clock: IReactorTime) -> None:
+        self._ring: list[set[Stream]] = [set() for _ in range(BUCKETS)]
+        self._filling = 0
+        self._visiting = 0
+        self._seconds = interval / 2 / BUCKETS
+        self._ticks = LoopingCall(self._tick)
+        self._ticks.clock = clock
+
+    def start(self) -> None:
+        """Begin to visit the streams."""
+        self._ticks.start(self._seconds, now=False)
+
+    def stop(self) -> None:
+        """Visit no more."""
+        if self._ticks.running:
+            self._ticks.stop()
+
+    def add(self, stream: Stream) -> int:
+        """Put a stream into the ring; returns its bucket, for `discard`."""
+        self._filling = (self._filling + 1) % BUCKETS
+        self._ring[self._filling].add(stream)
+        return self._filling
+
+    def discard(self, stream: Stream, bucket: int) -> None:
+        """Take a stream out."""
+        self._ring[bucket].discard(stream)
+
+    def _tick(self) -> None:
+        self._visiting = (self._visiting + 1) % BUCKETS
+        for stream in list(self._ring[self._visiting]):
+            if not stream.quiet:
+                stream.quiet = True
+                continue
+            try:
+                stream.keep_alive()
+            except Exception:  # noqa: BLE001  # A LoopingCall that raises stops for good.
+                self._log.failure("keep-alive failed")

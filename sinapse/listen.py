@@ -1,0 +1,101 @@
+"""Listening: any of Twisted's server endpoints, with errors that say what to do."""
+
+import contextlib
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+from twisted.application.internet import StreamServerEndpointService
+from twisted.application.service import Service
+from twisted.application.strports import service
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IProtocolFactory
+
+from sinapse.errors import StartError
+
+#: Connections that the kernel accepts before we do. Twisted's 50 make a second of delay when
+#: thousands come at once; the system's own limit (net.core.somaxconn) applies as well.
+BACKLOG = 4096
+
+# The path of unix:PATH or unix:address=PATH, where a backslash quotes a colon.
+_UNIX_PATH = re.compile(r"unix:(?:address=)?((?:\\.|[^:\\])+)")
+
+
+class Listener(Service):
+    """Serves `factory` on the endpoint that `description` describes."""
+
+    def __init__(self, description: str, factory: IProtocolFactory, reactor: Any) -> None:
+        """Make the endpoint; raises :class:`~sinapse.errors.StartError`."""
+        self._description = description
+        try:
+            self._service = self._make(_with_defaults(description), factory, reactor)
+        except StartError:
+            raise
+        except Exception as error:  # noqa: BLE001  # Parsers of endpoints raise anything.
+            raise self._error(error) from None
+
+    def _make(
+        self, description: str, factory: IProtocolFactory, reactor: Any
+    ) -> StreamServerEndpointService:
+        return service(description, factory, reactor)
+
+    def privilegedStartService(self) -> None:  # noqa: N802
+        """Bind, while the process may still bind to a low port."""
+        super().privilegedStartService()
+        if (path := _unix_path(self._description)) is not None:
+            self._remove_stale_socket(path)
+        try:
+            self._service.privilegedStartService()
+        except CannotListenError as error:
+            raise self._error(error.socketError) from None
+        except OSError as error:
+            raise self._error(error) from None
+
+    def startService(self) -> None:  # noqa: N802
+        """Accept."""
+        super().startService()
+        self._service.startService()
+
+    def stopService(self) -> Any:  # noqa: N802
+        """Accept no more."""
+        super().stopService()
+        return self._service.stopService()
+
+    def _error(self, error: object) -> StartError:
+        if isinstance(error, OSError) and error.strerror:
+            error = error.strerror
+        return StartError(f"sinapse: --port {self._description!r}: {error}")
+
+    def _remove_stale_socket(self, path: Path) -> None:
+        """Remove a socket that nobody listens on, and nothing else."""
+        try:
+            if not path.is_socket():
+                if path.exists():
+                    raise self._error("there is a file of that name that is not a socket")
+                return
+            with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
+                probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        except OSError as error:
+            raise self._error(error) from None
+        else:
+            raise self._error("Address already in use")
+
+
+def _unix_path(description: str) -> Path | None:
+    match = _UNIX_PATH.match(description)
+    return Path(re.sub(r"\\(.)", r"\1", match[1])) if match else None
+
+
+def _with_defaults(description: str) -> str:
+    """Add what an endpoint that takes a backlog was not given."""
+    kind = description.partition(":")[0]
+    if kind in ("tcp", "tcp6", "ssl", "unix") and ":backlog=" not in description:
+        description += f":backlog={BACKLOG}"
+    if kind == "unix" and ":lockfile=" not in description:
+        # Whether a socket is stale is found out by asking it, not by a file beside it, which a
+        # process with the recycled number of a dead one would keep alive.
+        description += ":lockfile=0"
+    return description

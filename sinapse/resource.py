@@ -1,0 +1,210 @@
+"""The URLs: ``/`` is the stream, ``/status`` says alive, ``/ready`` says ready.
+
+A stream is refused with a plain answer until the very moment that it opens. Only a passing
+trouble is different: an EventSource gives up for ever on anything but a 200, so it gets one,
+with a reconnection time, and the end; it comes back by itself.
+"""
+
+import random
+from collections.abc import Iterable
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from sinapse import __version__
+from sinapse.broker.broker import Broker
+from sinapse.cors import Origins, preflight_headers, response_headers
+from sinapse.counters import Counters
+from sinapse.errors import BrokerUnavailable, Unauthorized
+from sinapse.eventstream import HEADERS, EventStream, opening, reconnection_time
+from sinapse.streams import Streams
+
+#: Seconds after which to come back while something is wrong: at random, so that not all clients
+#: come at once.
+TROUBLE_RETRY = (1.0, 5.0)
+
+_SERVER = f"Sinapse/{__version__}".encode()
+
+#: On every answer. The URL of a stream may carry a token, and must not become a referrer.
+_SAFETY = (
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"X-Content-Type-Options", b"nosniff"),
+)
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+def respond(request: Request, status: int, body: bytes = b"", headers: Headers = ()) -> int:
+    """Send a short answer whole; `headers` override what every answer has."""
+    request.setResponseCode(status)
+    if request.method != b"HEAD" and status != 204:  # RFC 9110 §8.6: not with a 204.
+        headers = (*headers, (b"Content-Length", b"%d" % len(body)))
+    for name, value in (
+        (b"Server", _SERVER),
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Cache-Control", b"no-store"),
+        *_SAFETY,
+        *headers,
+    ):
+        request.setHeader(name, value)
+    if request.method != b"HEAD":
+        request.write(body)
+    request.finish()
+    return NOT_DONE_YET
+
+
+class Plain(Resource):
+    """What all resources share: their methods, and 404 for what is not there."""
+
+    methods: tuple[bytes, ...] = (b"GET", b"HEAD")
+
+    def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: ARG002, N802
+        """Return the resource of an unknown path."""
+        return NotFound()
+
+    def render(self, request: Request) -> int:
+        """Call what answers the method of `request`."""
+        if request.method in self.methods:
+            return self.answer(request)
+        allow = (b"Allow", b", ".join(self.methods))
+        return respond(request, 405, b"405 Method Not Allowed\n", [allow])
+
+    def answer(self, request: Request) -> int:
+        """Answer a request with an allowed method."""
+        raise NotImplementedError
+
+
+class NotFound(Plain):
+    """Any other URL."""
+
+    def render(self, request: Request) -> int:
+        """Answer 404, whatever the method."""
+        return respond(request, 404, b"404 Not Found\n")
+
+
+class Status(Plain):
+    """Alive: the process answers."""
+
+    def answer(self, request: Request) -> int:
+        """Answer 200, always."""
+        return respond(request, 200, b"OK\n")
+
+
+class Ready(Plain):
+    """Ready: Redis is connected and everything is subscribed."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__()
+        self._broker = broker
+
+    def answer(self, request: Request) -> int:
+        """Answer 200 or 503."""
+        if self._broker.ready:
+            return respond(request, 200, b"OK\n")
+        return respond(request, 503, b"503 Redis is not available\n")
+
+
+class StreamResource(Plain):
+    """The event stream. `retry` is in seconds."""
+
+    methods = (b"GET", b"HEAD", b"OPTIONS", b"POST")
+    _log = Logger()
+
+    def __init__(
+        self,
+        broker: Broker,
+        streams: Streams,
+        counters: Counters,
+        *,
+        origins: Origins,
+        retry: float,
+        channel_event: bool,
+    ) -> None:
+        super().__init__()
+        self._broker = broker
+        self._streams = streams
+        self._counters = counters
+        self._origins = origins
+        self._opening = opening(retry)
+        # One object a framing: the hub encodes once for each.
+        self._chunked = EventStream(chunked=True, channel_event=channel_event)
+        self._identity = EventStream(chunked=False, channel_event=channel_event)
+
+    def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: N802
+        """Be what stands at the root."""
+        return self if not path and not request.postpath else super().getChild(path, request)
+
+    def answer(self, request: Request) -> int:
+        """Answer a preflight, or begin to open a stream."""
+        origin = request.getHeader(b"Origin") or request.getHeader(b"X-Origin")
+        if request.method == b"OPTIONS":
+            return self._options(request, origin)
+        headers = response_headers(origin, self._origins)
+        token = _token(request)
+        if not token:
+            return self._refuse(request, 400, "access_token is missing", headers)
+        stream = Deferred.fromCoroutine(self._open(request, token, headers))
+        # A client may go away while its token is looked up.
+        request.notifyFinish().addErrback(lambda _: stream.cancel())
+        stream.addErrback(self._failed, request, headers)
+        return NOT_DONE_YET
+
+    def _options(self, request: Request, origin: bytes | None) -> int:
+        if origin is None or request.getHeader(b"Access-Control-Request-Method") is None:
+            return respond(request, 204, headers=[(b"Allow", b", ".join(self.methods))])
+        if not self._origins.allows(origin):
+            return self._refuse(request, 400, "origin not allowed", [(b"Vary", b"Origin")])
+        return respond(request, 204, headers=preflight_headers(origin))
+
+    async def _open(self, request: Request, token: bytes, headers: Headers) -> None:
+        framing = self._chunked if request.clientproto == b"HTTP/1.1" else self._identity
+        try:
+            admission = await self._broker.admit(token)
+            if request.method == b"HEAD":
+                self._broker.withdraw(admission)
+                respond(request, 200, headers=(*HEADERS, *headers))
+            else:
+                fields = ((b"Server", _SERVER), (b"Date", datetimeToString()), *_SAFETY)
+                head = framing.head((*fields, *headers))
+                first = head + framing.frame(self._opening)
+                self._streams.open(request, admission, framing, first)
+        except Unauthorized as error:
+            challenge = (b"WWW-Authenticate", b'Bearer realm="sinapse"')
+            self._refuse(request, 401, str(error), (*headers, challenge))
+        except BrokerUnavailable:
+            self._send_away(request, headers)
+
+    def _refuse(self, request: Request, status: int, reason: str, headers: Headers) -> int:
+        self._counters.refused[reason] += 1
+        return respond(request, status, f"{status} {reason}\n".encode(), headers)
+
+    def _send_away(self, request: Request, headers: Headers) -> None:
+        """Tell a client to come back in a while."""
+        seconds = random.uniform(*TROUBLE_RETRY)  # noqa: S311
+        if b"text/event-stream" in (request.getHeader(b"Accept") or b""):
+            self._counters.refused["unavailable"] += 1
+            body = reconnection_time(seconds) + b"\n"
+            respond(request, 200, body, (*HEADERS, *headers))
+        else:
+            retry_after = (b"Retry-After", b"%d" % round(seconds))
+            self._refuse(request, 503, "unavailable", (*headers, retry_after))
+
+    def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
+        if failure.check(CancelledError) is None:
+            # A fault of ours: the client hears of a passing trouble, the log has the rest.
+            self._log.failure("a stream could not be opened", failure=failure)
+            if request.channel is not None and not request.startedWriting:
+                self._send_away(request, headers)
+
+
+def _token(request: Request) -> bytes:
+    """Return the token of a request: from the query or the form, or as a bearer token."""
+    tokens: list[bytes] = request.args.get(b"access_token", [])
+    for token in filter(None, tokens):
+        return token
+    scheme, _, credentials = (request.getHeader(b"Authorization") or b"").partition(b" ")
+    return credentials.strip() if scheme.lower() == b"bearer" else b""

@@ -1,0 +1,162 @@
+"""What can be configured: one table, for the command line, the environment and ``--help``.
+
+The command line wins over the environment. A bad value ends the start with one line that names
+the option, or the variable, and the value.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sinapse.cors import Origins
+from sinapse.errors import StartError
+from sinapse.redisurl import DEFAULT_URL, RedisURL
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the daemon is told; durations in seconds, sizes in bytes."""
+
+    ports: tuple[str, ...]
+    redis: RedisURL
+    origins: Origins
+    keep_alive: float
+    retry: float
+    channel_event: bool
+    max_pending: int
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the table. `read` makes the setting of all values given, and raises ValueError."""
+
+    name: str
+    setting: str
+    variable: str
+    default: str
+    read: Callable[[Sequence[str]], Any]
+    help: str
+    short: str | None = None
+    is_flag: bool = False
+
+
+def _seconds(least: float, most: float) -> Callable[[Sequence[str]], float]:
+    def read(values: Sequence[str]) -> float:
+        try:
+            seconds = float(values[-1])
+        except ValueError:
+            seconds = math.nan
+        if not least <= seconds <= most:
+            raise ValueError(f"must be a number of seconds from {least:g} to {most:g}")
+        return seconds
+
+    return read
+
+
+def _bytes(values: Sequence[str]) -> int:
+    text = values[-1]
+    if not (text.isascii() and text.isdigit() and int(text) >= 64 * 1024):
+        raise ValueError("must be a number of bytes from 65536")
+    return int(text)
+
+
+def _flag(values: Sequence[str]) -> bool:
+    return values[-1].strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def _ports(values: Sequence[str]) -> tuple[str, ...]:
+    ports = tuple(port for value in values for port in value.split())
+    if not ports:
+        raise ValueError("names no endpoint")
+    return ports
+
+
+OPTIONS = (
+    Option(
+        "port",
+        "ports",
+        "SINAPSE_PORT",
+        "tcp:9000",
+        _ports,
+        "Where to listen, as a Twisted endpoint description: tcp:9000, "
+        "tcp:9000:interface=127.0.0.1, unix:/run/sinapse.sock, ssl:443:privateKey=...:certKey=...; "
+        "may be given several times.",
+        short="p",
+    ),
+    Option(
+        "redis",
+        "redis",
+        "REDIS_URL",
+        DEFAULT_URL,
+        lambda values: RedisURL.parse(values[-1]),
+        "Where Redis is: redis://user:password@host:port/db, rediss://..., unix:///path?db=0, or "
+        "embedded:FOLDER for a private Valkey with its data in that folder.",
+    ),
+    Option(
+        "origin",
+        "origins",
+        "SINAPSE_CORS_ORIGIN",
+        "*",
+        Origins,
+        "Pages of which origin may connect: *, a host name, a full origin, or a regular "
+        "expression; several with spaces between, or given several times.",
+        short="o",
+    ),
+    Option(
+        "keep-alive",
+        "keep_alive",
+        "SINAPSE_KEEP_ALIVE",
+        "15",
+        _seconds(0.1, 3600),
+        "Send a comment to streams that were quiet for this long, in seconds.",
+        short="k",
+    ),
+    Option(
+        "retry",
+        "retry",
+        "SINAPSE_RETRY",
+        "5",
+        _seconds(0, 3600),
+        "Reconnection time that browsers are told, in seconds.",
+        short="r",
+    ),
+    Option(
+        "channel-event",
+        "channel_event",
+        "SINAPSE_CHANNEL_EVENT",
+        "",
+        _flag,
+        "Give messages that have no event type the name of their channel as one.",
+        is_flag=True,
+    ),
+    Option(
+        "max-pending",
+        "max_pending",
+        "SINAPSE_MAX_PENDING",
+        str(4 * 1024 * 1024),
+        _bytes,
+        "Bytes that may wait for one slow stream before it is closed.",
+    ),
+)
+
+
+def resolve(given: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> Settings:
+    """Make the settings of what the command line gave, by option name, and the environment.
+
+    Raises :class:`~sinapse.errors.StartError`.
+    """
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        if option.name in given:
+            source, texts = f"--{option.name}", list(given[option.name])
+        else:
+            # An empty variable is one that somebody meant to unset.
+            source, texts = option.variable, [environment.get(option.variable) or option.default]
+        try:
+            values[option.setting] = option.read(texts)
+        except ValueError as error:
+            # A Redis URL may have a password in it.
+            shown = "" if option.name == "redis" else f" {' '.join(texts)!r}"
+            raise StartError(f"sinapse: {source}{shown}: {error}") from None
+    return Settings(**values)

@@ -1,0 +1,178 @@
+"""The HTTP server: twisted.web with deadlines and limits, and without an access log.
+
+A request is small: a header section and, for a POST, a token in a form. It must have arrived
+whole :data:`DEADLINE` seconds after the connection was accepted, or after the last answer on it.
+"""
+
+import socket
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource
+from twisted.web.server import Request as TwistedRequest
+from twisted.web.server import Site as TwistedSite
+
+#: Seconds. What nginx calls client_header_timeout is 60 by default, in HAProxy it must be set.
+DEADLINE = 10
+
+#: Bytes of request line and header section; nginx and Node.js take 32 and 16 KiB.
+MAX_HEADER = 16 * 1024
+
+#: Header fields; browsers send about 20.
+MAX_FIELDS = 100
+
+#: Bytes of a request's body: a form with a token in it.
+MAX_BODY = 16 * 1024
+
+#: Seconds that a refused client has to read why, while what it sends is dropped.
+LINGER = 2
+
+#: Seconds: TCP keep-alive finds a peer that is gone after 60 + 3 * 15 s of silence, and data
+#: that nobody acknowledges ends the connection after 60 s.
+KEEPALIVE_IDLE = 60
+KEEPALIVE_INTERVAL = 15
+KEEPALIVE_PROBES = 3
+USER_TIMEOUT = 60
+
+_REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    431: b"Request Header Fields Too Large",
+}
+
+
+class Request(TwistedRequest):
+    """A request whose text has no query string: that is where tokens are."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.method!r} {self.path!r}>"
+
+    channel: "Channel"
+
+    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
+        """Take a part of the body, which may come in chunks and so without its length."""
+        if self.content is None:
+            return
+        if self.content.tell() + len(data) > MAX_BODY:
+            self.channel.refuse(413)
+        else:
+            super().handleContentChunk(data)
+
+
+class Channel(HTTPChannel):
+    """One connection of a client, until it becomes a stream or ends."""
+
+    transport: Any  # No interface has all that is needed.
+    maxHeaders = MAX_FIELDS  # noqa: N815
+    totalHeadersSize = MAX_HEADER  # noqa: N815
+    _linger: IDelayedCall | None = None
+    _received = False
+    _refused = False
+
+    def connectionMade(self) -> None:  # noqa: N802
+        """Set the socket's options, and the deadline for the first request."""
+        super().connectionMade()
+        handle = getattr(self.transport, "getHandle", lambda: None)()
+        if isinstance(handle, socket.socket):
+            _find_dead_peers(handle)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        """Take what the client sends, unless it was refused."""
+        self._received = True
+        if not self._refused:
+            super().dataReceived(data)
+
+    def resetTimeout(self) -> None:  # noqa: N802
+        """Do nothing, which makes a deadline of the idle timer: a byte a second is no excuse."""
+
+    def timeoutConnection(self) -> None:  # noqa: N802
+        """Answer 408 to half a request; a connection that was merely opened is just closed."""
+        if self._received and self.requests:
+            self.refuse(408)
+        else:
+            self.transport.abortConnection()
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002, N802
+        """Refuse a line that is longer than the whole header section may be."""
+        self.refuse(431 if self.requests else 414)
+
+    def allHeadersReceived(self) -> None:  # noqa: N802
+        """Refuse a large body before any of it is read, and before a 100 Continue."""
+        if self.length is not None and self.length > MAX_BODY:
+            self.refuse(413)
+        else:
+            super().allHeadersReceived()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802
+        """Refuse what the base class found wrong."""
+        self.refuse(431 if self._receivedHeaderSize > MAX_HEADER else 400)
+
+    def refuse(self, status: int) -> None:
+        """Answer and disconnect, without reading the rest.
+
+        The connection is closed for writing only at first: a close with unread data in the
+        socket would be a reset, and could take the answer with it.
+        """
+        if self._refused:
+            return
+        self._refused = True
+        self.setTimeout(None)
+        text = b"%d %b" % (status, _REASONS[status])
+        self.transport.write(
+            b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+            b"Content-Length: %d\r\n\r\n%b\n" % (text, len(text) + 1, text)
+        )
+        close = getattr(self.transport, "loseWriteConnection", self.transport.loseConnection)
+        close()
+        self._linger = self.callLater(LINGER, self.transport.abortConnection)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        """Let go of the connection."""
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
+        super().connectionLost(reason)
+
+
+class Site(TwistedSite):
+    """Serves `root`."""
+
+    noisy = False
+
+    def __init__(self, root: IResource, reactor: Any) -> None:
+        super().__init__(root, requestFactory=Request, timeout=DEADLINE, reactor=reactor)
+
+    def buildProtocol(self, addr: IAddress | None) -> Channel:  # type: ignore[override]  # noqa: ARG002, N802
+        """Return the protocol of an accepted connection."""
+        channel: Any = Channel()
+        channel.factory = channel.site = self
+        channel.requestFactory = self.requestFactory
+        channel.timeOut = self.timeOut
+        channel.callLater = self.reactor.callLater
+        return channel  # type: ignore[no-any-return]
+
+    def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
+        """Offer HTTP/1.1 over TLS."""
+        return [b"http/1.1"]
+
+    def log(self, request: TwistedRequest) -> None:  # type: ignore[override]
+        """Write no access log: its lines would have tokens in them."""
+
+
+def _find_dead_peers(handle: socket.socket) -> None:
+    """Have the kernel notice a peer that is gone without a word."""
+    if handle.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE),
+        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", USER_TIMEOUT * 1000),
+    ):
+        if hasattr(socket, option):  # Names differ between systems.
+            handle.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

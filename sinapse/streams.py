@@ -1,0 +1,95 @@
+"""The open streams of a node: opened, kept alive, ended when their token expires."""
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.web.http import Request
+
+from sinapse.broker.broker import Admission, Broker
+from sinapse.connection import Connection, take_over
+from sinapse.counters import Counters
+from sinapse.errors import BrokerUnavailable, CloseReason, Unauthorized
+from sinapse.eventstream import EventStream
+from sinapse.hub import Hub
+from sinapse.keepalive import KeepAlive
+
+
+class Streams(Service):
+    """All open streams. `max_pending` is in bytes a stream, `keep_alive` in seconds."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        broker: Broker,
+        counters: Counters,
+        *,
+        max_pending: int,
+        keep_alive: float,
+        reactor: Any,
+    ) -> None:
+        self.max_pending = max_pending
+        self._hub = hub
+        self._broker = broker
+        self._counters = counters
+        self._reactor = reactor
+        self._keep_alive = KeepAlive(keep_alive, reactor)
+        self._open: set[Connection] = set()
+
+    def startService(self) -> None:  # noqa: N802
+        """Begin to send keep-alives."""
+        super().startService()
+        self._keep_alive.start()
+
+    def stopService(self) -> None:  # noqa: N802
+        """End all streams."""
+        super().stopService()
+        self._keep_alive.stop()
+        for connection in list(self._open):
+            connection.close(CloseReason.SHUTDOWN)
+
+    def open(
+        self, request: Request, admission: Admission, framing: EventStream, first: bytes
+    ) -> None:
+        """Turn `request` into a stream whose first bytes are `first`, response head included.
+
+        Raises :class:`~sinapse.errors.Unauthorized` if the leave was withdrawn on the way; the
+        request can then still be answered.
+        """
+        connection = self._hub.open(
+            admission.joining,
+            lambda: take_over(request, self, framing, admission.joining.token),
+        )
+        self._open.add(connection)
+        self._counters.opened += 1
+        connection.bucket = self._keep_alive.add(connection)
+        connection.send(first)
+        self._watch_expiry(connection, admission.remaining)
+
+    def closed(self, connection: Connection, reason: CloseReason) -> None:
+        """Forget a connection that has ended."""
+        self._hub.leave(connection)
+        self._open.discard(connection)
+        self._keep_alive.discard(connection, connection.bucket)
+        if connection.expiry is not None and connection.expiry.active():
+            connection.expiry.cancel()
+        connection.expiry = None
+        self._counters.closed[reason] += 1
+
+    def _watch_expiry(self, connection: Connection, remaining: float | None) -> None:
+        if remaining is not None and connection in self._open:
+            connection.expiry = self._reactor.callLater(
+                remaining, lambda: Deferred.fromCoroutine(self._expire(connection))
+            )
+
+    async def _expire(self, connection: Connection) -> None:
+        """End a stream whose time is over, unless its token lives longer by now."""
+        try:
+            entry = await self._broker.look_up(connection.token)
+        except (Unauthorized, BrokerUnavailable):
+            # As far as is known it has expired. If Redis is away and knows better, the browser
+            # comes back and is admitted then.
+            self._hub.leave(connection)
+            connection.close(CloseReason.EXPIRED)
+        else:
+            self._watch_expiry(connection, entry.remaining)
