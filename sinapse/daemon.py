@@ -1,6 +1,7 @@
 """The composition root: every part of the daemon, made and wired, from top to bottom."""
 
 import gc
+import sys
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -9,6 +10,7 @@ from twisted.internet import reactor as _reactor
 from sinapse.broker.broker import Broker
 from sinapse.broker.embedded import EmbeddedServer
 from sinapse.counters import Counters
+from sinapse.errors import StartError
 from sinapse.hub import Hub
 from sinapse.listen import Listener
 from sinapse.resource import Ready, Status, StreamResource
@@ -53,6 +55,15 @@ class Daemon(MultiService):
         services += [Listener(port, site, reactor) for port in settings.ports]
         for service in services:
             service.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:  # noqa: N802
+        """Bind; raises :class:`~sinapse.errors.StartError`."""
+        try:
+            super().privilegedStartService()
+        except StartError:
+            # twistd has put its log in the place of standard error by now.
+            sys.stderr = sys.__stderr__
+            raise
 
     def startService(self) -> None:  # noqa: N802
         """Start everything."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
+from sinapse.publisher import Publisher
+from tests.daemon import Daemon, running_daemon
 from tests.support import RedisServer, running_redis
 
 
@@ -32,3 +36,34 @@ def redis_client(redis_server: RedisServer) -> Iterator[redis.Redis]:
     client = redis_server.client()
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(
+    redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """One daemon with all defaults for the whole run; tests that break theirs start their own."""
+    folder = tmp_path_factory.mktemp("daemon")
+    with running_daemon(folder, redis_process.url) as daemon:
+        yield daemon
+        assert "Traceback" not in daemon.log
+
+
+@pytest.fixture
+def daemon(shared_daemon: Daemon, redis_server: RedisServer) -> Daemon:
+    """Return the session's daemon, on an empty Redis."""
+    return shared_daemon
+
+
+@pytest.fixture
+def publisher(redis_server: RedisServer) -> Iterator[Publisher]:
+    """Return a publisher to the session's Redis."""
+    with Publisher(redis_server.url) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Return a folder whose path is short enough for UNIX sockets, of some 100 bytes."""
+    with tempfile.TemporaryDirectory(prefix="sinapse-") as folder:
+        yield Path(folder)

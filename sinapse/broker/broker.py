@@ -180,7 +180,7 @@ class Broker(Service):
             except CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001  # Whatever it was, Redis is tried again.
-                self._note_state(str(error) or type(error).__name__)
+                self._note_state(f"unavailable: {error or type(error).__name__}")
             if self.ready:
                 self.ready = False
                 self._counters.redis_losses += 1
@@ -199,10 +199,14 @@ class Broker(Service):
         connections: list[Any] = []
         lost: Deferred[None] = Deferred()
 
+        def note_loss(_connection: Any) -> None:
+            if not lost.called:
+                lost.callback(None)
+
         async def connect(kind: type[Connected]) -> Connected:
             connection = await dial(kind, self._url, self._reactor)
             connections.append(connection)
-            connection.whenDisconnected().addCallback(lambda _: lost.called or lost.callback(None))
+            connection.whenDisconnected().addCallback(note_loss)
             return connection
 
         try:

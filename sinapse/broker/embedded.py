@@ -58,13 +58,14 @@ class EmbeddedServer(Service):
         self._program = program
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.closing(socket.socket(socket.AF_UNIX)) as probe:
-                probe.connect(str(folder / EMBEDDED_SOCKET))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return
         except OSError as error:
             raise self._error(error.strerror or str(error)) from None
-        raise self._error("another daemon runs a server in this folder")
+        with (
+            contextlib.suppress(OSError),
+            contextlib.closing(socket.socket(socket.AF_UNIX)) as probe,
+        ):
+            probe.connect(str(folder / EMBEDDED_SOCKET))
+            raise self._error("another daemon runs a server in this folder")
 
     def startService(self) -> None:  # noqa: N802
         """Start the server; the broker connects when it answers."""

@@ -1,0 +1,250 @@
+"""Starting: every bad value ends it with one line, and never leaves a daemon that is deaf."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sinapse.publisher import Publisher
+from tests.daemon import ROOT, Daemon, Event, running_daemon
+from tests.support import PATIENCE, RedisServer, eventually, free_port
+
+#: Makes root obey the permissions of files.
+WITHOUT_PRIVILEGES = (
+    ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else ()
+)
+
+
+def refusal(
+    folder: Path,
+    *options: str,
+    environment: dict[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+) -> str:
+    """Start a daemon that must not start, and return what it says."""
+    ended = subprocess.run(
+        [
+            *(*prefix, sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
+            *("--nodaemon", "--pidfile=", "sinapse", *options),
+        ],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 1, ended.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--keep-alive", "-1"], "--keep-alive '-1': must be a number of seconds"),
+        (["-k", "soon"], "--keep-alive 'soon': must be a number of seconds"),
+        (["--retry", "nan"], "--retry 'nan': must be a number of seconds"),
+        (["--max-pending", "4MB"], "--max-pending '4MB': must be a number of bytes"),
+        (["--redis", "http://localhost"], "--redis: the scheme must be redis"),
+        (["--redis", "redis://:secret@localhost:port"], "--redis: "),
+        (["--redis", "embedded:"], "--redis: embedded: needs a folder"),
+        (["--redis", "embedded:/proc/nothing"], "--redis embedded:/proc/nothing: "),
+        (["--origin", "("], "--origin '(': '(' is not a regular expression"),
+        (["--port", "carrier:pigeon"], "--port 'carrier:pigeon': Unknown endpoint type"),
+        (["--port", "tcp:pigeon"], "--port 'tcp:pigeon': "),
+        (["--port", "unix:/proc/s.sock"], "--port 'unix:/proc/s.sock': "),
+        (["--port", "ssl:0:privateKey=/no.pem"], "--port 'ssl:0:privateKey=/no.pem': "),
+        (["--pigeon"], "option --pigeon not recognized"),
+        (["pigeon"], "unexpected argument 'pigeon'"),
+    ],
+)
+def test_a_bad_value_is_named(tmp_path: Path, options: list[str], says: str) -> None:
+    line = refusal(tmp_path, *options)
+    assert says in line
+    assert "secret" not in line
+
+
+def test_a_bad_variable_is_named(tmp_path: Path) -> None:
+    line = refusal(tmp_path, environment={"SINAPSE_KEEP_ALIVE": "soon"})
+    assert line.startswith("sinapse: SINAPSE_KEEP_ALIVE 'soon': must be a number of seconds")
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        assert refusal(tmp_path, "--port", port) == (
+            f"sinapse: --port {port!r}: Address already in use"
+        )
+
+
+def test_a_folder_without_permission_is_named(short_path: Path) -> None:
+    short_path.chmod(0o500)
+    port = f"unix:{short_path / 's.sock'}"
+    line = refusal(Path("/"), "--port", port, prefix=WITHOUT_PRIVILEGES)
+    assert line == f"sinapse: --port {port!r}: Permission denied"
+    line = refusal(Path("/"), "--redis", f"embedded:{short_path}/x", prefix=WITHOUT_PRIVILEGES)
+    assert line == f"sinapse: --redis embedded:{short_path}/x: Permission denied"
+
+
+def test_a_daemonised_start_that_fails_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
+                *("--pidfile", "d.pid", "--logfile", "d.log", "sinapse", "--port", port),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "--port" in ended.stderr
+    assert not (tmp_path / "d.pid").exists()
+
+
+def test_it_daemonises_and_ends_by_its_pid_file(tmp_path: Path, redis_server: RedisServer) -> None:
+    port = free_port()
+    subprocess.run(
+        [
+            *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
+            *("--pidfile", "d.pid", "--logfile", "d.log", "sinapse"),
+            *("--port", f"tcp:{port}:interface=127.0.0.1", "--redis", redis_server.url),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=PATIENCE,
+        check=True,
+    )
+    pid = int((tmp_path / "d.pid").read_text())
+    try:
+        client = Daemon(tmp_path, redis_server.url)
+        client.address = port
+        eventually(lambda: client.get("/ready").status == 200)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not (tmp_path / "d.pid").exists())
+
+
+def test_several_ports_are_served(short_path: Path, redis_server: RedisServer) -> None:
+    socket_path = str(short_path / "s.sock")
+    with running_daemon(short_path, redis_server.url, "--port", f"unix:{socket_path}") as daemon:
+        assert daemon.get("/status").status == 200
+        daemon.address = socket_path
+        assert daemon.get("/status").status == 200
+
+
+def test_a_stale_socket_is_no_obstacle_and_a_live_one_is(
+    short_path: Path, redis_server: RedisServer
+) -> None:
+    port = f"unix:{short_path / 's.sock'}"
+    with running_daemon(short_path, redis_server.url, port=port) as daemon:
+        assert refusal(short_path, "--port", port) == (
+            f"sinapse: --port {port!r}: Address already in use"
+        )
+        assert daemon.get("/status").status == 200
+        os.kill(daemon.pid, signal.SIGKILL)
+        assert daemon.process is not None
+        daemon.process.wait(PATIENCE)
+    assert (short_path / "s.sock").is_socket()
+    with running_daemon(short_path, redis_server.url, port=port) as daemon:
+        assert daemon.get("/status").status == 200
+
+
+def test_help_and_version_say_what_there_is(tmp_path: Path) -> None:
+    def output(option: str) -> str:
+        return subprocess.run(
+            [
+                *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
+                *("sinapse", option),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
+        ).stdout
+
+    assert re.fullmatch(r"Sinapse \d+\.\d+\.\d+\S*\n", output("--version"))
+    text = output("--help")
+    for word in ("--port=", "--redis=", "--origin=", "--keep-alive=", "--retry=", "REDIS_URL"):
+        assert word in text
+
+
+class TestEmbedded:
+    """A private Valkey, for a machine without Redis."""
+
+    def test_messages_travel_by_the_same_url_and_data_stay(self, short_path: Path) -> None:
+        url = f"embedded:{short_path / 'data'}"
+        with running_daemon(short_path, url) as daemon, Publisher(url) as publisher:
+            publisher.channels.add("1", "room:1")
+            token = publisher.tokens.generate("1")
+            with daemon.stream(token).opened() as stream:
+                assert publisher.publish("room:1", "hello") == 1
+                assert stream.next() == Event("hello")
+            daemon.stop()
+            eventually(lambda: not servers_in(short_path))
+            daemon.start()
+            with daemon.stream(token).opened() as stream:
+                assert publisher.publish("room:1", "again") == 1
+                assert stream.next() == Event("again")
+
+    def test_a_crash_of_the_daemon_leaves_nothing_running(self, short_path: Path) -> None:
+        with running_daemon(short_path, f"embedded:{short_path}") as daemon:
+            assert servers_in(short_path)
+            os.kill(daemon.pid, signal.SIGKILL)
+            eventually(lambda: not servers_in(short_path))
+
+    def test_a_crash_of_the_server_is_mended(self, short_path: Path) -> None:
+        url = f"embedded:{short_path}"
+        with running_daemon(short_path, url) as daemon, Publisher(url) as publisher:
+            publisher.channels.add("1", "room:1")
+            token = publisher.tokens.generate("1")
+            (server,) = servers_in(short_path)
+            with daemon.stream(token).opened() as stream:
+                os.kill(server, signal.SIGKILL)
+                eventually(lambda: daemon.get("/ready").status == 503)
+                eventually(lambda: daemon.get("/ready").status == 200)
+                assert publisher.publish("room:1", "hello") == 1
+                assert stream.next() == Event("hello")
+
+    def test_two_daemons_do_not_share_a_folder(self, short_path: Path) -> None:
+        url = f"embedded:{short_path}"
+        with running_daemon(short_path, url):
+            line = refusal(short_path, "--redis", url, "--port", f"tcp:{free_port()}")
+            assert line == f"sinapse: --redis {url}: another daemon runs a server in this folder"
+
+
+def servers_in(folder: Path) -> list[int]:
+    """Return the process numbers of servers whose socket is in `folder`."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                command = (process / "cmdline").read_bytes()
+                executable = (process / "exe").readlink().name
+            except OSError:
+                continue
+            if str(folder).encode() in command and executable in ("valkey-server", "redis-server"):
+                found.append(int(process.name))
+    return found
