@@ -27,8 +27,10 @@ MAX_FIELDS = 100
 #: Bytes of a request's body: a form with a token in it.
 MAX_BODY = 16 * 1024
 
-#: Seconds that a refused client has to read why, while what it sends is dropped.
+#: Seconds that a refused client has to read why, and bytes of what it sends that are dropped
+#: meanwhile: enough for one that had sent its request already.
 LINGER = 2
+LINGER_BYTES = 256 * 1024
 
 #: Seconds: TCP keep-alive finds a peer that is gone after 60 + 3 * 15 s of silence, and data
 #: that nobody acknowledges ends the connection after 60 s.
@@ -71,8 +73,9 @@ class Channel(HTTPChannel):
     maxHeaders = MAX_FIELDS  # noqa: N815
     totalHeadersSize = MAX_HEADER  # noqa: N815
     _linger: IDelayedCall | None = None
-    _received = False
+    _begun = False
     _refused = False
+    _dropped = 0
 
     def connectionMade(self) -> None:  # noqa: N802
         """Set the socket's options, and the deadline for the first request."""
@@ -83,16 +86,25 @@ class Channel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Take what the client sends, unless it was refused."""
-        self._received = True
         if not self._refused:
+            self._begun = True
             super().dataReceived(data)
+            return
+        self._dropped += len(data)
+        if self._dropped > LINGER_BYTES:
+            self.transport.pauseProducing()
+
+    def allContentReceived(self) -> None:  # noqa: N802
+        """Note that a request has arrived whole."""
+        self._begun = False
+        super().allContentReceived()
 
     def resetTimeout(self) -> None:  # noqa: N802
         """Do nothing, which makes a deadline of the idle timer: a byte a second is no excuse."""
 
     def timeoutConnection(self) -> None:  # noqa: N802
-        """Answer 408 to half a request; a connection that was merely opened is just closed."""
-        if self._received and self.requests:
+        """Answer 408 to half a request; a connection that is merely open is just closed."""
+        if self._begun:
             self.refuse(408)
         else:
             self.transport.abortConnection()
@@ -110,7 +122,8 @@ class Channel(HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802
         """Refuse what the base class found wrong."""
-        self.refuse(431 if self._receivedHeaderSize > MAX_HEADER else 400)
+        is_large = self._receivedHeaderSize > MAX_HEADER or self._receivedHeaderCount > MAX_FIELDS
+        self.refuse(431 if is_large else 400)
 
     def refuse(self, status: int) -> None:
         """Answer and disconnect, without reading the rest.
@@ -121,6 +134,7 @@ class Channel(HTTPChannel):
         if self._refused:
             return
         self._refused = True
+        self.paused = True  # Parse no more of what was read already.
         self.setTimeout(None)
         text = b"%d %b" % (status, _REASONS[status])
         self.transport.write(

@@ -1,0 +1,205 @@
+"""Bad input: each kind has its status, costs little, and no traceback appears anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from sinapse.resource import NotFound
+from sinapse.site import DEADLINE, MAX_BODY, MAX_FIELDS, MAX_HEADER, Channel, Site
+from tests.daemon import Daemon
+from tests.support import PATIENCE
+
+GET = b"GET /status HTTP/1.1\r\nHost: a\r\n"
+
+
+def connect(daemon: Daemon) -> socket.socket:
+    assert isinstance(daemon.address, int)
+    return socket.create_connection(("127.0.0.1", daemon.address), PATIENCE)
+
+
+def exchange(daemon: Daemon, request: bytes) -> bytes:
+    """Send `request`, and return everything until the daemon closes."""
+    with connect(daemon) as client:
+        with contextlib.suppress(ConnectionError):  # Refused before it was read whole.
+            client.sendall(request)
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while data := client.recv(65536):
+                received += data
+        return received
+
+
+def long_query(length: int) -> bytes:
+    return b"GET /?access_token=" + b"x" * length + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (long_query(100_000), b"414 URI Too Long"),
+        (GET + b"A: " + b"x" * 100_000 + b"\r\n\r\n", b"431 Request Header Fields Too Large"),
+        (GET + b"A: x\r\n" * 2000 + b"\r\n", b"431 Request Header Fields Too Large"),
+        (
+            GET + b"".join(b"A%d: x\r\n" % n for n in range(MAX_FIELDS + 1)) + b"\r\n",
+            b"431 Request Header Fields Too Large",
+        ),
+        (GET + b"no colon\r\n\r\n", b"400 Bad Request"),
+        (GET + b"A b: c\r\n\r\n", b"400 Bad Request"),
+        (GET + b"A: b\0c\r\n\r\n", b"400 Bad Request"),
+        (b"GET / HTTP/9.9 x y\r\n\r\n", b"400 Bad Request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400 Bad Request"),
+        (b"\0" * 100 + b"\r\n\r\n", b"400 Bad Request"),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+            b"400 Bad Request",
+        ),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n",
+            b"400 Bad Request",
+        ),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+            b"400 Bad Request",
+        ),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: five\r\n\r\nhello", b"400 Bad Request"),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000000\r\n\r\n",
+            b"413 Content Too Large",
+        ),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 99999\r\n\r\n",
+            b"413 Content Too Large",
+        ),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + (b"1000\r\n" + b"x" * 0x1000 + b"\r\n") * 20,
+            b"413 Content Too Large",
+        ),
+    ],
+)
+def test_a_bad_request_is_refused_with_its_status(
+    daemon: Daemon, request_: bytes, status: bytes
+) -> None:
+    received = exchange(daemon, request_)
+    assert received.startswith(b"HTTP/1.1 " + status + b"\r\n")
+    assert b"Connection: close" in received
+    assert b"Traceback" not in received
+    assert "Traceback" not in daemon.log
+    assert daemon.get("/status").status == 200
+
+
+def test_what_is_posted_in_excess_is_not_read(daemon: Daemon) -> None:
+    """200 MB are refused by their announcement; a client that sends on is cut off."""
+    with connect(daemon) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000000\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+        with pytest.raises(ConnectionError):
+            client.sendall(b"x" * 200_000_000)
+
+
+def test_a_request_of_just_the_largest_size_is_served(daemon: Daemon) -> None:
+    head = b"GET /status HTTP/1.1\r\nConnection: close\r\nHost: a\r\nA: "
+    request = head + b"x" * (MAX_HEADER - len(head)) + b"\r\n\r\n"
+    assert exchange(daemon, request).startswith(b"HTTP/1.1 200 OK\r\n")
+    body = b"access_token=".ljust(MAX_BODY, b"x")
+    form = b"Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n"
+    request = b"POST / HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n%b"
+    assert exchange(daemon, request % (form, len(body), body)).startswith(b"HTTP/1.1 401 ")
+
+
+def test_random_bytes_leave_no_traceback(daemon: Daemon) -> None:
+    source = random.Random(26)
+    pieces = [GET, b"\r\n\r\n", b"POST / HTTP/1.1\r\n", b"Transfer-Encoding: chunked\r\n", b"5\r\n"]
+    for _ in range(100):
+        with connect(daemon) as client, contextlib.suppress(ConnectionError):
+            for _ in range(source.randrange(1, 8)):
+                client.sendall(source.choice([*pieces, source.randbytes(source.randrange(300))]))
+    assert daemon.get("/status").status == 200
+    assert "Traceback" not in daemon.log
+
+
+def test_pipelined_requests_are_answered_in_turn(daemon: Daemon) -> None:
+    received = exchange(daemon, (GET + b"\r\n") * 3 + GET + b"Connection: close\r\n\r\n")
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == 4
+
+
+@pytest.mark.parametrize("feed", [b"", b"x"], ids=["silence", "a byte a second"])
+def test_half_a_request_is_closed_at_the_deadline(daemon: Daemon, feed: bytes) -> None:
+    with connect(daemon) as client:
+        client.sendall(GET + b"X-Slow: ")
+        client.settimeout(1)
+        received = b""
+        for _ in range(3 * DEADLINE):
+            try:
+                data = client.recv(65536)
+            except TimeoutError:
+                client.sendall(feed)
+                continue
+            if not data:
+                break
+            received += data
+        else:
+            pytest.fail("still open")
+        assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+class TestDeadline:
+    """The deadline, by a clock that the test turns."""
+
+    @staticmethod
+    def channel() -> tuple[Channel, StringTransport, Clock]:
+        clock = Clock()
+        channel = Site(NotFound(), clock).buildProtocol(None)
+        transport = StringTransport()
+        channel.makeConnection(transport)
+        return channel, transport, clock
+
+    @pytest.mark.parametrize("pace", [0.5, 1.0, 3.0])
+    def test_bytes_do_not_put_it_off(self, pace: float) -> None:
+        channel, transport, clock = self.channel()
+        for byte in GET + b"X: " + b"x" * 100:
+            if clock.seconds() + pace >= DEADLINE:
+                break
+            channel.dataReceived(bytes([byte]))
+            clock.advance(pace)
+            assert not transport.value()
+        clock.advance(DEADLINE - clock.seconds())
+        assert transport.value().startswith(b"HTTP/1.1 408 ")
+
+    def test_a_connection_that_never_asks_is_just_closed(self) -> None:
+        _, transport, clock = self.channel()
+        clock.advance(DEADLINE)
+        assert transport.value() == b""
+        assert transport.disconnected
+
+    def test_the_next_request_has_as_much_time(self) -> None:
+        channel, transport, clock = self.channel()
+        for _ in range(5):
+            clock.advance(DEADLINE - 1)
+            channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert transport.value().startswith(b"HTTP/1.1 404 ")
+            transport.clear()
+        clock.advance(DEADLINE)
+        assert transport.disconnected
+
+
+def resident_bytes(pid: int) -> int:
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_flood_of_junk_on_a_refused_connection_costs_no_memory(daemon: Daemon) -> None:
+    before = resident_bytes(daemon.pid)
+    with connect(daemon) as client, contextlib.suppress(ConnectionError):
+        client.sendall(b"junk\r\n\r\n")
+        for _ in range(500):
+            client.sendall(b"x" * 100_000)
+    assert resident_bytes(daemon.pid) - before < 20_000_000
