@@ -401,7 +401,7 @@ class TestAuthorisation:
 
             def is_looked_up_again() -> bool:
                 stats = redis_client.info("commandstats")
-                return stats["cmdstat_evalsha"]["calls"] > looked_up
+                return bool(stats["cmdstat_evalsha"]["calls"] > looked_up)
 
             eventually(is_looked_up_again)
             publisher.publish("room:1", "still here")

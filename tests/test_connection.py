@@ -1,0 +1,309 @@
+"""A stream as an I/O object, over real sockets; the reactor's turns are the test's."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import struct
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet import tcp
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from sinapse.connection import Connection, SocketConnection, take_over
+from sinapse.errors import CloseReason
+from sinapse.eventstream import EventStream
+from sinapse.site import Site
+
+LIMIT = 1024 * 1024
+SERVER: Any = None  # The transport keeps the port that accepted it, and never looks at it.
+PLAIN = EventStream(chunked=False)
+CHUNKED = EventStream(chunked=True)
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        return listener.accept()[0], theirs
+
+
+class Peer:
+    """One connection with both its ends, and a reactor that turns when told to."""
+
+    max_pending = LIMIT
+
+    def __init__(self, framing: EventStream = PLAIN, *, over_tcp: bool = False) -> None:
+        ours, self.theirs = tcp_pair() if over_tcp else socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.theirs.setblocking(False)
+        self.reactor = MemoryReactorClock()
+        self.ends: list[CloseReason] = []
+        self.connection = SocketConnection(self, framing, b"token")
+        self.transport = tcp.Server(ours, self.connection, ("127.0.0.1", 1), None, 0, self.reactor)
+        self.connection.makeConnection(self.transport)
+
+    def closed(self, connection: Connection, reason: CloseReason) -> None:
+        assert connection is self.connection
+        self.ends.append(reason)
+
+    def turn(self) -> None:
+        """Let the reactor do what is due."""
+        if self.transport in self.reactor.getWriters():
+            result = self.transport.doWrite()
+            if result is not None:
+                self.reactor.removeWriter(self.transport)
+                self.transport.connectionLost(Failure(result))
+        self.reactor.advance(0)
+
+    def read(self, size: int = 1 << 20) -> bytes:
+        """Return what has arrived, up to `size` bytes."""
+        try:
+            return self.theirs.recv(size)
+        except BlockingIOError:
+            return b""
+
+    def read_all(self) -> bytes:
+        """Turn and read until nothing comes any more."""
+        received = b""
+        quiet = 0
+        while quiet < 3:
+            self.turn()
+            data = self.read()
+            received += data
+            quiet = 0 if data else quiet + 1
+        return received
+
+    def end(self) -> None:
+        self.theirs.close()
+        if not self.ends:
+            self.transport.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    peer = Peer()
+    yield peer
+    peer.end()
+
+
+def is_live(connection: Connection) -> bool:
+    return connection._pending is None
+
+
+def test_what_fits_is_on_its_way_when_send_returns(peer: Peer) -> None:
+    peer.connection.send(b"frame")
+    assert peer.read() == b"frame"
+    assert is_live(peer.connection)
+    assert peer.transport not in peer.reactor.getWriters()
+
+
+def test_what_does_not_fit_follows_whole_and_in_order(peer: Peer) -> None:
+    frames = [bytes([65 + number]) * 100_000 for number in range(8)]
+    for frame in frames:
+        peer.connection.send(frame)
+    assert not is_live(peer.connection)
+    assert peer.read_all() == b"".join(frames)
+    assert is_live(peer.connection)
+    peer.connection.send(b"live again")
+    assert peer.read() == b"live again"
+
+
+def test_a_full_socket_takes_nothing_and_loses_nothing(peer: Peer) -> None:
+    sent = 0
+    while is_live(peer.connection):
+        peer.connection.send(b"x" * 512)
+        sent += 512
+    peer.connection.send(b"y" * 512)
+    assert peer.read_all() == b"x" * sent + b"y" * 512
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.integers(1, 60_000).map(lambda size: ("send", size)),
+            st.integers(1, 60_000).map(lambda size: ("read", size)),
+            st.just(("turn", 0)),
+        ),
+        max_size=40,
+    )
+)
+def test_in_any_interleaving_the_bytes_arrive_as_sent(steps: list[tuple[str, int]]) -> None:
+    peer = Peer()
+    sent, received = b"", b""
+    for number, (step, size) in enumerate(steps):
+        if step == "send":
+            frame = bytes([number % 256]) * size
+            peer.connection.send(frame)
+            if not peer.ends and peer.connection._reason is None:
+                sent += frame
+        elif step == "read":
+            received += peer.read(size)
+        else:
+            peer.turn()
+        assert peer.connection._pending_bytes <= LIMIT + 60_000
+    received += peer.read_all()
+    if peer.connection._reason is None:
+        assert received == sent
+        assert is_live(peer.connection)
+    else:
+        assert sent.startswith(received[: len(sent)])
+    peer.end()
+
+
+def test_the_bytes_that_wait_are_counted_until_they_are_written(peer: Peer) -> None:
+    peer.connection.send(b"x" * 300_000)
+    peer.connection.send(b"x" * 300_000)
+    before = peer.connection._pending_bytes
+    taken = 600_000 - before
+    assert 0 <= taken < 300_000
+    peer.turn()
+    assert peer.connection._pending_bytes == before  # The transport holds the first frame still.
+
+
+def test_over_the_limit_is_a_slow_consumer_and_is_cut_off(peer: Peer) -> None:
+    for _ in range(12):
+        peer.connection.send(b"x" * 100_000)
+    assert peer.ends == []  # The hub is in its loop: nobody is told before the next turn.
+    peer.turn()
+    assert peer.ends == [CloseReason.SLOW_CONSUMER]
+    assert peer.connection._pending is None
+    peer.connection.send(b"late")
+    peer.connection.keep_alive()
+    peer.turn()
+    assert peer.ends == [CloseReason.SLOW_CONSUMER]
+
+
+def test_frames_that_wait_are_shared_not_copied() -> None:
+    one, other = Peer(), Peer()
+    frame = b"x" * 200_000
+    for peer in (one, other):
+        peer.connection.send(b"y" * 400_000)
+        peer.connection.send(frame)
+    assert one.connection._pending is not None
+    assert other.connection._pending is not None
+    assert one.connection._pending[-1] is other.connection._pending[-1] is frame
+    one.end()
+    other.end()
+
+
+@pytest.mark.parametrize("size", [10, 500_000])
+def test_a_peer_that_is_gone_ends_the_stream_once(size: int) -> None:
+    peer = Peer()
+    peer.theirs.close()
+    peer.connection.send(b"x" * size)
+    peer.connection.send(b"x" * size)
+    assert peer.ends == []
+    peer.turn()
+    peer.turn()
+    assert peer.ends == [CloseReason.CLIENT_GONE]
+
+
+def test_a_descriptor_that_is_anothers_now_is_never_written_to() -> None:
+    peer = Peer()
+    number = peer.transport.fileno()
+    peer.transport.connectionLost(Failure(ConnectionDone()))
+    one, other = socket.socketpair()
+    if one.fileno() != number:
+        one, other = other, one
+    assert number in (one.fileno(), other.fileno())
+    peer.connection.send(b"not for you")
+    peer.connection.keep_alive()
+    peer.connection.close(CloseReason.SHUTDOWN)
+    for end in (one, other):
+        end.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            end.recv(100)
+    one.close()
+    other.close()
+    peer.theirs.close()
+    assert peer.ends == [CloseReason.CLIENT_GONE]
+
+
+def test_a_live_stream_ends_in_good_order() -> None:
+    peer = Peer(CHUNKED)
+    peer.connection.send(CHUNKED.keep_alive)
+    peer.connection.close(CloseReason.SHUTDOWN)
+    peer.connection.send(b"late")
+    peer.connection.keep_alive()
+    peer.turn()
+    assert peer.read() == CHUNKED.keep_alive + b"0\r\n\r\n"
+    assert peer.theirs.recv(1) == b""
+    assert peer.ends == [CloseReason.SHUTDOWN]
+    peer.theirs.close()
+
+
+def test_a_stream_that_is_behind_gets_no_keep_alive(peer: Peer) -> None:
+    peer.connection.send(b"x" * 300_000)
+    peer.connection.keep_alive()
+    assert b":" not in peer.read_all()
+    peer.connection.keep_alive()
+    assert peer.read() == PLAIN.keep_alive
+
+
+def test_what_a_client_sends_is_dropped(peer: Peer) -> None:
+    peer.connection.dataReceived(b"junk" * 1000)
+    peer.connection.send(b"frame")
+    assert peer.read() == b"frame"
+
+
+class TakingOver(Resource):
+    """Takes the transport of its requests over, one turn later."""
+
+    isLeaf = True  # noqa: N815
+
+    def __init__(self, owner: Peer) -> None:
+        super().__init__()
+        self.owner = owner
+        self.requests: list[weakref.ref[Request]] = []
+        self.channels: list[weakref.ref[object]] = []
+        self.connection: Connection | None = None
+
+    def render(self, request: Request) -> int:
+        self.requests.append(weakref.ref(request))
+        self.channels.append(weakref.ref(request.channel))
+        # As a look-up does: it answers when the request has been handled.
+        self.owner.reactor.callLater(1, self.take, request)
+        return NOT_DONE_YET
+
+    def take(self, request: Request) -> None:
+        self.connection = take_over(request, self.owner, PLAIN, b"token")
+
+
+def test_the_request_and_its_channel_die_when_the_stream_opens() -> None:
+    peer = Peer(over_tcp=True)
+    resource = TakingOver(peer)
+    channel = Site(resource, peer.reactor).buildProtocol(None)
+    peer.transport.protocol = channel
+    channel.makeConnection(peer.transport)
+    peer.theirs.sendall(b"GET /?access_token=t HTTP/1.1\r\nHost: a\r\n\r\n" + b"junk" * 10_000)
+    gc.disable()  # Freed by reference counts alone: nothing is left for the collector.
+    try:
+        peer.transport.doRead()
+        del channel
+        assert resource.requests[0]() is not None
+        peer.reactor.advance(1)
+        assert resource.requests[0]() is None
+        assert resource.channels[0]() is None
+    finally:
+        gc.enable()
+    assert resource.connection is not None
+    peer.connection = resource.connection  # type: ignore[assignment]
+    assert peer.transport in peer.reactor.getReaders()
+    peer.connection.send(b"frame")
+    peer.theirs.setblocking(True)
+    assert peer.theirs.recv(100) == b"frame"
+    peer.reactor.advance(1000)  # No timer of the request is left.
+    assert peer.ends == []
+    peer.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.end()
+    assert peer.ends == [CloseReason.CLIENT_GONE]
