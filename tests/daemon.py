@@ -7,6 +7,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,9 +60,13 @@ class Stream:
         body: str | None = None,
         *,
         patience: float = PATIENCE,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=patience)
-        self.connection.sock = self.socket = _connect(address, patience)
+        self.socket = _connect(address, patience)
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
+        self.connection.sock = self.socket
         self.connection.request(
             method, path, body=body, headers={"Accept": "text/event-stream", **(headers or {})}
         )
@@ -101,6 +106,11 @@ class Stream:
         assert self.block() == OPENING
         return self
 
+    def wait_for_message(self, data: str) -> None:
+        """Read until a message arrives."""
+        while self.next().data != data:
+            pass
+
     def wait_for_end(self) -> None:
         """Read until the stream has ended."""
         with contextlib.suppress(Ended):
@@ -137,7 +147,8 @@ class Daemon:
         if endpoint.startswith("unix:"):
             self.address = endpoint.removeprefix("unix:")
         self.command = [
-            *(PYTHON, "-W", "error", "-c", "from twisted.scripts.twistd import run; run()"),
+            *(PYTHON, "-W", "error", "-W", "ignore:Passing pyOpenSSL:DeprecationWarning"),
+            *("-c", "from twisted.scripts.twistd import run; run()"),
             *("--nodaemon", "--pidfile=", "sinapse"),
             *("--port", endpoint, "--redis", redis_url, *options),
         ]

@@ -6,9 +6,10 @@ the order of the story, since one connection does it all. What each stream may h
 follows from the story alone:
 
 - nothing that was published to a channel that was not on the list at that moment;
-- all that was published, after it was known to be open, to channels that were on the list all the
-  time since it was asked for. For a channel that is added later the daemon has to subscribe first, and what is
-  published before it has reaches nobody, as the number that PUBLISH returns tells.
+- all that was published, after it was known to be open, to channels that were on the list all
+  the time since it was asked for. For a channel that is added later the daemon has to subscribe
+  first, and what is published before it has reaches nobody, as the number that PUBLISH returns
+  tells.
 """
 
 from __future__ import annotations
