@@ -1,0 +1,58 @@
+"""Channels: what a subject may listen to, now and on its open streams."""
+
+from sinapse.keys import ADD, REMOVE, channel_name, channels_key, control_channel
+from sinapse.publisher.connections import Connections
+from sinapse.publisher.identity import ChannelLike, SubjectId, given_id
+from sinapse.publisher.scripts import ADD_CHANNEL, CLEAR_CHANNELS, REMOVE_CHANNEL, Script
+
+
+class Channels:
+    """``publisher.channels``: the list of each subject, applied to its open streams at once.
+
+    A channel is a name, or an object that has ``sinapse_channel``. Lists go by the id alone:
+    ``User`` 1 and ``Admin`` 1 share theirs, as in the origin; a class that defines
+    ``sinapse_id`` can keep apart. Every operation raises
+    :class:`~sinapse.errors.InvalidSubject` or :class:`~sinapse.errors.InvalidChannel` for what
+    is none, and :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def list(self, subject: SubjectId) -> set[str]:
+        """Return the names of the channels that `subject` may listen to."""
+        names: list[bytes] = self._connections.execute("SMEMBERS", channels_key(given_id(subject)))
+        return {name.decode(errors="replace") for name in names}
+
+    def has(self, subject: SubjectId, channel: ChannelLike) -> bool:
+        """Whether `subject` may listen to `channel`."""
+        key = channels_key(given_id(subject))
+        return bool(self._connections.execute("SISMEMBER", key, channel_name(channel)))
+
+    def add(self, subject: SubjectId, channel: ChannelLike) -> bool:
+        """Let `subject` listen to `channel`; return whether that is new."""
+        return self._change(ADD_CHANNEL, subject, channel, ADD)
+
+    def remove(self, subject: SubjectId, channel: ChannelLike) -> bool:
+        """Let `subject` listen to `channel` no longer; return whether it could before."""
+        return self._change(REMOVE_CHANNEL, subject, channel, REMOVE)
+
+    def clear(self, subject: SubjectId) -> int:
+        """Let `subject` listen to nothing, which ends its streams; return how many were removed."""
+        subject = given_id(subject)
+        removed: int = self._connections.run(
+            CLEAR_CHANNELS, [channels_key(subject)], [control_channel(subject, REMOVE)]
+        )
+        return removed
+
+    def _change(
+        self, script: Script, subject: SubjectId, channel: ChannelLike, action: str
+    ) -> bool:
+        subject = given_id(subject)
+        return bool(
+            self._connections.run(
+                script,
+                [channels_key(subject)],
+                [channel_name(channel), control_channel(subject, action)],
+            )
+        )

@@ -1,0 +1,80 @@
+"""Who an object is: its id, and the name of its channel."""
+
+import inspect
+from functools import cache
+from typing import Protocol, TypeAlias
+from uuid import UUID
+
+import inflection
+
+from sinapse.errors import InvalidSubject
+from sinapse.keys import subject_id
+
+#: What the plain interface takes as the id of a subject.
+SubjectId: TypeAlias = str | int | UUID
+
+
+class HasChannel(Protocol):
+    """An object that messages can be published to."""
+
+    @property
+    def sinapse_channel(self) -> str:
+        """Name of its channel."""
+
+
+#: A channel's name, or an object that has one.
+ChannelLike: TypeAlias = str | HasChannel
+
+_ABSENT = object()
+
+
+def given_id(value: object) -> str:
+    """Return an id that was given to the plain interface.
+
+    Objects are refused: their ``str()`` is a name to show, seldom the id, and a list of channels
+    kept under it would never be found. Raises :class:`~sinapse.errors.InvalidSubject`.
+    """
+    if value is not None and not isinstance(value, SubjectId):
+        raise InvalidSubject(
+            f"a subject's id is a str, int or UUID, not {type(value).__name__};"
+            " objects of a class with the Subject mixin have .sinapse"
+        )
+    return subject_id(value)
+
+
+def identifier(thing: object) -> str:
+    """Return the id of an object: its ``sinapse_id``, ``pk``, ``id`` or ``to_param()``.
+
+    The first of them that is defined decides, even if it is None, as it is before a save. Raises
+    :class:`~sinapse.errors.InvalidSubject`.
+    """
+    for name in ("sinapse_id", "pk", "id"):
+        value = _attribute(thing, name)
+        if value is not _ABSENT:
+            return subject_id(value)
+    to_param = _attribute(thing, "to_param")
+    if not callable(to_param):
+        raise InvalidSubject(
+            f"{type(thing).__name__} has no id: define sinapse_id, pk, id or to_param()"
+        )
+    return subject_id(to_param())
+
+
+def channel_of(thing: object) -> str:
+    """Return the name of an object's channel, made of its class and id: ``chat_room:12``."""
+    return f"{_singular(type(thing).__name__)}:{identifier(thing)}"
+
+
+@cache
+def _singular(class_name: str) -> str:
+    return str(inflection.singularize(inflection.underscore(class_name)))
+
+
+def _attribute(thing: object, name: str) -> object:
+    try:
+        return getattr(thing, name)
+    except AttributeError as error:
+        # A property that fails must not make another attribute the id of somebody else.
+        if inspect.getattr_static(thing, name, _ABSENT) is not _ABSENT:
+            raise InvalidSubject(f"{type(thing).__name__}.{name} has no value") from error
+        return _ABSENT

@@ -1,0 +1,107 @@
+"""Mixins for the classes of an application: who receives, and what is published to.
+
+They add no state, no ``__init__`` and no metaclass, so they go with models of any ORM, slots and
+frozen dataclasses. The id of an object is its ``sinapse_id`` if that is defined, else ``pk``,
+``id`` or ``to_param()``; :class:`~sinapse.errors.InvalidSubject` says that there is none (yet).
+"""
+
+from sinapse.publisher.identity import ChannelLike, channel_of, identifier
+from sinapse.publisher.shared import default
+
+
+class Auth:
+    """``user.sinapse.auth``: the token of one subject."""
+
+    def __init__(self, owner: object) -> None:
+        self._owner = owner
+
+    @property
+    def token(self) -> str | None:
+        """The current token, or None if there is none or it has expired."""
+        return default().tokens.get(*self._names())
+
+    def generate(self, expires_in: float | None = None) -> str:
+        """Return a new token, valid for `expires_in` seconds; the former one is revoked."""
+        return default().tokens.generate(*self._names(), expires_in)
+
+    def reset(self, expires_in: float | None = None) -> str:
+        """Return a new token in place of the former one: the origin's name for `generate`."""
+        return default().tokens.reset(*self._names(), expires_in)
+
+    def clear(self) -> bool:
+        """Revoke the token, and end its open streams; return whether there was one."""
+        return default().tokens.clear(*self._names())
+
+    def _names(self) -> tuple[str, str]:
+        return identifier(self._owner), type(self._owner).__name__
+
+
+class Sinapse:
+    """``user.sinapse``: the token and the channels of one subject."""
+
+    def __init__(self, owner: object) -> None:
+        self._owner = owner
+
+    @property
+    def auth(self) -> Auth:
+        """The token."""
+        return Auth(self._owner)
+
+    @property
+    def channels(self) -> set[str]:
+        """Names of the channels that the subject may listen to, read from Redis."""
+        return default().channels.list(identifier(self._owner))
+
+    def has_channel(self, channel: ChannelLike) -> bool:
+        """Whether the subject may listen to `channel`."""
+        return default().channels.has(identifier(self._owner), channel)
+
+    def add_channel(self, channel: ChannelLike) -> bool:
+        """Let the subject listen to `channel`, on open streams too; return whether that is new."""
+        return default().channels.add(identifier(self._owner), channel)
+
+    def remove_channel(self, channel: ChannelLike) -> bool:
+        """Let the subject listen to `channel` no longer; return whether it could before."""
+        return default().channels.remove(identifier(self._owner), channel)
+
+    def clear(self) -> int:
+        """Let the subject listen to nothing; return how many channels were removed."""
+        return default().channels.clear(identifier(self._owner))
+
+    def destroy(self) -> None:
+        """Revoke the token and clear the channels: for a subject that is deleted, or locked out.
+
+        If Redis fails between the two, the token is revoked already, and a second call does the
+        rest.
+        """
+        self.auth.clear()
+        self.clear()
+
+
+class Subject:
+    """Somebody who may open streams: ``class User(Subject)``."""
+
+    __slots__ = ()
+
+    @property
+    def sinapse(self) -> Sinapse:
+        """The token and the channels."""
+        return Sinapse(self)
+
+
+class Publishable:
+    """Something that messages are published to: ``class Room(Publishable)``."""
+
+    __slots__ = ()
+
+    @property
+    def sinapse_channel(self) -> str:
+        """Name of the channel: class name, underscored and singular, and id: ``chat_room:12``."""
+        return channel_of(self)
+
+    def sinapse_publish(self, message: object, event: str | None = None) -> int:
+        """Send `message` to everybody who may listen: :meth:`Publisher.publish` on the channel."""
+        return default().publish(self, message, event)
+
+    #: The short name. A class that has a ``publish`` of its own keeps that.
+    publish = sinapse_publish

@@ -1,0 +1,42 @@
+"""The page on the protocol says what the publisher does, to the byte."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import redis
+
+from sinapse.message import Message, pack, unpack
+from sinapse.publisher import scripts
+
+PAGE = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
+
+#: A row of the table of payloads: data, event type, bytes.
+ROW = re.compile(
+    r"^\| `(.+)` \| (?:`(.+)`)? ?\| `([0-9a-f]{2}(?: [0-9a-f]{2})*)` \|$", re.MULTILINE
+)
+
+
+def test_its_examples_are_what_is_written_and_read() -> None:
+    rows = ROW.findall(PAGE)
+    assert len(rows) == 5
+    for data, event, payload in rows:
+        message = Message(data, event or None)
+        assert pack(message).hex(" ") == payload
+        assert unpack(bytes.fromhex(payload)) == message
+
+
+def test_its_command_is_what_goes_over_the_wire(redis_client: redis.Redis) -> None:
+    lines = re.findall(r"^    ((?:[0-9a-f]{2} )+)", PAGE, re.MULTILINE)
+    command = bytes.fromhex("".join(lines))
+    packed = redis_client.connection_pool.make_connection().pack_command(
+        "PUBLISH", "room:1", pack(Message("hello"))
+    )
+    assert command == b"".join(packed)
+
+
+def test_its_scripts_are_those_that_run() -> None:
+    shown = re.findall(r"^```lua\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    run = [each.source for each in vars(scripts).values() if isinstance(each, scripts.Script)]
+    assert sorted(shown) == sorted(run)
