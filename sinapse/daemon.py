@@ -18,6 +18,9 @@ from sinapse.settings import Settings
 from sinapse.site import Site
 from sinapse.streams import Streams
 
+#: Seconds that an embedded server may take to start without anybody being told: it takes 0.1.
+EMBEDDED_START = 2
+
 reactor: Any = _reactor
 
 
@@ -28,7 +31,14 @@ class Daemon(MultiService):
         super().__init__()
         counters = Counters()
         hub = Hub(counters)
-        broker = Broker(settings.redis, hub, counters, settings.max_pending, reactor)
+        broker = Broker(
+            settings.redis,
+            hub,
+            counters,
+            max_message=settings.max_pending,
+            patience=EMBEDDED_START if settings.redis.embedded is not None else 0,
+            reactor=reactor,
+        )
         streams = Streams(
             hub,
             broker,

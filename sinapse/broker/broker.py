@@ -55,12 +55,23 @@ class Admission(NamedTuple):
 
 
 class Broker(Service):
-    """Redis, as the daemon sees it. `max_message` is in bytes of encoded event stream."""
+    """Redis, as the daemon sees it.
+
+    `max_message` is in bytes of encoded event stream. For `patience` seconds after the start it
+    is no news that Redis is not there: it is starting too.
+    """
 
     _log = Logger()
 
     def __init__(
-        self, url: RedisURL, hub: Hub, counters: Counters, max_message: int, reactor: Any
+        self,
+        url: RedisURL,
+        hub: Hub,
+        counters: Counters,
+        *,
+        max_message: int,
+        patience: float,
+        reactor: Any,
     ) -> None:
         self._url = url
         self._hub = hub
@@ -71,7 +82,8 @@ class Broker(Service):
         self._subscription: Subscription | None = None
         self._lookups: list[Lookup] = []
         self._changed: set[bytes] = set()
-        self._state = ""
+        self._state = "not connected yet"
+        self._patience = patience
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
         hub.interest_changed = self._interest_changed
         #: Connected, subscribed and reconciled.
@@ -174,13 +186,15 @@ class Broker(Service):
 
     async def _stay_connected(self) -> None:
         failures = 0
+        started = self._reactor.seconds()
         while True:
             try:
                 await self._session()
             except CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001  # Whatever it was, Redis is tried again.
-                self._note_state(f"unavailable: {error or type(error).__name__}")
+                if self._reactor.seconds() - started >= self._patience:
+                    self._note_state(f"unavailable: {error or type(error).__name__}")
             if self.ready:
                 self.ready = False
                 self._counters.redis_losses += 1

@@ -18,15 +18,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sinapse.errors import StartError
+from sinapse.lifeline import RELEASE, bound_to_us
 from sinapse.redisurl import EMBEDDED, EMBEDDED_SOCKET
 
 #: Seconds before a server that ended by itself is started again.
 RESTART_DELAY = 1.0
-
-# The server becomes the process that we start, beside a watcher that waits for a line on the
-# pipe from us. When the pipe ends without one, we are gone, whatever took us, and the server is
-# told to end. This needs no help from the kernel that only one system has.
-_WATCHED = 'exec 3<&0; (read _ <&3 || kill -TERM $$) & exec 3<&-; exec "$@" </dev/null'
 
 
 def find_server() -> str | None:
@@ -86,12 +82,9 @@ class EmbeddedServer(Service):
             *("--dir", str(self._folder), "--appendonly", "yes", "--save", ""),
             *("--daemonize", "no", "--logfile", str(self._folder / "valkey.log")),
         ]
+        shell, *arguments = bound_to_us(command)
         self._reactor.spawnProcess(
-            self._process,
-            "/bin/sh",
-            ["sh", "-c", _WATCHED, "sh", *command],
-            env=None,
-            childFDs={0: "w", 1: 1, 2: 2},
+            self._process, shell, [shell, *arguments], env=None, childFDs={0: "w", 1: 1, 2: 2}
         )
 
     def _ended(self, reason: str) -> None:
@@ -127,7 +120,7 @@ class _Server(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:  # noqa: ARG002, N802
         """Send the watcher home: the number of the process may soon be another's."""
         if self._is_watched:
-            self.transport.writeToChild(0, b"\n")
+            self.transport.writeToChild(0, RELEASE)
             self.transport.closeChildFD(0)
 
     def childConnectionLost(self, childFD: int) -> None:  # noqa: ARG002, N802, N803

@@ -1,0 +1,17 @@
+"""Processes that never outlive the one that started them, whatever ends that."""
+
+from collections.abc import Sequence
+
+# The shell becomes the command, and leaves a watcher behind that waits for a line on standard
+# input. If that ends without a line, whoever held the other end is gone, and the command is told
+# to end. A line sends the watcher home: once the command has ended, its number may be another's.
+# This needs nothing of the kernel that only one system has.
+_WATCHED = 'exec 3<&0; (read _ <&3 || kill -TERM $$) & exec 3<&-; exec "$@" </dev/null'
+
+#: What to write to the command's standard input when it has ended.
+RELEASE = b"\n"
+
+
+def bound_to_us(command: Sequence[str]) -> list[str]:
+    """Return `command` so that it ends when the pipe on its standard input is closed."""
+    return ["/bin/sh", "-c", _WATCHED, "sh", *command]
