@@ -1,0 +1,115 @@
+"""Real browsers: Chromium, at most two for the whole run, with no cookies at the start of a test.
+
+Where there is no Chromium the tests that ask for one are skipped; with SINAPSE_REQUIRE_BROWSER=1
+they fail instead, so that a run that must have one cannot pass without.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+
+from tests.support import PATIENCE, eventually
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+class Browser:
+    """A Chromium with a profile of its own in `folder`, and what the tests do with it."""
+
+    def __init__(self, folder: Path) -> None:
+        options = ChromeOptions()
+        options.binary_location = _program(*PROGRAMS)
+        for option in (*OPTIONS, f"--user-data-dir={folder}"):
+            options.add_argument(option)
+        self.driver = Chrome(options, Service(_program("chromedriver")))
+        self.driver.set_page_load_timeout(PATIENCE)
+
+    def open(self, url: str) -> None:
+        """Load a page."""
+        self.driver.get(url)
+
+    def run(self, script: str, *arguments: object) -> Any:
+        """Return what the body of a JavaScript function returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def eventually(self, expression: str, *arguments: object) -> Any:
+        """Poll a JavaScript expression until it is true, and return its value."""
+        return eventually(lambda: self.run(f"return {expression}", *arguments), expression)
+
+    def click(self, selector: str) -> None:
+        """Click what `selector` finds, once it can be seen."""
+        self.eventually("document.querySelector(arguments[0])?.checkVisibility()", selector)
+        self.driver.find_element("css selector", selector).click()
+
+    def write(self, selector: str, text: str) -> None:
+        """Type into the field that `selector` finds, and press Enter."""
+        self.click(selector)
+        self.driver.find_element("css selector", selector).send_keys(f"{text}\n")
+
+    def forget(self) -> None:
+        """Leave the page and all cookies."""
+        self.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        self.open("about:blank")
+
+    def quit(self) -> None:
+        """End the process."""
+        self.driver.quit()
+
+
+def _program(*names: str) -> str:
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is not None:
+        return found
+    if os.environ.get("SINAPSE_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"SINAPSE_REQUIRE_BROWSER=1, and there is no {names[0]}")
+    pytest.skip(f"there is no {names[0]}")
+
+
+@pytest.fixture(scope="session")
+def _first_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    yield from _running(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def _second_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    yield from _running(tmp_path_factory)
+
+
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    browser = Browser(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def browser(_first_browser: Browser) -> Iterator[Browser]:
+    """A browser that has no cookies."""
+    yield _first_browser
+    _first_browser.forget()
+
+
+@pytest.fixture
+def other_browser(_second_browser: Browser) -> Iterator[Browser]:
+    """A second one, with cookies of its own."""
+    yield _second_browser
+    _second_browser.forget()

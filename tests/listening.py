@@ -1,0 +1,47 @@
+"""Hear what is published, exactly: every message, in order, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import redis
+from redis.client import PubSub
+
+from tests.support import PATIENCE, RedisServer
+
+MARKER = b"listening:marker"
+
+
+class Listener:
+    """A subscriber to everything on one Redis."""
+
+    def __init__(self, client: redis.Redis, pubsub: PubSub) -> None:
+        self._client = client
+        self._pubsub = pubsub
+
+    def heard(self) -> list[tuple[str, bytes]]:
+        """Return all (channel, payload) since the last call.
+
+        Redis orders what is published, so a marker published now follows all that came before.
+        """
+        self._client.publish(MARKER, b"")
+        messages: list[tuple[str, bytes]] = []
+        while True:
+            message = self._pubsub.get_message(timeout=PATIENCE)
+            assert message is not None, "the marker did not arrive"
+            if message["type"] != "pmessage":
+                continue
+            if message["channel"] == MARKER:
+                return messages
+            messages.append((message["channel"].decode(), message["data"]))
+
+
+@contextlib.contextmanager
+def listening(server: RedisServer) -> Iterator[Listener]:
+    """Listen to all that is published within a with block."""
+    with contextlib.closing(server.client()) as client, PubSub(client.connection_pool) as pubsub:
+        pubsub.psubscribe("*")
+        confirmation = pubsub.get_message(timeout=PATIENCE)
+        assert confirmation is not None
+        yield Listener(client, pubsub)
