@@ -1,12 +1,17 @@
 # Two commands set everything up, with only python3 (3.11 or newer) and make present:
 #   make demo    the daemon and the chat, on http://localhost:3000
-#   make test    the test suite
+#   make test    the test suite; a part of it: make test ARGS='-k packaging'
+# And for developers: make lint, make format, make clean.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
 .PHONY: demo test lint format clean
+# A virtual environment whose making broke off must not pass for a whole one the next time.
+.DELETE_ON_ERROR:
 
 demo: $(VENV)/demo
 	$(BIN)/sinapse demo
@@ -28,16 +33,22 @@ clean:
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Sinapse needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.x")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo '$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: sudo apt install python3-venv' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# editable_mode=compat: the other kinds of editable install hide the plugin from twistd.
-INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --config-settings editable_mode=compat
+# Twisted looks for plugins in the folders on sys.path, and an editable install adds none (but in
+# setuptools' `compat` mode, which is there for a time only). A .pth file adds the checkout to
+# sys.path: that is Python's own. The editable install brings the dependencies, the console
+# command, and sinapse.example, which lies in example/.
+PTH := import os, pathlib, sysconfig; \
+       pathlib.Path(sysconfig.get_path("purelib"), "sinapse-checkout.pth").write_text(os.getcwd() + "\n")
 
 $(VENV)/demo: $(BIN)/python setup.cfg pyproject.toml
-	$(INSTALL) --editable '.[demo]'
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@$(BIN)/python -c '$(PTH)'
 	@touch $@
 
 $(VENV)/develop: $(BIN)/python setup.cfg pyproject.toml
-	$(INSTALL) --editable '.[test,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	@$(BIN)/python -c '$(PTH)'
 	@touch $@ $(VENV)/demo

@@ -48,7 +48,9 @@ class Peer:
         self.reactor = MemoryReactorClock()
         self.ends: list[CloseReason] = []
         self.connection = SocketConnection(self, framing, b"token")
-        self.transport = tcp.Server(ours, self.connection, ("127.0.0.1", 1), SERVER, 0, self.reactor)
+        self.transport = tcp.Server(
+            ours, self.connection, ("127.0.0.1", 1), SERVER, 0, self.reactor
+        )
         self.connection.makeConnection(self.transport)
 
     def closed(self, connection: Connection, reason: CloseReason) -> None:
