@@ -389,7 +389,7 @@ class TestFailures:
     def test_a_redis_that_loads_its_data(
         self, own_client: redis.Redis, own_redis: RedisServer, publisher: Publisher
     ) -> None:
-        own_client.execute_command("DEBUG", "POPULATE", "3000")  # type: ignore[no-untyped-call]
+        own_client.execute_command("DEBUG", "POPULATE", "3000")
         own_client.config_set("loading-process-events-interval-bytes", 1024)
         own_client.config_set("key-load-delay", 500)
         with (
@@ -483,44 +483,42 @@ class Interruption(BaseException):
 
 
 class TestInterruptions:
+    """No answer to an interrupted command may be taken for the answer to the next one."""
+
     @pytest.fixture
-    def interrupt(self) -> Iterator[Callable[[float], None]]:
-        """Return what interrupts the main thread after some seconds."""
-
-        def interrupted(*_: object) -> None:
-            raise Interruption
-
-        former = signal.signal(signal.SIGALRM, interrupted)
-        yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
-
-    def test_an_interrupted_wait_leaves_no_answer_to_the_next_command(
-        self,
-        own_client: redis.Redis,
-        own_redis: RedisServer,
-        interrupt: Callable[[float], None],
-    ) -> None:
+    def paused(self, own_client: redis.Redis, own_redis: RedisServer) -> Iterator[Publisher]:
+        """Return a publisher with one connection, to a Redis that answers no PUBLISH for now."""
         with Publisher(own_redis.url, max_connections=1) as publisher:
             publisher.channels.add("7", "room:1")
             own_client.client_pause(60_000, all=False)
-            with pytest.raises(Interruption):
-                interrupt(0.1)
-                publisher.publish("room:1", "hello")
+            yield publisher
             own_client.client_unpause()
-            assert publisher.channels.list("7") == {"room:1"}
 
-    def test_interruptions_at_any_moment_leave_no_answer_to_the_next_command(
-        self, own_redis: RedisServer, interrupt: Callable[[float], None]
+    def test_while_waiting_for_the_answer(self, paused: Publisher) -> None:
+        def interrupt(*_: object) -> None:
+            raise Interruption
+
+        former = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(Interruption):
+                paused.publish("room:1", "hello")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, former)
+        assert paused.channels.list("7") == {"room:1"}
+
+    def test_between_command_and_answer(
+        self, paused: Publisher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with Publisher(own_redis.url) as publisher:
-            publisher.channels.add("7", "room:1")
-            for microseconds in range(1, 600, 2):
-                with contextlib.suppress(Interruption):
-                    interrupt(microseconds / 1e6)
-                    publisher.publish("room:1", "hello")
-                    signal.pause()
-                assert publisher.channels.list("7") == {"room:1"}
+        def interrupt(_: object) -> None:
+            raise Interruption
+
+        with monkeypatch.context() as patch:
+            patch.setattr("redis.connection.Connection.read_response", interrupt)
+            with pytest.raises(Interruption):
+                paused.publish("room:1", "hello")
+        assert paused.channels.list("7") == {"room:1"}
 
 
 def answers(publisher: Publisher) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import redis
+import hiredis
 
 from sinapse.message import Message, pack, unpack
 from sinapse.publisher import scripts
@@ -27,13 +27,11 @@ def test_its_examples_are_what_is_written_and_read() -> None:
         assert unpack(bytes.fromhex(payload)) == message
 
 
-def test_its_command_is_what_goes_over_the_wire(redis_client: redis.Redis) -> None:
+def test_its_command_is_what_goes_over_the_wire() -> None:
     lines = re.findall(r"^    ((?:[0-9a-f]{2} )+)", PAGE, re.MULTILINE)
     command = bytes.fromhex("".join(lines))
-    packed = redis_client.connection_pool.make_connection().pack_command(
-        "PUBLISH", "room:1", pack(Message("hello"))
-    )
-    assert command == b"".join(packed)
+    words = ("PUBLISH", "room:1", pack(Message("hello")))
+    assert command == hiredis.pack_command(words)  # type: ignore[arg-type]  # its hint is wrong
 
 
 def test_its_scripts_are_those_that_run() -> None:
