@@ -15,6 +15,7 @@ from collections import deque
 from typing import Any, Protocol
 
 from twisted.internet import interfaces, tcp
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import Request
@@ -47,6 +48,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_drained",
         "_owner",
         "_pending",
         "_pending_bytes",
@@ -66,6 +68,7 @@ class Connection:
         self._pending: deque[bytes] | None = None
         self._pending_bytes = 0
         self._reason: CloseReason | None = None
+        self._drained: Deferred[None] | None = None
         #: Place in the ring of keep-alives.
         self.bucket = 0
         #: When the token ends, if it does.
@@ -97,6 +100,20 @@ class Connection:
 
     def stopProducing(self) -> None:  # noqa: N802
         """Do nothing: the transport is going, and tells :meth:`connectionLost` next."""
+
+    def drained(self) -> "Deferred[None]":
+        """Fire when nothing waits to be written; it is cancelled when the stream ends."""
+        self._drained = Deferred()
+        waiting = self._drained
+        if self._pending is None:
+            self._be_live()
+        return waiting
+
+    def _be_live(self) -> None:
+        self._pending = None
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.callback(None)
 
     def _queue(self, frame: bytes) -> None:
         if self._pending is None or self._reason is not None:
@@ -149,6 +166,8 @@ class Connection:
         """Let go of everything: the peer has closed, or we have."""
         self._transport = None
         self._pending = None
+        if self._drained is not None:
+            self._drained.cancel()
         if self._reason is None:
             self._reason = CloseReason.CLIENT_GONE
         self._owner.closed(self, self._reason)
@@ -214,8 +233,8 @@ class SocketConnection(Connection):
             self._writing = len(data)
             self._transport.write(data)
         else:
-            self._pending = None
             self._transport.unregisterProducer()
+            self._be_live()
 
     def close(self, reason: CloseReason) -> None:  # noqa: D102
         super().close(reason)
@@ -263,7 +282,7 @@ class TransportConnection(Connection):
             self._pending_bytes -= len(data)
             self._transport.write(data)
         if not self._paused:
-            self._pending = None
+            self._be_live()
 
     def close(self, reason: CloseReason) -> None:  # noqa: D102
         if self._reason is None and self._transport is not None:

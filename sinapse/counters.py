@@ -22,6 +22,12 @@ class Counters:
     """Streams closed, by reason."""
     refused: Counter[str] = field(default_factory=Counter)
     """Requests for a stream that were refused, by reason."""
+    history_reads: int = 0
+    """Reads of the retained messages of a channel: one for all who wait."""
+    replays: int = 0
+    """Streams that resumed after a last event ID."""
+    resets: int = 0
+    """Streams that were told that messages are missing."""
     redis_connects: int = 0
     """Times that Redis was reached and everything subscribed."""
     redis_losses: int = 0

@@ -54,6 +54,7 @@ class Daemon(MultiService):
             origins=settings.origins,
             retry=settings.retry,
             channel_event=settings.channel_event,
+            retains=settings.retains,
         )
         root.putChild(b"status", Status())
         root.putChild(b"ready", Ready(broker))

@@ -5,6 +5,7 @@ in chunks (RFC 9112 §7.1), HTTP/1.0 as it is, ended by the close of the connect
 two framings, and a message is encoded once for each that is in use.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 
 from sinapse.message import Message
@@ -33,8 +34,12 @@ def encode(message: Message, default_event: str | None = None) -> bytes:
         data = data.replace("\r\n", "\n").replace("\r", "\n")
     if "\n" in data:
         data = data.replace("\n", "\ndata: ")
+    text = f"data: {data}\n\n"
     event = message.event or default_event
-    text = f"data: {data}\n\n" if event is None else f"event: {event}\ndata: {data}\n\n"
+    if event is not None:
+        text = f"event: {event}\n{text}"
+    if message.id is not None:
+        text = f"id: {message.id}\n{text}"
     return text.encode()
 
 
@@ -43,9 +48,9 @@ def reconnection_time(seconds: float) -> bytes:
     return b"retry: %d\n" % round(seconds * 1000)
 
 
-def opening(retry: float) -> bytes:
-    """Return the first bytes of a stream, exactly as the origin has them."""
-    return reconnection_time(retry) + encode(Message("ok", "authentication"))
+def opening(retry: float, position: str | None = None) -> bytes:
+    """Return the first bytes of a stream: the origin's, and the id to resume from if any."""
+    return reconnection_time(retry) + encode(Message("ok", "authentication", position))
 
 
 class EventStream:
@@ -73,6 +78,22 @@ class EventStream:
         if len(messages) == 1:
             return self.frame(encode(messages[0], default_event))
         return self.frame(b"".join([encode(message, default_event) for message in messages]))
+
+    def reset(
+        self, reason: str, channels: Iterable[bytes] = (), position: str | None = None
+    ) -> bytes:
+        """Return the frame of the event that says that messages are missing.
+
+        `reason` is one of those in ``docs/delivery.md``; `channels` are those concerned.
+        `position` is the id to resume from when nothing else is to come.
+        """
+        names = sorted(name.decode(errors="replace") for name in channels)
+        data = json.dumps({"reason": reason, "channels": names}, ensure_ascii=False)
+        return self.frame(encode(Message(data, "reset", position)))
+
+    def position(self, identifier: str) -> bytes:
+        """Return the frame of a block without data: the browser keeps the id, and tells nobody."""
+        return self.frame(b"id: %b\n\n" % identifier.encode())
 
     def head(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         """Return the status line and header section of a stream, with `headers` added."""

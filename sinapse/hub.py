@@ -13,14 +13,22 @@ A subscriber opens in three steps, so that no list is ever wrong, not even for a
 3. :meth:`Hub.open` when everything published before the answer has been handled: the list is
    the answer with the noted control messages on top. Each of them sets the final state of one
    channel, so one that the answer already contains does no harm.
+
+A subscriber that resumes is opened replaying: it is ended when it must be, but gets nothing until
+:meth:`Hub.go_live`. While history is read for it, :meth:`Hub.tape` keeps what is dispatched, so
+that history and live messages join without a gap.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol, TypeVar
 
+from sinapse.catchup import CatchUp, Dispatched
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, Unauthorized
-from sinapse.keys import ADD, REMOVE, REVOKE, is_channel
+from sinapse.keys import ADD, GRANT, REMOVE, REVOKE, is_channel
 from sinapse.message import Message
 
 
@@ -29,6 +37,9 @@ class Framing(Protocol):
 
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return one frame with `messages` of `channel`."""
+
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
+        """Return a frame that says that messages of `channels` are missing."""
 
 
 class Subscriber(Protocol):
@@ -57,18 +68,28 @@ Joined = TypeVar("Joined", bound=Subscriber)
 class Subject:
     """A user with open streams on this node, and the channels that it may listen to now."""
 
-    __slots__ = ("channels", "id", "subscribers")
+    __slots__ = ("catch_up", "channels", "id", "replaying", "subscribers")
 
     def __init__(self, identifier: bytes) -> None:
         self.id = identifier
         self.channels: set[bytes] = set()
         self.subscribers: set[Subscriber] = set()
+        #: Those of the subscribers that get nothing yet.
+        self.replaying: set[Subscriber] = set()
+        self.catch_up: CatchUp[Subscriber] | None = None
+
+    def listening(self) -> list[Subscriber]:
+        """Return the subscribers that are in the audiences of its channels."""
+        held = self.catch_up.members if self.catch_up is not None else ()
+        return [
+            each for each in self.subscribers if each not in self.replaying and each not in held
+        ]
 
 
 class Channel:
     """A channel that somebody here may listen to."""
 
-    __slots__ = ("audiences", "holders", "name")
+    __slots__ = ("audiences", "holders", "holding", "is_subscribed", "name")
 
     def __init__(self, name: bytes) -> None:
         self.name = name
@@ -76,10 +97,14 @@ class Channel:
         self.holders = 0
         #: Open subscribers by framing, so that the loop over them has no branch.
         self.audiences: dict[Framing, set[Subscriber]] = {}
+        #: Subjects for whom its messages are held.
+        self.holding: set[Subject] = set()
+        #: Redis has confirmed it: nothing that is published to it is missed.
+        self.is_subscribed = False
 
 
 class Joining:
-    """A subscriber on its way in: what was noted, and what it already holds."""
+    """A subscriber on its way in: since when control messages are noted, and what it holds."""
 
     __slots__ = ("answer", "channels", "mark", "subject", "token")
 
@@ -91,29 +116,60 @@ class Joining:
         self.channels: frozenset[bytes] = frozenset()
 
 
+class _Note(NamedTuple):
+    """A control message; `after` is the counter that a grant tells."""
+
+    number: int
+    action: str
+    value: bytes
+    after: int | None
+
+
 class Hub:
     """The table of a node."""
 
     def __init__(self, counters: Counters) -> None:
         self.channels: dict[bytes, Channel] = {}
         self.subjects: dict[bytes, Subject] = {}
+        #: Counter of the last retained message that was dispatched.
+        self.position = 0
+        #: Redis is heard. While it is not, nothing can be caught up with.
+        self.is_connected = False
         #: Told of a channel that is needed from now on, or no longer.
         self.interest_changed: Callable[[bytes], None] = _nobody
+        #: Told of a subject that has begun to catch up; it ends with :meth:`caught_up`.
+        self.catch_up_needed: Callable[[Subject], None] = _nobody
         self._counters = counters
         self._batch: list[tuple[Channel, list[Message]]] = []
-        self._joins: set[Joining] = set()
-        # Control messages by subject, kept while anybody joins: (number, action, value).
-        self._notes: dict[bytes, list[tuple[int, str, bytes]]] = {}
-        self._noted = 0
+        self._tape: list[Dispatched] | None = None
+        # Joins, the oldest first, and control messages since that began: all of them in order,
+        # and by subject.
+        self._joins: dict[Joining, None] = {}
+        self._notes: dict[bytes, deque[_Note]] = {}
+        self._noted: deque[tuple[int, bytes]] = deque()
+        self._controls = 0
 
     # Messages
 
-    def dispatch(self, name: bytes, message: Message) -> None:
-        """Take a message that was published to the channel `name`."""
+    def dispatch(self, name: bytes, message: Message, counter: int | None = None) -> None:
+        """Take a message that was published to the channel `name`.
+
+        `counter` is that of its id. Counters only go up on one connection; one that does not was
+        dispatched before, from history.
+        """
+        if counter is not None:
+            if counter <= self.position:
+                return
+            self.position = counter
         channel = self.channels.get(name)
         if channel is None:  # Unsubscribed, and Redis does not know yet.
             return
         self._counters.messages += 1
+        if self._tape is not None:
+            self._tape.append(Dispatched(counter, name, message))
+        for subject in channel.holding:
+            assert subject.catch_up is not None  # noqa: S101
+            subject.catch_up.held.append(Dispatched(counter, name, message))
         batch = self._batch
         if batch and batch[-1][0] is channel:
             batch[-1][1].append(message)
@@ -151,12 +207,22 @@ class Hub:
                 subscriber.send(frames[0] if len(frames) == 1 else b"".join(frames))
         self._counters.deliveries += deliveries
 
+    @contextmanager
+    def tape(self) -> Iterator[list[Dispatched]]:
+        """Keep what is dispatched in the ``with`` block; one block at a time."""
+        self.flush()
+        self._tape = []
+        try:
+            yield self._tape
+        finally:
+            self._tape = None
+
     # Opening and leaving
 
     def join(self) -> Joining:
         """Begin to open a subscriber, before anything is looked up for it."""
-        joining = Joining(self._noted)
-        self._joins.add(joining)
+        joining = Joining(self._controls)
+        self._joins[joining] = None
         return joining
 
     def admit(
@@ -169,17 +235,21 @@ class Hub:
         joining.subject = subject
         joining.token = token
         joining.answer = frozenset(filter(is_channel, channels))
-        expected = self._expected(joining)
-        joining.channels = frozenset(expected)
-        for name in expected:
+        if not joining.answer:
+            raise Unauthorized("no channels")
+        # All of them: a removal that was noted already may be older than the answer, and the
+        # addition that followed it is still on its way.
+        joining.channels = joining.answer
+        for name in joining.channels:
             self._hold(name)
 
-    def open(self, joining: Joining, make: Callable[[], Joined]) -> Joined:
-        """End the join with a live subscriber: it gets what is dispatched from now on.
+    def open(self, joining: Joining, make: Callable[[], Joined], *, live: bool = True) -> Joined:
+        """End the join with an open subscriber: it gets what is dispatched from now on.
 
         To be called when everything published before the answer has been dispatched. `make` is
         only called if the subscriber may open; otherwise, since the token was revoked or the
-        list emptied meanwhile, this raises :class:`~sinapse.errors.Unauthorized`.
+        list emptied meanwhile, this raises :class:`~sinapse.errors.Unauthorized`. One that is
+        not `live` gets nothing until :meth:`go_live`.
         """
         try:
             self.flush()
@@ -188,20 +258,40 @@ class Hub:
             subject = self.subjects.get(joining.subject)
             if subject is None:
                 subject = self.subjects[joining.subject] = Subject(joining.subject)
-            self._settle(subject, expected)
+            for name in joining.answer:
+                self.channels[name].is_subscribed = True
+            self._settle(subject, expected.keys())
             subject.subscribers.add(subscriber)
             subscriber.subject = subject
-            for name in subject.channels:
-                self._listen(self.channels[name], subscriber)
+            if live:
+                self._listen(subject, subscriber)
+                for name, after in expected.items():
+                    if after is not None and not self.channels[name].is_subscribed:
+                        self._begin_catch_up(subject, name, after)
+            else:
+                subject.replaying.add(subscriber)
         finally:
             self.abandon(joining)
         return subscriber
 
+    def go_live(self, subscriber: Subscriber) -> None:
+        """Let a subscriber that has replayed all it missed get what is dispatched from now on."""
+        subject = subscriber.subject
+        if subject is not None:
+            self.flush()
+            subject.replaying.discard(subscriber)
+            self._listen(subject, subscriber)
+
     def abandon(self, joining: Joining) -> None:
         """End a join that did not become a subscriber, or has become one."""
-        self._joins.discard(joining)
-        if not self._joins:
-            self._notes.clear()
+        self._joins.pop(joining, None)
+        oldest = next(iter(self._joins), None)
+        while self._noted and (oldest is None or self._noted[0][0] <= oldest.mark):
+            _, subject_id = self._noted.popleft()
+            notes = self._notes[subject_id]
+            notes.popleft()
+            if not notes:
+                del self._notes[subject_id]
         for name in joining.channels:
             self._release(name)
         joining.channels = frozenset()
@@ -213,31 +303,41 @@ class Hub:
             return
         subscriber.subject = None
         subject.subscribers.discard(subscriber)
-        for name in subject.channels:
-            self._stop_listening(self.channels[name], subscriber)
+        subject.replaying.discard(subscriber)
+        if subject.catch_up is not None:
+            subject.catch_up.members.pop(subscriber, None)
+        self._stop_listening(subject.channels, subscriber)
         if not subject.subscribers:
             del self.subjects[subject.id]
+            self._end_catch_up(subject)
             for name in subject.channels:
                 self._release(name)
 
     # Live authorisation
 
     def control(self, subject_id: bytes, action: str, value: bytes) -> None:
-        """Apply a control message: ADD or REMOVE of a channel, or REVOKE of a token.
+        """Apply a control message: GRANT, ADD or REMOVE of a channel, or REVOKE of a token.
 
         Others are ignored, so that the protocol can grow.
         """
+        after: int | None = None
+        if action == GRANT:
+            counter, _, value = value.partition(b" ")
+            after = int(counter) if counter.isdigit() else None
+            action = ADD
         if action == ADD and not is_channel(value):
             return
-        self._noted += 1
+        self._controls += 1
         if self._joins:
-            self._notes.setdefault(subject_id, []).append((self._noted, action, value))
+            note = _Note(self._controls, action, value, after)
+            self._notes.setdefault(subject_id, deque()).append(note)
+            self._noted.append((self._controls, subject_id))
         subject = self.subjects.get(subject_id)
         if subject is None:
             return
         if action == ADD and value not in subject.channels:
             self.flush()
-            self._grant(subject, value)
+            self._grant(subject, value, after)
         elif action == REMOVE and value in subject.channels:
             self.flush()
             self._withdraw(subject, value)
@@ -261,41 +361,118 @@ class Hub:
             self._settle(subject, set(filter(is_channel, channels)))
             self._end_if_empty(subject)
 
+    # Connecting
+
+    def disconnected(self) -> None:
+        """Take note that Redis is not heard: from now on messages are missed."""
+        self.flush()
+        self.is_connected = False
+        for channel in self.channels.values():
+            channel.is_subscribed = False
+
+    def connected(self) -> None:
+        """Take note that Redis is heard, on all channels that are needed."""
+        self.is_connected = True
+        for channel in self.channels.values():
+            channel.is_subscribed = True
+
+    def tell_reset(
+        self, reason: str, channels: AbstractSet[bytes] | None, position: str | None
+    ) -> None:
+        """Tell open streams that messages are missing: all, or those that listen to `channels`."""
+        self.flush()
+        for subject in self.subjects.values():
+            missing = subject.channels if channels is None else subject.channels & channels
+            if missing:
+                for subscriber in subject.subscribers - subject.replaying:
+                    self._counters.resets += 1
+                    subscriber.send(subscriber.framing.reset(reason, missing, position))
+
+    # Catching up
+
+    def caught_up(self, subject: Subject) -> None:
+        """Release the streams that were held, with what was read for them and what was held."""
+        catch_up = subject.catch_up
+        if catch_up is None:
+            return
+        self.flush()
+        self._end_catch_up(subject)
+        for name in catch_up.wanted:
+            if name in self.channels:
+                self.channels[name].is_subscribed = True
+        for subscriber in catch_up.members:
+            frame = b"".join(
+                subscriber.framing.encode(entry.channel, [entry.message])
+                for entry in catch_up.messages_for(subscriber)
+            )
+            if frame:
+                subscriber.send(frame)
+            self._listen(subject, subscriber)
+
+    def _begin_catch_up(self, subject: Subject, name: bytes, after: int) -> None:
+        is_new = subject.catch_up is None
+        catch_up = subject.catch_up or CatchUp()
+        for subscriber in subject.listening():
+            self._stop_listening(subject.channels, subscriber)
+            catch_up.members[subscriber] = len(catch_up.held)
+        catch_up.want(name, after)
+        subject.catch_up = catch_up
+        for each in subject.channels:
+            self.channels[each].holding.add(subject)
+        if is_new:
+            self.catch_up_needed(subject)
+
+    def _end_catch_up(self, subject: Subject) -> None:
+        subject.catch_up = None
+        for name in subject.channels:
+            self.channels[name].holding.discard(subject)
+
     # The table itself
 
-    def _expected(self, joining: Joining) -> set[bytes]:
-        """Return the answer with what was noted since on top; raises Unauthorized if nothing."""
-        expected = set(joining.answer)
-        for number, action, value in self._notes.get(joining.subject, ()):
-            if number <= joining.mark:
+    def _expected(self, joining: Joining) -> dict[bytes, int | None]:
+        """Return the answer with what was noted since on top; raises Unauthorized if nothing.
+
+        With a channel that was granted meanwhile goes the counter that came with it.
+        """
+        expected: dict[bytes, int | None] = dict.fromkeys(joining.answer)
+        for note in self._notes.get(joining.subject, ()):
+            if note.number <= joining.mark:
                 continue
-            if action == ADD:
-                expected.add(value)
-            elif action == REMOVE:
-                expected.discard(value)
-            elif action == REVOKE and value == joining.token:
+            if note.action == ADD:
+                expected.setdefault(note.value, note.after)
+            elif note.action == REMOVE:
+                expected.pop(note.value, None)
+            elif note.action == REVOKE and note.value == joining.token:
                 raise Unauthorized("token revoked")
         if not expected:
             raise Unauthorized("no channels")
         return expected
 
-    def _settle(self, subject: Subject, expected: set[bytes]) -> None:
+    def _settle(self, subject: Subject, expected: AbstractSet[bytes]) -> None:
         for name in expected - subject.channels:
-            self._grant(subject, name)
+            self._grant(subject, name, None)
         for name in subject.channels - expected:
             self._withdraw(subject, name)
 
-    def _grant(self, subject: Subject, name: bytes) -> None:
+    def _grant(self, subject: Subject, name: bytes, after: int | None) -> None:
         channel = self._hold(name)
         subject.channels.add(name)
-        for subscriber in subject.subscribers:
-            self._listen(channel, subscriber)
+        is_missed = self.is_connected and after is not None and not channel.is_subscribed
+        if is_missed and (subject.catch_up is not None or subject.listening()):
+            self._begin_catch_up(subject, name, after or 0)
+            return
+        if subject.catch_up is not None:
+            channel.holding.add(subject)
+        for subscriber in subject.listening():
+            self._join_audience(channel, subscriber)
 
     def _withdraw(self, subject: Subject, name: bytes) -> None:
-        subject.channels.remove(name)
         channel = self.channels[name]
-        for subscriber in subject.subscribers:
-            self._stop_listening(channel, subscriber)
+        self._stop_listening([name], *subject.subscribers)
+        channel.holding.discard(subject)
+        if subject.catch_up is not None:
+            subject.catch_up.wanted.pop(name, None)
+        subject.channels.remove(name)
         self._release(name)
 
     def _end_if_empty(self, subject: Subject) -> None:
@@ -322,18 +499,26 @@ class Hub:
             del self.channels[name]
             self.interest_changed(name)
 
-    def _listen(self, channel: Channel, subscriber: Subscriber) -> None:
+    def _listen(self, subject: Subject, subscriber: Subscriber) -> None:
+        for name in subject.channels:
+            self._join_audience(self.channels[name], subscriber)
+
+    def _join_audience(self, channel: Channel, subscriber: Subscriber) -> None:
         audience = channel.audiences.get(subscriber.framing)
         if audience is None:
             audience = channel.audiences[subscriber.framing] = set()
         audience.add(subscriber)
 
-    def _stop_listening(self, channel: Channel, subscriber: Subscriber) -> None:
-        audience = channel.audiences[subscriber.framing]
-        audience.discard(subscriber)
-        if not audience:
-            del channel.audiences[subscriber.framing]
+    def _stop_listening(self, names: Iterable[bytes], *subscribers: Subscriber) -> None:
+        for name in names:
+            audiences = self.channels[name].audiences
+            for subscriber in subscribers:
+                audience = audiences.get(subscriber.framing)
+                if audience is not None:
+                    audience.discard(subscriber)
+                    if not audience:
+                        del audiences[subscriber.framing]
 
 
-def _nobody(_channel: bytes) -> None:
+def _nobody(_who: object) -> None:
     """Stand in until a broker is there."""

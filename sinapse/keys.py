@@ -5,8 +5,16 @@
 ``sinapse:<Kind>:<id>``                string: the current token of a subject of that class
 ``sinapse:channels:<id>``              set: the channels that the subject may listen to
 PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
+PUBLISH ``…:grant``                    the same, told first; payload: id counter, space, name
 PUBLISH ``…:remove``                   a channel was removed; payload: its name
 PUBLISH ``…:revoke``                   a token was cleared or replaced; payload: the token
+``sinapse:retained:<channel>``         stream: the retained messages of a channel
+``sinapse:retention``                  hash: epoch and counter of the ids, and what they rest on
+``sinapse:epochs``                     hash: former epochs, and the counter that each ended at
+``sinapse:last``                       sorted set: channels by the last id counter on them
+``sinapse:checkpoints``                list: id counters with times, to forget the old
+``sinapse:sent:<message id>``          string: a message of that id was published
+PUB/SUB ``sinapse:nodes``              every node listens, and hears its own probes
 =====================================  ===========================================================
 
 Names that begin with ``sinapse:`` are never channels. Functions for the publisher take and
@@ -30,7 +38,19 @@ MAX_TOKEN_LENGTH = 512
 
 ADD = "add"
 REMOVE = "remove"
+GRANT = "grant"
 REVOKE = "revoke"
+
+RETENTION = PREFIX + "retention"
+EPOCHS = PREFIX + "epochs"
+LAST = PREFIX + "last"
+CHECKPOINTS = PREFIX + "checkpoints"
+
+#: PUB/SUB channel that every node is subscribed to.
+NODES = PREFIX + "nodes"
+
+# What stands in the place of a kind in other keys.
+_RESERVED_KINDS = ("tokens", "channels", "retained", "sent")
 
 _CHANNELS = PREFIX + "channels:"
 _CONTROL_PREFIX = _CHANNELS.encode()
@@ -59,8 +79,18 @@ def channels_key(subject: str) -> str:
     return _CHANNELS + subject
 
 
+def retained_key(channel: str) -> str:
+    """Key of the retained messages of `channel`."""
+    return f"{PREFIX}retained:{channel}"
+
+
+def sent_key(message_id: str) -> str:
+    """Key that says that a message of the caller's `message_id` was published."""
+    return f"{PREFIX}sent:{message_id}"
+
+
 def control_channel(subject: str, action: str) -> str:
-    """PUB/SUB channel on which `action` (ADD, REMOVE, REVOKE) is announced for `subject`."""
+    """PUB/SUB channel on which `action` (ADD, GRANT, REMOVE, REVOKE) is announced for `subject`."""
     return f"{_CHANNELS}{subject}:{action}"
 
 
@@ -100,12 +130,12 @@ def channel_name(name: object) -> str:
 def kind_name(value: object) -> str:
     """Return `value` as the class name of a subject; raises `InvalidSubject`.
 
-    ``tokens`` and ``channels`` are no kinds: their current-token keys would be other keys.
+    ``tokens``, ``channels`` and the like are no kinds: their keys would be other keys.
     """
     if not isinstance(value, str):
         raise InvalidSubject(f"a kind is the name of a class, not {type(value).__name__}")
     fault = _fault(value)
-    if value.partition(":")[0] in ("tokens", "channels"):
+    if value.partition(":")[0] in _RESERVED_KINDS:
         fault = "is reserved"
     if fault:
         raise InvalidSubject(f"kind {value[:80]!r}: {fault}")

@@ -1,13 +1,15 @@
 """The payload of a message on a Redis PUB/SUB channel.
 
-MessagePack (https://msgpack.org), in one of two shapes::
+MessagePack (https://msgpack.org), in one of three shapes::
 
     data                            a string: no event type
-    [event or nil, data, ...]       an array; readers ignore what follows the second element
+    [event or nil, data]            an array
+    [event or nil, data, id]        a retained message; readers ignore what follows
 
-``data`` and ``event`` are UTF-8 text. They are written as the *raw* family of the first
-MessagePack specification (fixstr, str 16, str 32; never str 8 or bin), which every decoder old
-and new reads as a string; all string and binary types are accepted in return.
+``data``, ``event`` and ``id`` are UTF-8 text; ids are those of :mod:`sinapse.eventid`. Strings are
+written as the *raw* family of the first MessagePack specification (fixstr, str 16, str 32; never
+str 8 or bin), which every decoder old and new reads as a string; all string and binary types are
+accepted in return.
 """
 
 from typing import NamedTuple
@@ -15,6 +17,7 @@ from typing import NamedTuple
 import msgpack
 
 from sinapse.errors import InvalidPayload
+from sinapse.eventid import is_event_id
 
 #: What would end a field of an event stream early, or be refused by a parser
 #: (WHATWG HTML §9.2.6: CR, LF; NUL for ids).
@@ -24,16 +27,24 @@ _WITHOUT_BREAKS = str.maketrans("", "", FIELD_BREAKS)
 
 
 class Message(NamedTuple):
-    """What was published: its data, and its event type if it has one."""
+    """What was published: its data, its event type if it has one, its id if it is retained."""
 
     data: str
     event: str | None = None
+    id: str | None = None
 
 
 def pack(message: Message) -> bytes:
     """Encode `message` for PUBLISH."""
     body: str | list[str] = message.data if message.event is None else [message.event, message.data]
     return msgpack.packb(body, use_bin_type=False)  # type: ignore[no-any-return]  # untyped
+
+
+def pack_retained(message: Message) -> bytes:
+    """Encode `message` but for its id, which Redis gives and appends, as a short string."""
+    event = msgpack.packb(message.event, use_bin_type=False)
+    data = msgpack.packb(message.data, use_bin_type=False)
+    return b"\x93%b%b" % (event, data)
 
 
 def unpack(payload: bytes) -> Message:
@@ -51,7 +62,9 @@ def unpack(payload: bytes) -> Message:
         if len(body) < 2:
             raise InvalidPayload(f"an array of {len(body)} elements, at least 2 expected")
         event = None if body[0] is None else _text(body[0]).translate(_WITHOUT_BREAKS)
-        return Message(_text(body[1]), event or None)
+        # An id that is none of ours would be a promise that nobody can keep.
+        identifier = body[2] if len(body) > 2 and is_event_id(body[2]) else None
+        return Message(_text(body[1]), event or None, identifier)
     return Message(_text(body))
 
 

@@ -123,13 +123,15 @@ class StreamResource(Plain):
         origins: Origins,
         retry: float,
         channel_event: bool,
+        retains: bool,
     ) -> None:
         super().__init__()
         self._broker = broker
         self._streams = streams
         self._counters = counters
         self._origins = origins
-        self._opening = opening(retry)
+        self._retry = retry
+        self._retains = retains
         # One object a framing: the hub encodes once for each.
         self._chunked = EventStream(chunked=True, channel_event=channel_event)
         self._identity = EventStream(chunked=False, channel_event=channel_event)
@@ -169,9 +171,13 @@ class StreamResource(Plain):
                 respond(request, 200, headers=(*HEADERS, *headers))
             else:
                 fields = ((b"Server", _SERVER), (b"Date", datetimeToString()), *_SAFETY)
-                head = framing.head((*fields, *headers))
-                first = head + framing.frame(self._opening)
-                self._streams.open(request, admission, framing, first)
+                last_event_id = _last_event_id(request) if self._retains else None
+                # A stream that resumes keeps its own id until it has got what it missed.
+                tells_id = self._retains and last_event_id is None
+                position = str(admission.entry.position) if tells_id else None
+                first = opening(self._retry, position)
+                first = framing.head((*fields, *headers)) + framing.frame(first)
+                self._streams.open(request, admission, framing, first, last_event_id)
         except Unauthorized as error:
             challenge = (b"WWW-Authenticate", b'Bearer realm="sinapse"')
             self._refuse(request, 401, str(error), (*headers, challenge))
@@ -208,3 +214,14 @@ def _token(request: Request) -> bytes:
         return token
     scheme, _, credentials = (request.getHeader(b"Authorization") or b"").partition(b" ")
     return credentials.strip() if scheme.lower() == b"bearer" else b""
+
+
+def _last_event_id(request: Request) -> str | None:
+    """Return where a client was: from the header field, or as polyfills send it; None if new."""
+    header = request.getHeader(b"Last-Event-ID")
+    values = [] if header is None else [header]
+    for name in (b"lastEventId", b"last_event_id"):
+        values += request.args.get(name, [])
+    for value in filter(None, values):
+        return str(value, "utf-8", "replace")
+    return None

@@ -25,6 +25,7 @@ class Settings:
     retry: float
     channel_event: bool
     max_pending: int
+    retains: bool
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,15 @@ OPTIONS = (
         _flag,
         "Give messages that have no event type the name of their channel as one.",
         is_flag=True,
+    ),
+    Option(
+        "retain",
+        "retains",
+        "SINAPSE_RETAIN",
+        "300",
+        lambda values: _seconds(0, 10**9)(values) > 0,
+        "Seconds that publishers retain messages, unless they say otherwise; here, 0 means that "
+        "streams carry no ids and nobody resumes.",
     ),
     Option(
         "max-pending",

@@ -10,9 +10,11 @@ from sinapse.broker.broker import Admission, Broker
 from sinapse.connection import Connection, take_over
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, CloseReason, Unauthorized
+from sinapse.eventid import EventID
 from sinapse.eventstream import EventStream
 from sinapse.hub import Hub
 from sinapse.keepalive import KeepAlive
+from sinapse.replay import Replays
 
 
 class Streams(Service):
@@ -32,6 +34,7 @@ class Streams(Service):
         self._hub = hub
         self._broker = broker
         self._counters = counters
+        self._replays = Replays(hub, broker, counters)
         self._reactor = reactor
         self._keep_alive = KeepAlive(keep_alive, reactor)
         self._open: set[Connection] = set()
@@ -49,22 +52,32 @@ class Streams(Service):
             connection.close(CloseReason.SHUTDOWN)
 
     def open(
-        self, request: Request, admission: Admission, framing: EventStream, first: bytes
+        self,
+        request: Request,
+        admission: Admission,
+        framing: EventStream,
+        first: bytes,
+        last_event_id: str | None = None,
     ) -> None:
         """Turn `request` into a stream whose first bytes are `first`, response head included.
 
-        Raises :class:`~sinapse.errors.Unauthorized` if the leave was withdrawn on the way; the
-        request can then still be answered.
+        It resumes after `last_event_id`, if that is given. Raises
+        :class:`~sinapse.errors.Unauthorized` if the leave was withdrawn on the way; the request
+        can then still be answered.
         """
         connection = self._hub.open(
             admission.joining,
             lambda: take_over(request, self, framing, admission.joining.token),
+            live=last_event_id is None,
         )
         self._open.add(connection)
         self._counters.opened += 1
         connection.bucket = self._keep_alive.add(connection)
         connection.send(first)
-        self._watch_expiry(connection, admission.remaining)
+        self._watch_expiry(connection, admission.entry.remaining)
+        if last_event_id is not None:
+            position = admission.entry.position
+            self._replays.begin(connection, EventID.parse(last_event_id), position)
 
     def closed(self, connection: Connection, reason: CloseReason) -> None:
         """Forget a connection that has ended."""

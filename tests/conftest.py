@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from sinapse.keys import EPOCHS, RETENTION
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, running_daemon
 from tests.support import RedisServer, running_redis
@@ -23,10 +24,11 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 
 @pytest.fixture
 def redis_server(redis_process: RedisServer) -> RedisServer:
-    """Return the session's Redis, empty."""
-    client = redis_process.client()
-    client.flushall()
-    client.close()
+    """Return the session's Redis, empty but for what ids rest on: its data are not lost."""
+    with redis_process.client() as client:
+        for key in client.scan_iter(count=1000):
+            if key not in (RETENTION.encode(), EPOCHS.encode()):
+                client.delete(key)
     return redis_process
 
 

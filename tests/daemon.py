@@ -73,6 +73,8 @@ class Stream:
         self.response = self.connection.getresponse()
         self.status = self.response.status
         self.headers = self.response.headers
+        #: Id of the last retained message when the stream opened.
+        self.position: str | None = None
 
     def block(self) -> bytes:
         """Return the next block, its empty line included; raises Ended."""
@@ -89,7 +91,7 @@ class Stream:
                 return b"".join(lines)
 
     def next(self) -> Event:
-        """Return the next event, keep-alives left out; raises Ended."""
+        """Return the next event with all its fields, keep-alives left out; raises Ended."""
         while True:
             fields: dict[str, str] = {}
             for line in self.block().decode().split("\n"):
@@ -103,8 +105,14 @@ class Stream:
     def opened(self) -> Self:
         """Read the opening, and return the stream."""
         assert self.status == 200, self.response.read()
-        assert self.block() == OPENING
+        first = self.next()
+        assert first._replace(id=None) == Event("ok", "authentication", retry="5000")
+        self.position = first.id
         return self
+
+    def message(self) -> Event:
+        """Return the next event as :meth:`next` does, but for its id."""
+        return self.next()._replace(id=None)
 
     def wait_for_message(self, data: str) -> None:
         """Read until a message arrives."""
@@ -213,8 +221,11 @@ class Daemon:
         stream.close()
         return stream.response
 
-    def stream(self, token: str, headers: Mapping[str, str] | None = None) -> Stream:
-        """Open an event stream; the answer may be any."""
+    def stream(
+        self, token: str, headers: Mapping[str, str] | None = None, after: str | None = None
+    ) -> Stream:
+        """Open an event stream, or resume one; the answer may be any."""
+        headers = {**(headers or {}), **({} if after is None else {"Last-Event-ID": after})}
         return Stream(self.address, f"/?access_token={token}", headers)
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinapse.errors import (
+    BrokerUnavailable,
     InvalidChannel,
     InvalidEvent,
     InvalidMessage,
@@ -21,12 +22,13 @@ from sinapse.errors import (
     MessageTooLarge,
     PublishError,
 )
-from sinapse.message import Message, unpack
+from sinapse.eventid import EventID, is_event_id
+from sinapse.message import Message, pack, pack_retained, unpack
 from sinapse.publisher import Publisher
-from sinapse.publisher.payload import encode
+from sinapse.publisher.payload import checked
 from sinapse.redisurl import RedisURL
 from tests.listening import Listener, listening
-from tests.support import RedisServer, eventually
+from tests.support import RedisServer, eventually, running_redis
 
 MESSAGES = {
     "text": ("hello", b"\xa5hello"),
@@ -73,7 +75,25 @@ NO_MESSAGES = [
     10**5000,
 ]
 NO_SUBJECTS = [None, "", "a\nb", "a" * 513, b"1", 1.0, object(), {"id": 1}, type]
+NO_TIMES: list[Any] = [-1, -0.001, float("nan"), float("inf"), 30 * 24 * 3600 + 1, "60", [60]]
+NO_COUNTS: list[Any] = [0, -1, 1_000_001, 1.5, "10"]
+NO_MESSAGE_IDS: list[Any] = ["", "a" * 129, "a\nb", "a\0", "\ud800", b"id", 1]
 NO_KINDS = ["", "channels", "tokens", "a\nb", None, int]
+
+
+@pytest.fixture(scope="module")
+def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run a Redis of this module's own, which may lose its data."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(redis_process: RedisServer) -> RedisServer:
+    """Return a Redis that is empty: the next id is the first one."""
+    with redis_process.client() as client:
+        client.flushall()
+    return redis_process
 
 
 @pytest.fixture
@@ -99,12 +119,33 @@ class TestPublish:
     def test_the_exact_bytes(
         self, publisher: Publisher, listener: Listener, message: Any, payload: bytes
     ) -> None:
-        publisher.publish("room:1", message)
-        publisher.publish("room:1", message, event="msg")
+        publisher.publish("room:1", message, retain=0)
+        publisher.publish("room:1", message, event="msg", retain=0)
         assert listener.heard() == [
             ("room:1", payload),
             ("room:1", b"\x92\xa3msg" + payload),
         ]
+
+    @pytest.mark.parametrize(("message", "payload"), MESSAGES.values(), ids=MESSAGES)
+    def test_the_exact_bytes_when_it_is_retained(
+        self,
+        publisher: Publisher,
+        listener: Listener,
+        redis_client: redis.Redis,
+        message: Any,
+        payload: bytes,
+    ) -> None:
+        publisher.publish("room:1", message)
+        publisher.publish("room:1", message, event="msg")
+        epoch = redis_client.hget("sinapse:retention", "epoch") or b""
+        end = bytes([0xA0 + len(epoch) + 2]) + epoch
+        expected = [
+            b"\x93\xc0" + payload + end + b"-1",
+            b"\x93\xa3msg" + payload + end + b"-2",
+        ]
+        assert listener.heard() == [("room:1", each) for each in expected]
+        kept = redis_client.xrange("sinapse:retained:room:1")
+        assert [fields[b"p"] for _, fields in kept] == expected
 
     def test_the_number_of_nodes_that_heard_it(
         self, publisher: Publisher, redis_server: RedisServer
@@ -130,11 +171,26 @@ class TestPublish:
             assert publisher.publish("room:1", "hello") == 1
 
     def test_it_takes_one_command(self, publisher: Publisher, redis_client: redis.Redis) -> None:
-        publisher.publish("room:1", "hello")
+        publisher.publish("room:1", "hello", retain=0)
         redis_client.config_resetstat()
-        publisher.publish("room:1", "hello")
+        publisher.publish("room:1", "hello", retain=0)
         assert calls(redis_client).items() >= {"publish": 1}.items()
         assert set(calls(redis_client)) <= {"publish", "info", "config|resetstat"}
+
+    @pytest.mark.parametrize("retain", [0, 60])
+    @pytest.mark.parametrize("message_id", [None, "a"])
+    def test_it_takes_one_round_trip(
+        self, publisher: Publisher, redis_client: redis.Redis, retain: int, message_id: str | None
+    ) -> None:
+        publisher.publish("room:1", "hello", retain=retain, message_id=message_id)
+        redis_client.flushall()
+        redis_client.config_resetstat()
+        publisher.publish("room:1", "hello", retain=retain, message_id=message_id)
+        script = bool(retain or message_id)
+        made = calls(redis_client)
+        assert made["publish"] == 1
+        assert made.get("evalsha", 0) == script
+        assert "eval" not in made
 
     def test_nothing_invalid_is_sent(self, publisher: Publisher, listener: Listener) -> None:
         for channel in NO_CHANNELS:
@@ -146,6 +202,13 @@ class TestPublish:
         for message in NO_MESSAGES:
             with pytest.raises(InvalidMessage):
                 publisher.publish("room:1", message)
+        for retain in NO_TIMES:
+            with pytest.raises(ValueError, match="retain is seconds"):
+                publisher.publish("room:1", "hello", retain=retain)
+        for message_id in NO_MESSAGE_IDS:
+            for retain in (0, 60):
+                with pytest.raises(ValueError, match="message_id is"):
+                    publisher.publish("room:1", "hello", retain=retain, message_id=message_id)
         assert listener.heard() == []
 
     def test_what_refers_to_itself_is_no_message(self, publisher: Publisher) -> None:
@@ -164,6 +227,165 @@ class TestPublish:
         assert isinstance(raised.value, PublishError)
 
 
+def lifetime(client: redis.Redis, key: str) -> float:
+    """Return the seconds that a key has left, to the next five."""
+    return -(-int(client.pttl(key)) // 5000) * 5.0
+
+
+class TestRetention:
+    def test_it_is_five_minutes_and_a_thousand_messages_by_default(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        for number in range(1005):
+            publisher.publish("room:1", number)
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 300
+        kept = redis_client.xrange("sinapse:retained:room:1")
+        assert [unpack(fields[b"p"]).data for _, fields in kept] == [
+            str(number) for number in range(5, 1005)
+        ]
+
+    def test_a_message_says_how_long_it_is_retained(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        for number, retain in enumerate((60, 60.5, 30 * 24 * 3600, 1e-6)):
+            publisher.publish(f"room:{number}", "hello", retain=retain)
+        assert lifetime(redis_client, "sinapse:retained:room:0") == 60
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 65
+        assert lifetime(redis_client, "sinapse:retained:room:2") == 30 * 24 * 3600
+        gone = "sinapse:retained:room:3"
+        eventually(lambda: not redis_client.exists(gone), "a millisecond is over")
+
+    def test_ids_grow_over_all_channels(self, publisher: Publisher, listener: Listener) -> None:
+        for number in range(30):
+            publisher.publish(f"room:{number % 3}", "hello")
+        ids = [str(unpack(payload).id) for _, payload in listener.heard()]
+        parsed = [EventID.parse(text) for text in ids]
+        assert {each.epoch for each in parsed if each} == {ids[0].partition("-")[0]}
+        assert [each.counter for each in parsed if each] == list(range(1, 31))
+
+    def test_what_is_not_retained_leaves_nothing(
+        self, redis_server: RedisServer, redis_client: redis.Redis, listener: Listener
+    ) -> None:
+        with Publisher(redis_server.url, retain=0) as publisher:
+            assert publisher.publish("room:1", "hello", event="msg") == 1
+            assert redis_client.keys() == []
+            publisher.publish("room:1", "hello", retain=60)
+            assert redis_client.exists("sinapse:retained:room:1")
+        plain, retained = (unpack(payload) for _, payload in listener.heard())
+        assert plain.id is None
+        assert is_event_id(retained.id)
+
+    def test_an_object_says_how_long_its_messages_are_retained(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        class Room:
+            sinapse_channel = "room:1"
+            sinapse_retain = 60
+
+        publisher.publish(Room(), "hello")
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 60
+        publisher.publish(Room(), "hello", retain=90)
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 90
+
+    def test_the_publisher_says_how_long_and_how_many(
+        self, redis_server: RedisServer, redis_client: redis.Redis
+    ) -> None:
+        with Publisher(redis_server.url, retain=20.5, retain_messages=3) as publisher:
+            for _ in range(5):
+                publisher.publish("room:1", "hello")
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 25
+        assert redis_client.xlen("sinapse:retained:room:1") == 3
+
+    def test_the_environment_says_how_long_and_how_many(
+        self,
+        redis_server: RedisServer,
+        redis_client: redis.Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_RETAIN", "20.5")
+        monkeypatch.setenv("SINAPSE_RETAIN_MESSAGES", "3")
+        with Publisher(redis_server.url) as publisher:
+            for _ in range(5):
+                publisher.publish("room:1", "hello")
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 25
+        assert redis_client.xlen("sinapse:retained:room:1") == 3
+        monkeypatch.setenv("SINAPSE_RETAIN", "0")
+        with Publisher(redis_server.url) as publisher:
+            publisher.publish("room:2", "hello")
+        assert not redis_client.exists("sinapse:retained:room:2")
+        for name in ("SINAPSE_RETAIN", "SINAPSE_RETAIN_MESSAGES"):
+            monkeypatch.setenv(name, "")
+        with Publisher(redis_server.url) as publisher:
+            publisher.publish("room:3", "hello")
+        assert lifetime(redis_client, "sinapse:retained:room:3") == 300
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            *(("SINAPSE_RETAIN", text) for text in ("-1", "nan", "inf", "5m", "2592001")),
+            *(("SINAPSE_RETAIN_MESSAGES", text) for text in ("0", "-1", "1.5", "many")),
+        ],
+    )
+    def test_a_setting_that_cannot_be_used_is_named(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+    ) -> None:
+        monkeypatch.setenv(name, text)
+        with pytest.raises(ValueError, match=f"{name} "):
+            Publisher("redis://h")
+
+    def test_a_parameter_that_cannot_be_used_is_named(self) -> None:
+        for retain in NO_TIMES:
+            with pytest.raises(ValueError, match="retain is seconds"):
+                Publisher("redis://h", retain=retain)
+        for count in NO_COUNTS:
+            with pytest.raises(ValueError, match="retain_messages is a whole number"):
+                Publisher("redis://h", retain_messages=count)
+
+
+class TestMessageId:
+    @pytest.mark.parametrize("retain", [0, 60])
+    def test_a_message_is_published_once(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis, retain: int
+    ) -> None:
+        for message_id in ("a", "b", "a", "b", "é" * 128):
+            publisher.publish("room:1", message_id, retain=retain, message_id=message_id)
+        heard = [unpack(payload).data for _, payload in listener.heard()]
+        assert heard == ["a", "b", "é" * 128]
+        assert redis_client.xlen("sinapse:retained:room:1") == (3 if retain else 0)
+
+    @pytest.mark.parametrize("retain", [0, 60])
+    def test_a_repetition_was_heard_by_nobody(
+        self, publisher: Publisher, listener: Listener, retain: int
+    ) -> None:
+        assert publisher.publish("room:1", "hello", retain=retain, message_id="a") == 1
+        assert publisher.publish("room:1", "hello", retain=retain, message_id="a") == 0
+
+    @pytest.mark.parametrize(("retain", "seconds"), [(0, 300), (60, 300), (900, 900)])
+    def test_it_is_remembered_for_as_long_as_the_message(
+        self, publisher: Publisher, redis_client: redis.Redis, retain: int, seconds: int
+    ) -> None:
+        publisher.publish("room:1", "hello", retain=retain, message_id="a")
+        assert lifetime(redis_client, "sinapse:sent:a") == seconds
+
+    def test_messages_without_one_are_all_published(
+        self, publisher: Publisher, listener: Listener
+    ) -> None:
+        for _ in range(3):
+            publisher.publish("room:1", "hello")
+        assert len(listener.heard()) == 3
+
+    def test_a_message_that_could_not_be_written_may_be_published_again(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        redis_client.set("sinapse:retained:room:1", "no stream")
+        with pytest.raises(BrokerUnavailable) as raised:
+            publisher.publish("room:1", "hello", message_id="a")
+        assert raised.value.delivered is False
+        redis_client.delete("sinapse:retained:room:1")
+        assert publisher.publish("room:1", "hello", message_id="a") == 1
+        assert len(listener.heard()) == 1
+
+
 class TestLimit:
     @pytest.mark.parametrize("character", ["a", "é", "日"])
     def test_bytes_of_data_count(
@@ -179,7 +401,7 @@ class TestLimit:
         assert [unpack(payload).data for _, payload in listener.heard()] == [fits, fits]
 
     def test_a_mebibyte_by_default(self, publisher: Publisher, listener: Listener) -> None:
-        publisher.publish("room:1", "a" * 2**20)
+        publisher.publish("room:1", "a" * 2**20, retain=0)
         with pytest.raises(MessageTooLarge):
             publisher.publish("room:1", "a" * (2**20 + 1))
         [(_, payload)] = listener.heard()
@@ -220,12 +442,15 @@ json_values = st.recursive(
 class TestPayload:
     @given(texts, events)
     def test_text_and_event_arrive_as_they_were(self, text: str, event: str | None) -> None:
-        assert unpack(encode(text, event, 2**20)) == Message(text, event)
-        assert unpack(encode(text.encode(), event, 2**20)) == Message(text, event)
+        message = Message(text, event)
+        assert checked(text, event, 2**20) == checked(text.encode(), event, 2**20) == message
+        assert unpack(pack(message)) == message
+        identified = pack_retained(message) + b"\xa5abc-1"
+        assert unpack(identified) == message._replace(id="abc-1")
 
     @given(json_values, events)
     def test_values_arrive_as_compact_json(self, value: Any, event: str | None) -> None:
-        message = unpack(encode(value, event, 2**20))
+        message = unpack(pack(checked(value, event, 2**20)))
         assert json.loads(message.data) == value
         assert message.event == event
 
@@ -241,8 +466,21 @@ class TestChannels:
         assert redis_client.exists("sinapse:channels:7") == 0
         assert publisher.channels.has("7", "room:1") is False
         assert listener.heard() == [
+            ("sinapse:channels:7:grant", b"0 room:1"),
             ("sinapse:channels:7:add", b"room:1"),
             ("sinapse:channels:7:remove", b"room:1"),
+        ]
+
+    def test_a_grant_tells_from_which_id_on_messages_are_missed(
+        self, publisher: Publisher, listener: Listener
+    ) -> None:
+        for _ in range(12):
+            publisher.publish("room:1", "hello")
+        listener.heard()
+        publisher.channels.add("7", "a room")
+        assert listener.heard() == [
+            ("sinapse:channels:7:grant", b"12 a room"),
+            ("sinapse:channels:7:add", b"a room"),
         ]
 
     def test_a_change_is_told_even_if_the_list_was_so_already(
@@ -252,7 +490,9 @@ class TestChannels:
         assert publisher.channels.add("7", "room:1") is False
         assert publisher.channels.remove("7", "room:2") is False
         assert listener.heard() == [
+            ("sinapse:channels:7:grant", b"0 room:1"),
             ("sinapse:channels:7:add", b"room:1"),
+            ("sinapse:channels:7:grant", b"0 room:1"),
             ("sinapse:channels:7:add", b"room:1"),
             ("sinapse:channels:7:remove", b"room:2"),
         ]
@@ -294,7 +534,7 @@ class TestChannels:
         number = uuid.UUID(int=1)
         for subject in (7, number, "a:b:add"):
             publisher.channels.add(subject, "room:1")
-        assert [channel for channel, _ in listener.heard()] == [
+        assert [channel for channel, _ in listener.heard()][1::2] == [
             "sinapse:channels:7:add",
             f"sinapse:channels:{number}:add",
             "sinapse:channels:a:b:add:add",
@@ -328,9 +568,12 @@ class TestChannels:
         redis_client.config_resetstat()
         getattr(publisher.channels, operation)("7", "room:1")
         made = calls(redis_client)
-        inside = {"add": "sadd", "remove": "srem"}[operation]
-        assert made.items() >= {"evalsha": 1, inside: 1, "publish": 1}.items()
-        assert set(made) <= {"evalsha", inside, "publish", "info", "config|resetstat"}
+        inside = {
+            "add": {"hget": 1, "sadd": 1, "publish": 2},
+            "remove": {"srem": 1, "publish": 1},
+        }[operation]
+        assert made.items() >= {"evalsha": 1, **inside}.items()
+        assert set(made) <= {"evalsha", *inside, "info", "config|resetstat"}
 
     def test_a_redis_that_forgot_the_scripts_is_told_again(
         self, publisher: Publisher, redis_client: redis.Redis

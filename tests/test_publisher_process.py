@@ -71,6 +71,7 @@ def operations(publisher: Publisher) -> dict[str, Callable[[], object]]:
     """Return every operation that asks Redis."""
     return {
         "publish": lambda: publisher.publish("room:1", "hello"),
+        "publish plainly": lambda: publisher.publish("room:1", "hello", retain=0),
         "add": lambda: publisher.channels.add("7", "room:1"),
         "remove": lambda: publisher.channels.remove("7", "room:1"),
         "has": lambda: publisher.channels.has("7", "room:1"),
@@ -83,7 +84,7 @@ def operations(publisher: Publisher) -> dict[str, Callable[[], object]]:
     }
 
 
-WRITES = ("add", "remove", "clear channels", "generate", "reset", "clear token")
+WRITES = ("publish", "add", "remove", "clear channels", "generate", "reset", "clear token")
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -120,12 +121,14 @@ def exit_status(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def unanswered(client: redis.Redis, publisher: Publisher) -> Iterator[Future[int]]:
+def unanswered(
+    client: redis.Redis, publisher: Publisher, retain: int = 300
+) -> Iterator[Future[int]]:
     """Publish in another thread: within the with block Redis has it, and does not answer."""
     with ThreadPoolExecutor(1) as pool:
         client.client_pause(60_000, all=False)
         try:
-            future = pool.submit(publisher.publish, "room:1", "hello")
+            future = pool.submit(publisher.publish, "room:1", "hello", retain=retain)
             eventually(lambda: asking(client), "Redis has the command")
             yield future
         finally:
@@ -133,8 +136,9 @@ def unanswered(client: redis.Redis, publisher: Publisher) -> Iterator[Future[int
 
 
 def asking(client: redis.Redis) -> list[str]:
-    """Return the ids of the clients whose PUBLISH has not been answered."""
-    return [each["id"] for each in client.client_list() if each["cmd"] == "publish"]
+    """Return the ids of the clients whose message was not answered."""
+    clients = client.client_list()
+    return [each["id"] for each in clients if each["cmd"] in ("publish", "evalsha", "eval")]
 
 
 def test_the_import_loads_nothing_of_the_daemon() -> None:
@@ -259,11 +263,8 @@ class TestForks:
                 process.join(60)
                 assert process.exitcode == 0
                 publisher.publish("room:1", "parent")
-                assert [payload for _, payload in listener.heard()] == [
-                    b"\xa6parent",
-                    b"\xa5child",
-                    b"\xa6parent",
-                ]
+                heard = [unpack(payload).data for _, payload in listener.heard()]
+                assert heard == ["parent", "child", "parent"]
         finally:
             library.use(former)
 
@@ -344,12 +345,14 @@ class TestFailures:
         own_client.config_set("maxclients", 100)
         assert publisher.publish("room:1", "hello") == 0
 
-    def test_no_memory(self, own_client: redis.Redis, publisher: Publisher) -> None:
+    def test_no_memory(
+        self, own_client: redis.Redis, own_redis: RedisServer, publisher: Publisher
+    ) -> None:
         token = publisher.tokens.generate("7")
         publisher.channels.add("7", "room:1")
         own_client.config_set("maxmemory", 1)
         every = operations(publisher)
-        for name in ("generate", "reset", "add"):
+        for name in ("generate", "reset", "add", "publish"):
             error = failure(every[name])
             assert error.delivered is False
             assert "maxmemory" in str(error)
@@ -357,7 +360,12 @@ class TestFailures:
         # What takes away must work even then.
         assert publisher.channels.remove("7", "room:1")
         assert publisher.tokens.clear("7")
-        assert publisher.publish("room:1", "hello") == 0
+        assert publisher.publish("room:1", "hello", retain=0) == 0
+        own_client.config_set("maxmemory", 0)
+        # Nothing was written, not even that the message id was used.
+        with listening(own_redis):
+            assert publisher.publish("room:1", "hello", message_id="a") == 1
+        assert own_client.hget("sinapse:retention", "counter") == b"1"
 
     def test_a_replica(self, own_client: redis.Redis, publisher: Publisher) -> None:
         publisher.tokens.generate("7")
@@ -383,7 +391,7 @@ class TestFailures:
             error = failure(operations(publisher)[name])
             assert error.delivered is False
             assert "MISCONF" in str(error)
-        assert publisher.publish("room:1", "hello") == 0
+        assert publisher.publish("room:1", "hello", retain=0) == 0
         own_client.config_set("save", "")  # Or it would not end without having saved.
 
     def test_a_redis_that_loads_its_data(
@@ -400,7 +408,7 @@ class TestFailures:
             errors: dict[str, BrokerUnavailable] = {}
 
             every = operations(publisher)
-            del every["publish"]  # Redis takes it even then.
+            del every["publish plainly"]  # Redis takes it even then.
 
             def all_failed() -> bool:
                 for name, operation in every.items():
@@ -423,17 +431,19 @@ class TestFailures:
         )
         with Publisher(own_redis.url.replace("//", "//bob:p@")) as publisher:
             every = operations(publisher)
-            assert failure(every["publish"]).delivered is False
+            assert failure(every["publish plainly"]).delivered is False
+            assert failure(every["publish"]).delivered is None
             # The scripts fail at their last command: the list has changed, and nobody was told.
             assert failure(every["add"]).delivered is None
             own_client.acl_setuser("bob", True, commands=["-evalsha"], reset=False)
-            assert failure(every["add"]).delivered is False
+            for name in ("add", "publish"):
+                assert failure(every[name]).delivered is False
 
     def test_a_key_of_another_kind(self, own_client: redis.Redis, publisher: Publisher) -> None:
         own_client.set("sinapse:channels:7", "text")
         own_client.lpush("sinapse:User:7", "list")
         for name, operation in operations(publisher).items():
-            if name != "publish":
+            if not name.startswith("publish"):
                 assert failure(operation).delivered is False
         assert own_client.keys("sinapse:tokens:*") == []
 
@@ -459,19 +469,23 @@ class TestFailures:
             assert own_redis.process is not None
             own_redis.process.send_signal(signal.SIGSTOP)
             try:
-                assert failure(lambda: publisher.publish("room:1", "hello")).delivered is None
+                error = failure(lambda: publisher.publish("room:1", "hello", message_id="a"))
+                assert error.delivered is None
                 # On a new connection it fails before anything is sent.
                 assert failure(lambda: publisher.publish("room:1", "no")).delivered is False
             finally:
                 own_redis.process.send_signal(signal.SIGCONT)
             eventually(lambda: answers(publisher), "Redis goes on")
-            assert [payload for _, payload in listener.heard()] == [b"\xa6before", b"\xa5hello"]
+            assert publisher.publish("room:1", "hello", message_id="a") == 0
+            heard = [unpack(payload).data for _, payload in listener.heard()]
+            assert heard == ["before", "hello"]
 
+    @pytest.mark.parametrize("retain", [0, 300])
     def test_a_connection_lost_before_the_answer(
-        self, own_client: redis.Redis, own_redis: RedisServer
+        self, own_client: redis.Redis, own_redis: RedisServer, retain: int
     ) -> None:
         with Publisher(own_redis.url, timeout=60) as publisher:
-            with unanswered(own_client, publisher) as future:
+            with unanswered(own_client, publisher, retain) as future:
                 [client] = asking(own_client)
                 own_client.client_kill_filter(_id=client)
                 assert failure(lambda: future.result(PATIENCE)).delivered is None
@@ -535,7 +549,7 @@ class TestAddresses:
         folder = tmp_path_factory.mktemp("s")
         with running_redis(folder, "--unixsocket", str(folder / "valkey.sock")) as server:
             for url in (f"unix://{folder}/valkey.sock?db=2", f"embedded:{folder}"):
-                with listening(server) as listener, Publisher(url) as publisher:
+                with listening(server) as listener, Publisher(url, retain=0) as publisher:
                     assert publisher.publish("room:1", "hello") == 1
                     assert listener.heard() == [("room:1", b"\xa5hello")]
             with Publisher(f"unix://{folder}/valkey.sock?db=2") as publisher:

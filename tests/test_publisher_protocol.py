@@ -7,8 +7,8 @@ from pathlib import Path
 
 import hiredis
 
+from sinapse import scripts
 from sinapse.message import Message, pack, unpack
-from sinapse.publisher import scripts
 
 PAGE = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
 

@@ -17,7 +17,7 @@ from sinapse import publisher as library
 from sinapse.errors import InvalidChannel, InvalidSubject
 from sinapse.publisher import Publishable, Publisher, Subject
 from tests.listening import Listener, listening
-from tests.support import RedisServer
+from tests.support import RedisServer, running_redis
 
 
 @dataclass
@@ -30,10 +30,25 @@ class Room(Publishable):
     id: int | str | None = 1
 
 
+@pytest.fixture(scope="module")
+def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run a Redis of this module's own, which may lose its data."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(redis_process: RedisServer) -> RedisServer:
+    """Return a Redis that is empty: the next id is the first one."""
+    with redis_process.client() as client:
+        client.flushall()
+    return redis_process
+
+
 @pytest.fixture(autouse=True)
 def the_default(redis_server: RedisServer) -> Iterator[Publisher]:
     """Make the session's Redis the default, for the length of a test."""
-    with Publisher(redis_server.url) as publisher:
+    with Publisher(redis_server.url, retain=0) as publisher:
         former = library.use(publisher)
         yield publisher
         library.use(former)
@@ -93,8 +108,11 @@ class TestSubject:
         assert user.sinapse.clear() == 1
         assert user.sinapse.channels == set()
         assert listener.heard() == [
+            ("sinapse:channels:7:grant", b"0 room:1"),
             ("sinapse:channels:7:add", b"room:1"),
+            ("sinapse:channels:7:grant", b"0 news"),
             ("sinapse:channels:7:add", b"news"),
+            ("sinapse:channels:7:grant", b"0 news"),
             ("sinapse:channels:7:add", b"news"),
             ("sinapse:channels:7:remove", b"room:1"),
             ("sinapse:channels:7:remove", b"room:1"),
@@ -313,6 +331,7 @@ class TestPublishable:
         User().sinapse.add_channel(Site())
         assert listener.heard() == [
             ("everybody", b"\xa5hello"),
+            ("sinapse:channels:7:grant", b"0 everybody"),
             ("sinapse:channels:7:add", b"everybody"),
         ]
 
@@ -324,8 +343,29 @@ class TestPublishable:
         assert the_default.channels.has("7", Room(id=5))
         assert listener.heard() == [
             ("room:5", b"\xa5hello"),
+            ("sinapse:channels:7:grant", b"0 room:5"),
             ("sinapse:channels:7:add", b"room:5"),
         ]
+
+    def test_a_class_says_how_long_its_messages_are_retained(
+        self, redis_client: redis.Redis
+    ) -> None:
+        class Alarm(Room):
+            sinapse_retain = 3600
+
+        alarm, room = Alarm(id=5), Room(id=5)
+        alarm.publish("hello")
+        room.publish("hello")
+        assert 3000 < redis_client.ttl("sinapse:retained:alarm:5") <= 3600
+        assert not redis_client.exists("sinapse:retained:room:5")
+        room.sinapse_publish("hello", "msg", 60)
+        assert 0 < redis_client.ttl("sinapse:retained:room:5") <= 60
+
+    def test_a_message_id_is_that_of_one_message(self, listener: Listener) -> None:
+        room = Room()
+        assert room.publish("hello", message_id="a") == 1
+        assert room.sinapse_publish("hello", retain=60, message_id="a") == 0
+        assert len(listener.heard()) == 1
 
     def test_before_a_save_there_is_no_channel(self) -> None:
         room = Room(id=None)

@@ -201,13 +201,13 @@ class TestEmbedded:
             token = publisher.tokens.generate("1")
             with daemon.stream(token).opened() as stream:
                 assert publisher.publish("room:1", "hello") == 1
-                assert stream.next() == Event("hello")
+                assert stream.message() == Event("hello")
             daemon.stop()
             eventually(lambda: not servers_in(short_path))
             daemon.start()
             with daemon.stream(token).opened() as stream:
                 assert publisher.publish("room:1", "again") == 1
-                assert stream.next() == Event("again")
+                assert stream.message() == Event("again")
 
     def test_a_crash_of_the_daemon_leaves_nothing_running(self, short_path: Path) -> None:
         with running_daemon(short_path, f"embedded:{short_path}") as daemon:
@@ -226,7 +226,7 @@ class TestEmbedded:
                 eventually(lambda: daemon.get("/ready").status == 503)
                 eventually(lambda: daemon.get("/ready").status == 200)
                 assert publisher.publish("room:1", "hello") == 1
-                assert stream.next() == Event("hello")
+                assert stream.message() == Event("hello")
 
     def test_two_daemons_do_not_share_a_folder(self, short_path: Path) -> None:
         url = f"embedded:{short_path}"

@@ -1,11 +1,13 @@
 """The life of the connections to Redis, and what the rest of the daemon asks of them.
 
 One subscriber connection and a few for look-ups live and die together, in :meth:`Broker._session`,
-which reads from top to bottom: connect, subscribe, reconcile, go on until something is lost.
-Open streams stay open throughout.
+which reads from top to bottom: connect, subscribe, reconcile, catch up, go on until something is
+lost. Open streams stay open throughout.
 """
 
 import random
+import secrets
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import txredisapi
@@ -14,13 +16,15 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from sinapse.broker.dial import TIMEOUT, dial
-from sinapse.broker.lookup import Lookup, TokenEntry
+from sinapse.broker.dial import dial
+from sinapse.broker.history import History, Part
+from sinapse.broker.lookup import Attachment, Lookup, TokenEntry
 from sinapse.broker.subscription import Subscription
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, CloseReason, InvalidPayload, Unauthorized
+from sinapse.eventid import EventID
 from sinapse.hub import Hub, Joining
-from sinapse.keys import MAX_TOKEN_LENGTH, parse_control
+from sinapse.keys import MAX_TOKEN_LENGTH, NODES, parse_control
 from sinapse.message import Message, unpack
 from sinapse.ratelimit import LogLimit
 from sinapse.redisurl import RedisURL
@@ -28,8 +32,9 @@ from sinapse.redisurl import RedisURL
 #: Connections for look-ups, so that a long answer on one does not delay the other.
 LOOKUP_CONNECTIONS = 2
 
-#: Seconds between two PINGs on each connection: a dead one is noticed in twice TIMEOUT at most.
-PING_INTERVAL = TIMEOUT
+#: Seconds between two probes of the connections, and for one to be answered: within twice that a
+#: Redis that does not answer, does not deliver or is no master any more has been left.
+PROBE_INTERVAL = 4
 
 #: Seconds before the second attempt to connect, doubled each time, and the most. Short, because
 #: everybody waits; random, because all nodes come back at once.
@@ -42,7 +47,6 @@ RECONCILE_SLICE = 500
 #: Bytes that a line break in the data adds to its event stream: "data: ".
 LINE_BREAK_COST = 6
 
-
 Connected = TypeVar("Connected", Lookup, Subscription)
 
 
@@ -50,8 +54,7 @@ class Admission(NamedTuple):
     """Leave to open a stream, to be used in the very turn of the reactor that brought it."""
 
     joining: Joining
-    remaining: float | None
-    """Seconds until the token expires; None if it does not."""
+    entry: TokenEntry
 
 
 class Broker(Service):
@@ -81,12 +84,18 @@ class Broker(Service):
         self._running: Deferred[Any] | None = None
         self._subscription: Subscription | None = None
         self._lookups: list[Lookup] = []
+        self._history = History(hub, counters)
         self._changed: set[bytes] = set()
+        self._attachment: Attachment | None = None
+        self._waiting: list[Deferred[None]] = []
         self._state = "not connected yet"
         self._patience = patience
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
+        # Messages that only this node hears: its probes.
+        self._private = f"{NODES}:{secrets.token_hex(8)}".encode()
+        self._probes_sent = self._probes_heard = 0
         hub.interest_changed = self._interest_changed
-        #: Connected, subscribed and reconciled.
+        #: Connected, subscribed, reconciled and caught up.
         self.ready = False
 
     def startService(self) -> None:  # noqa: N802
@@ -114,12 +123,15 @@ class Broker(Service):
         joining = self._hub.join()
         try:
             entry = await self.look_up(token)
+            if entry.position.epoch != self._epoch():
+                self._look_afresh()
+                raise BrokerUnavailable("its data have been replaced")  # noqa: TRY301
             self._hub.admit(joining, entry.subject, token, entry.channels)
             await self._barrier()
         except BaseException:
             self._hub.abandon(joining)
             raise
-        return Admission(joining, entry.remaining)
+        return Admission(joining, entry)
 
     def withdraw(self, admission: Admission) -> None:
         """Give back leave that is not used."""
@@ -127,15 +139,45 @@ class Broker(Service):
 
     async def look_up(self, token: bytes) -> TokenEntry:
         """Return what Redis knows of `token`; raises as :meth:`admit` does."""
-        if not self.ready:
-            raise BrokerUnavailable(self._state)
+        lookup = self._lookup()
         try:
-            return await random.choice(self._lookups).token(token)  # noqa: S311
+            return await lookup.token(token)
         except txredisapi.ConnectionError as error:
             raise BrokerUnavailable(str(error)) from error
         except txredisapi.RedisError as error:
             self._warn(f"Redis {self._url}: a look-up failed: {error}")
             raise BrokerUnavailable(str(error)) from error
+
+    def resolve(self, identifier: EventID) -> EventID | None:
+        """Return the same place among the ids of this time; None if it cannot be resumed from."""
+        if self._attachment is None:
+            return None
+        after = self._attachment.resolve(identifier)
+        return None if after is None else EventID(self._attachment.position.epoch, after)
+
+    async def read_history(self, wants: Mapping[bytes, int]) -> Part:
+        """Return the next part of retained messages: see :class:`~sinapse.broker.history.History`.
+
+        The channels must be held in the hub. Raises :class:`~sinapse.errors.BrokerUnavailable`.
+        """
+        channels = [self._hub.channels[name] for name in wants]
+        if not all(channel.is_subscribed for channel in channels):
+            await self._barrier()
+            for channel in channels:
+                channel.is_subscribed = True
+        return await self._history.read(self._lookup(), wants)
+
+    async def when_ready(self) -> None:
+        """Return when Redis is there, which may be at once."""
+        while not self.ready:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
+
+    def _lookup(self) -> Lookup:
+        if not self.ready:
+            raise BrokerUnavailable(self._state)
+        return random.choice(self._lookups)  # noqa: S311
 
     async def _barrier(self) -> None:
         if self._subscription is None:
@@ -149,13 +191,33 @@ class Broker(Service):
     # What Redis sends
 
     def _published(self, channel: bytes, payload: bytes) -> None:
+        if channel == self._private:
+            self._probes_heard += 1
+            return
+        if not self.ready:
+            return  # While channels are subscribed to again: it is read from what is retained.
         try:
             message = self._unpack(payload)
         except InvalidPayload as error:
             self._counters.invalid_payloads += 1
             self._warn(f"channel {channel.decode(errors='replace')!r}: skipped a payload: {error}")
-        else:
+            return
+        if message.id is None:
             self._hub.dispatch(channel, message)
+            return
+        epoch, _, counter = message.id.partition("-")
+        if epoch == self._epoch():
+            self._hub.dispatch(channel, message, int(counter))
+        else:
+            self._look_afresh()
+
+    def _epoch(self) -> str | None:
+        return None if self._attachment is None else self._attachment.position.epoch
+
+    def _look_afresh(self) -> None:
+        """Begin a new session: Redis has lost its data, and begins to count anew."""
+        if self._subscription is not None:
+            self._subscription.transport.abortConnection()
 
     def _unpack(self, payload: bytes) -> Message:
         message = unpack(payload)
@@ -197,6 +259,7 @@ class Broker(Service):
                     self._note_state(f"unavailable: {error or type(error).__name__}")
             if self.ready:
                 self.ready = False
+                self._hub.disconnected()
                 self._counters.redis_losses += 1
                 failures = 0
             delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures, 10))
@@ -226,33 +289,39 @@ class Broker(Service):
         try:
             lookups = [await connect(Lookup) for _ in range(LOOKUP_CONNECTIONS)]
             subscription = await connect(Subscription)
-            self._subscribe(subscription)
+            subscription.published = self._published
+            subscription.controlled = self._controlled
+            subscription.handled = self._hub.flush
+            # Control messages first: what changes from now on is heard.
+            subscription.subscribe_control()
             await subscription.barrier()
-            # From here on messages wait, in Redis if they are many: those that nobody may read
-            # any more must not be delivered before that is known.
+            attachment = await lookups[0].attach(self._known())
+            await self._reconcile(lookups[0])
+            # Publishers look after the epoch themselves until a node stands here that has.
+            subscription.subscribe_for_good(NODES.encode(), self._private)
+            self._subscription = subscription
+            self._changed.update(self._hub.channels)
+            self._synchronize()
+            await subscription.barrier()
+            # From here on messages wait, in Redis if they are many, for those before them.
             subscription.hold()
-            await self._reconcile(lookups)
+            await self._catch_up(lookups[0], attachment)
             self._lookups = lookups
-            self.ready = True
-            self._counters.redis_connects += 1
-            self._note_state("connected")
+            self._be_ready()
             subscription.release()
-            await self._until_lost(lost, lookups, subscription)
+            await self._until_lost(lost, lookups)
         finally:
             self._subscription = None
             for connection in connections:
                 connection.transport.abortConnection()
 
-    def _subscribe(self, subscription: Subscription) -> None:
-        subscription.published = self._published
-        subscription.controlled = self._controlled
-        subscription.handled = self._hub.flush
-        subscription.subscribe_control()
-        wanted = self._hub.channels.keys()
-        subscription.set_interest(set(wanted), wanted)
-        self._subscription = subscription
+    def _known(self) -> EventID | None:
+        """Return the id of the last message that was dispatched."""
+        if self._attachment is None:
+            return None
+        return EventID(self._attachment.position.epoch, self._hub.position)
 
-    async def _reconcile(self, lookups: list[Lookup]) -> None:
+    async def _reconcile(self, lookup: Lookup) -> None:
         """Apply to the open streams what changed while nothing could be heard."""
         streams = {
             (subject.id, subscriber.token)
@@ -262,7 +331,6 @@ class Broker(Service):
         ordered = list(streams)
         for start in range(0, len(ordered), RECONCILE_SLICE):
             part = ordered[start : start + RECONCILE_SLICE]
-            lookup = lookups[0]
             entries = [Deferred.fromCoroutine(_entry(lookup, token)) for _, token in part]
             for (subject, token), entry in zip(part, await gatherResults(entries), strict=True):
                 if isinstance(entry, txredisapi.RedisError):
@@ -272,25 +340,68 @@ class Broker(Service):
                 else:
                     self._hub.reconcile(subject, entry.channels)
 
-    async def _until_lost(
-        self, lost: Deferred[None], lookups: list[Lookup], subscription: Subscription
-    ) -> None:
-        """Return when any of the connections is lost, which one that does not answer is made."""
+    async def _catch_up(self, lookup: Lookup, attachment: Attachment) -> None:
+        """Dispatch what was retained while nothing could be heard."""
+        hub = self._hub
+        is_first = self._attachment is None
+        self._attachment = attachment
+        if is_first or not attachment.continues:
+            hub.position = attachment.position.counter
+            if not is_first:
+                hub.tell_reset("data-lost", None, str(attachment.position))
+            return
+        after, more, upto = hub.position, bool(hub.channels), None
+        while more:
+            part = await self._history.read(lookup, dict.fromkeys(hub.channels, after), upto)
+            if part.gone:
+                hub.tell_reset("not-retained", part.gone, None)
+            for entry in part.entries:
+                hub.dispatch(entry.channel, entry.message, entry.counter)
+            hub.flush()
+            after, more, upto = part.after, part.more, part.upto
+        hub.position = max(hub.position, after, attachment.position.counter)
 
-        def ping() -> None:
-            for lookup in lookups:  # These abort their connection by themselves.
-                lookup.ping().addErrback(lambda _: None)
-            answer = subscription.barrier().addTimeout(TIMEOUT, self._reactor)
-            answer.addErrback(lambda _: subscription.transport.abortConnection())
+    def _be_ready(self) -> None:
+        self.ready = True
+        self._counters.redis_connects += 1
+        self._hub.connected()
+        self._note_state("connected")
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
 
-        pings = LoopingCall(ping)
-        pings.clock = self._reactor
-        pings.start(PING_INTERVAL, now=False)
+    async def _until_lost(self, lost: Deferred[None], lookups: list[Lookup]) -> None:
+        """Return when any of the connections is lost, which one that is no good is made."""
+        self._probes_sent = self._probes_heard = 0
+
+        def give_up(reason: str) -> None:
+            if not lost.called:
+                lost.errback(txredisapi.ConnectionError(reason))
+
+        def probe() -> None:
+            if self._probes_heard < self._probes_sent:
+                give_up("connected, but it does not deliver")
+                return
+            Deferred.fromCoroutine(self._probe(lookups)).addErrback(
+                lambda failure: give_up(failure.getErrorMessage())
+            )
+
+        probes = LoopingCall(probe)
+        probes.clock = self._reactor
+        probes.start(PROBE_INTERVAL, now=False)
         try:
             await lost
         finally:
-            pings.stop()
+            probes.stop()
         raise txredisapi.ConnectionError("connection lost")
+
+    async def _probe(self, lookups: list[Lookup]) -> None:
+        """Ask every connection, and publish what must be heard; raises if something is wrong."""
+        assert self._attachment is not None  # noqa: S101
+        self._probes_sent += 1
+        for lookup in lookups:
+            await lookup.check(self._attachment.position.epoch)
+        await lookups[0].publish(self._private, b"")
 
 
 async def _entry(lookup: Lookup, token: bytes) -> TokenEntry | txredisapi.RedisError | None:

@@ -47,6 +47,10 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         """Subscribe to the control messages of all subjects."""
         self._command(b"PSUBSCRIBE", CONTROL_PATTERN.encode())
 
+    def subscribe_for_good(self, *channels: bytes) -> None:
+        """Subscribe to channels that no subject has."""
+        self._command(b"SUBSCRIBE", *channels)
+
     def set_interest(self, channels: Iterable[bytes], wanted: Container[bytes]) -> None:
         """Be subscribed to those of `channels` that are in `wanted`, and to no other of them."""
         channels = set(channels)

@@ -1,9 +1,17 @@
 """Channels: what a subject may listen to, now and on its open streams."""
 
-from sinapse.keys import ADD, REMOVE, channel_name, channels_key, control_channel
+from sinapse.keys import (
+    ADD,
+    GRANT,
+    REMOVE,
+    RETENTION,
+    channel_name,
+    channels_key,
+    control_channel,
+)
 from sinapse.publisher.connections import Connections
 from sinapse.publisher.identity import ChannelLike, SubjectId, given_id
-from sinapse.publisher.scripts import ADD_CHANNEL, CLEAR_CHANNELS, REMOVE_CHANNEL, Script
+from sinapse.scripts import ADD_CHANNEL, CLEAR_CHANNELS, REMOVE_CHANNEL, Script
 
 
 class Channels:
@@ -31,7 +39,14 @@ class Channels:
 
     def add(self, subject: SubjectId, channel: ChannelLike) -> bool:
         """Let `subject` listen to `channel`; return whether that is new."""
-        return self._change(ADD_CHANNEL, subject, channel, ADD)
+        subject, name = given_id(subject), channel_name(channel)
+        return bool(
+            self._connections.run(
+                ADD_CHANNEL,
+                [channels_key(subject), RETENTION],
+                [name, control_channel(subject, ADD), control_channel(subject, GRANT)],
+            )
+        )
 
     def remove(self, subject: SubjectId, channel: ChannelLike) -> bool:
         """Let `subject` listen to `channel` no longer; return whether it could before."""

@@ -27,8 +27,8 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.publisher.scripts import Script
 from sinapse.redisurl import RedisURL
+from sinapse.scripts import Script
 
 #: How Redis 6.2, 7 and Valkey say that a script went on until a command that its user may not
 #: call. It is the one failure of our scripts that can come after a first write.
@@ -86,10 +86,12 @@ class Connections:
         with self._connection() as connection:
             return _ask(connection, *command)
 
-    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+    def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
+    ) -> Any:
         """Return what `script` returns: one round trip, once Redis knows it."""
         with self._connection() as connection:
-            operands: tuple[str | int, ...] = (len(keys), *keys, *arguments)
+            operands = (len(keys), *keys, *arguments)
             try:
                 return _ask(connection, "EVALSHA", script.sha, *operands)
             except NoScriptError:

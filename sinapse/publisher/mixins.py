@@ -5,6 +5,8 @@ frozen dataclasses. The id of an object is its ``sinapse_id`` if that is defined
 ``id`` or ``to_param()``; :class:`~sinapse.errors.InvalidSubject` says that there is none (yet).
 """
 
+from typing import ClassVar
+
 from sinapse.publisher.identity import ChannelLike, channel_of, identifier
 from sinapse.publisher.shared import default
 
@@ -94,14 +96,24 @@ class Publishable:
 
     __slots__ = ()
 
+    #: Seconds for which the messages of this class are retained, 0 for not at all; None leaves it
+    #: to the publisher.
+    sinapse_retain: ClassVar[float | None] = None
+
     @property
     def sinapse_channel(self) -> str:
         """Name of the channel: class name, underscored and singular, and id: ``chat_room:12``."""
         return channel_of(self)
 
-    def sinapse_publish(self, message: object, event: str | None = None) -> int:
+    def sinapse_publish(
+        self,
+        message: object,
+        event: str | None = None,
+        retain: float | None = None,
+        message_id: str | None = None,
+    ) -> int:
         """Send `message` to everybody who may listen: :meth:`Publisher.publish` on the channel."""
-        return default().publish(self, message, event)
+        return default().publish(self, message, event, retain, message_id)
 
     #: The short name. A class that has a ``publish`` of its own keeps that.
     publish = sinapse_publish

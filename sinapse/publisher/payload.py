@@ -1,14 +1,14 @@
-"""From what an application has to the bytes that are published."""
+"""From what an application has to a message that can be published."""
 
 import json
 
 from sinapse.errors import InvalidEvent, InvalidMessage, MessageTooLarge
 from sinapse.keys import MAX_NAME_BYTES
-from sinapse.message import FIELD_BREAKS, Message, pack
+from sinapse.message import FIELD_BREAKS, Message
 
 
-def encode(message: object, event: str | None, max_bytes: int) -> bytes:
-    """Return the payload of `message`, whose data may have `max_bytes` bytes.
+def checked(message: object, event: str | None, max_bytes: int) -> Message:
+    """Return `message` as it is published; its data may have `max_bytes` bytes.
 
     Text is sent as it is, be it ``str`` or ``bytes`` of UTF-8; anything else as compact JSON.
     Raises :class:`~sinapse.errors.InvalidMessage`, :class:`~sinapse.errors.InvalidEvent` or
@@ -20,7 +20,7 @@ def encode(message: object, event: str | None, max_bytes: int) -> bytes:
     # A character is at least one byte, so most of what is too large is refused unencoded.
     if len(text) > max_bytes or _size(text) > max_bytes:
         raise MessageTooLarge(f"the message is over {max_bytes} bytes")
-    return pack(Message(text, event))
+    return Message(text, event)
 
 
 def _text(message: object) -> str:

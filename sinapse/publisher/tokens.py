@@ -10,7 +10,7 @@ from sinapse.keys import (
 )
 from sinapse.publisher.connections import Connections
 from sinapse.publisher.identity import SubjectId, given_id
-from sinapse.publisher.scripts import CLEAR_TOKEN, GENERATE_TOKEN
+from sinapse.scripts import CLEAR_TOKEN, GENERATE_TOKEN
 
 #: The kind of a subject where none is named.
 USER = "User"

@@ -1,0 +1,141 @@
+"""Bringing streams up to date from what is retained.
+
+A stream that resumes gets every retained message after its last event ID on the channels that its
+subject may read now, page by page, as fast as it reads; when there is no more it goes live, in the
+very turn in which the last page came. A stream whose subject was granted a channel that this node
+was not subscribed to is held until what was published meanwhile has been read.
+
+Redis may go and come back at any point of this; what is known then is looked at afresh.
+"""
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sinapse.broker.broker import Broker
+from sinapse.catchup import Dispatched
+from sinapse.connection import Connection
+from sinapse.counters import Counters
+from sinapse.errors import BrokerUnavailable
+from sinapse.eventid import EventID
+from sinapse.hub import Hub, Subject
+
+#: Why a stream is told that messages are missing: see ``docs/delivery.md``.
+UNKNOWN_ID = "unknown-id"
+DATA_LOST = "data-lost"
+NOT_RETAINED = "not-retained"
+
+
+class Replays:
+    """Runs every replay and every catching up."""
+
+    _log = Logger()
+
+    def __init__(self, hub: Hub, broker: Broker, counters: Counters) -> None:
+        self._hub = hub
+        self._broker = broker
+        self._counters = counters
+        hub.catch_up_needed = self._begin_catch_up
+
+    def begin(
+        self, connection: Connection, last_event_id: EventID | None, position: EventID
+    ) -> None:
+        """Resume a stream that was opened replaying.
+
+        `last_event_id` is None if what the client sent is no id; `position` is the id of the last
+        retained message when the stream was admitted.
+        """
+        replay = Deferred.fromCoroutine(self._replay(connection, last_event_id, position))
+        replay.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("a replay failed", failure=failure)
+
+    # Resuming
+
+    async def _replay(
+        self, connection: Connection, last_event_id: EventID | None, position: EventID
+    ) -> None:
+        self._counters.replays += 1
+        if last_event_id is None or (
+            last_event_id.epoch == position.epoch and (last_event_id.counter > position.counter)
+        ):
+            self._give_up(connection, UNKNOWN_ID, position)
+            return
+        place = last_event_id
+        was_reset = False
+        while connection.subject is not None:
+            resolved = self._broker.resolve(place)
+            if resolved is None and self._broker.ready:
+                self._give_up(connection, DATA_LOST, position)
+                return
+            wants = dict.fromkeys(connection.subject.channels, resolved.counter if resolved else 0)
+            try:
+                part = await self._broker.read_history(wants)
+            except BrokerUnavailable:
+                await self._broker.when_ready()
+                continue
+            subject = connection.subject
+            if subject is None or resolved is None:
+                return
+            if not wants.keys() >= subject.channels:
+                continue  # Granted while it was read: that channel's messages go in their places.
+            gone = part.gone & subject.channels
+            if gone:
+                was_reset = True
+                self._counters.resets += 1
+                connection.send(connection.framing.reset(NOT_RETAINED, gone))
+            self._send(connection, part.entries)
+            if not part.more:
+                self._send(
+                    connection, [each for each in part.tape if (each.counter or 0) > part.after]
+                )
+                self._hub.go_live(connection)
+                if was_reset:
+                    # So that what is missing is told once, even if no other message follows.
+                    here = EventID(resolved.epoch, max(part.after, self._hub.position))
+                    connection.send(connection.framing.position(str(here)))
+                return
+            place = EventID(resolved.epoch, part.after)
+            await connection.drained()
+
+    def _give_up(self, connection: Connection, reason: str, position: EventID) -> None:
+        """Tell a stream that nobody knows what it missed, and let it go on from here."""
+        subject = connection.subject
+        if subject is not None:
+            self._counters.resets += 1
+            channels = subject.channels
+            connection.send(connection.framing.reset(reason, channels, str(position)))
+            self._hub.go_live(connection)
+
+    def _send(self, connection: Connection, entries: list[Dispatched]) -> None:
+        subject = connection.subject
+        if subject is not None:
+            frame = b"".join(
+                connection.framing.encode(entry.channel, [entry.message])
+                for entry in entries
+                if entry.channel in subject.channels
+            )
+            if frame:
+                connection.send(frame)
+
+    # Catching up
+
+    def _begin_catch_up(self, subject: Subject) -> None:
+        Deferred.fromCoroutine(self._catch_up(subject)).addErrback(self._failed)
+
+    async def _catch_up(self, subject: Subject) -> None:
+        catch_up = subject.catch_up
+        while catch_up is not None and subject.catch_up is catch_up:
+            wants = catch_up.next_wanted()
+            if not wants:
+                self._hub.caught_up(subject)
+                return
+            asked = {name: catch_up.wanted[name] for name in wants}
+            try:
+                part = await self._broker.read_history(wants)
+            except BrokerUnavailable:
+                await self._broker.when_ready()
+                continue
+            catch_up.take(asked, part.entries, part.after, more=part.more)

@@ -1,0 +1,268 @@
+"""The Lua scripts, of publisher and daemon: what has to happen as one step, in one round trip.
+
+Each of them reads first, then writes what Redis could refuse, and publishes last: what fails for
+want of memory, or on a replica, has changed nothing, and nothing is announced that was not written.
+"""
+
+from dataclasses import dataclass, field
+from hashlib import sha1
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script, and the SHA-1 by which Redis knows it once it has run."""
+
+    source: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        sha = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", sha)
+
+
+#: KEYS: the set of channels, retention. ARGV: channel, control channel to add, and to grant.
+#: Returns 1 if the channel is new. A node that has to subscribe first learns from which id on it
+#: has missed messages; the origin's server knows the plain announcement only.
+ADD_CHANNEL = Script("""\
+local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
+local added = redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('PUBLISH', ARGV[3], counter .. ' ' .. ARGV[1])
+redis.call('PUBLISH', ARGV[2], ARGV[1])
+return added
+""")
+
+#: KEYS: the set of channels. ARGV: channel, control channel. Returns 1 if the channel was there.
+REMOVE_CHANNEL = Script("""\
+local removed = redis.call('SREM', KEYS[1], ARGV[1])
+redis.call('PUBLISH', ARGV[2], ARGV[1])
+return removed
+""")
+
+#: KEYS: the set of channels. ARGV: control channel. Returns how many channels there were.
+CLEAR_CHANNELS = Script("""\
+local channels = redis.call('SMEMBERS', KEYS[1])
+redis.call('DEL', KEYS[1])
+for _, channel in ipairs(channels) do
+  redis.call('PUBLISH', ARGV[1], channel)
+end
+return #channels
+""")
+
+#: KEYS: the subject's current token, the new token. ARGV: new token, subject, prefix of token
+#: keys, control channel; then PX and milliseconds, if it expires. Returns 0 if the new token is
+#: taken already, and has changed nothing then.
+GENERATE_TOKEN = Script("""\
+local former = redis.call('GET', KEYS[1])
+if not redis.call('SET', KEYS[2], ARGV[2], 'NX', unpack(ARGV, 5)) then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], unpack(ARGV, 5))
+if former then
+  redis.call('DEL', ARGV[3] .. former)
+  redis.call('PUBLISH', ARGV[4], former)
+end
+return 1
+""")
+
+#: KEYS: the subject's current token. ARGV: prefix of token keys, control channel. Returns 1 if
+#: there was a token.
+CLEAR_TOKEN = Script("""\
+local former = redis.call('GET', KEYS[1])
+if not former then
+  return 0
+end
+redis.call('DEL', KEYS[1], ARGV[1] .. former)
+redis.call('PUBLISH', ARGV[2], former)
+return 1
+""")
+
+# An epoch is a time during which ids went up by one from message to message and none was given
+# twice. It ends with the process of Redis, since nobody can know what of its data came back with
+# the next one. The new epoch goes on counting where the data say; what the former one had counted
+# to by then is written down, so that an id of its is known to be older, or to be lost. Where there
+# is no epoch, nothing is known of former ones either.
+_BEGIN_EPOCH = """\
+local function begin_epoch(run)
+  local time = redis.call('TIME')
+  local epoch = string.sub(run, 1, 2) .. string.format('%x', time[1] * 1000000 + time[2])
+  redis.call('HSET', KEYS[1], 'epoch', epoch, 'run', run)
+  return epoch
+end
+local function current_epoch()
+  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  local state = redis.call('HMGET', KEYS[1], 'epoch', 'run', 'counter')
+  if state[1] and state[2] == run then
+    return state[1]
+  end
+  local epoch = begin_epoch(run)
+  if state[1] then
+    redis.call('HSET', KEYS[2], state[1], state[3] or '0')
+    local ended = redis.call('HKEYS', KEYS[2])
+    if #ended > 64 then
+      table.sort(ended, function(a, b) return string.sub(a, 3) < string.sub(b, 3) end)
+      redis.call('HDEL', KEYS[2], ended[1])
+    end
+  else
+    redis.call('DEL', KEYS[2])
+  end
+  return epoch
+end
+"""
+
+#: KEYS: the key of the message id. ARGV: channel, payload, milliseconds to remember the message
+#: id. Returns how many nodes heard the message, -1 if it was published before.
+PUBLISH_ONCE = Script("""\
+if not redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[3]) then
+  return -1
+end
+return redis.call('PUBLISH', ARGV[1], ARGV[2])
+""")
+
+#: KEYS: retention, epochs, last ids, checkpoints, retained messages of the channel; then the key
+#: of the message id, if the caller gave one. ARGV: channel, payload without the id, milliseconds
+#: to retain, messages to retain, PUB/SUB channel of the nodes, milliseconds to remember last ids;
+#: then milliseconds to remember the message id. Returns how many nodes heard the message, -1 if
+#: it was published before.
+PUBLISH_RETAINED = Script(
+    _BEGIN_EPOCH
+    + """\
+if KEYS[6] and redis.call('EXISTS', KEYS[6]) == 1 then
+  return -1
+end
+local epoch, floor = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'floor'))
+-- A node looks at the epoch when it connects; while none is there, Redis may have started anew.
+if not epoch or redis.call('PUBSUB', 'NUMSUB', ARGV[5])[2] == 0 then
+  epoch = current_epoch()
+end
+local counter = redis.call('HINCRBY', KEYS[1], 'counter', 1)
+if counter == 1 then
+  -- What was written down of ids before the first one would be taken for ids to come.
+  redis.call('DEL', KEYS[3], KEYS[4])
+end
+local digits = string.format('%.0f', counter)
+local id = epoch .. '-' .. digits
+local payload = ARGV[2] .. string.char(160 + #id) .. id
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local before = redis.call('ZSCORE', KEYS[3], ARGV[1]) or floor or '0'
+local entry = digits .. '-' .. string.format('%.0f', now + ARGV[3])
+local added = redis.pcall('XADD', KEYS[5], 'MAXLEN', '=', ARGV[4], entry, 'p', payload, 'b', before)
+if type(added) == 'table' and added.err then
+  if not string.find(added.err, 'equal or smaller', 1, true) then
+    return added
+  end
+  -- The counter was lost, but not the messages: what nobody can resume from is not kept.
+  redis.call('DEL', KEYS[5])
+  redis.call('XADD', KEYS[5], entry, 'p', payload, 'b', string.format('%.0f', counter - 1))
+end
+redis.call('ZADD', KEYS[3], digits, ARGV[1])
+if redis.call('PTTL', KEYS[5]) < tonumber(ARGV[3]) then
+  redis.call('PEXPIRE', KEYS[5], ARGV[3])
+end
+-- The key expires with its last message; those before it are removed now and then, at random.
+if time[2] % 8 == 0 then
+  for _ = 1, 16 do
+    local oldest = redis.call('XRANGE', KEYS[5], '-', '+', 'COUNT', 1)[1]
+    if tonumber(string.match(oldest[1], '%-(%d+)')) > now then
+      break
+    end
+    redis.call('XDEL', KEYS[5], oldest[1])
+  end
+end
+if counter % 1024 == 0 then
+  redis.call('RPUSH', KEYS[4], digits .. ' ' .. string.format('%.0f', now))
+  for _ = 1, 2 do
+    local oldest = redis.call('LINDEX', KEYS[4], 0)
+    local passed, at = string.match(oldest or '', '(%d+) (%d+)')
+    if passed and tonumber(at) < now - ARGV[6] then
+      redis.call('LPOP', KEYS[4])
+      redis.call('HSET', KEYS[1], 'floor', passed)
+      redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', passed)
+    end
+  end
+end
+if KEYS[6] then
+  redis.call('SET', KEYS[6], '', 'PX', ARGV[7])
+end
+return redis.call('PUBLISH', ARGV[1], payload)
+"""
+)
+
+#: What a node does when it connects. KEYS: retention, epochs. ARGV: the epoch and the counter of
+#: the last id that the node knows; empty and 0 at first. Returns the epoch, the counter, 1 if the
+#: node can go on from what it knows or 0 if something was lost, and the former epochs with the
+#: counters they ended at.
+ATTACH = Script(
+    _BEGIN_EPOCH
+    + """\
+local epoch = current_epoch()
+local counter = redis.call('HGET', KEYS[1], 'counter') or '0'
+local reached = counter
+if ARGV[1] ~= epoch then
+  reached = redis.call('HGET', KEYS[2], ARGV[1]) or '-1'
+end
+local continues = 1
+if ARGV[1] ~= '' and tonumber(reached) < tonumber(ARGV[2]) then
+  -- What somebody may have received is gone, and so may be what nobody here has: nobody can go
+  -- on from an id that was given before.
+  continues = 0
+  redis.call('DEL', KEYS[2])
+  if ARGV[1] == epoch then
+    epoch = begin_epoch(redis.call('HGET', KEYS[1], 'run'))
+  end
+end
+return {epoch, counter, continues, redis.call('HGETALL', KEYS[2])}
+"""
+)
+
+#: KEYS: the token, retention. ARGV: prefix of the sets of channels. Returns false for an unknown
+#: token, else the subject, milliseconds that the token has left or -1, the channels, the epoch
+#: and the counter, all of one instant.
+LOOK_UP = Script("""\
+local subject = redis.call('GET', KEYS[1])
+if not subject then
+  return false
+end
+local position = redis.call('HMGET', KEYS[2], 'epoch', 'counter')
+return {subject, redis.call('PTTL', KEYS[1]), redis.call('SMEMBERS', ARGV[1] .. subject),
+  position[1] or '', position[2] or '0'}
+""")
+
+#: KEYS: retention, last ids, then the retained messages of each channel. ARGV: the last counter
+#: to read, or empty for the current one; messages and bytes of a channel that are enough; then
+#: each channel's name and the counter to read after. Returns the last counter, then for each
+#: channel: a counter such that messages up to there may be gone and none after it is, 1 if there
+#: is more to read or 0, and counters and payloads in turn.
+READ_HISTORY = Script("""\
+local counter, floor = unpack(redis.call('HMGET', KEYS[1], 'counter', 'floor'))
+local upto = ARGV[1] ~= '' and ARGV[1] or counter or '0'
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local answer = {upto}
+for index = 3, #KEYS do
+  local name, start = ARGV[2 * index - 2], ARGV[2 * index - 1] + 1
+  local entries, bytes, more, page = {}, 0, 0, nil
+  local oldest = redis.call('XRANGE', KEYS[index], '-', '+', 'COUNT', 1)[1]
+  local gone = oldest and oldest[2][4] or redis.call('ZSCORE', KEYS[2], name) or floor or '0'
+  repeat
+    page = redis.call('XRANGE', KEYS[index], string.format('%.0f', start), upto, 'COUNT', 16)
+    for _, entry in ipairs(page) do
+      if #entries >= 2 * ARGV[2] or bytes >= tonumber(ARGV[3]) then
+        more = 1
+        break
+      end
+      local digits, expiry = string.match(entry[1], '(%d+)%-(%d+)')
+      if tonumber(expiry) > now then
+        entries[#entries + 1] = digits
+        entries[#entries + 1] = entry[2][2]
+        bytes = bytes + #entry[2][2]
+      elseif tonumber(digits) > tonumber(gone) then
+        gone = digits
+      end
+      start = digits + 1
+    end
+  until more == 1 or #page < 16
+  answer[#answer + 1] = {gone, more, entries}
+end
+return answer
+""")
