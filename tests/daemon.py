@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -70,11 +71,21 @@ class Stream:
         self.connection.request(
             method, path, body=body, headers={"Accept": "text/event-stream", **(headers or {})}
         )
-        self.response = self.connection.getresponse()
-        self.status = self.response.status
-        self.headers = self.response.headers
         #: Id of the last retained message when the stream opened.
         self.position: str | None = None
+
+    @cached_property
+    def response(self) -> http.client.HTTPResponse:
+        """The answer, waited for when it is first looked at."""
+        return self.connection.getresponse()
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+    @property
+    def headers(self) -> http.client.HTTPMessage:
+        return self.response.headers
 
     def block(self) -> bytes:
         """Return the next block, its empty line included; raises Ended."""
