@@ -5,6 +5,7 @@ retained, and to keep the order of ids across all channels of a stream, the stre
 are held meanwhile: what is dispatched for them is kept as messages, and merged with what was read.
 """
 
+from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from sinapse.message import Message
@@ -21,47 +22,69 @@ class Dispatched(NamedTuple):
     message: Message
 
 
-class Wanted:
-    """A channel whose messages after `after` are to be read; `at` is a place in what was held."""
+class Gap:
+    """The messages of one channel that nobody here has heard.
 
-    __slots__ = ("after", "at", "entries", "upto")
+    They are those after `first`, up to the counter at which the channel was withdrawn again if it
+    was, else up to where reading ends because everything later is heard. `place` is how much was
+    held when the gap was opened.
+    """
 
-    def __init__(self, after: int, at: int) -> None:
-        self.after = after
-        self.at = at
-        self.upto: int | None = None
+    __slots__ = ("after", "channel", "entries", "first", "is_read", "last", "place")
+
+    def __init__(self, channel: bytes, first: int, place: int) -> None:
+        self.channel = channel
+        self.first = self.after = first
+        self.place = place
+        self.last: int | None = None
+        self.is_read = False
         self.entries: list[Dispatched] = []
+
+    def contains(self, entry: Dispatched) -> bool:
+        """Whether a message is one of those that were read."""
+        return (
+            entry.channel == self.channel
+            and entry.counter is not None
+            and self.first < entry.counter <= self.after
+            and (self.last is None or entry.counter <= self.last)
+        )
+
+    def take(self, entries: Sequence[Dispatched], after: int, *, more: bool) -> None:
+        """Take what was read up to the counter `after`, of this and other channels."""
+        start, self.after = self.after, max(after, self.after)
+        self.entries += [
+            entry for entry in entries if self.contains(entry) and (entry.counter or 0) > start
+        ]
+        self.is_read = not more or (self.last is not None and after >= self.last)
 
 
 class CatchUp(Generic[Member]):
     """The held streams of one subject."""
 
-    __slots__ = ("held", "members", "wanted")
+    __slots__ = ("gaps", "held", "members")
 
     def __init__(self) -> None:
         self.held: list[Dispatched] = []
-        #: Streams, and the place in `held` from which on each was held.
+        #: Streams, and how much was held already when each began to be.
         self.members: dict[Member, int] = {}
-        self.wanted: dict[bytes, Wanted] = {}
+        self.gaps: list[Gap] = []
 
-    def want(self, channel: bytes, after: int) -> None:
-        """Ask for the messages of a channel that was granted now."""
-        self.wanted[channel] = Wanted(after, len(self.held))
+    def open_gap(self, channel: bytes, after: int) -> None:
+        """Note that a channel was granted, at that counter."""
+        self.gaps.append(Gap(channel, after, len(self.held)))
 
-    def next_wanted(self) -> dict[bytes, int]:
-        """Return the channels that are still to be read, with the counter to read after."""
-        return {name: each.after for name, each in self.wanted.items() if each.upto is None}
+    def close_gap(self, channel: bytes, last: int | None) -> None:
+        """Note that a channel was withdrawn, at that counter if it is known.
 
-    def take(
-        self, asked: dict[bytes, Wanted], entries: list[Dispatched], after: int, *, more: bool
-    ) -> None:
-        """Take what was read for the channels that were `asked` for, up to the counter `after`."""
-        for name, wanted in asked.items():
-            # Removed meanwhile, it is forgotten; granted again, it begins anew.
-            if self.wanted.get(name) is wanted:
-                wanted.entries += [entry for entry in entries if entry.channel == name]
-                wanted.after = max(after, wanted.after)
-                wanted.upto = None if more else after
+        If it is not, nothing of the gap is delivered: it cannot be told what came after.
+        """
+        for gap in self.gaps:
+            if gap.channel == channel and gap.last is None:
+                gap.last = gap.first if last is None else last
+
+    def unread(self) -> list[Gap]:
+        """Return the gaps of which there is more to read."""
+        return [gap for gap in self.gaps if not gap.is_read]
 
     def messages_for(self, member: Member) -> list[Dispatched]:
         """Return all that a stream gets when it is released, in the order of ids.
@@ -69,17 +92,15 @@ class CatchUp(Generic[Member]):
         A message without an id keeps its place behind the one that it was held after.
         """
         start = self.members[member]
-        read = {name: each for name, each in self.wanted.items() if each.at >= start}
-        merged: list[tuple[int, int, Dispatched]] = []
-        for each in read.values():
-            merged += [(entry.counter or 0, 0, entry) for entry in each.entries]
+        gaps = [gap for gap in self.gaps if gap.place >= start]
+        # Gaps overlap where a stream opened in the middle of one, and began its own.
+        read = {entry.counter or 0: entry for gap in gaps for entry in gap.entries}
+        merged = [(counter, 0, entry) for counter, entry in read.items()]
         latest = 0
         for place, entry in enumerate(self.held[start:], 1):
-            if entry.counter is not None:
-                wanted = read.get(entry.channel)
-                if wanted is not None and entry.counter <= (wanted.upto or 0):
-                    continue  # It was read as well.
-                latest = entry.counter
+            if any(gap.contains(entry) for gap in gaps):
+                continue  # It was heard as well as read.
+            latest = entry.counter or latest
             merged.append((latest, place, entry))
         merged.sort(key=lambda item: item[:2])
         return [entry for _, _, entry in merged]

@@ -21,9 +21,9 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from zope.interface import implementer
 
+from sinapse.audience import Subject
 from sinapse.errors import CloseReason
 from sinapse.eventstream import EventStream
-from sinapse.hub import Subject
 
 #: Bytes handed to the transport at once while a stream is behind: Twisted's own SEND_LIMIT.
 #: Joining a whole queue would copy it.

@@ -3,8 +3,13 @@
 import re
 from collections.abc import Iterable
 
-# A host or host:port, with an optional scheme; anything else is a regular expression.
-_PLAIN = re.compile(r"(?:(https?)://)?((?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])(?::\d+)?)")
+# A host or host:port, with an optional scheme, and "*." for its subdomains; anything else is a
+# regular expression.
+_PLAIN = re.compile(
+    r"(?:(https?)://)?(\*\.)?((?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])(?::\d+)?)"
+)
+
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 # Between entries: white space or commas, but not the comma in a {2,3} of a regular expression.
 _BETWEEN = re.compile(r"[\s,]+(?![^{]*\})")
@@ -20,7 +25,8 @@ class Origins:
     """The configured origins.
 
     An entry is ``*`` (any), a host name with optional port (both http and https), a full origin,
-    or a regular expression that the whole origin or the whole host must match.
+    either with ``*.`` before the name for its subdomains, or a regular expression that the whole
+    origin or the whole host must match.
     """
 
     def __init__(self, entries: Iterable[str] = ("*",)) -> None:
@@ -38,9 +44,15 @@ class Origins:
         if entry == "*":
             self._any = True
         elif plain := _PLAIN.fullmatch(entry.lower().removesuffix("/")):
-            scheme, host = plain.groups()
-            schemes = [scheme] if scheme else ["http", "https"]
-            self._exact.update(f"{each}://{host}" for each in schemes)
+            scheme, star, host = plain.groups()
+            for each in [scheme] if scheme else ["http", "https"]:
+                # Browsers leave the default port out.
+                name = host.removesuffix(_DEFAULT_PORTS[each])
+                if star:
+                    subdomain = rf"{each}://(?:[a-z0-9_-]+\.)+{re.escape(name)}"
+                    self._patterns.append(re.compile(subdomain))
+                else:
+                    self._exact.add(f"{each}://{name}")
         else:
             try:
                 self._patterns.append(re.compile(entry, re.IGNORECASE))

@@ -8,7 +8,7 @@ two framings, and a message is encoded once for each that is in use.
 import json
 from collections.abc import Iterable, Sequence
 
-from sinapse.message import Message
+from sinapse.message import Message, without_breaks
 
 #: A comment that is a whole block. A lone ``:`` line would stay in the parser's buffer of some
 #: clients, and in the buffer of proxies that forward whole blocks.
@@ -74,7 +74,9 @@ class EventStream:
 
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return the frame of `messages`, which were published to `channel` in this order."""
-        default_event = channel.decode(errors="replace") if self.channel_event else None
+        default_event = None
+        if self.channel_event:
+            default_event = without_breaks(channel.decode(errors="replace"))
         if len(messages) == 1:
             return self.frame(encode(messages[0], default_event))
         return self.frame(b"".join([encode(message, default_event) for message in messages]))

@@ -10,119 +10,27 @@ A subscriber opens in three steps, so that no list is ever wrong, not even for a
 
 1. :meth:`Hub.join` before the look-up is sent: control messages are noted from now on.
 2. :meth:`Hub.admit` with the answer: its channels are kept subscribed.
-3. :meth:`Hub.open` when everything published before the answer has been handled: the list is
-   the answer with the noted control messages on top. Each of them sets the final state of one
-   channel, so one that the answer already contains does no harm.
+3. :meth:`Hub.open` when everything published before the answer has been handled.
 
 A subscriber that resumes is opened replaying: it is ended when it must be, but gets nothing until
 :meth:`Hub.go_live`. While history is read for it, :meth:`Hub.tape` keeps what is dispatched, so
 that history and live messages join without a gap.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
+from sinapse.audience import Channel, Subject, Subscriber
 from sinapse.catchup import CatchUp, Dispatched
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, Unauthorized
-from sinapse.keys import ADD, GRANT, REMOVE, REVOKE, is_channel
+from sinapse.joining import Joining, Joins
+from sinapse.keys import ADD, GRANT, REMOVE, REVOKE, WITHDRAW, is_channel
 from sinapse.message import Message
 
-
-class Framing(Protocol):
-    """How messages become bytes for one kind of stream."""
-
-    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
-        """Return one frame with `messages` of `channel`."""
-
-    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
-        """Return a frame that says that messages of `channels` are missing."""
-
-
-class Subscriber(Protocol):
-    """An open stream, as the hub sees it.
-
-    Neither method may call back into the hub before it returns: the hub is in a loop.
-    """
-
-    token: bytes
-    subject: "Subject | None"
-
-    @property
-    def framing(self) -> Framing:
-        """How its bytes are made."""
-
-    def send(self, frame: bytes) -> None:
-        """Take `frame`, now or as soon as the stream has caught up."""
-
-    def close(self, reason: CloseReason) -> None:
-        """End the stream."""
-
-
 Joined = TypeVar("Joined", bound=Subscriber)
-
-
-class Subject:
-    """A user with open streams on this node, and the channels that it may listen to now."""
-
-    __slots__ = ("catch_up", "channels", "id", "replaying", "subscribers")
-
-    def __init__(self, identifier: bytes) -> None:
-        self.id = identifier
-        self.channels: set[bytes] = set()
-        self.subscribers: set[Subscriber] = set()
-        #: Those of the subscribers that get nothing yet.
-        self.replaying: set[Subscriber] = set()
-        self.catch_up: CatchUp[Subscriber] | None = None
-
-    def listening(self) -> list[Subscriber]:
-        """Return the subscribers that are in the audiences of its channels."""
-        held = self.catch_up.members if self.catch_up is not None else ()
-        return [
-            each for each in self.subscribers if each not in self.replaying and each not in held
-        ]
-
-
-class Channel:
-    """A channel that somebody here may listen to."""
-
-    __slots__ = ("audiences", "holders", "holding", "is_subscribed", "name")
-
-    def __init__(self, name: bytes) -> None:
-        self.name = name
-        #: Subjects and joins that need it; at none it is dropped.
-        self.holders = 0
-        #: Open subscribers by framing, so that the loop over them has no branch.
-        self.audiences: dict[Framing, set[Subscriber]] = {}
-        #: Subjects for whom its messages are held.
-        self.holding: set[Subject] = set()
-        #: Redis has confirmed it: nothing that is published to it is missed.
-        self.is_subscribed = False
-
-
-class Joining:
-    """A subscriber on its way in: since when control messages are noted, and what it holds."""
-
-    __slots__ = ("answer", "channels", "mark", "subject", "token")
-
-    def __init__(self, mark: int) -> None:
-        self.mark = mark
-        self.subject = b""
-        self.token = b""
-        self.answer: frozenset[bytes] = frozenset()
-        self.channels: frozenset[bytes] = frozenset()
-
-
-class _Note(NamedTuple):
-    """A control message; `after` is the counter that a grant tells."""
-
-    number: int
-    action: str
-    value: bytes
-    after: int | None
 
 
 class Hub:
@@ -142,12 +50,7 @@ class Hub:
         self._counters = counters
         self._batch: list[tuple[Channel, list[Message]]] = []
         self._tape: list[Dispatched] | None = None
-        # Joins, the oldest first, and control messages since that began: all of them in order,
-        # and by subject.
-        self._joins: dict[Joining, None] = {}
-        self._notes: dict[bytes, deque[_Note]] = {}
-        self._noted: deque[tuple[int, bytes]] = deque()
-        self._controls = 0
+        self._joins = Joins()
 
     # Messages
 
@@ -221,9 +124,7 @@ class Hub:
 
     def join(self) -> Joining:
         """Begin to open a subscriber, before anything is looked up for it."""
-        joining = Joining(self._controls)
-        self._joins[joining] = None
-        return joining
+        return self._joins.begin()
 
     def admit(
         self, joining: Joining, subject: bytes, token: bytes, channels: Iterable[bytes]
@@ -253,7 +154,7 @@ class Hub:
         """
         try:
             self.flush()
-            expected = self._expected(joining)
+            expected = self._joins.channels(joining)
             subscriber = make()
             subject = self.subjects.get(joining.subject)
             if subject is None:
@@ -284,14 +185,7 @@ class Hub:
 
     def abandon(self, joining: Joining) -> None:
         """End a join that did not become a subscriber, or has become one."""
-        self._joins.pop(joining, None)
-        oldest = next(iter(self._joins), None)
-        while self._noted and (oldest is None or self._noted[0][0] <= oldest.mark):
-            _, subject_id = self._noted.popleft()
-            notes = self._notes[subject_id]
-            notes.popleft()
-            if not notes:
-                del self._notes[subject_id]
+        self._joins.end(joining)
         for name in joining.channels:
             self._release(name)
         joining.channels = frozenset()
@@ -316,31 +210,29 @@ class Hub:
     # Live authorisation
 
     def control(self, subject_id: bytes, action: str, value: bytes) -> None:
-        """Apply a control message: GRANT, ADD or REMOVE of a channel, or REVOKE of a token.
+        """Apply a control message: ADD or REMOVE of a channel, or REVOKE of a token.
 
-        Others are ignored, so that the protocol can grow.
+        GRANT and WITHDRAW are ADD and REMOVE with the counter at which that was done; each comes
+        first, and the plain one then changes nothing. Others are ignored, so that the protocol
+        can grow.
         """
-        after: int | None = None
-        if action == GRANT:
+        at: int | None = None
+        if action in (GRANT, WITHDRAW):
             counter, _, value = value.partition(b" ")
-            after = int(counter) if counter.isdigit() else None
-            action = ADD
+            at = int(counter) if counter.isdigit() else None
+            action = ADD if action == GRANT else REMOVE
         if action == ADD and not is_channel(value):
             return
-        self._controls += 1
-        if self._joins:
-            note = _Note(self._controls, action, value, after)
-            self._notes.setdefault(subject_id, deque()).append(note)
-            self._noted.append((self._controls, subject_id))
+        self._joins.note(subject_id, action, value, at)
         subject = self.subjects.get(subject_id)
         if subject is None:
             return
         if action == ADD and value not in subject.channels:
             self.flush()
-            self._grant(subject, value, after)
+            self._grant(subject, value, at)
         elif action == REMOVE and value in subject.channels:
             self.flush()
-            self._withdraw(subject, value)
+            self._withdraw(subject, value, at)
             self._end_if_empty(subject)
         elif action == REVOKE:
             self.end_token(subject_id, value, CloseReason.REVOKED)
@@ -397,9 +289,6 @@ class Hub:
             return
         self.flush()
         self._end_catch_up(subject)
-        for name in catch_up.wanted:
-            if name in self.channels:
-                self.channels[name].is_subscribed = True
         for subscriber in catch_up.members:
             frame = b"".join(
                 subscriber.framing.encode(entry.channel, [entry.message])
@@ -408,6 +297,7 @@ class Hub:
             if frame:
                 subscriber.send(frame)
             self._listen(subject, subscriber)
+        self._end_if_empty(subject)
 
     def _begin_catch_up(self, subject: Subject, name: bytes, after: int) -> None:
         is_new = subject.catch_up is None
@@ -415,7 +305,7 @@ class Hub:
         for subscriber in subject.listening():
             self._stop_listening(subject.channels, subscriber)
             catch_up.members[subscriber] = len(catch_up.held)
-        catch_up.want(name, after)
+        catch_up.open_gap(name, after)
         subject.catch_up = catch_up
         for each in subject.channels:
             self.channels[each].holding.add(subject)
@@ -429,30 +319,11 @@ class Hub:
 
     # The table itself
 
-    def _expected(self, joining: Joining) -> dict[bytes, int | None]:
-        """Return the answer with what was noted since on top; raises Unauthorized if nothing.
-
-        With a channel that was granted meanwhile goes the counter that came with it.
-        """
-        expected: dict[bytes, int | None] = dict.fromkeys(joining.answer)
-        for note in self._notes.get(joining.subject, ()):
-            if note.number <= joining.mark:
-                continue
-            if note.action == ADD:
-                expected.setdefault(note.value, note.after)
-            elif note.action == REMOVE:
-                expected.pop(note.value, None)
-            elif note.action == REVOKE and note.value == joining.token:
-                raise Unauthorized("token revoked")
-        if not expected:
-            raise Unauthorized("no channels")
-        return expected
-
     def _settle(self, subject: Subject, expected: AbstractSet[bytes]) -> None:
         for name in expected - subject.channels:
             self._grant(subject, name, None)
         for name in subject.channels - expected:
-            self._withdraw(subject, name)
+            self._withdraw(subject, name, None)
 
     def _grant(self, subject: Subject, name: bytes, after: int | None) -> None:
         channel = self._hold(name)
@@ -464,19 +335,20 @@ class Hub:
         if subject.catch_up is not None:
             channel.holding.add(subject)
         for subscriber in subject.listening():
-            self._join_audience(channel, subscriber)
+            channel.listen(subscriber)
 
-    def _withdraw(self, subject: Subject, name: bytes) -> None:
+    def _withdraw(self, subject: Subject, name: bytes, at: int | None) -> None:
         channel = self.channels[name]
         self._stop_listening([name], *subject.subscribers)
         channel.holding.discard(subject)
         if subject.catch_up is not None:
-            subject.catch_up.wanted.pop(name, None)
+            subject.catch_up.close_gap(name, at)
         subject.channels.remove(name)
         self._release(name)
 
     def _end_if_empty(self, subject: Subject) -> None:
-        if not subject.channels:
+        # Streams that are held get first what they are held for.
+        if not subject.channels and subject.catch_up is None:
             for subscriber in list(subject.subscribers):
                 self._end(subscriber, CloseReason.NO_CHANNELS)
 
@@ -501,23 +373,12 @@ class Hub:
 
     def _listen(self, subject: Subject, subscriber: Subscriber) -> None:
         for name in subject.channels:
-            self._join_audience(self.channels[name], subscriber)
-
-    def _join_audience(self, channel: Channel, subscriber: Subscriber) -> None:
-        audience = channel.audiences.get(subscriber.framing)
-        if audience is None:
-            audience = channel.audiences[subscriber.framing] = set()
-        audience.add(subscriber)
+            self.channels[name].listen(subscriber)
 
     def _stop_listening(self, names: Iterable[bytes], *subscribers: Subscriber) -> None:
         for name in names:
-            audiences = self.channels[name].audiences
             for subscriber in subscribers:
-                audience = audiences.get(subscriber.framing)
-                if audience is not None:
-                    audience.discard(subscriber)
-                    if not audience:
-                        del audiences[subscriber.framing]
+                self.channels[name].stop_listening(subscriber)
 
 
 def _nobody(_who: object) -> None:

@@ -7,6 +7,7 @@
 PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
 PUBLISH ``…:grant``                    the same, told first; payload: id counter, space, name
 PUBLISH ``…:remove``                   a channel was removed; payload: its name
+PUBLISH ``…:withdraw``                 the same, told first; payload: id counter, space, name
 PUBLISH ``…:revoke``                   a token was cleared or replaced; payload: the token
 ``sinapse:retained:<channel>``         stream: the retained messages of a channel
 ``sinapse:retention``                  hash: epoch and counter of the ids, and what they rest on
@@ -39,6 +40,7 @@ MAX_TOKEN_LENGTH = 512
 ADD = "add"
 REMOVE = "remove"
 GRANT = "grant"
+WITHDRAW = "withdraw"
 REVOKE = "revoke"
 
 RETENTION = PREFIX + "retention"
@@ -90,7 +92,7 @@ def sent_key(message_id: str) -> str:
 
 
 def control_channel(subject: str, action: str) -> str:
-    """PUB/SUB channel on which `action` (ADD, GRANT, REMOVE, REVOKE) is announced for `subject`."""
+    """PUB/SUB channel on which `action` is announced for `subject`: ADD, REMOVE, REVOKE, ..."""
     return f"{_CHANNELS}{subject}:{action}"
 
 

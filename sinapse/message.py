@@ -23,7 +23,12 @@ from sinapse.eventid import is_event_id
 #: (WHATWG HTML §9.2.6: CR, LF; NUL for ids).
 FIELD_BREAKS = "\r\n\0"
 
-_WITHOUT_BREAKS = str.maketrans("", "", FIELD_BREAKS)
+_NO_BREAKS = str.maketrans("", "", FIELD_BREAKS)
+
+
+def without_breaks(text: str) -> str:
+    """Return `text` as it can stand in a field, whatever somebody has put in it."""
+    return text.translate(_NO_BREAKS)
 
 
 class Message(NamedTuple):
@@ -61,7 +66,7 @@ def unpack(payload: bytes) -> Message:
     if isinstance(body, list):
         if len(body) < 2:
             raise InvalidPayload(f"an array of {len(body)} elements, at least 2 expected")
-        event = None if body[0] is None else _text(body[0]).translate(_WITHOUT_BREAKS)
+        event = None if body[0] is None else without_breaks(_text(body[0]))
         # An id that is none of ours would be a promise that nobody can keep.
         identifier = body[2] if len(body) > 2 and is_event_id(body[2]) else None
         return Message(_text(body[1]), event or None, identifier)

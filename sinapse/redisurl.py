@@ -1,17 +1,24 @@
 """Where Redis is: the one reading of ``REDIS_URL`` for the daemon and the publisher.
 
-====================================  =====================================================
-``redis://user:password@host:port/db``  TCP; everything but the scheme may be left out
-``rediss://…``                          the same over TLS, certificate and name checked
-``unix:///path/redis.sock?db=0``        a UNIX socket
-``embedded:FOLDER``                     the private Valkey of a daemon on this machine
-====================================  =====================================================
+=========================================  ==================================================
+``redis://user:password@host:port/db``     TCP; everything but the scheme may be left out
+``rediss://…``                             the same over TLS, certificate and name checked
+``redis+sentinel://…@host:port,…/name/db``  the master that Sentinels call `name`
+``rediss+sentinel://…``                    the same, Sentinels and nodes over TLS
+``unix:///path/redis.sock?db=0``           a UNIX socket
+``embedded:FOLDER``                        the private Valkey of a daemon on this machine
+=========================================  ==================================================
+
+User and password are those of the Redis nodes; Sentinels that ask for some get them by
+``?sentinel_username=…&sentinel_password=…``. Over TLS, ``?ssl_ca_certs=FILE`` names the
+certificates to trust (PEM) instead of those that the machine trusts.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 DEFAULT_URL = "redis://localhost:6379/0"
 EMBEDDED = "embedded:"
@@ -21,6 +28,15 @@ EMBEDDED_SOCKET = "valkey.sock"
 
 #: Bytes: ``sun_path`` holds 108 on Linux and 104 on macOS, the final NUL included.
 MAX_SOCKET_PATH = 103
+
+SCHEMES = "redis, rediss, redis+sentinel, rediss+sentinel, unix, embedded"
+
+SENTINEL_PORT = 26379
+
+_SENTINEL = "+sentinel://"
+
+#: What follows the scheme: authority, path and query.
+_PARTS = re.compile(r"([^/?#]*)([^?]*)\??(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,14 @@ class RedisURL:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
+    ca_certs: Path | None = None
+    """File of the certificates to trust, absolute; None for those that the machine trusts."""
+    sentinels: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports of Sentinels; `host` and `port` mean nothing when there are some."""
+    master: str = ""
+    """What the Sentinels call the master."""
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
     embedded: Path | None = None
     """Folder of the embedded server, absolute; its socket is in `path`."""
 
@@ -43,22 +67,42 @@ class RedisURL:
             return f"{EMBEDDED}{self.embedded}"
         if self.path is not None:
             return f"unix://{self.path}?db={self.db}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"redis{'s' if self.tls else ''}://{host}:{self.port}/{self.db}"
+        scheme = "rediss" if self.tls else "redis"
+        if self.sentinels:
+            hosts = ",".join(_authority(*sentinel) for sentinel in self.sentinels)
+            return f"{scheme}{_SENTINEL}{hosts}/{quote(self.master, safe='')}/{self.db}"
+        return f"{scheme}://{_authority(self.host, self.port)}/{self.db}"
+
+    def node(self, host: str, port: int) -> "RedisURL":
+        """Return the URL of the node that the Sentinels name."""
+        return RedisURL(
+            host=host,
+            port=port,
+            db=self.db,
+            username=self.username,
+            password=self.password,
+            tls=self.tls,
+            ca_certs=self.ca_certs,
+        )
+
+    def sentinel(self, host: str, port: int) -> "RedisURL":
+        """Return the URL of one of the Sentinels."""
+        return replace(
+            self.node(host, port),
+            db=0,
+            username=self.sentinel_username,
+            password=self.sentinel_password,
+        )
 
     @classmethod
     def parse(cls, url: str) -> "RedisURL":
         """Read `url`; raises ``ValueError`` with a short reason that does not quote the URL."""
         if url.startswith(EMBEDDED):
             return cls._embedded(url.removeprefix(EMBEDDED))
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            # urllib quotes what it cannot read: perhaps a password with a slash in it.
-            raise ValueError(
-                "cannot be read: check the port, and percent-encode the password"
-            ) from None
+        scheme, is_sentinel, rest = url.partition(_SENTINEL)
+        if is_sentinel and scheme in ("redis", "rediss"):
+            return cls._with_sentinels(scheme, rest)
+        parts, port = _split(url)
         options = parse_qs(parts.query)
         username = unquote(parts.username) if parts.username else None
         password = unquote(parts.password) if parts.password else None
@@ -72,14 +116,45 @@ class RedisURL:
                 password=password,
             )
         if parts.scheme not in ("redis", "rediss"):
-            raise ValueError("the scheme must be redis, rediss, unix or embedded")
+            raise ValueError(f"the scheme must be one of {SCHEMES}")
+        tls = parts.scheme == "rediss"
         return cls(
             host=parts.hostname or cls.host,
-            port=_port(port),
+            port=_port(port, cls.port),
             db=_db(parts.path.strip("/") or _last(options, "db")),
-            tls=parts.scheme == "rediss",
+            tls=tls,
+            ca_certs=_ca_certs(options, tls),
             username=username,
             password=password,
+        )
+
+    @classmethod
+    def _with_sentinels(cls, scheme: str, rest: str) -> "RedisURL":
+        """Read what follows the scheme: several hosts, which urllib does not know."""
+        authority, path, query = _PARTS.fullmatch(rest).groups()  # type: ignore[union-attr]  # any
+        account, at, hosts = authority.rpartition("@")
+        sentinels = []
+        for text in hosts.split(","):
+            parts, port = _split(f"redis://{text}")
+            if not parts.hostname or parts.path:
+                raise ValueError("the Sentinels are written host:port,host:port")
+            sentinels.append((parts.hostname, _port(port, SENTINEL_PORT)))
+        node, _ = _split(f"{scheme}://{account}{at}node/")
+        master, _, db = path.removeprefix("/").partition("/")
+        if not master:
+            raise ValueError("after the Sentinels comes the name of the master: …/name/db")
+        options = parse_qs(query)
+        tls = scheme == "rediss"
+        return cls(
+            sentinels=tuple(sentinels),
+            master=unquote(master),
+            db=_db(db.strip("/") or _last(options, "db")),
+            tls=tls,
+            ca_certs=_ca_certs(options, tls),
+            username=unquote(node.username) if node.username else None,
+            password=unquote(node.password) if node.password else None,
+            sentinel_username=_last(options, "sentinel_username"),
+            sentinel_password=_last(options, "sentinel_password"),
         )
 
     @classmethod
@@ -101,10 +176,26 @@ def from_environment(environment: Mapping[str, str]) -> str:
     return environment.get("REDIS_URL") or DEFAULT_URL
 
 
-def _port(port: int | None) -> int:
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # urllib quotes what it cannot read: perhaps a password with a slash in it.
+        raise ValueError(
+            "cannot be read: check the port, and percent-encode the password"
+        ) from None
+    return parts, port
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _port(port: int | None, default: int) -> int:
     if port == 0:
         raise ValueError("port out of range 1-65535")
-    return RedisURL.port if port is None else port
+    return default if port is None else port
 
 
 def _db(text: str | None) -> int:
@@ -113,6 +204,18 @@ def _db(text: str | None) -> int:
     if not text.isascii() or not text.isdigit():
         raise ValueError("the database must be a number from 0")
     return int(text)
+
+
+def _ca_certs(options: Mapping[str, list[str]], tls: bool) -> Path | None:
+    name = _last(options, "ssl_ca_certs")
+    if name is None:
+        return None
+    if not tls:
+        raise ValueError("ssl_ca_certs is for rediss and rediss+sentinel only")
+    path = Path(name).absolute()
+    if not path.is_file():
+        raise ValueError("the file that ssl_ca_certs names is not there")
+    return path
 
 
 def _last(options: Mapping[str, list[str]], name: str) -> str | None:

@@ -12,13 +12,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sinapse.audience import Subject
 from sinapse.broker.broker import Broker
 from sinapse.catchup import Dispatched
 from sinapse.connection import Connection
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable
 from sinapse.eventid import EventID
-from sinapse.hub import Hub, Subject
+from sinapse.hub import Hub
 
 #: Why a stream is told that messages are missing: see ``docs/delivery.md``.
 UNKNOWN_ID = "unknown-id"
@@ -128,14 +129,17 @@ class Replays:
     async def _catch_up(self, subject: Subject) -> None:
         catch_up = subject.catch_up
         while catch_up is not None and subject.catch_up is catch_up:
-            wants = catch_up.next_wanted()
-            if not wants:
+            gaps = catch_up.unread()
+            if not gaps:
                 self._hub.caught_up(subject)
                 return
-            asked = {name: catch_up.wanted[name] for name in wants}
+            wants: dict[bytes, int] = {}
+            for gap in gaps:
+                wants[gap.channel] = min(gap.after, wants.get(gap.channel, gap.after))
             try:
                 part = await self._broker.read_history(wants)
             except BrokerUnavailable:
                 await self._broker.when_ready()
                 continue
-            catch_up.take(asked, part.entries, part.after, more=part.more)
+            for gap in gaps:
+                gap.take(part.entries, part.after, more=part.more)

@@ -31,18 +31,25 @@ redis.call('PUBLISH', ARGV[2], ARGV[1])
 return added
 """)
 
-#: KEYS: the set of channels. ARGV: channel, control channel. Returns 1 if the channel was there.
+#: KEYS: the set of channels, retention. ARGV: channel, control channel to remove, and to withdraw.
+#: Returns 1 if the channel was there. A node that is reading what it missed of the channel learns
+#: up to which id that may still be delivered.
 REMOVE_CHANNEL = Script("""\
+local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local removed = redis.call('SREM', KEYS[1], ARGV[1])
+redis.call('PUBLISH', ARGV[3], counter .. ' ' .. ARGV[1])
 redis.call('PUBLISH', ARGV[2], ARGV[1])
 return removed
 """)
 
-#: KEYS: the set of channels. ARGV: control channel. Returns how many channels there were.
+#: KEYS: the set of channels, retention. ARGV: control channel to remove, and to withdraw. Returns
+#: how many channels there were.
 CLEAR_CHANNELS = Script("""\
+local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local channels = redis.call('SMEMBERS', KEYS[1])
 redis.call('DEL', KEYS[1])
 for _, channel in ipairs(channels) do
+  redis.call('PUBLISH', ARGV[2], counter .. ' ' .. channel)
   redis.call('PUBLISH', ARGV[1], channel)
 end
 return #channels
@@ -79,13 +86,16 @@ return 1
 # An epoch is a time during which ids went up by one from message to message and none was given
 # twice. It ends with the process of Redis, since nobody can know what of its data came back with
 # the next one. The new epoch goes on counting where the data say; what the former one had counted
-# to by then is written down, so that an id of its is known to be older, or to be lost. Where there
-# is no epoch, nothing is known of former ones either.
+# to by then is written down, so that an id of its is known to be older, or to be lost. Without an
+# epoch, nothing is known of former ones either. A counter begins with the clock, in tenths of a
+# millisecond, and never gains on it: so the ids after a loss are above all that were given before.
 _BEGIN_EPOCH = """\
 local function begin_epoch(run)
   local time = redis.call('TIME')
   local epoch = string.sub(run, 1, 2) .. string.format('%x', time[1] * 1000000 + time[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'run', run)
+  local first = string.format('%.0f', time[1] * 10000 + math.floor(time[2] / 100))
+  redis.call('HSETNX', KEYS[1], 'counter', first)
   return epoch
 end
 local function current_epoch()
@@ -135,10 +145,6 @@ if not epoch or redis.call('PUBSUB', 'NUMSUB', ARGV[5])[2] == 0 then
   epoch = current_epoch()
 end
 local counter = redis.call('HINCRBY', KEYS[1], 'counter', 1)
-if counter == 1 then
-  -- What was written down of ids before the first one would be taken for ids to come.
-  redis.call('DEL', KEYS[3], KEYS[4])
-end
 local digits = string.format('%.0f', counter)
 local id = epoch .. '-' .. digits
 local payload = ARGV[2] .. string.char(160 + #id) .. id
@@ -151,7 +157,7 @@ if type(added) == 'table' and added.err then
   if not string.find(added.err, 'equal or smaller', 1, true) then
     return added
   end
-  -- The counter was lost, but not the messages: what nobody can resume from is not kept.
+  -- The counter went back, but not the messages: what nobody can resume from is not kept.
   redis.call('DEL', KEYS[5])
   redis.call('XADD', KEYS[5], entry, 'p', payload, 'b', string.format('%.0f', counter - 1))
 end

@@ -28,7 +28,9 @@ class EventSourceParser:
         """Milliseconds, once the stream has set it."""
         self.comments: list[str] = []
         """Browsers ignore them; tests of the keep-alive do not."""
-        self._last_event_id = ""
+        self.last_event_id = ""
+        """What a browser would send when it comes back."""
+        self._id = ""
         # "UTF-8 decode": one byte order mark is dropped, errors become U+FFFD.
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
         self._line = ""
@@ -69,16 +71,17 @@ class EventSourceParser:
         elif name == "data":
             self._data += value + "\n"
         elif name == "id" and "\0" not in value:
-            self._last_event_id = value
+            self._id = value
         elif name == "retry" and value.isascii() and value.isdigit():
             self.reconnection_time = int(value)
 
     def _dispatch(self) -> Event | None:
         type_, data = self._type, self._data
         self._type = self._data = ""
+        self.last_event_id = self._id
         if not data:
             return None
-        return Event(type_ or "message", data.removesuffix("\n"), self._last_event_id)
+        return Event(type_ or "message", data.removesuffix("\n"), self.last_event_id)
 
 
 def parse(stream: bytes) -> list[Event]:

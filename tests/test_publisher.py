@@ -90,7 +90,7 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 
 @pytest.fixture
 def redis_server(redis_process: RedisServer) -> RedisServer:
-    """Return a Redis that is empty: the next id is the first one."""
+    """Return it, empty."""
     with redis_process.client() as client:
         client.flushall()
     return redis_process
@@ -114,6 +114,12 @@ def calls(client: redis.Redis) -> dict[str, int]:
     return {name.removeprefix("cmdstat_"): each["calls"] for name, each in statistics.items()}
 
 
+def position(client: Any) -> EventID:
+    """Return the id of the last message that is retained."""
+    epoch, counter = client.hmget("sinapse:retention", "epoch", "counter")
+    return EventID(epoch.decode(), int(counter))
+
+
 class TestPublish:
     @pytest.mark.parametrize(("message", "payload"), MESSAGES.values(), ids=MESSAGES)
     def test_the_exact_bytes(
@@ -131,17 +137,17 @@ class TestPublish:
         self,
         publisher: Publisher,
         listener: Listener,
-        redis_client: redis.Redis,
+        redis_client: Any,
         message: Any,
         payload: bytes,
     ) -> None:
         publisher.publish("room:1", message)
         publisher.publish("room:1", message, event="msg")
-        epoch = redis_client.hget("sinapse:retention", "epoch") or b""
-        end = bytes([0xA0 + len(epoch) + 2]) + epoch
+        epoch, counter = position(redis_client)
+        ids = [f"{epoch}-{counter - 1}".encode(), f"{epoch}-{counter}".encode()]
         expected = [
-            b"\x93\xc0" + payload + end + b"-1",
-            b"\x93\xa3msg" + payload + end + b"-2",
+            b"\x93\xc0%b%c%b" % (payload, 0xA0 + len(ids[0]), ids[0]),
+            b"\x93\xa3msg%b%c%b" % (payload, 0xA0 + len(ids[1]), ids[1]),
         ]
         assert listener.heard() == [("room:1", each) for each in expected]
         kept = redis_client.xrange("sinapse:retained:room:1")
@@ -227,14 +233,14 @@ class TestPublish:
         assert isinstance(raised.value, PublishError)
 
 
-def lifetime(client: redis.Redis, key: str) -> float:
+def lifetime(client: Any, key: str) -> float:
     """Return the seconds that a key has left, to the next five."""
     return -(-int(client.pttl(key)) // 5000) * 5.0
 
 
 class TestRetention:
     def test_it_is_five_minutes_and_a_thousand_messages_by_default(
-        self, publisher: Publisher, redis_client: redis.Redis
+        self, publisher: Publisher, redis_client: Any
     ) -> None:
         for number in range(1005):
             publisher.publish("room:1", number)
@@ -261,7 +267,8 @@ class TestRetention:
         ids = [str(unpack(payload).id) for _, payload in listener.heard()]
         parsed = [EventID.parse(text) for text in ids]
         assert {each.epoch for each in parsed if each} == {ids[0].partition("-")[0]}
-        assert [each.counter for each in parsed if each] == list(range(1, 31))
+        counters = [each.counter for each in parsed if each]
+        assert counters == list(range(counters[0], counters[0] + 30))
 
     def test_what_is_not_retained_leaves_nothing(
         self, redis_server: RedisServer, redis_client: redis.Redis, listener: Listener
@@ -468,18 +475,18 @@ class TestChannels:
         assert listener.heard() == [
             ("sinapse:channels:7:grant", b"0 room:1"),
             ("sinapse:channels:7:add", b"room:1"),
+            ("sinapse:channels:7:withdraw", b"0 room:1"),
             ("sinapse:channels:7:remove", b"room:1"),
         ]
 
     def test_a_grant_tells_from_which_id_on_messages_are_missed(
-        self, publisher: Publisher, listener: Listener
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis
     ) -> None:
-        for _ in range(12):
-            publisher.publish("room:1", "hello")
+        publisher.publish("room:1", "hello")
         listener.heard()
         publisher.channels.add("7", "a room")
         assert listener.heard() == [
-            ("sinapse:channels:7:grant", b"12 a room"),
+            ("sinapse:channels:7:grant", b"%d a room" % position(redis_client).counter),
             ("sinapse:channels:7:add", b"a room"),
         ]
 
@@ -494,6 +501,7 @@ class TestChannels:
             ("sinapse:channels:7:add", b"room:1"),
             ("sinapse:channels:7:grant", b"0 room:1"),
             ("sinapse:channels:7:add", b"room:1"),
+            ("sinapse:channels:7:withdraw", b"0 room:2"),
             ("sinapse:channels:7:remove", b"room:2"),
         ]
 
@@ -517,8 +525,10 @@ class TestChannels:
         assert publisher.channels.list("7") == set()
         assert publisher.channels.list("8") == {"room:1"}
         heard = listener.heard()
-        assert {channel for channel, _ in heard} == {"sinapse:channels:7:remove"}
-        assert sorted(payload.decode() for _, payload in heard) == sorted(names)
+        for action, prefix in (("withdraw", "0 "), ("remove", "")):
+            told = [payload for channel, payload in heard if channel.endswith(f":7:{action}")]
+            assert sorted(each.decode() for each in told) == sorted(prefix + name for name in names)
+        assert len(heard) == 2 * len(names)
         assert publisher.channels.clear("7") == 0
         assert listener.heard() == []
 
@@ -570,7 +580,7 @@ class TestChannels:
         made = calls(redis_client)
         inside = {
             "add": {"hget": 1, "sadd": 1, "publish": 2},
-            "remove": {"srem": 1, "publish": 1},
+            "remove": {"hget": 1, "srem": 1, "publish": 2},
         }[operation]
         assert made.items() >= {"evalsha": 1, **inside}.items()
         assert set(made) <= {"evalsha", *inside, "info", "config|resetstat"}

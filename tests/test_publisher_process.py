@@ -365,7 +365,7 @@ class TestFailures:
         # Nothing was written, not even that the message id was used.
         with listening(own_redis):
             assert publisher.publish("room:1", "hello", message_id="a") == 1
-        assert own_client.hget("sinapse:retention", "counter") == b"1"
+        assert own_client.xlen("sinapse:retained:room:1") == 1
 
     def test_a_replica(self, own_client: redis.Redis, publisher: Publisher) -> None:
         publisher.tokens.generate("7")

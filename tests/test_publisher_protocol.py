@@ -8,7 +8,7 @@ from pathlib import Path
 import hiredis
 
 from sinapse import scripts
-from sinapse.message import Message, pack, unpack
+from sinapse.message import Message, pack, pack_retained, unpack
 
 PAGE = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
 
@@ -25,6 +25,15 @@ def test_its_examples_are_what_is_written_and_read() -> None:
         message = Message(data, event or None)
         assert pack(message).hex(" ") == payload
         assert unpack(bytes.fromhex(payload)) == message
+
+
+def test_its_retained_message_is_what_is_written_and_read() -> None:
+    [(data, text, payload)] = re.findall(
+        r"message `(\w+)` with the\nid `([0-9a-f]+-\d+)` has the payload\n`([0-9a-f ]+)`", PAGE
+    )
+    written = pack_retained(Message(data)) + bytes([0xA0 + len(text)]) + text.encode()
+    assert written.hex(" ") == payload
+    assert unpack(written) == Message(data, None, text)
 
 
 def test_its_command_is_what_goes_over_the_wire() -> None:

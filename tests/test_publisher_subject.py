@@ -39,7 +39,7 @@ def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 
 @pytest.fixture
 def redis_server(redis_process: RedisServer) -> RedisServer:
-    """Return a Redis that is empty: the next id is the first one."""
+    """Return it, empty."""
     with redis_process.client() as client:
         client.flushall()
     return redis_process
@@ -114,8 +114,11 @@ class TestSubject:
             ("sinapse:channels:7:add", b"news"),
             ("sinapse:channels:7:grant", b"0 news"),
             ("sinapse:channels:7:add", b"news"),
+            ("sinapse:channels:7:withdraw", b"0 room:1"),
             ("sinapse:channels:7:remove", b"room:1"),
+            ("sinapse:channels:7:withdraw", b"0 room:1"),
             ("sinapse:channels:7:remove", b"room:1"),
+            ("sinapse:channels:7:withdraw", b"0 news"),
             ("sinapse:channels:7:remove", b"news"),
         ]
 
@@ -128,6 +131,7 @@ class TestSubject:
         assert redis_client.keys() == []
         assert listener.heard() == [
             ("sinapse:channels:7:revoke", token.encode()),
+            ("sinapse:channels:7:withdraw", b"0 news"),
             ("sinapse:channels:7:remove", b"news"),
         ]
         user.sinapse.destroy()

@@ -19,11 +19,13 @@ from twisted.logger import Logger
 from sinapse.broker.dial import dial
 from sinapse.broker.history import History, Part
 from sinapse.broker.lookup import Attachment, Lookup, TokenEntry
+from sinapse.broker.sentinel import Sentinels
 from sinapse.broker.subscription import Subscription
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, CloseReason, InvalidPayload, Unauthorized
 from sinapse.eventid import EventID
-from sinapse.hub import Hub, Joining
+from sinapse.hub import Hub
+from sinapse.joining import Joining
 from sinapse.keys import MAX_TOKEN_LENGTH, NODES, parse_control
 from sinapse.message import Message, unpack
 from sinapse.ratelimit import LogLimit
@@ -77,6 +79,7 @@ class Broker(Service):
         reactor: Any,
     ) -> None:
         self._url = url
+        self._sentinels = Sentinels(url, reactor)
         self._hub = hub
         self._counters = counters
         self._max_message = max_message
@@ -84,7 +87,7 @@ class Broker(Service):
         self._running: Deferred[Any] | None = None
         self._subscription: Subscription | None = None
         self._lookups: list[Lookup] = []
-        self._history = History(hub, counters)
+        self._history = History(hub, counters, self._barrier)
         self._changed: set[bytes] = set()
         self._attachment: Attachment | None = None
         self._waiting: list[Deferred[None]] = []
@@ -158,9 +161,10 @@ class Broker(Service):
     async def read_history(self, wants: Mapping[bytes, int]) -> Part:
         """Return the next part of retained messages: see :class:`~sinapse.broker.history.History`.
 
-        The channels must be held in the hub. Raises :class:`~sinapse.errors.BrokerUnavailable`.
+        Of channels that the hub does not hold, only what is older than now is certain. Raises
+        :class:`~sinapse.errors.BrokerUnavailable`.
         """
-        channels = [self._hub.channels[name] for name in wants]
+        channels = [self._hub.channels[name] for name in wants if name in self._hub.channels]
         if not all(channel.is_subscribed for channel in channels):
             await self._barrier()
             for channel in channels:
@@ -281,11 +285,13 @@ class Broker(Service):
                 lost.callback(None)
 
         async def connect(kind: type[Connected]) -> Connected:
-            connection = await dial(kind, self._url, self._reactor)
+            connection = await dial(kind, node, self._reactor)
             connections.append(connection)
             connection.whenDisconnected().addCallback(note_loss)
             return connection
 
+        # One session is with one node: Sentinels may name another at any time.
+        node = await self._sentinels.locate()
         try:
             lookups = [await connect(Lookup) for _ in range(LOOKUP_CONNECTIONS)]
             subscription = await connect(Subscription)
@@ -309,7 +315,7 @@ class Broker(Service):
             self._lookups = lookups
             self._be_ready()
             subscription.release()
-            await self._until_lost(lost, lookups)
+            await self._until_lost(lost, lookups, node)
         finally:
             self._subscription = None
             for connection in connections:
@@ -352,7 +358,8 @@ class Broker(Service):
             return
         after, more, upto = hub.position, bool(hub.channels), None
         while more:
-            part = await self._history.read(lookup, dict.fromkeys(hub.channels, after), upto)
+            wants = dict.fromkeys(hub.channels, after)
+            part = await self._history.read_alone(lookup, wants, upto)
             if part.gone:
                 hub.tell_reset("not-retained", part.gone, None)
             for entry in part.entries:
@@ -370,7 +377,9 @@ class Broker(Service):
         for each in waiting:
             each.callback(None)
 
-    async def _until_lost(self, lost: Deferred[None], lookups: list[Lookup]) -> None:
+    async def _until_lost(
+        self, lost: Deferred[None], lookups: list[Lookup], node: RedisURL
+    ) -> None:
         """Return when any of the connections is lost, which one that is no good is made."""
         self._probes_sent = self._probes_heard = 0
 
@@ -389,10 +398,13 @@ class Broker(Service):
         probes = LoopingCall(probe)
         probes.clock = self._reactor
         probes.start(PROBE_INTERVAL, now=False)
+        moving = Deferred.fromCoroutine(self._sentinels.until_moved(node))
+        moving.addCallbacks(give_up, lambda failure: failure.trap(CancelledError))
         try:
             await lost
         finally:
             probes.stop()
+            moving.cancel()
         raise txredisapi.ConnectionError("connection lost")
 
     async def _probe(self, lookups: list[Lookup]) -> None:

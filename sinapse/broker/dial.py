@@ -4,11 +4,11 @@ from typing import Any, TypeVar
 
 import txredisapi
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS
 
+from sinapse.broker.tls import connect_securely
 from sinapse.redisurl import RedisURL
 
 #: Seconds to connect, and for the answer to a command: a healthy Redis takes milliseconds.
@@ -29,11 +29,10 @@ class _Factory(Factory):
 
 
 def endpoint(url: RedisURL, reactor: Any) -> IStreamClientEndpoint:
-    """Return the endpoint of `url`; over TLS the certificate and its names are checked."""
+    """Return the endpoint of `url`, without TLS."""
     if url.path is not None:
         return UNIXClientEndpoint(reactor, url.path, timeout=TIMEOUT)
-    plain = HostnameEndpoint(reactor, url.host, url.port, timeout=TIMEOUT)
-    return wrapClientTLS(optionsForClientTLS(url.host), plain) if url.tls else plain
+    return HostnameEndpoint(reactor, url.host, url.port, timeout=TIMEOUT)
 
 
 async def dial(kind: type[Protocol], url: RedisURL, reactor: Any) -> Protocol:
@@ -42,8 +41,14 @@ async def dial(kind: type[Protocol], url: RedisURL, reactor: Any) -> Protocol:
     The user name and password are sent here and not by txredisapi, which would never try again
     after an error. Raises what the endpoint raises, or ``txredisapi.RedisError``.
     """
-    connecting: Deferred[Any] = endpoint(url, reactor).connect(_Factory(kind))
-    protocol: Protocol = await connecting
+    factory = _Factory(kind)
+    plain = endpoint(url, reactor)
+    protocol: Protocol
+    if url.tls:
+        protocol = await connect_securely(plain, factory, url, reactor)
+    else:
+        connecting: Deferred[Any] = plain.connect(factory)
+        protocol = await connecting
     try:
         if url.password is not None:
             await protocol.auth(url.password, url.username)

@@ -2,12 +2,16 @@
 
 Whoever wants to read says which channels, and after which counters. All who wait are served by one
 round of reads: each channel is read once, from the lowest counter that any of them wants, and all
-get their part in the same turn of the reactor, while the hub's tape is running. So a thousand
-streams that come back together cost one read a channel, and history joins live messages exactly.
+get their part in the same turn of the reactor. So a thousand streams that come back together cost
+one read a channel.
+
+History joins live messages exactly, because the hub's tape runs from before the read, and the part
+is handed out behind a barrier after it: by then everything that was read has been heard as well,
+and nothing of it can follow.
 """
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import txredisapi
@@ -50,33 +54,48 @@ class Part(NamedTuple):
 
 class _Request(NamedTuple):
     wants: Mapping[bytes, int]
-    upto: int | None
     fired: "Deferred[Part]"
 
 
 class History:
-    """Reads for all who ask."""
+    """Reads for all who ask.
 
-    def __init__(self, hub: Hub, counters: Counters) -> None:
+    `barrier` returns when everything that Redis had done before has been handled; it raises
+    :class:`~sinapse.errors.BrokerUnavailable`.
+    """
+
+    def __init__(
+        self, hub: Hub, counters: Counters, barrier: Callable[[], Awaitable[None]]
+    ) -> None:
         self._hub = hub
         self._counters = counters
+        self._barrier = barrier
         self._waiting: list[_Request] = []
         self._is_reading = False
 
-    async def read(
-        self, lookup: Lookup, wants: Mapping[bytes, int], upto: int | None = None
-    ) -> Part:
+    async def read(self, lookup: Lookup, wants: Mapping[bytes, int]) -> Part:
         """Return the next part of the messages of channels, each after its counter.
 
         Every channel must be subscribed to, confirmed, so that what is published from now on
         arrives. Raises :class:`~sinapse.errors.BrokerUnavailable`.
         """
         fired: Deferred[Part] = Deferred()
-        self._waiting.append(_Request(wants, upto, fired))
+        self._waiting.append(_Request(wants, fired))
         if not self._is_reading:
             self._is_reading = True
             Deferred.fromCoroutine(self._rounds(lookup))
         return await fired
+
+    async def read_alone(
+        self, lookup: Lookup, wants: Mapping[bytes, int], upto: int | None
+    ) -> Part:
+        """Return the next part up to `upto`, or to now, while nothing is heard.
+
+        Raises ``txredisapi.RedisError``.
+        """
+        upto, pages = await self._pages(lookup, list(wants.items()), upto)
+        read = {name: self._unpack(name, page) for name, page in pages.items()}
+        return _part(wants, upto, pages, read, [])
 
     async def _rounds(self, lookup: Lookup) -> None:
         try:
@@ -84,7 +103,7 @@ class History:
                 requests = self._next_round()
                 try:
                     await self._round(lookup, requests)
-                except txredisapi.RedisError as error:
+                except (txredisapi.RedisError, BrokerUnavailable) as error:
                     for request in requests:
                         if not request.fired.called:
                             request.fired.errback(BrokerUnavailable(str(error)))
@@ -96,8 +115,6 @@ class History:
         requests = [self._waiting.pop(0)]
         channels = set(requests[0].wants)
         while self._waiting and len(channels | set(self._waiting[0].wants)) <= CHANNELS_PER_ROUND:
-            if self._waiting[0].upto != requests[0].upto:
-                break
             requests.append(self._waiting.pop(0))
             channels |= set(requests[-1].wants)
         return requests
@@ -108,7 +125,8 @@ class History:
             for name, after in request.wants.items():
                 wants[name] = min(after, wants.get(name, after))
         with self._hub.tape() as tape:
-            upto, pages = await self._pages(lookup, list(wants.items()), requests[0].upto)
+            upto, pages = await self._pages(lookup, list(wants.items()), None)
+            await self._barrier()
             read = {name: self._unpack(name, page) for name, page in pages.items()}
             for request in requests:
                 part = _part(request.wants, upto, pages, read, tape)

@@ -40,6 +40,8 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         self._subscribed: set[bytes] = set()
         self._barriers: deque[Deferred[None]] = deque()
         self._held = False
+        # AUTH and SELECT are answered before there is anything to do with messages.
+        self.handled = lambda: None
 
     # Subscribing
 

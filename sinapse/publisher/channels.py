@@ -5,6 +5,7 @@ from sinapse.keys import (
     GRANT,
     REMOVE,
     RETENTION,
+    WITHDRAW,
     channel_name,
     channels_key,
     control_channel,
@@ -39,35 +40,30 @@ class Channels:
 
     def add(self, subject: SubjectId, channel: ChannelLike) -> bool:
         """Let `subject` listen to `channel`; return whether that is new."""
-        subject, name = given_id(subject), channel_name(channel)
-        return bool(
-            self._connections.run(
-                ADD_CHANNEL,
-                [channels_key(subject), RETENTION],
-                [name, control_channel(subject, ADD), control_channel(subject, GRANT)],
-            )
-        )
+        return self._change(ADD_CHANNEL, subject, channel, ADD, GRANT)
 
     def remove(self, subject: SubjectId, channel: ChannelLike) -> bool:
         """Let `subject` listen to `channel` no longer; return whether it could before."""
-        return self._change(REMOVE_CHANNEL, subject, channel, REMOVE)
+        return self._change(REMOVE_CHANNEL, subject, channel, REMOVE, WITHDRAW)
 
     def clear(self, subject: SubjectId) -> int:
         """Let `subject` listen to nothing, which ends its streams; return how many were removed."""
         subject = given_id(subject)
         removed: int = self._connections.run(
-            CLEAR_CHANNELS, [channels_key(subject)], [control_channel(subject, REMOVE)]
+            CLEAR_CHANNELS,
+            [channels_key(subject), RETENTION],
+            [control_channel(subject, REMOVE), control_channel(subject, WITHDRAW)],
         )
         return removed
 
     def _change(
-        self, script: Script, subject: SubjectId, channel: ChannelLike, action: str
+        self, script: Script, subject: SubjectId, channel: ChannelLike, *actions: str
     ) -> bool:
         subject = given_id(subject)
         return bool(
             self._connections.run(
                 script,
-                [channels_key(subject)],
-                [channel_name(channel), control_channel(subject, action)],
+                [channels_key(subject), RETENTION],
+                [channel_name(channel), *(control_channel(subject, each) for each in actions)],
             )
         )

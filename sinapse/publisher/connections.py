@@ -21,12 +21,14 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     NoScriptError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
 )
 from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.redisurl import RedisURL
 from sinapse.scripts import Script
 
@@ -65,6 +67,12 @@ class Connections:
 
     def __init__(self, url: RedisURL, *, size: int, connect_timeout: float, timeout: float) -> None:
         self._url = url
+        self._sentinels = [
+            Connections(
+                url.sentinel(*address), size=size, connect_timeout=connect_timeout, timeout=timeout
+            )
+            for address in url.sentinels
+        ]
         self._pool = cast(
             _Pool,
             BlockingConnectionPool(
@@ -77,7 +85,7 @@ class Connections:
                 socket_timeout=timeout,
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,
-                **_address(url),
+                **_address(url, self._sentinels),
             ),
         )
 
@@ -100,6 +108,8 @@ class Connections:
     def close(self) -> None:
         """Close every connection, those in use too."""
         self._pool.disconnect()
+        for sentinel in self._sentinels:
+            sentinel.close()
 
     @contextmanager
     def _connection(self) -> Iterator[_Link]:
@@ -114,6 +124,9 @@ class Connections:
             # Redis quotes an unknown command with its arguments, and one may be a token; so the
             # error is not chained either.
             text = str(error).partition(", with args")[0]
+            if isinstance(error, ReadOnlyError):
+                # What was the master is none any more: look where it is now.
+                connection.disconnect()
             denied_in_script = any(part in text for part in _DENIED_IN_SCRIPT)
             raise self._unavailable(text, None if denied_in_script else False) from None
         except RedisError as error:
@@ -135,15 +148,21 @@ def _ask(connection: _Link, *command: str | bytes | int) -> Any:
     return connection.read_response()
 
 
-def _address(url: RedisURL) -> dict[str, Any]:
+def _address(url: RedisURL, sentinels: Sequence[Connections]) -> dict[str, Any]:
     if url.path is not None:
         return {"connection_class": UnixDomainSocketConnection, "path": url.path}
     address: dict[str, Any] = {"host": url.host, "port": url.port}
+    kinds: tuple[type[Connection], type[Connection]] = Connection, SSLConnection
+    if sentinels:
+        address = {"sentinels": Sentinels(url.master, sentinels)}
+        kinds = MasterConnection, SecureMasterConnection
+    plain, secure = kinds
     if not url.tls:
-        return {"connection_class": Connection, **address}
+        return {"connection_class": plain, **address}
     return {
-        "connection_class": SSLConnection,
+        "connection_class": secure,
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
+        "ssl_ca_certs": None if url.ca_certs is None else str(url.ca_certs),
         **address,
     }

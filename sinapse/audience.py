@@ -1,0 +1,91 @@
+"""Who listens: subscribers, the subjects that they belong to, and the audiences of channels."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from sinapse.catchup import CatchUp
+from sinapse.errors import CloseReason
+from sinapse.message import Message
+
+
+class Framing(Protocol):
+    """How messages become bytes for one kind of stream."""
+
+    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
+        """Return one frame with `messages` of `channel`."""
+
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
+        """Return a frame that says that messages of `channels` are missing."""
+
+
+class Subscriber(Protocol):
+    """An open stream, as the hub sees it.
+
+    Neither method may call back into the hub before it returns: the hub is in a loop.
+    """
+
+    token: bytes
+    subject: "Subject | None"
+
+    @property
+    def framing(self) -> Framing:
+        """How its bytes are made."""
+
+    def send(self, frame: bytes) -> None:
+        """Take `frame`, now or as soon as the stream has caught up."""
+
+    def close(self, reason: CloseReason) -> None:
+        """End the stream."""
+
+
+class Subject:
+    """A user with open streams on this node, and the channels that it may listen to now."""
+
+    __slots__ = ("catch_up", "channels", "id", "replaying", "subscribers")
+
+    def __init__(self, identifier: bytes) -> None:
+        self.id = identifier
+        self.channels: set[bytes] = set()
+        self.subscribers: set[Subscriber] = set()
+        #: Those of the subscribers that get nothing yet.
+        self.replaying: set[Subscriber] = set()
+        self.catch_up: CatchUp[Subscriber] | None = None
+
+    def listening(self) -> list[Subscriber]:
+        """Return the subscribers that are in the audiences of its channels."""
+        held = self.catch_up.members if self.catch_up is not None else ()
+        return [
+            each for each in self.subscribers if each not in self.replaying and each not in held
+        ]
+
+
+class Channel:
+    """A channel that somebody here may listen to."""
+
+    __slots__ = ("audiences", "holders", "holding", "is_subscribed", "name")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        #: Subjects and joins that need it; at none it is dropped.
+        self.holders = 0
+        #: Open subscribers by framing, so that the loop over them has no branch.
+        self.audiences: dict[Framing, set[Subscriber]] = {}
+        #: Subjects for whom its messages are held.
+        self.holding: set[Subject] = set()
+        #: Redis has confirmed it: nothing that is published to it is missed.
+        self.is_subscribed = False
+
+    def listen(self, subscriber: Subscriber) -> None:
+        """Put an open subscriber into the audience of its framing."""
+        audience = self.audiences.get(subscriber.framing)
+        if audience is None:
+            audience = self.audiences[subscriber.framing] = set()
+        audience.add(subscriber)
+
+    def stop_listening(self, subscriber: Subscriber) -> None:
+        """Take a subscriber out, if it is in."""
+        audience = self.audiences.get(subscriber.framing)
+        if audience is not None:
+            audience.discard(subscriber)
+            if not audience:
+                del self.audiences[subscriber.framing]

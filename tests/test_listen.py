@@ -1,0 +1,248 @@
+"""Listening: on what is free, and with a word of advice where something is in the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactor
+
+from sinapse.errors import StartError
+from sinapse.listen import BACKLOG, Listener, _unix_path, _with_defaults
+from tests.support import eventually
+
+reactor: Any = _reactor
+
+
+@contextmanager
+def listening(description: str) -> Iterator[None]:
+    """Listen for the length of a with block."""
+    listener = Listener(description, Factory.forProtocol(Protocol), reactor)
+    listener.privilegedStartService()
+    listener.startService()
+    yield
+    stopped = listener.stopService()
+
+    def has_stopped() -> bool:
+        reactor.iterate(0)
+        return bool(stopped.called)
+
+    eventually(has_stopped, "the port is closed")
+
+
+def refusal(description: str) -> str:
+    """Return what is said of an endpoint that cannot be listened on: one line."""
+    with pytest.raises(StartError) as caught, listening(description):
+        pass
+    line = str(caught.value)
+    prefix = f"sinapse: --port {description!r}: "
+    assert line.startswith(prefix)
+    assert line.isprintable()
+    return line.removeprefix(prefix)
+
+
+def answers(path: Path) -> bool:
+    """Whether somebody listens on a UNIX socket."""
+    with closing(socket.socket(socket.AF_UNIX)) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+@contextmanager
+def bound(path: Path) -> Iterator[socket.socket]:
+    """Bind a UNIX socket, which leaves its file behind as a crash does."""
+    with closing(socket.socket(socket.AF_UNIX)) as holder:
+        holder.bind(str(path))
+        yield holder
+
+
+# UNIX sockets
+
+
+def test_it_listens_on_a_unix_socket_and_leaves_nothing_behind(short_path: Path) -> None:
+    path = short_path / "s.sock"
+    with listening(f"unix:{path}"):
+        assert answers(path)
+    assert list(short_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["unix:{}", "unix:address={}", "unix:{}:mode=600"])
+def test_a_stale_socket_is_removed(short_path: Path, form: str) -> None:
+    path = short_path / "s.sock"
+    with bound(path):
+        pass
+    assert path.is_socket()
+    with listening(form.format(path)):
+        assert answers(path)
+
+
+@pytest.mark.xfail(strict=True, reason="the path is looked for in front only")
+def test_a_stale_socket_is_removed_wherever_its_path_stands(short_path: Path) -> None:
+    path = short_path / "s.sock"
+    with bound(path):
+        pass
+    with listening(f"unix:mode=600:address={path}"):
+        assert answers(path)
+
+
+def test_a_stale_socket_with_a_colon_in_its_path_is_removed(short_path: Path) -> None:
+    path = short_path / "a:b.sock"
+    with bound(path):
+        pass
+    with listening(f"unix:{short_path}/a\\:b.sock"):
+        assert answers(path)
+
+
+def test_a_socket_that_somebody_listens_on_is_left_alone(short_path: Path) -> None:
+    path = short_path / "s.sock"
+    with bound(path) as holder:
+        holder.listen()
+        assert refusal(f"unix:{path}") == os.strerror(errno.EADDRINUSE)
+        assert answers(path)
+
+
+def test_two_of_us_do_not_share_a_socket(short_path: Path) -> None:
+    path = short_path / "s.sock"
+    with listening(f"unix:{path}"):
+        assert refusal(f"unix:{path}") == os.strerror(errno.EADDRINUSE)
+        assert answers(path)
+
+
+def test_a_file_that_is_no_socket_is_left_alone(short_path: Path) -> None:
+    path = short_path / "s.sock"
+    path.write_text("precious")
+    assert refusal(f"unix:{path}") == "there is a file of that name that is not a socket"
+    assert path.read_text() == "precious"
+
+
+def test_a_folder_is_left_alone(short_path: Path) -> None:
+    (short_path / "precious").touch()
+    assert refusal(f"unix:{short_path}") == "there is a file of that name that is not a socket"
+    assert (short_path / "precious").exists()
+
+
+def test_a_link_to_nowhere_is_left_alone(short_path: Path) -> None:
+    path = short_path / "s.sock"
+    path.symlink_to(short_path / "nowhere")
+    assert refusal(f"unix:{path}") == os.strerror(errno.EADDRINUSE)
+    assert path.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("missing/s.sock", os.strerror(errno.ENOENT)), ("x" * 108, "AF_UNIX path too long")],
+)
+def test_a_path_that_cannot_be_is_refused(short_path: Path, name: str, reason: str) -> None:
+    assert refusal(f"unix:{short_path / name}") == reason
+
+
+# Other endpoints
+
+
+def test_it_listens_on_a_tcp_port_and_gives_it_back() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = probe.getsockname()
+    description = f"tcp:{address[1]}:interface=127.0.0.1"
+    for _ in range(2):
+        with listening(description), socket.create_connection(address):
+            pass
+
+
+def test_a_tcp_port_that_is_taken_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        reason = os.strerror(errno.EADDRINUSE)
+        assert refusal(f"tcp:{port}:interface=127.0.0.1") == reason
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "",
+        "9000",
+        "pigeon:9000",
+        "tcp",
+        "tcp:",
+        "tcp:http-alt-name-that-nobody-knows",
+        "tcp:0:color=blue",
+        "tcp:0:backlog=many",
+        "tcp:0:interface=203.0.113.1",  # Of a network for documentation: nobody has it.
+        "tcp:0:interface=no such host",
+        "ssl:0:privateKey=/no.pem",
+        "unix:",
+    ],
+)
+def test_what_cannot_be_listened_on_is_named(description: str) -> None:
+    assert refusal(description)
+
+
+@pytest.mark.xfail(strict=True, raises=OverflowError, reason="an OverflowError is no OSError")
+@pytest.mark.parametrize("description", ["tcp:65536", "tcp:-1"])
+def test_a_port_that_is_out_of_range_is_named(description: str) -> None:
+    assert refusal(description)
+
+
+# What an endpoint gets that was not said
+
+
+@pytest.mark.parametrize(
+    ("description", "complete"),
+    [
+        ("tcp:9000", "tcp:9000:backlog=4096"),
+        ("tcp:9000:interface=127.0.0.1", "tcp:9000:interface=127.0.0.1:backlog=4096"),
+        ("tcp6:9000", "tcp6:9000:backlog=4096"),
+        ("ssl:443:certKey=c.pem", "ssl:443:certKey=c.pem:backlog=4096"),
+        ("unix:/s", "unix:/s:backlog=4096:lockfile=0"),
+        # What was said
+        ("tcp:9000:backlog=5", "tcp:9000:backlog=5"),
+        ("unix:/s:backlog=5", "unix:/s:backlog=5:lockfile=0"),
+        ("unix:/s:lockfile=1", "unix:/s:lockfile=1:backlog=4096"),
+        # What takes none
+        ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
+        ("fd:3", "fd:3"),
+        ("pigeon", "pigeon"),
+    ],
+)
+def test_defaults_are_added_where_nothing_was_said(description: str, complete: str) -> None:
+    assert _with_defaults(description) == complete
+
+
+def test_twisted_understands_the_defaults(short_path: Path) -> None:
+    memory: Any = MemoryReactor()
+    path = str(short_path / "s.sock")
+    with ExitStack() as stack:
+        for description in ("tcp:9000", f"unix:{path}:mode=600"):
+            listener = Listener(description, Factory.forProtocol(Protocol), memory)
+            listener.privilegedStartService()
+            stack.callback(listener.stopService)
+    ((port, _, backlog, interface),) = memory.tcpServers
+    assert (port, backlog, interface) == (9000, BACKLOG, "")
+    ((address, _, backlog, mode, is_locked),) = memory.unixServers
+    assert (address, backlog, mode, bool(is_locked)) == (path, BACKLOG, 0o600, False)
+
+
+@pytest.mark.parametrize(
+    ("description", "path"),
+    [
+        ("unix:/run/s.sock", "/run/s.sock"),
+        ("unix:s.sock", "s.sock"),
+        ("unix:/run/s.sock:mode=600", "/run/s.sock"),
+        ("unix:address=/run/s.sock:mode=600", "/run/s.sock"),
+        (r"unix:/run/a\:b\\c", r"/run/a:b\c"),
+        ("tcp:9000", None),
+        ("unix:", None),
+        ("systemd:domain=UNIX:index=0", None),
+    ],
+)
+def test_the_path_of_a_unix_endpoint(description: str, path: str | None) -> None:
+    assert _unix_path(description) == (path and Path(path))

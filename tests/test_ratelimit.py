@@ -1,0 +1,79 @@
+"""Log lines: the first at once, then one an interval, and none that is not accounted for."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from sinapse.ratelimit import INTERVAL, LogLimit
+
+
+class Limited:
+    """A limit, its clock, and the lines that it let through, with their times."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.lines: list[tuple[float, str]] = []
+        self.log = LogLimit(
+            lambda text: self.lines.append((self.clock.seconds(), text)), self.clock.seconds
+        )
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for _, text in self.lines]
+
+
+@pytest.fixture
+def limited() -> Limited:
+    return Limited()
+
+
+def test_the_first_line_comes_at_once_and_as_it_is(limited: Limited) -> None:
+    limited.log("a {brace} and 100%")
+    assert limited.texts == ["a {brace} and 100%"]
+
+
+def test_nothing_more_comes_within_the_interval(limited: Limited) -> None:
+    for _ in range(100):
+        limited.log("again")
+        limited.clock.advance(INTERVAL / 200)
+    assert limited.texts == ["again"]
+
+
+def test_the_next_line_says_how_many_were_kept_back(limited: Limited) -> None:
+    for text in ("one", "two", "three"):
+        limited.log(text)
+    limited.clock.advance(INTERVAL)
+    limited.log("four")
+    limited.clock.advance(INTERVAL)
+    limited.log("five")
+    assert limited.texts == ["one", "four (and 2 more since the last such line)", "five"]
+
+
+def test_the_interval_begins_with_the_line_that_was_let_through(limited: Limited) -> None:
+    limited.log("one")
+    limited.clock.advance(INTERVAL - 1)
+    limited.log("kept back")
+    limited.clock.advance(1)
+    limited.log("two")
+    assert [time for time, _ in limited.lines] == [0, INTERVAL]
+
+
+@given(pauses=st.lists(st.integers(0, 3 * int(INTERVAL)), max_size=30))
+@settings(deadline=None)
+def test_every_line_is_written_or_counted_and_no_two_are_close(pauses: list[int]) -> None:
+    limited = Limited()
+    for pause in pauses:
+        limited.clock.advance(pause)
+        limited.log("line")
+    limited.clock.advance(INTERVAL)
+    limited.log("last")
+    counts = [int(found[1]) for text in limited.texts if (found := re.search(r"and (\d+)", text))]
+    assert len(limited.lines) + sum(counts) == len(pauses) + 1
+    times = [time for time, _ in limited.lines]
+    assert all(after - before >= INTERVAL for before, after in pairwise(times))

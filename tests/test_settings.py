@@ -1,0 +1,318 @@
+"""The table of options: defaults, environment, command line, help, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sinapse
+from sinapse.errors import StartError
+from sinapse.redisurl import RedisURL
+from sinapse.service import Options
+from sinapse.settings import OPTIONS, Settings, resolve
+
+MIB = 1024 * 1024
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def allowed(origins: Any) -> list[str]:
+    """Return which of some origins may connect."""
+    known = ("http://a.org", "http://b.org", "http://c.org")
+    return [origin for origin in known if origins.allows(origin.encode())]
+
+
+class Row(NamedTuple):
+    """An option: its default, and what other texts mean; `seen` makes settings comparable."""
+
+    name: str
+    default: object
+    environment: tuple[str, object]
+    command_line: tuple[str, object]
+    seen: Callable[[Any], Any] = same
+
+
+ROWS = (
+    Row(
+        "port",
+        ("tcp:9000",),
+        ("tcp:1 unix:/run/s.sock", ("tcp:1", "unix:/run/s.sock")),
+        ("tcp:2", ("tcp:2",)),
+    ),
+    Row(
+        "redis",
+        RedisURL(host="localhost", port=6379, db=0),
+        ("redis://redis.example:6380/1", RedisURL(host="redis.example", port=6380, db=1)),
+        ("unix:///run/redis.sock", RedisURL(path="/run/redis.sock")),
+    ),
+    Row(
+        "origin",
+        ["http://a.org", "http://b.org", "http://c.org"],
+        ("a.org, b.org", ["http://a.org", "http://b.org"]),
+        ("c.org", ["http://c.org"]),
+        allowed,
+    ),
+    Row("keep-alive", 15.0, ("0.1", 0.1), ("3600", 3600.0)),
+    Row("retry", 5.0, ("0", 0.0), ("2.5", 2.5)),
+    Row("channel-event", False, ("1", True), ("", True)),
+    Row("retain", True, ("0", False), ("86400", True)),
+    Row("max-pending", 4 * MIB, ("65536", 65536), ("1048576", MIB)),
+)
+EVERY_ROW = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+
+
+def argument(name: str, text: str) -> str:
+    return f"--{name}" if BY_NAME[name].is_flag else f"--{name}={text}"
+
+
+def given_by(*arguments: str) -> dict[str, list[str]]:
+    """Return what a command line gives."""
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options.given
+
+
+def setting(row: Row, *arguments: str, **environment: str) -> Any:
+    settings = resolve(given_by(*arguments), environment)
+    return row.seen(getattr(settings, BY_NAME[row.name].setting))
+
+
+def refusal(*arguments: str, **environment: str) -> str:
+    """Return what is said of a mistake: one line."""
+    with pytest.raises(StartError) as caught:
+        resolve(given_by(*arguments), environment)
+    line = str(caught.value)
+    assert line.startswith("sinapse: ")
+    assert line.isprintable()
+    return line
+
+
+def test_every_option_is_tested_here_and_fills_a_setting() -> None:
+    assert [row.name for row in ROWS] == [option.name for option in OPTIONS]
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    assert {option.setting for option in OPTIONS} == fields
+    assert len({option.variable for option in OPTIONS}) == len(OPTIONS)
+
+
+# Where a value comes from
+
+
+@EVERY_ROW
+def test_without_anything_it_is_the_default(row: Row) -> None:
+    assert setting(row) == row.default
+
+
+@EVERY_ROW
+def test_the_environment_sets_it(row: Row) -> None:
+    text, value = row.environment
+    assert setting(row, **{BY_NAME[row.name].variable: text}) == value
+
+
+@EVERY_ROW
+def test_the_command_line_sets_it(row: Row) -> None:
+    text, value = row.command_line
+    assert setting(row, argument(row.name, text)) == value
+
+
+@EVERY_ROW
+def test_the_command_line_wins_over_the_environment(row: Row) -> None:
+    text, value = row.command_line
+    environment = {BY_NAME[row.name].variable: row.environment[0]}
+    assert setting(row, argument(row.name, text), **environment) == value
+
+
+def test_the_command_line_wins_even_over_a_variable_that_is_wrong() -> None:
+    assert resolve(given_by("--retry=1"), {"SINAPSE_RETRY": "soon"}).retry == 1
+
+
+@EVERY_ROW
+def test_an_empty_variable_is_as_good_as_none(row: Row) -> None:
+    assert setting(row, **{BY_NAME[row.name].variable: ""}) == row.default
+
+
+@pytest.mark.parametrize(
+    ("short", "name"), [("p", "port"), ("o", "origin"), ("k", "keep-alive"), ("r", "retry")]
+)
+def test_short_options_are_the_same_options(short: str, name: str) -> None:
+    assert given_by(f"-{short}", "x", f"--{name}", "y", f"-{short}z") == {name: ["x", "y", "z"]}
+
+
+def test_ports_add_up_and_of_others_the_last_counts() -> None:
+    resolved = resolve(
+        given_by("--port", "tcp:1", "-p", "tcp:2 tcp:3", "--retry=1", "--retry=2"), {}
+    )
+    assert resolved.ports == ("tcp:1", "tcp:2", "tcp:3")
+    assert resolved.retry == 2
+
+
+def test_origins_add_up() -> None:
+    resolved = resolve(given_by("-o", "a.org", "--origin=b.org"), {})
+    assert allowed(resolved.origins) == ["http://a.org", "http://b.org"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *((text, True) for text in ("1", "true", "yes", "on", "anything")),
+        *((text, False) for text in ("0", "false", "no", "off", " Off ", "FALSE", " ")),
+    ],
+)
+def test_a_flag_in_the_environment_can_be_off(text: str, value: bool) -> None:
+    assert resolve({}, {"SINAPSE_CHANNEL_EVENT": text}).channel_event is value
+
+
+def test_nothing_else_in_the_environment_matters() -> None:
+    assert resolve({}, {"PORT": "1", "SINAPSE_PORTS": "tcp:1", "SINAPSE": "x"}).ports == (
+        "tcp:9000",
+    )
+
+
+# Mistakes
+
+BAD = [
+    *(
+        ("keep-alive", text, "must be a number of seconds from 0.1 to 3600")
+        for text in ("soon", "0", "-1", "0.09", "3601", "nan", "inf", "-inf", "1s", "1,5")
+    ),
+    *(
+        ("retry", text, "must be a number of seconds from 0 to 3600")
+        for text in ("soon", "-0.1", "3600.1", "nan", "inf")
+    ),
+    *(("retain", text, "must be a number of seconds from 0 to ") for text in ("ever", "-1", "nan")),
+    *(
+        ("max-pending", text, "must be a number of bytes from 65536")
+        for text in ("65535", "-1", "4MB", "1e9", "1.5", "1_000_000", "\u0661\u0662\u0663", " ")
+    ),
+    ("origin", "(", "'(' is not a regular expression"),
+    ("origin", "a.org [", "'[' is not a regular expression"),
+    ("origin", " , ", "no origin given"),
+    ("port", " ", "names no endpoint"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "reason"), BAD)
+def test_a_bad_option_is_named_with_its_value(name: str, text: str, reason: str) -> None:
+    assert refusal(f"--{name}={text}").startswith(f"sinapse: --{name} {text!r}: {reason}")
+
+
+@pytest.mark.parametrize(("name", "text", "reason"), BAD)
+def test_a_bad_variable_is_named_with_its_value(name: str, text: str, reason: str) -> None:
+    variable = BY_NAME[name].variable
+    line = refusal(**{variable: text})
+    assert line.startswith(f"sinapse: {variable} {text!r}: {reason}")
+
+
+@pytest.mark.parametrize(
+    "name", [option.name for option in OPTIONS if option.name != "redis" and not option.is_flag]
+)
+def test_an_empty_option_is_a_mistake(name: str) -> None:
+    assert refusal(f"--{name}=").startswith(f"sinapse: --{name} '': ")
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
+@settings(deadline=None, max_examples=50)
+def test_whatever_the_value_it_is_one_line(text: str) -> None:
+    assert f"sinapse: --max-pending {'x' + text!r}: " in refusal(f"--max-pending=x{text}")
+
+
+SECRET = "s3cr3t"
+PLACES = (
+    "redis://:{}@localhost:port/0",
+    "redis://user:{}@localhost:99999/0",
+    "redis://user:{}@localhost:0/0",
+    "redis://:{}@localhost/database",
+    "rediss://:{}@localhost?ssl_ca_certs=/nowhere",
+    "redis+sentinel://:{}@localhost:1,localhost:2",
+    "redis+sentinel://localhost/name?sentinel_password={}&db=x",
+    "unix://:{}@host/run/redis.sock",
+    "unix://:{}@/run/redis.sock?db=-1",
+    "http://:{}@localhost",
+    ":{}@localhost",
+    "redis://[:{}@localhost",
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@given(rest=st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), max_size=6))
+@settings(deadline=None, max_examples=20)
+def test_a_password_is_never_shown_whatever_is_wrong(place: str, rest: str) -> None:
+    url = place.format(SECRET + rest)
+    for source, arguments, environment in (
+        ("--redis", [f"--redis={url}"], {}),
+        ("REDIS_URL", [], {"REDIS_URL": url}),
+    ):
+        try:
+            shown = repr(resolve(given_by(*arguments), environment))
+        except StartError as error:
+            shown = str(error)
+            assert shown.startswith(f"sinapse: {source}: ")
+        assert SECRET not in shown
+
+
+@given(password=st.text(st.characters(exclude_categories=["Cs"]), max_size=6))
+@settings(deadline=None, max_examples=50)
+def test_a_password_gets_through_and_is_in_no_text(password: str) -> None:
+    url = f"redis://:{quote(SECRET + password, safe='')}@localhost/0"
+    resolved = resolve({"redis": [url]}, {})
+    assert resolved.redis.password == SECRET + password
+    assert SECRET not in f"{resolved} {resolved!r} {resolved.redis}"
+
+
+# The command line itself
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--pigeon"], "option --pigeon not recognized"),
+        (["--pigeon=1"], "option --pigeon not recognized"),
+        (["-z"], "option -z not recognized"),
+        (["--retry"], "option --retry requires argument"),
+        (["-p"], "option -p requires argument"),
+        (["--channel-event=1"], "option --channel-event must not have an argument"),
+        (["pigeon"], "unexpected argument 'pigeon'"),
+        (["--retry=1", "pigeon", "--port=tcp:1"], "unexpected argument 'pigeon'"),
+        ([""], "unexpected argument ''"),
+    ],
+)
+def test_what_is_no_option_is_named(arguments: list[str], says: str) -> None:
+    assert refusal(*arguments) == f"sinapse: {says} (--help lists the options)"
+
+
+def test_nothing_given_is_nothing_given() -> None:
+    assert given_by() == {}
+
+
+def test_version_is_printed_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        given_by("--version")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"Sinapse {sinapse.__version__}\n"
+
+
+def test_help_has_every_option_with_its_variable_and_default() -> None:
+    # Its lines are folded at spaces and hyphens.
+    text = re.sub(r"\s+", "", Options().getUsage())
+    for option in OPTIONS:
+        assert f"--{option.name}" in text
+        if option.short:
+            assert f"-{option.short}," in text
+        default = "" if option.is_flag else f",default{option.default}"
+        assert f"[{option.variable}{default}]" in text
+        assert re.sub(r"\s+", "", option.help) in text
+
+
+def test_help_tells_which_options_take_a_value() -> None:
+    text = Options().getUsage()
+    for option in OPTIONS:
+        assert (f"--{option.name}=" in text) is not option.is_flag
