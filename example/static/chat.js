@@ -80,6 +80,7 @@ const stream = new Stream(document.body.dataset.sinapseUrl, {
     chat: receive,
     joined: (notice) => noticed(notice, "joined"),
     left: (notice) => noticed(notice, "left"),
+    reset: missed,
   },
   changed: (connection) => {
     if (connection === "closed") connection = state ? "no room" : "signed out";
@@ -96,6 +97,14 @@ function receive(message) {
     showRooms();
   }
   append(room, messageItem(message));
+}
+
+// Away for longer than messages are retained. A chat that kept them elsewhere would load them now.
+function missed({ channels }) {
+  for (const { id } of state?.rooms ?? []) {
+    const text = "Some messages are missing here.";
+    if (channels.includes(`room:${id}`)) append(id, noticeItem(text, new Date().toISOString()));
+  }
 }
 
 function noticed({ room, author, at }, what) {
