@@ -49,7 +49,7 @@ class Listener(Service):
             self._service.privilegedStartService()
         except CannotListenError as error:
             raise self._error(error.socketError) from None
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # The latter: a port out of range.
             raise self._error(error) from None
 
     def startService(self) -> None:  # noqa: N802

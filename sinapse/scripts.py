@@ -196,8 +196,8 @@ return redis.call('PUBLISH', ARGV[1], payload)
 
 #: What a node does when it connects. KEYS: retention, epochs. ARGV: the epoch and the counter of
 #: the last id that the node knows; empty and 0 at first. Returns the epoch, the counter, 1 if the
-#: node can go on from what it knows or 0 if something was lost, and the former epochs with the
-#: counters they ended at.
+#: node can go on from what it knows or 0 if something was lost, the former epochs with the counters
+#: they ended at, and the counter up to which what the node knows is the same here; -1 if none is.
 ATTACH = Script(
     _BEGIN_EPOCH
     + """\
@@ -208,18 +208,27 @@ if ARGV[1] ~= epoch then
   reached = redis.call('HGET', KEYS[2], ARGV[1]) or '-1'
 end
 local continues = 1
+local former = redis.call('HGETALL', KEYS[2])
 if ARGV[1] ~= '' and tonumber(reached) < tonumber(ARGV[2]) then
   -- What somebody may have received is gone, and so may be what nobody here has: nobody can go
   -- on from an id that was given before.
   continues = 0
+  former = {}
   redis.call('DEL', KEYS[2])
   if ARGV[1] == epoch then
     epoch = begin_epoch(redis.call('HGET', KEYS[1], 'run'))
   end
 end
-return {epoch, counter, continues, redis.call('HGETALL', KEYS[2])}
+local same = math.min(tonumber(reached), tonumber(ARGV[2]))
+return {epoch, counter, continues, former, string.format('%.0f', same)}
 """
 )
+
+#: KEYS: retention. ARGV: a PUB/SUB channel, on which the counter is published: whoever hears it has
+#: heard every message up to there, and none after it.
+MARK = Script("""\
+return redis.call('PUBLISH', ARGV[1], redis.call('HGET', KEYS[1], 'counter') or '0')
+""")
 
 #: KEYS: the token, retention. ARGV: prefix of the sets of channels. Returns false for an unknown
 #: token, else the subject, milliseconds that the token has left or -1, the channels, the epoch

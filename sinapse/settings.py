@@ -91,7 +91,8 @@ OPTIONS = (
         "REDIS_URL",
         DEFAULT_URL,
         lambda values: RedisURL.parse(values[-1]),
-        "Where Redis is: redis://user:password@host:port/db, rediss://..., unix:///path?db=0, or "
+        "Where Redis is: redis://user:password@host:port/db, rediss://..., unix:///path?db=0, "
+        "redis+sentinel://host:port,host:port/master-name/db, or "
         "embedded:FOLDER for a private Valkey with its data in that folder.",
     ),
     Option(

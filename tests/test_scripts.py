@@ -73,7 +73,7 @@ class Store:
 
     def attach(self, known: EventID | None = None) -> tuple[EventID, bool, dict[str, int]]:
         answer: Any = self.client.eval(ATTACH.source, 2, RETENTION, EPOCHS, *(known or ("", 0)))
-        epoch, counter, continues, ended = answer
+        epoch, counter, continues, ended, _ = answer
         names, ends = ended[::2], ended[1::2]
         former = {name.decode(): int(end) for name, end in zip(names, ends, strict=True)}
         return EventID(epoch.decode(), int(counter)), bool(continues), former

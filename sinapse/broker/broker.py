@@ -8,15 +8,16 @@ lost. Open streams stay open throughout.
 import random
 import secrets
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import txredisapi
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from sinapse.broker.dial import dial
+from sinapse.broker.dial import TIMEOUT, dial
 from sinapse.broker.history import History, Part
 from sinapse.broker.lookup import Attachment, Lookup, TokenEntry
 from sinapse.broker.sentinel import Sentinels
@@ -50,6 +51,7 @@ RECONCILE_SLICE = 500
 LINE_BREAK_COST = 6
 
 Connected = TypeVar("Connected", Lookup, Subscription)
+Heard = TypeVar("Heard")
 
 
 class Admission(NamedTuple):
@@ -89,6 +91,7 @@ class Broker(Service):
         self._lookups: list[Lookup] = []
         self._history = History(hub, counters, self._barrier)
         self._changed: set[bytes] = set()
+        self._marked: Deferred[int] = Deferred()
         self._attachment: Attachment | None = None
         self._waiting: list[Deferred[None]] = []
         self._state = "not connected yet"
@@ -197,6 +200,8 @@ class Broker(Service):
     def _published(self, channel: bytes, payload: bytes) -> None:
         if channel == self._private:
             self._probes_heard += 1
+            if payload and not self._marked.called:
+                self._marked.callback(int(payload))
             return
         if not self.ready:
             return  # While channels are subscribed to again: it is read from what is retained.
@@ -244,9 +249,12 @@ class Broker(Service):
         self._changed.add(channel)
 
     def _synchronize(self) -> None:
+        if self._subscription is not None:
+            self._set_interest(self._subscription)
+
+    def _set_interest(self, subscription: Subscription) -> None:
         changed, self._changed = self._changed, set()
-        if self._subscription is not None and changed:
-            self._subscription.set_interest(changed, self._hub.channels.keys())
+        subscription.set_interest(changed, self._hub.channels.keys())
 
     # Connecting
 
@@ -300,19 +308,25 @@ class Broker(Service):
             subscription.handled = self._hub.flush
             # Control messages first: what changes from now on is heard.
             subscription.subscribe_control()
-            await subscription.barrier()
+            await self._in_time(subscription.barrier())
             attachment = await lookups[0].attach(self._known())
+            await lookups[0].check(attachment.position.epoch)
             await self._reconcile(lookups[0])
             # Publishers look after the epoch themselves until a node stands here that has.
             subscription.subscribe_for_good(NODES.encode(), self._private)
-            self._subscription = subscription
-            self._changed.update(self._hub.channels)
-            self._synchronize()
-            await subscription.barrier()
-            # From here on messages wait, in Redis if they are many, for those before them.
+            self._changed = set(self._hub.channels)
+            upto = None
+            while upto is None or self._changed:  # A channel may have been granted meanwhile.
+                self._set_interest(subscription)
+                await self._in_time(subscription.barrier())
+                upto = await self._in_time(self._mark(lookups[0], subscription))
+            # From here on messages wait, in Redis if they are many, for those before them. Control
+            # messages wait with them: no message that came after one of those is read before it.
             subscription.hold()
-            await self._catch_up(lookups[0], attachment)
+            await self._catch_up(lookups[0], attachment, upto)
             self._lookups = lookups
+            self._subscription = subscription
+            self._synchronize()
             self._be_ready()
             subscription.release()
             await self._until_lost(lost, lookups, node)
@@ -320,6 +334,23 @@ class Broker(Service):
             self._subscription = None
             for connection in connections:
                 connection.transport.abortConnection()
+
+    def _mark(self, lookup: Lookup, subscription: Subscription) -> "Deferred[int]":
+        """Fire at a place among what is heard, with the counter of retained messages there."""
+        marked = self._marked = Deferred()
+
+        def give_up(reason: Failure) -> None:
+            if not marked.called:
+                marked.errback(reason)
+
+        Deferred.fromCoroutine(lookup.mark(self._private)).addErrback(give_up)
+        lost = Failure(txredisapi.ConnectionError("connection lost"))
+        subscription.whenDisconnected().addCallback(lambda _: give_up(lost))
+        return marked
+
+    def _in_time(self, heard: "Deferred[Heard]") -> "Deferred[Heard]":
+        """Fail when what is to be heard is late; later on the probes see to that."""
+        return heard.addTimeout(TIMEOUT, self._reactor, _late)
 
     def _known(self) -> EventID | None:
         """Return the id of the last message that was dispatched."""
@@ -346,17 +377,19 @@ class Broker(Service):
                 else:
                     self._hub.reconcile(subject, entry.channels)
 
-    async def _catch_up(self, lookup: Lookup, attachment: Attachment) -> None:
-        """Dispatch what was retained while nothing could be heard."""
+    async def _catch_up(self, lookup: Lookup, attachment: Attachment, upto: int) -> None:
+        """Dispatch what was retained, up to the counter `upto`, while nothing could be heard."""
         hub = self._hub
         is_first = self._attachment is None
         self._attachment = attachment
         if is_first or not attachment.continues:
-            hub.position = attachment.position.counter
+            # Where some of what was heard is here, all that follows it is new to everybody.
+            is_other = is_first or attachment.same < 0
+            hub.position = attachment.position.counter if is_other else attachment.same
             if not is_first:
-                hub.tell_reset("data-lost", None, str(attachment.position))
-            return
-        after, more, upto = hub.position, bool(hub.channels), None
+                here = EventID(attachment.position.epoch, hub.position)
+                hub.tell_reset("data-lost", None, str(here))
+        after, more = hub.position, bool(hub.channels)
         while more:
             wants = dict.fromkeys(hub.channels, after)
             part = await self._history.read_alone(lookup, wants, upto)
@@ -365,8 +398,8 @@ class Broker(Service):
             for entry in part.entries:
                 hub.dispatch(entry.channel, entry.message, entry.counter)
             hub.flush()
-            after, more, upto = part.after, part.more, part.upto
-        hub.position = max(hub.position, after, attachment.position.counter)
+            after, more = part.after, part.more
+        hub.position = max(hub.position, upto)
 
     def _be_ready(self) -> None:
         self.ready = True
@@ -424,3 +457,7 @@ async def _entry(lookup: Lookup, token: bytes) -> TokenEntry | txredisapi.RedisE
         return None
     except txredisapi.RedisError as error:
         return error
+
+
+def _late(_failure: object, seconds: float) -> NoReturn:
+    raise txredisapi.TimeoutError(f"connected, but nothing is heard for {seconds:g} s")

@@ -86,10 +86,8 @@ class History:
             Deferred.fromCoroutine(self._rounds(lookup))
         return await fired
 
-    async def read_alone(
-        self, lookup: Lookup, wants: Mapping[bytes, int], upto: int | None
-    ) -> Part:
-        """Return the next part up to `upto`, or to now, while nothing is heard.
+    async def read_alone(self, lookup: Lookup, wants: Mapping[bytes, int], upto: int) -> Part:
+        """Return the next part up to the counter `upto`, while nothing is heard.
 
         Raises ``txredisapi.RedisError``.
         """

@@ -8,7 +8,7 @@ import txredisapi
 from sinapse.errors import Unauthorized
 from sinapse.eventid import EventID
 from sinapse.keys import EPOCHS, LAST, RETENTION, channels_key, retained_key, token_key
-from sinapse.scripts import ATTACH, LOOK_UP, READ_HISTORY
+from sinapse.scripts import ATTACH, LOOK_UP, MARK, READ_HISTORY
 
 _RETAINED = retained_key("").encode()
 _TOKENS = token_key("").encode()
@@ -33,6 +33,8 @@ class Attachment(NamedTuple):
     """Nothing that was known before has been lost."""
     ended: Mapping[str, int]
     """Former epochs, and the counter that each ended at."""
+    same: int
+    """The counter up to which what was known is the same here; -1 if none is."""
 
     def resolve(self, identifier: EventID) -> int | None:
         """Return the counter to resume after; None if that id cannot be resumed from."""
@@ -65,7 +67,8 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         answer = await self.eval(ATTACH.source, [RETENTION, EPOCHS], [epoch, counter])
         names, counters = answer[3][::2], answer[3][1::2]
         ended = {name.decode(): int(end) for name, end in zip(names, counters, strict=True)}
-        return Attachment(EventID(answer[0].decode(), int(answer[1])), bool(answer[2]), ended)
+        position = EventID(answer[0].decode(), int(answer[1]))
+        return Attachment(position, bool(answer[2]), ended, int(answer[4]))
 
     async def check(self, epoch: str) -> None:
         """Raise ``txredisapi.RedisError`` unless this is a master, and its data those of before."""
@@ -75,6 +78,10 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         current = await self.hget(RETENTION, "epoch")
         if current is None or current.decode() != epoch:
             raise txredisapi.ConnectionError("its data have been replaced")
+
+    async def mark(self, channel: bytes) -> None:
+        """Publish to `channel` the counter of the last retained message at that instant."""
+        await self.eval(MARK.source, [RETENTION], [channel])
 
     async def token(self, token: bytes) -> TokenEntry:
         """Look a token up; raises :class:`~sinapse.errors.Unauthorized` for one that is not."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import hiredis
 import txredisapi
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -71,6 +71,8 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         confirmations of every SUBSCRIBE before it, and after every message published until then.
         Fails with ``txredisapi.ConnectionError`` when the connection is lost.
         """
+        if not self.connected:
+            return fail(txredisapi.ConnectionError("connection lost"))
         fired: Deferred[None] = Deferred()
         self._barriers.append(fired)
         self._command(b"PING")
@@ -127,7 +129,7 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """Fail what waits."""
-        self._fail_barriers(txredisapi.ConnectionError("Lost connection"))
+        self._fail_barriers(txredisapi.ConnectionError("connection lost"))
         super().connectionLost(reason)
 
     def _fail_barriers(self, error: Exception) -> None:
