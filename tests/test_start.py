@@ -56,7 +56,7 @@ def refusal(
         (["-k", "soon"], "--keep-alive 'soon': must be a number of seconds"),
         (["--retry", "nan"], "--retry 'nan': must be a number of seconds"),
         (["--max-pending", "4MB"], "--max-pending '4MB': must be a number of bytes"),
-        (["--redis", "http://localhost"], "--redis: the scheme must be redis"),
+        (["--redis", "http://localhost"], "--redis: the scheme must be one of redis, "),
         (["--redis", "redis://:secret@localhost:port"], "--redis: "),
         (["--redis", "embedded:"], "--redis: embedded: needs a folder"),
         (["--redis", "embedded:/proc/nothing"], "--redis embedded:/proc/nothing: "),
