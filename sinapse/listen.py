@@ -18,8 +18,8 @@ from sinapse.errors import StartError
 #: thousands come at once; the system's own limit (net.core.somaxconn) applies as well.
 BACKLOG = 4096
 
-# The path of unix:PATH or unix:address=PATH, where a backslash quotes a colon.
-_UNIX_PATH = re.compile(r"unix:(?:address=)?((?:\\.|[^:\\])+)")
+# An argument of an endpoint's description, where a backslash quotes a colon.
+_ARGUMENT = re.compile(r"(?:\\.|[^:\\])+")
 
 
 class Listener(Service):
@@ -85,8 +85,13 @@ class Listener(Service):
 
 
 def _unix_path(description: str) -> Path | None:
-    match = _UNIX_PATH.match(description)
-    return Path(re.sub(r"\\(.)", r"\1", match[1])) if match else None
+    """Return the path of unix:PATH, or of unix:address=PATH with other arguments around it."""
+    kind, *arguments = _ARGUMENT.findall(description)
+    if kind != "unix":
+        return None
+    for argument in sorted(arguments, key=lambda each: not each.startswith("address=")):
+        return Path(re.sub(r"\\(.)", r"\1", argument.removeprefix("address=")))
+    return None
 
 
 def _with_defaults(description: str) -> str:

@@ -89,7 +89,6 @@ def test_a_stale_socket_is_removed(short_path: Path, form: str) -> None:
         assert answers(path)
 
 
-@pytest.mark.xfail(strict=True, reason="the path is looked for in front only")
 def test_a_stale_socket_is_removed_wherever_its_path_stands(short_path: Path) -> None:
     path = short_path / "s.sock"
     with bound(path):
