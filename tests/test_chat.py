@@ -83,12 +83,12 @@ def channels(redis_client: redis.Redis, name: str) -> set[bytes]:
 
 
 def content(payload: bytes) -> tuple[str | None, dict[str, Any]]:
-    data, event = unpack(payload)
-    body = json.loads(data)
+    message = unpack(payload)
+    body = json.loads(message.data)
     at = datetime.fromisoformat(body.pop("at"))
     assert at.utcoffset() is not None
     assert abs((datetime.now(UTC) - at).total_seconds()) < PATIENCE
-    return event, body
+    return message.event, body
 
 
 class TestPage:
@@ -232,6 +232,7 @@ class TestRooms:
     ) -> None:
         ada.put(f"{HELP}/subscription")
         assert channels(redis_client, "Ada") == {b"room:lobby", b"room:help"}
+        assert heard()[0] == "sinapse:channels:chat-Ada:grant"
         assert heard() == ("sinapse:channels:chat-Ada:add", b"room:help")
         channel, payload = heard()
         assert channel == "room:help"
@@ -243,6 +244,7 @@ class TestRooms:
         ada.delete(f"{LOBBY}/subscription")
         assert channels(redis_client, "Ada") == set()
         assert joined(ada) == set()
+        assert heard()[0] == "sinapse:channels:chat-Ada:withdraw"
         assert heard() == ("sinapse:channels:chat-Ada:remove", b"room:lobby")
         channel, payload = heard()
         assert channel == "room:lobby"
