@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format bench bench-peers clean
 # A virtual environment whose making broke off must not pass for a whole one the next time.
 .DELETE_ON_ERROR:
 
@@ -17,7 +17,7 @@ demo: $(VENV)/demo
 	$(BIN)/sinapse demo
 
 test: $(VENV)/develop
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/develop
 	$(BIN)/ruff check .
@@ -27,6 +27,21 @@ lint: $(VENV)/develop
 format: $(VENV)/develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Needs a C compiler; peers that are not installed are left out. Less: make bench ARGS=--quick
+bench: $(VENV)/develop
+	$(BIN)/python bench/run.py $(ARGS)
+
+# From PyPI and npm into build/bench; nginx is the system's, and is not started as a service.
+PEERS := build/bench
+bench-peers:
+	$(PYTHON) -m venv $(PEERS)/venv
+	$(PEERS)/venv/bin/pip install --quiet --requirement bench/peers/requirements.txt
+	@if command -v npm >/dev/null; then mkdir -p $(PEERS)/node && npm install --silent --prefix $(PEERS)/node faye; \
+	 else echo 'npm is not installed: without faye'; fi
+	@if [ -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then :; \
+	 elif [ "$$(id -u)" = 0 ]; then RUNLEVEL=1 apt-get install -y --no-install-recommends nginx libnginx-mod-nchan; \
+	 else echo 'for nginx with nchan: sudo apt install nginx libnginx-mod-nchan'; fi
 
 clean:
 	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

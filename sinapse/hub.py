@@ -170,7 +170,7 @@ class Hub:
                     if after is not None and not self.channels[name].is_subscribed:
                         self._begin_catch_up(subject, name, after)
             else:
-                subject.replaying.add(subscriber)
+                subject.replaying |= {subscriber}
         finally:
             self.abandon(joining)
         return subscriber
@@ -180,7 +180,7 @@ class Hub:
         subject = subscriber.subject
         if subject is not None:
             self.flush()
-            subject.replaying.discard(subscriber)
+            subject.replaying -= {subscriber}
             self._listen(subject, subscriber)
 
     def abandon(self, joining: Joining) -> None:
@@ -197,7 +197,7 @@ class Hub:
             return
         subscriber.subject = None
         subject.subscribers.discard(subscriber)
-        subject.replaying.discard(subscriber)
+        subject.replaying -= {subscriber}
         if subject.catch_up is not None:
             subject.catch_up.members.pop(subscriber, None)
         self._stop_listening(subject.channels, subscriber)

@@ -72,6 +72,8 @@ class Replays:
                 self._give_up(connection, DATA_LOST, position)
                 return
             wants = dict.fromkeys(connection.subject.channels, resolved.counter if resolved else 0)
+            # One that is withdrawn and granted again is another channel: between, nobody heard it.
+            heard = {name: self._hub.channels[name] for name in wants}
             try:
                 part = await self._broker.read_history(wants)
             except BrokerUnavailable:
@@ -80,7 +82,7 @@ class Replays:
             subject = connection.subject
             if subject is None or resolved is None:
                 return
-            if not wants.keys() >= subject.channels:
+            if any(self._hub.channels[name] is not heard.get(name) for name in subject.channels):
                 continue  # Granted while it was read: that channel's messages go in their places.
             gone = part.gone & subject.channels
             if gone:

@@ -39,6 +39,10 @@ LOOKUP_CONNECTIONS = 2
 #: Redis that does not answer, does not deliver or is no master any more has been left.
 PROBE_INTERVAL = 4
 
+#: Seconds more for a probe that is late, in which the reactor reads what may have come already: it
+#: is this node that was busy, when thousands connect at once.
+PROBE_GRACE = 1
+
 #: Seconds before the second attempt to connect, doubled each time, and the most. Short, because
 #: everybody waits; random, because all nodes come back at once.
 FIRST_DELAY = 0.1
@@ -420,9 +424,13 @@ class Broker(Service):
             if not lost.called:
                 lost.errback(txredisapi.ConnectionError(reason))
 
+        def check(sent: int) -> None:
+            if self._probes_heard < sent:
+                give_up("connected, but it does not deliver")
+
         def probe() -> None:
             if self._probes_heard < self._probes_sent:
-                give_up("connected, but it does not deliver")
+                self._reactor.callLater(PROBE_GRACE, check, self._probes_sent)
                 return
             Deferred.fromCoroutine(self._probe(lookups)).addErrback(
                 lambda failure: give_up(failure.getErrorMessage())

@@ -1,0 +1,134 @@
+"""Sinapse, as it is delivered: with retention, and so with ids."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import hiredis
+import redis
+from load import DATA, Publishing, Stream
+
+from peers.server import Peer, Running, Workload, free_port, launched, running_redis
+from sinapse.keys import RETENTION, channels_key, token_key
+from sinapse.publisher import Publisher
+from sinapse.publisher.channels import Channels
+from sinapse.scripts import Script
+
+#: Characters, as many as a real token has.
+TOKEN_LENGTH = 86
+
+#: In the churn every user gets one of so many other channels, and loses it when so many users
+#: have got theirs after it.
+CHURN_CHANNELS = 100
+CHURN_HELD = 250
+
+
+def _token(user: int) -> str:
+    return f"{user:0{TOKEN_LENGTH}d}"
+
+
+def _channel(number: int) -> str:
+    return f"room:{number}"
+
+
+def _write_users(client: redis.Redis, workload: Workload) -> None:
+    pipeline = client.pipeline(transaction=False)
+    for user, channels in enumerate(workload.streams):
+        pipeline.set(token_key(_token(user)), str(user))
+        pipeline.sadd(channels_key(str(user)), *map(_channel, channels))
+    pipeline.execute()
+
+
+class _Recorder:
+    """Stands in for the publisher's connections: what would be sent to Redis is kept."""
+
+    def __init__(self) -> None:
+        self.scripts: set[Script] = set()
+        self.requests: list[bytes] = []
+
+    def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
+    ) -> int:
+        """Keep the call of a script."""
+        self.scripts.add(script)
+        return self.execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
+
+    def execute(self, *command: str | bytes | int) -> int:
+        """Keep a command."""
+        self.requests.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its hint is wrong
+        return 1
+
+
+def _recorded(change: Callable[[Publisher], None], client: redis.Redis) -> list[bytes]:
+    """Return what `change` has sent to Redis, whose scripts that knows then."""
+    recorder: Any = _Recorder()
+    publisher = Publisher("redis://localhost")
+    publisher._connections = recorder  # noqa: SLF001  # The requests of users, whatever they are.
+    publisher.channels = Channels(recorder)
+    change(publisher)
+    for script in recorder.scripts:
+        client.script_load(script.source)
+    requests: list[bytes] = recorder.requests
+    return requests
+
+
+def _publish_to_all(channels: int) -> Callable[[Publisher], None]:
+    def publish(publisher: Publisher) -> None:
+        for number in range(channels):
+            publisher.publish(_channel(number), DATA)
+
+    return publish
+
+
+def _change_lists(users: int) -> Callable[[Publisher], None]:
+    def change(publisher: Publisher) -> None:
+        """Add and remove in turn."""
+        for user in range(users):
+            former = (user - CHURN_HELD) % users
+            publisher.channels.add(user, f"other:{user % CHURN_CHANNELS}")
+            publisher.channels.remove(former, f"other:{former % CHURN_CHANNELS}")
+
+    return change
+
+
+@contextlib.contextmanager
+def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Running]:
+    port = free_port()
+    endpoint = f"tcp:{port}:interface=127.0.0.1"
+    if workload.certificate is not None:
+        endpoint = (
+            f"ssl:{port}:interface=127.0.0.1:privateKey={workload.certificate}"
+            f":certKey={workload.certificate}"
+        )
+    with running_redis(folder) as server, contextlib.closing(server.client()) as client:
+        _write_users(client, workload)
+        command = [sys.executable, "-m", "sinapse", "serve", "--port", endpoint]
+        command += ["--redis", server.url, "--keep-alive", str(workload.keep_alive)]
+        streams = [
+            Stream(f"/?access_token={_token(user)}", channels)
+            for user, channels in enumerate(workload.streams)
+        ]
+
+        def resuming() -> Sequence[Stream]:
+            epoch, counter = client.hmget(RETENTION, "epoch", "counter")  # type: ignore[misc]
+            last_event_id = f"{epoch.decode()}-{int(counter) - workload.missed}"
+            return [each._replace(last_event_id=last_event_id) for each in streams]
+
+        messages = _recorded(_publish_to_all(workload.channels), client)
+        changes = _recorded(_change_lists(len(streams)), client)
+        with launched(command, folder, cores, port) as pid:
+            assert server.process is not None  # noqa: S101
+            yield Running(
+                pid,
+                port,
+                streams,
+                Publishing(server.port, messages, "\r\n"),
+                server.process.pid,
+                Publishing(server.port, changes, "\r\n"),
+                resuming,
+            )
+
+
+PEER = Peer("Sinapse", "abcdefghi", _run)
