@@ -39,7 +39,7 @@ class Hub:
     def __init__(self, counters: Counters) -> None:
         self.channels: dict[bytes, Channel] = {}
         self.subjects: dict[bytes, Subject] = {}
-        #: Counter of the last retained message that was dispatched.
+        #: Counter up to which everything retained that may be heard here has been dispatched.
         self.position = 0
         #: Redis is heard. While it is not, nothing can be caught up with.
         self.is_connected = False
@@ -78,6 +78,13 @@ class Hub:
             batch[-1][1].append(message)
         else:
             batch.append((channel, [message]))
+
+    def reached(self, counter: int) -> None:
+        """Take note that everything that was published up to `counter` has been handled.
+
+        So what a stream began or was brought up to date with does not come again after a break.
+        """
+        self.position = max(self.position, counter)
 
     def flush(self) -> None:
         """Send what was dispatched: one frame a framing, one send a touched subscriber."""

@@ -138,6 +138,7 @@ class Broker(Service):
                 raise BrokerUnavailable("its data have been replaced")  # noqa: TRY301
             self._hub.admit(joining, entry.subject, token, entry.channels)
             await self._barrier()
+            self._hub.reached(entry.position.counter)
         except BaseException:
             self._hub.abandon(joining)
             raise
@@ -403,7 +404,7 @@ class Broker(Service):
                 hub.dispatch(entry.channel, entry.message, entry.counter)
             hub.flush()
             after, more = part.after, part.more
-        hub.position = max(hub.position, upto)
+        hub.reached(upto)
 
     def _be_ready(self) -> None:
         self.ready = True

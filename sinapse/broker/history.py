@@ -125,6 +125,7 @@ class History:
         with self._hub.tape() as tape:
             upto, pages = await self._pages(lookup, list(wants.items()), None)
             await self._barrier()
+            self._hub.reached(upto)
             read = {name: self._unpack(name, page) for name, page in pages.items()}
             for request in requests:
                 part = _part(request.wants, upto, pages, read, tape)

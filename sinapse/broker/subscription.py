@@ -124,14 +124,17 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         elif isinstance(reply, Exception):
             # A refused SUBSCRIBE or PING, by an ACL or while Redis is loading: what this
             # connection is subscribed to is no longer known.
-            self._fail_barriers(reply)
             self.transport.abortConnection()
+            self._fail_barriers(reply)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
-        """Fail what waits."""
-        self._fail_barriers(txredisapi.ConnectionError("connection lost"))
+        """Fail what waits, once it is known that the connection is no more."""
         super().connectionLost(reason)
+        self._fail_barriers(txredisapi.ConnectionError("connection lost"))
 
     def _fail_barriers(self, error: Exception) -> None:
-        while self._barriers:
-            self._barriers.popleft().errback(error)
+        # Who is told may ask for another one at once, which is not to fail here: that would go on
+        # for ever.
+        barriers, self._barriers = self._barriers, deque()
+        for fired in barriers:
+            fired.errback(error)
