@@ -26,16 +26,14 @@ class Gap:
     """The messages of one channel that nobody here has heard.
 
     They are those after `first`, up to the counter at which the channel was withdrawn again if it
-    was, else up to where reading ends because everything later is heard. `place` is how much was
-    held when the gap was opened.
+    was, else up to where reading ends because everything later is heard.
     """
 
-    __slots__ = ("after", "channel", "entries", "first", "is_read", "last", "place")
+    __slots__ = ("after", "channel", "entries", "first", "is_read", "last")
 
-    def __init__(self, channel: bytes, first: int, place: int) -> None:
+    def __init__(self, channel: bytes, first: int) -> None:
         self.channel = channel
         self.first = self.after = first
-        self.place = place
         self.last: int | None = None
         self.is_read = False
         self.entries: list[Dispatched] = []
@@ -65,13 +63,13 @@ class CatchUp(Generic[Member]):
 
     def __init__(self) -> None:
         self.held: list[Dispatched] = []
-        #: Streams, and how much was held already when each began to be.
-        self.members: dict[Member, int] = {}
+        #: Streams, and how much was held, and how many gaps there were, when each began to be.
+        self.members: dict[Member, tuple[int, int]] = {}
         self.gaps: list[Gap] = []
 
     def open_gap(self, channel: bytes, after: int) -> None:
         """Note that a channel was granted, at that counter."""
-        self.gaps.append(Gap(channel, after, len(self.held)))
+        self.gaps.append(Gap(channel, after))
 
     def close_gap(self, channel: bytes, last: int | None) -> None:
         """Note that a channel was withdrawn, at that counter if it is known.
@@ -91,8 +89,8 @@ class CatchUp(Generic[Member]):
 
         A message without an id keeps its place behind the one that it was held after.
         """
-        start = self.members[member]
-        gaps = [gap for gap in self.gaps if gap.place >= start]
+        start, first_gap = self.members[member]
+        gaps = self.gaps[first_gap:]
         # Gaps overlap where a stream opened in the middle of one, and began its own.
         read = {entry.counter or 0: entry for gap in gaps for entry in gap.entries}
         merged = [(counter, 0, entry) for counter, entry in read.items()]

@@ -311,7 +311,7 @@ class Hub:
         catch_up = subject.catch_up or CatchUp()
         for subscriber in subject.listening():
             self._stop_listening(subject.channels, subscriber)
-            catch_up.members[subscriber] = len(catch_up.held)
+            catch_up.members[subscriber] = len(catch_up.held), len(catch_up.gaps)
         catch_up.open_gap(name, after)
         subject.catch_up = catch_up
         for each in subject.channels:

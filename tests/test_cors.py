@@ -59,6 +59,7 @@ from sinapse.cors import Origins, preflight_headers, response_headers
             ["https://a.example.com", "https://A.Example.com"],
             ["http://a.example.com", "https://example.com", "https://a.example.com.evil.org"],
         ),
+        (r"https://.*\.EXAMPLE\.com", ["https://a.example.com"], ["https://example.com"]),
         (r"^https://a\.b$", ["https://a.b"], ["https://a.bc"]),
         (r"a{2,3}\.example", ["http://aa.example", "http://aaa.example"], ["http://a.example"]),
         (r"localhost:\d+", ["http://localhost:1", "https://localhost:3000"], ["http://localhost"]),
@@ -80,6 +81,7 @@ def test_a_star_stands_for_subdomains_and_nothing_else(entry: str) -> None:
     assert origins.allows(b"https://a.example.com")
     assert origins.allows(b"https://a.b.example.com")
     assert not origins.allows(b"https://xexample.com")
+    assert not origins.allows(b"https://a.examplexcom")
     assert not origins.allows(b"https://example.com")
     assert not origins.allows(b"https://a.example.com.evil.org")
     assert origins.allows(b"http://a.example.com") is (entry[0] == "*")
@@ -151,6 +153,11 @@ def test_an_allowed_origin_is_echoed_as_it_came() -> None:
         (b"Vary", b"Origin"),
         (b"Access-Control-Allow-Origin", b"https://Example.COM"),
     ]
+
+
+@pytest.mark.parametrize("origin", [None, b""])
+def test_who_names_no_origin_is_told_none(origin: bytes | None) -> None:
+    assert response_headers(origin, Origins(["*"])) == [(b"Vary", b"Origin")]
 
 
 @pytest.mark.parametrize("origin", [None, b"", b"https://evil.org"])

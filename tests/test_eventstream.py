@@ -151,6 +151,7 @@ def test_a_reset_is_an_event_that_says_why_and_where() -> None:
     assert IDENTITY.reset("data-lost", [], "1f-7") == (
         b'id: 1f-7\nevent: reset\ndata: {"reason": "data-lost", "channels": []}\n\n'
     )
+    assert b"\xe2\x98\x83" in IDENTITY.reset("not-retained", ["\N{SNOWMAN}".encode()])
 
 
 def test_a_reset_of_any_channel_is_one_line_of_json() -> None:

@@ -10,7 +10,13 @@ from itertools import groupby
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from sinapse.audience import Subject
 from sinapse.counters import Counters
@@ -507,6 +513,20 @@ def test_notes_do_not_pile_up_while_there_is_always_somebody_who_joins(table: Ta
     assert len(remains(table.hub)) < 10
 
 
+def test_notes_are_kept_for_those_who_joined_before_them(table: Table) -> None:
+    others = [table.hub.join()]
+    joining = table.hub.join()
+    others.append(table.hub.join())
+    table.hub.control(b"1", REMOVE, b"a")
+    for other in others:
+        table.hub.abandon(other)
+    table.hub.admit(joining, b"1", b"token", [b"a", b"b"])
+    stream = table.hub.open(joining, lambda: Stream(table.framing))
+    table.publish(b"a", "1")
+    table.publish(b"b", "2")
+    assert stream.data == ["2"]
+
+
 # Replaying, and what is missing
 
 
@@ -980,5 +1000,9 @@ class HubMachine(RuleBasedStateMachine):
         assert self.interest == set()
 
 
-TestHub = HubMachine.TestCase
-TestHub.settings = settings(max_examples=150, stateful_step_count=100, deadline=None)
+@pytest.mark.timeout(400)  # Where it fails, Hypothesis shortens the example for 300 s.
+def test_whatever_happens_the_hub_does_what_the_model_does() -> None:
+    run_state_machine_as_test(
+        HubMachine,
+        settings=settings(max_examples=150, stateful_step_count=100, deadline=None),
+    )
