@@ -16,11 +16,11 @@ class Counters:
     """Messages handed to open streams: one a message and stream."""
     invalid_payloads: int = 0
     """Payloads that were no message, or too large for any stream."""
-    opened: int = 0
+    streams_opened: int = 0
     """Streams opened."""
-    closed: Counter[CloseReason] = field(default_factory=Counter)
+    streams_closed: Counter[CloseReason] = field(default_factory=Counter)
     """Streams closed, by reason."""
-    refused: Counter[str] = field(default_factory=Counter)
+    requests_refused: Counter[str] = field(default_factory=Counter)
     """Requests for a stream that were refused, by reason."""
     history_reads: int = 0
     """Reads of the retained messages of a channel: one for all who wait."""

@@ -7,13 +7,15 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet import reactor as _reactor
 
+from sinapse.admin import admin_root
+from sinapse.answers import Ready, Status
 from sinapse.broker.broker import Broker
 from sinapse.broker.embedded import EmbeddedServer
 from sinapse.counters import Counters
 from sinapse.errors import StartError
 from sinapse.hub import Hub
 from sinapse.listen import Listener
-from sinapse.resource import Ready, Status, StreamResource
+from sinapse.resource import StreamResource
 from sinapse.settings import Settings
 from sinapse.site import Site
 from sinapse.streams import Streams
@@ -68,6 +70,9 @@ class Daemon(MultiService):
         if settings.redis.embedded is not None:
             services.insert(0, EmbeddedServer(settings.redis.embedded, reactor))
         services += [Listener(port, site, reactor) for port in settings.ports]
+        if settings.admin:
+            admin = Site(admin_root(hub, broker, counters), reactor)
+            services.append(Listener(settings.admin, admin, reactor, option="admin"))
         for service in services:
             service.setServiceParent(self)
 

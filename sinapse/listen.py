@@ -23,11 +23,18 @@ _ARGUMENT = re.compile(r"(?:\\.|[^:\\])+")
 
 
 class Listener(Service):
-    """Serves `factory` on the endpoint that `description` describes."""
+    """Serves `factory` on the endpoint that `description` describes, the value of `option`."""
 
-    def __init__(self, description: str, factory: IProtocolFactory, reactor: Any) -> None:
+    def __init__(
+        self,
+        description: str,
+        factory: IProtocolFactory,
+        reactor: Any,
+        option: str = "port",
+    ) -> None:
         """Make the endpoint; raises :class:`~sinapse.errors.StartError`."""
         self._description = description
+        self._option = option
         try:
             self._service = self._make(_with_defaults(description), factory, reactor)
         except StartError:
@@ -65,7 +72,7 @@ class Listener(Service):
     def _error(self, error: object) -> StartError:
         if isinstance(error, OSError) and error.strerror:
             error = error.strerror
-        return StartError(f"sinapse: --port {self._description!r}: {error}")
+        return StartError(f"sinapse: --{self._option} {self._description!r}: {error}")
 
     def _remove_stale_socket(self, path: Path) -> None:
         """Remove a socket that nobody listens on, and nothing else."""

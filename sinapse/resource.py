@@ -1,4 +1,4 @@
-"""The URLs: ``/`` is the stream, ``/status`` says alive, ``/ready`` says ready.
+"""The event stream's URL: ``/``.
 
 A stream is refused with a plain answer until the very moment that it opens. Only a passing
 trouble is different: an EventSource gives up for ever on anything but a 200, so it gets one,
@@ -6,7 +6,6 @@ with a reconnection time, and the end; it comes back by itself.
 """
 
 import random
-from collections.abc import Iterable
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -15,7 +14,7 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from sinapse import __version__
+from sinapse.answers import SAFETY, SERVER, Headers, Plain, respond
 from sinapse.broker.broker import Broker
 from sinapse.cors import Origins, preflight_headers, response_headers
 from sinapse.counters import Counters
@@ -26,86 +25,6 @@ from sinapse.streams import Streams
 #: Seconds after which to come back while something is wrong: at random, so that not all clients
 #: come at once.
 TROUBLE_RETRY = (1.0, 5.0)
-
-_SERVER = f"Sinapse/{__version__}".encode()
-
-#: On every answer. The URL of a stream may carry a token, and must not become a referrer.
-_SAFETY = (
-    (b"Referrer-Policy", b"no-referrer"),
-    (b"X-Content-Type-Options", b"nosniff"),
-)
-
-Headers = Iterable[tuple[bytes, bytes]]
-
-
-def respond(request: Request, status: int, body: bytes = b"", headers: Headers = ()) -> int:
-    """Send a short answer whole; `headers` override what every answer has."""
-    request.setResponseCode(status)
-    if request.method != b"HEAD" and status != 204:  # RFC 9110 §8.6: not with a 204.
-        headers = (*headers, (b"Content-Length", b"%d" % len(body)))
-    for name, value in (
-        (b"Server", _SERVER),
-        (b"Content-Type", b"text/plain; charset=utf-8"),
-        (b"Cache-Control", b"no-store"),
-        *_SAFETY,
-        *headers,
-    ):
-        request.setHeader(name, value)
-    if request.method != b"HEAD":
-        request.write(body)
-    request.finish()
-    return NOT_DONE_YET
-
-
-class Plain(Resource):
-    """What all resources share: their methods, and 404 for what is not there."""
-
-    methods: tuple[bytes, ...] = (b"GET", b"HEAD")
-
-    def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: ARG002, N802
-        """Return the resource of an unknown path."""
-        return NotFound()
-
-    def render(self, request: Request) -> int:
-        """Call what answers the method of `request`."""
-        if request.method in self.methods:
-            return self.answer(request)
-        allow = (b"Allow", b", ".join(self.methods))
-        return respond(request, 405, b"405 Method Not Allowed\n", [allow])
-
-    def answer(self, request: Request) -> int:
-        """Answer a request with an allowed method."""
-        raise NotImplementedError
-
-
-class NotFound(Plain):
-    """Any other URL."""
-
-    def render(self, request: Request) -> int:
-        """Answer 404, whatever the method."""
-        return respond(request, 404, b"404 Not Found\n")
-
-
-class Status(Plain):
-    """Alive: the process answers."""
-
-    def answer(self, request: Request) -> int:
-        """Answer 200, always."""
-        return respond(request, 200, b"OK\n")
-
-
-class Ready(Plain):
-    """Ready: Redis is connected and everything is subscribed."""
-
-    def __init__(self, broker: Broker) -> None:
-        super().__init__()
-        self._broker = broker
-
-    def answer(self, request: Request) -> int:
-        """Answer 200 or 503."""
-        if self._broker.ready:
-            return respond(request, 200, b"OK\n")
-        return respond(request, 503, b"503 Redis is not available\n")
 
 
 class StreamResource(Plain):
@@ -170,7 +89,7 @@ class StreamResource(Plain):
                 self._broker.withdraw(admission)
                 respond(request, 200, headers=(*HEADERS, *headers))
             else:
-                fields = ((b"Server", _SERVER), (b"Date", datetimeToString()), *_SAFETY)
+                fields = ((b"Server", SERVER), (b"Date", datetimeToString()), *SAFETY)
                 last_event_id = _last_event_id(request) if self._retains else None
                 # A stream that resumes keeps its own id until it has got what it missed.
                 tells_id = self._retains and last_event_id is None
@@ -185,14 +104,14 @@ class StreamResource(Plain):
             self._send_away(request, headers)
 
     def _refuse(self, request: Request, status: int, reason: str, headers: Headers) -> int:
-        self._counters.refused[reason] += 1
+        self._counters.requests_refused[reason] += 1
         return respond(request, status, f"{status} {reason}\n".encode(), headers)
 
     def _send_away(self, request: Request, headers: Headers) -> None:
         """Tell a client to come back in a while."""
         seconds = random.uniform(*TROUBLE_RETRY)  # noqa: S311
         if b"text/event-stream" in (request.getHeader(b"Accept") or b""):
-            self._counters.refused["unavailable"] += 1
+            self._counters.requests_refused["unavailable"] += 1
             body = reconnection_time(seconds) + b"\n"
             respond(request, 200, body, (*HEADERS, *headers))
         else:

@@ -26,6 +26,7 @@ class Settings:
     channel_event: bool
     max_pending: int
     retains: bool
+    admin: str | None
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,13 @@ def _ports(values: Sequence[str]) -> tuple[str, ...]:
     if not ports:
         raise ValueError("names no endpoint")
     return ports
+
+
+def _admin(values: Sequence[str]) -> str | None:
+    ports = _ports(values[-1:])
+    if len(ports) > 1:
+        raise ValueError("names more than one endpoint")
+    return None if ports == ("off",) else ports[0]
 
 
 OPTIONS = (
@@ -148,6 +156,16 @@ OPTIONS = (
         str(4 * 1024 * 1024),
         _bytes,
         "Bytes that may wait for one slow stream before it is closed.",
+    ),
+    Option(
+        "admin",
+        "admin",
+        "SINAPSE_ADMIN",
+        "off",
+        _admin,
+        "Where to serve /metrics for Prometheus, /status as JSON and /ready, as for --port; nobody "
+        "is asked for a password there, so unix:/run/sinapse-admin.sock, or "
+        "tcp:9001:interface=127.0.0.1.",
     ),
 )
 

@@ -71,7 +71,7 @@ class Streams(Service):
             live=last_event_id is None,
         )
         self._open.add(connection)
-        self._counters.opened += 1
+        self._counters.streams_opened += 1
         connection.bucket = self._keep_alive.add(connection)
         connection.send(first)
         self._watch_expiry(connection, admission.entry.remaining)
@@ -87,7 +87,7 @@ class Streams(Service):
         if connection.expiry is not None and connection.expiry.active():
             connection.expiry.cancel()
         connection.expiry = None
-        self._counters.closed[reason] += 1
+        self._counters.streams_closed[reason] += 1
 
     def _watch_expiry(self, connection: Connection, remaining: float | None) -> None:
         if remaining is not None and connection in self._open:

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from tests.support import PATIENCE, PYTHON, end, eventually, free_port
 
 ROOT = Path(__file__).parent.parent
@@ -137,8 +139,9 @@ class Stream:
                 self.block()
 
     def close(self) -> None:
-        """Close the connection."""
-        self.response.close()
+        """Close the connection, whether it was answered or not."""
+        if "response" in self.__dict__:
+            self.response.close()
         self.connection.close()
 
     def __enter__(self) -> Self:
@@ -146,6 +149,15 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _get(
+    address: int | str, path: str, method: str, headers: Mapping[str, str]
+) -> http.client.HTTPResponse:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    with Stream(address, path, {"Accept": "*/*", **named}, method) as stream:
+        stream.response.text = stream.response.read().decode()  # type: ignore[attr-defined]
+        return stream.response
 
 
 class Daemon:
@@ -162,6 +174,7 @@ class Daemon:
         self.folder = folder
         self.port = free_port()
         self.address: int | str = self.port
+        self.admin_path = str(folder / "admin.sock")
         endpoint = port or f"tcp:{self.port}:interface=127.0.0.1"
         if endpoint.startswith("unix:"):
             self.address = endpoint.removeprefix("unix:")
@@ -169,7 +182,8 @@ class Daemon:
             *(PYTHON, "-W", "error", "-W", "ignore:Passing pyOpenSSL:DeprecationWarning"),
             *("-c", "from twisted.scripts.twistd import run; run()"),
             *("--nodaemon", "--pidfile=", "sinapse"),
-            *("--port", endpoint, "--redis", redis_url, *options),
+            *("--port", endpoint, "--redis", redis_url),
+            *("--admin", f"unix:{self.admin_path}", *options),
         ]
         self.environment = {
             **{name: value for name, value in os.environ.items() if "SINAPSE" not in name},
@@ -226,11 +240,20 @@ class Daemon:
 
     def get(self, path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
         """Make a request that is not for an event stream, and read the answer whole."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        stream = Stream(self.address, path, {"Accept": "*/*", **named}, method)
-        stream.response.text = stream.response.read().decode()  # type: ignore[attr-defined]
-        stream.close()
-        return stream.response
+        return _get(self.address, path, method, headers)
+
+    def admin(self, path: str, **headers: str) -> http.client.HTTPResponse:
+        """Make a request to the administration endpoint, and read the answer whole."""
+        return _get(self.admin_path, path, "GET", headers)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics by name and labels."""
+        text = self.admin("/metrics").text  # type: ignore[attr-defined]
+        return {
+            sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
 
     def stream(
         self, token: str, headers: Mapping[str, str] | None = None, after: str | None = None

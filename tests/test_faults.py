@@ -362,7 +362,7 @@ FAULTS = {
     "killed, all written": Fault(killed, GONE, options=EVERY_SECOND),
     "loading": Fault(loading, "LOADING"),
     "stopped for ten seconds": Fault(stopped_for_ten_seconds, SILENT),
-    "asleep": Fault(asleep),
+    "asleep": Fault(asleep, losses=0),
     "subscribers killed, thirty times": Fault(subscribers_killed, losses=30),
     "everybody killed, ten times": Fault(everybody_killed, losses=10),
     "output buffer exceeded": Fault(output_buffer_exceeded),
@@ -388,6 +388,7 @@ def test_streams_stay_open_and_get_everything_once_and_in_order(
                     eventually(partial(told_of, daemon, fault.told), fault.told)
                     assert not is_ready(daemon)
                     assert daemon.get("/status").status == 200
+                    assert daemon.metrics()["sinapse_redis_up"] == 0
         for daemon in it.daemons:
             eventually(partial(is_ready, daemon), "it is there again")
         it.wait_for(SOME)
@@ -395,8 +396,16 @@ def test_streams_stay_open_and_get_everything_once_and_in_order(
         for daemon in it.daemons:
             said = states(daemon)
             assert said[0] == said[-1] == "connected"
-            assert said.count("connected") - 1 <= fault.losses
             assert all(one != other for one, other in itertools.pairwise(said))
+            counted = daemon.metrics()
+            losses = counted["sinapse_redis_losses_total"]
+            assert min(fault.losses, 1) <= losses <= fault.losses
+            assert counted["sinapse_redis_connects_total"] == said.count("connected") == losses + 1
+            assert counted["sinapse_redis_up"] == 1
+            # Everything that was read again, for all streams at once, and nothing told as lost.
+            assert (counted["sinapse_history_reads_total"] > 0) == (losses > 0)
+            assert counted["sinapse_resets_total"] == 0
+            assert counted["sinapse_streams_opened_total"] == counted["sinapse_streams"]
             assert "Traceback" not in daemon.log
             assert "Unhandled" not in daemon.log
 
@@ -529,6 +538,7 @@ class TestLoss:
                     pipeline.sadd("sinapse:channels:1", "room:1")
                     pipeline.execute()
                 assert reason(stream.next()) == "data-lost"
+                assert daemon.metrics()["sinapse_resets_total"] == 1
                 publisher.publish("room:1", "new")
                 assert stream.next().data == "new"
                 assert ended.next().data == "lost"

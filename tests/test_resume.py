@@ -255,14 +255,19 @@ class TestReplay:
         for number in range(10):
             publisher.publish("room:1", str(number))
         redis_client.config_resetstat()
-        count = 300
+        before = daemon.metrics()["sinapse_history_reads_total"]
+        replays = daemon.metrics()["sinapse_replays_total"]
+        count = 1000
         streams = [daemon.stream(token, after=last) for _ in range(count)]
         for stream in streams:
             assert take(stream.opened(), 10) == [str(number) for number in range(10)]
             stream.close()
-        reads = redis_client.info("commandstats")["cmdstat_xrange"]["calls"]
-        # Two channels of two commands each: one read of its own for each stream were 1,200.
-        assert reads < count
+        reads = daemon.metrics()["sinapse_history_reads_total"] - before
+        commands = redis_client.info("commandstats")["cmdstat_xrange"]["calls"]
+        assert daemon.metrics()["sinapse_replays_total"] - replays == count
+        # One read a channel of its own for each stream were 2,000.
+        assert commands <= 2 * reads
+        assert reads < count / 10, reads
 
 
 class TestReset:

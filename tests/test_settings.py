@@ -67,6 +67,7 @@ ROWS = (
     Row("channel-event", False, ("1", True), ("", True)),
     Row("retain", True, ("0", False), ("86400", True)),
     Row("max-pending", 4 * MIB, ("65536", 65536), ("1048576", MIB)),
+    Row("admin", None, ("tcp:1", "tcp:1"), ("unix:/run/a.sock", "unix:/run/a.sock")),
 )
 EVERY_ROW = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
@@ -210,6 +211,11 @@ def test_a_bad_variable_is_named_with_its_value(name: str, text: str, reason: st
     variable = BY_NAME[name].variable
     line = refusal(**{variable: text})
     assert line.startswith(f"sinapse: {variable} {text!r}: {reason}")
+
+
+def test_there_is_one_administration_endpoint_at_most() -> None:
+    assert resolve(given_by("--admin=off"), {"SINAPSE_ADMIN": "tcp:1"}).admin is None
+    assert "names more than one endpoint" in refusal("--admin=tcp:1 tcp:2")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from sinapse.resource import NotFound
+from sinapse.answers import NotFound
 from sinapse.site import DEADLINE, MAX_BODY, MAX_FIELDS, MAX_HEADER, Channel, Site
 from tests.daemon import Daemon
 from tests.support import PATIENCE

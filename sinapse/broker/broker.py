@@ -98,7 +98,8 @@ class Broker(Service):
         self._marked: Deferred[int] = Deferred()
         self._attachment: Attachment | None = None
         self._waiting: list[Deferred[None]] = []
-        self._state = "not connected yet"
+        #: How Redis is, in words.
+        self.state = "not connected yet"
         self._patience = patience
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
         # Messages that only this node hears: its probes.
@@ -188,12 +189,12 @@ class Broker(Service):
 
     def _lookup(self) -> Lookup:
         if not self.ready:
-            raise BrokerUnavailable(self._state)
+            raise BrokerUnavailable(self.state)
         return random.choice(self._lookups)  # noqa: S311
 
     async def _barrier(self) -> None:
         if self._subscription is None:
-            raise BrokerUnavailable(self._state)
+            raise BrokerUnavailable(self.state)
         self._synchronize()
         try:
             await self._subscription.barrier()
@@ -285,8 +286,8 @@ class Broker(Service):
 
     def _note_state(self, state: str) -> None:
         """Log a state when it is another than before: not once an attempt."""
-        if state != self._state:
-            self._state = state
+        if state != self.state:
+            self.state = state
             self._log.info("Redis {url}: {state}", url=str(self._url), state=state)
 
     async def _session(self) -> None:
@@ -332,7 +333,7 @@ class Broker(Service):
             self._lookups = lookups
             self._subscription = subscription
             self._synchronize()
-            self._be_ready()
+            self._be_ready(node)
             subscription.release()
             await self._until_lost(lost, lookups, node)
         finally:
@@ -406,11 +407,13 @@ class Broker(Service):
             after, more = part.after, part.more
         hub.reached(upto)
 
-    def _be_ready(self) -> None:
+    def _be_ready(self, node: RedisURL) -> None:
         self.ready = True
         self._counters.redis_connects += 1
         self._hub.connected()
-        self._note_state("connected")
+        # Which one it is goes without saying, unless Sentinels chose it.
+        where = f" to {node.host}:{node.port}" if self._url.sentinels else ""
+        self._note_state(f"connected{where}")
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)

@@ -1,0 +1,90 @@
+"""Short plain answers, and the resources that give nothing else: alive, ready, not there."""
+
+from collections.abc import Iterable
+
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from sinapse import __version__
+from sinapse.broker.broker import Broker
+
+#: What we are called in answers.
+SERVER = f"Sinapse/{__version__}".encode()
+
+#: On every answer. The URL of a stream may carry a token, and must not become a referrer.
+SAFETY = (
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"X-Content-Type-Options", b"nosniff"),
+)
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+def respond(request: Request, status: int, body: bytes = b"", headers: Headers = ()) -> int:
+    """Send a short answer whole; `headers` override what every answer has."""
+    request.setResponseCode(status)
+    if request.method != b"HEAD" and status != 204:  # RFC 9110 §8.6: not with a 204.
+        headers = (*headers, (b"Content-Length", b"%d" % len(body)))
+    for name, value in (
+        (b"Server", SERVER),
+        (b"Content-Type", b"text/plain; charset=utf-8"),
+        (b"Cache-Control", b"no-store"),
+        *SAFETY,
+        *headers,
+    ):
+        request.setHeader(name, value)
+    if request.method != b"HEAD":
+        request.write(body)
+    request.finish()
+    return NOT_DONE_YET
+
+
+class Plain(Resource):
+    """What all resources share: their methods, and 404 for what is not there."""
+
+    methods: tuple[bytes, ...] = (b"GET", b"HEAD")
+
+    def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: ARG002, N802
+        """Return the resource of an unknown path."""
+        return NotFound()
+
+    def render(self, request: Request) -> int:
+        """Call what answers the method of `request`."""
+        if request.method in self.methods:
+            return self.answer(request)
+        allow = (b"Allow", b", ".join(self.methods))
+        return respond(request, 405, b"405 Method Not Allowed\n", [allow])
+
+    def answer(self, request: Request) -> int:
+        """Answer a request with an allowed method."""
+        raise NotImplementedError
+
+
+class NotFound(Plain):
+    """Any other URL."""
+
+    def render(self, request: Request) -> int:
+        """Answer 404, whatever the method."""
+        return respond(request, 404, b"404 Not Found\n")
+
+
+class Status(Plain):
+    """Alive: the process answers."""
+
+    def answer(self, request: Request) -> int:
+        """Answer 200, always."""
+        return respond(request, 200, b"OK\n")
+
+
+class Ready(Plain):
+    """Ready: Redis is connected and everything is subscribed."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__()
+        self._broker = broker
+
+    def answer(self, request: Request) -> int:
+        """Answer 200 or 503."""
+        if self._broker.ready:
+            return respond(request, 200, b"OK\n")
+        return respond(request, 503, b"503 Redis is not available\n")
