@@ -174,7 +174,7 @@ class Daemon:
         self.folder = folder
         self.port = free_port()
         self.address: int | str = self.port
-        self.admin_path = str(folder / "admin.sock")
+        self.admin_path = str(folder / f"{self.port}.sock")
         endpoint = port or f"tcp:{self.port}:interface=127.0.0.1"
         if endpoint.startswith("unix:"):
             self.address = endpoint.removeprefix("unix:")
