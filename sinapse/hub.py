@@ -26,6 +26,7 @@ from sinapse.audience import Channel, Subject, Subscriber
 from sinapse.catchup import CatchUp, Dispatched
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, Unauthorized
+from sinapse.fanout import FanOuts
 from sinapse.joining import Joining, Joins
 from sinapse.keys import ADD, GRANT, REMOVE, REVOKE, WITHDRAW, is_channel
 from sinapse.message import Message
@@ -51,6 +52,8 @@ class Hub:
         self._batch: list[tuple[Channel, list[Message]]] = []
         self._tape: list[Dispatched] | None = None
         self._joins = Joins()
+        #: What is sent over several turns of the reactor.
+        self.fan_outs = FanOuts()
 
     # Messages
 
@@ -97,8 +100,11 @@ class Hub:
             channel, messages = batch[0]
             for framing, audience in channel.audiences.items():
                 frame = framing.encode(channel.name, messages)
-                for subscriber in audience:
-                    subscriber.send(frame)
+                if self.fan_outs or len(audience) > self.fan_outs.slice_size:
+                    self.fan_outs.begin(dict.fromkeys(audience, [frame]))
+                else:
+                    for subscriber in audience:
+                        subscriber.send(frame)
                 deliveries += len(messages) * len(audience)
         else:
             # Frames are collected by subscriber, which keeps their order across channels and
@@ -113,8 +119,7 @@ class Hub:
                         else:
                             frames.append(frame)
                     deliveries += len(messages) * len(audience)
-            for subscriber, frames in outbox.items():
-                subscriber.send(frames[0] if len(frames) == 1 else b"".join(frames))
+            self.fan_outs.begin(outbox)
         self._counters.deliveries += deliveries
 
     @contextmanager
@@ -203,6 +208,7 @@ class Hub:
         if subject is None:
             return
         subscriber.subject = None
+        self.fan_outs.forget(subscriber)
         subject.subscribers.discard(subscriber)
         subject.replaying -= {subscriber}
         if subject.catch_up is not None:
@@ -213,6 +219,13 @@ class Hub:
             self._end_catch_up(subject)
             for name in subject.channels:
                 self._release(name)
+
+    def end(self, subscriber: Subscriber, reason: CloseReason) -> None:
+        """End a stream, after what was dispatched for it."""
+        self.flush()
+        self.fan_outs.finish(subscriber)
+        self.leave(subscriber)
+        subscriber.close(reason)
 
     # Live authorisation
 
@@ -250,7 +263,7 @@ class Hub:
         if subject is not None:
             self.flush()
             for subscriber in [each for each in subject.subscribers if each.token == token]:
-                self._end(subscriber, reason)
+                self.end(subscriber, reason)
 
     def reconcile(self, subject_id: bytes, channels: Iterable[bytes]) -> None:
         """Make the list of a subject with open streams what Redis says it is now."""
@@ -285,6 +298,7 @@ class Hub:
             if missing:
                 for subscriber in subject.subscribers - subject.replaying:
                     self._counters.resets += 1
+                    self.fan_outs.finish(subscriber)
                     subscriber.send(subscriber.framing.reset(reason, missing, position))
 
     # Catching up
@@ -302,6 +316,7 @@ class Hub:
                 for entry in catch_up.messages_for(subscriber)
             )
             if frame:
+                self.fan_outs.finish(subscriber)
                 subscriber.send(frame)
             self._listen(subject, subscriber)
         self._end_if_empty(subject)
@@ -357,11 +372,7 @@ class Hub:
         # Streams that are held get first what they are held for.
         if not subject.channels and subject.catch_up is None:
             for subscriber in list(subject.subscribers):
-                self._end(subscriber, CloseReason.NO_CHANNELS)
-
-    def _end(self, subscriber: Subscriber, reason: CloseReason) -> None:
-        self.leave(subscriber)
-        subscriber.close(reason)
+                self.end(subscriber, CloseReason.NO_CHANNELS)
 
     def _hold(self, name: bytes) -> Channel:
         channel = self.channels.get(name)

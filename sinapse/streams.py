@@ -102,7 +102,6 @@ class Streams(Service):
         except (Unauthorized, BrokerUnavailable):
             # As far as is known it has expired. If Redis is away and knows better, the browser
             # comes back and is admitted then.
-            self._hub.leave(connection)
-            connection.close(CloseReason.EXPIRED)
+            self._hub.end(connection, CloseReason.EXPIRED)
         else:
             self._watch_expiry(connection, entry.remaining)

@@ -24,6 +24,7 @@ LEVELS = (
     ("counters", "message", "keys", "redisurl", "scripts", "cors"),
     ("eventstream", "publisher", "settings", "catchup", "joining"),
     ("audience",),
+    ("fanout",),
     ("hub",),
     ("connection", "keepalive", "broker", "site", "listen"),
     ("replay",),

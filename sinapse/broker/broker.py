@@ -106,6 +106,7 @@ class Broker(Service):
         self._private = f"{NODES}:{secrets.token_hex(8)}".encode()
         self._probes_sent = self._probes_heard = 0
         hub.interest_changed = self._interest_changed
+        hub.fan_outs.turn_needed = self._turn_needed
         #: Connected, subscribed, reconciled and caught up.
         self.ready = False
 
@@ -226,6 +227,22 @@ class Broker(Service):
         else:
             self._look_afresh()
 
+    def _handled(self) -> None:
+        """End a read: what it brought is sent, or at least begun to be sent."""
+        self._hub.flush()
+        if self._subscription is not None and self._hub.fan_outs.is_full:
+            self._subscription.hold()
+
+    def _turn_needed(self) -> None:
+        self._reactor.callLater(0, self._fan_out)
+
+    def _fan_out(self) -> None:
+        """Go on with a large fan-out, after others have had their turn."""
+        self._hub.fan_outs.go_on()
+        subscription = self._subscription
+        if subscription is not None and subscription.is_held and not self._hub.fan_outs.is_full:
+            subscription.release()
+
     def _epoch(self) -> str | None:
         return None if self._attachment is None else self._attachment.position.epoch
 
@@ -311,7 +328,7 @@ class Broker(Service):
             subscription = await connect(Subscription)
             subscription.published = self._published
             subscription.controlled = self._controlled
-            subscription.handled = self._hub.flush
+            subscription.handled = self._handled
             # Control messages first: what changes from now on is heard.
             subscription.subscribe_control()
             await self._in_time(subscription.barrier())

@@ -39,7 +39,8 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         )
         self._subscribed: set[bytes] = set()
         self._barriers: deque[Deferred[None]] = deque()
-        self._held = False
+        #: What comes is not handled for now.
+        self.is_held = False
         # AUTH and SELECT are answered before there is anything to do with messages.
         self.handled = lambda: None
 
@@ -85,12 +86,12 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
 
     def hold(self) -> None:
         """Handle nothing more for now, and let Redis keep what it has for us."""
-        self._held = True
+        self.is_held = True
         self.transport.pauseProducing()
 
     def release(self) -> None:
         """Handle what was held, and go on."""
-        self._held = False
+        self.is_held = False
         self.transport.resumeProducing()
         self.dataReceived(b"")
 
@@ -99,7 +100,7 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         parser = self._parser
         parser.feed(data)
         try:
-            while not self._held and (reply := parser.gets()) is not False:
+            while not self.is_held and (reply := parser.gets()) is not False:
                 self.replyReceived(reply)
         except txredisapi.InvalidData:  # Whatever this is, it does not speak Redis' protocol.
             self.transport.abortConnection()
