@@ -24,6 +24,8 @@ from zope.interface import implementer
 from sinapse.audience import Subject
 from sinapse.errors import CloseReason
 from sinapse.eventstream import EventStream
+from sinapse.websocket import WebSocket
+from sinapse.websocketpeer import WebSocketPeer
 
 #: Bytes handed to the transport at once while a stream is behind: Twisted's own SEND_LIMIT.
 #: Joining a whole queue would copy it.
@@ -41,6 +43,9 @@ class Owner(Protocol):
     def closed(self, connection: "Connection", reason: CloseReason) -> None:
         """Forget the connection: it has ended, whoever ended it. Called once."""
 
+    def closing(self, connection: "Connection") -> None:
+        """See to it that the connection ends soon: it waits for its client to agree."""
+
 
 @implementer(interfaces.IProtocol, interfaces.IPushProducer)
 class Connection:
@@ -50,6 +55,7 @@ class Connection:
         "__weakref__",
         "_drained",
         "_owner",
+        "_peer",
         "_pending",
         "_pending_bytes",
         "_reason",
@@ -62,8 +68,15 @@ class Connection:
         "token",
     )
 
-    def __init__(self, owner: Owner, framing: EventStream, token: bytes) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        framing: EventStream | WebSocket,
+        token: bytes,
+        peer: WebSocketPeer | None = None,
+    ) -> None:
         self._owner = owner
+        self._peer = peer
         self._transport: Any = None  # No interface has both halves of what is needed.
         self._pending: deque[bytes] | None = None
         self._pending_bytes = 0
@@ -86,9 +99,13 @@ class Connection:
         raise NotImplementedError
 
     def keep_alive(self) -> None:
-        """Write a comment, unless something better is on its way anyway."""
-        if self._pending is None:
+        """Write a comment or a ping, unless something better is on its way anyway."""
+        if self._pending is not None:
+            return
+        if self._peer is None or self._peer.ping():
             self.send(self.framing.keep_alive)
+        else:
+            self.close(CloseReason.NO_PONG)
 
     def resumeProducing(self) -> None:  # noqa: N802
         """Write on: the transport has written what it had."""
@@ -135,16 +152,23 @@ class Connection:
 
     # Ending
 
-    def close(self, reason: CloseReason) -> None:
-        """End the stream: in good order if it is live, at once if it is behind."""
+    def close(self, reason: CloseReason, last: bytes | None = None) -> None:
+        """End the stream: in good order if it is live, at once if it is behind.
+
+        `last` is what is written last, if the client has agreed already.
+        """
         if self._reason is not None:
             return
         if self._pending is None:
-            self.send(self.framing.end)
+            self.send(self.framing.ending(reason) if last is None else last)
         self._reason = reason
         if self._transport is None:
             return
-        if self._pending is None:
+        if self._pending is None and self._peer is not None and last is None:
+            # A WebSocket ends when both have said so (RFC 6455 §7.1.1): closed before, a socket
+            # with something unread in it is reset, and the client may never hear our reason.
+            self._owner.closing(self)
+        elif self._pending is None:
             self._transport.loseConnection()
         else:
             # loseConnection would wait for what is buffered: for ever, if nobody reads it.
@@ -160,7 +184,25 @@ class Connection:
         """Do nothing; part of the interface."""
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        """Drop what a client sends: it is read only because its end is noticed so."""
+        """Handle what the client of a WebSocket sends.
+
+        With an event stream it is dropped: it is read only because its end is noticed so.
+        """
+        if self._peer is None:
+            return
+        if self._reason is not None:
+            self.abandon()
+            return
+        reply, reason = self._peer.receive(data)
+        if reason is not None:
+            self.close(reason, reply)
+        elif reply:
+            self.send(reply)
+
+    def abandon(self) -> None:
+        """Wait for the client no longer."""
+        if self._transport is not None:
+            self._transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002, N802
         """Let go of everything: the peer has closed, or we have."""
@@ -186,8 +228,14 @@ class SocketConnection(Connection):
 
     __slots__ = ("_descriptor", "_writing")
 
-    def __init__(self, owner: Owner, framing: EventStream, token: bytes) -> None:
-        super().__init__(owner, framing, token)
+    def __init__(
+        self,
+        owner: Owner,
+        framing: EventStream | WebSocket,
+        token: bytes,
+        peer: WebSocketPeer | None = None,
+    ) -> None:
+        super().__init__(owner, framing, token, peer)
         self._descriptor = -1
         #: Those of the pending bytes that the transport holds.
         self._writing = 0
@@ -236,8 +284,8 @@ class SocketConnection(Connection):
             self._transport.unregisterProducer()
             self._be_live()
 
-    def close(self, reason: CloseReason) -> None:  # noqa: D102
-        super().close(reason)
+    def close(self, reason: CloseReason, last: bytes | None = None) -> None:  # noqa: D102
+        super().close(reason, last)
         self._descriptor = -1
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: D102, N802
@@ -253,8 +301,14 @@ class TransportConnection(Connection):
 
     __slots__ = ("_paused",)
 
-    def __init__(self, owner: Owner, framing: EventStream, token: bytes) -> None:
-        super().__init__(owner, framing, token)
+    def __init__(
+        self,
+        owner: Owner,
+        framing: EventStream | WebSocket,
+        token: bytes,
+        peer: WebSocketPeer | None = None,
+    ) -> None:
+        super().__init__(owner, framing, token, peer)
         self._paused = False
 
     def makeConnection(self, transport: Any) -> None:  # noqa: D102, N802
@@ -284,14 +338,20 @@ class TransportConnection(Connection):
         if not self._paused:
             self._be_live()
 
-    def close(self, reason: CloseReason) -> None:  # noqa: D102
+    def close(self, reason: CloseReason, last: bytes | None = None) -> None:  # noqa: D102
         if self._reason is None and self._transport is not None:
             # A transport with a producer would wait for that to finish.
             self._transport.unregisterProducer()
-        super().close(reason)
+        super().close(reason, last)
 
 
-def take_over(request: Request, owner: Owner, framing: EventStream, token: bytes) -> Connection:
+def take_over(
+    request: Request,
+    owner: Owner,
+    framing: EventStream | WebSocket,
+    token: bytes,
+    peer: WebSocketPeer | None = None,
+) -> Connection:
     """Make a connection of the transport of `request`; nothing may refer to that afterwards.
 
     The request must have been received whole, and not been answered.
@@ -310,6 +370,6 @@ def take_over(request: Request, owner: Owner, framing: EventStream, token: bytes
     parts.channel = parts.transport = parts.content = None
     plain = isinstance(transport, tcp.Connection) and not transport.TLS
     kind = SocketConnection if plain else TransportConnection
-    connection: Connection = kind(owner, framing, token)
+    connection: Connection = kind(owner, framing, token, peer)
     connection.makeConnection(transport)
     return connection

@@ -90,6 +90,9 @@ class CloseReason(Enum):
     REVOKED = (1008, "token revoked", False)
     EXPIRED = (4001, "token expired", False)
     NO_CHANNELS = (4002, "no channels left", False)
+    PROTOCOL_ERROR = (1002, "protocol error", True)
+    INVALID_DATA = (1007, "not UTF-8", True)
+    NO_PONG = (4003, "no answer to a ping", True)
 
     def __init__(self, code: int, text: str, reconnect: bool) -> None:
         self.code = code

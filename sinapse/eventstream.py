@@ -5,9 +5,10 @@ in chunks (RFC 9112 §7.1), HTTP/1.0 as it is, ended by the close of the connect
 two framings, and a message is encoded once for each that is in use.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 
+from sinapse.errors import CloseReason
+from sinapse.jsonmessage import reset_data
 from sinapse.message import Message, without_breaks
 
 #: A comment that is a whole block. A lone ``:`` line would stay in the parser's buffer of some
@@ -59,14 +60,13 @@ class EventStream:
     `channel_event`: messages without an event type get the channel's name as theirs.
     """
 
-    __slots__ = ("channel_event", "chunked", "end", "keep_alive")
+    __slots__ = ("_end", "channel_event", "chunked", "keep_alive")
 
     def __init__(self, *, chunked: bool, channel_event: bool = False) -> None:
         self.chunked = chunked
         self.channel_event = channel_event
         self.keep_alive = self.frame(KEEP_ALIVE)
-        #: What ends the body in good order.
-        self.end = b"0\r\n\r\n" if chunked else b""
+        self._end = b"0\r\n\r\n" if chunked else b""
 
     def frame(self, body: bytes) -> bytes:
         """Return `body` as it goes on the wire."""
@@ -89,13 +89,15 @@ class EventStream:
         `reason` is one of those in ``docs/delivery.md``; `channels` are those concerned.
         `position` is the id to resume from when nothing else is to come.
         """
-        names = sorted(name.decode(errors="replace") for name in channels)
-        data = json.dumps({"reason": reason, "channels": names}, ensure_ascii=False)
-        return self.frame(encode(Message(data, "reset", position)))
+        return self.frame(encode(Message(reset_data(reason, channels), "reset", position)))
 
     def position(self, identifier: str) -> bytes:
         """Return the frame of a block without data: the browser keeps the id, and tells nobody."""
         return self.frame(b"id: %b\n\n" % identifier.encode())
+
+    def ending(self, reason: CloseReason) -> bytes:  # noqa: ARG002
+        """Return what ends the body in good order; it has no place for a reason."""
+        return self._end
 
     def head(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
         """Return the status line and header section of a stream, with `headers` added."""

@@ -101,7 +101,8 @@ class Hub:
             for framing, audience in channel.audiences.items():
                 frame = framing.encode(channel.name, messages)
                 if self.fan_outs or len(audience) > self.fan_outs.slice_size:
-                    self.fan_outs.begin(dict.fromkeys(audience, [frame]))
+                    shared = [frame]
+                    self.fan_outs.begin(dict.fromkeys(audience, shared))
                 else:
                     for subscriber in audience:
                         subscriber.send(frame)

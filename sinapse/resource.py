@@ -1,4 +1,4 @@
-"""The event stream's URL: ``/``.
+"""The URL of streams: ``/``, an event stream, or a WebSocket by upgrade.
 
 A stream is refused with a plain answer until the very moment that it opens. Only a passing
 trouble is different: an EventSource gives up for ever on anything but a 200, so it gets one,
@@ -20,7 +20,10 @@ from sinapse.cors import Origins, preflight_headers, response_headers
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, Unauthorized
 from sinapse.eventstream import HEADERS, EventStream, opening, reconnection_time
+from sinapse.handshake import is_requested, shake_hands
+from sinapse.handshake import token as offered_token
 from sinapse.streams import Streams
+from sinapse.websocket import WebSocket
 
 #: Seconds after which to come back while something is wrong: at random, so that not all clients
 #: come at once.
@@ -54,6 +57,7 @@ class StreamResource(Plain):
         # One object a framing: the hub encodes once for each.
         self._chunked = EventStream(chunked=True, channel_event=channel_event)
         self._identity = EventStream(chunked=False, channel_event=channel_event)
+        self._websocket = WebSocket(channel_event=channel_event)
 
     def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: N802
         """Be what stands at the root."""
@@ -65,6 +69,8 @@ class StreamResource(Plain):
         if request.method == b"OPTIONS":
             return self._options(request, origin)
         headers = response_headers(origin, self._origins)
+        if (refusal := self._refuse_socket(request, headers)) is not None:
+            return refusal
         token = _token(request)
         if not token:
             return self._refuse(request, 400, "access_token is missing", headers)
@@ -74,6 +80,28 @@ class StreamResource(Plain):
         stream.addErrback(self._failed, request, headers)
         return NOT_DONE_YET
 
+    def _refuse_socket(self, request: Request, headers: Headers) -> int | None:
+        """Refuse a WebSocket that cannot be, or that a foreign page asks for.
+
+        CORS does not bind WebSockets, and cookies go with them: whose page it is must be checked
+        here (RFC 6455 §10.2). A page of our own host is no foreign one.
+        """
+        if not is_requested(request):
+            return None
+        handshake = shake_hands(request)
+        if handshake.status_code != 101:
+            fields = [(b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13")]
+            return self._refuse(
+                request, handshake.status_code, "not a WebSocket handshake", (*headers, *fields)
+            )
+        origin = request.getHeader(b"Origin")
+        host = (request.getHeader(b"Host") or b"").lower()
+        if origin is None or origin.lower().partition(b"://")[2] == host:
+            return None
+        if not self._origins.allows(origin):
+            return self._refuse(request, 403, "origin not allowed", headers)
+        return None
+
     def _options(self, request: Request, origin: bytes | None) -> int:
         if origin is None or request.getHeader(b"Access-Control-Request-Method") is None:
             return respond(request, 204, headers=[(b"Allow", b", ".join(self.methods))])
@@ -82,26 +110,36 @@ class StreamResource(Plain):
         return respond(request, 204, headers=preflight_headers(origin))
 
     async def _open(self, request: Request, token: bytes, headers: Headers) -> None:
-        framing = self._chunked if request.clientproto == b"HTTP/1.1" else self._identity
         try:
             admission = await self._broker.admit(token)
             if request.method == b"HEAD":
                 self._broker.withdraw(admission)
                 respond(request, 200, headers=(*HEADERS, *headers))
             else:
-                fields = ((b"Server", SERVER), (b"Date", datetimeToString()), *SAFETY)
                 last_event_id = _last_event_id(request) if self._retains else None
                 # A stream that resumes keeps its own id until it has got what it missed.
                 tells_id = self._retains and last_event_id is None
                 position = str(admission.entry.position) if tells_id else None
-                first = opening(self._retry, position)
-                first = framing.head((*fields, *headers)) + framing.frame(first)
+                framing, first = self._first(request, headers, position)
                 self._streams.open(request, admission, framing, first, last_event_id)
         except Unauthorized as error:
             challenge = (b"WWW-Authenticate", b'Bearer realm="sinapse"')
             self._refuse(request, 401, str(error), (*headers, challenge))
         except BrokerUnavailable:
             self._send_away(request, headers)
+
+    def _first(
+        self, request: Request, headers: Headers, position: str | None
+    ) -> tuple[EventStream | WebSocket, bytes]:
+        """Return the framing of a stream, and its first bytes: the response head, the opening."""
+        if is_requested(request):
+            handshake = shake_hands(request)
+            handshake.headers["Server"] = SERVER.decode()
+            return self._websocket, handshake.serialize() + self._websocket.opening(position)
+        framing = self._chunked if request.clientproto == b"HTTP/1.1" else self._identity
+        fields = ((b"Server", SERVER), (b"Date", datetimeToString()), *SAFETY)
+        first = framing.frame(opening(self._retry, position))
+        return framing, framing.head((*fields, *headers)) + first
 
     def _refuse(self, request: Request, status: int, reason: str, headers: Headers) -> int:
         self._counters.requests_refused[reason] += 1
@@ -127,12 +165,12 @@ class StreamResource(Plain):
 
 
 def _token(request: Request) -> bytes:
-    """Return the token of a request: from the query or the form, or as a bearer token."""
+    """Return the token of a request: from the query or the form, or as they are said otherwise."""
     tokens: list[bytes] = request.args.get(b"access_token", [])
     for token in filter(None, tokens):
         return token
     scheme, _, credentials = (request.getHeader(b"Authorization") or b"").partition(b" ")
-    return credentials.strip() if scheme.lower() == b"bearer" else b""
+    return credentials.strip() if scheme.lower() == b"bearer" else offered_token(request)
 
 
 def _last_event_id(request: Request) -> str | None:

@@ -15,6 +15,11 @@ from sinapse.eventstream import EventStream
 from sinapse.hub import Hub
 from sinapse.keepalive import KeepAlive
 from sinapse.replay import Replays
+from sinapse.websocket import WebSocket
+from sinapse.websocketpeer import WebSocketPeer
+
+#: Seconds that a client has to agree to the end of its WebSocket.
+LINGER = 2
 
 
 class Streams(Service):
@@ -55,7 +60,7 @@ class Streams(Service):
         self,
         request: Request,
         admission: Admission,
-        framing: EventStream,
+        framing: EventStream | WebSocket,
         first: bytes,
         last_event_id: str | None = None,
     ) -> None:
@@ -65,11 +70,12 @@ class Streams(Service):
         :class:`~sinapse.errors.Unauthorized` if the leave was withdrawn on the way; the request
         can then still be answered.
         """
-        connection = self._hub.open(
-            admission.joining,
-            lambda: take_over(request, self, framing, admission.joining.token),
-            live=last_event_id is None,
-        )
+
+        def make() -> Connection:
+            peer = WebSocketPeer() if isinstance(framing, WebSocket) else None
+            return take_over(request, self, framing, admission.joining.token, peer)
+
+        connection = self._hub.open(admission.joining, make, live=last_event_id is None)
         self._open.add(connection)
         self._counters.streams_opened += 1
         connection.bucket = self._keep_alive.add(connection)
@@ -88,6 +94,10 @@ class Streams(Service):
             connection.expiry.cancel()
         connection.expiry = None
         self._counters.streams_closed[reason] += 1
+
+    def closing(self, connection: Connection) -> None:
+        """End a connection that is to be closed, at the latest in a while."""
+        self._reactor.callLater(LINGER, connection.abandon)
 
     def _watch_expiry(self, connection: Connection, remaining: float | None) -> None:
         if remaining is not None and connection in self._open:

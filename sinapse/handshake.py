@@ -1,0 +1,53 @@
+"""The opening handshake of a WebSocket (RFC 6455 §4.2), by ``websockets``, on a request of ours."""
+
+from collections.abc import Sequence
+
+from twisted.web.http import Request
+from websockets.datastructures import Headers
+from websockets.http11 import Request as HandshakeRequest
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+#: What is spoken; a client need not ask for it.
+SUBPROTOCOL = Subprotocol("sinapse.v1")
+
+#: A client may offer its token as a subprotocol, since a page can set no other header field.
+_OFFERED = "sinapse.token."
+
+
+def is_requested(request: Request) -> bool:
+    """Whether `request` wants a WebSocket."""
+    return b"websocket" in (request.getHeader(b"Upgrade") or b"").lower()
+
+
+def token(request: Request) -> bytes:
+    """Return the token among the subprotocols that are offered; empty if there is none."""
+    offered = (request.getHeader(b"Sec-WebSocket-Protocol") or b"").split(b",")
+    for name in offered:
+        prefix, found, value = name.strip().partition(_OFFERED.encode())
+        if found and not prefix:
+            return value
+    return b""
+
+
+def shake_hands(request: Request) -> Response:
+    """Return the answer: with status 101 if all is well, or else what to refuse with."""
+    headers = Headers()
+    for name, values in request.requestHeaders.getAllRawHeaders():
+        for value in values:
+            headers[name.decode("latin-1")] = value.decode("latin-1")
+    protocol = ServerProtocol(subprotocols=[SUBPROTOCOL], select_subprotocol=_select)
+    return protocol.accept(
+        HandshakeRequest(
+            request.path.decode("latin-1"),
+            headers,
+            request.method.decode("latin-1"),
+            request.clientproto.decode("latin-1"),
+        )
+    )
+
+
+def _select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    # The token is never said back: it would stand in logs of proxies.
+    return SUBPROTOCOL if SUBPROTOCOL in offered else None

@@ -1,0 +1,44 @@
+"""A message as a JSON object with the names of a browser's MessageEvent.
+
+::
+
+    {"event": "message", "data": "hello", "id": "1f-7", "channel": "room:1"}
+
+What a message does not have is left out: ``event`` if it has no type, ``id`` if it is not
+retained, ``channel`` if it is the server's own. ``data`` is the text as it was published. An
+object with nothing but an ``id`` is no message: it says where to resume from.
+"""
+
+import json
+from collections.abc import Iterable
+
+from sinapse.message import Message
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def encode(message: Message, channel: str | None = None) -> bytes:
+    """Return `message` as an object; `channel` is where it was published."""
+    fields = {"event": message.event, "data": message.data, "id": message.id, "channel": channel}
+    return _encode({name: value for name, value in fields.items() if value is not None}).encode()
+
+
+def opening(position: str | None) -> bytes:
+    """Return the first object: the token is good, and where to resume from if that is known."""
+    return encode(Message("ok", "authentication", position))
+
+
+def reset(reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
+    """Return the object that says that messages are missing: see ``docs/delivery.md``."""
+    return encode(Message(reset_data(reason, channels), "reset", position))
+
+
+def reset_data(reason: str, channels: Iterable[bytes]) -> str:
+    """Return the data of a reset; `channels` are those concerned."""
+    names = sorted(name.decode(errors="replace") for name in channels)
+    return json.dumps({"reason": reason, "channels": names}, ensure_ascii=False)
+
+
+def position(identifier: str) -> bytes:
+    """Return the object that says where to resume from, and nothing else."""
+    return _encode({"id": identifier}).encode()

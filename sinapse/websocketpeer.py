@@ -1,0 +1,97 @@
+"""The client's side of a WebSocket: what it sends means nothing, but has to be right.
+
+Frames are parsed by ``websockets``. Its parser is made when it is needed, since nearly everything
+that a client ever sends is the answer to a ping: 1.4 KiB that an idle connection does without.
+"""
+
+import codecs
+import logging
+from typing import NamedTuple
+
+from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from sinapse.errors import CloseReason
+from sinapse.websocket import frame
+
+#: Bytes of a message of a client.
+MAX_SIZE = 1024
+
+#: The first two bytes of a masked pong without a payload, and its size with the mask.
+_PONG = b"\x8a\x80"
+_PONG_SIZE = 6
+
+# What a client does wrong is no news.
+_SILENT = logging.getLogger(__name__)
+_SILENT.disabled = True
+
+_Decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Received(NamedTuple):
+    """What follows from what a client has sent."""
+
+    reply: bytes = b""
+    """To be sent."""
+    reason: CloseReason | None = None
+    """Why the connection ends, if it does; `reply` ends with our close frame then."""
+
+
+class WebSocketPeer:
+    """One client, whose messages may have `max_size` bytes."""
+
+    __slots__ = ("_awaits_pong", "_decoder", "_max_size", "_protocol")
+
+    def __init__(self, max_size: int = MAX_SIZE) -> None:
+        self._max_size = max_size
+        self._protocol: ServerProtocol | None = None
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._awaits_pong = False
+
+    def ping(self) -> bool:
+        """Take note that a ping is sent; returns whether the one before was answered."""
+        was_answered = not self._awaits_pong
+        self._awaits_pong = True
+        return was_answered
+
+    def receive(self, data: bytes) -> Received:
+        """Handle what has come from the client."""
+        self._awaits_pong = False
+        if self._protocol is None:
+            if len(data) == _PONG_SIZE and data.startswith(_PONG):
+                return Received()
+            self._protocol = ServerProtocol(
+                state=State.OPEN, max_size=self._max_size, logger=_SILENT
+            )
+        protocol = self._protocol
+        protocol.receive_data(data)
+        for event in protocol.events_received():
+            if isinstance(event, Frame) and not self._is_text_right(event):
+                invalid = CloseReason.INVALID_DATA
+                return Received(frame(Opcode.CLOSE, invalid.code.to_bytes(2, "big")), invalid)
+            self.handle(event)
+        reply = b"".join(protocol.data_to_send())
+        if protocol.state is State.OPEN:
+            return Received(reply)
+        failed = protocol.parser_exc is not None
+        return Received(reply, CloseReason.PROTOCOL_ERROR if failed else CloseReason.CLIENT_GONE)
+
+    def handle(self, event: object) -> None:
+        """Do nothing with what a client says: clients never publish."""
+
+    def _is_text_right(self, received: Frame) -> bool:
+        """Whether a text message is UTF-8 as far as it has come (RFC 6455 §8.1)."""
+        if received.opcode not in DATA_OPCODES:
+            return True
+        if received.opcode is Opcode.TEXT:
+            self._decoder = _Decoder()
+        if self._decoder is None:
+            return True
+        try:
+            self._decoder.decode(bytes(received.data), received.fin)
+        except UnicodeDecodeError:
+            return False
+        if received.fin:
+            self._decoder = None
+        return True
