@@ -51,6 +51,7 @@ class Daemon(MultiService):
             counters,
             max_pending=settings.max_pending,
             keep_alive=settings.keep_alive,
+            expiry_warning=settings.expiry_warning,
             reactor=reactor,
         )
         root = StreamResource(
@@ -61,6 +62,8 @@ class Daemon(MultiService):
             retry=settings.retry,
             channel_event=settings.channel_event,
             retains=settings.retains,
+            cookie=settings.cookie,
+            stop_status=settings.stop_status,
         )
         root.putChild(b"status", Status())
         root.putChild(b"ready", Ready(broker))

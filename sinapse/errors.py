@@ -85,6 +85,7 @@ class CloseReason(Enum):
     """
 
     CLIENT_GONE = (1006, "client gone", True)
+    ANSWERED = (1000, "answered", True)
     SHUTDOWN = (1001, "server shutting down", True)
     SLOW_CONSUMER = (1013, "slow consumer", True)
     REVOKED = (1008, "token revoked", False)

@@ -15,6 +15,9 @@ from sinapse.message import Message, without_breaks
 #: clients, and in the buffer of proxies that forward whole blocks.
 KEEP_ALIVE = b":\n\n"
 
+#: A comment of 2 KiB.
+PADDING = b":" + 2048 * b" " + b"\n"
+
 #: Header fields of every event stream. ``no-store`` for caches; ``X-Accel-Buffering`` because
 #: nginx otherwise holds back everything; no referrer because the URL may carry the token.
 HEADERS = (
@@ -49,9 +52,14 @@ def reconnection_time(seconds: float) -> bytes:
     return b"retry: %d\n" % round(seconds * 1000)
 
 
-def opening(retry: float, position: str | None = None) -> bytes:
-    """Return the first bytes of a stream: the origin's, and the id to resume from if any."""
-    return reconnection_time(retry) + encode(Message("ok", "authentication", position))
+def opening(retry: float, position: str | None = None, *, padded: bool = False) -> bytes:
+    """Return the first bytes of a stream: the origin's, and the id to resume from if any.
+
+    Those that are `padded` begin with a comment of 2 KiB: some old browsers, and polyfills in
+    them, see nothing of a response before as much has come.
+    """
+    padding = PADDING if padded else b""
+    return padding + reconnection_time(retry) + encode(Message("ok", "authentication", position))
 
 
 class EventStream:
@@ -90,6 +98,10 @@ class EventStream:
         `position` is the id to resume from when nothing else is to come.
         """
         return self.frame(encode(Message(reset_data(reason, channels), "reset", position)))
+
+    def notice(self, event: str, data: str) -> bytes:
+        """Return the frame of an event of the server's own."""
+        return self.frame(encode(Message(data, event)))
 
     def position(self, identifier: str) -> bytes:
         """Return the frame of a block without data: the browser keeps the id, and tells nobody."""

@@ -10,7 +10,7 @@ object with nothing but an ``id`` is no message: it says where to resume from.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sinapse.message import Message
 
@@ -42,3 +42,35 @@ def reset_data(reason: str, channels: Iterable[bytes]) -> str:
 def position(identifier: str) -> bytes:
     """Return the object that says where to resume from, and nothing else."""
     return _encode({"id": identifier}).encode()
+
+
+class JSONList:
+    """The framing of a long poll: what is sent becomes items of one list.
+
+    Frames are joined, so each item ends with a comma; that of the last one goes.
+    """
+
+    __slots__ = ()
+
+    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
+        """Return `messages`, which were published to `channel`."""
+        name = channel.decode(errors="replace")
+        return b"".join([encode(message, name) + b"," for message in messages])
+
+    def reset(
+        self, reason: str, channels: Iterable[bytes] = (), position: str | None = None
+    ) -> bytes:
+        """Return the item that says that messages are missing."""
+        return reset(reason, channels, position) + b","
+
+    def position(self, identifier: str) -> bytes:
+        """Return the item that says where to resume from, and nothing else."""
+        return position(identifier) + b","
+
+    def opening(self, identifier: str) -> bytes:
+        """Return the item that a client gets that comes for the first time."""
+        return opening(identifier) + b","
+
+    def whole(self, frames: Iterable[bytes]) -> bytes:
+        """Return the list of everything that was sent."""
+        return b"[%b]\n" % b"".join(frames).removesuffix(b",")

@@ -8,6 +8,8 @@ was not subscribed to is held until what was published meanwhile has been read.
 Redis may go and come back at any point of this; what is known then is looked at afresh.
 """
 
+from typing import TypeAlias
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -20,6 +22,10 @@ from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable
 from sinapse.eventid import EventID
 from sinapse.hub import Hub
+from sinapse.longpoll import LongPoll
+
+#: What can resume.
+Resuming: TypeAlias = Connection | LongPoll
 
 #: Why a stream is told that messages are missing: see ``docs/delivery.md``.
 UNKNOWN_ID = "unknown-id"
@@ -38,9 +44,7 @@ class Replays:
         self._counters = counters
         hub.catch_up_needed = self._begin_catch_up
 
-    def begin(
-        self, connection: Connection, last_event_id: EventID | None, position: EventID
-    ) -> None:
+    def begin(self, connection: Resuming, last_event_id: EventID | None, position: EventID) -> None:
         """Resume a stream that was opened replaying.
 
         `last_event_id` is None if what the client sent is no id; `position` is the id of the last
@@ -56,7 +60,7 @@ class Replays:
     # Resuming
 
     async def _replay(
-        self, connection: Connection, last_event_id: EventID | None, position: EventID
+        self, connection: Resuming, last_event_id: EventID | None, position: EventID
     ) -> None:
         self._counters.replays += 1
         if last_event_id is None or (
@@ -103,7 +107,7 @@ class Replays:
             place = EventID(resolved.epoch, part.after)
             await connection.drained()
 
-    def _give_up(self, connection: Connection, reason: str, position: EventID) -> None:
+    def _give_up(self, connection: Resuming, reason: str, position: EventID) -> None:
         """Tell a stream that nobody knows what it missed, and let it go on from here."""
         subject = connection.subject
         if subject is not None:
@@ -112,7 +116,7 @@ class Replays:
             connection.send(connection.framing.reset(reason, channels, str(position)))
             self._hub.go_live(connection)
 
-    def _send(self, connection: Connection, entries: list[Dispatched]) -> None:
+    def _send(self, connection: Resuming, entries: list[Dispatched]) -> None:
         subject = connection.subject
         if subject is not None:
             frame = b"".join(

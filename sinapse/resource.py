@@ -15,13 +15,14 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse.answers import SAFETY, SERVER, Headers, Plain, respond
-from sinapse.broker.broker import Broker
+from sinapse.broker.broker import Admission, Broker
 from sinapse.cors import Origins, preflight_headers, response_headers
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, Unauthorized
 from sinapse.eventstream import HEADERS, EventStream, opening, reconnection_time
 from sinapse.handshake import is_requested, shake_hands
 from sinapse.handshake import token as offered_token
+from sinapse.jsonmessage import JSONList
 from sinapse.streams import Streams
 from sinapse.websocket import WebSocket
 
@@ -46,6 +47,8 @@ class StreamResource(Plain):
         retry: float,
         channel_event: bool,
         retains: bool,
+        cookie: bytes | None,
+        stop_status: int,
     ) -> None:
         super().__init__()
         self._broker = broker
@@ -54,6 +57,8 @@ class StreamResource(Plain):
         self._origins = origins
         self._retry = retry
         self._retains = retains
+        self._cookie = cookie
+        self._stop_status = stop_status
         # One object a framing: the hub encodes once for each.
         self._chunked = EventStream(chunked=True, channel_event=channel_event)
         self._identity = EventStream(chunked=False, channel_event=channel_event)
@@ -68,10 +73,12 @@ class StreamResource(Plain):
         origin = request.getHeader(b"Origin") or request.getHeader(b"X-Origin")
         if request.method == b"OPTIONS":
             return self._options(request, origin)
-        headers = response_headers(origin, self._origins)
+        headers = response_headers(origin, self._origins, credentials=self._cookie is not None)
         if (refusal := self._refuse_socket(request, headers)) is not None:
             return refusal
         token = _token(request)
+        if not token and self._cookie is not None:
+            token = request.getCookie(self._cookie) or b""
         if not token:
             return self._refuse(request, 400, "access_token is missing", headers)
         stream = Deferred.fromCoroutine(self._open(request, token, headers))
@@ -107,7 +114,9 @@ class StreamResource(Plain):
             return respond(request, 204, headers=[(b"Allow", b", ".join(self.methods))])
         if not self._origins.allows(origin):
             return self._refuse(request, 400, "origin not allowed", [(b"Vary", b"Origin")])
-        return respond(request, 204, headers=preflight_headers(origin))
+        return respond(
+            request, 204, headers=preflight_headers(origin, credentials=self._cookie is not None)
+        )
 
     async def _open(self, request: Request, token: bytes, headers: Headers) -> None:
         try:
@@ -120,13 +129,39 @@ class StreamResource(Plain):
                 # A stream that resumes keeps its own id until it has got what it missed.
                 tells_id = self._retains and last_event_id is None
                 position = str(admission.entry.position) if tells_id else None
+                if _is_poll(request):
+                    self._poll(request, admission, headers, last_event_id)
+                    return
                 framing, first = self._first(request, headers, position)
                 self._streams.open(request, admission, framing, first, last_event_id)
         except Unauthorized as error:
+            if self._stop_status == 204 and _is_event_source(request):
+                self._counters.requests_refused[str(error)] += 1
+                respond(request, 204, headers=headers)
+                return
             challenge = (b"WWW-Authenticate", b'Bearer realm="sinapse"')
             self._refuse(request, 401, str(error), (*headers, challenge))
         except BrokerUnavailable:
             self._send_away(request, headers)
+
+    def _poll(
+        self,
+        request: Request,
+        admission: Admission,
+        headers: Headers,
+        last_event_id: str | None,
+    ) -> None:
+        """Begin a long poll; a client that comes for the first time learns where it begins."""
+        if last_event_id is not None:
+            self._streams.poll(request, admission, headers, last_event_id)
+            return
+        self._broker.withdraw(admission)
+        if not self._retains:
+            self._refuse(request, 406, "long polls need messages to be retained", headers)
+            return
+        framing = JSONList()
+        body = framing.whole([framing.opening(str(admission.entry.position))])
+        respond(request, 200, body, (*headers, (b"Content-Type", b"application/json")))
 
     def _first(
         self, request: Request, headers: Headers, position: str | None
@@ -138,7 +173,8 @@ class StreamResource(Plain):
             return self._websocket, handshake.serialize() + self._websocket.opening(position)
         framing = self._chunked if request.clientproto == b"HTTP/1.1" else self._identity
         fields = ((b"Server", SERVER), (b"Date", datetimeToString()), *SAFETY)
-        first = framing.frame(opening(self._retry, position))
+        padded = request.args.get(b"padding") == [b"true"]
+        first = framing.frame(opening(self._retry, position, padded=padded))
         return framing, framing.head((*fields, *headers)) + first
 
     def _refuse(self, request: Request, status: int, reason: str, headers: Headers) -> int:
@@ -148,7 +184,7 @@ class StreamResource(Plain):
     def _send_away(self, request: Request, headers: Headers) -> None:
         """Tell a client to come back in a while."""
         seconds = random.uniform(*TROUBLE_RETRY)  # noqa: S311
-        if b"text/event-stream" in (request.getHeader(b"Accept") or b""):
+        if _is_event_source(request):
             self._counters.requests_refused["unavailable"] += 1
             body = reconnection_time(seconds) + b"\n"
             respond(request, 200, body, (*HEADERS, *headers))
@@ -171,6 +207,16 @@ def _token(request: Request) -> bytes:
         return token
     scheme, _, credentials = (request.getHeader(b"Authorization") or b"").partition(b" ")
     return credentials.strip() if scheme.lower() == b"bearer" else offered_token(request)
+
+
+def _is_event_source(request: Request) -> bool:
+    return b"text/event-stream" in (request.getHeader(b"Accept") or b"")
+
+
+def _is_poll(request: Request) -> bool:
+    """Whether the answer is to be whole: asked for by who accepts JSON and no event stream."""
+    accepts_json = b"application/json" in (request.getHeader(b"Accept") or b"")
+    return accepts_json and not _is_event_source(request) and not is_requested(request)
 
 
 def _last_event_id(request: Request) -> str | None:

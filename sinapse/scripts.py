@@ -83,6 +83,25 @@ redis.call('PUBLISH', ARGV[2], former)
 return 1
 """)
 
+#: KEYS: the subject's current token. ARGV: prefix of token keys, milliseconds, or nothing for a
+#: token that does not expire any more. Returns 1 if there was a token. A life is never made
+#: shorter: nodes look again when it would have ended.
+RENEW_TOKEN = Script("""\
+local token = redis.call('GET', KEYS[1])
+if not token or redis.call('EXISTS', ARGV[1] .. token) == 0 then
+  return 0
+end
+for _, key in ipairs({KEYS[1], ARGV[1] .. token}) do
+  local left = redis.call('PTTL', key)
+  if not ARGV[2] then
+    redis.call('PERSIST', key)
+  elseif left >= 0 and left < tonumber(ARGV[2]) then
+    redis.call('PEXPIRE', key, ARGV[2])
+  end
+end
+return 1
+""")
+
 # An epoch is a time during which ids went up by one from message to message and none was given
 # twice. It ends with the process of Redis, since nobody can know what of its data came back with
 # the next one. The new epoch goes on counting where the data say; what the former one had counted

@@ -5,6 +5,7 @@ the option, or the variable, and the value.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,9 @@ class Settings:
     max_pending: int
     retains: bool
     admin: str | None
+    cookie: bytes | None
+    stop_status: int
+    expiry_warning: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,19 @@ def _ports(values: Sequence[str]) -> tuple[str, ...]:
     if not ports:
         raise ValueError("names no endpoint")
     return ports
+
+
+def _cookie(values: Sequence[str]) -> bytes | None:
+    name = values[-1]
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError("is no name of a cookie (RFC 6265 §4.1.1)")
+    return None if name == "off" else name.encode()
+
+
+def _stop_status(values: Sequence[str]) -> int:
+    if values[-1] not in ("401", "204"):
+        raise ValueError("must be 401 or 204")
+    return int(values[-1])
 
 
 def _admin(values: Sequence[str]) -> str | None:
@@ -158,6 +175,33 @@ OPTIONS = (
         "Bytes that may wait for one slow stream before it is closed.",
     ),
     Option(
+        "cookie",
+        "cookie",
+        "SINAPSE_COOKIE",
+        "off",
+        _cookie,
+        "Name of a cookie to read the token from; pages of other hosts must then be named by "
+        "--origin.",
+    ),
+    Option(
+        "stop-status",
+        "stop_status",
+        "SINAPSE_STOP_STATUS",
+        "401",
+        _stop_status,
+        "Answer to an EventSource whose token is not valid: 401, or 204, at which clients stop "
+        "that come back after a 401.",
+    ),
+    Option(
+        "expiry-warning",
+        "expiry_warning",
+        "SINAPSE_EXPIRY_WARNING",
+        "60",
+        _seconds(0, 86400),
+        "Seconds before the end of a token that its streams are told, so that the page can get "
+        "another one; 0 for not at all.",
+    ),
+    Option(
         "admin",
         "admin",
         "SINAPSE_ADMIN",
@@ -188,4 +232,10 @@ def resolve(given: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
             # A Redis URL may have a password in it.
             shown = "" if option.name == "redis" else f" {' '.join(texts)!r}"
             raise StartError(f"sinapse: {source}{shown}: {error}") from None
-    return Settings(**values)
+    settings = Settings(**values)
+    if settings.cookie is not None and settings.origins.any:
+        raise StartError(
+            "sinapse: --cookie: any page could open streams in the name of its visitors;"
+            " name the pages that may with --origin"
+        )
+    return settings

@@ -4,8 +4,9 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.web.http import Request
+from twisted.web.server import Request
 
+from sinapse.answers import Headers
 from sinapse.broker.broker import Admission, Broker
 from sinapse.connection import Connection, take_over
 from sinapse.counters import Counters
@@ -14,6 +15,7 @@ from sinapse.eventid import EventID
 from sinapse.eventstream import EventStream
 from sinapse.hub import Hub
 from sinapse.keepalive import KeepAlive
+from sinapse.longpoll import LongPoll
 from sinapse.replay import Replays
 from sinapse.websocket import WebSocket
 from sinapse.websocketpeer import WebSocketPeer
@@ -23,7 +25,7 @@ LINGER = 2
 
 
 class Streams(Service):
-    """All open streams. `max_pending` is in bytes a stream, `keep_alive` in seconds."""
+    """All open streams. `max_pending` is in bytes a stream, the others in seconds."""
 
     def __init__(
         self,
@@ -33,16 +35,18 @@ class Streams(Service):
         *,
         max_pending: int,
         keep_alive: float,
+        expiry_warning: float,
         reactor: Any,
     ) -> None:
         self.max_pending = max_pending
+        self._expiry_warning = expiry_warning
         self._hub = hub
         self._broker = broker
         self._counters = counters
         self._replays = Replays(hub, broker, counters)
         self._reactor = reactor
         self._keep_alive = KeepAlive(keep_alive, reactor)
-        self._open: set[Connection] = set()
+        self._open: set[Connection | LongPoll] = set()
 
     def startService(self) -> None:  # noqa: N802
         """Begin to send keep-alives."""
@@ -85,11 +89,30 @@ class Streams(Service):
             position = admission.entry.position
             self._replays.begin(connection, EventID.parse(last_event_id), position)
 
-    def closed(self, connection: Connection, reason: CloseReason) -> None:
+    def poll(
+        self, request: Request, admission: Admission, headers: Headers, last_event_id: str
+    ) -> None:
+        """Let `request` wait for what comes after `last_event_id`, with `headers` in its answer.
+
+        Raises :class:`~sinapse.errors.Unauthorized` as :meth:`open` does.
+        """
+        token = admission.joining.token
+        poll = self._hub.open(
+            admission.joining,
+            lambda: LongPoll(self, request, headers, token, self._reactor),
+            live=False,
+        )
+        self._open.add(poll)
+        self._counters.streams_opened += 1
+        self._watch_expiry(poll, admission.entry.remaining)
+        self._replays.begin(poll, EventID.parse(last_event_id), admission.entry.position)
+
+    def closed(self, connection: Connection | LongPoll, reason: CloseReason) -> None:
         """Forget a connection that has ended."""
         self._hub.leave(connection)
         self._open.discard(connection)
-        self._keep_alive.discard(connection, connection.bucket)
+        if isinstance(connection, Connection):
+            self._keep_alive.discard(connection, connection.bucket)
         if connection.expiry is not None and connection.expiry.active():
             connection.expiry.cancel()
         connection.expiry = None
@@ -99,19 +122,35 @@ class Streams(Service):
         """End a connection that is to be closed, at the latest in a while."""
         self._reactor.callLater(LINGER, connection.abandon)
 
-    def _watch_expiry(self, connection: Connection, remaining: float | None) -> None:
-        if remaining is not None and connection in self._open:
-            connection.expiry = self._reactor.callLater(
-                remaining, lambda: Deferred.fromCoroutine(self._expire(connection))
-            )
+    def _watch_expiry(
+        self, connection: Connection | LongPoll, remaining: float | None, *, is_told: bool = False
+    ) -> None:
+        """See to it that a stream ends with its token, `remaining` seconds from now."""
+        if remaining is None or connection not in self._open:
+            return
+        # Of a life that is short as a whole, half may be needed; of a second, nothing is left.
+        left = min(self._expiry_warning, remaining / 2)
+        if is_told or remaining < 1 or not isinstance(connection, Connection):
+            left = 0
+        connection.expiry = self._reactor.callLater(
+            remaining - left, lambda: Deferred.fromCoroutine(self._near_expiry(connection, left))
+        )
 
-    async def _expire(self, connection: Connection) -> None:
-        """End a stream whose time is over, unless its token lives longer by now."""
+    async def _near_expiry(self, connection: Connection | LongPoll, left: float) -> None:
+        """Tell a stream whose token has `left` seconds, or end it, unless it was renewed."""
         try:
             entry = await self._broker.look_up(connection.token)
-        except (Unauthorized, BrokerUnavailable):
+        except (Unauthorized, BrokerUnavailable) as error:
+            if left and isinstance(error, BrokerUnavailable):
+                self._watch_expiry(connection, left, is_told=True)
+                return
             # As far as is known it has expired. If Redis is away and knows better, the browser
             # comes back and is admitted then.
             self._hub.end(connection, CloseReason.EXPIRED)
-        else:
-            self._watch_expiry(connection, entry.remaining)
+            return
+        remaining = entry.remaining
+        is_near = left > 0 and remaining is not None and remaining <= left + 1
+        if is_near and isinstance(connection, Connection):
+            seconds = str(max(1, round(remaining or 0)))
+            connection.send(connection.framing.notice("token-expiring", seconds))
+        self._watch_expiry(connection, remaining, is_told=is_near)

@@ -62,6 +62,10 @@ class WebSocket:
         """Return the frame that says that messages are missing, as in an event stream."""
         return self._text(jsonmessage.reset(reason, channels, position))
 
+    def notice(self, event: str, data: str) -> bytes:
+        """Return the frame of an event of the server's own."""
+        return self._text(jsonmessage.encode(Message(data, event)))
+
     def position(self, identifier: str) -> bytes:
         """Return the frame that says where to resume from, and nothing else."""
         return self._text(jsonmessage.position(identifier))

@@ -64,7 +64,14 @@ from sinapse.cors import Origins, preflight_headers, response_headers
         (r"a{2,3}\.example", ["http://aa.example", "http://aaa.example"], ["http://a.example"]),
         (r"localhost:\d+", ["http://localhost:1", "https://localhost:3000"], ["http://localhost"]),
         (r"one|two", ["http://one", "http://two"], ["http://onetwo", "http://onewo"]),
-        (r"capacitor://localhost", ["capacitor://localhost"], ["http://localhost"]),
+        (r"https?://(.+\.)*a\.b", ["http://a.b", "https://x.y.a.b"], ["https://xa.b"]),
+        # Of an application, whose scheme is its own
+        ("capacitor://localhost", ["capacitor://localhost"], ["http://localhost"]),
+        (
+            "moz-extension://a.b:99/",
+            ["moz-extension://a.b:99"],
+            ["moz-extension://aXb:99", "moz-extension://a.b"],
+        ),
     ],
 )
 def test_an_entry_allows_these_and_no_others(
@@ -115,6 +122,15 @@ def test_several_entries_stand_beside_each_other_or_are_given_one_by_one(
         assert not origins.allows(refused)
 
 
+@given(st.text(max_size=20))
+@settings(deadline=None)
+def test_whatever_the_entry_it_is_read_or_refused_in_one_line(entry: str) -> None:
+    try:
+        Origins([entry])
+    except ValueError as error:
+        assert str(error).isprintable()  # noqa: PT017  # Most entries are fine.
+
+
 def test_any_origin_beside_others_is_any_origin() -> None:
     assert Origins(["a.org *"]).allows(b"https://b.org")
 
@@ -129,7 +145,98 @@ def test_no_entry_is_a_mistake(entries: list[str]) -> None:
         Origins(entries)
 
 
-@pytest.mark.parametrize("entry", ["(", "[a", "a.org\\", "(?P<a"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "https://*.*.example.com",
+        "*.*.example.com",
+        "https://*example.com",
+        "*example.com",
+        "https://a.*.example.com",
+        "a.*.example.com",
+        "https://a*.example.com",
+        "https://*",
+        "http://*:3000",
+        "https://example.*",
+        "localhost:*",
+        "*:3000",
+        "[::1]:*",
+        "**",
+        "*://example.com",
+        # A regular expression, where a dot is any letter: of evilexample.com as well
+        ".*.example.com",
+        "https://.*.example.com",
+    ],
+)
+def test_a_star_anywhere_else_is_a_mistake(entry: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(entry))} is .*escape"):
+        Origins(["b.org", entry])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "https://*.(a|b).example.com",
+        r"https://*\.example\.com",
+        "https?://*.example.com",
+        "(http|https)://*.example.com",
+        r"https:\/\/*.example.com",
+        "^https://*.example.com$",
+    ],
+)
+def test_a_star_after_a_slash_is_a_mistake_in_a_regular_expression_too(entry: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(entry))} is .*escape"):
+        Origins(["b.org", entry])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "https://example.com/app",
+        "https:/example.com",
+        "https:example.com",
+        "https://",
+        "example.com:",
+        "example.com:123456",
+        "example..com",
+        ".example.com",
+        "https://m\u00fcller.example",
+    ],
+)
+def test_what_no_browser_could_send_is_a_mistake(entry: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(entry))} is "):
+        Origins(["b.org", entry])
+
+
+HOSTS = st.from_regex(r"[a-z0-9-]{1,5}(\.[a-z0-9-]{1,5}){0,2}", fullmatch=True)
+
+
+@given(
+    before=st.sampled_from(["", "http://", "https://"]),
+    text=st.text(alphabet="ab.*:/-", min_size=1, max_size=10),
+    host=HOSTS,
+)
+@settings(deadline=None)
+def test_of_letters_dots_and_stars_nothing_but_the_wildcard_admits_others(
+    before: str, text: str, host: str
+) -> None:
+    entry = before + text
+    try:
+        origins = Origins([entry])
+    except ValueError:
+        return
+    name = entry.removeprefix(before).removesuffix("/")
+    if entry == "*":
+        return
+    is_allowed = origins.allows(f"https://{host}".encode())
+    if name.startswith("*."):
+        expected = host.endswith(name[1:]) and host != name[1:]
+    else:
+        expected = host == name
+    assert is_allowed is (expected and before != "http://")
+
+
+@pytest.mark.parametrize("entry", ["(", "[a", "a.org\\", "(?P<a", "a{99999999999}", "(" * 5000])
 def test_what_is_no_regular_expression_is_named(entry: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(repr(entry))} is not a regular expression"):
         Origins(["b.org", entry])

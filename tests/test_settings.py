@@ -67,6 +67,9 @@ ROWS = (
     Row("channel-event", False, ("1", True), ("", True)),
     Row("retain", True, ("0", False), ("86400", True)),
     Row("max-pending", 4 * MIB, ("65536", 65536), ("1048576", MIB)),
+    Row("cookie", None, ("push", b"push"), ("session-push", b"session-push")),
+    Row("stop-status", 401, ("204", 204), ("401", 401)),
+    Row("expiry-warning", 60.0, ("0", 0.0), ("10", 10.0)),
     Row("admin", None, ("tcp:1", "tcp:1"), ("unix:/run/a.sock", "unix:/run/a.sock")),
 )
 EVERY_ROW = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
@@ -84,6 +87,8 @@ def given_by(*arguments: str) -> dict[str, list[str]]:
 
 
 def setting(row: Row, *arguments: str, **environment: str) -> Any:
+    if row.name == "cookie":  # Which only some pages may have sent.
+        environment["SINAPSE_CORS_ORIGIN"] = "a.org"
     settings = resolve(given_by(*arguments), environment)
     return row.seen(getattr(settings, BY_NAME[row.name].setting))
 
@@ -213,6 +218,11 @@ def test_a_bad_variable_is_named_with_its_value(name: str, text: str, reason: st
     assert line.startswith(f"sinapse: {variable} {text!r}: {reason}")
 
 
+def test_a_cookie_is_not_for_every_page() -> None:
+    assert "name the pages that may with --origin" in refusal("--cookie=push")
+    assert "is no name of a cookie" in refusal("--cookie=a b", "--origin=a.org")
+
+
 def test_there_is_one_administration_endpoint_at_most() -> None:
     assert resolve(given_by("--admin=off"), {"SINAPSE_ADMIN": "tcp:1"}).admin is None
     assert "names more than one endpoint" in refusal("--admin=tcp:1 tcp:2")
@@ -245,6 +255,12 @@ PLACES = (
     "http://:{}@localhost",
     ":{}@localhost",
     "redis://[:{}@localhost",
+    # Not encoded, after what could be a port
+    "redis://user:1/{}@localhost/0",
+    "redis://user:1?{}@localhost/0",
+    "redis://user:1#{}@localhost/0",
+    "unix://:1/{}@/run/redis.sock",
+    "redis+sentinel://user:1/{}@localhost,localhost/name",
 )
 
 
@@ -289,10 +305,25 @@ def test_a_password_gets_through_and_is_in_no_text(password: str) -> None:
         (["pigeon"], "unexpected argument 'pigeon'"),
         (["--retry=1", "pigeon", "--port=tcp:1"], "unexpected argument 'pigeon'"),
         ([""], "unexpected argument ''"),
+        (["--pi\ngeon"], r"option --pi\ngeon not recognized"),
+        (["--pi\x1b\u2028geon\u00e9=1"], "option --pi\\x1b\\u2028geon\u00e9 not recognized"),
+        (["-\n"], r"option -\n not recognized"),
+        (["pi\ngeon"], r"unexpected argument 'pi\ngeon'"),
     ],
 )
 def test_what_is_no_option_is_named(arguments: list[str], says: str) -> None:
     assert refusal(*arguments) == f"sinapse: {says} (--help lists the options)"
+
+
+@given(st.lists(st.text(max_size=8) | st.from_regex(r"--?[a-z]*\s?=?"), max_size=3))
+@settings(deadline=None)
+def test_whatever_the_command_line_it_is_read_or_refused_in_one_line(arguments: list[str]) -> None:
+    try:
+        given_by(*arguments)
+    except StartError as error:
+        assert str(error).isprintable()  # noqa: PT017  # Some lines are fine.
+    except SystemExit as ended:
+        assert ended.code == 0  # noqa: PT017  # Of --help and --version.
 
 
 def test_nothing_given_is_nothing_given() -> None:

@@ -30,6 +30,10 @@ class Auth:
         """Return a new token in place of the former one: the origin's name for `generate`."""
         return default().tokens.reset(*self._names(), expires_in)
 
+    def renew(self, expires_in: float | None = None) -> bool:
+        """Let the token live for `expires_in` seconds from now, and its streams with it."""
+        return default().tokens.renew(*self._names(), expires_in)
+
     def clear(self) -> bool:
         """Revoke the token, and end its open streams; return whether there was one."""
         return default().tokens.clear(*self._names())

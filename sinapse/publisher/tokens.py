@@ -10,7 +10,7 @@ from sinapse.keys import (
 )
 from sinapse.publisher.connections import Connections
 from sinapse.publisher.identity import SubjectId, given_id
-from sinapse.scripts import CLEAR_TOKEN, GENERATE_TOKEN
+from sinapse.scripts import CLEAR_TOKEN, GENERATE_TOKEN, RENEW_TOKEN
 
 #: The kind of a subject where none is named.
 USER = "User"
@@ -63,6 +63,20 @@ class Tokens:
         The origin forgot to delete the former token, which stayed valid. Here it does not.
         """
         return self.generate(subject, kind, expires_in)
+
+    def renew(self, subject: SubjectId, kind: str = USER, expires_in: float | None = None) -> bool:
+        """Let the current token live for `expires_in` seconds from now, and its streams with it.
+
+        Without `expires_in` it does not expire any more. A life is never made shorter. Returns
+        whether there was a token; ``ValueError`` as :meth:`generate`.
+        """
+        return bool(
+            self._connections.run(
+                RENEW_TOKEN,
+                [current_token_key(kind_name(kind), given_id(subject))],
+                [token_key(""), *_expiry(expires_in)[1:]],
+            )
+        )
 
     def clear(self, subject: SubjectId, kind: str = USER) -> bool:
         """Revoke the current token, and end its open streams; return whether there was one."""

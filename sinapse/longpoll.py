@@ -1,0 +1,95 @@
+"""A long poll: one answer with what has come, for networks that hold back what is streamed.
+
+A poll is a stream that ends with the first thing it gets. It resumes where the client was, waits
+for at most :data:`WAIT` seconds, and whatever comes after its answer is for the next poll.
+"""
+
+from typing import Any, Protocol
+
+from twisted.internet import interfaces
+from twisted.internet.defer import Deferred
+from twisted.web.server import Request
+
+from sinapse.answers import Headers, respond
+from sinapse.audience import Subject
+from sinapse.errors import CloseReason
+from sinapse.jsonmessage import JSONList
+
+#: Seconds: below the 30 s after which many proxies give up.
+WAIT = 25
+
+#: What a poll is answered with when it ends without a message; 204 otherwise.
+_STATUSES = {
+    CloseReason.REVOKED: 401,
+    CloseReason.EXPIRED: 401,
+    CloseReason.NO_CHANNELS: 401,
+    CloseReason.SHUTDOWN: 503,
+}
+
+
+class Owner(Protocol):
+    """Whoever opens the polls."""
+
+    def closed(self, connection: "LongPoll", reason: CloseReason) -> None:
+        """Forget the poll: it has ended. Called once."""
+
+
+class LongPoll:
+    """One poll; `headers` are those of its answer."""
+
+    def __init__(
+        self, owner: Owner, request: Request, headers: Headers, token: bytes, reactor: Any
+    ) -> None:
+        self._owner = owner
+        self._request = request
+        self._headers = [*headers]
+        self._reactor = reactor
+        self._items: list[bytes] = []
+        self._drained: Deferred[None] | None = None
+        self._is_answered = False
+        self._end = reactor.callLater(WAIT, self.answer)
+        #: When the token ends, if it does.
+        self.expiry: interfaces.IDelayedCall | None = None
+        self.framing = JSONList()
+        self.subject: Subject | None = None
+        self.token = token
+        request.notifyFinish().addErrback(lambda _: self._ended(CloseReason.CLIENT_GONE))
+
+    def send(self, frame: bytes) -> None:
+        """Take some items, and answer as soon as nobody is in the midst of something."""
+        if not self._items:
+            self._reactor.callLater(0, self.answer)
+        self._items.append(frame)
+
+    def drained(self) -> "Deferred[None]":
+        """Return what never fires: there is one answer, and so one page. It is cancelled."""
+        self._drained = Deferred()
+        return self._drained
+
+    def close(self, reason: CloseReason) -> None:
+        """Answer now."""
+        self.answer(reason)
+
+    def answer(self, reason: CloseReason = CloseReason.ANSWERED) -> None:
+        """Answer with what has come."""
+        if self._is_answered:
+            return
+        request, headers = self._request, self._headers
+        status = 200 if self._items else _STATUSES.get(reason, 204)
+        body = self.framing.whole(self._items) if self._items else b""
+        self._ended(reason)
+        if status == 200:
+            headers = [*headers, (b"Content-Type", b"application/json")]
+        elif status != 204:
+            body = b"%d %b\n" % (status, reason.text.encode())
+        respond(request, status, body, headers)
+
+    def _ended(self, reason: CloseReason) -> None:
+        if self._is_answered:
+            return
+        self._is_answered = True
+        if self._end.active():
+            self._end.cancel()
+        if self._drained is not None:
+            self._drained.cancel()
+        self._owner.closed(self, reason)

@@ -1,0 +1,206 @@
+"""The life of a token in a page: told before it ends, made longer, and what comes after its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sinapse.publisher import Publisher
+from tests.daemon import Daemon, Ended, Event, Stream, running_daemon
+from tests.support import RedisServer
+from tests.test_websocket import ending, opened, received
+
+
+@pytest.fixture
+def token(publisher: Publisher) -> str:
+    """Return a token with two seconds to live: half of that is the warning's."""
+    publisher.channels.add("1", "room:1")
+    return publisher.tokens.generate("1", expires_in=2)
+
+
+def test_a_stream_is_told_before_its_token_ends(
+    daemon: Daemon, publisher: Publisher, token: str
+) -> None:
+    with daemon.stream(token).opened() as stream, opened(daemon, token) as socket:
+        assert stream.next() == Event("1", "token-expiring")
+        assert received(socket) == {"event": "token-expiring", "data": "1"}
+        publisher.publish("room:1", "until the end")
+        assert stream.message().data == received(socket)["data"] == "until the end"
+        with pytest.raises(Ended):
+            stream.next()
+        assert ending(socket) == (4001, "token expired")
+
+
+def test_a_token_that_is_renewed_keeps_its_streams(
+    daemon: Daemon, publisher: Publisher, token: str
+) -> None:
+    with daemon.stream(token).opened() as stream:
+        assert stream.next() == Event("1", "token-expiring")
+        assert publisher.tokens.renew("1", expires_in=3)
+        # Told again, when half of what is left then is over: nothing has ended meanwhile.
+        assert stream.next().event == "token-expiring"
+        assert publisher.tokens.renew("1")
+        time.sleep(2)  # There is no event of what does not happen.
+        publisher.publish("room:1", "still here")
+        assert stream.message().data == "still here"
+
+
+def test_a_token_that_is_renewed_in_time_is_not_told_of(
+    daemon: Daemon, publisher: Publisher, token: str
+) -> None:
+    with daemon.stream(token).opened() as stream:
+        assert publisher.tokens.renew("1", expires_in=3600)
+        time.sleep(2)
+        publisher.publish("room:1", "nothing but this")
+        assert stream.message() == Event("nothing but this")
+
+
+def test_the_warning_can_be_turned_off(
+    tmp_path: Path, redis_server: RedisServer, token: str
+) -> None:
+    with (
+        running_daemon(tmp_path, redis_server.url, "--expiry-warning", "0") as daemon,
+        daemon.stream(token).opened() as stream,
+        pytest.raises(Ended),
+    ):
+        stream.next()
+
+
+class TestRenewing:
+    """What is in Redis."""
+
+    def test_a_life_is_made_longer_and_never_shorter(self, publisher: Publisher) -> None:
+        token = publisher.tokens.generate("1", expires_in=100)
+        assert publisher.tokens.renew("1", expires_in=1000)
+        assert 900 < lifetime(publisher, token) <= 1000
+        assert publisher.tokens.renew("1", expires_in=10)
+        assert 900 < lifetime(publisher, token) <= 1000
+        assert publisher.tokens.renew("1")
+        assert lifetime(publisher, token) == -1
+        assert publisher.tokens.renew("1", expires_in=10)
+        assert lifetime(publisher, token) == -1
+        assert publisher.tokens.get("1") == token
+
+    def test_nobody_has_nothing_to_renew(self, publisher: Publisher) -> None:
+        assert publisher.tokens.renew("1", expires_in=10) is False
+        publisher.tokens.generate("1")
+        publisher.tokens.clear("1")
+        assert publisher.tokens.renew("1") is False
+
+    @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "10"])
+    def test_a_time_that_is_none_is_refused(self, publisher: Publisher, seconds: float) -> None:
+        publisher.tokens.generate("1")
+        with pytest.raises(ValueError, match="expires_in"):
+            publisher.tokens.renew("1", expires_in=seconds)
+
+
+def lifetime(publisher: Publisher, token: str) -> int:
+    """Return the seconds that both keys of a token have left, -1 for ever."""
+    connections = publisher._connections
+    lives = [
+        connections.execute("TTL", key) for key in (f"sinapse:tokens:{token}", "sinapse:User:1")
+    ]
+    assert lives[0] == lives[1]
+    return int(lives[0])
+
+
+class TestStopStatus:
+    """What an EventSource is told that comes with a token that is not valid."""
+
+    @pytest.fixture
+    def stopping(self, tmp_path: Path, redis_server: RedisServer) -> Iterator[Daemon]:
+        with running_daemon(tmp_path, redis_server.url, "--stop-status", "204") as daemon:
+            yield daemon
+
+    def test_204_tells_it_to_stop(self, stopping: Daemon, publisher: Publisher) -> None:
+        with stopping.stream("unknown", {"Origin": "https://a.example"}) as stream:
+            assert stream.status == 204
+            assert stream.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        publisher.channels.add("1", "room:1")
+        token = publisher.tokens.generate("1")
+        with stopping.stream(token).opened() as stream:
+            publisher.tokens.clear("1")
+            stream.wait_for_end()
+        with stopping.stream(token, after=stream.position) as stream:
+            assert stream.status == 204
+
+    def test_others_are_told_401(self, stopping: Daemon) -> None:
+        for accept in ("application/json", "*/*"):
+            path = "/?access_token=unknown"
+            with Stream(stopping.address, path, {"Accept": accept}) as stream:
+                assert stream.status == 401
+
+
+class TestCookies:
+    """The token in a cookie."""
+
+    @pytest.fixture
+    def baker(self, tmp_path: Path, redis_server: RedisServer) -> Iterator[Daemon]:
+        options = ("--cookie", "push", "--origin", "https://app.example")
+        with running_daemon(tmp_path, redis_server.url, *options) as daemon:
+            yield daemon
+
+    def test_a_cookie_opens_a_stream(self, baker: Daemon, publisher: Publisher) -> None:
+        publisher.channels.add("1", "room:1")
+        token = publisher.tokens.generate("1")
+        headers = {"Cookie": f"a=b; push={token}", "Origin": "https://app.example"}
+        with Stream(baker.address, "/", headers).opened() as stream:
+            publisher.publish("room:1", "hello")
+            assert stream.message().data == "hello"
+            assert stream.headers["Access-Control-Allow-Origin"] == "https://app.example"
+            assert stream.headers["Access-Control-Allow-Credentials"] == "true"
+        assert token not in baker.log
+
+    def test_what_is_said_explicitly_comes_first(self, baker: Daemon, publisher: Publisher) -> None:
+        publisher.channels.add("1", "room:1")
+        token = publisher.tokens.generate("1")
+        with Stream(baker.address, "/?access_token=x", {"Cookie": f"push={token}"}) as stream:
+            assert stream.status == 401
+        path = f"/?access_token={token}"
+        with Stream(baker.address, path, {"Cookie": "push=x"}).opened():
+            pass
+
+    def test_foreign_pages_get_no_leave(self, baker: Daemon, publisher: Publisher) -> None:
+        publisher.channels.add("1", "room:1")
+        cookie = {"Cookie": f"push={publisher.tokens.generate('1')}"}
+        headers = {**cookie, "Origin": "https://evil.example"}
+        with Stream(baker.address, "/", headers) as stream:
+            assert "Access-Control-Allow-Origin" not in stream.headers
+            assert "Access-Control-Allow-Credentials" not in stream.headers
+        with Stream(baker.address, "/", {"Cookie": "other=x"}) as stream:
+            assert stream.status == 400
+
+    def test_preflights_allow_credentials(self, baker: Daemon) -> None:
+        answer = baker.get(
+            "/",
+            "OPTIONS",
+            Origin="https://app.example",
+            Access_Control_Request_Method="GET",
+        )
+        assert answer.status == 204
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+
+    def test_no_cookie_is_read_unless_asked_for(self, daemon: Daemon, publisher: Publisher) -> None:
+        publisher.channels.add("1", "room:1")
+        cookie = {"Cookie": f"push={publisher.tokens.generate('1')}"}
+        with Stream(daemon.address, "/", cookie) as stream:
+            assert stream.status == 400
+            assert "Access-Control-Allow-Credentials" not in stream.headers
+
+
+def test_polyfills_can_ask_for_padding(daemon: Daemon, publisher: Publisher) -> None:
+    publisher.channels.add("1", "room:1")
+    token = publisher.tokens.generate("1")
+    path = f"/?access_token={token}&padding=true"
+    with Stream(daemon.address, path) as stream:
+        first = stream.block().decode()
+        padding, rest = first.split("\n", 1)
+        assert padding == ":" + " " * 2048
+        assert rest.startswith("retry: 5000\n")
+        publisher.publish("room:1", json.dumps("hello"))
+        assert stream.message().data == '"hello"'
