@@ -51,7 +51,7 @@ class Daemon(MultiService):
             counters,
             max_pending=settings.max_pending,
             keep_alive=settings.keep_alive,
-            expiry_warning=settings.expiry_warning,
+            expiry_notice=settings.expiry_notice,
             reactor=reactor,
         )
         root = StreamResource(

@@ -30,7 +30,7 @@ class Settings:
     admin: str | None
     cookie: bytes | None
     stop_status: int
-    expiry_warning: float
+    expiry_notice: float
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,9 @@ OPTIONS = (
         "that come back after a 401.",
     ),
     Option(
-        "expiry-warning",
-        "expiry_warning",
-        "SINAPSE_EXPIRY_WARNING",
+        "expiry-notice",
+        "expiry_notice",
+        "SINAPSE_EXPIRY_NOTICE",
         "60",
         _seconds(0, 86400),
         "Seconds before the end of a token that its streams are told, so that the page can get "

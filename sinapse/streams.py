@@ -35,11 +35,11 @@ class Streams(Service):
         *,
         max_pending: int,
         keep_alive: float,
-        expiry_warning: float,
+        expiry_notice: float,
         reactor: Any,
     ) -> None:
         self.max_pending = max_pending
-        self._expiry_warning = expiry_warning
+        self._expiry_notice = expiry_notice
         self._hub = hub
         self._broker = broker
         self._counters = counters
@@ -129,7 +129,7 @@ class Streams(Service):
         if remaining is None or connection not in self._open:
             return
         # Of a life that is short as a whole, half may be needed; of a second, nothing is left.
-        left = min(self._expiry_warning, remaining / 2)
+        left = min(self._expiry_notice, remaining / 2)
         if is_told or remaining < 1 or not isinstance(connection, Connection):
             left = 0
         connection.expiry = self._reactor.callLater(

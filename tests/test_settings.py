@@ -69,7 +69,7 @@ ROWS = (
     Row("max-pending", 4 * MIB, ("65536", 65536), ("1048576", MIB)),
     Row("cookie", None, ("push", b"push"), ("session-push", b"session-push")),
     Row("stop-status", 401, ("204", 204), ("401", 401)),
-    Row("expiry-warning", 60.0, ("0", 0.0), ("10", 10.0)),
+    Row("expiry-notice", 60.0, ("0", 0.0), ("10", 10.0)),
     Row("admin", None, ("tcp:1", "tcp:1"), ("unix:/run/a.sock", "unix:/run/a.sock")),
 )
 EVERY_ROW = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])

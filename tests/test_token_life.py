@@ -63,7 +63,7 @@ def test_the_warning_can_be_turned_off(
     tmp_path: Path, redis_server: RedisServer, token: str
 ) -> None:
     with (
-        running_daemon(tmp_path, redis_server.url, "--expiry-warning", "0") as daemon,
+        running_daemon(tmp_path, redis_server.url, "--expiry-notice", "0") as daemon,
         daemon.stream(token).opened() as stream,
         pytest.raises(Ended),
     ):
