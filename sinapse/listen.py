@@ -18,8 +18,20 @@ from sinapse.errors import StartError
 #: thousands come at once; the system's own limit (net.core.somaxconn) applies as well.
 BACKLOG = 4096
 
-# An argument of an endpoint's description, where a backslash quotes a colon.
-_ARGUMENT = re.compile(r"(?:\\.|[^:\\])+")
+# The endpoints that take a backlog, and the order of the arguments that are given without a name.
+_ARGUMENTS = {
+    "tcp": ("port", "interface", "backlog"),
+    "tcp6": ("port", "backlog", "interface"),
+    "ssl": ("port", "privateKey", "certKey", "sslmethod", "interface", "backlog"),
+    "tls": ("path", "port", "backlog", "interface"),
+    "unix": ("address", "mode", "backlog", "lockfile"),
+}
+
+# An argument of an endpoint's description, and the name and value of one that has a name. A
+# backslash quotes what follows it.
+_ARGUMENT = re.compile(r"(?:^|:)((?:\\.|[^:\\])*)")
+_NAMED = re.compile(r"((?:\\.|[^=\\])*)=(.*)")
+_QUOTED = re.compile(r"\\(.)")
 
 
 class Listener(Service):
@@ -91,22 +103,34 @@ class Listener(Service):
             raise self._error("Address already in use")
 
 
-def _unix_path(description: str) -> Path | None:
-    """Return the path of unix:PATH, or of unix:address=PATH with other arguments around it."""
+def _read(description: str) -> tuple[str, dict[str, str]]:
+    """Return the kind of an endpoint that takes a backlog, and its arguments by name."""
     kind, *arguments = _ARGUMENT.findall(description)
-    if kind != "unix":
-        return None
-    for argument in sorted(arguments, key=lambda each: not each.startswith("address=")):
-        return Path(re.sub(r"\\(.)", r"\1", argument.removeprefix("address=")))
-    return None
+    if kind == "haproxy" and arguments:  # It stands before another one.
+        kind, *arguments = arguments
+    given, unnamed = {}, []
+    for argument in arguments:
+        if named := _NAMED.fullmatch(argument):
+            given[named[1]] = named[2]
+        else:
+            unnamed.append(argument)
+    given |= zip(_ARGUMENTS.get(kind, ()), unnamed, strict=False)
+    return kind, {name: _QUOTED.sub(r"\1", value) for name, value in given.items()}
+
+
+def _unix_path(description: str) -> Path | None:
+    """Return the path of a UNIX socket."""
+    kind, given = _read(description)
+    path = given.get("address") if kind == "unix" else None
+    return Path(path) if path else None
 
 
 def _with_defaults(description: str) -> str:
     """Add what an endpoint that takes a backlog was not given."""
-    kind = description.partition(":")[0]
-    if kind in ("tcp", "tcp6", "ssl", "unix") and ":backlog=" not in description:
+    kind, given = _read(description)
+    if kind in _ARGUMENTS and "backlog" not in given:
         description += f":backlog={BACKLOG}"
-    if kind == "unix" and ":lockfile=" not in description:
+    if kind == "unix" and "lockfile" not in given:
         # Whether a socket is stale is found out by asking it, not by a file beside it, which a
         # process with the recycled number of a dead one would keep alive.
         description += ":lockfile=0"

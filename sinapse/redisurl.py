@@ -12,13 +12,19 @@
 User and password are those of the Redis nodes; Sentinels that ask for some get them by
 ``?sentinel_username=…&sentinel_password=…``. Over TLS, ``?ssl_ca_certs=FILE`` names the
 certificates to trust (PEM) instead of those that the machine trusts.
+
+What means something in a URL is percent-encoded where it does not mean that (RFC 3986 §2.1). A
+password that is not would end early, and what is left of it would pass for a host, a port or a
+path, which are shown: what could be such a URL is refused.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
 
 DEFAULT_URL = "redis://localhost:6379/0"
 EMBEDDED = "embedded:"
@@ -29,14 +35,27 @@ EMBEDDED_SOCKET = "valkey.sock"
 #: Bytes: ``sun_path`` holds 108 on Linux and 104 on macOS, the final NUL included.
 MAX_SOCKET_PATH = 103
 
-SCHEMES = "redis, rediss, redis+sentinel, rediss+sentinel, unix, embedded"
+SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix")
 
 SENTINEL_PORT = 26379
 
-_SENTINEL = "+sentinel://"
+# What may be in the query, and the part of the scheme that it needs.
+_OPTIONS = {
+    "db": "",
+    "ssl_ca_certs": "rediss",
+    "sentinel_username": "sentinel",
+    "sentinel_password": "sentinel",
+}
 
-#: What follows the scheme: authority, path and query.
-_PARTS = re.compile(r"([^/?#]*)([^?]*)\??(.*)", re.DOTALL)
+# Scheme, authority, path and query.
+_PARTS = re.compile(r"([^:]*)://([^/?#]*)([^?#]*)\??(.*)")
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+_ENCODE = (
+    "cannot be read: the password must be percent-encoded (/ ? # @ % are %2F %3F %23 %40 %25), "
+    "and so must whatever else is special or not printable"
+)
 
 
 @dataclass(frozen=True)
@@ -66,11 +85,11 @@ class RedisURL:
         if self.embedded is not None:
             return f"{EMBEDDED}{self.embedded}"
         if self.path is not None:
-            return f"unix://{self.path}?db={self.db}"
+            return f"unix://{quote(self.path)}?db={self.db}"
         scheme = "rediss" if self.tls else "redis"
         if self.sentinels:
             hosts = ",".join(_authority(*sentinel) for sentinel in self.sentinels)
-            return f"{scheme}{_SENTINEL}{hosts}/{quote(self.master, safe='')}/{self.db}"
+            return f"{scheme}+sentinel://{hosts}/{quote(self.master, safe='')}/{self.db}"
         return f"{scheme}://{_authority(self.host, self.port)}/{self.db}"
 
     def node(self, host: str, port: int) -> "RedisURL":
@@ -97,78 +116,64 @@ class RedisURL:
     @classmethod
     def parse(cls, url: str) -> "RedisURL":
         """Read `url`; raises ``ValueError`` with a short reason that does not quote the URL."""
+        url = url.strip()
         if url.startswith(EMBEDDED):
             return cls._embedded(url.removeprefix(EMBEDDED))
-        scheme, is_sentinel, rest = url.partition(_SENTINEL)
-        if is_sentinel and scheme in ("redis", "rediss"):
-            return cls._with_sentinels(scheme, rest)
-        parts, port = _split(url)
-        options = parse_qs(parts.query)
-        username = unquote(parts.username) if parts.username else None
-        password = unquote(parts.password) if parts.password else None
+        if not url.isprintable():
+            raise ValueError(_ENCODE)
+        parts = _split(url)
+        common = cls(
+            username=parts.username,
+            password=parts.password,
+            tls=parts.scheme.startswith("rediss"),
+            ca_certs=_ca_certs(parts.options),
+        )
         if parts.scheme == "unix":
-            if parts.hostname or not parts.path:
+            if parts.hosts or not parts.path:
                 raise ValueError("a UNIX socket is written unix:///path?db=0")
-            return cls(
-                path=unquote(parts.path),
-                db=_db(_last(options, "db")),
-                username=username,
-                password=password,
-            )
-        if parts.scheme not in ("redis", "rediss"):
-            raise ValueError(f"the scheme must be one of {SCHEMES}")
-        tls = parts.scheme == "rediss"
-        return cls(
-            host=parts.hostname or cls.host,
-            port=_port(port, cls.port),
-            db=_db(parts.path.strip("/") or _last(options, "db")),
-            tls=tls,
-            ca_certs=_ca_certs(options, tls),
-            username=username,
-            password=password,
+            path = _socket_path(_decoded(parts.path))
+            return replace(common, path=path, db=_db(parts.options.get("db")))
+        if parts.scheme.endswith("+sentinel"):
+            return common._with_sentinels(parts)
+        host, port = _address(parts.hosts, cls.port)
+        return replace(
+            common,
+            host=host or cls.host,
+            port=port,
+            db=_db(parts.path.strip("/") or parts.options.get("db")),
         )
 
-    @classmethod
-    def _with_sentinels(cls, scheme: str, rest: str) -> "RedisURL":
-        """Read what follows the scheme: several hosts, which urllib does not know."""
-        authority, path, query = _PARTS.fullmatch(rest).groups()  # type: ignore[union-attr]  # any
-        account, at, hosts = authority.rpartition("@")
-        sentinels = []
-        for text in hosts.split(","):
-            parts, port = _split(f"redis://{text}")
-            if not parts.hostname or parts.path:
-                raise ValueError("the Sentinels are written host:port,host:port")
-            sentinels.append((parts.hostname, _port(port, SENTINEL_PORT)))
-        node, _ = _split(f"{scheme}://{account}{at}node/")
-        master, _, db = path.removeprefix("/").partition("/")
-        if not master:
+    def _with_sentinels(self, parts: "_Parts") -> "RedisURL":
+        sentinels = tuple(_address(each, SENTINEL_PORT) for each in parts.hosts.split(","))
+        if not all(host for host, _ in sentinels):
+            raise ValueError("the Sentinels are written host:port,host:port")
+        master, _, db = parts.path.removeprefix("/").partition("/")
+        master = _decoded(master)
+        if not master or not master.isprintable():
             raise ValueError("after the Sentinels comes the name of the master: …/name/db")
-        options = parse_qs(query)
-        tls = scheme == "rediss"
-        return cls(
-            sentinels=tuple(sentinels),
-            master=unquote(master),
-            db=_db(db.strip("/") or _last(options, "db")),
-            tls=tls,
-            ca_certs=_ca_certs(options, tls),
-            username=unquote(node.username) if node.username else None,
-            password=unquote(node.password) if node.password else None,
-            sentinel_username=_last(options, "sentinel_username"),
-            sentinel_password=_last(options, "sentinel_password"),
+        username, password = _account(
+            parts.options.get("sentinel_username"), parts.options.get("sentinel_password")
+        )
+        return replace(
+            self,
+            sentinels=sentinels,
+            master=master,
+            db=_db(db.strip("/") or parts.options.get("db")),
+            sentinel_username=username,
+            sentinel_password=password,
         )
 
     @classmethod
     def _embedded(cls, folder: str) -> "RedisURL":
         if not folder:
             raise ValueError("embedded: needs a folder, as in embedded:/var/lib/sinapse")
+        if not folder.isprintable():
+            raise ValueError("the name of the folder must be printable")
         try:
             path = Path(folder).expanduser().absolute()
         except RuntimeError as error:
             raise ValueError("the home folder of that user is not known") from error
-        socket = str(path / EMBEDDED_SOCKET)
-        if len(socket.encode()) > MAX_SOCKET_PATH:
-            raise ValueError(f"the path of the socket in it is over {MAX_SOCKET_PATH} bytes")
-        return cls(path=socket, embedded=path)
+        return cls(path=_socket_path(str(path / EMBEDDED_SOCKET)), embedded=path)
 
 
 def from_environment(environment: Mapping[str, str]) -> str:
@@ -176,26 +181,88 @@ def from_environment(environment: Mapping[str, str]) -> str:
     return environment.get("REDIS_URL") or DEFAULT_URL
 
 
-def _split(url: str) -> tuple[SplitResult, int | None]:
+class _Parts(NamedTuple):
+    """A URL in pieces; `hosts` and `path` are still encoded."""
+
+    scheme: str
+    username: str | None
+    password: str | None
+    hosts: str
+    path: str
+    options: Mapping[str, str]
+
+
+def _split(url: str) -> _Parts:
+    match = _PARTS.fullmatch(url)
+    scheme = match[1].lower() if match else ""
+    if match is None or scheme not in SCHEMES:
+        raise ValueError(f"the scheme must be one of {', '.join(SCHEMES)}, embedded")
+    _, authority, path, rest = match.groups()
+    if "@" in path or "@" in rest or "#" in rest:
+        raise ValueError(_ENCODE)
+    account, _, hosts = authority.rpartition("@")
+    username, _, password = account.partition(":")
+    return _Parts(
+        scheme,
+        *_account(_decoded(username), _decoded(password)),
+        hosts,
+        path,
+        _options(rest, scheme),
+    )
+
+
+def _options(query: str, scheme: str) -> dict[str, str]:
+    options = {}
+    for each in query.split("&") if query else []:
+        name, _, value = each.partition("=")
+        if name not in _OPTIONS or _OPTIONS[name] not in scheme:
+            raise ValueError(
+                "the options are db, with rediss ssl_ca_certs, and with Sentinels "
+                "sentinel_username and sentinel_password"
+            )
+        options[name] = _decoded(value)
+    return options
+
+
+def _decoded(text: str) -> str:
+    # unquote alone would keep what is no escape, and replace what is no UTF-8.
+    if _BAD_ESCAPE.search(text):
+        raise ValueError(_ENCODE)
     try:
-        parts = urlsplit(url)
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError(_ENCODE) from None
+
+
+def _account(username: str | None, password: str | None) -> tuple[str | None, str | None]:
+    if username and not password:
+        # Perhaps it is the password, where the colon was forgotten.
+        raise ValueError("a user has a password, user:password; the password alone is :password")
+    return username or None, password or None
+
+
+def _address(text: str, default: int) -> tuple[str, int]:
+    """Return the host, which may be empty, and the port."""
+    try:
+        parts = urlsplit(f"//{text}")
         port = parts.port
     except ValueError:
-        # urllib quotes what it cannot read: perhaps a password with a slash in it.
-        raise ValueError(
-            "cannot be read: check the port, and percent-encode the password"
-        ) from None
-    return parts, port
+        raise ValueError("cannot be read: check the host and the port") from None
+    if port == 0:
+        raise ValueError("port out of range 1-65535")
+    return parts.hostname or "", default if port is None else port
 
 
 def _authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _port(port: int | None, default: int) -> int:
-    if port == 0:
-        raise ValueError("port out of range 1-65535")
-    return default if port is None else port
+def _socket_path(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("the path of the socket has a NUL in it")
+    if len(path.encode()) > MAX_SOCKET_PATH:
+        raise ValueError(f"the path of the socket is over {MAX_SOCKET_PATH} bytes")
+    return path
 
 
 def _db(text: str | None) -> int:
@@ -206,17 +273,12 @@ def _db(text: str | None) -> int:
     return int(text)
 
 
-def _ca_certs(options: Mapping[str, list[str]], tls: bool) -> Path | None:
-    name = _last(options, "ssl_ca_certs")
+def _ca_certs(options: Mapping[str, str]) -> Path | None:
+    name = options.get("ssl_ca_certs")
     if name is None:
         return None
-    if not tls:
-        raise ValueError("ssl_ca_certs is for rediss and rediss+sentinel only")
     path = Path(name).absolute()
-    if not path.is_file():
+    # Not Path.is_file(), which raises for some names.
+    if not os.path.isfile(path):  # noqa: PTH113
         raise ValueError("the file that ssl_ca_certs names is not there")
     return path
-
-
-def _last(options: Mapping[str, list[str]], name: str) -> str | None:
-    return options[name][-1] if name in options else None

@@ -32,7 +32,9 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            raise StartError(f"sinapse: {error} (--help lists the options)") from None
+            # It quotes what was typed as it is, line breaks included.
+            text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(error))
+            raise StartError(f"sinapse: {text} (--help lists the options)") from None
 
     def parseArgs(self, *arguments: str) -> None:  # noqa: N802
         """Refuse what is no option."""

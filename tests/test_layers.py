@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -126,6 +127,28 @@ def test_imports_go_down_only(module: str) -> None:
         f"{place} imports {name}"
         for place, name in own(module)
         if unit(name) != unit(module) and LEVEL[unit(name)] >= LEVEL[unit(module)]
+    ]
+    assert upwards == []
+
+
+def test_the_table_in_the_design_has_every_module_above_all_that_it_imports() -> None:
+    text = (FOLDER.parent / "docs" / "design.md").read_text()
+    rows = re.findall(r"^\| (`.+?`) \|", text, re.MULTILINE)
+    listed = [
+        (name.replace("/", "."), number)
+        for number, row in enumerate(rows)
+        for name in re.findall(r"`([^`]+)`", row)
+    ]
+    place = dict(listed)
+    # Of a package, its modules are there.
+    assert sorted(name for name, _ in listed) == sorted(
+        module for module, path in MODULES.items() if not path.stem.startswith("__")
+    )
+    upwards = [
+        f"{module} imports {name}"
+        for module, number in listed
+        for _, name in own(module)
+        if place.get(name, len(rows)) <= number
     ]
     assert upwards == []
 

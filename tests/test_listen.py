@@ -18,7 +18,10 @@ from twisted.internet.testing import MemoryReactor
 
 from sinapse.errors import StartError
 from sinapse.listen import BACKLOG, Listener, _unix_path, _with_defaults
+from tests import test_tls
 from tests.support import eventually
+
+certificate = test_tls.certificate
 
 reactor: Any = _reactor
 
@@ -205,11 +208,23 @@ def test_a_port_that_is_out_of_range_is_named(description: str) -> None:
         ("tcp:9000:interface=127.0.0.1", "tcp:9000:interface=127.0.0.1:backlog=4096"),
         ("tcp6:9000", "tcp6:9000:backlog=4096"),
         ("ssl:443:certKey=c.pem", "ssl:443:certKey=c.pem:backlog=4096"),
+        ("tls:/pem", "tls:/pem:backlog=4096"),
+        ("haproxy:tcp:9000", "haproxy:tcp:9000:backlog=4096"),
+        ("haproxy:unix:/s", "haproxy:unix:/s:backlog=4096:lockfile=0"),
+        (r"unix:/a\:backlog=5", r"unix:/a\:backlog=5:backlog=4096:lockfile=0"),
+        ("unix:/s:mode=600:600", "unix:/s:mode=600:600:backlog=4096:lockfile=0"),
         ("unix:/s", "unix:/s:backlog=4096:lockfile=0"),
         # What was said
         ("tcp:9000:backlog=5", "tcp:9000:backlog=5"),
         ("unix:/s:backlog=5", "unix:/s:backlog=5:lockfile=0"),
         ("unix:/s:lockfile=1", "unix:/s:lockfile=1:backlog=4096"),
+        ("tcp:9000:127.0.0.1:5", "tcp:9000:127.0.0.1:5"),
+        ("tcp:9000::5", "tcp:9000::5"),
+        ("tcp6:9000:5", "tcp6:9000:5"),
+        ("ssl:443:k.pem:c.pem:TLS_METHOD::5", "ssl:443:k.pem:c.pem:TLS_METHOD::5"),
+        ("tls:/pem:443:5", "tls:/pem:443:5"),
+        ("unix:/s:600:5", "unix:/s:600:5:lockfile=0"),
+        ("unix:/s:600:5:1", "unix:/s:600:5:1"),
         # What takes none
         ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
         ("fd:3", "fd:3"),
@@ -235,6 +250,42 @@ def test_twisted_understands_the_defaults(short_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "description",
+    [
+        "tcp:9000:127.0.0.1:5",
+        "tcp:9000::5",
+        "tcp:9000:interface=127.0.0.1:backlog=5",
+        "tcp:interface=127.0.0.1:9000:backlog=5",
+        "tcp6:9000:5",
+        pytest.param(
+            "tls:{pem}:9000:5",
+            # Twisted has not left it yet.
+            marks=pytest.mark.filterwarnings("ignore:X509.get_issuer is deprecated"),
+        ),
+        pytest.param(
+            "ssl:9000:{pem}/a.pem:{pem}/a.pem:TLS_METHOD::5",
+            marks=pytest.mark.filterwarnings("ignore:Passing method to"),
+        ),
+        "haproxy:tcp:9000:127.0.0.1:5",
+        "unix:{pem}/s:600:5",
+        "unix:{pem}/s:600:5:0",
+    ],
+)
+def test_a_backlog_is_that_which_was_given(
+    description: str, short_path: Path, certificate: Path
+) -> None:
+    (short_path / "a.pem").symlink_to(certificate)
+    memory: Any = MemoryReactor()
+    description = description.format(pem=short_path)
+    listener = Listener(description, Factory.forProtocol(Protocol), memory)
+    listener.privilegedStartService()
+    listener.stopService()
+    (server,) = memory.tcpServers + memory.sslServers + memory.unixServers
+    assert 5 in server
+    assert BACKLOG not in server
+
+
+@pytest.mark.parametrize(
     ("description", "path"),
     [
         ("unix:/run/s.sock", "/run/s.sock"),
@@ -242,6 +293,10 @@ def test_twisted_understands_the_defaults(short_path: Path) -> None:
         ("unix:/run/s.sock:mode=600", "/run/s.sock"),
         ("unix:address=/run/s.sock:mode=600", "/run/s.sock"),
         (r"unix:/run/a\:b\\c", r"/run/a:b\c"),
+        (r"unix:/run/a\=b", "/run/a=b"),
+        ("unix:address=/run/a=b", "/run/a=b"),
+        ("unix:mode=600:/run/s.sock", "/run/s.sock"),
+        ("haproxy:unix:/run/s.sock", "/run/s.sock"),
         ("tcp:9000", None),
         ("unix:", None),
         ("systemd:domain=UNIX:index=0", None),

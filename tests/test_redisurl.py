@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher import Publisher
 from sinapse.redisurl import DEFAULT_URL, MAX_SOCKET_PATH, RedisURL, from_environment
+from tests.support import running_redis
 
 READ = {
     "redis://localhost:6379/0": RedisURL(),
@@ -22,7 +26,12 @@ READ = {
     "redis://[::1]:7000": RedisURL(host="::1", port=7000),
     "redis://:secret@h": RedisURL(host="h", password="secret"),
     "redis://bob:p%40ss%2Fw%3Ard@h": RedisURL(host="h", username="bob", password="p@ss/w:rd"),
-    "redis://bob@h": RedisURL(host="h", username="bob"),
+    "redis://:p@h": RedisURL(host="h", password="p"),
+    "redis://:p@q@h": RedisURL(host="h", password="p@q"),
+    "redis://:p\u2100\u00e9%C3%A9@h": RedisURL(host="h", password="p\u2100\u00e9\u00e9"),
+    "redis://:p+q@h": RedisURL(host="h", password="p+q"),
+    " redis://h\n": RedisURL(host="h"),
+    "REDIS://h": RedisURL(host="h"),
     "rediss://h": RedisURL(host="h", tls=True),
     "unix:///run/redis.sock": RedisURL(path="/run/redis.sock"),
     "unix:///run/a%20b.sock?db=2": RedisURL(path="/run/a b.sock", db=2),
@@ -30,6 +39,11 @@ READ = {
         path="/run/redis.sock", username="bob", password="pw"
     ),
     "redis+sentinel://h/main": RedisURL(sentinels=(("h", 26379),), master="main"),
+    "Redis+Sentinel://h/main": RedisURL(sentinels=(("h", 26379),), master="main"),
+    "redis+sentinel://h/m?sentinel_password=p+q": RedisURL(
+        sentinels=(("h", 26379),), master="m", sentinel_password="p+q"
+    ),
+    "redis+sentinel://h/m?sentinel_password=": RedisURL(sentinels=(("h", 26379),), master="m"),
     "redis+sentinel://h1:1,[::1],h3:3/a%2Fb/2": RedisURL(
         sentinels=(("h1", 1), ("::1", 26379), ("h3", 3)), master="a/b", db=2
     ),
@@ -53,6 +67,25 @@ REFUSED = {
     "": "scheme",
     "localhost:6379": "scheme",
     "http://localhost": "scheme",
+    "redis:6379": "scheme",
+    "redis:localhost": "scheme",
+    "redis://bob@h": "password",
+    "redis://bob:@h": "password",
+    "redis+sentinel://bob@h/m": "password",
+    "redis+sentinel://h/m?sentinel_username=bob": "password",
+    "redis://:p%h@h": "percent-encoded",
+    "redis://:p%FF@h": "percent-encoded",
+    "unix:///run/a%zz.sock": "percent-encoded",
+    "redis://:p\nq@h": "percent-encoded",
+    "redis://:p\udcff@h": "percent-encoded",
+    "unix:///run/a#b.sock": "percent-encoded",
+    "unix:///run/a@b.sock": "percent-encoded",
+    "redis://h/0#1": "percent-encoded",
+    "redis://h?timeout=1": "the options are",
+    "redis://h?db=1&": "the options are",
+    "redis://h?sentinel_password=p": "the options are",
+    "rediss://h?ssl_certfile=/c.pem": "the options are",
+    "unix:///run/r.sock?password=p": "the options are",
     "redis://h:0": "port",
     "redis://h:65536": "port",
     "redis://h:-1": "port",
@@ -66,6 +99,10 @@ REFUSED = {
     "unix://": "UNIX socket",
     "redis+sentinel://h": "name of the master",
     "redis+sentinel://h//0": "name of the master",
+    "redis+sentinel://h/m%0Am/0": "name of the master",
+    "unix:///run/%00.sock": "NUL",
+    "unix:///" + "x" * MAX_SOCKET_PATH: "over 103 bytes",
+    "unix:///" + "%C3%A9" * 52: "over 103 bytes",
     "redis+sentinel:///m": "host:port,host:port",
     "redis+sentinel://h,,h/m": "host:port,host:port",
     "redis+sentinel://h:0/m": "port",
@@ -74,9 +111,14 @@ REFUSED = {
     "redis+sentinel://h/m/one": "database",
     "redis+unix://h/m": "scheme",
     "rediss://h?ssl_ca_certs=/not/there": "is not there",
-    "redis://h?ssl_ca_certs=/not/there": "rediss",
-    "redis+sentinel://h/m?ssl_ca_certs=/not/there": "rediss",
+    "rediss://h?ssl_ca_certs=": "is not there",
+    "rediss://h?ssl_ca_certs=/": "is not there",
+    "rediss://h?ssl_ca_certs=/" + "x" * 300: "is not there",
+    "redis://h?ssl_ca_certs=/not/there": "with rediss ssl_ca_certs",
+    "redis+sentinel://h/m?ssl_ca_certs=/not/there": "with rediss ssl_ca_certs",
     "embedded:": "folder",
+    "embedded:/a\nb": "printable",
+    "embedded:/a\udcffb": "printable",
     "embedded:/" + "x" * MAX_SOCKET_PATH: "over 103 bytes",
     "embedded:~nobody-of-that-name/x": "home folder",
 }
@@ -135,22 +177,103 @@ def test_neither_text_nor_repr_has_the_password(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "redis://:sec/ret@h",
         "redis://:secret@h:port",
-        "redis://:secret℀@h",
         "redis://:secret@[h",
-        "redis+sentinel://:sec/ret@h/m",
-        "redis+sentinel://:sec#ret@h/m",
         "redis+sentinel://:secret@h:port/m",
-        "redis+sentinel://:secret℀@h/m",
         "redis+sentinel://:secret@h,[h/m",
+        "redis://:sec%ret@h",
+        "redis://:sec\nret@h",
     ],
 )
 def test_no_error_quotes_the_password(text: str) -> None:
     with pytest.raises(ValueError, match="cannot be read") as raised:
         RedisURL.parse(text)
     assert "sec" not in str(raised.value)
-    assert raised.value.__suppress_context__
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+@pytest.mark.parametrize("mark", ["/", "?", "#", "//", "/?", "?#", "/@", "@/"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        # What is before the mark looks like a port or a host, what is after it like anything.
+        "redis://:12{}34@h:6379/0",
+        "redis://bob:12{}34@h",
+        "rediss://:sec{}34@h:6379",
+        "redis://:{}12@h",
+        "redis://:12{}@h",
+        "unix://:12{}34@/run/redis.sock",
+        "unix://:12{}@/run/redis.sock",
+        "redis+sentinel://bob:12{}34@h/m/0",
+        "redis+sentinel://bob:12{}34@h,h/m",
+        "redis+sentinel://:sec{}m@h:1,h:2/m",
+    ],
+)
+def test_a_password_that_is_not_encoded_is_refused_and_not_shown(text: str, mark: str) -> None:
+    with pytest.raises(ValueError, match="password must be percent-encoded") as raised:
+        RedisURL.parse(text.format(mark))
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+    for part in ("12", "34", "sec", "bob"):
+        assert part not in str(raised.value)
+
+
+@given(
+    st.sampled_from(
+        [
+            ("redis://{}:{}@h:7/1", "redis://h:7/1"),
+            ("rediss://{}:{}@h", "rediss://h:6379/0"),
+            ("redis://{}:{}@h?db=1", "redis://h:6379/1"),
+            ("unix://{}:{}@/r.sock", "unix:///r.sock?db=0"),
+            ("redis+sentinel://{}:{}@h,h:1/m/1", "redis+sentinel://h:26379,h:1/m/1"),
+        ]
+    ),
+    st.sampled_from(["", "bob"]),
+    st.text(alphabet="a1/?#@:%&=,.[]", max_size=6),
+)
+def test_whatever_the_password_it_is_read_whole_or_refused(
+    forms: tuple[str, str], username: str, password: str
+) -> None:
+    text, shown = forms
+    try:
+        url = RedisURL.parse(text.format(username, password))
+    except ValueError as error:
+        assert any(mark in password for mark in "/?#%@") or (username and not password)
+        assert len(password) < 4 or password not in str(error)  # noqa: PT017
+        return
+    assert (url.username or "", url.password or "") == (username, unquote(password))
+    assert str(url) == shown
+
+
+@given(st.text(alphabet="a1/?#@:%&=,.[]+", min_size=1, max_size=6))
+def test_whatever_the_password_for_sentinels_it_is_read_whole_or_refused(password: str) -> None:
+    try:
+        url = RedisURL.parse(f"redis+sentinel://h/m?sentinel_password={password}")
+    except ValueError:
+        assert any(mark in password for mark in "#%@&")
+        return
+    assert url.sentinel_password == unquote(password)
+    assert str(url) == "redis+sentinel://h:26379/m/0"
+
+
+def test_a_publisher_does_not_show_it_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "redis://bob:12?34@h"
+    with pytest.raises(ValueError, match="percent-encoded") as raised:
+        Publisher(text)
+    assert "12" not in str(raised.value)
+    monkeypatch.setenv("REDIS_URL", text)
+    with pytest.raises(ValueError, match="percent-encoded"):
+        Publisher()
+
+
+def test_a_redis_that_quotes_the_password_is_not_quoted(tmp_path: Path) -> None:
+    with (
+        running_redis(tmp_path, "--rename-command", "AUTH", "") as server,
+        Publisher(f"redis://bob:secret@127.0.0.1:{server.port}") as publisher,
+        pytest.raises(BrokerUnavailable, match=r"unknown command 'AUTH'$") as raised,
+    ):
+        publisher.publish("room:1", "hello")
+    assert raised.value.delivered is False
+    assert "secret" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_nodes_and_sentinels_get_their_own_accounts() -> None:
@@ -171,7 +294,7 @@ def test_nodes_and_sentinels_get_their_own_accounts() -> None:
     st.lists(
         st.tuples(st.sampled_from(["h", "127.0.0.1", "[::1]"]), st.integers(1, 65535)), min_size=1
     ),
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    st.text(min_size=1).filter(str.isprintable),
     st.integers(0, 10**6),
 )
 def test_the_text_of_a_url_with_sentinels_reads_as_the_same(
@@ -180,6 +303,27 @@ def test_the_text_of_a_url_with_sentinels_reads_as_the_same(
     hosts = ",".join(f"{host}:{port}" for host, port in sentinels)
     text = f"{scheme}+sentinel://{hosts}/{quote(master, safe='')}/{db}"
     assert str(RedisURL.parse(text)) == text
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
+    st.integers(0, 10**6),
+)
+def test_the_text_of_a_url_of_a_socket_reads_as_the_same(name: str, db: int) -> None:
+    text = f"unix:///{quote(name)}?db={db}"
+    url = RedisURL.parse(text)
+    assert (url.path, url.db) == (f"/{name}", db)
+    assert str(url) == text
+
+
+@given(st.text(max_size=30))
+def test_whatever_the_text_it_is_read_or_refused_in_one_line(text: str) -> None:
+    for before in ("", "redis://", "redis+sentinel://", "unix://", "embedded:/"):
+        try:
+            shown = str(RedisURL.parse(before + text))
+        except ValueError as error:
+            shown = str(error)
+        assert shown.isprintable()
 
 
 @given(

@@ -65,7 +65,12 @@ def refusal(
         (["--port", "tcp:pigeon"], "--port 'tcp:pigeon': "),
         (["--port", "unix:/proc/s.sock"], "--port 'unix:/proc/s.sock': "),
         (["--port", "ssl:0:privateKey=/no.pem"], "--port 'ssl:0:privateKey=/no.pem': "),
+        (["--redis", "redis://user:1/secret@localhost"], "the password must be percent-encoded"),
+        (["--redis", "redis://user:1?secret@localhost"], "the password must be percent-encoded"),
+        (["--redis", "redis://user:1#secret@localhost"], "the password must be percent-encoded"),
+        (["--origin", "https://*.*.host"], "--origin 'https://*.*.host': "),
         (["--pigeon"], "option --pigeon not recognized"),
+        (["--pi\ngeon"], r"option --pi\ngeon not recognized"),
         (["pigeon"], "unexpected argument 'pigeon'"),
     ],
 )

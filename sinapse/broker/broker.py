@@ -6,20 +6,20 @@ lost. Open streams stay open throughout.
 """
 
 import random
-import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import txredisapi
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sinapse.broker.dial import TIMEOUT, dial
 from sinapse.broker.history import History, Part
 from sinapse.broker.lookup import Attachment, Lookup, TokenEntry
+from sinapse.broker.probes import Probes
 from sinapse.broker.sentinel import Sentinels
 from sinapse.broker.subscription import Subscription
 from sinapse.counters import Counters
@@ -34,14 +34,6 @@ from sinapse.redisurl import RedisURL
 
 #: Connections for look-ups, so that a long answer on one does not delay the other.
 LOOKUP_CONNECTIONS = 2
-
-#: Seconds between two probes of the connections, and for one to be answered: within twice that a
-#: Redis that does not answer, does not deliver or is no master any more has been left.
-PROBE_INTERVAL = 4
-
-#: Seconds more for a probe that is late, in which the reactor reads what may have come already: it
-#: is this node that was busy, when thousands connect at once.
-PROBE_GRACE = 1
 
 #: Seconds before the second attempt to connect, doubled each time, and the most. Short, because
 #: everybody waits; random, because all nodes come back at once.
@@ -102,9 +94,7 @@ class Broker(Service):
         self.state = "not connected yet"
         self._patience = patience
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
-        # Messages that only this node hears: its probes.
-        self._private = f"{NODES}:{secrets.token_hex(8)}".encode()
-        self._probes_sent = self._probes_heard = 0
+        self._probes = Probes(reactor)
         hub.interest_changed = self._interest_changed
         hub.fan_outs.turn_needed = self._turn_needed
         #: Connected, subscribed, reconciled and caught up.
@@ -205,8 +195,8 @@ class Broker(Service):
     # What Redis sends
 
     def _published(self, channel: bytes, payload: bytes) -> None:
-        if channel == self._private:
-            self._probes_heard += 1
+        if channel == self._probes.channel:
+            self._probes.heard()
             if payload and not self._marked.called:
                 self._marked.callback(int(payload))
             return
@@ -336,7 +326,7 @@ class Broker(Service):
             await lookups[0].check(attachment.position.epoch)
             await self._reconcile(lookups[0])
             # Publishers look after the epoch themselves until a node stands here that has.
-            subscription.subscribe_for_good(NODES.encode(), self._private)
+            subscription.subscribe_for_good(NODES.encode(), self._probes.channel)
             self._changed = set(self._hub.channels)
             upto = None
             while upto is None or self._changed:  # A channel may have been granted meanwhile.
@@ -366,7 +356,7 @@ class Broker(Service):
             if not marked.called:
                 marked.errback(reason)
 
-        Deferred.fromCoroutine(lookup.mark(self._private)).addErrback(give_up)
+        Deferred.fromCoroutine(lookup.mark(self._probes.channel)).addErrback(give_up)
         lost = Failure(txredisapi.ConnectionError("connection lost"))
         subscription.whenDisconnected().addCallback(lambda _: give_up(lost))
         return marked
@@ -421,6 +411,8 @@ class Broker(Service):
             for entry in part.entries:
                 hub.dispatch(entry.channel, entry.message, entry.counter)
             hub.flush()
+            while hub.fan_outs.is_full:
+                await deferLater(self._reactor, 0)
             after, more = part.after, part.more
         hub.reached(upto)
 
@@ -439,27 +431,13 @@ class Broker(Service):
         self, lost: Deferred[None], lookups: list[Lookup], node: RedisURL
     ) -> None:
         """Return when any of the connections is lost, which one that is no good is made."""
-        self._probes_sent = self._probes_heard = 0
+        assert self._attachment is not None  # noqa: S101
 
         def give_up(reason: str) -> None:
             if not lost.called:
                 lost.errback(txredisapi.ConnectionError(reason))
 
-        def check(sent: int) -> None:
-            if self._probes_heard < sent:
-                give_up("connected, but it does not deliver")
-
-        def probe() -> None:
-            if self._probes_heard < self._probes_sent:
-                self._reactor.callLater(PROBE_GRACE, check, self._probes_sent)
-                return
-            Deferred.fromCoroutine(self._probe(lookups)).addErrback(
-                lambda failure: give_up(failure.getErrorMessage())
-            )
-
-        probes = LoopingCall(probe)
-        probes.clock = self._reactor
-        probes.start(PROBE_INTERVAL, now=False)
+        probes = self._probes.start(lookups, self._attachment.position.epoch, give_up)
         moving = Deferred.fromCoroutine(self._sentinels.until_moved(node))
         moving.addCallbacks(give_up, lambda failure: failure.trap(CancelledError))
         try:
@@ -468,14 +446,6 @@ class Broker(Service):
             probes.stop()
             moving.cancel()
         raise txredisapi.ConnectionError("connection lost")
-
-    async def _probe(self, lookups: list[Lookup]) -> None:
-        """Ask every connection, and publish what must be heard; raises if something is wrong."""
-        assert self._attachment is not None  # noqa: S101
-        self._probes_sent += 1
-        for lookup in lookups:
-            await lookup.check(self._attachment.position.epoch)
-        await lookups[0].publish(self._private, b"")
 
 
 async def _entry(lookup: Lookup, token: bytes) -> TokenEntry | txredisapi.RedisError | None:

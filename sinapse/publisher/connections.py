@@ -116,14 +116,14 @@ class Connections:
         try:
             # A connection that Redis has closed meanwhile is noticed here, and opened again.
             connection = self._pool.get_connection()
+        except ResponseError as error:
+            raise self._unavailable(_without_arguments(error), delivered=False) from None
         except (RedisError, UnicodeError) as error:  # UnicodeError: no name that DNS could have.
             raise self._unavailable(str(error), delivered=False) from error
         try:
             yield connection
         except (AuthenticationError, BusyLoadingError, ResponseError) as error:
-            # Redis quotes an unknown command with its arguments, and one may be a token; so the
-            # error is not chained either.
-            text = str(error).partition(", with args")[0]
+            text = _without_arguments(error)
             if isinstance(error, ReadOnlyError):
                 # What was the master is none any more: look where it is now.
                 connection.disconnect()
@@ -141,6 +141,14 @@ class Connections:
 
     def _unavailable(self, text: str, delivered: bool | None) -> BrokerUnavailable:
         return BrokerUnavailable(f"Redis at {self._url}: {text}", delivered)
+
+
+def _without_arguments(error: RedisError) -> str:
+    """Return the text of `error`, which must not be chained.
+
+    Redis quotes an unknown command with its arguments: a token, or the password for AUTH.
+    """
+    return str(error).partition(", with args")[0]
 
 
 def _ask(connection: _Link, *command: str | bytes | int) -> Any:

@@ -1,0 +1,65 @@
+"""Probes: whether what is connected also answers, delivers, and is the master that it was."""
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+
+from sinapse.broker.lookup import Lookup
+from sinapse.keys import NODES
+
+#: Seconds between two probes of the connections, and for one to be answered: within twice that a
+#: Redis that does not answer, does not deliver or is no master any more has been left.
+PROBE_INTERVAL = 4
+
+#: Seconds more for a probe that is late, in which the reactor reads what may have come already: it
+#: is this node that was busy, when thousands connect at once.
+PROBE_GRACE = 1
+
+
+class Probes:
+    """Messages that this node publishes for itself on one connection, and expects on another."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._sent = self._heard = 0
+        #: Where they are published: nobody else hears them.
+        self.channel = f"{NODES}:{secrets.token_hex(8)}".encode()
+
+    def heard(self) -> None:
+        """Take note of one."""
+        self._heard += 1
+
+    def start(
+        self, lookups: list[Lookup], epoch: str, give_up: Callable[[str], None]
+    ) -> LoopingCall:
+        """Begin; `give_up` is told, at least once, what is wrong when something is.
+
+        Every connection of `lookups` must answer, of a master whose data are those of `epoch`.
+        """
+        self._sent = self._heard = 0
+
+        def check(sent: int) -> None:
+            if self._heard < sent:
+                give_up("connected, but it does not deliver")
+
+        def probe() -> None:
+            if self._heard < self._sent:
+                self._reactor.callLater(PROBE_GRACE, check, self._sent)
+                return
+            Deferred.fromCoroutine(self._probe(lookups, epoch)).addErrback(
+                lambda failure: give_up(failure.getErrorMessage())
+            )
+
+        probes = LoopingCall(probe)
+        probes.clock = self._reactor
+        probes.start(PROBE_INTERVAL, now=False)
+        return probes
+
+    async def _probe(self, lookups: list[Lookup], epoch: str) -> None:
+        self._sent += 1
+        for lookup in lookups:
+            await lookup.check(epoch)
+        await lookups[0].publish(self.channel, b"")
