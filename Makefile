@@ -28,17 +28,25 @@ format: $(VENV)/develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Needs a C compiler; peers that are not installed are left out. Less: make bench ARGS=--quick
+# Needs a C compiler; peers that are not installed are left out. Less: make bench ARGS=--quick, and
+# only what the goals are about: make bench ARGS=--goals
 bench: $(VENV)/develop
 	$(BIN)/python bench/run.py $(ARGS)
 
-# From PyPI and npm into build/bench; nginx is the system's, and is not started as a service.
+# From PyPI, npm and the Go module proxy into build/bench; nginx is the system's, and is not started
+# as a service.
 PEERS := build/bench
 bench-peers:
 	$(PYTHON) -m venv $(PEERS)/venv
 	$(PEERS)/venv/bin/pip install --quiet --requirement bench/peers/requirements.txt
 	@if command -v npm >/dev/null; then mkdir -p $(PEERS)/node && npm install --silent --prefix $(PEERS)/node faye; \
 	 else echo 'npm is not installed: without faye'; fi
+	@if [ -x $(PEERS)/bin/centrifugo ]; then :; \
+	 elif command -v go >/dev/null; then echo 'Building Centrifugo takes some minutes.'; \
+	   GOBIN=$(abspath $(PEERS)/bin) go install github.com/centrifugal/centrifugo/v6@latest || echo 'without Centrifugo'; \
+	 else echo 'Go is not installed: without Centrifugo'; fi
+	@command -v mercure >/dev/null || [ -x $(PEERS)/bin/mercure ] || \
+	 echo 'for Mercure: put the program of one of its releases into $(PEERS)/bin'
 	@if [ -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then :; \
 	 elif [ "$$(id -u)" = 0 ]; then RUNLEVEL=1 apt-get install -y --no-install-recommends nginx libnginx-mod-nchan; \
 	 else echo 'for nginx with nchan: sudo apt install nginx libnginx-mod-nchan'; fi

@@ -1,10 +1,11 @@
 /* The floor: what a delivery costs at least. One send() a stream and message, and nothing else.
  *
- *   floor PORT PUBLISHING_PORT CHANNELS
+ *   floor PORT PUBLISHING_PORT CHANNELS BATCHING
  *
  * A stream asks for "/?c=1,2,3". What is to be sent to a channel comes on the publishing port,
  * framed already: 4 bytes of channel, 4 bytes of length, the bytes. Nothing is looked up, encoded,
- * queued or kept; a stream that does not read holds up everybody.
+ * queued or kept; a stream that does not read holds up everybody. With BATCHING, which is 1 or 0,
+ * what one read brings for a channel goes in one send(): that is as fast as a load can be fed.
  */
 
 #define _GNU_SOURCE
@@ -28,7 +29,7 @@ struct channel {
 };
 
 static struct channel *channels;
-static int channel_count;
+static int channel_count, batching;
 static char kinds[MOST]; /* by descriptor: 's'tream, 'p'ublisher */
 static const char head[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
 			   "Content-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n"
@@ -87,7 +88,7 @@ static void join(int fd, char *request)
 
 static void deliver(int fd)
 {
-	static char buffer[1 << 20];
+	static char buffer[1 << 20], batch[1 << 20];
 	static size_t filled;
 	ssize_t got = recv(fd, buffer + filled, sizeof buffer - filled, 0);
 	if (got <= 0) {
@@ -104,9 +105,23 @@ static void deliver(int fd)
 		if ((size_t)(end - at) < 8 + (size_t)size)
 			break;
 		struct channel *c = &channels[number];
-		for (int i = 0; i < c->size; i++)
-			send_all(c->audience[i], at + 8, size);
+		const char *bytes = at + 8;
+		size_t total = size;
 		at += 8 + size;
+		if (batching) {
+			memcpy(batch, bytes, total);
+			bytes = batch;
+			while (end - at >= 8 && !memcmp(at, &number, 4)) {
+				memcpy(&size, at + 4, 4);
+				if ((size_t)(end - at) < 8 + (size_t)size)
+					break;
+				memcpy(batch + total, at + 8, size);
+				total += size;
+				at += 8 + size;
+			}
+		}
+		for (int i = 0; i < c->size; i++)
+			send_all(c->audience[i], bytes, total);
 	}
 	filled = (size_t)(end - at);
 	memmove(buffer, at, filled);
@@ -114,8 +129,9 @@ static void deliver(int fd)
 
 int main(int count, char **words)
 {
-	if (count != 4)
+	if (count != 5)
 		return 2;
+	batching = atoi(words[4]);
 	channel_count = atoi(words[3]);
 	channels = calloc((size_t)channel_count, sizeof *channels);
 	int epoll = epoll_create1(0), ports[2] = {listening(atoi(words[1])), listening(atoi(words[2]))};

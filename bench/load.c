@@ -2,20 +2,22 @@
  *
  *   load HOST PORT STREAMS [options]
  *
- * STREAMS is a file with a line a stream: target, last event ID or nothing, and the channels that
- * the stream is to hear, as numbers with commas between; tabs between the three.
+ * STREAMS is a file with a line a stream: target, one more header field or nothing, and the channels
+ * that the stream is to hear, as numbers with commas between; tabs between the three.
  *
  * Commands come on standard input, a line each, and each is answered by one line of JSON:
  *
  *   open                   open all streams, WINDOW of them on their way at any time
  *   publish COUNT RATE     publish COUNT messages, RATE a second or, if that is 0, flat out; the
- *                          answer comes when all have arrived, or after PATIENCE without progress
+ *                          answer comes when all have arrived, or after PATIENCE without progress.
+ *                          The next line on standard input ends the publishing before that.
  *   idle SECONDS           read for a while
  *
  * A publish request is a template, one a channel: bytes as they go to the publishing port, with a
  * place for a marker in them. A marker is a sequence number and a time; it has one length always,
  * so that the lengths in the template stay right whatever the protocol. Markers are searched for
- * in the bytes of the streams, whatever else is there: headers, chunk sizes, ids, keep-alives.
+ * in the bytes of the streams, whatever else is there: headers, chunk sizes, ids, keep-alives, and
+ * the frame headers of WebSocket, which needs no more of a client that sends nothing.
  *
  * Streams are read by one thread with epoll, raw, without any copy that is not needed; messages
  * are published by another one. A stream is whole if it got as many markers as were published
@@ -28,6 +30,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -55,7 +58,7 @@ struct stream {
 	enum state state;
 	int carried;
 	char carry[64]; /* the end of what was read: it may be the beginning of a marker */
-	char *target, *after;
+	char *target, *header;
 	int *channels, channel_count;
 	int64_t asked; /* when the connect began, in microseconds */
 	int64_t last, received, sum;
@@ -78,7 +81,7 @@ static int template_count;
 
 static struct sockaddr_in server, publishing;
 static const char *host, *reply_mark = "\r\n";
-static int window = 500, each, reply_window, use_tls;
+static int window = 500, each, reply_window, use_tls, use_websocket;
 static double patience = 5, most = 60;
 
 static int epoll, in_flight, next_to_open, opened, refused, gone;
@@ -88,7 +91,7 @@ static size_t latency_count, latency_room;
 static char status_line[64];
 
 static pthread_t publisher;
-static volatile int publisher_running;
+static volatile int publisher_running, publisher_stop;
 static int64_t publish_count, published, publish_errors;
 static double publish_rate;
 static int64_t publish_begun, publish_ended;
@@ -184,13 +187,21 @@ static void become_open(struct stream *s)
 
 static void ask(struct stream *s)
 {
-	char request[4096];
-	int size = snprintf(request, sizeof request,
-			    "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n"
-			    "Cache-Control: no-cache\r\n%s%s%s\r\n",
-			    s->target, host, *s->after ? "Last-Event-ID: " : "", s->after,
-			    *s->after ? "\r\n" : "");
+	/* The key of a handshake is to be random so that caches do not answer it: there are none. */
+	static const char event_stream[] = "Accept: text/event-stream\r\nCache-Control: no-cache\r\n",
+			  upgrade[] = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+				      "Sec-WebSocket-Version: 13\r\n"
+				      "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n";
+	char request[8192];
+	int size = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%d\r\n%s%s%s\r\n",
+			    s->target, host, ntohs(server.sin_port),
+			    use_websocket ? upgrade : event_stream,
+			    s->header, *s->header ? "\r\n" : "");
 	ssize_t written;
+	if (size >= (int)sizeof request) {
+		fprintf(stderr, "the target of a stream is too long\n");
+		exit(1);
+	}
 #ifdef WITH_TLS
 	if (s->ssl)
 		written = SSL_write(s->ssl, request, size);
@@ -274,7 +285,7 @@ static void take(struct stream *s, const char *data, int size)
 {
 	const char *end = data + size, *from = data, *mark;
 	if (s->state == ASKED) {
-		if (size < 12 || memcmp(data + 9, "200", 3)) {
+		if (size < 12 || memcmp(data + 9, use_websocket ? "101" : "200", 3)) {
 			snprintf(status_line, sizeof status_line, "%.*s", size < 40 ? size : 40, data);
 			lose(s);
 			return;
@@ -362,13 +373,17 @@ static void turn(int milliseconds)
 
 static int connect_publisher(void)
 {
+	struct timeval patient = {(time_t)most, 0}; /* a server may stop answering */
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&publishing, sizeof publishing) < 0)
 		fail("publisher");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patient, sizeof patient);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patient, sizeof patient);
 	return fd;
 }
 
+/* Returns how many replies have come, and -1 if there will be none any more. */
 static int64_t replies_in(int fd, int flags)
 {
 	static char buffer[65536 + 16];
@@ -378,7 +393,7 @@ static int64_t replies_in(int fd, int flags)
 		return 0;
 	ssize_t size = recv(fd, buffer + kept, sizeof buffer - 16, flags);
 	if (size <= 0)
-		return size == 0 ? -1 : 0;
+		return size == 0 || flags != MSG_DONTWAIT ? -1 : 0;
 	char *from = buffer, *end = buffer + kept + size, *mark;
 	int64_t count = 0;
 	while ((mark = memmem(from, end - from, reply_mark, length))) {
@@ -406,7 +421,7 @@ static void *publish(void *unused)
 	int64_t replies = 0, sent = 0, more;
 	char digits_of[64];
 	publish_begun = now();
-	for (int64_t i = 0; i < publish_count; i++) {
+	for (int64_t i = 0; i < publish_count && !publisher_stop; i++) {
 		if (publish_rate > 0) {
 			int64_t ns = start.tv_nsec + (int64_t)((double)i * 1e9 / publish_rate);
 			struct timespec due = {start.tv_sec + ns / 1000000000, ns % 1000000000};
@@ -508,16 +523,24 @@ static void do_publish(int64_t count, double rate)
 	int64_t begun = now();
 	publish_begun = publish_ended = last_progress = last_delivery = begun;
 	publisher_running = 1;
+	publisher_stop = 0;
 	if (pthread_create(&publisher, NULL, publish, NULL))
 		fail("pthread_create");
-	while (publisher_running)
+	while (publisher_running) {
+		struct pollfd input = {0, POLLIN, 0};
 		turn(10);
+		if (poll(&input, 1, 0) > 0)
+			publisher_stop = 1;
+	}
 	pthread_join(publisher, NULL);
 	int64_t expected = expected_now();
 	last_progress = now();
 	while (received < expected && (double)(now() - last_progress) < patience * 1e6 &&
 	       (double)(now() - begun) < most * 1e6)
 		turn(100);
+	/* What is delivered twice is not to come unnoticed. */
+	for (int64_t until = now() + 50000; now() < until;)
+		turn(10);
 	printf("{\"published\": %lld, \"publish_errors\": %lld, \"publish_seconds\": %.6f, "
 	       "\"expected\": %lld, \"received\": %lld, \"disorder\": %lld, \"incomplete\": %d, "
 	       "\"gone\": %d, \"seconds\": %.6f, \"bytes\": %lld, \"reads\": %lld, \"load_cpu\": %.6f, ",
@@ -532,12 +555,15 @@ static void do_publish(int64_t count, double rate)
 
 static void do_idle(double seconds)
 {
-	int64_t bytes = bytes_read, was_gone = gone, until = now() + (int64_t)(seconds * 1e6);
+	int64_t bytes = bytes_read, until = now() + (int64_t)(seconds * 1e6);
+	int was_gone = gone;
 	double cpu = cpu_seconds();
 	while (now() < until)
 		turn(100);
-	printf("{\"seconds\": %.3f, \"bytes\": %lld, \"gone\": %lld, \"load_cpu\": %.6f}\n", seconds,
-	       (long long)(bytes_read - bytes), (long long)(gone - was_gone), cpu_seconds() - cpu);
+	printf("{\"seconds\": %.3f, \"bytes\": %lld, \"received\": %lld, \"disorder\": %lld, "
+	       "\"gone\": %d, \"load_cpu\": %.6f}\n",
+	       seconds, (long long)(bytes_read - bytes), (long long)received, (long long)disorder,
+	       gone - was_gone, cpu_seconds() - cpu);
 }
 
 /* Reading the files */
@@ -555,9 +581,9 @@ static void read_streams(const char *path)
 		struct stream *s = &streams[stream_count++];
 		memset(s, 0, sizeof *s);
 		s->fd = -1;
-		char *rest = line, *target = strsep(&rest, "\t"), *after = strsep(&rest, "\t");
+		char *rest = line, *target = strsep(&rest, "\t"), *header = strsep(&rest, "\t");
 		s->target = strdup(target);
-		s->after = strdup(after ? after : "");
+		s->header = strdup(header ? header : "");
 		for (char *word; rest && (word = strsep(&rest, ",")) && *word;) {
 			s->channels = realloc(s->channels, sizeof *s->channels * (size_t)(s->channel_count + 1));
 			s->channels[s->channel_count++] = atoi(word);
@@ -618,6 +644,8 @@ int main(int count, char **words)
 			most = atof(value);
 		else if (!strcmp(name, "--tls"))
 			use_tls = atoi(value);
+		else if (!strcmp(name, "--websocket"))
+			use_websocket = atoi(value);
 	}
 	for (int i = 0; i < stream_count; i++)
 		for (int c = 0; c < streams[i].channel_count; c++)

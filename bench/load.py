@@ -22,11 +22,11 @@ DATA = BLANK + b"x" * (DATA_SIZE - len(BLANK))
 
 
 class Stream(NamedTuple):
-    """A stream to open: its URL, where it was, and the numbers of the channels it is to hear."""
+    """A stream to open: its URL, the numbers of the channels it is to hear, one more header."""
 
     target: str
     channels: Sequence[int]
-    last_event_id: str = ""
+    header: str = ""
 
 
 class Publishing(NamedTuple):
@@ -68,8 +68,8 @@ class Load:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         with (folder / "streams").open("w") as file:
-            for target, channels, last_event_id in streams:
-                file.write(f"{target}\t{last_event_id}\t{','.join(map(str, channels))}\n")
+            for target, channels, header in streams:
+                file.write(f"{target}\t{header}\t{','.join(map(str, channels))}\n")
         command = [str(load_program()), "127.0.0.1", str(port), str(folder / "streams")]
         if publishing is not None:
             with (folder / "templates").open("wb") as binary:

@@ -24,40 +24,48 @@ class Cores(NamedTuple):
 
 
 class Cpu(NamedTuple):
-    """Seconds of processor time."""
+    """Seconds of processor time; `total` is exact, its parts are in ticks."""
 
     user: float
     system: float
-
-    @property
-    def total(self) -> float:
-        """Both together."""
-        return self.user + self.system
+    total: float
 
     def since(self, before: "Cpu") -> "Cpu":
         """Return what was used since `before`."""
-        return Cpu(self.user - before.user, self.system - before.system)
+        return Cpu(*(now - then for now, then in zip(self, before, strict=True)))
 
 
 def family(pid: int) -> list[int]:
     """Return a process and its descendants."""
     pids = [pid]
     for each in pids:
-        for task in Path(f"/proc/{each}/task").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # A thread that has just ended.
+        with contextlib.suppress(FileNotFoundError):  # A thread or a process that has just ended.
+            for task in Path(f"/proc/{each}/task").iterdir():
                 pids += map(int, (task / "children").read_text().split())
     return pids
 
 
 def cpu(pid: int) -> Cpu:
     """Return what a process and its descendants have used, those that have ended included."""
-    user = system = 0
+    user = system = total = 0.0
     for each in family(pid):
         # The name in parentheses may have spaces in it.
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        user += int(fields[11]) + int(fields[13])
-        system += int(fields[12]) + int(fields[14])
-    return Cpu(user * TICK, system * TICK)
+        used = [int(field) * TICK for field in fields[11:15]]
+        user += used[0] + used[2]
+        system += used[1] + used[3]
+        # Ticks are too coarse for a burst that takes ten of them. What the scheduler has counted,
+        # in nanoseconds, is without threads and children that have ended.
+        total += max(_running(each), used[0] + used[1] - TICK) + used[2] + used[3]
+    return Cpu(user, system, total)
+
+
+def _running(pid: int) -> float:
+    seconds = 0.0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            seconds += int((task / "schedstat").read_text().split()[0]) / 1e9
+    return seconds
 
 
 def memory(pid: int) -> int:

@@ -3,26 +3,28 @@
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from certificate import write_certificate
 from load import Load
 from machine import Cores, cpu, memory
-from peers.server import Missing, Peer, Running, Workload
+from peers.server import Failed, Missing, Peer, Running, Workload
 
 Figures = dict[str, float]
 
 #: Seconds without a delivery after which what is missing counts as lost, and for one phase.
 PATIENCE = 4
-MOST = 25
+MOST = 60
 
-#: Connects on their way at any time: where nothing is to be proved by them, and in a storm, where
-#: they are as many as the kernel's queue takes; what does not fit there comes a second later.
+#: Connects on their way at any time, where nothing is to be proved by them.
 WINDOW = 200
-STORM = 4000
+
+#: Streams that are open before a storm, and the messages a second that they get in it.
+BYSTANDERS = 50
+BYSTANDERS_RATE = 20
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,30 @@ class Scenario:
     rate: float = 0
     keep_alive: float = 60
     tls: bool = False
+    websocket: bool = False
     missed: int = 0
+    #: Streams more, the last ones, with a channel of their own, the last one.
+    bystanders: int = 0
+    #: What slow peers do less of. What is compared is a cost a delivery, a stream or a connect.
+    slow: Mapping[str, int] = field(default_factory=dict)
+
+    def for_peer(self, peer: Peer) -> "Scenario":
+        """Return the scenario as a peer gets it."""
+        if not peer.slow:
+            return self
+        less = {name: min(value, getattr(self, name)) for name, value in self.slow.items()}
+        return replace(self, **less)  # type: ignore[arg-type]  # The fields are all numbers.
+
+    def quick(self) -> "Scenario":
+        """Return the scenario with less of everything."""
+        streams = self.streams // 4
+        return replace(
+            self,
+            streams=streams,
+            messages=self.messages // 2,
+            channels=min(self.channels, streams),
+            slow={name: value // 4 for name, value in self.slow.items()},
+        )
 
     def workload(self, folder: Path) -> Workload:
         """Return what the server has to be prepared for; it is the same at every run."""
@@ -54,8 +79,15 @@ class Scenario:
             ]
         else:
             lists = [(number % self.channels,) for number in range(self.streams)]
-        certificate = write_certificate(folder) if self.tls else None
-        return Workload(lists, self.channels, self.keep_alive, certificate, self.missed)
+        lists += [(self.channels,)] * self.bystanders
+        return Workload(
+            lists,
+            self.channels + bool(self.bystanders),
+            self.keep_alive,
+            write_certificate(folder) if self.tls else None,
+            self.missed,
+            self.websocket,
+        )
 
 
 class _Meter:
@@ -69,12 +101,13 @@ class _Meter:
 
     def read(self) -> Figures:
         """Return seconds of processor time."""
+        elapsed = time.monotonic() - self._begun
         server = cpu(self._running.pid).since(self._server)
         figures = {
             "server_user_s": server.user,
             "server_system_s": server.system,
             "server_s": server.total,
-            "elapsed_s": time.monotonic() - self._begun,
+            "elapsed_s": elapsed,
         }
         if self._running.redis_pid is not None and self._redis is not None:
             figures["redis_s"] = cpu(self._running.redis_pid).since(self._redis).total
@@ -88,16 +121,17 @@ def _load(scenario: Scenario, running: Running, **options: object) -> Load:
         running.streams,
         running.publishing,
         tls=int(scenario.tls),
+        websocket=int(scenario.websocket),
         **settings,
     )
 
 
-def _opened(scenario: Scenario, load: Load) -> dict[str, Any]:
-    """Open the streams; raises `Missing` if not all can be opened."""
+def _opened(streams: int, load: Load) -> dict[str, Any]:
+    """Open the streams; raises `Failed` if not all can be opened."""
     answer = load.ask("open")
-    if answer["opened"] != scenario.streams:
-        raise Missing(
-            f"{answer['opened']} of {scenario.streams} streams opened, {answer['refused']} refused"
+    if answer["opened"] != streams:
+        raise Failed(
+            f"{answer['opened']} of {streams} streams opened, {answer['refused']} refused"
             f" ({answer['refusal']!r}), {answer['stuck']} stuck"
         )
     return answer
@@ -117,6 +151,8 @@ def _deliveries(answer: dict[str, Any], used: Figures) -> Figures:
         "redis_us_message": used.get("redis_s", 0) / max(1, answer["published"]) * 1e6,
         "core": used["server_s"] / used["elapsed_s"],
         "load_core": answer["load_cpu"] / used["elapsed_s"],
+        # As many a second as would keep the load client's core busy.
+        "load_ceiling_s": received / max(1e-6, answer["load_cpu"]),
         "deliveries_s": answer["received"] / max(1e-6, answer["seconds"]),
         "received": answer["received"],
         "missing": answer["expected"] - answer["received"],
@@ -132,7 +168,7 @@ def _deliveries(answer: dict[str, Any], used: Figures) -> Figures:
 def measure_deliveries(scenario: Scenario, running: Running, _: int) -> Figures:
     """Publish, and see what a delivery costs."""
     with _load(scenario, running) as load:
-        _opened(scenario, load)
+        _opened(scenario.streams, load)
         meter = _Meter(running)
         answer = load.ask(f"publish {scenario.messages} {scenario.rate}")
         return _deliveries(answer, meter.read())
@@ -145,7 +181,7 @@ def measure_churn(scenario: Scenario, running: Running, _: int) -> Figures:
         _load(scenario, running) as load,
         Load(running.port, [], running.churn, patience=PATIENCE) as churn,
     ):
-        _opened(scenario, load)
+        _opened(scenario.streams, load)
         meter = _Meter(running)
         churn.send(f"publish {round(1000 * seconds)} 1000")
         answer = load.ask(f"publish {scenario.messages} {scenario.rate}")
@@ -158,7 +194,7 @@ def measure_idle(scenario: Scenario, running: Running, empty: int) -> Figures:
     """See what a stream costs that is just open: memory, and keep-alives."""
     with _load(scenario, running) as load:
         meter = _Meter(running)
-        answer = _opened(scenario, load)
+        answer = _opened(scenario.streams, load)
         opening = meter.read()
         full = memory(running.pid)
         meter = _Meter(running)
@@ -179,31 +215,64 @@ def measure_idle(scenario: Scenario, running: Running, empty: int) -> Figures:
 
 
 def measure_connects(scenario: Scenario, running: Running, _: int) -> Figures:
-    """Open all streams at once, and see what a connect costs."""
-    options: dict[str, object] = {"window": STORM}
-    if scenario.missed:
+    """Open all streams at once, and see what a connect costs, and what others notice of it."""
+    missed = scenario.missed
+    if missed:
         with Load(running.port, [], running.publishing) as load:
-            load.ask(f"publish {scenario.missed} 0")
+            load.ask(f"publish {missed} 0")
         if running.set_last_event_ids is None:
             raise Missing("cannot resume")
         running.streams = running.set_last_event_ids()
-        options["each"] = scenario.missed
-    with _load(scenario, running, **options) as load:
+    storm = _part_of(running, slice(scenario.streams))
+    quiet = _part_of(running, slice(scenario.streams, None))
+    with (
+        _load(scenario, storm, window=scenario.streams, each=missed) as load,
+        _load(scenario, quiet) as others,
+    ):
+        if scenario.bystanders:
+            _opened(scenario.bystanders, others)
+            others.send(f"publish 1000000 {BYSTANDERS_RATE}")
         meter = _Meter(running)
-        answer = _opened(scenario, load)
+        answer = _opened(scenario.streams, load)
         used = meter.read()
-        return {
+        # What comes twice or too late comes now.
+        settled = load.ask("idle 0.1")
+        figures = {
             "connect_us": used["server_s"] / scenario.streams * 1e6,
             "connect_user_us": used["server_user_s"] / scenario.streams * 1e6,
             "connect_system_us": used["server_system_s"] / scenario.streams * 1e6,
             "redis_us": used.get("redis_s", 0) / scenario.streams * 1e6,
             "seconds": answer["seconds"],
             "connects_s": scenario.streams / answer["seconds"],
+            "refused": answer["refused"],
             "load_core": answer["load_cpu"] / answer["seconds"],
-            "missing": scenario.streams * scenario.missed - answer["received"],
-            "disorder": answer["disorder"],
+            "missing": scenario.streams * missed - settled["received"],
+            "disorder": settled["disorder"],
+            "ended_streams": settled["gone"],
             **_latencies(answer),
         }
+        if scenario.bystanders:
+            others.send("that is enough")
+            met = others.answer()
+            figures["missing"] += met["expected"] - met["received"]
+            figures["disorder"] += met["disorder"]
+            figures["others_p50_ms"] = met["latency_us"]["p50"] / 1000
+            figures["others_p99_ms"] = met["latency_us"]["p99"] / 1000
+        return figures
+
+
+def _part_of(running: Running, part: slice) -> Running:
+    """Return `running` with some of its streams, and what is published to them."""
+    streams = running.streams[part]
+    heard = sorted({channel for stream in streams for channel in stream.channels})
+    number = {channel: index for index, channel in enumerate(heard)}
+    publishing = running.publishing._replace(
+        templates=[running.publishing.templates[channel] for channel in heard]
+    )
+    renumbered = [
+        each._replace(channels=[number[channel] for channel in each.channels]) for each in streams
+    ]
+    return replace(running, streams=renumbered, publishing=publishing)
 
 
 SCENARIOS = (
@@ -223,6 +292,7 @@ SCENARIOS = (
         "cpu_us",
         measure_deliveries,
         messages=500,
+        slow={"messages": 100},
     ),
     Scenario(
         "c",
@@ -231,7 +301,7 @@ SCENARIOS = (
         "cpu_us",
         measure_deliveries,
         channels=2000,
-        messages=8000,
+        messages=6000,
         rate=2000,
     ),
     Scenario(
@@ -251,11 +321,20 @@ SCENARIOS = (
         15000,
         "memory_kib",
         measure_idle,
-        keep_alive=5,
+        keep_alive=3,
+        slow={"streams": 5000},
     ),
-    Scenario("f", "connect storm: 10,000 at once", 10000, "connect_us", measure_connects),
     Scenario(
-        "h",
+        "f",
+        "connect storm: 10,000 at once",
+        10000,
+        "connect_us",
+        measure_connects,
+        bystanders=BYSTANDERS,
+        slow={"streams": 2500},
+    ),
+    Scenario(
+        "f2",
         "resume storm: 10,000 at once, 10 missed messages each",
         10000,
         "connect_us",
@@ -280,7 +359,14 @@ SCENARIOS = (
         messages=15,
         rate=10,
         tls=True,
+        slow={"streams": 1250},
     ),
+)
+
+#: The first three again, as WebSockets.
+SCENARIOS += tuple(
+    replace(each, key=f"h{each.key}", title=f"WebSocket, {each.title}", websocket=True)
+    for each in SCENARIOS[:3]
 )
 
 

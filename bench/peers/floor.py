@@ -1,8 +1,13 @@
-"""The floor: a C program that does nothing but one send() a stream and message."""
+"""The floor: a C program that does nothing but one send() a stream and message.
+
+It has a second form, which sends what one read brought at once: the most that the load client is
+ever given to do.
+"""
 
 import contextlib
 import struct
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from load import DATA, Publishing, Stream, compile_c
@@ -14,9 +19,12 @@ _CHUNK = b"%x\r\n%b\r\n" % (len(_EVENT), _EVENT)
 
 
 @contextlib.contextmanager
-def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Running]:
+def _run(
+    batching: bool, workload: Workload, folder: Path, cores: frozenset[int]
+) -> Iterator[Running]:
     port, publishing_port = free_port(), free_port()
-    command = [str(compile_c("floor")), str(port), str(publishing_port), str(workload.channels)]
+    numbers = (port, publishing_port, workload.channels, int(batching))
+    command = [str(compile_c("floor")), *map(str, numbers)]
     streams = [
         Stream(f"/?c={','.join(map(str, channels))}", channels) for channels in workload.streams
     ]
@@ -27,4 +35,5 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
         yield Running(pid, port, streams, Publishing(publishing_port, templates, ""))
 
 
-PEER = Peer("floor (C)", "abcdef", _run)
+PEER = Peer("floor (C)", "a b c d f", partial(_run, False))
+BATCHING = Peer("floor, batching", "b", partial(_run, True))

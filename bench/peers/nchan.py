@@ -35,7 +35,7 @@ http {{
       nchan_channel_id $arg_c;
     }}
     location = /sub {{
-      nchan_subscriber eventsource;
+      nchan_subscriber {subscriber};
       nchan_channel_id $arg_c;
       nchan_channel_id_split_delimiter ",";
       nchan_subscriber_first_message newest;
@@ -80,6 +80,7 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
             port=port,
             publishing_port=publishing_port,
             tls=tls,
+            subscriber="websocket" if workload.websocket else "eventsource",
             keep_alive=workload.keep_alive,
         )
     )
@@ -92,4 +93,4 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
         yield Running(pid, port, streams, Publishing(publishing_port, templates, "HTTP/1.1 2"))
 
 
-PEER = Peer("nginx + nchan", "abcdefi", _run)
+PEER = Peer("nginx + nchan", "a b c d e f ha hb hc i", _run)

@@ -91,6 +91,6 @@ def _run(
             yield Running(pid, port, streams, publishing, server.process.pid)
 
 
-STARLETTE = Peer("sse-starlette", "abcdefi", partial(_run, _starlette))
-AIOHTTP = Peer("aiohttp-sse", "abce", partial(_run, _aiohttp))
-DJANGO = Peer("django-eventstream", "abc", partial(_run, _django, by_http=True))
+STARLETTE = Peer("sse-starlette", "a b c d e f i", partial(_run, _starlette), slow=True)
+AIOHTTP = Peer("aiohttp-sse", "a b c e", partial(_run, _aiohttp), slow=True)
+DJANGO = Peer("django-eventstream", "a b c", partial(_run, _django, by_http=True), slow=True)

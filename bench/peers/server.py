@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,10 +14,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from load import Publishing, Stream
+from machine import family
 
 from tests.support import PATIENCE, free_port, running_redis
 
-__all__ = ["Missing", "Peer", "Running", "Workload", "free_port", "launched", "running_redis"]
+__all__ = [
+    "Failed",
+    "Missing",
+    "Peer",
+    "Running",
+    "Workload",
+    "free_port",
+    "installed",
+    "launched",
+    "running_redis",
+]
 
 ROOT = Path(__file__).parent.parent.parent
 BUILD = ROOT / "build" / "bench"
@@ -23,6 +36,10 @@ BUILD = ROOT / "build" / "bench"
 
 class Missing(Exception):
     """A peer is not installed, or cannot do what is asked for."""
+
+
+class Failed(Exception):
+    """A server has not done what it can."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,8 @@ class Workload:
     certificate: Path | None = None
     #: Streams come back and have missed so many messages.
     missed: int = 0
+    #: Streams are WebSockets.
+    websocket: bool = False
 
 
 @dataclass
@@ -62,6 +81,20 @@ class Peer(NamedTuple):
     name: str
     scenarios: str
     run: Callable[[Workload, Path, frozenset[int]], contextlib.AbstractContextManager[Running]]
+    #: It takes so long that it is given less where that does not change what is compared.
+    slow: bool = False
+
+    def can(self, key: str) -> bool:
+        """Tell whether it can do a scenario."""
+        return key in self.scenarios.split()
+
+
+def installed(program: str) -> Path:
+    """Return where a program is: of `make bench-peers`, or the system's; raises `Missing`."""
+    found = shutil.which(program, path=f"{BUILD / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    if found is None:
+        raise Missing("not installed")
+    return Path(found)
 
 
 @contextlib.contextmanager
@@ -88,14 +121,14 @@ def launched(
         deadline = time.monotonic() + PATIENCE
         while True:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} does not start:\n{log.read_text()[-2000:]}")
+                raise Failed(f"{command[0]} does not start\n{log.read_text()[-2000:]}")
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 break
             time.sleep(0.05)
         yield process.pid
         if process.poll() is not None:
-            raise RuntimeError(f"{command[0]} ended meanwhile:\n{log.read_text()[-2000:]}")
+            raise Failed(f"{command[0]} ended meanwhile\n{log.read_text()[-2000:]}")
     finally:
         _end(process)
         if "Traceback" in (text := log.read_text(errors="replace")):
@@ -103,10 +136,9 @@ def launched(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server; some would wait for their streams to end first."""
-    process.terminate()
-    try:
-        process.wait(2)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """End a server by force: told to end, some would first see to each of their streams."""
+    if process.poll() is None:
+        for pid in family(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    process.wait()

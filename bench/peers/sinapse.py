@@ -1,7 +1,11 @@
 """Sinapse, as it is delivered: with retention, and so with ids."""
 
 import contextlib
+import ssl
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +14,12 @@ import hiredis
 import redis
 from load import DATA, Publishing, Stream
 
-from peers.server import Peer, Running, Workload, free_port, launched, running_redis
+from peers.server import Failed, Peer, Running, Workload, free_port, launched, running_redis
 from sinapse.keys import RETENTION, channels_key, token_key
 from sinapse.publisher import Publisher
 from sinapse.publisher.channels import Channels
 from sinapse.scripts import Script
+from tests.support import PATIENCE
 
 #: Characters, as many as a real token has.
 TOKEN_LENGTH = 86
@@ -93,6 +98,18 @@ def _change_lists(users: int) -> Callable[[Publisher], None]:
     return change
 
 
+def _wait_until_ready(port: int, *, tls: bool) -> None:
+    """Wait until Redis is heard: whoever comes before that is told to come again."""
+    scheme = "https" if tls else "http"
+    context = ssl._create_unverified_context() if tls else None  # noqa: S323, SLF001
+    for _ in range(int(PATIENCE / 0.05)):
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{scheme}://127.0.0.1:{port}/ready", context=context).close()  # noqa: S310
+            return
+        time.sleep(0.05)
+    raise Failed("Sinapse does not become ready")
+
+
 @contextlib.contextmanager
 def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Running]:
     port = free_port()
@@ -113,12 +130,13 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
 
         def resuming() -> Sequence[Stream]:
             epoch, counter = client.hmget(RETENTION, "epoch", "counter")  # type: ignore[misc]
-            last_event_id = f"{epoch.decode()}-{int(counter) - workload.missed}"
-            return [each._replace(last_event_id=last_event_id) for each in streams]
+            header = f"Last-Event-ID: {epoch.decode()}-{int(counter) - workload.missed}"
+            return [each._replace(header=header) for each in streams]
 
         messages = _recorded(_publish_to_all(workload.channels), client)
         changes = _recorded(_change_lists(len(streams)), client)
         with launched(command, folder, cores, port) as pid:
+            _wait_until_ready(port, tls=workload.certificate is not None)
             assert server.process is not None  # noqa: S101
             yield Running(
                 pid,
@@ -131,4 +149,4 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
             )
 
 
-PEER = Peer("Sinapse", "abcdefghi", _run)
+PEER = Peer("Sinapse", "a b c d e f f2 g ha hb hc i", _run)
