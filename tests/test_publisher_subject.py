@@ -392,7 +392,7 @@ class TestDefault:
         self, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         library.use(None)
-        monkeypatch.setenv("REDIS_URL", redis_server.url + "?first")
+        monkeypatch.setenv("REDIS_URL", redis_server.url.removesuffix("/0") + "?db=0")
         publisher = library.default()
         monkeypatch.setenv("REDIS_URL", "redis://another.example")
         assert library.default() is publisher
