@@ -195,6 +195,16 @@ def test_a_user_gets_in_with_the_password_and_not_without(
         assert "wrong@" not in log
 
 
+def test_a_redis_that_knows_no_passwords_does_not_make_us_tell_ours(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    with running_redis(tmp_path / "redis", "--rename-command", "AUTH", "") as server:
+        url = f"redis://bob:hush@127.0.0.1:{server.port}/0"
+        with running_daemon(tmp_path, url, ready=False) as daemon:
+            eventually(lambda: "unknown command" in daemon.log)
+            assert "hush" not in daemon.log
+            assert "bob" not in daemon.log
+
+
 def test_a_user_who_is_shut_out_is_let_in_again(
     tmp_path: Path, server: SecureRedis, certificate: Certificate
 ) -> None:

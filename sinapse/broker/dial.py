@@ -51,10 +51,20 @@ async def dial(kind: type[Protocol], url: RedisURL, reactor: Any) -> Protocol:
         protocol = await connecting
     try:
         if url.password is not None:
-            await protocol.auth(url.password, url.username)
+            await _authenticate(protocol, url.password, url.username)
         if url.db:
             await protocol.select(url.db)
     except BaseException:
         protocol.transport.abortConnection()
         raise
     return protocol
+
+
+async def _authenticate(
+    protocol: txredisapi.RedisProtocol, password: str, username: str | None
+) -> None:
+    try:
+        await protocol.auth(password, username)
+    except txredisapi.ResponseError as error:
+        # A Redis that knows no AUTH quotes it with its arguments.
+        raise txredisapi.ResponseError(str(error).partition(", with args")[0]) from None
