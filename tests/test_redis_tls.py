@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, running_daemon
-from tests.support import RedisServer, end, eventually, free_port
+from tests.support import RedisServer, end, eventually, free_port, running_redis
 from tests.test_sentinel import MASTER, Sentinel
 
 
