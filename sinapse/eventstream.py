@@ -104,8 +104,11 @@ class EventStream:
         return self.frame(encode(Message(data, event)))
 
     def position(self, identifier: str) -> bytes:
-        """Return the frame of a block without data: the browser keeps the id, and tells nobody."""
-        return self.frame(b"id: %b\n\n" % identifier.encode())
+        """Return the frame of an event that nobody listens for, so that the browser keeps its id.
+
+        It has data: polyfills forget the id of a block without any.
+        """
+        return self.frame(encode(Message("ok", "position", identifier)))
 
     def ending(self, reason: CloseReason) -> bytes:  # noqa: ARG002
         """Return what ends the body in good order; it has no place for a reason."""

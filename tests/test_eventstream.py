@@ -164,15 +164,15 @@ def test_a_reset_of_any_channel_is_one_line_of_json() -> None:
 def test_a_reset_and_a_position_are_framed_like_messages(framing: EventStream) -> None:
     for frame, body in (
         (framing.reset("unknown-id", [b"a"]), IDENTITY.reset("unknown-id", [b"a"])),
-        (framing.position("1f-7"), b"id: 1f-7\n\n"),
+        (framing.position("1f-7"), b"id: 1f-7\nevent: position\ndata: ok\n\n"),
     ):
         assert frame == framing.frame(body)
 
 
-def test_a_position_is_kept_by_the_browser_and_is_no_event() -> None:
+def test_a_position_is_kept_by_the_browser_and_is_no_message() -> None:
     parser = EventSourceParser()
     assert parser.feed(b"data: a\n\n") == [Event("message", "a")]
-    assert parser.feed(IDENTITY.position("1f-7")) == []
+    assert [event.type for event in parser.feed(IDENTITY.position("1f-7"))] == ["position"]
     assert parser.last_event_id == "1f-7"
 
 
