@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import shutil
 import socket
 import subprocess
@@ -20,12 +22,27 @@ T = TypeVar("T")
 PATIENCE = 30.0
 
 
+def _ports() -> Iterator[int]:
+    """Yield ports below those that the kernel gives to whoever does not choose (32768).
+
+    Each process of a run has some of its own: a port that is free must still be so when the server
+    that it is for has started.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for count in itertools.count(os.getpid()):
+        yield 10_000 + worker % 10 * 2_000 + count % 2_000
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of 127.0.0.1 that nothing listens on, and nobody else is given."""
+    for port in _PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
 
 
 def eventually(condition: Callable[[], T], what: str = "", patience: float = PATIENCE) -> T:
