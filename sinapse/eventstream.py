@@ -32,18 +32,18 @@ def encode(message: Message, default_event: str | None = None) -> bytes:
 
     A line break in the data, be it CR LF, LF or CR, starts another ``data`` line: the browser
     joins the lines with LF. `default_event` is the type of a message that has none.
+
+    The id comes last: there are clients that take it for where they are before they have the rest.
     """
     data = message.data
     if "\r" in data:
         data = data.replace("\r\n", "\n").replace("\r", "\n")
     if "\n" in data:
         data = data.replace("\n", "\ndata: ")
-    text = f"data: {data}\n\n"
+    text = f"data: {data}\n\n" if message.id is None else f"data: {data}\nid: {message.id}\n\n"
     event = message.event or default_event
     if event is not None:
         text = f"event: {event}\n{text}"
-    if message.id is not None:
-        text = f"id: {message.id}\n{text}"
     return text.encode()
 
 
@@ -59,7 +59,8 @@ def opening(retry: float, position: str | None = None, *, padded: bool = False) 
     them, see nothing of a response before as much has come.
     """
     padding = PADDING if padded else b""
-    return padding + reconnection_time(retry) + encode(Message("ok", "authentication", position))
+    resume = b"" if position is None else b"id: %b\n" % position.encode()
+    return padding + reconnection_time(retry) + resume + encode(Message("ok", "authentication"))
 
 
 class EventStream:

@@ -173,7 +173,7 @@ class StreamResource(Plain):
             return self._websocket, handshake.serialize() + self._websocket.opening(position)
         framing = self._chunked if request.clientproto == b"HTTP/1.1" else self._identity
         fields = ((b"Server", SERVER), (b"Date", datetimeToString()), *SAFETY)
-        padded = request.args.get(b"padding") == [b"true"]
+        padded = b"true" in request.args.get(b"padding", [])
         first = framing.frame(opening(self._retry, position, padded=padded))
         return framing, framing.head((*fields, *headers)) + first
 

@@ -97,8 +97,8 @@ def test_the_event_type_stands_before_the_data(
 @pytest.mark.parametrize(
     ("message", "block"),
     [
-        (Message("x", None, "1f-7"), b"id: 1f-7\ndata: x\n\n"),
-        (Message("x", "typing", "1f-7"), b"id: 1f-7\nevent: typing\ndata: x\n\n"),
+        (Message("x", None, "1f-7"), b"data: x\nid: 1f-7\n\n"),
+        (Message("x", "typing", "1f-7"), b"event: typing\ndata: x\nid: 1f-7\n\n"),
     ],
 )
 def test_the_id_stands_before_everything_else(message: Message, block: bytes) -> None:
@@ -150,7 +150,7 @@ def test_a_reset_is_an_event_that_says_why_and_where() -> None:
         b'event: reset\ndata: {"reason": "not-retained", "channels": ["room:1", "room:2"]}\n\n'
     )
     assert IDENTITY.reset("data-lost", [], "1f-7") == (
-        b'id: 1f-7\nevent: reset\ndata: {"reason": "data-lost", "channels": []}\n\n'
+        b'event: reset\ndata: {"reason": "data-lost", "channels": []}\nid: 1f-7\n\n'
     )
     assert b"\xe2\x98\x83" in IDENTITY.reset("not-retained", ["\N{SNOWMAN}".encode()])
 
@@ -164,7 +164,7 @@ def test_a_reset_of_any_channel_is_one_line_of_json() -> None:
 def test_a_reset_and_a_position_are_framed_like_messages(framing: EventStream) -> None:
     for frame, body in (
         (framing.reset("unknown-id", [b"a"]), IDENTITY.reset("unknown-id", [b"a"])),
-        (framing.position("1f-7"), b"id: 1f-7\nevent: position\ndata: ok\n\n"),
+        (framing.position("1f-7"), b"event: position\ndata: ok\nid: 1f-7\n\n"),
     ):
         assert frame == framing.frame(body)
 

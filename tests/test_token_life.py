@@ -193,10 +193,11 @@ class TestCookies:
             assert "Access-Control-Allow-Credentials" not in stream.headers
 
 
-def test_polyfills_can_ask_for_padding(daemon: Daemon, publisher: Publisher) -> None:
+@pytest.mark.parametrize("query", ["padding=true", "padding=&padding=true"])
+def test_polyfills_can_ask_for_padding(daemon: Daemon, publisher: Publisher, query: str) -> None:
     publisher.channels.add("1", "room:1")
     token = publisher.tokens.generate("1")
-    path = f"/?access_token={token}&padding=true"
+    path = f"/?access_token={token}&{query}"
     with Stream(daemon.address, path) as stream:
         first = stream.block().decode()
         padding, rest = first.split("\n", 1)
