@@ -1,6 +1,7 @@
 """The composition root: every part of the daemon, made and wired, from top to bottom."""
 
 import gc
+import signal
 import sys
 from typing import Any
 
@@ -72,15 +73,17 @@ class Daemon(MultiService):
         services: list[Any] = [broker, streams]
         if settings.redis.embedded is not None:
             services.insert(0, EmbeddedServer(settings.redis.embedded, reactor))
-        services += [Listener(port, site, reactor) for port in settings.ports]
+        self._listeners = [Listener(port, site, reactor) for port in settings.ports]
         if settings.admin:
             admin = Site(admin_root(hub, broker, counters), reactor)
-            services.append(Listener(settings.admin, admin, reactor, option="admin"))
-        for service in services:
+            self._listeners.append(Listener(settings.admin, admin, reactor, option="admin"))
+        for service in (*services, *self._listeners):
             service.setServiceParent(self)
 
     def privilegedStartService(self) -> None:  # noqa: N802
         """Bind; raises :class:`~sinapse.errors.StartError`."""
+        # What ends a program whose terminal is gone has another meaning for one that serves.
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._renew_certificates))
         try:
             super().privilegedStartService()
         except StartError:
@@ -95,3 +98,7 @@ class Daemon(MultiService):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+
+    def _renew_certificates(self) -> None:
+        for listener in self._listeners:
+            listener.renew_certificates()

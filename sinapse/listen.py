@@ -11,7 +11,9 @@ from twisted.application.service import Service
 from twisted.application.strports import service
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IProtocolFactory
+from twisted.logger import Logger
 
+from sinapse import tls
 from sinapse.errors import StartError
 
 #: Connections that the kernel accepts before we do. Twisted's 50 make a second of delay when
@@ -37,6 +39,9 @@ _QUOTED = re.compile(r"\\(.)")
 class Listener(Service):
     """Serves `factory` on the endpoint that `description` describes, the value of `option`."""
 
+    _log = Logger()
+    _certificates: tls.Certificates | None = None
+
     def __init__(
         self,
         description: str,
@@ -57,7 +62,28 @@ class Listener(Service):
     def _make(
         self, description: str, factory: IProtocolFactory, reactor: Any
     ) -> StreamServerEndpointService:
+        kind, given = _read(description)
+        if kind in tls.KINDS:
+            self._certificates = tls.Certificates(kind, given)
+            factory = tls.SecureFactory(self._certificates, factory, reactor)
+            prefix = "haproxy:" if description.startswith("haproxy:") else ""
+            description = prefix + tls.carrier(kind, given)
         return service(description, factory, reactor)
+
+    def renew_certificates(self) -> None:
+        """Read certificates again, for connections to come; if that fails, keep the former."""
+        if self._certificates is None:
+            return
+        try:
+            self._certificates.renew()
+        except ValueError as error:
+            self._log.error("{error}; the former stays in use", error=self._error(error))
+        else:
+            self._log.info(
+                "--{option} {description!r}: certificates read again",
+                option=self._option,
+                description=self._description,
+            )
 
     def privilegedStartService(self) -> None:  # noqa: N802
         """Bind, while the process may still bind to a low port."""

@@ -1,0 +1,214 @@
+"""Serving TLS: keys and certificates of an endpoint, read again when they were renewed.
+
+``ssl:`` has one certificate, ``tls:`` a folder of them, of which a client gets that for the name
+it asks for (SNI, RFC 6066 §3).
+
+TLS 1.2 and newer, and with 1.2 only what has forward secrecy and authenticated encryption: the
+"intermediate" configuration of Mozilla, without the DHE that no current browser offers.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import (
+    Certificate,
+    DNSName,
+    ExtensionNotFound,
+    SubjectAlternativeName,
+    load_pem_x509_certificates,
+)
+from OpenSSL.SSL import Connection, Context, Error
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory
+from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+#: Of TLS 1.2; those of 1.3 are all modern.
+CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
+
+#: The kinds of endpoint that speak TLS, and their arguments.
+KINDS = {
+    "ssl": {"port", "interface", "backlog", "privateKey", "certKey", "extraCertChain", "sslmethod"},
+    "tls": {"port", "interface", "backlog", "path"},
+}
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificates:
+    """Who an endpoint can prove to be."""
+
+    def __init__(self, kind: str, given: Mapping[str, str]) -> None:
+        """Read the files that are `given`; raises ``ValueError`` with the argument and the file."""
+        for name in given:
+            if name not in KINDS[kind]:
+                raise ValueError(f"{name}: there is no such argument")
+        self._read = _reader_of_folder(given) if kind == "tls" else _reader_of_one(given)
+        self._options = self._read()
+
+    def renew(self) -> None:
+        """Read the files again, for connections to come: open ones need no certificate any more.
+
+        Raises ``ValueError`` with the argument and the file, and then changes nothing.
+        """
+        self._options = self._read()
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: N802
+        """Return the TLS side of a connection that was accepted."""
+        return self._options.serverConnectionForTLS(protocol)
+
+
+class SecureFactory(TLSMemoryBIOFactory):
+    """Puts TLS between the protocols of a factory and their transports.
+
+    By default Twisted gathers small writes until the next turn of the reactor. A stream is written
+    to once a turn anyway, and gathering would be a tenth of what a delivery costs.
+    """
+
+    protocol = TLSMemoryBIOProtocol
+
+    def __init__(self, certificates: Certificates, factory: IProtocolFactory, reactor: Any) -> None:
+        super().__init__(certificates, False, factory, reactor)
+
+
+def carrier(kind: str, given: Mapping[str, str]) -> str:
+    """Return the description of the endpoint that a TLS endpoint is upon."""
+    arguments = {"port": "443", "interface": "::", **given} if kind == "tls" else given
+    if "port" not in arguments:
+        raise ValueError("port: is missing")
+    described = [
+        f"{name}={quoteStringArgument(arguments[name])}"
+        for name in ("port", "interface", "backlog")
+        if name in arguments
+    ]
+    return ":".join(["tcp6" if kind == "tls" else "tcp", *described])
+
+
+class _File(NamedTuple):
+    """A file in PEM format, and the argument that names it."""
+
+    path: str
+    argument: str
+
+    def error(self, reason: str) -> ValueError:
+        return ValueError(f"{self.argument} {self.path}: {reason}")
+
+    def key(self) -> PrivateKeyTypes:
+        data = self._data()
+        try:
+            return load_pem_private_key(data, None)
+        except TypeError:
+            raise self.error("the private key is encrypted") from None
+        except (ValueError, UnsupportedAlgorithm):
+            raise self.error("holds no private key in PEM format") from None
+
+    def certificates(self) -> list[Certificate]:
+        data = self._data()
+        try:
+            return load_pem_x509_certificates(data)
+        except ValueError:
+            raise self.error("holds no certificate in PEM format") from None
+
+    def _data(self) -> bytes:
+        try:
+            return Path(self.path).read_bytes()
+        except OSError as error:
+            raise self.error(error.strerror or str(error)) from None
+
+
+class _Identity(NamedTuple):
+    """A certificate with its key and the chain to its authority, and the names that it is for."""
+
+    options: CertificateOptions
+    names: frozenset[str]
+
+
+_Lookup = Callable[[bytes | None], Context | None]
+
+
+def _identity(
+    key: _File, certificate: _File, chain: _File | None = None, lookup: _Lookup | None = None
+) -> _Identity:
+    """Read the files; those of `certificate` begin with that of the key, the others are its chain.
+
+    `lookup` finds the context for a name that a client asks for.
+    """
+    private = key.key()
+    own, *others = certificate.certificates()
+    if chain is not None:
+        others += chain.certificates()
+    # Twisted's hints name classes of pyOpenSSL that are deprecated.
+    parts: Any = {"privateKey": private, "certificate": own, "extraCertChain": others}
+    try:
+        if own.public_key() != private.public_key():
+            raise key.error(f"is not the key of the first certificate in {certificate.path}")
+        options = CertificateOptions(
+            **parts,
+            raiseMinimumTo=TLSVersion.TLSv1_2,
+            acceptableCiphers=CIPHERS,
+            contextForServerName=lookup,
+        )
+        options.getContext()
+        return _Identity(options, _names(own))
+    except Error as error:
+        reasons = ", ".join(reason for _, _, reason in error.args[0])
+        raise certificate.error(reasons) from None
+
+
+def _names(certificate: Certificate) -> frozenset[str]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(SubjectAlternativeName)
+    except ExtensionNotFound:
+        return frozenset()
+    return frozenset(name.lower() for name in extension.value.get_values_for_type(DNSName))
+
+
+def _reader_of_one(given: Mapping[str, str]) -> Callable[[], CertificateOptions]:
+    """Return what reads the files of an ``ssl:`` endpoint."""
+    if (method := given.get("sslmethod", "TLS_METHOD")) != "TLS_METHOD":
+        raise ValueError(f"sslmethod {method}: it is TLS 1.2 and newer that is spoken")
+    files = {
+        name: _File(given[name], name)
+        for name in ("privateKey", "certKey", "extraCertChain")
+        if given.get(name)
+    }
+    key = files.get("privateKey")
+    if key is None:
+        raise ValueError("privateKey: is missing")
+    certificate, chain = files.get("certKey", key), files.get("extraCertChain")
+    return lambda: _identity(key, certificate, chain).options
+
+
+def _reader_of_folder(given: Mapping[str, str]) -> Callable[[], CertificateOptions]:
+    """Return what reads the folder of a ``tls:`` endpoint.
+
+    Each file has a key, its certificate and the chain; the first one, by the names of the files,
+    is for clients that ask for a name that no certificate has, or for none.
+    """
+    folder = given.get("path", "")
+
+    def read() -> CertificateOptions:
+        try:
+            paths = sorted(str(each) for each in Path(folder).iterdir() if each.suffix == ".pem")
+        except OSError as error:
+            raise ValueError(f"path {folder}: {error.strerror}") from None
+        if not paths:
+            raise ValueError(f"path {folder}: holds no file whose name ends in .pem")
+        by_name: dict[str, CertificateOptions] = {}
+
+        def look_up(name: bytes | None) -> Context | None:
+            asked = (name or b"").decode("ascii", "replace").lower()
+            found = by_name.get(asked) or by_name.get(f"*.{asked.partition('.')[2]}")
+            return None if found is None else found.getContext()
+
+        files = [_File(path, "path") for path in paths]
+        identities = [_identity(each, each, lookup=look_up) for each in files]
+        for identity in reversed(identities):
+            by_name.update(dict.fromkeys(identity.names, identity.options))
+        return identities[0].options
+
+    return read
