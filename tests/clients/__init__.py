@@ -1,0 +1,1 @@
+"""Clients of event streams that applications use, and what runs them for the tests."""
