@@ -1,0 +1,408 @@
+// One connection, in each transport: made, lost, made anew; tokens; fallback; back-off.
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { Page, Server } from "./page.js";
+
+const TRANSPORTS = ["eventsource", "websocket", "longpoll"];
+const OK = { event: "authentication", data: "ok" };
+
+let server;
+let pages;
+
+beforeEach(() => {
+  server = new Server();
+  pages = [];
+});
+
+afterEach(async () => {
+  for (const page of pages) page.client.close();
+  await server.stop();
+});
+
+function open(options, globals) {
+  const page = new Page(server.url, options, globals);
+  pages.push(page);
+  return page;
+}
+
+// Answers as Sinapse does: `after` is what follows the opening, `poll` what answers the polls.
+const welcome = (visit, id) => {
+  if (visit.transport !== "longpoll") visit.send(visit.last ? OK : { ...OK, id });
+  else if (!visit.last) visit.send({ ...OK, id });
+  else return true;
+  return visit.transport !== "longpoll";
+};
+
+for (const transport of TRANSPORTS) {
+  describe(transport, () => {
+    const transports = [transport];
+
+    test("receives messages by their type, and the token is not in the URL", async () => {
+      await server.start((visit) => {
+        if (!welcome(visit, "a-1")) return;
+        if (visit.last && visit.last !== "a-1") return;
+        visit.send(
+          { data: "plain" },
+          { event: "chat", data: "äöü 👩‍🚀", id: "a-2" },
+          { event: "other", data: "nobody asked", id: "a-3" },
+          { id: "a-4" },
+          { event: "reset", data: '{"reason": "not-retained", "channels": ["room:1"]}' },
+        );
+      });
+      const page = open({ token: "secret", transports });
+      page.on("chat");
+      await page.until(() => page.log.length === 3 && page.client.lastEventId === "a-4");
+      assert.deepEqual(page.log.slice(0, 2), [
+        ["message", "plain"],
+        ["chat", "äöü 👩‍🚀", "a-2"],
+      ]);
+      assert.equal(page.log[2].reason, "not-retained");
+      assert.deepEqual([...page.log[2].channels], ["room:1"]);
+      assert.deepEqual(page.states, ["live"]);
+      assert.equal(server.visits[0].token, "secret");
+      for (const { path } of server.visits) assert(!path.includes("secret"));
+    });
+
+    test("resumes where it was when the connection is lost", async () => {
+      await server.start((visit, number) => {
+        if (!welcome(visit, "a-1")) return;
+        if (number < 4) visit.send({ data: "one", id: "a-2" });
+        else if (visit.last === "a-2") visit.send({ data: "two", id: "a-3" });
+        if (transport === "longpoll") return;
+        if (number < 3) visit.cut();
+      });
+      const page = open({ token: "token", transports });
+      await page.until(() => page.client.lastEventId === "a-3" || page.log.length > 1);
+      assert.deepEqual(
+        page.log.map(([, data]) => data),
+        ["one", "two"],
+      );
+      assert(server.visits.slice(1).some(({ last }) => last === "a-2"));
+    });
+
+    test("resumes from the id that the page knows", async () => {
+      await server.start((visit) => {
+        if (welcome(visit, "a-9")) visit.send({ data: visit.last, id: "a-8" });
+      });
+      const page = open({ token: "token", transports, lastEventId: "a-7" });
+      await page.has(1);
+      assert.equal(page.log[0][1], "a-7");
+    });
+
+    test("gets another token when one is refused, and stops when there is no other", async () => {
+      const tokens = ["old", "new", "newest", "newest"];
+      await server.start((visit) => {
+        if (visit.token === "old") visit.refuse(401);
+        else if (visit.token === "newest") visit.refuse(401);
+        else if (welcome(visit, "a-1") && transport !== "longpoll") {
+          visit.send({ data: "hello", id: "a-2" });
+          visit.end(4001);
+        } else if (visit.last) visit.refuse(401);
+      });
+      const page = open({ getToken: () => tokens.shift(), transports });
+      await page.is("closed");
+      assert.deepEqual(page.states, ["live", "reconnecting", "closed 401"]);
+      assert.deepEqual(tokens, []);
+      const count = server.visits.length;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      assert.equal(server.visits.length, count);
+    });
+
+    test("a token that is refused is not tried again", async () => {
+      await server.start((visit) => visit.refuse(401));
+      const page = open({ token: "token", transports });
+      await page.is("closed");
+      assert.deepEqual(page.states, ["closed 401"]);
+      assert.deepEqual(new Set(server.visits.map(({ token }) => token)), new Set(["token"]));
+    });
+
+    for (const status of [400, 403]) {
+      test(`gives up at once on ${status}`, async () => {
+        await server.start((visit) => visit.refuse(status));
+        const page = open({ token: "token", transports });
+        await page.is("closed");
+        assert.deepEqual(page.states, [`closed ${status}`]);
+      });
+    }
+
+    test("comes back after a passing trouble, with longer and longer pauses", async () => {
+      await server.start((visit, number) => {
+        if (number < 20) visit.refuse(503);
+        else welcome(visit, "a-1");
+      });
+      const page = open({ token: "token", transports });
+      await page.is("live");
+      assert.deepEqual(page.states, ["live"]);
+    });
+
+    test("gets another token when one is about to end, and goes on where it was", async () => {
+      const tokens = ["first", "second"];
+      await server.start((visit) => {
+        if (!welcome(visit, "a-1")) return;
+        if (visit.token === "second") visit.send({ data: visit.last, id: "a-3" });
+        else if (visit.last !== "a-2") {
+          visit.send({ data: "hello", id: "a-2" }, { event: "token-expiring", data: "60" });
+        }
+      });
+      const page = open({ getToken: async () => tokens.shift(), transports });
+      page.on("token-expiring");
+      await page.until(() => page.client.lastEventId === "a-3" && page.log.length === 3);
+      assert.deepEqual(page.log, [
+        ["message", "hello", "a-2"],
+        ["token-expiring", "60"],
+        ["message", "a-2", "a-3"],
+      ]);
+    });
+  });
+}
+
+describe("event stream", () => {
+  test("is read whatever the chunks are", async () => {
+    const bytes = Buffer.from(": comment\nid: a-1\nevent: chat\ndata: één\ndata:\ndata:two: 👩‍🚀\n\n");
+    await server.start((visit) => {
+      visit.send({ ...OK, id: "a-0" });
+      let at = 0;
+      const next = () => {
+        visit.write(bytes.subarray(at, ++at));
+        if (at < bytes.length) setImmediate(next);
+      };
+      next();
+    });
+    const page = open({ token: "token" });
+    page.on("chat");
+    await page.has(1);
+    assert.deepEqual(page.log, [["chat", "één\n\ntwo: 👩‍🚀", "a-1"]]);
+  });
+
+  test("that only says when to come back is no connection", async () => {
+    await server.start((visit, number) => {
+      if (number === 1) {
+        visit.write("retry: 2000\n\n");
+        visit.end();
+      } else visit.send(OK);
+    });
+    const page = open({ token: "token" }, { Math: { ...Math, min: Math.min, max: Math.max, random: () => 1 } });
+    await page.is("live");
+    assert.deepEqual(page.states, ["live"]);
+    assert(page.pauses.includes(2_000));
+  });
+
+  test("a server that says 204 stops it as one that says 401 does", async () => {
+    await server.start((visit) => visit.refuse(204));
+    const page = open({ token: "token" });
+    await page.is("closed");
+    assert.deepEqual(page.states, ["closed 204"]);
+  });
+
+  test("a silent connection is made anew", async () => {
+    await server.start((visit) => visit.send({ ...OK, ...(!visit.last && { id: "a-1" }) }));
+    const page = open({ token: "token" });
+    await page.until(() => page.states.length === 3);
+    assert.deepEqual(page.states, ["live", "reconnecting", "live"]);
+    assert.equal(server.visits[1].last, "a-1");
+  });
+});
+
+describe("WebSocket", () => {
+  const transports = ["websocket"];
+
+  for (const [code, name] of [
+    [1001, "a server that shuts down"],
+    [1013, "having been too slow"],
+    [4003, "a ping that was not answered"],
+  ]) {
+    test(`comes back after ${name}`, async () => {
+      await server.start((visit, number) => {
+        if (visit.transport !== "websocket") return visit.refuse(500);
+        visit.send({ ...OK, ...(!visit.last && { id: "a-1" }) });
+        if (number === 1) visit.end(code);
+      });
+      const page = open({ token: "token", transports });
+      await page.until(() => page.states.length === 3);
+      assert.deepEqual(page.states, ["live", "reconnecting", "live"]);
+      assert.equal(server.visits[1].last, "a-1");
+    });
+  }
+
+  test("stays away when no channels are left, or the token was revoked", async () => {
+    await server.start((visit) => {
+      visit.send(OK);
+      visit.end(visit.token === "no channels" ? 4002 : 1008);
+    });
+    const first = open({ token: "no channels", transports });
+    const second = open({ token: "revoked", transports });
+    await first.is("closed");
+    await second.is("closed");
+    assert.equal(first.states.at(-1), "closed 4002");
+    assert.equal(second.states.at(-1), "closed 1008");
+    assert.equal(server.visits.length, 2);
+  });
+
+  test("a quiet connection is asked whether it is there", async () => {
+    let heard;
+    const asked = new Promise((resolve) => {
+      heard = resolve;
+    });
+    await server.start((visit) => {
+      visit.send(OK);
+      visit.heard().then(heard);
+    });
+    const page = open({ token: "token", transports });
+    const [data] = await asked;
+    assert.equal(String(data), "");
+    assert.deepEqual(page.states, ["live"]);
+  });
+
+  test("is left out where there is none", async () => {
+    await server.start((visit) => visit.refuse(503));
+    open({ token: "token", transports: ["websocket", "longpoll"] }, { WebSocket: undefined });
+    while (server.visits.length < 3) await new Promise(setImmediate);
+    assert.deepEqual(new Set(server.visits.map((visit) => visit.transport)), new Set(["longpoll"]));
+  });
+});
+
+describe("fallback", () => {
+  test("from a stream that is held back, over a socket that is refused, to polls", async () => {
+    await server.start((visit) => {
+      if (visit.transport === "eventsource") visit.write("");
+      else if (visit.transport === "websocket") visit.refuse(400);
+      else if (welcome(visit, "a-1")) visit.send({ data: "hello", id: "a-2" });
+    });
+    const page = open({ token: "token" });
+    await page.has(1);
+    assert.deepEqual(page.states, ["live"]);
+    const used = server.visits.map(({ transport }) => transport);
+    assert.equal(used[0], "eventsource");
+    assert(used.includes("websocket"));
+    assert.equal(used.lastIndexOf("eventsource"), 0);
+  });
+
+  test("in the order that the page wants", async () => {
+    await server.start((visit) => {
+      if (visit.transport === "websocket") visit.refuse(400);
+      else if (visit.transport === "longpoll") visit.refuse(406);
+      else visit.send(OK);
+    });
+    const page = open({ token: "token", transports: ["longpoll", "websocket", "eventsource"] });
+    await page.is("live");
+    assert.equal(server.visits.at(-1).transport, "eventsource");
+  });
+
+  test("a server that is away is no reason", async () => {
+    await server.start((visit, number) => (number < 10 ? visit.cut() : visit.send(OK)));
+    const page = open({ token: "token" });
+    await page.is("live");
+    assert.deepEqual(new Set(server.visits.map((visit) => visit.transport)), new Set(["eventsource"]));
+  });
+});
+
+describe("back-off", () => {
+  const always = (value) => ({
+    Math: Object.assign(Object.create(Math), { random: () => value }),
+  });
+
+  test("is full jitter under a ceiling that doubles up to half a minute", async () => {
+    await server.start((visit) => visit.cut());
+    const page = open({ token: "token" }, always(1));
+    // Without those that watch over a connection.
+    const pauses = () => page.pauses.filter((pause) => pause !== 10_000);
+    while (pauses().length < 7) await new Promise(setImmediate);
+    assert.deepEqual(
+      pauses().slice(0, 7),
+      [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000],
+    );
+  });
+
+  test("may be no pause at all, by chance", async () => {
+    await server.start((visit, number) => (number < 5 ? visit.cut() : visit.send(OK)));
+    const page = open({ token: "token" }, always(0));
+    await page.is("live");
+    assert.deepEqual(new Set(page.pauses), new Set([10_000, 0, 45_000]));
+  });
+
+  test("ends when the network comes back", async () => {
+    await server.start((visit, number) => (number === 1 ? visit.cut() : visit.send(OK)));
+    const page = open({ token: "token" }, { ...always(1), setTimeout: () => 0 });
+    while (server.visits.length < 1) await new Promise(setImmediate);
+    while (page.client.state !== "live") {
+      page.listeners.get("online")();
+      await new Promise(setImmediate);
+    }
+  });
+});
+
+describe("tokens", () => {
+  test("are asked for again when there was no answer", async () => {
+    let count = 0;
+    await server.start((visit) => visit.send(OK));
+    const page = open({
+      getToken: () => {
+        if (++count < 3) throw new Error("away");
+        return "token";
+      },
+    });
+    await page.is("live");
+    assert.equal(count, 3);
+    assert.equal(server.visits.length, 1);
+  });
+
+  test("that are not to be had end it", async () => {
+    await server.start((visit) => visit.send(OK));
+    const page = open({ getToken: async () => null });
+    await page.is("closed");
+    assert.deepEqual(page.states, ["closed 401"]);
+    assert.equal(server.visits.length, 0);
+  });
+
+  test("are not needed where cookies tell who it is", async () => {
+    await server.start((visit) => visit.send(OK));
+    const page = open({ withCredentials: true });
+    await page.is("live");
+    assert.equal(server.visits[0].token, undefined);
+  });
+});
+
+describe("handlers", () => {
+  test("that fail hurt nobody, and are told to the console", async () => {
+    const errors = [];
+    await server.start((visit) => {
+      visit.send({ ...OK, id: "a-1" }, { data: "one", id: "a-2" }, { event: "reset", data: "no JSON" });
+      visit.send({ data: "two", id: "a-3" });
+    });
+    const queueMicrotask = (run) => {
+      try {
+        run();
+      } catch (error) {
+        errors.push(error.message);
+      }
+    };
+    const page = open({ token: "token" }, { queueMicrotask });
+    page.client.on("message", () => {
+      throw new Error("oops");
+    });
+    page.on("message");
+    await page.has(4);
+    assert.deepEqual(errors.filter((message) => message === "oops").length, 2);
+    assert.equal(errors.length, 3);
+  });
+
+  test("can be taken back", async () => {
+    await server.start((visit) => visit.send(OK, { event: "chat", data: "x" }, { data: "end" }));
+    const page = open({ token: "token" });
+    page.on("chat")();
+    await page.has(1);
+    assert.deepEqual(page.log, [["message", "end"]]);
+  });
+
+  test("are not called any more once it is closed", async () => {
+    await server.start((visit) => visit.send(OK, { data: "one" }, { data: "two" }));
+    const page = open({ token: "token" });
+    page.client.on("message", () => page.client.close());
+    await page.is("closed");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(page.log, [["message", "one"]]);
+    assert.equal(page.states.at(-1), "closed 0");
+    assert.equal(page.listeners.size, 0);
+  });
+});

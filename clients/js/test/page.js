@@ -1,0 +1,148 @@
+// A page with the plain script in it, for which time runs a hundred times as fast, and a server on
+// the loopback interface that answers as a test says.
+
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import vm from "node:vm";
+import { WebSocket, WebSocketServer } from "ws";
+
+const script = new vm.Script(
+  readFileSync(new URL("../dist/sinapse.js", import.meta.url), "utf8") + ";sinapse",
+);
+
+const SPEED = 100;
+
+export class Page {
+  log = []; // data of messages, and resets
+  states = []; // each with its code, if there is one
+  pauses = []; // ms
+  listeners = new Map();
+
+  constructor(url, options = {}, globals = {}) {
+    const sinapse = script.runInNewContext({
+      ...{ AbortController, BroadcastChannel, TextDecoder, URL, WebSocket, fetch, queueMicrotask },
+      setTimeout: (run, delay) => {
+        this.pauses.push(delay);
+        return setTimeout(run, delay / SPEED);
+      },
+      clearTimeout,
+      addEventListener: (type, listener) => this.listeners.set(type, listener),
+      removeEventListener: (type) => this.listeners.delete(type),
+      ...globals,
+    });
+    this.client = sinapse.connect(url, {
+      onReset: (reset) => this.log.push(reset),
+      onState: (state, code) => {
+        this.states.push(code === undefined ? state : `${state} ${code}`);
+        this.#changed();
+      },
+      ...options,
+    });
+    this.on("message");
+  }
+
+  on(type) {
+    return this.client.on(type, ({ event, data, id }) => {
+      this.log.push(id ? [event, data, id] : [event, data]);
+      this.#changed();
+    });
+  }
+
+  // Waits until a condition holds.
+  async until(condition) {
+    while (!condition(this)) await new Promise((resolve) => (this.#changed = resolve));
+  }
+
+  has(count) {
+    return this.until(() => this.log.length >= count);
+  }
+
+  is(state) {
+    return this.until(() => this.states.at(-1)?.startsWith(state));
+  }
+
+  #changed = () => {};
+}
+
+// Calls `answer(visit)` for each request and each WebSocket.
+export class Server {
+  visits = [];
+  #http = createServer();
+  #sockets = new WebSocketServer({ noServer: true, handleProtocols: () => "sinapse.v1" });
+
+  async start(answer, port = 0) {
+    const visit = (request, more) => {
+      const { searchParams } = new URL(request.url, "http://localhost");
+      const { headers } = request;
+      const offered = headers["sec-websocket-protocol"]?.split(/, ?/) ?? [];
+      const each = {
+        path: request.url,
+        headers,
+        transport: offered.length ? "websocket" : TRANSPORTS[headers.accept],
+        token: headers.authorization?.slice(7) ?? offered[1]?.slice("sinapse.token.".length),
+        last: headers["last-event-id"] ?? searchParams.get("last_event_id") ?? undefined,
+        ...more,
+      };
+      this.visits.push(each);
+      answer(each, this.visits.length);
+    };
+    this.#http.on("request", (request, response) => visit(request, answers(response)));
+    this.#http.on("upgrade", (request, socket, head) => {
+      const refuse = (status) => socket.end(`HTTP/1.1 ${status} Refused\r\n\r\n`);
+      let connection;
+      const open = () =>
+        (connection ??= (() => {
+          let opened;
+          this.#sockets.handleUpgrade(request, socket, head, (made) => (opened = made));
+          return opened;
+        })());
+      visit(request, {
+        refuse,
+        send: (...items) => items.forEach((item) => open().send(JSON.stringify(item))),
+        end: (code) => open().close(code),
+        cut: () => socket.destroy(),
+        heard: () => once(open(), "message"),
+      });
+    });
+    this.#http.listen(port, "127.0.0.1");
+    await once(this.#http, "listening");
+    this.port = this.#http.address().port;
+    this.url = `http://127.0.0.1:${this.port}/`;
+    return this;
+  }
+
+  async stop() {
+    for (const socket of this.#sockets.clients) socket.terminate();
+    this.#http.closeAllConnections();
+    this.#http.close();
+    await once(this.#http, "close");
+  }
+}
+
+const TRANSPORTS = { "text/event-stream": "eventsource", "application/json": "longpoll" };
+
+function answers(response) {
+  const isStream = TRANSPORTS[response.req.headers.accept] === "eventsource";
+  const head = { "Content-Type": response.req.headers.accept };
+  return {
+    refuse: (status) => response.writeHead(status).end(),
+    // Several items for a long poll are one answer.
+    send(...items) {
+      if (!response.headersSent) response.writeHead(200, head);
+      if (isStream) items.forEach((item) => response.write(block(item)));
+      else response.end(JSON.stringify(items));
+    },
+    write(text) {
+      if (!response.headersSent) response.writeHead(200, head);
+      response.write(text);
+    },
+    end: () => response.end(),
+    cut: () => response.destroy(),
+  };
+}
+
+const block = (item) =>
+  `${Object.entries(item)
+    .map(([name, value]) => `${name}: ${value}\n`)
+    .join("")}\n`;
