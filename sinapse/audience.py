@@ -63,7 +63,7 @@ class Subject:
 class Channel:
     """A channel that somebody here may listen to."""
 
-    __slots__ = ("audiences", "holders", "holding", "is_subscribed", "name")
+    __slots__ = ("audiences", "holders", "holding", "is_subscribed", "messages", "name")
 
     def __init__(self, name: bytes) -> None:
         self.name = name
@@ -75,6 +75,8 @@ class Channel:
         self.holding: set[Subject] = set()
         #: Redis has confirmed it: nothing that is published to it is missed.
         self.is_subscribed = False
+        #: How many messages came, since somebody here may listen.
+        self.messages = 0
 
     def listen(self, subscriber: Subscriber) -> None:
         """Put an open subscriber into the audience of its framing."""

@@ -92,6 +92,11 @@ class Connection:
         self.subject: Subject | None = None
         self.token = token
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be written."""
+        return 0 if self._pending is None else self._pending_bytes
+
     # Sending
 
     def send(self, frame: bytes) -> None:

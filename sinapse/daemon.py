@@ -8,7 +8,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet import reactor as _reactor
 
-from sinapse.admin import admin_root
+from sinapse.admin.root import admin_root
 from sinapse.answers import Ready, Status
 from sinapse.broker.broker import Broker
 from sinapse.broker.embedded import EmbeddedServer
@@ -16,6 +16,7 @@ from sinapse.counters import Counters
 from sinapse.errors import StartError
 from sinapse.hub import Hub
 from sinapse.listen import Listener
+from sinapse.looplag import LoopLag
 from sinapse.resource import StreamResource
 from sinapse.settings import Settings
 from sinapse.site import Site
@@ -70,12 +71,12 @@ class Daemon(MultiService):
         root.putChild(b"ready", Ready(broker))
         site = Site(root, reactor)
 
-        services: list[Any] = [broker, streams]
+        services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
         if settings.redis.embedded is not None:
             services.insert(0, EmbeddedServer(settings.redis.embedded, reactor))
         self._listeners = [Listener(port, site, reactor) for port in settings.ports]
         if settings.admin:
-            admin = Site(admin_root(hub, broker, counters), reactor)
+            admin = Site(admin_root(hub, broker, streams, counters), reactor)
             self._listeners.append(Listener(settings.admin, admin, reactor, option="admin"))
         for service in (*services, *self._listeners):
             service.setServiceParent(self)

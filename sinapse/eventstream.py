@@ -71,6 +71,9 @@ class EventStream:
 
     __slots__ = ("_end", "channel_event", "chunked", "keep_alive")
 
+    #: What streams of this framing are counted as.
+    transport = "event stream"
+
     def __init__(self, *, chunked: bool, channel_event: bool = False) -> None:
         self.chunked = chunked
         self.channel_event = channel_event

@@ -1,4 +1,4 @@
-"""Who listens to what, exactly: the subscription table of a node. No clock, no socket.
+"""Who listens to what, exactly: the subscription table of a node. No socket, no timer.
 
 Redis gives messages and control messages on one connection, in one order, and the hub is told
 of them in that order. :meth:`Hub.dispatch` collects messages; :meth:`Hub.flush`, called when one
@@ -30,6 +30,7 @@ from sinapse.fanout import FanOuts
 from sinapse.joining import Joining, Joins
 from sinapse.keys import ADD, GRANT, REMOVE, REVOKE, WITHDRAW, is_channel
 from sinapse.message import Message
+from sinapse.timing import Lap, Stopwatch
 
 Joined = TypeVar("Joined", bound=Subscriber)
 
@@ -53,7 +54,8 @@ class Hub:
         self._tape: list[Dispatched] | None = None
         self._joins = Joins()
         #: What is sent over several turns of the reactor.
-        self.fan_outs = FanOuts()
+        self.stopwatch = Stopwatch(counters.fan_out_seconds, counters.delivery_seconds)
+        self.fan_outs = FanOuts(self.stopwatch)
 
     # Messages
 
@@ -95,33 +97,49 @@ class Hub:
         if not batch:
             return
         self._batch = []
-        deliveries = 0
-        if len(batch) == 1:
-            channel, messages = batch[0]
+        lap = self.stopwatch.start()
+        is_sent = self._send(*batch[0], lap) if len(batch) == 1 else self._send_all(batch, lap)
+        if is_sent:
+            self.stopwatch.stop(lap)
+
+    def _send(self, channel: Channel, messages: list[Message], lap: Lap) -> bool:
+        """Send messages of one channel; returns whether all of it has been sent."""
+        channel.messages += len(messages)
+        is_sent = True
+        for framing, audience in channel.audiences.items():
+            frame = framing.encode(channel.name, messages)
+            if self.fan_outs or len(audience) > self.fan_outs.slice_size:
+                shared = [frame]
+                is_sent &= self.fan_outs.begin(dict.fromkeys(audience, shared), lap)
+            else:
+                for subscriber in audience:
+                    subscriber.send(frame)
+            self._counters.deliveries += len(messages) * len(audience)
+            self._counters.delivered_bytes += len(frame) * len(audience)
+        return is_sent
+
+    def _send_all(self, batch: list[tuple[Channel, list[Message]]], lap: Lap) -> bool:
+        """Send messages of several channels.
+
+        Frames are collected by subscriber, which keeps their order across channels and makes one
+        system call of many.
+        """
+        outbox: dict[Subscriber, list[bytes]] = {}
+        deliveries = size = 0
+        for channel, messages in batch:
+            channel.messages += len(messages)
             for framing, audience in channel.audiences.items():
                 frame = framing.encode(channel.name, messages)
-                if self.fan_outs or len(audience) > self.fan_outs.slice_size:
-                    shared = [frame]
-                    self.fan_outs.begin(dict.fromkeys(audience, shared))
-                else:
-                    for subscriber in audience:
-                        subscriber.send(frame)
+                for subscriber in audience:
+                    if (frames := outbox.get(subscriber)) is None:
+                        outbox[subscriber] = [frame]
+                    else:
+                        frames.append(frame)
                 deliveries += len(messages) * len(audience)
-        else:
-            # Frames are collected by subscriber, which keeps their order across channels and
-            # makes one system call of many.
-            outbox: dict[Subscriber, list[bytes]] = {}
-            for channel, messages in batch:
-                for framing, audience in channel.audiences.items():
-                    frame = framing.encode(channel.name, messages)
-                    for subscriber in audience:
-                        if (frames := outbox.get(subscriber)) is None:
-                            outbox[subscriber] = [frame]
-                        else:
-                            frames.append(frame)
-                    deliveries += len(messages) * len(audience)
-            self.fan_outs.begin(outbox)
+                size += len(frame) * len(audience)
         self._counters.deliveries += deliveries
+        self._counters.delivered_bytes += size
+        return self.fan_outs.begin(outbox, lap)
 
     @contextmanager
     def tape(self) -> Iterator[list[Dispatched]]:

@@ -52,6 +52,9 @@ class JSONList:
 
     __slots__ = ()
 
+    #: What streams of this framing are counted as.
+    transport = "long poll"
+
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return `messages`, which were published to `channel`."""
         name = channel.decode(errors="replace")

@@ -55,6 +55,11 @@ class LongPoll:
         self.token = token
         request.notifyFinish().addErrback(lambda _: self._ended(CloseReason.CLIENT_GONE))
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be written: what has come is answered in the same turn."""
+        return sum(map(len, self._items))
+
     def send(self, frame: bytes) -> None:
         """Take some items, and answer as soon as nobody is in the midst of something."""
         if not self._items:

@@ -9,7 +9,7 @@ from twisted.web.server import Request
 from sinapse.answers import Headers
 from sinapse.broker.broker import Admission, Broker
 from sinapse.connection import Connection, take_over
-from sinapse.counters import Counters
+from sinapse.counters import Backlog, Counters
 from sinapse.errors import BrokerUnavailable, CloseReason, Unauthorized
 from sinapse.eventid import EventID
 from sinapse.eventstream import EventStream
@@ -80,8 +80,7 @@ class Streams(Service):
             return take_over(request, self, framing, admission.joining.token, peer)
 
         connection = self._hub.open(admission.joining, make, live=last_event_id is None)
-        self._open.add(connection)
-        self._counters.streams_opened += 1
+        self._note_open(connection)
         connection.bucket = self._keep_alive.add(connection)
         connection.send(first)
         self._watch_expiry(connection, admission.entry.remaining)
@@ -102,10 +101,14 @@ class Streams(Service):
             lambda: LongPoll(self, request, headers, token, self._reactor),
             live=False,
         )
-        self._open.add(poll)
-        self._counters.streams_opened += 1
+        self._note_open(poll)
         self._watch_expiry(poll, admission.entry.remaining)
         self._replays.begin(poll, EventID.parse(last_event_id), admission.entry.position)
+
+    def backlog(self) -> Backlog:
+        """Return how many streams are behind, and with how much."""
+        pending = [size for each in self._open if (size := each.pending_bytes)]
+        return Backlog(len(pending), sum(pending))
 
     def closed(self, connection: Connection | LongPoll, reason: CloseReason) -> None:
         """Forget a connection that has ended."""
@@ -117,10 +120,16 @@ class Streams(Service):
             connection.expiry.cancel()
         connection.expiry = None
         self._counters.streams_closed[reason] += 1
+        self._counters.streams[connection.framing.transport] -= 1
 
     def closing(self, connection: Connection) -> None:
         """End a connection that is to be closed, at the latest in a while."""
         self._reactor.callLater(LINGER, connection.abandon)
+
+    def _note_open(self, connection: Connection | LongPoll) -> None:
+        self._open.add(connection)
+        self._counters.streams_opened += 1
+        self._counters.streams[connection.framing.transport] += 1
 
     def _watch_expiry(
         self, connection: Connection | LongPoll, remaining: float | None, *, is_told: bool = False

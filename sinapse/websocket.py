@@ -35,6 +35,9 @@ class WebSocket:
 
     __slots__ = ("channel_event", "keep_alive")
 
+    #: What streams of this framing are counted as.
+    transport = "websocket"
+
     def __init__(self, *, channel_event: bool = False) -> None:
         self.channel_event = channel_event
         self.keep_alive = frame(_PING, b"")

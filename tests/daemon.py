@@ -247,13 +247,15 @@ class Daemon:
         return _get(self.admin_path, path, "GET", headers)
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics by name and labels."""
+        """Return the metrics by name and labels; by the name alone, the sum of those with any."""
         text = self.admin("/metrics").text  # type: ignore[attr-defined]
-        return {
-            sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+        metrics: dict[str, float] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                metrics[sample.name] = metrics.get(sample.name, 0) + sample.value
+                if sample.labels:
+                    metrics[" ".join([sample.name, *sample.labels.values()])] = sample.value
+        return metrics
 
     def stream(
         self, token: str, headers: Mapping[str, str] | None = None, after: str | None = None

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import redis
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from websockets.sync.client import connect
 
 from sinapse.publisher import Publisher
-from tests.daemon import Daemon, running_daemon
+from tests.daemon import Daemon, Stream, running_daemon
 from tests.support import RedisServer, eventually, running_redis
 
 
@@ -45,11 +46,17 @@ def test_what_happens_to_streams_is_counted(
         redis_client.publish("room:2", b"no message")
         eventually(lambda: daemon.metrics()["sinapse_invalid_payloads_total"] == 1)
         seen = daemon.metrics()
-        assert seen["sinapse_streams"] == 2
+        assert seen["sinapse_streams"] == seen["sinapse_streams event stream"] == 2
         assert seen["sinapse_subjects"] == 1
         assert seen["sinapse_channels"] == 2
         assert seen["sinapse_messages_total"] == 3
         assert seen["sinapse_deliveries_total"] == 6
+        block = len("15\r\ndata: 0\nid: \n\n\r\n") + len(str(one.position))
+        assert seen["sinapse_delivered_bytes_total"] == 6 * block
+        # As many as flushes: at least one, and no more than messages.
+        assert 1 <= seen["sinapse_fan_out_seconds_count"] <= 3
+        assert seen["sinapse_delivery_seconds_count"] == seen["sinapse_fan_out_seconds_count"]
+        assert seen["sinapse_delivery_seconds_sum"] >= seen["sinapse_fan_out_seconds_sum"] > 0
         assert seen["sinapse_streams_opened_total"] == 2
         assert seen["sinapse_requests_refused_total unknown token"] == 1
         with daemon.stream(token, after=one.position).opened() as resumed:
@@ -73,7 +80,67 @@ def test_status_tells_the_same_as_json(daemon: Daemon, publisher: Publisher) -> 
     assert told["redis"] == "connected"
     assert told["streams"] == told["streams_opened"] == told["channels"] == 1
     assert told["streams_closed"] == {}
+    assert told["streams_by_transport"] == {"event stream": 1, "websocket": 0, "long poll": 0}
+    assert told["delivery_seconds"]["buckets"]["+Inf"] == told["delivery_seconds"]["sum"] == 0
+    assert told["process"]["open_fds"] > 0
     assert told["uptime"] >= 0
+
+
+def test_figures_as_json_are_those_for_prometheus(daemon: Daemon) -> None:
+    told, seen = status(daemon), daemon.metrics()
+    names = {name.removeprefix("sinapse_").removesuffix("_total") for name in seen}
+    for name, value in told.items():
+        if isinstance(value, int) and name != "pid":
+            assert name in names
+        elif isinstance(value, dict) and "buckets" in value:
+            assert f"{name}_count" in names
+
+
+def test_streams_are_told_apart_by_how_they_are_delivered(
+    daemon: Daemon, publisher: Publisher
+) -> None:
+    publisher.channels.add("1", "room:1")
+    token = publisher.tokens.generate("1")
+    with daemon.stream(token).opened() as stream:
+        poll = {"Accept": "application/json"}
+        url = f"ws://127.0.0.1:{daemon.address}/?access_token={token}"
+        with (
+            connect(url),
+            Stream(daemon.address, f"/?access_token={token}&last_event_id={stream.position}", poll),
+        ):
+            eventually(lambda: daemon.metrics()["sinapse_streams"] == 3)
+            seen = daemon.metrics()
+            assert seen["sinapse_streams event stream"] == 1
+            assert seen["sinapse_streams websocket"] == 1
+            assert seen["sinapse_streams long poll"] == 1
+    eventually(lambda: daemon.metrics()["sinapse_streams"] == 0)
+    assert daemon.metrics()["sinapse_streams long poll"] == 0
+
+
+def test_what_waits_for_a_stream_is_told_while_it_waits(
+    daemon: Daemon, publisher: Publisher
+) -> None:
+    publisher.channels.add("1", "room:1")
+    with daemon.stream(publisher.tokens.generate("1")).opened() as stream:
+        assert daemon.metrics()["sinapse_pending_bytes"] == 0
+
+        def is_behind() -> bool:
+            publisher.publish("room:1", 300_000 * "x", retain=0)
+            return daemon.metrics()["sinapse_streams_behind"] == 1
+
+        eventually(is_behind, "the buffers of the kernel are full")
+        assert daemon.metrics()["sinapse_pending_bytes"] > 0
+        publisher.publish("room:1", "last", retain=0)
+        stream.wait_for_message("last")
+        eventually(lambda: daemon.metrics()["sinapse_pending_bytes"] == 0)
+        assert daemon.metrics()["sinapse_streams_behind"] == 0
+
+
+def test_the_time_through_redis_and_the_lag_of_the_loop_are_sampled(daemon: Daemon) -> None:
+    eventually(lambda: daemon.metrics()["sinapse_redis_probe_seconds_count"] >= 1)
+    seen = daemon.metrics()
+    assert seen["sinapse_redis_probe_seconds_sum"] > 0
+    assert seen["sinapse_loop_lag_seconds_count"] >= 1
 
 
 def test_a_redis_that_is_away_is_told_of(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ FOLDER = Path(sinapse.__file__).parent
 #: Modules and packages from the bottom up: each imports from lower levels only. Within a package
 #: there are no levels, but no cycles either.
 LEVELS = (
-    ("__init__", "errors", "eventid", "lifeline", "ratelimit"),
+    ("__init__", "errors", "eventid", "lifeline", "ratelimit", "timing"),
     ("counters", "message", "keys", "redisurl", "scripts", "cors"),
     ("jsonmessage",),
     ("eventstream", "websocket", "publisher", "settings", "catchup", "joining"),
@@ -29,7 +29,7 @@ LEVELS = (
     ("fanout",),
     ("hub",),
     ("websocketpeer",),
-    ("connection", "handshake", "keepalive", "broker", "site", "tls"),
+    ("connection", "handshake", "keepalive", "looplag", "broker", "site", "tls"),
     ("answers", "metrics", "listen"),
     ("longpoll",),
     ("replay",),

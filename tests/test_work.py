@@ -90,7 +90,7 @@ class Crowd:
     def wait_for(self, data: str) -> None:
         """Return when everybody has this, the last message that was published."""
         for client in self._sockets:
-            self._read(client, f"data: {data}\n\n".encode())
+            self._read(client, f"data: {data}\n".encode())
 
     def _read(self, client: socket.socket, text: bytes) -> None:
         received = b""

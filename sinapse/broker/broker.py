@@ -94,7 +94,7 @@ class Broker(Service):
         self.state = "not connected yet"
         self._patience = patience
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
-        self._probes = Probes(reactor)
+        self._probes = Probes(reactor, counters.redis_probe_seconds)
         hub.interest_changed = self._interest_changed
         hub.fan_outs.turn_needed = self._turn_needed
         #: Connected, subscribed, reconciled and caught up.
@@ -318,6 +318,7 @@ class Broker(Service):
             subscription = await connect(Subscription)
             subscription.published = self._published
             subscription.controlled = self._controlled
+            subscription.read = self._hub.stopwatch.has_read
             subscription.handled = self._handled
             # Control messages first: what changes from now on is heard.
             subscription.subscribe_control()
@@ -406,6 +407,7 @@ class Broker(Service):
         while more:
             wants = dict.fromkeys(hub.channels, after)
             part = await self._history.read_alone(lookup, wants, upto)
+            hub.stopwatch.has_read()
             if part.gone:
                 hub.tell_reset("not-retained", part.gone, None)
             for entry in part.entries:

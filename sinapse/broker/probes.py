@@ -1,6 +1,7 @@
 """Probes: whether what is connected also answers, delivers, and is the master that it was."""
 
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from twisted.internet.task import LoopingCall
 
 from sinapse.broker.lookup import Lookup
 from sinapse.keys import NODES
+from sinapse.timing import Histogram
 
 #: Seconds between two probes of the connections, and for one to be answered: within twice that a
 #: Redis that does not answer, does not deliver or is no master any more has been left.
@@ -20,10 +22,15 @@ PROBE_GRACE = 1
 
 
 class Probes:
-    """Messages that this node publishes for itself on one connection, and expects on another."""
+    """Messages that this node publishes for itself on one connection, and expects on another.
 
-    def __init__(self, reactor: Any) -> None:
+    `seconds` counts how long they take: through Redis, and through what waits before them here.
+    """
+
+    def __init__(self, reactor: Any, seconds: Histogram) -> None:
         self._reactor = reactor
+        self._seconds = seconds
+        self._sent_at: float | None = None
         self._sent = self._heard = 0
         #: Where they are published: nobody else hears them.
         self.channel = f"{NODES}:{secrets.token_hex(8)}".encode()
@@ -31,6 +38,9 @@ class Probes:
     def heard(self) -> None:
         """Take note of one."""
         self._heard += 1
+        if self._sent_at is not None:
+            self._seconds.observe(time.perf_counter() - self._sent_at)
+            self._sent_at = None
 
     def start(
         self, lookups: list[Lookup], epoch: str, give_up: Callable[[str], None]
@@ -40,6 +50,7 @@ class Probes:
         Every connection of `lookups` must answer, of a master whose data are those of `epoch`.
         """
         self._sent = self._heard = 0
+        self._sent_at = None
 
         def check(sent: int) -> None:
             if self._heard < sent:
@@ -62,4 +73,5 @@ class Probes:
         self._sent += 1
         for lookup in lookups:
             await lookup.check(epoch)
+        self._sent_at = time.perf_counter()
         await lookups[0].publish(self.channel, b"")

@@ -24,10 +24,11 @@ CHANNELS_PER_COMMAND = 1000
 class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # untyped
     """One connection in subscriber mode.
 
-    `published` is called with channel and payload, `controlled` with the name of a control
-    channel and its payload, `handled` after each read.
+    `read` is called when something has come, `published` with channel and payload, `controlled`
+    with the name of a control channel and its payload, `handled` after each read.
     """
 
+    read: Callable[[], None]
     published: Callable[[bytes, bytes], None]
     controlled: Callable[[bytes, bytes], None]
     handled: Callable[[], None]
@@ -42,7 +43,7 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         #: What comes is not handled for now.
         self.is_held = False
         # AUTH and SELECT are answered before there is anything to do with messages.
-        self.handled = lambda: None
+        self.read = self.handled = lambda: None
 
     # Subscribing
 
@@ -97,6 +98,8 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: ARG002, N802
         """Handle every whole reply of a read."""
+        if data:  # What was held has been read before.
+            self.read()
         parser = self._parser
         parser.feed(data)
         try:
