@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from sinapse import tls
 from sinapse.errors import StartError
+from sinapse.tlstransport import TLSFactory
 
 #: Connections that the kernel accepts before we do. Twisted's 50 make a second of delay when
 #: thousands come at once; the system's own limit (net.core.somaxconn) applies as well.
@@ -65,7 +66,7 @@ class Listener(Service):
         kind, given = _read(description)
         if kind in tls.KINDS:
             self._certificates = tls.Certificates(kind, given)
-            factory = tls.SecureFactory(self._certificates, factory, reactor)
+            factory = TLSFactory(self._certificates, factory, reactor)
             prefix = "haproxy:" if description.startswith("haproxy:") else ""
             description = prefix + tls.carrier(kind, given)
         return service(description, factory, reactor)

@@ -23,9 +23,9 @@ from cryptography.x509 import (
 )
 from OpenSSL.SSL import Connection, Context, Error
 from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 #: Of TLS 1.2; those of 1.3 are all modern.
@@ -60,19 +60,6 @@ class Certificates:
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: N802
         """Return the TLS side of a connection that was accepted."""
         return self._options.serverConnectionForTLS(protocol)
-
-
-class SecureFactory(TLSMemoryBIOFactory):
-    """Puts TLS between the protocols of a factory and their transports.
-
-    By default Twisted gathers small writes until the next turn of the reactor. A stream is written
-    to once a turn anyway, and gathering would be a tenth of what a delivery costs.
-    """
-
-    protocol = TLSMemoryBIOProtocol
-
-    def __init__(self, certificates: Certificates, factory: IProtocolFactory, reactor: Any) -> None:
-        super().__init__(certificates, False, factory, reactor)
 
 
 def carrier(kind: str, given: Mapping[str, str]) -> str:
