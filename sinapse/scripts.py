@@ -102,6 +102,30 @@ end
 return 1
 """)
 
+#: KEYS: the subject's current token, the new token. ARGV: new token, subject's id, prefix of token
+#: keys, milliseconds, or nothing for a token that does not expire. Returns the current token, which
+#: then lives for so long at least, or the new one if there was none; false if the new one is taken.
+OBTAIN_TOKEN = Script("""\
+local token = redis.call('GET', KEYS[1])
+if token and redis.call('GET', ARGV[3] .. token) == ARGV[2] then
+  for _, key in ipairs({KEYS[1], ARGV[3] .. token}) do
+    local left = redis.call('PTTL', key)
+    if not ARGV[4] then
+      redis.call('PERSIST', key)
+    elseif left >= 0 and left < tonumber(ARGV[4]) then
+      redis.call('PEXPIRE', key, ARGV[4])
+    end
+  end
+  return token
+end
+local expiry = ARGV[4] and {'PX', ARGV[4]} or {}
+if not redis.call('SET', KEYS[2], ARGV[2], 'NX', unpack(expiry)) then
+  return false
+end
+redis.call('SET', KEYS[1], ARGV[1], unpack(expiry))
+return ARGV[1]
+""")
+
 # An epoch is a time during which ids went up by one from message to message and none was given
 # twice. It ends with the process of Redis, since nobody can know what of its data came back with
 # the next one. The new epoch goes on counting where the data say; what the former one had counted

@@ -43,8 +43,10 @@ LEVELS = (
 
 #: The only ones that may use a library; what is not here may not be used at all.
 LIBRARIES = {
+    "asgiref": {"publisher.django"},
     "click": {"cli"},
     "cryptography": {"broker", "tls"},
+    "django": {"publisher.django"},
     "hiredis": {"broker"},
     "inflection": {"publisher"},
     "msgpack": {"message"},
@@ -168,7 +170,8 @@ def test_libraries_are_used_where_they_belong(module: str) -> None:
         elif library == "sinapse" or library in sys.stdlib_module_names:
             allowed = True
         else:
-            allowed = unit(module) in LIBRARIES.get(library, set())
+            owners = LIBRARIES.get(library, set())
+            allowed = any(f"{module}.".startswith(f"{owner}.") for owner in owners)
         if not allowed:
             misplaced.append(f"{place} imports {name}")
     assert misplaced == []
@@ -192,6 +195,12 @@ def test_a_backend_that_publishes_loads_no_twisted() -> None:
     loaded = loaded_by("import sinapse.publisher")
     assert "redis" in loaded
     assert {name.partition(".")[0] for name in loaded}.isdisjoint({*TWISTED, "txredisapi"})
+
+
+def test_a_backend_that_publishes_loads_no_framework() -> None:
+    loaded = loaded_by("import sinapse.publisher")
+    frameworks = {"django", "flask", "starlette", "fastapi", "sqlalchemy", "celery", "asgiref"}
+    assert {name.partition(".")[0] for name in loaded}.isdisjoint(frameworks)
 
 
 def test_the_command_line_is_read_before_a_reactor_is_there() -> None:

@@ -15,7 +15,7 @@ import redis
 
 from sinapse import publisher as library
 from sinapse.errors import InvalidChannel, InvalidSubject
-from sinapse.publisher import Publishable, Publisher, Subject
+from sinapse.publisher import Publishable, Publisher, Subject, shared
 from tests.listening import Listener, listening
 from tests.support import RedisServer, running_redis
 
@@ -443,3 +443,75 @@ class TestDefault:
         monkeypatch.setenv("REDIS_URL", "localhost:6379")
         with pytest.raises(ValueError, match="scheme"):
             User().sinapse.add_channel("news")
+
+
+@pytest.fixture
+def configured() -> Iterator[list[Publisher]]:
+    """Configure the default, and return the publishers that were made for it."""
+    made: list[Publisher] = []
+
+    def make() -> Publisher:
+        made.append(Publisher(f"redis://{len(made)}.example"))
+        return made[-1]
+
+    library.use(None)
+    shared.configure(make)
+    yield made
+    shared.configure(None)
+
+
+class TestConfiguredDefault:
+    """What the integrations do."""
+
+    def test_it_is_made_when_it_is_needed_and_once(self, configured: list[Publisher]) -> None:
+        assert configured == []
+        assert library.default() is library.default()
+        assert configured == [library.default()]
+
+    def test_other_settings_make_another(self, configured: list[Publisher]) -> None:
+        first = library.default()
+        shared.configure(lambda: Publisher("redis://another.example"))
+        assert library.default() is not first
+        assert library.default().url.host == "another.example"
+
+    def test_one_that_was_chosen_stays(
+        self, configured: list[Publisher], the_default: Publisher
+    ) -> None:
+        library.use(the_default)
+        shared.configure(lambda: Publisher("redis://another.example"))
+        assert library.default() is the_default
+        assert configured == []
+
+    def test_one_that_is_put_back_still_goes_with_the_settings(
+        self, configured: list[Publisher], the_default: Publisher
+    ) -> None:
+        made = library.default()
+        assert library.use(the_default) is made
+        assert library.use(made) is the_default
+        assert library.default() is made
+        shared.configure(lambda: Publisher("redis://another.example"))
+        assert library.default().url.host == "another.example"
+
+    def test_without_it_the_environment_decides_again(
+        self,
+        configured: list[Publisher],
+        redis_server: RedisServer,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        library.default()
+        shared.configure(None)
+        monkeypatch.setenv("REDIS_URL", redis_server.url)
+        assert str(library.default().url) == redis_server.url
+
+
+class TestKind:
+    def test_it_can_be_named(self, redis_client: redis.Redis) -> None:
+        thing = thing_with(sinapse_id="7", sinapse_kind="User")
+        token = thing.sinapse.auth.obtain()
+        assert User().sinapse.auth.token == token
+        assert thing.sinapse.auth.obtain(expires_in=9) == token
+
+    @pytest.mark.parametrize("kind", ["", "tokens", None, 1])
+    def test_one_that_is_none_is_refused(self, kind: object) -> None:
+        with pytest.raises(InvalidSubject, match="kind"):
+            thing_with(sinapse_id="7", sinapse_kind=kind).sinapse.auth.generate()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import redis
 
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, Ended, Event, Stream, running_daemon
@@ -96,6 +99,56 @@ class TestRenewing:
         publisher.tokens.generate("1")
         with pytest.raises(ValueError, match="expires_in"):
             publisher.tokens.renew("1", expires_in=seconds)
+
+
+class TestObtaining:
+    """What a page gets when it is loaded."""
+
+    def test_it_is_the_current_token_which_lives_on(self, publisher: Publisher) -> None:
+        token = publisher.tokens.generate("1", expires_in=100)
+        assert publisher.tokens.obtain("1", expires_in=1000) == token
+        assert 900 < lifetime(publisher, token) <= 1000
+        assert publisher.tokens.obtain("1", expires_in=10) == token
+        assert 900 < lifetime(publisher, token) <= 1000
+        assert publisher.tokens.obtain("1") == token
+        assert lifetime(publisher, token) == -1
+        assert publisher.tokens.obtain("1", expires_in=10) == token
+        assert lifetime(publisher, token) == -1
+
+    @pytest.mark.parametrize(("expires_in", "most"), [(1000, 1000), (None, -1)])
+    def test_it_is_a_new_one_if_there_is_none(
+        self, publisher: Publisher, expires_in: float | None, most: int
+    ) -> None:
+        token = publisher.tokens.obtain("1", expires_in=expires_in)
+        assert publisher.tokens.get("1") == token
+        assert lifetime(publisher, token) in range(most - 100 if most > 0 else most, most + 1)
+        publisher.tokens.clear("1")
+        assert publisher.tokens.obtain("1") != token
+
+    def test_a_half_of_one_counts_for_nothing(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        token = publisher.tokens.generate("1")
+        redis_client.delete(f"sinapse:tokens:{token}")
+        another = publisher.tokens.obtain("1")
+        assert another != token
+        assert redis_client.get(f"sinapse:tokens:{another}") == b"1"
+
+    def test_all_who_come_at_once_get_the_same(self, publisher: Publisher) -> None:
+        barrier = threading.Barrier(5)
+
+        def come(_: int) -> str:
+            barrier.wait()
+            return publisher.tokens.obtain("1", expires_in=100)
+
+        with ThreadPoolExecutor(5) as threads:
+            assert len(set(threads.map(come, range(5)))) == 1
+
+    @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "10"])
+    def test_a_time_that_is_none_is_refused(self, publisher: Publisher, seconds: float) -> None:
+        with pytest.raises(ValueError, match="expires_in"):
+            publisher.tokens.obtain("1", expires_in=seconds)
+        assert publisher.tokens.get("1") is None
 
 
 def lifetime(publisher: Publisher, token: str) -> int:

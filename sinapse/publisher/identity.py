@@ -8,7 +8,7 @@ from uuid import UUID
 import inflection
 
 from sinapse.errors import InvalidSubject
-from sinapse.keys import subject_id
+from sinapse.keys import kind_name, subject_id
 
 #: What the plain interface takes as the id of a subject.
 SubjectId: TypeAlias = str | int | UUID
@@ -58,6 +58,13 @@ def identifier(thing: object) -> str:
             f"{type(thing).__name__} has no id: define sinapse_id, pk, id or to_param()"
         )
     return subject_id(to_param())
+
+
+def kind_of(thing: object) -> str:
+    """Return what kind of subject an object is: its ``sinapse_kind``, or the name of its class."""
+    kind = _attribute(thing, "sinapse_kind")
+    # Not type(): for a proxy, such as a framework has for the current user, that is no answer.
+    return thing.__class__.__name__ if kind is _ABSENT else kind_name(kind)
 
 
 def channel_of(thing: object) -> str:

@@ -3,11 +3,12 @@
 They add no state, no ``__init__`` and no metaclass, so they go with models of any ORM, slots and
 frozen dataclasses. The id of an object is its ``sinapse_id`` if that is defined, else ``pk``,
 ``id`` or ``to_param()``; :class:`~sinapse.errors.InvalidSubject` says that there is none (yet).
+Its kind is ``sinapse_kind`` if that is defined, else the name of its class.
 """
 
 from typing import ClassVar
 
-from sinapse.publisher.identity import ChannelLike, channel_of, identifier
+from sinapse.publisher.identity import ChannelLike, channel_of, identifier, kind_of
 from sinapse.publisher.shared import default
 
 
@@ -30,6 +31,10 @@ class Auth:
         """Return a new token in place of the former one: the origin's name for `generate`."""
         return default().tokens.reset(*self._names(), expires_in)
 
+    def obtain(self, expires_in: float | None = None) -> str:
+        """Return the current token, or a new one, that lives for `expires_in` seconds at least."""
+        return default().tokens.obtain(*self._names(), expires_in)
+
     def renew(self, expires_in: float | None = None) -> bool:
         """Let the token live for `expires_in` seconds from now, and its streams with it."""
         return default().tokens.renew(*self._names(), expires_in)
@@ -39,7 +44,7 @@ class Auth:
         return default().tokens.clear(*self._names())
 
     def _names(self) -> tuple[str, str]:
-        return identifier(self._owner), type(self._owner).__name__
+        return identifier(self._owner), kind_of(self._owner)
 
 
 class Sinapse:

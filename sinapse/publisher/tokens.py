@@ -10,7 +10,7 @@ from sinapse.keys import (
 )
 from sinapse.publisher.connections import Connections
 from sinapse.publisher.identity import SubjectId, given_id
-from sinapse.scripts import CLEAR_TOKEN, GENERATE_TOKEN, RENEW_TOKEN
+from sinapse.scripts import CLEAR_TOKEN, GENERATE_TOKEN, OBTAIN_TOKEN, RENEW_TOKEN
 
 #: The kind of a subject where none is named.
 USER = "User"
@@ -63,6 +63,26 @@ class Tokens:
         The origin forgot to delete the former token, which stayed valid. Here it does not.
         """
         return self.generate(subject, kind, expires_in)
+
+    def obtain(self, subject: SubjectId, kind: str = USER, expires_in: float | None = None) -> str:
+        """Return the current token, which lives for `expires_in` seconds at least from now on.
+
+        If there is none, a new one is made. For a page that is loaded: those that are open already
+        keep their streams, and of several that come at once all get the same token. Without
+        `expires_in` it does not expire; ``ValueError`` as :meth:`generate`.
+        """
+        subject = given_id(subject)
+        current = current_token_key(kind_name(kind), subject)
+        expiry = _expiry(expires_in)[1:]
+        while True:
+            new = new_token()
+            token: bytes | None = self._connections.run(
+                OBTAIN_TOKEN,
+                [current, token_key(new)],
+                [new, subject, token_key(""), *expiry],
+            )
+            if token:
+                return token.decode(errors="replace")
 
     def renew(self, subject: SubjectId, kind: str = USER, expires_in: float | None = None) -> bool:
         """Let the current token live for `expires_in` seconds from now, and its streams with it.

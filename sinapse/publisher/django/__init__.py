@@ -1,0 +1,40 @@
+"""Sinapse for Django: an app that keeps Django's conventions.
+
+Add it to ``INSTALLED_APPS``, and say where things are in ``settings.py``, if that is not what the
+environment says::
+
+    INSTALLED_APPS = [..., "sinapse.publisher.django"]
+    SINAPSE = {"REDIS_URL": "redis://localhost:6379/0", "URL": "https://push.example/"}
+
+In models and views::
+
+    from sinapse.publisher.django import Publishable, Subject, publish, subject
+
+    class User(Subject, AbstractUser): ...
+
+    class Room(Publishable, Model): ...
+
+    user.sinapse.add_channel(room)
+    room.publish({"text": "hello"}, event="message")    # once the transaction is committed
+    subject(request.user).add_channel("news")           # a user model without the mixin
+    publish("news", "hello")
+
+In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
+``include("sinapse.publisher.django.urls")``. Management commands: ``sinapse_token``,
+``sinapse_publish``, ``sinapse_listen``. The rest is in ``docs/howto-django.md``.
+"""
+
+from sinapse.publisher.django.commit import apublish, publish
+from sinapse.publisher.django.mixins import Publishable, Subject
+from sinapse.publisher.django.names import subject
+from sinapse.publisher.django.signals import publish_on_delete, publish_on_save
+
+__all__ = [
+    "Publishable",
+    "Subject",
+    "apublish",
+    "publish",
+    "publish_on_delete",
+    "publish_on_save",
+    "subject",
+]

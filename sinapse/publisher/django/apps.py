@@ -1,0 +1,41 @@
+"""The app: what happens when Django starts."""
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.core import checks
+from django.core.signals import setting_changed
+
+from sinapse.publisher import shared
+from sinapse.publisher.django import configuration, revocation
+from sinapse.publisher.django.checks import (
+    check_deployment,
+    check_redis,
+    check_redis_of_deployment,
+    check_settings,
+)
+
+
+class SinapseConfig(AppConfig):
+    """``sinapse.publisher.django``."""
+
+    name = "sinapse.publisher.django"
+    label = "sinapse"
+    verbose_name = "Sinapse"
+
+    def ready(self) -> None:
+        """Have publishers made of the settings; nothing is read or opened before it is needed."""
+        shared.configure(configuration.publisher)
+        setting_changed.connect(self.changed, dispatch_uid="sinapse")
+        revocation.connect()
+        checks.register(check_settings, "sinapse")
+        checks.register(check_deployment, "sinapse", deploy=True)
+        checks.register(check_redis_of_deployment, "sinapse", deploy=True)
+        checks.register(check_redis, checks.Tags.database)
+
+    def changed(self, *, setting: str, **_: Any) -> None:
+        """Follow ``override_settings`` of Django's tests."""
+        if setting == configuration.SETTING:
+            configuration.read.cache_clear()
+            shared.configure(configuration.publisher)
+            revocation.connect()

@@ -1,0 +1,61 @@
+"""System checks: ``manage.py check``, and all commands that begin with it.
+
+=================  ==========================================================================
+``sinapse.E001``   a setting is not known, or has a value that cannot be used
+``sinapse.W001``   browsers reach the daemon without TLS (``check --deploy``)
+``sinapse.W002``   Redis does not answer (``check --deploy`` or ``--database``)
+=================  ==========================================================================
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Django's name.
+from django.core.exceptions import ImproperlyConfigured
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.django import configuration
+
+
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """Look at ``settings.SINAPSE``, and at the environment where that says nothing."""
+    faults = list(configuration.faults())
+    if not faults:
+        try:
+            configuration.publisher()
+        except ImproperlyConfigured as error:
+            faults = [str(error)]
+    return [Error(fault, id="sinapse.E001") for fault in faults]
+
+
+def check_deployment(**_: Any) -> list[CheckMessage]:
+    """Look at what only matters in production."""
+    try:
+        url = configuration.read().url
+    except ImproperlyConfigured:
+        return []  # That has been told.
+    if not url.startswith("http:"):
+        return []
+    hint = "A token that is overheard lets others listen. Give the daemon TLS, or a proxy that has."
+    return [Warning(f"SINAPSE['URL'] is {url}, without TLS", hint=hint, id="sinapse.W001")]
+
+
+def check_redis(databases: Sequence[str] | None, **_: Any) -> list[CheckMessage]:
+    """Ask Redis for something when databases are asked."""
+    return _ask_redis() if databases else []
+
+
+def check_redis_of_deployment(databases: Sequence[str] | None, **_: Any) -> list[CheckMessage]:
+    """Ask Redis for something, unless `check_redis` does."""
+    return [] if databases else _ask_redis()
+
+
+def _ask_redis() -> list[CheckMessage]:
+    try:
+        with configuration.publisher() as publisher:
+            publisher.channels.has("check", "check")
+    except ImproperlyConfigured:
+        return []  # That has been told.
+    except BrokerUnavailable as error:
+        return [Warning(str(error), hint="Nothing can be published.", id="sinapse.W002")]
+    return []

@@ -1,0 +1,59 @@
+"""``settings.SINAPSE``: the options that all integrations know, and what only Django has.
+
+=====================  =================================================================
+``REVOKE_ON_LOGOUT``   True: a user's token is revoked, and the streams end, at a log-out
+``REVOKE_ON_DELETE``   True: the same, and the channels go, when a subject is deleted
+=====================  =================================================================
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from sinapse.publisher import Publisher, options
+from sinapse.publisher.options import Options
+
+SETTING = "SINAPSE"
+
+FLAGS = ("REVOKE_ON_LOGOUT", "REVOKE_ON_DELETE")
+
+
+def faults() -> Iterator[str]:
+    """Yield what is wrong with the settings, a line each."""
+    given = getattr(settings, SETTING, {})
+    if not isinstance(given, Mapping):
+        yield f"{SETTING} must be a dictionary, not {given!r}"
+        return
+    for name, fault in options.faults(given, also=FLAGS):
+        yield f"{SETTING}[{name!r}] {fault}"
+    for name in FLAGS:
+        if not isinstance(given.get(name, False), bool):
+            yield f"{SETTING}[{name!r}] must be True or False, not {given[name]!r}"
+
+
+def is_on(flag: str) -> bool:
+    """Whether one of `FLAGS` is set, in settings without faults."""
+    return not any(faults()) and bool(getattr(settings, SETTING, {}).get(flag))
+
+
+@cache
+def read() -> Options:
+    """Return the options; raises ``ImproperlyConfigured`` with one line."""
+    for fault in faults():
+        raise ImproperlyConfigured(f"Sinapse: {fault}")
+    given: Mapping[str, Any] = getattr(settings, SETTING, {})
+    try:
+        return options.read({name: given[name] for name in given if name not in FLAGS})
+    except ValueError as error:
+        raise ImproperlyConfigured(f"Sinapse: {error}") from None
+
+
+def publisher() -> Publisher:
+    """Return a new publisher of the settings; raises ``ImproperlyConfigured`` with one line."""
+    try:
+        return read().publisher()
+    except ValueError as error:  # Of the environment.
+        raise ImproperlyConfigured(f"Sinapse: {error}") from None

@@ -1,0 +1,47 @@
+"""What the commands share: whom they mean, and errors in one line."""
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, ValidationError
+from django.core.management.base import CommandError
+
+from sinapse.errors import SinapseError
+from sinapse.publisher.django.names import subject
+from sinapse.publisher.mixins import Sinapse
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+_INSTANCE = re.compile(r"(\w+\.\w+):(.+)")
+
+
+def found(text: str) -> Sinapse:
+    """Return the subject that `text` names: a user's name, or ``app.model:pk``.
+
+    Raises ``CommandError`` if there is none.
+    """
+    instance = _INSTANCE.fullmatch(text)
+    try:
+        if instance is None:
+            users: Any = get_user_model()._default_manager
+            return subject(users.get_by_natural_key(text))
+        return subject(apps.get_model(instance[1])._default_manager.get(pk=instance[2]))
+    except (LookupError, ObjectDoesNotExist, ValueError, ValidationError):
+        raise CommandError(f"There is no {text!r}: a user's name, or app.model:pk.") from None
+
+
+def failing_in_one_line(handle: Any) -> Any:
+    """Have a command's ``handle`` end with one line, and status 1, for what is no bug."""
+
+    @wraps(handle)
+    def handled(self: Any, *_: Any, **options: Any) -> Any:
+        try:
+            return handle(self, **options)
+        except (SinapseError, ImproperlyConfigured, ValueError) as error:
+            raise CommandError(str(error)) from error
+
+    return handled

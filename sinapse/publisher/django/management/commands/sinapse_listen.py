@@ -1,0 +1,61 @@
+"""``manage.py sinapse_listen ada``: hear what a user's browser would hear."""
+
+import json
+from typing import Any
+from urllib.error import HTTPError, URLError
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from sinapse.publisher.django import configuration
+from sinapse.publisher.django.management.arguments import failing_in_one_line, found
+from sinapse.publisher.django.management.stream import Stream
+
+#: Event types by which the daemon says how a stream stands.
+ABOUT_THE_STREAM = ("authentication", "position")
+
+
+class Command(BaseCommand):
+    """Open a user's event stream."""
+
+    help = "Shows what a user hears, until Ctrl-C: through the daemon, with the user's own token."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Say who, and how to show it."""
+        parser.add_argument("subject", help="name of a user, or app.model:primary-key")
+        parser.add_argument("--url", help="the daemon, if not the one of the settings")
+        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+        parser.add_argument("--count", type=int, metavar="N", help="end after N messages")
+
+    @failing_in_one_line
+    def handle(self, **options: Any) -> None:
+        """Listen."""
+        settings = configuration.read()
+        url = options["url"] or settings.url
+        if url.startswith("/"):
+            raise CommandError(f"--url is needed: {url} is a path on a host that is not known here")
+        token = found(options["subject"]).auth.obtain(settings.token_lifetime)
+        try:
+            self._listen(Stream(url, token), options["count"], options["json"])
+        except KeyboardInterrupt:
+            pass
+        except HTTPError as error:
+            why = error.read(200).decode(errors="replace").strip()
+            raise CommandError(f"{url} answers {error.code}: {why}") from error
+        except (URLError, OSError) as error:
+            raise CommandError(f"{url}: {getattr(error, 'reason', error)}") from error
+
+    def _listen(self, stream: Stream, count: int | None, as_json: bool) -> None:
+        number = 0
+        for message in stream:
+            if message.event in ABOUT_THE_STREAM:
+                if message.event == "authentication" and not number:
+                    self.stderr.write("Listening.")
+                continue
+            number += 1
+            if as_json:
+                self.stdout.write(json.dumps(message._asdict(), ensure_ascii=False))
+            else:
+                self.stdout.write(f"{message.event or 'message'}: {message.data}")
+            self.stdout.flush()
+            if number == count:
+                return

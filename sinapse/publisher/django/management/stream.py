@@ -1,0 +1,72 @@
+"""An event stream, read line by line (WHATWG HTML §9.2.6), that comes back when it breaks off."""
+
+import http.client
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+#: Seconds without a byte after which a stream is dead: four keep-alives of the daemon.
+SILENCE = 60
+
+#: Seconds before coming back, until the daemon says something else.
+RETRY = 5.0
+
+
+class Received(NamedTuple):
+    """A message: its data, its event type and its id, if it has them."""
+
+    data: str
+    event: str | None
+    id: str | None
+
+
+class Stream:
+    """What somebody with `token` hears at `url`, for ever.
+
+    Iterating raises ``HTTPError`` if the daemon refuses, and ``OSError`` if it was never reached.
+    """
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url
+        self._token = token
+        self._last_id = ""
+        self._retry = RETRY
+        self._opened = False
+
+    def __iter__(self) -> Iterator[Received]:
+        while True:
+            try:
+                yield from self._once()
+            except HTTPError:
+                raise
+            except (OSError, http.client.HTTPException):
+                if not self._opened:
+                    raise
+            time.sleep(self._retry)
+
+    def _once(self) -> Iterator[Received]:
+        fields = {"Accept": "text/event-stream", "Authorization": f"Bearer {self._token}"}
+        if self._last_id:
+            fields["Last-Event-ID"] = self._last_id
+        with urlopen(Request(self._url, headers=fields), timeout=SILENCE) as answer:  # noqa: S310
+            self._opened = True
+            data: list[str] = []
+            event = identity = None
+            for line in answer:
+                name, _, value = line.decode(errors="replace").rstrip("\r\n").partition(":")
+                value = value.removeprefix(" ")
+                if name == "data":
+                    data.append(value)
+                elif name == "event":
+                    event = value
+                elif name == "id":
+                    identity = value
+                elif name == "retry" and value.isdigit():
+                    self._retry = int(value) / 1000
+                elif not name and not value and line.strip() == b"":
+                    self._last_id = self._last_id if identity is None else identity
+                    if data:
+                        yield Received("\n".join(data), event, identity)
+                    data, event, identity = [], None, None

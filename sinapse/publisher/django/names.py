@@ -1,0 +1,62 @@
+"""Names of models, as Django has them: ``app.model:pk`` for a channel and for a subject.
+
+The app is part of them, so that two apps may have a model of the same name, and that a user and a
+device with the same primary key do not share a list of channels. A proxy is the model that it
+stands for.
+"""
+
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from django.db.models import Model
+
+from sinapse.errors import InvalidSubject
+from sinapse.publisher import identity
+from sinapse.publisher.mixins import Sinapse
+from sinapse.publisher.mixins import Subject as AnySubject
+
+
+def name_of(instance: Model) -> str:
+    """Return ``app.model:pk``; raises :class:`~sinapse.errors.InvalidSubject` before a save."""
+    model = _concrete(instance)
+    if instance.pk is None:
+        raise InvalidSubject(f"this {model.__name__} has no primary key yet: save it first")
+    return f"{model._meta.label_lower}:{_key(instance.pk)}"
+
+
+def kind_of(instance: Model) -> str:
+    """Return what kind of subject an instance is: the name of its model."""
+    return _concrete(instance).__name__
+
+
+def subject(instance: Any) -> Sinapse:
+    """Return the token and the channels of a model instance, with or without the mixin.
+
+    That may be ``request.user``, be its model Django's own or yours. What is returned stays the
+    same subject when the instance is deleted. Raises :class:`~sinapse.errors.InvalidSubject` for
+    what is no saved instance, such as an anonymous user.
+    """
+    if isinstance(instance, AnySubject):
+        return Sinapse(_Names(identity.identifier(instance), identity.kind_of(instance)))
+    if not isinstance(instance, Model):
+        raise InvalidSubject(
+            f"a subject is an instance of a model, not {instance.__class__.__name__}"
+        )
+    return Sinapse(_Names(name_of(instance), kind_of(instance)))
+
+
+class _Names(NamedTuple):
+    sinapse_id: str
+    sinapse_kind: str
+
+
+def _concrete(instance: Model) -> type[Model]:
+    # Not type(): that of request.user is a wrapper.
+    return instance._meta.concrete_model or instance.__class__
+
+
+def _key(value: object) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    # A composite key: none of its parts may pass for two.
+    return ",".join(quote(str(part), safe="") for part in value)

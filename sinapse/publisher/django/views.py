@@ -1,0 +1,30 @@
+"""The view that a page asks for a token.
+
+For pages that Django does not render, and for pages whose token has ended.
+"""
+
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+from django.views.decorators.vary import vary_on_cookie
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.django.connection import connection_of
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@vary_on_cookie
+def token(request: HttpRequest) -> JsonResponse:
+    """Answer with the ``url``, the ``token`` and the seconds until it ``expires_in``, as JSON.
+
+    401 without a log-in, as scripts understand it, not the log-in page; 503 while Redis is away.
+    """
+    if not request.user.is_authenticated:
+        return JsonResponse({"error": "You are not logged in."}, status=401)
+    try:
+        return JsonResponse(connection_of(request.user))
+    except BrokerUnavailable:
+        answer = JsonResponse({"error": "Redis does not answer."}, status=503)
+        answer["Retry-After"] = "5"
+        return answer

@@ -1,0 +1,43 @@
+"""Messages that are checked now and sent later: when a transaction has been committed."""
+
+from dataclasses import dataclass
+
+from sinapse.keys import channel_name
+from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.payload import checked
+from sinapse.publisher.retention import checked_message_id, milliseconds
+from sinapse.publisher.shared import default
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A message as it was when it was prepared, whatever becomes of its objects."""
+
+    channel: str
+    text: str
+    event: str | None
+    retain: float | None
+    message_id: str | None
+
+    def send(self) -> int:
+        """Publish it with the default publisher; as :meth:`Publisher.publish`."""
+        return default().publish(self.channel, self.text, self.event, self.retain, self.message_id)
+
+
+def prepare(
+    channel: ChannelLike,
+    message: object,
+    event: str | None = None,
+    retain: float | None = None,
+    message_id: str | None = None,
+) -> Prepared:
+    """Check what :meth:`Publisher.publish` would be called with, and raise what that would."""
+    if retain is None:
+        retain = getattr(channel, "sinapse_retain", None)
+    if retain is not None:
+        milliseconds(retain)
+    if message_id is not None:
+        message_id = checked_message_id(message_id)
+    name = channel_name(channel)
+    content = checked(message, event, default().max_message)
+    return Prepared(name, content.data, event, retain, message_id)

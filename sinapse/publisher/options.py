@@ -1,0 +1,149 @@
+"""What an integration reads from the settings of a framework: one table for all of them.
+
+===================  =====================================================================
+``REDIS_URL``        where Redis is; else ``REDIS_URL`` of the environment
+``URL``              the daemon, as browsers reach it: ``https://push.example/``, or a path on
+                     the application's own host; else ``SINAPSE_URL`` of the environment, else
+                     http://localhost:9000/
+``TOKEN_LIFETIME``   seconds that a token for a page is valid; else a day
+``RETAIN``           as `retain` of :class:`~sinapse.publisher.Publisher`; and so for
+                     ``RETAIN_MESSAGES``, ``MAX_MESSAGE``, ``MAX_CONNECTIONS``,
+                     ``CONNECT_TIMEOUT`` and ``TIMEOUT``
+===================  =====================================================================
+
+None is as good as nothing.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlsplit
+
+from sinapse.publisher.client import Publisher
+from sinapse.publisher.retention import MAX_RETAIN, MAX_RETAIN_MESSAGES
+from sinapse.publisher.tokens import MAX_LIFETIME
+from sinapse.redisurl import RedisURL, from_environment
+
+#: Where ``sinapse serve`` listens on a developer's machine.
+DEFAULT_URL = "http://localhost:9000/"
+
+#: Seconds, a day: a page that was open for longer asks for another token.
+TOKEN_LIFETIME = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was read: where the daemon is, how long tokens live, and how to publish."""
+
+    url: str
+    token_lifetime: float
+    arguments: Mapping[str, Any]
+    """Of :class:`~sinapse.publisher.Publisher`."""
+
+    def publisher(self) -> Publisher:
+        """Return a new publisher; raises ``ValueError`` for what the environment has wrong."""
+        return Publisher(**self.arguments)
+
+
+def faults(given: Mapping[str, object], also: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+    """Yield each name in `given` with what is wrong about it; secrets are not shown.
+
+    Names in `also` are known to the caller.
+    """
+    for name, value in given.items():
+        row = _TABLE.get(name)
+        if row is None and name not in also:
+            known = [*_TABLE, *also]
+            close = get_close_matches(str(name).upper(), known, 1)
+            yield (
+                str(name),
+                f"is not known; {'did you mean' if close else 'there are'} "
+                + (f"{close[0]}?" if close else ", ".join(known)),
+            )
+        elif row is not None and value is not None:
+            try:
+                row[1](value)
+            except ValueError as error:
+                yield name, str(error)
+
+
+def read(given: Mapping[str, object], form: str = "{}") -> Options:
+    """Return what `given` says; the environment and defaults say the rest.
+
+    Raises ``ValueError`` with a line that names the setting, in the `form` that the framework has
+    for it, and its fault.
+    """
+    for name, fault in faults(given):
+        raise ValueError(f"{form.format(name)} {fault}")
+    values = {
+        argument: check(given[name])
+        for name, (argument, check) in _TABLE.items()
+        if given.get(name) is not None
+    }
+    try:
+        url = values.pop("daemon", None) or _url(os.environ.get("SINAPSE_URL") or DEFAULT_URL)
+    except ValueError as error:
+        raise ValueError(f"SINAPSE_URL {error}") from None
+    try:
+        values.setdefault("url", RedisURL.parse(from_environment(os.environ)))
+    except ValueError as error:
+        raise ValueError(f"REDIS_URL {error}") from None
+    return Options(url, values.pop("token_lifetime", TOKEN_LIFETIME), values)
+
+
+def _redis(value: object) -> RedisURL:
+    if not isinstance(value, str):
+        raise ValueError("must be a URL")  # noqa: TRY004
+    return RedisURL.parse(value)
+
+
+def _url(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a URL, or a path that begins with /")  # noqa: TRY004
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # Raises if it is no port.
+    except ValueError:
+        raise ValueError("cannot be read: check the host and the port") from None
+    absolute = parts.scheme in ("http", "https") and parts.hostname
+    path = not parts.scheme and not parts.netloc and value.startswith("/")
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc) and value.isprintable()
+    if not ((absolute or path) and plain):
+        raise ValueError("must be like https://push.example/, or a path that begins with /")
+    return value if parts.path else f"{value}/"
+
+
+def _number(least: float, most: float, unit: str) -> Callable[[object], float]:
+    def check(value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"must be a number of {unit}, not {value!r}")  # noqa: TRY004
+        if not least <= value <= most:
+            raise ValueError(f"must be {least:g} to {most:g} {unit}, not {value!r}")
+        return value
+
+    return check
+
+
+def _count(most: int, unit: str) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"must be a whole number of {unit}, not {value!r}")  # noqa: TRY004
+        return int(_number(1, most, unit)(value))
+
+    return check
+
+
+# What a setting is for the publisher or for us, and what reads it.
+_TABLE: dict[str, tuple[str, Callable[[object], Any]]] = {
+    "REDIS_URL": ("url", _redis),
+    "URL": ("daemon", _url),
+    "TOKEN_LIFETIME": ("token_lifetime", _number(1, MAX_LIFETIME, "seconds")),
+    "RETAIN": ("retain", _number(0, MAX_RETAIN, "seconds")),
+    "RETAIN_MESSAGES": ("retain_messages", _count(MAX_RETAIN_MESSAGES, "messages")),
+    "MAX_MESSAGE": ("max_message", _count(512 * 1024 * 1024, "bytes")),
+    "MAX_CONNECTIONS": ("max_connections", _count(10_000, "connections")),
+    "CONNECT_TIMEOUT": ("connect_timeout", _number(0.001, 3600, "seconds")),
+    "TIMEOUT": ("timeout", _number(0.001, 3600, "seconds")),
+}

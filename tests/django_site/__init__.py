@@ -1,0 +1,69 @@
+"""A Django project: its models, and the one set-up that a process can have."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import django
+from django.conf import settings
+
+MEMORY = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+
+
+def set_up() -> None:
+    """Set Django up with this project's settings, unless that was done in this process."""
+    if settings.configured:
+        return
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        DATABASES={name: dict(MEMORY) for name in ("default", "other")},
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        INSTALLED_APPS=[
+            "django.contrib.admin",
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.messages",
+            "django.contrib.sessions",
+            "sinapse.publisher.django",
+            "tests.django_site",
+        ],
+        MIDDLEWARE=[
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.middleware.csrf.CsrfViewMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "django.contrib.messages.middleware.MessageMiddleware",
+        ],
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+        ROOT_URLCONF="tests.django_site.urls",
+        SECRET_KEY="for tests",
+        TEMPLATES=[
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "APP_DIRS": True,
+                "OPTIONS": {
+                    "context_processors": [
+                        "django.template.context_processors.request",
+                        "django.contrib.auth.context_processors.auth",
+                        "django.contrib.messages.context_processors.messages",
+                    ]
+                },
+            }
+        ],
+        USE_TZ=True,
+    )
+    django.setup()
+
+
+@contextlib.contextmanager
+def databases() -> Iterator[None]:
+    """Make the databases, as Django's own test runner does, and drop them again."""
+    from django.db import connections
+    from django.test.utils import setup_databases, teardown_databases
+
+    made = setup_databases(verbosity=0, interactive=False)
+    try:
+        yield
+    finally:
+        teardown_databases(made, verbosity=0)
+        connections.close_all()
