@@ -60,12 +60,15 @@ class Connection:
         "_pending_bytes",
         "_reason",
         "_transport",
+        "address",
         "bucket",
         "expiry",
         "framing",
+        "opened",
         "quiet",
         "subject",
         "token",
+        "whose",
     )
 
     def __init__(
@@ -87,6 +90,10 @@ class Connection:
         #: When the token ends, if it does.
         self.expiry: interfaces.IDelayedCall | None = None
         self.framing = framing
+        #: When it opened, and where its client is; whose it is, also when it has left the hub.
+        self.opened = 0.0
+        self.address = ""
+        self.whose = b""
         #: Nothing was written since the keep-alive looked last.
         self.quiet = False
         self.subject: Subject | None = None

@@ -54,6 +54,7 @@ class Daemon(MultiService):
             max_pending=settings.max_pending,
             keep_alive=settings.keep_alive,
             expiry_notice=settings.expiry_notice,
+            is_logged=settings.log_level == "debug",
             reactor=reactor,
         )
         root = StreamResource(

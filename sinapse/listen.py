@@ -102,6 +102,11 @@ class Listener(Service):
         """Accept."""
         super().startService()
         self._service.startService()
+        self._log.info(
+            "--{option} {description!r}: listening",
+            option=self._option,
+            description=self._description,
+        )
 
     def stopService(self) -> Any:  # noqa: N802
         """Accept no more."""

@@ -51,6 +51,10 @@ class LongPoll:
         #: When the token ends, if it does.
         self.expiry: interfaces.IDelayedCall | None = None
         self.framing = JSONList()
+        #: When it began, and where its client is; whose it is, also when it has left the hub.
+        self.opened = 0.0
+        self.address = ""
+        self.whose = b""
         self.subject: Subject | None = None
         self.token = token
         request.notifyFinish().addErrback(lambda _: self._ended(CloseReason.CLIENT_GONE))

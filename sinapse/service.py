@@ -8,6 +8,7 @@ has its say.
 import os
 from typing import Any
 
+from twisted.application.app import ServerOptions
 from twisted.application.service import IService
 from twisted.python import usage
 
@@ -35,6 +36,14 @@ class Options(usage.Options):
             # It quotes what was typed as it is, line breaks included.
             text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(error))
             raise StartError(f"sinapse: {text} (--help lists the options)") from None
+
+    def postOptions(self) -> None:  # noqa: N802
+        """Have twistd log in our way, unless it was told of another by ``--logger``."""
+        if isinstance(self.parent, ServerOptions) and not self.parent.get("logger"):
+            from sinapse.logs import choose  # noqa: PLC0415  # only what twistd runs needs it
+
+            settings = resolve(self.given, os.environ)
+            choose(self.parent, settings.log_level, settings.log_format)
 
     def parseArgs(self, *arguments: str) -> None:  # noqa: N802
         """Refuse what is no option."""

@@ -31,6 +31,8 @@ class Settings:
     cookie: bytes | None
     stop_status: int
     expiry_notice: float
+    log_format: str
+    log_level: str
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,13 @@ def _cookie(values: Sequence[str]) -> bytes | None:
     return None if name == "off" else name.encode()
 
 
-def _stop_status(values: Sequence[str]) -> int:
-    if values[-1] not in ("401", "204"):
-        raise ValueError("must be 401 or 204")
-    return int(values[-1])
+def _word(*words: str) -> Callable[[Sequence[str]], str]:
+    def read(values: Sequence[str]) -> str:
+        if values[-1] not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return values[-1]
+
+    return read
 
 
 def _admin(values: Sequence[str]) -> str | None:
@@ -188,7 +193,7 @@ OPTIONS = (
         "stop_status",
         "SINAPSE_STOP_STATUS",
         "401",
-        _stop_status,
+        lambda values: int(_word("401", "204")(values)),
         "Answer to an EventSource whose token is not valid: 401, or 204, at which clients stop "
         "that come back after a 401.",
     ),
@@ -210,6 +215,23 @@ OPTIONS = (
         "Where to serve /metrics for Prometheus, /status as JSON and /ready, as for --port; nobody "
         "is asked for a password there, so unix:/run/sinapse-admin.sock, or "
         "tcp:9001:interface=127.0.0.1.",
+    ),
+    Option(
+        "log-format",
+        "log_format",
+        "SINAPSE_LOG_FORMAT",
+        "text",
+        _word("text", "json"),
+        "How the log is written: text, or json for an object a line.",
+    ),
+    Option(
+        "log-level",
+        "log_level",
+        "SINAPSE_LOG_LEVEL",
+        "info",
+        _word("debug", "info", "warn", "error", "critical"),
+        "The least that is worth a line: debug (each stream, when it opens and ends), info (what "
+        "changes), warn, error or critical.",
     ),
 )
 

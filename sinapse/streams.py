@@ -4,6 +4,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.web.server import Request
 
 from sinapse.answers import Headers
@@ -25,7 +26,12 @@ LINGER = 2
 
 
 class Streams(Service):
-    """All open streams. `max_pending` is in bytes a stream, the others in seconds."""
+    """All open streams. `max_pending` is in bytes a stream, the others in seconds.
+
+    `is_logged`: each of them is worth a line when it opens, and another when it ends.
+    """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -36,10 +42,12 @@ class Streams(Service):
         max_pending: int,
         keep_alive: float,
         expiry_notice: float,
+        is_logged: bool,
         reactor: Any,
     ) -> None:
         self.max_pending = max_pending
         self._expiry_notice = expiry_notice
+        self._is_logged = is_logged
         self._hub = hub
         self._broker = broker
         self._counters = counters
@@ -79,8 +87,9 @@ class Streams(Service):
             peer = WebSocketPeer() if isinstance(framing, WebSocket) else None
             return take_over(request, self, framing, admission.joining.token, peer)
 
+        address = _address(request)
         connection = self._hub.open(admission.joining, make, live=last_event_id is None)
-        self._note_open(connection)
+        self._note_open(connection, admission, address)
         connection.bucket = self._keep_alive.add(connection)
         connection.send(first)
         self._watch_expiry(connection, admission.entry.remaining)
@@ -101,7 +110,7 @@ class Streams(Service):
             lambda: LongPoll(self, request, headers, token, self._reactor),
             live=False,
         )
-        self._note_open(poll)
+        self._note_open(poll, admission, _address(request))
         self._watch_expiry(poll, admission.entry.remaining)
         self._replays.begin(poll, EventID.parse(last_event_id), admission.entry.position)
 
@@ -121,15 +130,31 @@ class Streams(Service):
         connection.expiry = None
         self._counters.streams_closed[reason] += 1
         self._counters.streams[connection.framing.transport] -= 1
+        if self._is_logged:
+            self._log.debug(
+                "stream of {subject!r} ended after {seconds} s: {reason}; {transport}, {address}",
+                seconds=round(self._reactor.seconds() - connection.opened, 1),
+                reason=reason.text,
+                **_facts(connection),
+            )
 
     def closing(self, connection: Connection) -> None:
         """End a connection that is to be closed, at the latest in a while."""
         self._reactor.callLater(LINGER, connection.abandon)
 
-    def _note_open(self, connection: Connection | LongPoll) -> None:
+    def _note_open(
+        self, connection: Connection | LongPoll, admission: Admission, address: str
+    ) -> None:
+        connection.opened = self._reactor.seconds()
+        connection.address = address
+        connection.whose = admission.entry.subject
         self._open.add(connection)
         self._counters.streams_opened += 1
         self._counters.streams[connection.framing.transport] += 1
+        if self._is_logged:
+            self._log.debug(
+                "stream of {subject!r} opened: {transport}, {address}", **_facts(connection)
+            )
 
     def _watch_expiry(
         self, connection: Connection | LongPoll, remaining: float | None, *, is_told: bool = False
@@ -163,3 +188,17 @@ class Streams(Service):
             seconds = str(max(1, round(remaining or 0)))
             connection.send(connection.framing.notice("token-expiring", seconds))
         self._watch_expiry(connection, remaining, is_told=is_near)
+
+
+def _address(request: Request) -> str:
+    """Return where a client is: an address of IP, or ``unix``."""
+    return str(getattr(request.getClientAddress(), "host", "unix"))
+
+
+def _facts(connection: Connection | LongPoll) -> dict[str, str]:
+    """Return what a line of the log says of a stream, and never its token."""
+    return {
+        "subject": connection.whose.decode(errors="replace"),
+        "transport": connection.framing.transport,
+        "address": connection.address,
+    }

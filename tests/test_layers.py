@@ -30,7 +30,7 @@ LEVELS = (
     ("hub",),
     ("websocketpeer",),
     ("connection", "handshake", "keepalive", "looplag", "broker", "site", "tls", "tlstransport"),
-    ("answers", "metrics", "listen"),
+    ("answers", "logs", "metrics", "listen"),
     ("longpoll",),
     ("replay",),
     ("streams",),

@@ -71,6 +71,8 @@ ROWS = (
     Row("stop-status", 401, ("204", 204), ("401", 401)),
     Row("expiry-notice", 60.0, ("0", 0.0), ("10", 10.0)),
     Row("admin", None, ("tcp:1", "tcp:1"), ("unix:/run/a.sock", "unix:/run/a.sock")),
+    Row("log-format", "text", ("json", "json"), ("text", "text")),
+    Row("log-level", "info", ("debug", "debug"), ("critical", "critical")),
 )
 EVERY_ROW = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
