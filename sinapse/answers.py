@@ -6,7 +6,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse import __version__
-from sinapse.broker.broker import Broker
+from sinapse.admission import Authority
 
 #: What we are called in answers.
 SERVER = f"Sinapse/{__version__}".encode()
@@ -79,7 +79,7 @@ class Status(Plain):
 class Ready(Plain):
     """Ready: Redis is connected and everything is subscribed."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Authority) -> None:
         super().__init__()
         self._broker = broker
 

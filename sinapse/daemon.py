@@ -9,6 +9,7 @@ from twisted.application.service import MultiService
 from twisted.internet import reactor as _reactor
 
 from sinapse.admin.root import admin_root
+from sinapse.admission import Authority, Resumptions, Table
 from sinapse.answers import Ready, Status
 from sinapse.broker.broker import Broker
 from sinapse.broker.embedded import EmbeddedServer
@@ -17,8 +18,12 @@ from sinapse.errors import StartError
 from sinapse.hub import Hub
 from sinapse.listen import Listener
 from sinapse.looplag import LoopLag
+from sinapse.replay import Replays
 from sinapse.resource import StreamResource
 from sinapse.settings import Settings
+from sinapse.shards.broker import ShardedBroker
+from sinapse.shards.hub import ShardedHub
+from sinapse.shards.replay import ShardedReplays
 from sinapse.site import Site
 from sinapse.streams import Streams
 
@@ -38,18 +43,11 @@ class Daemon(MultiService):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         counters = Counters()
-        hub = Hub(counters)
-        broker = Broker(
-            settings.redis,
-            hub,
-            counters,
-            max_message=settings.max_pending,
-            patience=EMBEDDED_START if settings.redis.embedded is not None else 0,
-            reactor=reactor,
-        )
+        hub, broker, replays = _redis(settings, counters)
         streams = Streams(
             hub,
             broker,
+            replays,
             counters,
             max_pending=settings.max_pending,
             keep_alive=settings.keep_alive,
@@ -73,8 +71,8 @@ class Daemon(MultiService):
         site = Site(root, reactor)
 
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
-        if settings.redis.embedded is not None:
-            services.insert(0, EmbeddedServer(settings.redis.embedded, reactor))
+        if (folder := settings.redis[0].embedded) is not None:
+            services.insert(0, EmbeddedServer(folder, reactor))
         self._listeners = [Listener(port, site, reactor) for port in settings.ports]
         if settings.admin:
             admin = Site(admin_root(hub, broker, streams, counters), reactor)
@@ -104,3 +102,25 @@ class Daemon(MultiService):
     def _renew_certificates(self) -> None:
         for listener in self._listeners:
             listener.renew_certificates()
+
+
+def _redis(settings: Settings, counters: Counters) -> tuple[Table, Authority, Resumptions]:
+    """Return what streams need of Redis."""
+    several = len(settings.redis) > 1
+    hubs = [Hub(counters, ends_when_empty=not several) for _ in settings.redis]
+    brokers = [
+        Broker(
+            url,
+            hub,
+            counters,
+            max_message=settings.max_pending,
+            patience=EMBEDDED_START if url.embedded is not None else 0,
+            reactor=reactor,
+        )
+        for url, hub in zip(settings.redis, hubs, strict=True)
+    ]
+    replays = [Replays(hub, broker, counters) for hub, broker in zip(hubs, brokers, strict=True)]
+    if not several:
+        return hubs[0], brokers[0], replays[0]
+    whole = ShardedHub(hubs)
+    return whole, ShardedBroker(brokers, whole), ShardedReplays(whole, replays)

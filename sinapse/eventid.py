@@ -28,6 +28,34 @@ class EventID(NamedTuple):
         return cls(match[1], int(match[2])) if match else None
 
 
+#: What stands between the parts of an id where there are several Redis.
+SEPARATOR = "."
+
+#: An id that no Redis ever gave.
+UNKNOWN = EventID("0", 0)
+
+
+class Place(tuple[EventID, ...]):
+    """Where a stream is in each of several Redis: the id of the last message of each."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return SEPARATOR.join(map(str, self))
+
+    @classmethod
+    def parse(cls, text: str, count: int) -> "Place":
+        """Read `text`, an id of a stream over `count` Redis; what is none is unknown.
+
+        One of fewer Redis is that of the first: there are more now. One of more is unknown as a
+        whole, since nobody can say what it has missed of those that are gone.
+        """
+        parts = [EventID.parse(part) or UNKNOWN for part in text.split(SEPARATOR, count)]
+        if len(parts) > count:
+            parts = []
+        return cls(parts + [UNKNOWN] * (count - len(parts)))
+
+
 def is_event_id(value: object) -> bool:
     """Whether `value` is the text of an id."""
     return isinstance(value, str) and _FORM.fullmatch(value) is not None

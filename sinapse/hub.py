@@ -17,7 +17,7 @@ A subscriber that resumes is opened replaying: it is ended when it must be, but 
 that history and live messages join without a gap.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import TypeVar
@@ -38,7 +38,11 @@ Joined = TypeVar("Joined", bound=Subscriber)
 class Hub:
     """The table of a node."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, *, ends_when_empty: bool = True) -> None:
+        """Make the table; `ends_when_empty`: a subject that may listen to nothing has no streams.
+
+        Otherwise :attr:`emptied` is told of it.
+        """
         self.channels: dict[bytes, Channel] = {}
         self.subjects: dict[bytes, Subject] = {}
         #: Counter up to which everything retained that may be heard here has been dispatched.
@@ -49,6 +53,9 @@ class Hub:
         self.interest_changed: Callable[[bytes], None] = _nobody
         #: Told of a subject that has begun to catch up; it ends with :meth:`caught_up`.
         self.catch_up_needed: Callable[[Subject], None] = _nobody
+        #: Told of a subject whose list was emptied.
+        self.emptied: Callable[[Subject], None] = self._end_all if ends_when_empty else _nobody
+        self._ends_when_empty = ends_when_empty
         self._counters = counters
         self._batch: list[tuple[Channel, list[Message]]] = []
         self._tape: list[Dispatched] | None = None
@@ -167,13 +174,21 @@ class Hub:
         joining.subject = subject
         joining.token = token
         joining.answer = frozenset(filter(is_channel, channels))
-        if not joining.answer:
-            raise Unauthorized("no channels")
+        self._require(joining.answer)
         # All of them: a removal that was noted already may be older than the answer, and the
         # addition that followed it is still on its way.
         joining.channels = joining.answer
         for name in joining.channels:
             self._hold(name)
+
+    def expected(self, joining: Joining) -> Mapping[bytes, int | None]:
+        """Return the channels that a subscriber will have that opens now.
+
+        One that was granted since the look-up has the counter of that. Raises
+        :class:`~sinapse.errors.Unauthorized` if the token was revoked.
+        """
+        self.flush()
+        return self._joins.channels(joining)
 
     def open(self, joining: Joining, make: Callable[[], Joined], *, live: bool = True) -> Joined:
         """End the join with an open subscriber: it gets what is dispatched from now on.
@@ -184,8 +199,8 @@ class Hub:
         not `live` gets nothing until :meth:`go_live`.
         """
         try:
-            self.flush()
-            expected = self._joins.channels(joining)
+            expected = self.expected(joining)
+            self._require(expected)
             subscriber = make()
             subject = self.subjects.get(joining.subject)
             if subject is None:
@@ -390,8 +405,15 @@ class Hub:
     def _end_if_empty(self, subject: Subject) -> None:
         # Streams that are held get first what they are held for.
         if not subject.channels and subject.catch_up is None:
-            for subscriber in list(subject.subscribers):
-                self.end(subscriber, CloseReason.NO_CHANNELS)
+            self.emptied(subject)
+
+    def _end_all(self, subject: Subject) -> None:
+        for subscriber in list(subject.subscribers):
+            self.end(subscriber, CloseReason.NO_CHANNELS)
+
+    def _require(self, channels: Collection[bytes]) -> None:
+        if self._ends_when_empty and not channels:
+            raise Unauthorized("no channels")
 
     def _hold(self, name: bytes) -> Channel:
         channel = self.channels.get(name)

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Sequence
 
 from sinapse.message import Message
 
+#: What an id stands behind in an object; never within a text, where quotes are escaped.
+ID = b'"id":"'
+
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 

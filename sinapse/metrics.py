@@ -18,8 +18,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from sinapse import __version__
+from sinapse.admission import Table
 from sinapse.counters import Backlog, Counters
-from sinapse.hub import Hub
 
 #: How things stand now.
 GAUGES = {
@@ -70,7 +70,7 @@ class NodeCollector(Collector):
     def __init__(
         self,
         counters: Counters,
-        hub: Hub,
+        hub: Table,
         *,
         is_ready: Callable[[], bool],
         backlog: Callable[[], Backlog],

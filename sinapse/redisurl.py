@@ -20,7 +20,7 @@ path, which are shown: what could be such a URL is refused.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -142,6 +142,23 @@ class RedisURL:
             port=port,
             db=_db(parts.path.strip("/") or parts.options.get("db")),
         )
+
+    @classmethod
+    def parse_all(cls, texts: Iterable[str]) -> tuple["RedisURL", ...]:
+        """Read URLs, of which a text may have several with spaces between; raises ``ValueError``.
+
+        What is several has to be several: the same Redis twice would hear everything twice.
+        """
+        urls: list[RedisURL] = []
+        for text in texts:
+            # The folder of an embedded server may have spaces in its name.
+            parts = [text] if text.strip().startswith(EMBEDDED) else text.split() or [text]
+            urls += map(cls.parse, parts)
+        if len(urls) > 1 and any(url.embedded for url in urls):
+            raise ValueError("an embedded server is the only one")
+        if len({str(url) for url in urls}) < len(urls):
+            raise ValueError("the same Redis is there twice")
+        return tuple(urls)
 
     def _with_sentinels(self, parts: "_Parts") -> "RedisURL":
         sentinels = tuple(_address(each, SENTINEL_PORT) for each in parts.hosts.split(","))

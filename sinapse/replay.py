@@ -8,29 +8,42 @@ was not subscribed to is held until what was published meanwhile has been read.
 Redis may go and come back at any point of this; what is known then is looked at afresh.
 """
 
-from typing import TypeAlias
+from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sinapse.audience import Subject
+from sinapse.audience import Framing, Subject, Subscriber
 from sinapse.broker.broker import Broker
 from sinapse.catchup import Dispatched
-from sinapse.connection import Connection
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable
 from sinapse.eventid import EventID
 from sinapse.hub import Hub
-from sinapse.longpoll import LongPoll
-
-#: What can resume.
-Resuming: TypeAlias = Connection | LongPoll
 
 #: Why a stream is told that messages are missing: see ``docs/delivery.md``.
 UNKNOWN_ID = "unknown-id"
 DATA_LOST = "data-lost"
 NOT_RETAINED = "not-retained"
+
+
+class ResumingFraming(Framing, Protocol):
+    """How a stream that resumes is framed."""
+
+    def position(self, identifier: str) -> bytes:
+        """Return a frame that says where to resume from, and nothing else."""
+
+
+class Resuming(Subscriber, Protocol):
+    """A stream that resumes."""
+
+    @property
+    def framing(self) -> ResumingFraming:
+        """How its bytes are made."""
+
+    def drained(self) -> "Deferred[None]":
+        """Fire when nothing waits to be written; it is cancelled when the stream ends."""
 
 
 class Replays:
@@ -44,12 +57,18 @@ class Replays:
         self._counters = counters
         hub.catch_up_needed = self._begin_catch_up
 
-    def begin(self, connection: Resuming, last_event_id: EventID | None, position: EventID) -> None:
+    def begin(self, connection: Resuming, last_event_id: str, position: EventID) -> None:
         """Resume a stream that was opened replaying.
 
-        `last_event_id` is None if what the client sent is no id; `position` is the id of the last
-        retained message when the stream was admitted.
+        `last_event_id` is what the client sent, which may be no id; `position` is the id of the
+        last retained message when the stream was admitted.
         """
+        self.resume(connection, EventID.parse(last_event_id), position)
+
+    def resume(
+        self, connection: Resuming, last_event_id: EventID | None, position: EventID
+    ) -> None:
+        """Resume it after an id that has been read; None is one that is none."""
         replay = Deferred.fromCoroutine(self._replay(connection, last_event_id, position))
         replay.addErrback(self._failed)
 
@@ -62,7 +81,6 @@ class Replays:
     async def _replay(
         self, connection: Resuming, last_event_id: EventID | None, position: EventID
     ) -> None:
-        self._counters.replays += 1
         if last_event_id is None or (
             last_event_id.epoch == position.epoch and (last_event_id.counter > position.counter)
         ):
@@ -92,7 +110,7 @@ class Replays:
             if gone:
                 was_reset = True
                 self._counters.resets += 1
-                connection.send(connection.framing.reset(NOT_RETAINED, gone))
+                connection.send(connection.framing.reset(NOT_RETAINED, gone, None))
             self._send(connection, part.entries)
             if not part.more:
                 self._send(

@@ -14,8 +14,8 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from sinapse.admission import Admission, Authority
 from sinapse.answers import SAFETY, SERVER, Headers, Plain, respond
-from sinapse.broker.broker import Admission, Broker
 from sinapse.cors import Origins, preflight_headers, response_headers
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, Unauthorized
@@ -39,7 +39,7 @@ class StreamResource(Plain):
 
     def __init__(
         self,
-        broker: Broker,
+        broker: Authority,
         streams: Streams,
         counters: Counters,
         *,

@@ -286,6 +286,12 @@ return {subject, redis.call('PTTL', KEYS[1]), redis.call('SMEMBERS', ARGV[1] .. 
   position[1] or '', position[2] or '0'}
 """)
 
+#: KEYS: the channels of a subject, retention. Returns them, the epoch and the counter.
+LIST_CHANNELS = Script("""\
+local position = redis.call('HMGET', KEYS[2], 'epoch', 'counter')
+return {redis.call('SMEMBERS', KEYS[1]), position[1] or '', position[2] or '0'}
+""")
+
 #: KEYS: retention, last ids, then the retained messages of each channel. ARGV: the last counter
 #: to read, or empty for the current one; messages and bytes of a channel that are enough; then
 #: each channel's name and the counter to read after. Returns the last counter, then for each

@@ -20,7 +20,7 @@ class Settings:
     """All that the daemon is told; durations in seconds, sizes in bytes."""
 
     ports: tuple[str, ...]
-    redis: RedisURL
+    redis: tuple[RedisURL, ...]
     origins: Origins
     keep_alive: float
     retry: float
@@ -120,10 +120,11 @@ OPTIONS = (
         "redis",
         "REDIS_URL",
         DEFAULT_URL,
-        lambda values: RedisURL.parse(values[-1]),
+        RedisURL.parse_all,
         "Where Redis is: redis://user:password@host:port/db, rediss://..., unix:///path?db=0, "
         "redis+sentinel://host:port,host:port/master-name/db, or "
-        "embedded:FOLDER for a private Valkey with its data in that folder.",
+        "embedded:FOLDER for a private Valkey with its data in that folder. Several, with spaces "
+        "between or given several times, share the channels; their order matters.",
     ),
     Option(
         "origin",

@@ -7,17 +7,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.server import Request
 
+from sinapse.admission import Admission, Authority, Resumptions, Table
 from sinapse.answers import Headers
-from sinapse.broker.broker import Admission, Broker
 from sinapse.connection import Connection, take_over
 from sinapse.counters import Backlog, Counters
 from sinapse.errors import BrokerUnavailable, CloseReason, Unauthorized
-from sinapse.eventid import EventID
 from sinapse.eventstream import EventStream
-from sinapse.hub import Hub
 from sinapse.keepalive import KeepAlive
 from sinapse.longpoll import LongPoll
-from sinapse.replay import Replays
 from sinapse.websocket import WebSocket
 from sinapse.websocketpeer import WebSocketPeer
 
@@ -35,8 +32,9 @@ class Streams(Service):
 
     def __init__(
         self,
-        hub: Hub,
-        broker: Broker,
+        hub: Table,
+        broker: Authority,
+        replays: Resumptions,
         counters: Counters,
         *,
         max_pending: int,
@@ -51,7 +49,7 @@ class Streams(Service):
         self._hub = hub
         self._broker = broker
         self._counters = counters
-        self._replays = Replays(hub, broker, counters)
+        self._replays = replays
         self._reactor = reactor
         self._keep_alive = KeepAlive(keep_alive, reactor)
         self._open: set[Connection | LongPoll] = set()
@@ -88,14 +86,14 @@ class Streams(Service):
             return take_over(request, self, framing, admission.joining.token, peer)
 
         address = _address(request)
-        connection = self._hub.open(admission.joining, make, live=last_event_id is None)
+        connection: Connection = self._hub.open(admission.joining, make, live=last_event_id is None)
         self._note_open(connection, admission, address)
         connection.bucket = self._keep_alive.add(connection)
         connection.send(first)
         self._watch_expiry(connection, admission.entry.remaining)
         if last_event_id is not None:
-            position = admission.entry.position
-            self._replays.begin(connection, EventID.parse(last_event_id), position)
+            self._counters.replays += 1
+            self._replays.begin(connection, last_event_id, admission.entry.position)
 
     def poll(
         self, request: Request, admission: Admission, headers: Headers, last_event_id: str
@@ -105,14 +103,15 @@ class Streams(Service):
         Raises :class:`~sinapse.errors.Unauthorized` as :meth:`open` does.
         """
         token = admission.joining.token
-        poll = self._hub.open(
+        poll: LongPoll = self._hub.open(
             admission.joining,
             lambda: LongPoll(self, request, headers, token, self._reactor),
             live=False,
         )
         self._note_open(poll, admission, _address(request))
         self._watch_expiry(poll, admission.entry.remaining)
-        self._replays.begin(poll, EventID.parse(last_event_id), admission.entry.position)
+        self._counters.replays += 1
+        self._replays.begin(poll, last_event_id, admission.entry.position)
 
     def backlog(self) -> Backlog:
         """Return how many streams are behind, and with how much."""

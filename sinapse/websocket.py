@@ -45,33 +45,34 @@ class WebSocket:
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return the frames of `messages`, which were published to `channel` in this order."""
         name = channel.decode(errors="replace")
-        return b"".join([self._text(self._encode(message, name)) for message in messages])
+        return b"".join([self.text(self._encode(message, name)) for message in messages])
 
     def _encode(self, message: Message, channel: str) -> bytes:
         if self.channel_event and message.event is None:
             message = message._replace(event=channel)
         return jsonmessage.encode(message, channel)
 
-    def _text(self, payload: bytes) -> bytes:
+    def text(self, payload: bytes) -> bytes:
+        """Return one message of the WebSocket."""
         return frame(_TEXT, payload)
 
     def opening(self, position: str | None = None) -> bytes:
         """Return the first frame; `position` is the id to resume from, if any."""
-        return self._text(jsonmessage.opening(position))
+        return self.text(jsonmessage.opening(position))
 
     def reset(
         self, reason: str, channels: Iterable[bytes] = (), position: str | None = None
     ) -> bytes:
         """Return the frame that says that messages are missing, as in an event stream."""
-        return self._text(jsonmessage.reset(reason, channels, position))
+        return self.text(jsonmessage.reset(reason, channels, position))
 
     def notice(self, event: str, data: str) -> bytes:
         """Return the frame of an event of the server's own."""
-        return self._text(jsonmessage.encode(Message(data, event)))
+        return self.text(jsonmessage.encode(Message(data, event)))
 
     def position(self, identifier: str) -> bytes:
         """Return the frame that says where to resume from, and nothing else."""
-        return self._text(jsonmessage.position(identifier))
+        return self.text(jsonmessage.position(identifier))
 
     def ending(self, reason: CloseReason) -> bytes:
         """Return the close frame (RFC 6455 §5.5.1)."""

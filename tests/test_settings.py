@@ -51,9 +51,9 @@ ROWS = (
     ),
     Row(
         "redis",
-        RedisURL(host="localhost", port=6379, db=0),
-        ("redis://redis.example:6380/1", RedisURL(host="redis.example", port=6380, db=1)),
-        ("unix:///run/redis.sock", RedisURL(path="/run/redis.sock")),
+        (RedisURL(host="localhost", port=6379, db=0),),
+        ("redis://redis.example:6380/1", (RedisURL(host="redis.example", port=6380, db=1),)),
+        ("unix:///run/redis.sock", (RedisURL(path="/run/redis.sock"),)),
     ),
     Row(
         "origin",
@@ -288,8 +288,28 @@ def test_a_password_is_never_shown_whatever_is_wrong(place: str, rest: str) -> N
 def test_a_password_gets_through_and_is_in_no_text(password: str) -> None:
     url = f"redis://:{quote(SECRET + password, safe='')}@localhost/0"
     resolved = resolve({"redis": [url]}, {})
-    assert resolved.redis.password == SECRET + password
-    assert SECRET not in f"{resolved} {resolved!r} {resolved.redis}"
+    (redis,) = resolved.redis
+    assert redis.password == SECRET + password
+    assert SECRET not in f"{resolved} {resolved!r} {redis}"
+
+
+def test_several_redis_are_given_with_spaces_or_several_times() -> None:
+    both = (RedisURL(host="a.example"), RedisURL(host="b.example", port=1))
+    first, second = "redis://a.example", "redis://b.example:1"
+    assert resolve({"redis": [first, second]}, {}).redis == both
+    assert resolve({}, {"REDIS_URL": f" {first}  {second} "}).redis == both
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("redis://a.example redis://a.example:6379/0", "the same Redis is there twice"),
+        ("redis://a.example embedded:/x", "an embedded server is the only one"),
+    ],
+)
+def test_several_redis_must_be_several_and_none_of_ours(text: str, reason: str) -> None:
+    with pytest.raises(StartError, match=f"--redis: {reason}"):
+        resolve({"redis": text.split()}, {})
 
 
 # The command line itself

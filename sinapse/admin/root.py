@@ -3,15 +3,14 @@
 from twisted.web.resource import Resource
 
 from sinapse.admin.figures import MetricsResource, StatusResource
+from sinapse.admission import Authority, Table
 from sinapse.answers import NotFound, Ready
-from sinapse.broker.broker import Broker
 from sinapse.counters import Counters
-from sinapse.hub import Hub
 from sinapse.metrics import Metrics, NodeCollector
 from sinapse.streams import Streams
 
 
-def admin_root(hub: Hub, broker: Broker, streams: Streams, counters: Counters) -> Resource:
+def admin_root(hub: Table, broker: Authority, streams: Streams, counters: Counters) -> Resource:
     """Return the root of the administration endpoint."""
     collector = NodeCollector(counters, hub, is_ready=lambda: broker.ready, backlog=streams.backlog)
     metrics = Metrics(collector)

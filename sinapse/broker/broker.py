@@ -6,7 +6,7 @@ lost. Open streams stay open throughout.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import txredisapi
@@ -55,6 +55,8 @@ class Admission(NamedTuple):
 
     joining: Joining
     entry: TokenEntry
+    attachment: Attachment | None
+    """What it rests on: what Redis was at that time."""
 
 
 class Broker(Service):
@@ -95,6 +97,8 @@ class Broker(Service):
         self._patience = patience
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
         self._probes = Probes(reactor, counters.redis_probe_seconds)
+        #: Whether tokens are kept here: all are, but where there are several Redis.
+        self.is_home: Callable[[bytes], bool] = lambda _token: True
         hub.interest_changed = self._interest_changed
         hub.fan_outs.turn_needed = self._turn_needed
         #: Connected, subscribed, reconciled and caught up.
@@ -114,17 +118,18 @@ class Broker(Service):
 
     # What others ask
 
-    async def admit(self, token: bytes) -> Admission:
+    async def admit(self, token: bytes, subject: bytes | None = None) -> Admission:
         """Look up who may listen to what, and subscribe to it.
 
-        Raises :class:`~sinapse.errors.Unauthorized`, or
+        `subject` is who `token` stands for, if that is known from another Redis. Raises
+        :class:`~sinapse.errors.Unauthorized`, or
         :class:`~sinapse.errors.BrokerUnavailable` when Redis cannot say.
         """
         if len(token) > MAX_TOKEN_LENGTH:
             raise Unauthorized("unknown token")
         joining = self._hub.join()
         try:
-            entry = await self.look_up(token)
+            entry = await self.look_up(token, subject)
             if entry.position.epoch != self._epoch():
                 self._look_afresh()
                 raise BrokerUnavailable("its data have been replaced")  # noqa: TRY301
@@ -134,17 +139,21 @@ class Broker(Service):
         except BaseException:
             self._hub.abandon(joining)
             raise
-        return Admission(joining, entry)
+        return Admission(joining, entry, self._attachment)
+
+    def vouches_for(self, admission: Admission) -> bool:
+        """Whether all has been heard that has changed since `admission`."""
+        return self.ready and admission.attachment is self._attachment
 
     def withdraw(self, admission: Admission) -> None:
         """Give back leave that is not used."""
         self._hub.abandon(admission.joining)
 
-    async def look_up(self, token: bytes) -> TokenEntry:
-        """Return what Redis knows of `token`; raises as :meth:`admit` does."""
+    async def look_up(self, token: bytes, subject: bytes | None = None) -> TokenEntry:
+        """Return what Redis knows of `token`, or of its subject; raises as :meth:`admit` does."""
         lookup = self._lookup()
         try:
-            return await lookup.token(token)
+            return await (lookup.token(token) if subject is None else lookup.subject(subject))
         except txredisapi.ConnectionError as error:
             raise BrokerUnavailable(str(error)) from error
         except txredisapi.RedisError as error:
@@ -382,7 +391,12 @@ class Broker(Service):
         ordered = list(streams)
         for start in range(0, len(ordered), RECONCILE_SLICE):
             part = ordered[start : start + RECONCILE_SLICE]
-            entries = [Deferred.fromCoroutine(_entry(lookup, token)) for _, token in part]
+            entries = [
+                Deferred.fromCoroutine(
+                    _entry(lookup.token(token) if self.is_home(token) else lookup.subject(subject))
+                )
+                for subject, token in part
+            ]
             for (subject, token), entry in zip(part, await gatherResults(entries), strict=True):
                 if isinstance(entry, txredisapi.RedisError):
                     raise entry
@@ -450,10 +464,12 @@ class Broker(Service):
         raise txredisapi.ConnectionError("connection lost")
 
 
-async def _entry(lookup: Lookup, token: bytes) -> TokenEntry | txredisapi.RedisError | None:
-    """Look a token up, with errors as results, so that many can be waited for together."""
+async def _entry(
+    found: Coroutine[Any, Any, TokenEntry],
+) -> TokenEntry | txredisapi.RedisError | None:
+    """Look something up, with errors as results, so that many can be waited for together."""
     try:
-        return await lookup.token(token)
+        return await found
     except Unauthorized:
         return None
     except txredisapi.RedisError as error:

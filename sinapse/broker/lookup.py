@@ -8,10 +8,11 @@ import txredisapi
 from sinapse.errors import Unauthorized
 from sinapse.eventid import EventID
 from sinapse.keys import EPOCHS, LAST, RETENTION, channels_key, retained_key, token_key
-from sinapse.scripts import ATTACH, LOOK_UP, MARK, READ_HISTORY
+from sinapse.scripts import ATTACH, LIST_CHANNELS, LOOK_UP, MARK, READ_HISTORY
 
 _RETAINED = retained_key("").encode()
 _TOKENS = token_key("").encode()
+_CHANNELS = channels_key("").encode()
 
 
 class TokenEntry(NamedTuple):
@@ -93,6 +94,12 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         subject, milliseconds, channels, epoch, counter = answer
         remaining = milliseconds / 1000 if milliseconds >= 0 else None
         return TokenEntry(subject, remaining, channels, EventID(epoch.decode(), int(counter)))
+
+    async def subject(self, subject: bytes) -> TokenEntry:
+        """Look the channels of a subject up, whose token is in another Redis."""
+        answer: Any = await self.eval(LIST_CHANNELS.source, [_CHANNELS + subject, RETENTION], [])
+        channels, epoch, counter = answer
+        return TokenEntry(subject, None, channels, EventID(epoch.decode(), int(counter)))
 
     async def history(
         self, wants: Sequence[tuple[bytes, int]], upto: int | None, count: int, size: int

@@ -1,0 +1,95 @@
+"""What streams need of Redis, be it one or several: leave, a place in the table, replays."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from sinapse.audience import Channel, Subject
+from sinapse.errors import CloseReason
+
+
+class Joining(Protocol):
+    """A stream on its way in."""
+
+    @property
+    def token(self) -> bytes:
+        """What it was admitted with."""
+
+
+class Entry(Protocol):
+    """What is known of a token."""
+
+    @property
+    def subject(self) -> bytes:
+        """Who it stands for."""
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until it expires; None if it does not."""
+
+    @property
+    def position(self) -> Any:
+        """Where the retained messages were at that instant; its text is the id to resume from."""
+
+
+class Admission(Protocol):
+    """Leave to open a stream, to be used in the very turn of the reactor that brought it."""
+
+    @property
+    def joining(self) -> Any:
+        """For :meth:`Table.open`; a :class:`Joining`."""
+
+    @property
+    def entry(self) -> Entry:
+        """What its token is good for."""
+
+
+class Authority(Protocol):
+    """Who says who may listen to what."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can say so now."""
+
+    @property
+    def state(self) -> str:
+        """How it is, in words."""
+
+    async def admit(self, token: bytes) -> Admission:
+        """Give leave; raises ``Unauthorized``, or ``BrokerUnavailable`` if nobody can say."""
+
+    def withdraw(self, admission: Any) -> None:
+        """Take back leave that is not used."""
+
+    async def look_up(self, token: bytes) -> Entry:
+        """Return what is known of `token`; raises as :meth:`admit` does."""
+
+
+class Table(Protocol):
+    """Who listens to what on this node."""
+
+    @property
+    def subjects(self) -> Mapping[bytes, Subject]:
+        """Subjects with open streams."""
+
+    @property
+    def channels(self) -> Mapping[bytes, Channel]:
+        """Channels that somebody here may listen to."""
+
+    def open(self, joining: Any, make: Callable[[], Any], *, live: bool = True) -> Any:
+        """End a join with an open stream, which `make` makes; raises ``Unauthorized``."""
+
+    def leave(self, subscriber: Any) -> None:
+        """Forget a stream that has ended."""
+
+    def end(self, subscriber: Any, reason: CloseReason) -> None:
+        """End a stream, after what was dispatched for it."""
+
+
+class Resumptions(Protocol):
+    """Who brings streams up to date."""
+
+    def begin(self, connection: Any, last_event_id: str, position: Any) -> None:
+        """Resume a stream that was opened replaying, after what its client sent as an id.
+
+        `position` is that of its admission.
+        """
