@@ -37,7 +37,7 @@ from sinapse.errors import (  # noqa: E402
     InvalidSubject,
 )
 from sinapse.message import unpack  # noqa: E402
-from sinapse.publisher import default, shared, use  # noqa: E402
+from sinapse.publisher import default  # noqa: E402
 from sinapse.publisher.django import (  # noqa: E402
     configuration,
     publish,
@@ -55,12 +55,8 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 @pytest.fixture(scope="module", autouse=True)
 def _project() -> Iterator[None]:
-    """Make the databases, and leave the process's default as it was."""
-    former = use(None)
-    with django_site.databases():
+    with django_site.running():
         yield
-    shared.configure(None)
-    use(former)
 
 
 @pytest.fixture(autouse=True)
@@ -674,7 +670,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("given", "fault"),
         [
-            ({"RETIAN": 60}, "SINAPSE['RETIAN'] is not known; did you mean RETAIN?"),
+            ({"RETIAN": 60}, "SINAPSE['RETIAN'] is not known: did you mean SINAPSE['RETAIN']?"),
             ({"RETAIN": "60"}, "SINAPSE['RETAIN'] must be a number of seconds, not '60'"),
             ({"RETAIN_MESSAGES": 0}, "SINAPSE['RETAIN_MESSAGES'] must be 1 to 1e+06 messages"),
             ({"URL": "push.example"}, "SINAPSE['URL'] must be like https://push.example/"),

@@ -45,11 +45,13 @@ LEVELS = (
 #: The only ones that may use a library; what is not here may not be used at all.
 LIBRARIES = {
     "asgiref": {"publisher.django"},
-    "click": {"cli"},
+    "click": {"cli", "publisher.flask"},
     "cryptography": {"broker", "tls"},
     "django": {"publisher.django"},
+    "flask": {"publisher.flask"},
     "hiredis": {"broker"},
     "inflection": {"publisher"},
+    "markupsafe": {"publisher.flask"},
     "msgpack": {"message"},
     "OpenSSL": {"broker", "tls", "tlstransport"},
     "prometheus_client": {"metrics"},

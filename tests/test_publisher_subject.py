@@ -445,63 +445,42 @@ class TestDefault:
             User().sinapse.add_channel("news")
 
 
-@pytest.fixture
-def configured() -> Iterator[list[Publisher]]:
-    """Configure the default, and return the publishers that were made for it."""
-    made: list[Publisher] = []
-
-    def make() -> Publisher:
-        made.append(Publisher(f"redis://{len(made)}.example"))
-        return made[-1]
-
-    library.use(None)
-    shared.configure(make)
-    yield made
-    shared.configure(None)
-
-
 class TestConfiguredDefault:
     """What the integrations do."""
 
-    def test_it_is_made_when_it_is_needed_and_once(self, configured: list[Publisher]) -> None:
-        assert configured == []
-        assert library.default() is library.default()
-        assert configured == [library.default()]
-
-    def test_other_settings_make_another(self, configured: list[Publisher]) -> None:
-        first = library.default()
-        shared.configure(lambda: Publisher("redis://another.example"))
-        assert library.default() is not first
-        assert library.default().url.host == "another.example"
-
-    def test_one_that_was_chosen_stays(
-        self, configured: list[Publisher], the_default: Publisher
-    ) -> None:
-        library.use(the_default)
-        shared.configure(lambda: Publisher("redis://another.example"))
-        assert library.default() is the_default
-        assert configured == []
-
-    def test_one_that_is_put_back_still_goes_with_the_settings(
-        self, configured: list[Publisher], the_default: Publisher
-    ) -> None:
-        made = library.default()
-        assert library.use(the_default) is made
-        assert library.use(made) is the_default
-        assert library.default() is made
-        shared.configure(lambda: Publisher("redis://another.example"))
-        assert library.default().url.host == "another.example"
-
-    def test_without_it_the_environment_decides_again(
-        self,
-        configured: list[Publisher],
-        redis_server: RedisServer,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        library.default()
+    @pytest.fixture(autouse=True)
+    def configured(self) -> Iterator[Publisher]:
+        """Have a publisher of somebody's settings."""
+        publisher = Publisher("redis://configured.example")
+        library.use(None)
+        shared.configure(lambda: publisher)
+        yield publisher
         shared.configure(None)
-        monkeypatch.setenv("REDIS_URL", redis_server.url)
-        assert str(library.default().url) == redis_server.url
+
+    def test_it_is_the_one_of_the_settings(self, configured: Publisher) -> None:
+        assert library.default() is configured
+
+    def test_one_that_was_chosen_comes_first_and_can_be_put_back(
+        self, configured: Publisher, the_default: Publisher
+    ) -> None:
+        former = library.use(the_default)
+        assert library.default() is the_default
+        assert library.use(former) is the_default
+        assert library.default() is configured
+
+    def test_what_was_made_of_the_environment_before_does_not_stay(
+        self, configured: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REDIS_URL", "redis://environment.example")
+        shared.configure(None)
+        made = library.default()
+        assert made.url.host == "environment.example"
+        shared.configure(lambda: configured)
+        assert library.default() is configured
+        assert library.use(made) is made
+        assert library.default() is configured
+        shared.configure(None)
+        assert library.default() is made
 
 
 class TestKind:

@@ -47,36 +47,34 @@ class Options:
         return Publisher(**self.arguments)
 
 
-def faults(given: Mapping[str, object], also: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
-    """Yield each name in `given` with what is wrong about it; secrets are not shown.
+def faults(
+    given: Mapping[str, object], form: str = "{}", also: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield what is wrong with the settings in `given`, a line each; secrets are not shown.
 
-    Names in `also` are known to the caller.
+    `form` is how the framework writes a setting's name; names in `also` are known to the caller.
     """
     for name, value in given.items():
         row = _TABLE.get(name)
         if row is None and name not in also:
             known = [*_TABLE, *also]
             close = get_close_matches(str(name).upper(), known, 1)
-            yield (
-                str(name),
-                f"is not known; {'did you mean' if close else 'there are'} "
-                + (f"{close[0]}?" if close else ", ".join(known)),
-            )
+            others = f"did you mean {form.format(close[0])}?" if close else ", ".join(known)
+            yield f"{form.format(name)} is not known: {others}"
         elif row is not None and value is not None:
             try:
                 row[1](value)
             except ValueError as error:
-                yield name, str(error)
+                yield f"{form.format(name)} {error}"
 
 
 def read(given: Mapping[str, object], form: str = "{}") -> Options:
     """Return what `given` says; the environment and defaults say the rest.
 
-    Raises ``ValueError`` with a line that names the setting, in the `form` that the framework has
-    for it, and its fault.
+    Raises ``ValueError`` with the first of the `faults`.
     """
-    for name, fault in faults(given):
-        raise ValueError(f"{form.format(name)} {fault}")
+    for fault in faults(given, form):
+        raise ValueError(fault)
     values = {
         argument: check(given[name])
         for name, (argument, check) in _TABLE.items()

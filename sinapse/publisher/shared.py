@@ -1,53 +1,76 @@
 """The publisher that the mixins use."""
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from sinapse.publisher.client import Publisher
 
+T = TypeVar("T")
+
+
+class Once(Generic[T]):
+    """What `make` returned when it was called for the first time."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: dict[str, T] = {}
+
+    def __call__(self) -> T:
+        """Return it, made now if need be."""
+        try:
+            return self._made["it"]
+        except KeyError:
+            # No lock, which a fork could copy while it is held: of two threads that come here at
+            # once, setdefault gives both the same one, and the other has opened nothing yet.
+            return self._made.setdefault("it", self._make())
+
+    @property
+    def made(self) -> T | None:
+        """What was made, or None."""
+        return self._made.get("it")
+
+    def forget(self) -> T | None:
+        """Have another one made the next time; return the former one, or None."""
+        return self._made.pop("it", None)
+
+
+_of_the_environment = Once(Publisher)
 _chosen: dict[str, Publisher] = {}
-_made: dict[str, Publisher] = {}
-_maker: dict[str, Callable[[], Publisher]] = {}
+_configured: dict[str, Callable[[], Publisher]] = {}
 
 
 def default() -> Publisher:
-    """Return the publisher of this process: the one that was set, or one made when first needed.
+    """Return the publisher of this process.
 
-    It is made of ``REDIS_URL``, or of the settings of a web framework: see `configure`. Raises
-    ``ValueError``, or what the framework has for it, if those cannot be read.
+    That is the one that was set; else the one that a framework's settings name, if `configure` was
+    told; else one made of ``REDIS_URL``. Raises ``ValueError`` if that cannot be read, and what the
+    framework has for settings that cannot.
     """
-    publisher = _chosen.get("publisher") or _made.get("publisher")
-    if publisher is None:
-        # No lock, which a fork could copy while it is held: of two threads that come here at
-        # once, setdefault gives both the same publisher, and the other has opened nothing yet.
-        publisher = _made.setdefault("publisher", _maker.get("make", Publisher)())
-    return publisher
+    publisher = _chosen.get("publisher")
+    if publisher is not None:
+        return publisher
+    return _configured.get("find", _of_the_environment)()
 
 
 def use(publisher: Publisher | None) -> Publisher | None:
-    """Make `publisher` the default, or with None have one made again; return the former one.
+    """Make `publisher` the default, or with None go back to what it was without; return the former.
 
     The former one, None if there was none yet, is left open.
     """
-    made = _made.get("publisher")
-    former = _chosen.get("publisher") or made
+    former = _chosen.pop("publisher", None) or _of_the_environment.made
     if publisher is None:
-        _chosen.pop("publisher", None)
-        _made.pop("publisher", None)
-    elif publisher is made:  # Put back: it still goes with the settings.
-        _chosen.pop("publisher", None)
-    else:
+        _of_the_environment.forget()
+    elif publisher is not _of_the_environment.made:
         _chosen["publisher"] = publisher
     return former
 
 
-def configure(make: Callable[[], Publisher] | None) -> None:
-    """Have the default made by `make` from now on, or with None of ``REDIS_URL``.
+def configure(find: Callable[[], Publisher] | None) -> None:
+    """Have `find` return the default, whenever none was set; with None it is ``REDIS_URL``'s.
 
-    For the integrations, which know of settings. One that `use` has set stays the default.
+    For integrations, which know of settings. `find` keeps what it returns, one for a process.
     """
-    if make is None:
-        _maker.pop("make", None)
+    if find is None:
+        _configured.pop("find", None)
     else:
-        _maker["make"] = make
-    if (former := _made.pop("publisher", None)) is not None:
-        former.close()
+        _configured["find"] = find

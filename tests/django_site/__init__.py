@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import django
 from django.conf import settings
 
+from sinapse.publisher import shared, use
+
 MEMORY = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 
 
@@ -53,17 +55,23 @@ def set_up() -> None:
         USE_TZ=True,
     )
     django.setup()
+    shared.configure(None)  # What else is tested in this process knows no Django.
 
 
 @contextlib.contextmanager
-def databases() -> Iterator[None]:
-    """Make the databases, as Django's own test runner does, and drop them again."""
+def running() -> Iterator[None]:
+    """Be the application of this process, with databases as Django's own test runner makes them."""
+    from django.apps import apps
     from django.db import connections
     from django.test.utils import setup_databases, teardown_databases
 
+    former = use(None)
+    apps.get_app_config("sinapse").ready()
     made = setup_databases(verbosity=0, interactive=False)
     try:
         yield
     finally:
+        shared.configure(None)
+        use(former)
         teardown_databases(made, verbosity=0)
         connections.close_all()

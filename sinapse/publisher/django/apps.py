@@ -36,6 +36,5 @@ class SinapseConfig(AppConfig):
     def changed(self, *, setting: str, **_: Any) -> None:
         """Follow ``override_settings`` of Django's tests."""
         if setting == configuration.SETTING:
-            configuration.read.cache_clear()
-            shared.configure(configuration.publisher)
+            configuration.forget()
             revocation.connect()

@@ -22,7 +22,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
     faults = list(configuration.faults())
     if not faults:
         try:
-            configuration.publisher()
+            configuration.new_publisher()
         except ImproperlyConfigured as error:
             faults = [str(error)]
     return [Error(fault, id="sinapse.E001") for fault in faults]
@@ -52,7 +52,7 @@ def check_redis_of_deployment(databases: Sequence[str] | None, **_: Any) -> list
 
 def _ask_redis() -> list[CheckMessage]:
     try:
-        with configuration.publisher() as publisher:
+        with configuration.new_publisher() as publisher:
             publisher.channels.has("check", "check")
     except ImproperlyConfigured:
         return []  # That has been told.

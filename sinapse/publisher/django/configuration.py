@@ -15,23 +15,25 @@ from django.core.exceptions import ImproperlyConfigured
 
 from sinapse.publisher import Publisher, options
 from sinapse.publisher.options import Options
+from sinapse.publisher.shared import Once
 
 SETTING = "SINAPSE"
 
 FLAGS = ("REVOKE_ON_LOGOUT", "REVOKE_ON_DELETE")
+
+_FORM = f"{SETTING}[{{!r}}]"
 
 
 def faults() -> Iterator[str]:
     """Yield what is wrong with the settings, a line each."""
     given = getattr(settings, SETTING, {})
     if not isinstance(given, Mapping):
-        yield f"{SETTING} must be a dictionary, not {given!r}"
+        yield f"{SETTING} must be a dictionary, not {type(given).__name__}"
         return
-    for name, fault in options.faults(given, also=FLAGS):
-        yield f"{SETTING}[{name!r}] {fault}"
+    yield from options.faults(given, _FORM, FLAGS)
     for name in FLAGS:
         if not isinstance(given.get(name, False), bool):
-            yield f"{SETTING}[{name!r}] must be True or False, not {given[name]!r}"
+            yield f"{_FORM.format(name)} must be True or False, not {given[name]!r}"
 
 
 def is_on(flag: str) -> bool:
@@ -43,17 +45,29 @@ def is_on(flag: str) -> bool:
 def read() -> Options:
     """Return the options; raises ``ImproperlyConfigured`` with one line."""
     for fault in faults():
-        raise ImproperlyConfigured(f"Sinapse: {fault}")
+        raise ImproperlyConfigured(fault)
     given: Mapping[str, Any] = getattr(settings, SETTING, {})
     try:
-        return options.read({name: given[name] for name in given if name not in FLAGS})
+        return options.read({name: given[name] for name in given if name not in FLAGS}, _FORM)
     except ValueError as error:
-        raise ImproperlyConfigured(f"Sinapse: {error}") from None
+        raise ImproperlyConfigured(str(error)) from None
 
 
-def publisher() -> Publisher:
+def new_publisher() -> Publisher:
     """Return a new publisher of the settings; raises ``ImproperlyConfigured`` with one line."""
     try:
         return read().publisher()
     except ValueError as error:  # Of the environment.
-        raise ImproperlyConfigured(f"Sinapse: {error}") from None
+        raise ImproperlyConfigured(str(error)) from None
+
+
+#: The one of this process.
+publisher = Once(new_publisher)
+
+
+def forget() -> None:
+    """Read the settings again when they are needed."""
+    read.cache_clear()
+    former = publisher.forget()
+    if former is not None:
+        former.close()

@@ -5,7 +5,7 @@ device with the same primary key do not share a list of channels. A proxy is the
 stands for.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from django.db.models import Model
@@ -14,6 +14,7 @@ from sinapse.errors import InvalidSubject
 from sinapse.publisher import identity
 from sinapse.publisher.mixins import Sinapse
 from sinapse.publisher.mixins import Subject as AnySubject
+from sinapse.publisher.page import Named
 
 
 def name_of(instance: Model) -> str:
@@ -37,17 +38,12 @@ def subject(instance: Any) -> Sinapse:
     what is no saved instance, such as an anonymous user.
     """
     if isinstance(instance, AnySubject):
-        return Sinapse(_Names(identity.identifier(instance), identity.kind_of(instance)))
+        return Sinapse(Named(identity.identifier(instance), identity.kind_of(instance)))
     if not isinstance(instance, Model):
         raise InvalidSubject(
             f"a subject is an instance of a model, not {instance.__class__.__name__}"
         )
-    return Sinapse(_Names(name_of(instance), kind_of(instance)))
-
-
-class _Names(NamedTuple):
-    sinapse_id: str
-    sinapse_kind: str
+    return Sinapse(Named(name_of(instance), kind_of(instance)))
 
 
 def _concrete(instance: Model) -> type[Model]:

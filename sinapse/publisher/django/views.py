@@ -3,13 +3,22 @@
 For pages that Django does not render, and for pages whose token has ended.
 """
 
+from typing import Any
+
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 from django.views.decorators.vary import vary_on_cookie
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.publisher.django.connection import connection_of
+from sinapse.publisher.django import configuration
+from sinapse.publisher.django.names import subject
+from sinapse.publisher.page import Connection, connection
+
+
+def connection_of(user: Any) -> Connection:
+    """Return what the page of a user, or of a visitor, needs to open its stream."""
+    return connection(configuration.read(), subject(user) if user.is_authenticated else None)
 
 
 @require_http_methods(["GET", "POST"])
@@ -23,7 +32,7 @@ def token(request: HttpRequest) -> JsonResponse:
     if not request.user.is_authenticated:
         return JsonResponse({"error": "You are not logged in."}, status=401)
     try:
-        return JsonResponse(connection_of(request.user))
+        return JsonResponse({**connection_of(request.user)})
     except BrokerUnavailable:
         answer = JsonResponse({"error": "Redis does not answer."}, status=503)
         answer["Retry-After"] = "5"

@@ -5,22 +5,17 @@ from django.template.context import RequestContext
 from django.utils.html import json_script
 from django.utils.safestring import SafeString
 
-from sinapse.publisher.django.connection import connection_of
+from sinapse.publisher.django.views import connection_of
+from sinapse.publisher.page import ELEMENT_ID
 
 register = template.Library()
-
-#: What it has in the page, for ``document.getElementById``.
-ELEMENT_ID = "sinapse-connection"
 
 
 @register.simple_tag(takes_context=True)
 def sinapse_connection(context: RequestContext, element_id: str = ELEMENT_ID) -> SafeString:
-    """Render what the page needs to open its stream, as data in a ``script`` element.
+    """Render what the page needs to open its stream: :func:`sinapse.publisher.page.element`.
 
-    No policy for scripts forbids it, since it is not one (WHATWG HTML §4.12.1, "data block")::
-
-        const connection = JSON.parse(document.getElementById("sinapse-connection").textContent);
-
-    `url` is the daemon's, `token` is null for somebody who is not logged in.
+    For ``request.user``; needs the context processor for ``request`` or that for ``user``.
     """
-    return json_script(connection_of(context["user"]), element_id)
+    user = context.get("user") or context["request"].user
+    return json_script(connection_of(user), element_id)

@@ -1,0 +1,162 @@
+"""Sinapse for Flask: an extension, with its settings in ``app.config``.
+
+::
+
+    sinapse = Sinapse(app)    # or Sinapse(), and later sinapse.init_app(app)
+
+    @sinapse.subject_loader
+    def subject():
+        return User.get(session["user"]) if "user" in session else None
+
+    app.add_url_rule("/sinapse/token", view_func=sinapse.token_view)
+
+and in a template ``{{ sinapse_connection() }}``. Settings are those of
+:mod:`sinapse.publisher.options` with ``SINAPSE_`` before them: ``SINAPSE_REDIS_URL``,
+``SINAPSE_URL``, ``SINAPSE_RETAIN``, ... The mixins, and
+:func:`sinapse.publisher.default`, publish to the Redis of the current application, and outside of
+an application's context to that of the application which was initialised last.
+
+On the command line: ``flask sinapse publish``, ``flask sinapse token``.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+from flask import Flask, Response, current_app, has_app_context, jsonify
+from flask.cli import AppGroup
+from markupsafe import Markup
+
+from sinapse.errors import BrokerUnavailable, SinapseError
+from sinapse.publisher import page, shared
+from sinapse.publisher.client import Publisher
+from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.options import Options, read
+
+L = TypeVar("L", bound=Callable[[], object])
+
+_NAME = "sinapse"
+_PREFIX = "SINAPSE_"
+
+
+class Sinapse:
+    """The extension; `app` may be given later, to :meth:`init_app`."""
+
+    def __init__(self, app: Flask | None = None) -> None:
+        self._load: Callable[[], object] | None = None
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Read the settings of `app`; nothing is opened before it is needed.
+
+        Raises ``ValueError`` with one line that names the setting and its fault.
+        """
+        options = read(app.config.get_namespace(_PREFIX, lowercase=False), f"{_PREFIX}{{}}")
+        options.publisher().close()  # The environment may have faults as well.
+        state = _State(self, options)
+        app.extensions[_NAME] = state
+        app.jinja_env.globals["sinapse_connection"] = self.element
+        app.cli.add_command(_commands)
+        _last["state"] = state
+        shared.configure(_publisher)
+
+    def subject_loader(self, load: L) -> L:
+        """Have `load` say who is asking: an object with an id, the id of a user, or None."""
+        self._load = load
+        return load
+
+    @property
+    def publisher(self) -> Publisher:
+        """The publisher of the current application."""
+        return shared.default()
+
+    def publish(
+        self,
+        channel: ChannelLike,
+        message: object,
+        event: str | None = None,
+        retain: float | None = None,
+        message_id: str | None = None,
+    ) -> int:
+        """Send `message` to everybody who may listen: :meth:`Publisher.publish`."""
+        return self.publisher.publish(channel, message, event, retain, message_id)
+
+    def connection(self) -> page.Connection:
+        """Return what the page of whoever is asking needs to open its stream."""
+        return page.connection(_state().options, self._load() if self._load else None)
+
+    def element(self) -> Markup:
+        """Return the same for a template, as data in a ``script`` element."""
+        return Markup(page.element(self.connection()))  # noqa: S704  # It is escaped.
+
+    def token_view(self) -> tuple[Response, int] | Response:
+        """Answer with the same as JSON: 401 for nobody, and 503 while Redis is away."""
+        try:
+            content = self.connection()
+        except BrokerUnavailable:
+            answer = jsonify(error="Redis does not answer.")
+            answer.status_code = 503
+            answer.headers["Retry-After"] = "5"
+        else:
+            known = content["token"] is not None
+            answer = jsonify(content) if known else jsonify(error="You are not signed in.")
+            answer.status_code = 200 if known else 401
+        answer.headers["Cache-Control"] = "no-store"
+        answer.vary.add("Cookie")
+        return answer
+
+
+class _State:
+    """What an application has of the extension."""
+
+    def __init__(self, extension: Sinapse, options: Options) -> None:
+        self.extension = extension
+        self.options = options
+        self.publisher = shared.Once(options.publisher)
+
+
+#: The state of the application that was initialised last.
+_last: dict[str, _State] = {}
+
+
+def _state() -> _State:
+    own = current_app.extensions.get(_NAME) if has_app_context() else None
+    return own or _last["state"]
+
+
+def _publisher() -> Publisher:
+    return _state().publisher()
+
+
+_commands = AppGroup(_NAME, help="Push messages to browsers.")
+
+
+@_commands.command("publish")
+@click.argument("channel")
+@click.argument("message")
+@click.option("--event", help="Event type.")
+@click.option("--retain", type=float, metavar="SECONDS")
+def _publish(channel: str, message: str, event: str | None, retain: float | None) -> None:
+    """Publish MESSAGE to CHANNEL."""
+    try:
+        nodes = shared.default().publish(channel, message, event, retain)
+    except (SinapseError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    heard = "Nobody is listening now." if not nodes else f"{nodes} daemon(s) heard it."
+    click.echo(heard, err=True)
+
+
+@_commands.command("token")
+@click.argument("subject")
+@click.option("--kind", default="User", show_default=True, help="Name of the subject's class.")
+@click.option("--new", is_flag=True, help="Replace it: its streams end.")
+@click.option("--expires-in", type=float, metavar="SECONDS")
+def _token(subject: str, kind: str, new: bool, expires_in: float | None) -> None:
+    """Show the token of the subject with the id SUBJECT, made if there is none."""
+    tokens = shared.default().tokens
+    try:
+        token = (tokens.generate if new else tokens.obtain)(subject, kind, expires_in)
+    except (SinapseError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(token)

@@ -1,0 +1,64 @@
+"""What a page needs to open its stream: the URL of the daemon, and a token."""
+
+import json
+from typing import NamedTuple, TypedDict
+from uuid import UUID
+
+from sinapse.publisher.identity import SubjectId
+from sinapse.publisher.mixins import Sinapse
+from sinapse.publisher.options import Options
+from sinapse.publisher.tokens import USER
+
+#: Of the element in a page, for ``document.getElementById``.
+ELEMENT_ID = "sinapse-connection"
+
+
+class Connection(TypedDict):
+    """``url``, ``token``, and the seconds that it is valid at least; None for a visitor."""
+
+    url: str
+    token: str | None
+    expires_in: float | None
+
+
+class Named(NamedTuple):
+    """A subject by its id and its kind, whatever becomes of the object that stands for it."""
+
+    sinapse_id: SubjectId
+    sinapse_kind: str = USER
+
+
+def subject_of(thing: object) -> Sinapse:
+    """Return the token and the channels of an object, or of a user's id."""
+    if isinstance(thing, Sinapse):
+        return thing
+    return Sinapse(Named(thing) if isinstance(thing, str | int | UUID) else thing)
+
+
+def connection(options: Options, subject: object | None) -> Connection:
+    """Return what the page of `subject` needs; None is a visitor, who has no token.
+
+    The token is the current one, which lives for ``TOKEN_LIFETIME`` seconds at least: pages share
+    it, and those that are open keep their streams. Raises
+    :class:`~sinapse.errors.BrokerUnavailable`.
+    """
+    lifetime = options.token_lifetime
+    if subject is None:
+        return {"url": options.url, "token": None, "expires_in": None}
+    token = subject_of(subject).auth.obtain(expires_in=lifetime)
+    return {"url": options.url, "token": token, "expires_in": lifetime}
+
+
+def element(content: Connection) -> str:
+    """Return it as data in a ``script`` element, which no policy for scripts forbids.
+
+    That is no script (WHATWG HTML §4.12.1, "data block")::
+
+        const connection = JSON.parse(document.getElementById("sinapse-connection").textContent);
+    """
+    text = json.dumps(content).translate(_HTML)
+    return f'<script type="application/json" id="{ELEMENT_ID}">{text}</script>'
+
+
+# JSON needs none of them outside of strings.
+_HTML = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
