@@ -1,6 +1,6 @@
 """What streams need of Redis, be it one or several: leave, a place in the table, replays."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sinapse.audience import Channel, Subject
@@ -55,7 +55,7 @@ class Authority(Protocol):
         """How it is, in words."""
 
     async def admit(self, token: bytes) -> Admission:
-        """Give leave; raises ``Unauthorized``, or ``BrokerUnavailable`` if nobody can say."""
+        """Give leave; raises ``Unauthorized``, ``LimitReached``, or ``BrokerUnavailable``."""
 
     def withdraw(self, admission: Any) -> None:
         """Take back leave that is not used."""
@@ -75,8 +75,11 @@ class Table(Protocol):
     def channels(self) -> Mapping[bytes, Channel]:
         """Channels that somebody here may listen to."""
 
+    def streams_of(self, subject: bytes) -> Sequence[Any]:
+        """Return the open streams of a subject, the oldest first."""
+
     def open(self, joining: Any, make: Callable[[], Any], *, live: bool = True) -> Any:
-        """End a join with an open stream, which `make` makes; raises ``Unauthorized``."""
+        """End a join with an open stream, which `make` makes; raises as ``Authority.admit``."""
 
     def leave(self, subscriber: Any) -> None:
         """Forget a stream that has ended."""

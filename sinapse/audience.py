@@ -46,7 +46,8 @@ class Subject:
     def __init__(self, identifier: bytes) -> None:
         self.id = identifier
         self.channels: set[bytes] = set()
-        self.subscribers: set[Subscriber] = set()
+        #: The oldest first.
+        self.subscribers: dict[Subscriber, None] = {}
         #: Those of the subscribers that get nothing yet. Hardly ever any: the empty frozenset is
         #: one for all subjects, where a set of their own would take 216 bytes of each.
         self.replaying: frozenset[Subscriber] = frozenset()

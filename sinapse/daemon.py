@@ -15,7 +15,9 @@ from sinapse.broker.broker import Broker
 from sinapse.broker.embedded import EmbeddedServer
 from sinapse.counters import Counters
 from sinapse.errors import StartError
+from sinapse.forwarded import TrustedProxies
 from sinapse.hub import Hub
+from sinapse.limits import RequestLimits, StreamLimits
 from sinapse.listen import Listener
 from sinapse.looplag import LoopLag
 from sinapse.replay import Replays
@@ -44,6 +46,14 @@ class Daemon(MultiService):
         super().__init__()
         counters = Counters()
         hub, broker, replays = _redis(settings, counters)
+        proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
+        limits = StreamLimits(
+            total=settings.max_streams,
+            per_address=settings.max_streams_per_address,
+            per_subject=settings.max_streams_per_subject,
+            replaces=settings.subject_overflow == "replace",
+            counted=proxies.counted,
+        )
         streams = Streams(
             hub,
             broker,
@@ -53,6 +63,7 @@ class Daemon(MultiService):
             keep_alive=settings.keep_alive,
             expiry_notice=settings.expiry_notice,
             is_logged=settings.log_level == "debug",
+            limits=limits,
             reactor=reactor,
         )
         root = StreamResource(
@@ -65,10 +76,18 @@ class Daemon(MultiService):
             retains=settings.retains,
             cookie=settings.cookie,
             stop_status=settings.stop_status,
+            limits=limits,
+            proxies=proxies,
         )
         root.putChild(b"status", Status())
         root.putChild(b"ready", Ready(broker))
-        site = Site(root, reactor)
+        request_limits = RequestLimits(
+            timeout=settings.request_timeout,
+            url=settings.max_url,
+            header=settings.max_header,
+            body=settings.max_body,
+        )
+        site = Site(root, reactor, request_limits)
 
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
         if (folder := settings.redis[0].embedded) is not None:
@@ -107,7 +126,8 @@ class Daemon(MultiService):
 def _redis(settings: Settings, counters: Counters) -> tuple[Table, Authority, Resumptions]:
     """Return what streams need of Redis."""
     several = len(settings.redis) > 1
-    hubs = [Hub(counters, ends_when_empty=not several) for _ in settings.redis]
+    most = settings.max_channels_per_subject
+    hubs = [Hub(counters, ends_when_empty=not several, max_channels=most) for _ in settings.redis]
     brokers = [
         Broker(
             url,

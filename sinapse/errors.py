@@ -12,6 +12,7 @@
     │   └── InvalidSubject
     ├── BrokerUnavailable     nobody's: Redis is away or refuses
     ├── InvalidPayload        whoever published bytes that are no message
+    ├── LimitReached          the client's, or of too many of them: there is no room now
     └── Unauthorized          the client's: no valid token, or nothing to listen to
 
 :class:`CloseReason` is the one table of why an open stream was ended.
@@ -73,6 +74,14 @@ class InvalidPayload(SinapseError):
     """Bytes on a channel that are not a message: see :mod:`sinapse.message`."""
 
 
+class LimitReached(SinapseError):
+    """A limit says no for now; `status` is that of an HTTP answer: 429 or 503."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 class Unauthorized(SinapseError):
     """The token is unknown or has expired, or its subject may listen to nothing."""
 
@@ -94,6 +103,8 @@ class CloseReason(Enum):
     PROTOCOL_ERROR = (1002, "protocol error", True)
     INVALID_DATA = (1007, "not UTF-8", True)
     NO_PONG = (4003, "no answer to a ping", True)
+    REPLACED = (4004, "replaced by a newer stream", False)
+    TOO_MANY_CHANNELS = (4005, "too many channels", True)
 
     def __init__(self, code: int, text: str, reconnect: bool) -> None:
         self.code = code

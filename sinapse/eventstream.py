@@ -15,6 +15,10 @@ from sinapse.message import Message, without_breaks
 #: clients, and in the buffer of proxies that forward whole blocks.
 KEEP_ALIVE = b":\n\n"
 
+#: Seconds after which to come back while something is wrong: at random, so that not all clients
+#: come at once.
+TROUBLE_RETRY = (1.0, 5.0)
+
 #: A comment of 2 KiB.
 PADDING = b":" + 2048 * b" " + b"\n"
 
@@ -50,6 +54,11 @@ def encode(message: Message, default_event: str | None = None) -> bytes:
 def reconnection_time(seconds: float) -> bytes:
     """Return the line that tells the browser how long to wait before it connects again."""
     return b"retry: %d\n" % round(seconds * 1000)
+
+
+def come_back(seconds: float) -> bytes:
+    """Return the block that says when to come back, and nothing else."""
+    return reconnection_time(seconds) + b"\n"
 
 
 def opening(retry: float, position: str | None = None, *, padded: bool = False) -> bytes:
@@ -113,6 +122,10 @@ class EventStream:
         It has data: polyfills forget the id of a block without any.
         """
         return self.frame(encode(Message("ok", "position", identifier)))
+
+    def come_back(self, seconds: float) -> bytes:
+        """Return the frame that says when to come back: the end follows."""
+        return self.frame(come_back(seconds))
 
     def ending(self, reason: CloseReason) -> bytes:  # noqa: ARG002
         """Return what ends the body in good order; it has no place for a reason."""

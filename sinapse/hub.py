@@ -25,7 +25,7 @@ from typing import TypeVar
 from sinapse.audience import Channel, Subject, Subscriber
 from sinapse.catchup import CatchUp, Dispatched
 from sinapse.counters import Counters
-from sinapse.errors import CloseReason, Unauthorized
+from sinapse.errors import CloseReason, LimitReached, Unauthorized
 from sinapse.fanout import FanOuts
 from sinapse.joining import Joining, Joins
 from sinapse.keys import ADD, GRANT, REMOVE, REVOKE, WITHDRAW, is_channel
@@ -36,9 +36,11 @@ Joined = TypeVar("Joined", bound=Subscriber)
 
 
 class Hub:
-    """The table of a node."""
+    """The table of a node. `max_channels` is how many a subject may have, 0 for any number."""
 
-    def __init__(self, counters: Counters, *, ends_when_empty: bool = True) -> None:
+    def __init__(
+        self, counters: Counters, *, ends_when_empty: bool = True, max_channels: int = 0
+    ) -> None:
         """Make the table; `ends_when_empty`: a subject that may listen to nothing has no streams.
 
         Otherwise :attr:`emptied` is told of it.
@@ -56,6 +58,9 @@ class Hub:
         #: Told of a subject whose list was emptied.
         self.emptied: Callable[[Subject], None] = self._end_all if ends_when_empty else _nobody
         self._ends_when_empty = ends_when_empty
+        #: Told of a subject that has more channels than it may, and how many.
+        self.channels_exceeded: Callable[[bytes, int], None] = lambda _subject, _count: None
+        self._max_channels = max_channels
         self._counters = counters
         self._batch: list[tuple[Channel, list[Message]]] = []
         self._tape: list[Dispatched] | None = None
@@ -169,12 +174,14 @@ class Hub:
     ) -> None:
         """Take the answer of the look-up, and hold its channels.
 
-        Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing.
+        Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing, and
+        :class:`~sinapse.errors.LimitReached` if to too many.
         """
         joining.subject = subject
         joining.token = token
         joining.answer = frozenset(filter(is_channel, channels))
         self._require(joining.answer)
+        self._check_number(subject, joining.answer)
         # All of them: a removal that was noted already may be older than the answer, and the
         # addition that followed it is still on its way.
         joining.channels = joining.answer
@@ -185,18 +192,22 @@ class Hub:
         """Return the channels that a subscriber will have that opens now.
 
         One that was granted since the look-up has the counter of that. Raises
-        :class:`~sinapse.errors.Unauthorized` if the token was revoked.
+        :class:`~sinapse.errors.Unauthorized` if the token was revoked, and
+        :class:`~sinapse.errors.LimitReached` if they are too many.
         """
         self.flush()
-        return self._joins.channels(joining)
+        channels = self._joins.channels(joining)
+        self._check_number(joining.subject, channels)
+        return channels
 
     def open(self, joining: Joining, make: Callable[[], Joined], *, live: bool = True) -> Joined:
         """End the join with an open subscriber: it gets what is dispatched from now on.
 
         To be called when everything published before the answer has been dispatched. `make` is
         only called if the subscriber may open; otherwise, since the token was revoked or the
-        list emptied meanwhile, this raises :class:`~sinapse.errors.Unauthorized`. One that is
-        not `live` gets nothing until :meth:`go_live`.
+        list emptied meanwhile, this raises :class:`~sinapse.errors.Unauthorized`; if that has
+        become too long, :class:`~sinapse.errors.LimitReached`. One that is not `live` gets nothing
+        until :meth:`go_live`.
         """
         try:
             expected = self.expected(joining)
@@ -208,7 +219,7 @@ class Hub:
             for name in joining.answer:
                 self.channels[name].is_subscribed = True
             self._settle(subject, expected.keys())
-            subject.subscribers.add(subscriber)
+            subject.subscribers[subscriber] = None
             subscriber.subject = subject
             if live:
                 self._listen(subject, subscriber)
@@ -220,6 +231,11 @@ class Hub:
         finally:
             self.abandon(joining)
         return subscriber
+
+    def streams_of(self, subject: bytes) -> list[Subscriber]:
+        """Return the open subscribers of a subject, the oldest first."""
+        found = self.subjects.get(subject)
+        return [] if found is None else list(found.subscribers)
 
     def go_live(self, subscriber: Subscriber) -> None:
         """Let a subscriber that has replayed all it missed get what is dispatched from now on."""
@@ -243,7 +259,7 @@ class Hub:
             return
         subscriber.subject = None
         self.fan_outs.forget(subscriber)
-        subject.subscribers.discard(subscriber)
+        subject.subscribers.pop(subscriber, None)
         subject.replaying -= {subscriber}
         if subject.catch_up is not None:
             subject.catch_up.members.pop(subscriber, None)
@@ -284,6 +300,7 @@ class Hub:
         if action == ADD and value not in subject.channels:
             self.flush()
             self._grant(subject, value, at)
+            self._end_if_too_many(subject)
         elif action == REMOVE and value in subject.channels:
             self.flush()
             self._withdraw(subject, value, at)
@@ -306,6 +323,7 @@ class Hub:
             self.flush()
             self._settle(subject, set(filter(is_channel, channels)))
             self._end_if_empty(subject)
+            self._end_if_too_many(subject)
 
     # Connecting
 
@@ -330,7 +348,7 @@ class Hub:
         for subject in self.subjects.values():
             missing = subject.channels if channels is None else subject.channels & channels
             if missing:
-                for subscriber in subject.subscribers - subject.replaying:
+                for subscriber in subject.subscribers.keys() - subject.replaying:
                     self._counters.resets += 1
                     self.fan_outs.finish(subscriber)
                     subscriber.send(subscriber.framing.reset(reason, missing, position))
@@ -414,6 +432,22 @@ class Hub:
     def _require(self, channels: Collection[bytes]) -> None:
         if self._ends_when_empty and not channels:
             raise Unauthorized("no channels")
+
+    def _check_number(self, subject: bytes, channels: Collection[bytes]) -> None:
+        """Raise :class:`~sinapse.errors.LimitReached` if these are more than a subject may have.
+
+        To deliver some of them only would be to lose messages in silence.
+        """
+        if 0 < self._max_channels < len(channels):
+            self.channels_exceeded(subject, len(channels))
+            raise LimitReached(CloseReason.TOO_MANY_CHANNELS.text, 503)
+
+    def _end_if_too_many(self, subject: Subject) -> None:
+        try:
+            self._check_number(subject.id, subject.channels)
+        except LimitReached:
+            for subscriber in list(subject.subscribers):
+                self.end(subscriber, CloseReason.TOO_MANY_CHANNELS)
 
     def _hold(self, name: bytes) -> Channel:
         channel = self.channels.get(name)

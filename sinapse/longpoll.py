@@ -23,7 +23,9 @@ _STATUSES = {
     CloseReason.REVOKED: 401,
     CloseReason.EXPIRED: 401,
     CloseReason.NO_CHANNELS: 401,
+    CloseReason.REPLACED: 429,
     CloseReason.SHUTDOWN: 503,
+    CloseReason.TOO_MANY_CHANNELS: 503,
 }
 
 

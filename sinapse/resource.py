@@ -18,17 +18,19 @@ from sinapse.admission import Admission, Authority
 from sinapse.answers import SAFETY, SERVER, Headers, Plain, respond
 from sinapse.cors import Origins, preflight_headers, response_headers
 from sinapse.counters import Counters
-from sinapse.errors import BrokerUnavailable, Unauthorized
-from sinapse.eventstream import HEADERS, EventStream, opening, reconnection_time
+from sinapse.errors import BrokerUnavailable, LimitReached, Unauthorized
+from sinapse.eventstream import HEADERS, TROUBLE_RETRY, EventStream, come_back, opening
+from sinapse.forwarded import UNIX, TrustedProxies
 from sinapse.handshake import is_requested, shake_hands
 from sinapse.handshake import token as offered_token
 from sinapse.jsonmessage import JSONList
+from sinapse.limits import StreamLimits
 from sinapse.streams import Streams
 from sinapse.websocket import WebSocket
 
-#: Seconds after which to come back while something is wrong: at random, so that not all clients
-#: come at once.
-TROUBLE_RETRY = (1.0, 5.0)
+#: Seconds after which to come back while a limit is reached: as long as those who were refused
+#: are many, they must cost little.
+LIMIT_RETRY = (5.0, 15.0)
 
 
 class StreamResource(Plain):
@@ -49,6 +51,8 @@ class StreamResource(Plain):
         retains: bool,
         cookie: bytes | None,
         stop_status: int,
+        limits: StreamLimits,
+        proxies: TrustedProxies,
     ) -> None:
         super().__init__()
         self._broker = broker
@@ -59,6 +63,8 @@ class StreamResource(Plain):
         self._retains = retains
         self._cookie = cookie
         self._stop_status = stop_status
+        self._limits = limits
+        self._proxies = proxies
         # One object a framing: the hub encodes once for each.
         self._chunked = EventStream(chunked=True, channel_event=channel_event)
         self._identity = EventStream(chunked=False, channel_event=channel_event)
@@ -120,20 +126,16 @@ class StreamResource(Plain):
 
     async def _open(self, request: Request, token: bytes, headers: Headers) -> None:
         try:
-            admission = await self._broker.admit(token)
-            if request.method == b"HEAD":
-                self._broker.withdraw(admission)
-                respond(request, 200, headers=(*HEADERS, *headers))
-            else:
-                last_event_id = _last_event_id(request) if self._retains else None
-                # A stream that resumes keeps its own id until it has got what it missed.
-                tells_id = self._retains and last_event_id is None
-                position = str(admission.entry.position) if tells_id else None
-                if _is_poll(request):
-                    self._poll(request, admission, headers, last_event_id)
-                    return
-                framing, first = self._first(request, headers, position)
-                self._streams.open(request, admission, framing, first, last_event_id)
+            address = self._address(request)
+            with self._limits.opening(address):
+                admission = await self._broker.admit(token)
+                if request.method == b"HEAD":
+                    self._broker.withdraw(admission)
+                    respond(request, 200, headers=(*HEADERS, *headers))
+                else:
+                    self._begin(request, admission, headers, address)
+        except LimitReached as error:
+            self._send_away(request, headers, str(error), error.status, LIMIT_RETRY)
         except Unauthorized as error:
             if self._stop_status == 204 and _is_event_source(request):
                 self._counters.requests_refused[str(error)] += 1
@@ -144,16 +146,41 @@ class StreamResource(Plain):
         except BrokerUnavailable:
             self._send_away(request, headers)
 
+    def _address(self, request: Request) -> str:
+        """Return the address of the client, as far as those between are trusted."""
+        peer = str(getattr(request.getClientAddress(), "host", UNIX))
+        fields = request.requestHeaders.getRawHeaders(self._proxies.header, [])
+        return self._proxies.client(peer, fields)
+
+    def _begin(
+        self, request: Request, admission: Admission, headers: Headers, address: str
+    ) -> None:
+        """Begin a stream or a poll, which is counted by `address`."""
+        last_event_id = _last_event_id(request) if self._retains else None
+        # A stream that resumes keeps its own id until it has got what it missed.
+        tells_id = self._retains and last_event_id is None
+        position = str(admission.entry.position) if tells_id else None
+        if _is_poll(request):
+            self._poll(request, admission, headers, last_event_id, address)
+            return
+        framing, first = self._first(request, headers, position)
+        self._streams.open(
+            request, admission, framing, first, last_event_id=last_event_id, address=address
+        )
+
     def _poll(
         self,
         request: Request,
         admission: Admission,
         headers: Headers,
         last_event_id: str | None,
+        address: str,
     ) -> None:
         """Begin a long poll; a client that comes for the first time learns where it begins."""
         if last_event_id is not None:
-            self._streams.poll(request, admission, headers, last_event_id)
+            self._streams.poll(
+                request, admission, headers, last_event_id=last_event_id, address=address
+            )
             return
         self._broker.withdraw(admission)
         if not self._retains:
@@ -181,16 +208,22 @@ class StreamResource(Plain):
         self._counters.requests_refused[reason] += 1
         return respond(request, status, f"{status} {reason}\n".encode(), headers)
 
-    def _send_away(self, request: Request, headers: Headers) -> None:
-        """Tell a client to come back in a while."""
-        seconds = random.uniform(*TROUBLE_RETRY)  # noqa: S311
+    def _send_away(
+        self,
+        request: Request,
+        headers: Headers,
+        reason: str = "unavailable",
+        status: int = 503,
+        retry: tuple[float, float] = TROUBLE_RETRY,
+    ) -> None:
+        """Tell a client to come back in a while; `status` is for others than an EventSource."""
+        seconds = random.uniform(*retry)  # noqa: S311
         if _is_event_source(request):
-            self._counters.requests_refused["unavailable"] += 1
-            body = reconnection_time(seconds) + b"\n"
-            respond(request, 200, body, (*HEADERS, *headers))
+            self._counters.requests_refused[reason] += 1
+            respond(request, 200, come_back(seconds), (*HEADERS, *headers))
         else:
             retry_after = (b"Retry-After", b"%d" % round(seconds))
-            self._refuse(request, 503, "unavailable", (*headers, retry_after))
+            self._refuse(request, status, reason, (*headers, retry_after))
 
     def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
         if failure.check(CancelledError) is None:

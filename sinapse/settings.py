@@ -12,6 +12,8 @@ from typing import Any
 
 from sinapse.cors import Origins
 from sinapse.errors import StartError
+from sinapse.forwarded import HEADERS, TrustedProxies
+from sinapse.limits import RequestLimits
 from sinapse.redisurl import DEFAULT_URL, RedisURL
 
 
@@ -26,6 +28,17 @@ class Settings:
     retry: float
     channel_event: bool
     max_pending: int
+    max_streams: int
+    max_streams_per_subject: int
+    subject_overflow: str
+    max_streams_per_address: int
+    max_channels_per_subject: int
+    request_timeout: float
+    max_url: int
+    max_header: int
+    max_body: int
+    trusted_proxies: tuple[str, ...]
+    forwarded_header: str
     retains: bool
     admin: str | None
     cookie: bytes | None
@@ -62,11 +75,22 @@ def _seconds(least: float, most: float) -> Callable[[Sequence[str]], float]:
     return read
 
 
-def _bytes(values: Sequence[str]) -> int:
-    text = values[-1]
-    if not (text.isascii() and text.isdigit() and int(text) >= 64 * 1024):
-        raise ValueError("must be a number of bytes from 65536")
-    return int(text)
+def _number(least: int, most: int | None = None, unit: str = "") -> Callable[[Sequence[str]], int]:
+    upto = "" if most is None else f" to {most}"
+
+    def read(values: Sequence[str]) -> int:
+        text = values[-1]
+        # Not more digits than any number has that is meant: int() refuses thousands of them.
+        number = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else -1
+        if not least <= number or (most is not None and number > most):
+            raise ValueError(f"must be a number{unit} from {least}{upto}")
+        return number
+
+    return read
+
+
+def _bytes(least: int, most: int | None = None) -> Callable[[Sequence[str]], int]:
+    return _number(least, most, " of bytes")
 
 
 def _flag(values: Sequence[str]) -> bool:
@@ -78,6 +102,26 @@ def _ports(values: Sequence[str]) -> tuple[str, ...]:
     if not ports:
         raise ValueError("names no endpoint")
     return ports
+
+
+def _choice(*choices: str) -> Callable[[Sequence[str]], str]:
+    def read(values: Sequence[str]) -> str:
+        for choice in choices:
+            if choice.lower() == values[-1].lower():
+                return choice
+        raise ValueError(f"must be {' or '.join(choices)}")
+
+    return read
+
+
+def _proxies(values: Sequence[str]) -> tuple[str, ...]:
+    entries = tuple(filter(None, re.split(r"[\s,]+", " ".join(values))))
+    if not entries:
+        raise ValueError("names no proxy")
+    if entries == ("none",):
+        return ()
+    TrustedProxies(entries)
+    return entries
 
 
 def _cookie(values: Sequence[str]) -> bytes | None:
@@ -177,8 +221,102 @@ OPTIONS = (
         "max_pending",
         "SINAPSE_MAX_PENDING",
         str(4 * 1024 * 1024),
-        _bytes,
+        _bytes(64 * 1024),
         "Bytes that may wait for one slow stream before it is closed.",
+    ),
+    Option(
+        "max-streams",
+        "max_streams",
+        "SINAPSE_MAX_STREAMS",
+        "0",
+        _number(0),
+        "Streams that may be open at once; 0 for any number.",
+    ),
+    Option(
+        "max-streams-per-subject",
+        "max_streams_per_subject",
+        "SINAPSE_MAX_STREAMS_PER_SUBJECT",
+        "0",
+        _number(0),
+        "Streams that a subject may have open at once; 0 for any number.",
+    ),
+    Option(
+        "subject-overflow",
+        "subject_overflow",
+        "SINAPSE_SUBJECT_OVERFLOW",
+        "replace",
+        _choice("replace", "refuse"),
+        "What happens to one stream more than a subject may have: replace, which ends its oldest "
+        "one, or refuse.",
+    ),
+    Option(
+        "max-streams-per-address",
+        "max_streams_per_address",
+        "SINAPSE_MAX_STREAMS_PER_ADDRESS",
+        "0",
+        _number(0),
+        "Streams that an address (of IPv6, a /64 network) may have open at once; 0 for any number. "
+        "Behind a proxy, --trusted-proxies must name it.",
+    ),
+    Option(
+        "max-channels-per-subject",
+        "max_channels_per_subject",
+        "SINAPSE_MAX_CHANNELS_PER_SUBJECT",
+        "0",
+        _number(0),
+        "Channels that a subject may listen to; one with more of them has no streams. 0 for any "
+        "number.",
+    ),
+    Option(
+        "request-timeout",
+        "request_timeout",
+        "SINAPSE_REQUEST_TIMEOUT",
+        f"{RequestLimits.timeout:g}",
+        _seconds(1, 3600),
+        "Seconds in which a request must have arrived whole, and TLS been agreed on, after a "
+        "connection was accepted or the last answer given.",
+    ),
+    Option(
+        "max-url",
+        "max_url",
+        "SINAPSE_MAX_URL",
+        str(RequestLimits.url),
+        _bytes(1024, 256 * 1024),
+        "Bytes of a request's first line.",
+    ),
+    Option(
+        "max-header",
+        "max_header",
+        "SINAPSE_MAX_HEADER",
+        str(RequestLimits.header),
+        _bytes(1024, 256 * 1024),
+        "Bytes of a request's header section, the first line included.",
+    ),
+    Option(
+        "max-body",
+        "max_body",
+        "SINAPSE_MAX_BODY",
+        str(RequestLimits.body),
+        _bytes(0, 1024 * 1024),
+        "Bytes of a request's body: a form with a token in it.",
+    ),
+    Option(
+        "trusted-proxies",
+        "trusted_proxies",
+        "SINAPSE_TRUSTED_PROXIES",
+        "none",
+        _proxies,
+        "Addresses and networks (10.0.0.0/8) of proxies that are believed when they say who a "
+        "client is; several with spaces between.",
+    ),
+    Option(
+        "forwarded-header",
+        "forwarded_header",
+        "SINAPSE_FORWARDED_HEADER",
+        HEADERS[0],
+        _choice(*HEADERS),
+        f"Where they say it: {HEADERS[0]} or {HEADERS[1]}. The other one is not read, since a "
+        "proxy passes it on as it comes.",
     ),
     Option(
         "cookie",

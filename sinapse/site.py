@@ -1,7 +1,8 @@
 """The HTTP server: twisted.web with deadlines and limits, and without an access log.
 
 A request is small: a header section and, for a POST, a token in a form. It must have arrived
-whole :data:`DEADLINE` seconds after the connection was accepted, or after the last answer on it.
+whole some seconds after the connection was accepted, a TLS handshake included, or after the last
+answer on it.
 """
 
 import socket
@@ -15,17 +16,10 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request as TwistedRequest
 from twisted.web.server import Site as TwistedSite
 
-#: Seconds. What nginx calls client_header_timeout is 60 by default, in HAProxy it must be set.
-DEADLINE = 10
-
-#: Bytes of request line and header section; nginx and Node.js take 32 and 16 KiB.
-MAX_HEADER = 16 * 1024
+from sinapse.limits import RequestLimits
 
 #: Header fields; browsers send about 20.
 MAX_FIELDS = 100
-
-#: Bytes of a request's body: a form with a token in it.
-MAX_BODY = 16 * 1024
 
 #: Seconds that a refused client has to read why, and bytes of what it sends that are dropped
 #: meanwhile: enough for one that had sent its request already.
@@ -60,7 +54,7 @@ class Request(TwistedRequest):
         """Take a part of the body, which may come in chunks and so without its length."""
         if self.content is None:
             return
-        if self.content.tell() + len(data) > MAX_BODY:
+        if self.content.tell() + len(data) > self.channel.limits.body:
             self.channel.refuse(413)
         else:
             super().handleContentChunk(data)
@@ -70,12 +64,27 @@ class Channel(HTTPChannel):
     """One connection of a client, until it becomes a stream or ends."""
 
     transport: Any  # No interface has all that is needed.
+    site: "Site"
     maxHeaders = MAX_FIELDS  # noqa: N815
-    totalHeadersSize = MAX_HEADER  # noqa: N815
     _linger: IDelayedCall | None = None
     _begun = False
     _refused = False
     _dropped = 0
+
+    @property
+    def limits(self) -> RequestLimits:
+        """What a request may be."""
+        return self.site.limits
+
+    @property
+    def totalHeadersSize(self) -> int:  # type: ignore[override]  # noqa: N802
+        """Bytes of request line and header section."""
+        return self.limits.header
+
+    @property
+    def MAX_LENGTH(self) -> int:  # type: ignore[override]  # noqa: N802
+        """Bytes of a line: what is longer is refused before its end has come."""
+        return self.limits.header if self.requests else self.limits.url
 
     def connectionMade(self) -> None:  # noqa: N802
         """Set the socket's options, and the deadline for the first request."""
@@ -115,14 +124,16 @@ class Channel(HTTPChannel):
 
     def allHeadersReceived(self) -> None:  # noqa: N802
         """Refuse a large body before any of it is read, and before a 100 Continue."""
-        if self.length is not None and self.length > MAX_BODY:
+        if self.length is not None and self.length > self.limits.body:
             self.refuse(413)
         else:
             super().allHeadersReceived()
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802
         """Refuse what the base class found wrong."""
-        is_large = self._receivedHeaderSize > MAX_HEADER or self._receivedHeaderCount > MAX_FIELDS
+        is_large = (
+            self._receivedHeaderSize > self.limits.header or self._receivedHeaderCount > MAX_FIELDS
+        )
         self.refuse(431 if is_large else 400)
 
     def refuse(self, status: int) -> None:
@@ -153,12 +164,14 @@ class Channel(HTTPChannel):
 
 
 class Site(TwistedSite):
-    """Serves `root`."""
+    """Serves `root` to requests within `limits`."""
 
     noisy = False
 
-    def __init__(self, root: IResource, reactor: Any) -> None:
-        super().__init__(root, requestFactory=Request, timeout=DEADLINE, reactor=reactor)
+    def __init__(self, root: IResource, reactor: Any, limits: RequestLimits | None = None) -> None:
+        limits = limits or RequestLimits()
+        super().__init__(root, requestFactory=Request, timeout=limits.timeout, reactor=reactor)
+        self.limits = limits
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:  # type: ignore[override]  # noqa: ARG002, N802
         """Return the protocol of an accepted connection."""

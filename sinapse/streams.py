@@ -1,5 +1,6 @@
 """The open streams of a node: opened, kept alive, ended when their token expires."""
 
+import random
 from typing import Any
 
 from twisted.application.service import Service
@@ -11,15 +12,20 @@ from sinapse.admission import Admission, Authority, Resumptions, Table
 from sinapse.answers import Headers
 from sinapse.connection import Connection, take_over
 from sinapse.counters import Backlog, Counters
-from sinapse.errors import BrokerUnavailable, CloseReason, Unauthorized
+from sinapse.errors import BrokerUnavailable, CloseReason, LimitReached, Unauthorized
 from sinapse.eventstream import EventStream
 from sinapse.keepalive import KeepAlive
+from sinapse.limits import StreamLimits
 from sinapse.longpoll import LongPoll
 from sinapse.websocket import WebSocket
 from sinapse.websocketpeer import WebSocketPeer
 
 #: Seconds that a client has to agree to the end of its WebSocket.
 LINGER = 2
+
+#: Seconds after which an event stream comes back that gave way to a newer one of its subject: long,
+#: since it will replace another one then.
+REPLACED_RETRY = (30.0, 90.0)
 
 
 class Streams(Service):
@@ -41,11 +47,13 @@ class Streams(Service):
         keep_alive: float,
         expiry_notice: float,
         is_logged: bool,
+        limits: StreamLimits,
         reactor: Any,
     ) -> None:
         self.max_pending = max_pending
         self._expiry_notice = expiry_notice
         self._is_logged = is_logged
+        self._limits = limits
         self._hub = hub
         self._broker = broker
         self._counters = counters
@@ -72,20 +80,23 @@ class Streams(Service):
         admission: Admission,
         framing: EventStream | WebSocket,
         first: bytes,
+        *,
         last_event_id: str | None = None,
+        address: str,
     ) -> None:
         """Turn `request` into a stream whose first bytes are `first`, response head included.
 
-        It resumes after `last_event_id`, if that is given. Raises
-        :class:`~sinapse.errors.Unauthorized` if the leave was withdrawn on the way; the request
-        can then still be answered.
+        It resumes after `last_event_id`, if that is given, and is counted by `address`. Raises
+        :class:`~sinapse.errors.Unauthorized` if the leave was withdrawn on the way, and
+        :class:`~sinapse.errors.LimitReached` if the subject has too many streams or channels; the
+        request can then still be answered.
         """
 
         def make() -> Connection:
             peer = WebSocketPeer() if isinstance(framing, WebSocket) else None
             return take_over(request, self, framing, admission.joining.token, peer)
 
-        address = _address(request)
+        self._make_room(admission)
         connection: Connection = self._hub.open(admission.joining, make, live=last_event_id is None)
         self._note_open(connection, admission, address)
         connection.bucket = self._keep_alive.add(connection)
@@ -96,19 +107,26 @@ class Streams(Service):
             self._replays.begin(connection, last_event_id, admission.entry.position)
 
     def poll(
-        self, request: Request, admission: Admission, headers: Headers, last_event_id: str
+        self,
+        request: Request,
+        admission: Admission,
+        headers: Headers,
+        *,
+        last_event_id: str,
+        address: str,
     ) -> None:
         """Let `request` wait for what comes after `last_event_id`, with `headers` in its answer.
 
-        Raises :class:`~sinapse.errors.Unauthorized` as :meth:`open` does.
+        Raises as :meth:`open` does.
         """
+        self._make_room(admission)
         token = admission.joining.token
         poll: LongPoll = self._hub.open(
             admission.joining,
             lambda: LongPoll(self, request, headers, token, self._reactor),
             live=False,
         )
-        self._note_open(poll, admission, _address(request))
+        self._note_open(poll, admission, address)
         self._watch_expiry(poll, admission.entry.remaining)
         self._counters.replays += 1
         self._replays.begin(poll, last_event_id, admission.entry.position)
@@ -127,6 +145,7 @@ class Streams(Service):
         if connection.expiry is not None and connection.expiry.active():
             connection.expiry.cancel()
         connection.expiry = None
+        self._limits.closed(connection.address)
         self._counters.streams_closed[reason] += 1
         self._counters.streams[connection.framing.transport] -= 1
         if self._is_logged:
@@ -141,12 +160,31 @@ class Streams(Service):
         """End a connection that is to be closed, at the latest in a while."""
         self._reactor.callLater(LINGER, connection.abandon)
 
+    def _make_room(self, admission: Admission) -> None:
+        """End the oldest stream of a subject that has as many as it may."""
+        if not self._limits.per_subject:
+            return
+        streams = self._hub.streams_of(admission.entry.subject)
+        try:
+            if not self._limits.exceeded(streams):
+                return
+        except LimitReached:
+            self._broker.withdraw(admission)
+            raise
+        oldest = streams[0]
+        if isinstance(oldest, Connection):
+            oldest.send(oldest.framing.notice("replaced", "by a newer stream"))
+            seconds = random.uniform(*REPLACED_RETRY)  # noqa: S311
+            oldest.send(oldest.framing.come_back(seconds))
+        self._hub.end(oldest, CloseReason.REPLACED)
+
     def _note_open(
         self, connection: Connection | LongPoll, admission: Admission, address: str
     ) -> None:
         connection.opened = self._reactor.seconds()
         connection.address = address
         connection.whose = admission.entry.subject
+        self._limits.opened(address)
         self._open.add(connection)
         self._counters.streams_opened += 1
         self._counters.streams[connection.framing.transport] += 1
@@ -187,11 +225,6 @@ class Streams(Service):
             seconds = str(max(1, round(remaining or 0)))
             connection.send(connection.framing.notice("token-expiring", seconds))
         self._watch_expiry(connection, remaining, is_told=is_near)
-
-
-def _address(request: Request) -> str:
-    """Return where a client is: an address of IP, or ``unix``."""
-    return str(getattr(request.getClientAddress(), "host", "unix"))
 
 
 def _facts(connection: Connection | LongPoll) -> dict[str, str]:

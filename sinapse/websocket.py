@@ -74,6 +74,10 @@ class WebSocket:
         """Return the frame that says where to resume from, and nothing else."""
         return self.text(jsonmessage.position(identifier))
 
+    def come_back(self, seconds: float) -> bytes:  # noqa: ARG002
+        """Return nothing: the close code says that the client may come back, and no more."""
+        return b""
+
     def ending(self, reason: CloseReason) -> bytes:
         """Return the close frame (RFC 6455 §5.5.1)."""
         return frame(_CLOSE, reason.code.to_bytes(2, "big") + reason.text.encode())

@@ -1003,7 +1003,7 @@ class HubMachine(RuleBasedStateMachine):
         assert set(self.hub.subjects) == set(self.streams.values())
         for subject in self.hub.subjects.values():
             assert subject.channels == self.seen[subject.id]
-            assert subject.subscribers == {
+            assert subject.subscribers.keys() == {
                 each for each, mine in self.streams.items() if mine == subject.id
             }
 

@@ -22,7 +22,17 @@ FOLDER = Path(sinapse.__file__).parent
 #: there are no levels, but no cycles either.
 LEVELS = (
     ("__init__", "errors", "eventid", "lifeline", "ratelimit", "timing"),
-    ("counters", "message", "keys", "redisurl", "scripts", "cors", "sharding"),
+    (
+        "counters",
+        "message",
+        "keys",
+        "redisurl",
+        "scripts",
+        "cors",
+        "sharding",
+        "forwarded",
+        "limits",
+    ),
     ("jsonmessage",),
     ("eventstream", "websocket", "publisher", "settings", "catchup", "joining"),
     ("audience",),

@@ -67,6 +67,27 @@ ROWS = (
     Row("channel-event", False, ("1", True), ("", True)),
     Row("retain", True, ("0", False), ("86400", True)),
     Row("max-pending", 4 * MIB, ("65536", 65536), ("1048576", MIB)),
+    Row("max-streams", 0, ("1", 1), ("15000", 15000)),
+    Row("max-streams-per-subject", 0, ("1", 1), ("20", 20)),
+    Row("subject-overflow", "replace", ("refuse", "refuse"), ("Replace", "replace")),
+    Row("max-streams-per-address", 0, ("1", 1), ("100", 100)),
+    Row("max-channels-per-subject", 0, ("1", 1), ("1000", 1000)),
+    Row("request-timeout", 10.0, ("1", 1.0), ("60", 60.0)),
+    Row("max-url", 8192, ("1024", 1024), ("262144", 262144)),
+    Row("max-header", 16384, ("1024", 1024), ("262144", 262144)),
+    Row("max-body", 16384, ("0", 0), ("1048576", MIB)),
+    Row(
+        "trusted-proxies",
+        (),
+        ("10.0.0.0/8, ::1", ("10.0.0.0/8", "::1")),
+        ("192.0.2.1", ("192.0.2.1",)),
+    ),
+    Row(
+        "forwarded-header",
+        "X-Forwarded-For",
+        ("Forwarded", "Forwarded"),
+        ("x-forwarded-for", "X-Forwarded-For"),
+    ),
     Row("cookie", None, ("push", b"push"), ("session-push", b"session-push")),
     Row("stop-status", 401, ("204", 204), ("401", 401)),
     Row("expiry-notice", 60.0, ("0", 0.0), ("10", 10.0)),
@@ -201,6 +222,19 @@ BAD = [
         ("max-pending", text, "must be a number of bytes from 65536")
         for text in ("65535", "-1", "4MB", "1e9", "1.5", "1_000_000", "\u0661\u0662\u0663", " ")
     ),
+    *(
+        (name, text, "must be a number from 0")
+        for name in ("max-streams", "max-streams-per-address")
+        for text in ("-1", "many", "1.5", "9" * 5000)
+    ),
+    ("max-url", "1023", "must be a number of bytes from 1024 to 262144"),
+    ("max-body", "1048577", "must be a number of bytes from 0 to 1048576"),
+    ("request-timeout", "0", "must be a number of seconds from 1 to 3600"),
+    ("subject-overflow", "oldest", "must be replace or refuse"),
+    ("forwarded-header", "Via", "must be X-Forwarded-For or Forwarded"),
+    ("trusted-proxies", "10.0.0.1/8", "10.0.0.1/8 has host bits set"),
+    ("trusted-proxies", "proxy", "'proxy' does not appear to be an IPv4 or IPv6 network"),
+    ("trusted-proxies", " , ", "names no proxy"),
     ("origin", "(", "'(' is not a regular expression"),
     ("origin", "a.org [", "'[' is not a regular expression"),
     ("origin", " , ", "no origin given"),

@@ -13,9 +13,15 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from sinapse.answers import NotFound
-from sinapse.site import DEADLINE, MAX_BODY, MAX_FIELDS, MAX_HEADER, Channel, Site
+from sinapse.limits import RequestLimits
+from sinapse.site import MAX_FIELDS, Channel, Site
 from tests.daemon import Daemon
 from tests.support import PATIENCE
+
+LIMITS = RequestLimits()
+DEADLINE = int(LIMITS.timeout)
+MAX_HEADER = LIMITS.header
+MAX_BODY = LIMITS.body
 
 GET = b"GET /status HTTP/1.1\r\nHost: a\r\n"
 
@@ -157,7 +163,7 @@ class TestDeadline:
     @staticmethod
     def channel() -> tuple[Channel, StringTransport, Clock]:
         clock = Clock()
-        channel = Site(NotFound(), clock).buildProtocol(None)
+        channel = Site(NotFound(), clock, LIMITS).buildProtocol(None)
         transport = StringTransport()
         channel.makeConnection(transport)
         return channel, transport, clock

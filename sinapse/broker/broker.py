@@ -96,6 +96,12 @@ class Broker(Service):
         self.state = "not connected yet"
         self._patience = patience
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
+        warn_of_channels = LogLimit(
+            lambda text: self._log.warn("{text}", text=text), reactor.seconds
+        )
+        hub.channels_exceeded = lambda subject, count: warn_of_channels(
+            f"subject {subject.decode(errors='replace')!r} has {count} channels: more than it may"
+        )
         self._probes = Probes(reactor, counters.redis_probe_seconds)
         #: Whether tokens are kept here: all are, but where there are several Redis.
         self.is_home: Callable[[bytes], bool] = lambda _token: True

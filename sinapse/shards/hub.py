@@ -151,6 +151,11 @@ class ShardedHub:
             self.abandon(joining)
         return whole
 
+    def streams_of(self, subject: bytes) -> list[Whole]:
+        """Return the open streams of a subject, the oldest first."""
+        members = self.hubs[0].streams_of(subject)
+        return [member.bundle.whole for member in members if isinstance(member, Member)]
+
     def abandon(self, joining: ShardedJoining) -> None:
         """End joins that did not become a stream, or have become one."""
         for hub, part in zip(self.hubs, joining.parts, strict=True):
