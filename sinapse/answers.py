@@ -1,12 +1,11 @@
 """Short plain answers, and the resources that give nothing else: alive, ready, not there."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse import __version__
-from sinapse.admission import Authority
 
 #: What we are called in answers.
 SERVER = f"Sinapse/{__version__}".encode()
@@ -77,14 +76,14 @@ class Status(Plain):
 
 
 class Ready(Plain):
-    """Ready: Redis is connected and everything is subscribed."""
+    """Ready: clients may come. `trouble` returns why they should not, if so."""
 
-    def __init__(self, broker: Authority) -> None:
+    def __init__(self, trouble: Callable[[], str | None]) -> None:
         super().__init__()
-        self._broker = broker
+        self._trouble = trouble
 
     def answer(self, request: Request) -> int:
         """Answer 200 or 503."""
-        if self._broker.ready:
+        if (trouble := self._trouble()) is None:
             return respond(request, 200, b"OK\n")
-        return respond(request, 503, b"503 Redis is not available\n")
+        return respond(request, 503, f"503 {trouble}\n".encode())

@@ -130,6 +130,11 @@ class Connection:
     def stopProducing(self) -> None:  # noqa: N802
         """Do nothing: the transport is going, and tells :meth:`connectionLost` next."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits to be written."""
+        return self._pending is not None
+
     def drained(self) -> "Deferred[None]":
         """Fire when nothing waits to be written; it is cancelled when the stream ends."""
         self._drained = Deferred()

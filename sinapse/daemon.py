@@ -3,10 +3,15 @@
 import gc
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from types import FrameType
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 
 from sinapse.admin.root import admin_root
 from sinapse.admission import Authority, Resumptions, Table
@@ -54,7 +59,8 @@ class Daemon(MultiService):
             replaces=settings.subject_overflow == "replace",
             counted=proxies.counted,
         )
-        streams = Streams(
+        self._broker = broker
+        self._streams = streams = Streams(
             hub,
             broker,
             replays,
@@ -80,24 +86,29 @@ class Daemon(MultiService):
             proxies=proxies,
         )
         root.putChild(b"status", Status())
-        root.putChild(b"ready", Ready(broker))
+        ready = Ready(self._trouble)
+        root.putChild(b"ready", ready)
         request_limits = RequestLimits(
             timeout=settings.request_timeout,
             url=settings.max_url,
             header=settings.max_header,
             body=settings.max_body,
         )
-        site = Site(root, reactor, request_limits)
+        self._site = Site(root, reactor, request_limits)
 
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
         if (folder := settings.redis[0].embedded) is not None:
             services.insert(0, EmbeddedServer(folder, reactor))
-        self._listeners = [Listener(port, site, reactor) for port in settings.ports]
+        self._ports = [Listener(port, self._site, reactor) for port in settings.ports]
+        self._listeners = [*self._ports]
         if settings.admin:
-            admin = Site(admin_root(hub, broker, streams, counters), reactor)
+            admin = Site(admin_root(hub, broker, streams, counters, ready), reactor)
             self._listeners.append(Listener(settings.admin, admin, reactor, option="admin"))
         for service in (*services, *self._listeners):
             service.setServiceParent(self)
+        self._drain_seconds = settings.drain
+        self._drain: Deferred[None] | None = None
+        self._is_ending = False
 
     def privilegedStartService(self) -> None:  # noqa: N802
         """Bind; raises :class:`~sinapse.errors.StartError`."""
@@ -113,10 +124,55 @@ class Daemon(MultiService):
     def startService(self) -> None:  # noqa: N802
         """Start everything."""
         super().startService()
+        # The reactor sets its own signal handlers when it starts.
+        reactor.callWhenRunning(self._watch_signals)
         # What is there now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+
+    def stopService(self) -> "Deferred[None]":  # noqa: N802
+        """Accept no more, drain, and stop everything."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._site.is_closing = True
+        await DeferredList([maybeDeferred(each.stopService) for each in self._ports])
+        self._drain = Deferred.fromCoroutine(self._streams.drain(self._drain_seconds))
+        with suppress(CancelledError):
+            await self._drain
+        await super().stopService()
+
+    def _trouble(self) -> str | None:
+        """Return why nobody should come here now, if so."""
+        if self._streams.is_draining:
+            return "draining"
+        return None if self._broker.ready else "Redis is not available"
+
+    def _watch_signals(self) -> None:
+        """Have the first SIGTERM drain, and a second one, or SIGINT, end everything at once.
+
+        Twisted's own handlers are kept: by them, twistd knows what it was ended by.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            stop = signal.getsignal(number)
+            if callable(stop):
+                signal.signal(number, partial(self._signalled, stop))
+
+    def _signalled(
+        self, stop: Callable[[int, FrameType | None], object], number: int, frame: FrameType | None
+    ) -> None:
+        is_first, self._is_ending = not self._is_ending, True
+        if is_first:
+            stop(number, frame)
+        if number == signal.SIGINT or not is_first:
+            reactor.callFromThread(self._hasten)
+
+    def _hasten(self) -> None:
+        """Wait for nobody any longer."""
+        self._drain_seconds = 0
+        if self._drain is not None:
+            self._drain.cancel()
 
     def _renew_certificates(self) -> None:
         for listener in self._listeners:

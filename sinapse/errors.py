@@ -96,6 +96,7 @@ class CloseReason(Enum):
     CLIENT_GONE = (1006, "client gone", True)
     ANSWERED = (1000, "answered", True)
     SHUTDOWN = (1001, "server shutting down", True)
+    DRAIN = (1001, "server draining", True)
     SLOW_CONSUMER = (1013, "slow consumer", True)
     REVOKED = (1008, "token revoked", False)
     EXPIRED = (4001, "token expired", False)

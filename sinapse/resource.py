@@ -129,7 +129,10 @@ class StreamResource(Plain):
             address = self._address(request)
             with self._limits.opening(address):
                 admission = await self._broker.admit(token)
-                if request.method == b"HEAD":
+                if self._streams.is_draining:
+                    self._broker.withdraw(admission)
+                    self._send_away(request, headers, "draining")
+                elif request.method == b"HEAD":
                     self._broker.withdraw(admission)
                     respond(request, 200, headers=(*HEADERS, *headers))
                 else:

@@ -44,6 +44,7 @@ class Settings:
     cookie: bytes | None
     stop_status: int
     expiry_notice: float
+    drain: float
     log_format: str
     log_level: str
 
@@ -344,6 +345,15 @@ OPTIONS = (
         _seconds(0, 86400),
         "Seconds before the end of a token that its streams are told, so that the page can get "
         "another one; 0 for not at all.",
+    ),
+    Option(
+        "drain",
+        "drain",
+        "SINAPSE_DRAIN",
+        "20",
+        _seconds(0, 3600),
+        "Seconds over which the streams are ended, evenly, after a SIGTERM; 0 for all at once, "
+        "which is also what a second SIGTERM and SIGINT do.",
     ),
     Option(
         "admin",

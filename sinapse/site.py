@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request as TwistedRequest
 from twisted.web.server import Site as TwistedSite
@@ -118,6 +119,15 @@ class Channel(HTTPChannel):
         else:
             self.transport.abortConnection()
 
+    def writeHeaders(  # noqa: N802
+        self, version: bytes, code: bytes, reason: bytes, headers: Headers
+    ) -> None:
+        """Write the head of an answer, which is the last one if the node is going."""
+        if self.site.is_closing:
+            headers.setRawHeaders(b"Connection", [b"close"])
+            self.persistent = False
+        super().writeHeaders(version, code, reason, headers)
+
     def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002, N802
         """Refuse a line that is longer than the whole header section may be."""
         self.refuse(431 if self.requests else 414)
@@ -167,6 +177,8 @@ class Site(TwistedSite):
     """Serves `root` to requests within `limits`."""
 
     noisy = False
+    #: Every connection ends with the next answer on it.
+    is_closing = False
 
     def __init__(self, root: IResource, reactor: Any, limits: RequestLimits | None = None) -> None:
         limits = limits or RequestLimits()

@@ -1,10 +1,11 @@
-"""The open streams of a node: opened, kept alive, ended when their token expires."""
+"""The open streams of a node: opened, kept alive, ended when their token or the node does."""
 
 import random
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.web.server import Request
 
@@ -12,8 +13,9 @@ from sinapse.admission import Admission, Authority, Resumptions, Table
 from sinapse.answers import Headers
 from sinapse.connection import Connection, take_over
 from sinapse.counters import Backlog, Counters
+from sinapse.drain import Drain
 from sinapse.errors import BrokerUnavailable, CloseReason, LimitReached, Unauthorized
-from sinapse.eventstream import EventStream
+from sinapse.eventstream import TROUBLE_RETRY, EventStream
 from sinapse.keepalive import KeepAlive
 from sinapse.limits import StreamLimits
 from sinapse.longpoll import LongPoll
@@ -26,6 +28,9 @@ LINGER = 2
 #: Seconds after which an event stream comes back that gave way to a newer one of its subject: long,
 #: since it will replace another one then.
 REPLACED_RETRY = (30.0, 90.0)
+
+#: Seconds between two looks at whose turn it is in a drain.
+TICK = 0.05
 
 
 class Streams(Service):
@@ -61,6 +66,8 @@ class Streams(Service):
         self._reactor = reactor
         self._keep_alive = KeepAlive(keep_alive, reactor)
         self._open: set[Connection | LongPoll] = set()
+        #: No stream is to be opened any more.
+        self.is_draining = False
 
     def startService(self) -> None:  # noqa: N802
         """Begin to send keep-alives."""
@@ -68,11 +75,31 @@ class Streams(Service):
         self._keep_alive.start()
 
     def stopService(self) -> None:  # noqa: N802
-        """End all streams."""
+        """End all streams that are left."""
         super().stopService()
         self._keep_alive.stop()
         for connection in list(self._open):
-            connection.close(CloseReason.SHUTDOWN)
+            self._send_off(connection, CloseReason.SHUTDOWN)
+
+    async def drain(self, seconds: float) -> None:
+        """End all streams, evenly over some seconds, and return when none is left."""
+        self.is_draining = True
+        now = self._reactor.seconds
+        drain = Drain(self._open, seconds, now())
+        deadline = now() + seconds + LINGER
+        while self._open and now() < deadline:
+            is_over = drain.is_over(now())
+            for connection in drain.due(now()):
+                if connection not in self._open:
+                    continue
+                if is_over:
+                    self._send_off(connection, CloseReason.SHUTDOWN)
+                elif isinstance(connection, Connection) and connection.is_behind:
+                    # To end it now would take from it what waits.
+                    drain.postpone(connection)
+                else:
+                    self._send_off(connection, CloseReason.DRAIN)
+            await deferLater(self._reactor, TICK)
 
     def open(
         self,
@@ -156,6 +183,18 @@ class Streams(Service):
                 **_facts(connection),
             )
 
+    def _send_off(
+        self,
+        connection: Connection | LongPoll,
+        reason: CloseReason,
+        retry: tuple[float, float] = TROUBLE_RETRY,
+    ) -> None:
+        """End a stream whose client is to come back, but not at the same moment as all others."""
+        if isinstance(connection, Connection):
+            seconds = random.uniform(*retry)  # noqa: S311
+            connection.send(connection.framing.come_back(seconds))
+        self._hub.end(connection, reason)
+
     def closing(self, connection: Connection) -> None:
         """End a connection that is to be closed, at the latest in a while."""
         self._reactor.callLater(LINGER, connection.abandon)
@@ -174,9 +213,7 @@ class Streams(Service):
         oldest = streams[0]
         if isinstance(oldest, Connection):
             oldest.send(oldest.framing.notice("replaced", "by a newer stream"))
-            seconds = random.uniform(*REPLACED_RETRY)  # noqa: S311
-            oldest.send(oldest.framing.come_back(seconds))
-        self._hub.end(oldest, CloseReason.REPLACED)
+        self._send_off(oldest, CloseReason.REPLACED, REPLACED_RETRY)
 
     def _note_open(
         self, connection: Connection | LongPoll, admission: Admission, address: str

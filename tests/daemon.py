@@ -183,7 +183,7 @@ class Daemon:
             *("-c", "from twisted.scripts.twistd import run; run()"),
             *("--nodaemon", "--pidfile=", "sinapse"),
             *("--port", endpoint, "--redis", redis_url),
-            *("--admin", f"unix:{self.admin_path}", *options),
+            *("--admin", f"unix:{self.admin_path}", "--drain", "0", *options),
         ]
         self.environment = {
             **{name: value for name, value in os.environ.items() if "SINAPSE" not in name},

@@ -71,7 +71,7 @@ def _run(stack: ExitStack, port: int, daemon_port: int, folder: Path, redis_url:
     environment = {**os.environ, "REDIS_URL": redis_url, "SINAPSE_URL": sinapse_url}
 
     endpoint = f"tcp:{daemon_port}:interface=127.0.0.1"
-    serve = [sys.executable, "-m", "sinapse", "serve", "--port", endpoint]
+    serve = [sys.executable, "-m", "sinapse", "serve", "--port", endpoint, "--drain", "0"]
     log = folder / "daemon.log"
     daemon = stack.enter_context(Child("The daemon", serve, environment, log))
     daemon.wait_until_answers(daemon_port, "/status")
