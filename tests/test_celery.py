@@ -1,0 +1,146 @@
+"""Publishing from the tasks of a real prefork worker, whose broker is a real Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import redis
+from celery import Celery
+
+from sinapse.message import Message, unpack
+from sinapse.publisher import default, shared, use
+from sinapse.publisher.celery import init_app
+from tests.daemon import ROOT
+from tests.listening import Listener, listening
+from tests.support import PYTHON, RedisServer, end, eventually, running_redis
+
+CONCURRENCY = 2
+
+
+class Site(NamedTuple):
+    """A running worker: an application to send tasks with, where it publishes, what it logs."""
+
+    app: Celery
+    server: RedisServer
+    listener: Listener
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Run a worker with a broker of its own, and a Redis that only it publishes to."""
+    folder = tmp_path_factory.mktemp("celery")
+    (folder / "publish").mkdir()
+    command = [PYTHON, "-m", "celery", "--app", "tests.celery_site", "worker"]
+    command += ["--pool", "prefork", "--concurrency", str(CONCURRENCY)]
+    command += ["--loglevel", "info", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    log = folder / "log"
+    with (
+        running_redis(folder) as broker,
+        running_redis(folder / "publish") as server,
+        listening(server) as listener,
+        log.open("wb") as output,
+        Celery("client", broker=broker.url, set_as_current=False) as app,
+    ):
+        worker = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "BROKER": broker.url,
+                "PUBLISH_TO": server.url,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+
+            def is_ready() -> bool:
+                assert worker.poll() is None, log.read_text()
+                return b" ready." in log.read_bytes()
+
+            eventually(is_ready, "the worker is ready")
+            yield Site(app, server, listener, log)
+        finally:
+            end(worker)
+
+
+def wait_for(site: Site, channel: str, count: int) -> list[tuple[str, Message]]:
+    """Return the messages since the last call, once there are `count` on `channel`."""
+    found: list[tuple[str, Message]] = []
+
+    def enough() -> bool:
+        found.extend((name, unpack(payload)) for name, payload in site.listener.heard())
+        return len([name for name, _ in found if name == channel]) >= count
+
+    eventually(enough, f"{count} messages on {channel}; {site.log.read_text()}")
+    return found
+
+
+def test_each_process_has_one_pool_of_its_own(site: Site) -> None:
+    pids: set[int] = set()
+    parent: set[int] = set()
+    sent = 0
+    while len(pids) < CONCURRENCY:  # Which of them takes a task is not for us to say.
+        for number in range(sent, sent + 10):
+            site.app.send_task("tests.celery_site.say", [str(number)])
+        messages = wait_for(site, "once", 10)
+        told = [json.loads(message.data) for name, message in messages if name == "tasks"]
+        assert {each["text"] for each in told} == set(map(str, range(sent, sent + 10)))
+        pids |= {each["pid"] for each in told}
+        parent |= {int(message.data) for name, message in messages if name == "parent"}
+        sent += 10
+    assert len(parent) == 1
+    assert parent.isdisjoint(pids)
+    with redis.Redis(port=site.server.port) as client:
+        # Ours, the two of the listener, and one a process: it does one task after the other.
+        assert len(client.client_list()) == 3 + len(pids | parent)
+
+
+def test_a_task_that_runs_again_says_it_once(site: Site) -> None:
+    site.app.send_task("tests.celery_site.say", ["again"])
+    messages = wait_for(site, "tasks", 2)
+    site.app.send_task("tests.celery_site.say", ["last"])
+    messages += wait_for(site, "once", 2 - len([1 for name, _ in messages if name == "once"]))
+    said = [message.data for name, message in messages if name == "once"]
+    assert said == ["again", "last"]
+
+
+class TestSettings:
+    @pytest.fixture(autouse=True)
+    def _as_before(self) -> Iterator[None]:
+        """Leave the process's default as it was."""
+        former = use(None)
+        yield
+        shared.configure(None)
+        use(former)
+
+    @pytest.mark.parametrize(
+        ("given", "fault"),
+        [
+            ({"RETIAN": 1}, "sinapse['RETIAN'] is not known: did you mean sinapse['RETAIN']?"),
+            ({"TIMEOUT": "1"}, "sinapse['TIMEOUT'] must be a number of seconds, not '1'"),
+            ("redis://a.example", "sinapse must be a dictionary, not str"),
+        ],
+    )
+    def test_bad_ones_are_told_at_the_first_use(self, given: object, fault: str) -> None:
+        app = Celery("test", set_as_current=False)
+        init_app(app)
+        app.conf.sinapse = given
+        with pytest.raises(ValueError) as told:
+            default()
+        assert str(told.value) == fault
+
+    def test_without_any_the_environment_decides(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REDIS_URL", "redis://a.example/3")
+        init_app(Celery("test", set_as_current=False))
+        assert str(default().url) == "redis://a.example:6379/3"
+        assert default() is default()
