@@ -12,6 +12,7 @@ import redis
 from sinapse.keys import EPOCHS, RETENTION
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, running_daemon
+from tests.flavours import FLAVOURS, Flavour
 from tests.support import RedisServer, running_redis
 
 
@@ -62,6 +63,12 @@ def publisher(redis_server: RedisServer) -> Iterator[Publisher]:
     """Return a publisher to the session's Redis."""
     with Publisher(redis_server.url) as publisher:
         yield publisher
+
+
+@pytest.fixture(params=FLAVOURS)
+def flavour(request: pytest.FixtureRequest) -> Flavour:
+    """Return each kind of publisher in turn."""
+    return FLAVOURS[request.param]
 
 
 @pytest.fixture

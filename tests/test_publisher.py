@@ -27,6 +27,7 @@ from sinapse.message import Message, pack, pack_retained, unpack
 from sinapse.publisher import Publisher
 from sinapse.publisher.payload import checked
 from sinapse.redisurl import RedisURL
+from tests.flavours import Flavour
 from tests.listening import Listener, listening
 from tests.support import RedisServer, eventually, running_redis
 
@@ -97,8 +98,8 @@ def redis_server(redis_process: RedisServer) -> RedisServer:
 
 
 @pytest.fixture
-def publisher(redis_server: RedisServer) -> Iterator[Publisher]:
-    with Publisher(redis_server.url) as publisher:
+def publisher(flavour: Flavour, redis_server: RedisServer) -> Iterator[Publisher]:
+    with flavour(redis_server.url) as publisher:
         yield publisher
 
 
@@ -170,10 +171,10 @@ class TestPublish:
         ]
 
     def test_database_numbers_do_not_separate_channels(
-        self, redis_server: RedisServer, listener: Listener
+        self, flavour: Flavour, redis_server: RedisServer, listener: Listener
     ) -> None:
         url = redis_server.url.removesuffix("0") + "3"
-        with Publisher(url) as publisher:
+        with flavour(url) as publisher:
             assert publisher.publish("room:1", "hello") == 1
 
     def test_it_takes_one_command(self, publisher: Publisher, redis_client: redis.Redis) -> None:
@@ -271,9 +272,13 @@ class TestRetention:
         assert counters == list(range(counters[0], counters[0] + 30))
 
     def test_what_is_not_retained_leaves_nothing(
-        self, redis_server: RedisServer, redis_client: redis.Redis, listener: Listener
+        self,
+        flavour: Flavour,
+        redis_server: RedisServer,
+        redis_client: redis.Redis,
+        listener: Listener,
     ) -> None:
-        with Publisher(redis_server.url, retain=0) as publisher:
+        with flavour(redis_server.url, retain=0) as publisher:
             assert publisher.publish("room:1", "hello", event="msg") == 1
             assert redis_client.keys() == []
             publisher.publish("room:1", "hello", retain=60)
@@ -295,9 +300,9 @@ class TestRetention:
         assert lifetime(redis_client, "sinapse:retained:room:1") == 90
 
     def test_the_publisher_says_how_long_and_how_many(
-        self, redis_server: RedisServer, redis_client: redis.Redis
+        self, flavour: Flavour, redis_server: RedisServer, redis_client: redis.Redis
     ) -> None:
-        with Publisher(redis_server.url, retain=20.5, retain_messages=3) as publisher:
+        with flavour(redis_server.url, retain=20.5, retain_messages=3) as publisher:
             for _ in range(5):
                 publisher.publish("room:1", "hello")
         assert lifetime(redis_client, "sinapse:retained:room:1") == 25
@@ -305,24 +310,25 @@ class TestRetention:
 
     def test_the_environment_says_how_long_and_how_many(
         self,
+        flavour: Flavour,
         redis_server: RedisServer,
         redis_client: redis.Redis,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("SINAPSE_RETAIN", "20.5")
         monkeypatch.setenv("SINAPSE_RETAIN_MESSAGES", "3")
-        with Publisher(redis_server.url) as publisher:
+        with flavour(redis_server.url) as publisher:
             for _ in range(5):
                 publisher.publish("room:1", "hello")
         assert lifetime(redis_client, "sinapse:retained:room:1") == 25
         assert redis_client.xlen("sinapse:retained:room:1") == 3
         monkeypatch.setenv("SINAPSE_RETAIN", "0")
-        with Publisher(redis_server.url) as publisher:
+        with flavour(redis_server.url) as publisher:
             publisher.publish("room:2", "hello")
         assert not redis_client.exists("sinapse:retained:room:2")
         for name in ("SINAPSE_RETAIN", "SINAPSE_RETAIN_MESSAGES"):
             monkeypatch.setenv(name, "")
-        with Publisher(redis_server.url) as publisher:
+        with flavour(redis_server.url) as publisher:
             publisher.publish("room:3", "hello")
         assert lifetime(redis_client, "sinapse:retained:room:3") == 300
 
@@ -334,19 +340,19 @@ class TestRetention:
         ],
     )
     def test_a_setting_that_cannot_be_used_is_named(
-        self, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+        self, flavour: Flavour, monkeypatch: pytest.MonkeyPatch, name: str, text: str
     ) -> None:
         monkeypatch.setenv(name, text)
         with pytest.raises(ValueError, match=f"{name} "):
-            Publisher("redis://h")
+            flavour("redis://h")
 
-    def test_a_parameter_that_cannot_be_used_is_named(self) -> None:
+    def test_a_parameter_that_cannot_be_used_is_named(self, flavour: Flavour) -> None:
         for retain in NO_TIMES:
             with pytest.raises(ValueError, match="retain is seconds"):
-                Publisher("redis://h", retain=retain)
+                flavour("redis://h", retain=retain)
         for count in NO_COUNTS:
             with pytest.raises(ValueError, match="retain_messages is a whole number"):
-                Publisher("redis://h", retain_messages=count)
+                flavour("redis://h", retain_messages=count)
 
 
 class TestMessageId:
@@ -396,9 +402,9 @@ class TestMessageId:
 class TestLimit:
     @pytest.mark.parametrize("character", ["a", "é", "日"])
     def test_bytes_of_data_count(
-        self, redis_server: RedisServer, listener: Listener, character: str
+        self, flavour: Flavour, redis_server: RedisServer, listener: Listener, character: str
     ) -> None:
-        with Publisher(redis_server.url, max_message=12) as publisher:
+        with flavour(redis_server.url, max_message=12) as publisher:
             fits = character * (12 // len(character.encode()))
             publisher.publish("room:1", fits, event="event type of any length")
             publisher.publish("room:1", fits.encode())
@@ -415,23 +421,27 @@ class TestLimit:
         assert payload == b"\xdb\x00\x10\x00\x00" + b"a" * 2**20
 
     def test_the_environment_sets_it(
-        self, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+        self, flavour: Flavour, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("SINAPSE_MAX_MESSAGE", "10")
-        with Publisher(redis_server.url) as publisher:
+        with flavour(redis_server.url) as publisher:
             publisher.publish("room:1", "a" * 10)
             with pytest.raises(MessageTooLarge):
                 publisher.publish("room:1", "a" * 11)
         monkeypatch.setenv("SINAPSE_MAX_MESSAGE", "")
-        assert Publisher(redis_server.url).max_message == 2**20
+        assert flavour(redis_server.url).max_message == 2**20
 
     @pytest.mark.parametrize("text", ["1k", "-1", "1.5", "²"])
     def test_a_limit_that_is_no_number_is_refused(
-        self, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, text: str
+        self,
+        flavour: Flavour,
+        redis_server: RedisServer,
+        monkeypatch: pytest.MonkeyPatch,
+        text: str,
     ) -> None:
         monkeypatch.setenv("SINAPSE_MAX_MESSAGE", text)
         with pytest.raises(ValueError, match="SINAPSE_MAX_MESSAGE"):
-            Publisher(redis_server.url)
+            flavour(redis_server.url)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -689,7 +699,7 @@ class TestTokens:
     ) -> None:
         taken = publisher.tokens.generate("7")
         drawn = iter([taken, taken, "another"])
-        monkeypatch.setattr("sinapse.publisher.tokens.new_token", lambda: next(drawn))
+        monkeypatch.setattr("sinapse.publisher.operations.tokens.new_token", lambda: next(drawn))
         assert publisher.tokens.generate("8") == "another"
         assert redis_client.get(f"sinapse:tokens:{taken}") == b"7"
         assert publisher.tokens.get("7") == taken
@@ -731,36 +741,36 @@ class TestTokens:
 
 class TestSettings:
     def test_the_environment_names_the_redis(
-        self, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+        self, flavour: Flavour, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REDIS_URL", redis_server.url)
-        with listening(redis_server), Publisher() as publisher:
+        with listening(redis_server), flavour() as publisher:
             assert publisher.publish("room:1", "hello") == 1
 
-    def test_a_url_may_be_parsed_already(self, redis_server: RedisServer) -> None:
-        with Publisher(RedisURL.parse(redis_server.url)) as publisher:
+    def test_a_url_may_be_parsed_already(self, flavour: Flavour, redis_server: RedisServer) -> None:
+        with flavour(RedisURL.parse(redis_server.url)) as publisher:
             assert publisher.publish("room:1", "hello") == 0
 
     def test_without_a_setting_it_is_the_redis_of_this_machine(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("REDIS_URL", raising=False)
-        assert repr(Publisher()) == "<Publisher redis://localhost:6379/0>"
+        assert repr(flavour()) == "<Publisher redis://localhost:6379/0>"
 
     @pytest.mark.parametrize("url", ["", "http://localhost", "redis://h:port"])
-    def test_a_url_that_cannot_be_read_is_refused(self, url: str) -> None:
+    def test_a_url_that_cannot_be_read_is_refused(self, flavour: Flavour, url: str) -> None:
         with pytest.raises(ValueError, match=r"scheme|cannot be read"):
-            Publisher(url)
+            flavour(url)
 
-    def test_nothing_shows_the_password(self) -> None:
-        publisher = Publisher("redis://bob:secret@h:7000/1")
+    def test_nothing_shows_the_password(self, flavour: Flavour) -> None:
+        publisher = flavour("redis://bob:secret@h:7000/1")
         assert repr(publisher) == "<Publisher redis://h:7000/1>"
         assert "secret" not in repr(publisher.url)
 
     def test_a_closed_publisher_opens_again(
-        self, redis_server: RedisServer, redis_client: redis.Redis
+        self, flavour: Flavour, redis_server: RedisServer, redis_client: redis.Redis
     ) -> None:
-        publisher = Publisher(redis_server.url)
+        publisher = flavour(redis_server.url)
         before = len(redis_client.client_list())
         publisher.publish("room:1", "hello")
         assert len(redis_client.client_list()) == before + 1

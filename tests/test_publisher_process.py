@@ -23,6 +23,7 @@ from sinapse import publisher as library
 from sinapse.errors import BrokerUnavailable
 from sinapse.message import unpack
 from sinapse.publisher import Publisher
+from tests.flavours import Flavour
 from tests.listening import listening
 from tests.support import (
     PATIENCE,
@@ -55,8 +56,8 @@ def own_client(own_redis: RedisServer) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def publisher(own_redis: RedisServer) -> Iterator[Publisher]:
-    with Publisher(own_redis.url) as publisher:
+def publisher(flavour: Flavour, own_redis: RedisServer) -> Iterator[Publisher]:
+    with flavour(own_redis.url) as publisher:
         yield publisher
 
 
@@ -160,11 +161,13 @@ def test_the_import_opens_nothing_and_needs_no_redis() -> None:
 
 
 class TestThreads:
-    def test_many_threads_share_a_few_connections(self, redis_server: RedisServer) -> None:
+    def test_many_threads_share_a_few_connections(
+        self, flavour: Flavour, redis_server: RedisServer
+    ) -> None:
         with (
             contextlib.closing(redis_server.client()) as client,
             listening(redis_server) as listener,
-            Publisher(redis_server.url, max_connections=3) as publisher,
+            flavour(redis_server.url, max_connections=3) as publisher,
         ):
             before = len(client.client_list())
             with ThreadPoolExecutor(24) as pool:
@@ -175,12 +178,12 @@ class TestThreads:
         assert sorted(heard, key=int) == [str(number) for number in range(600)]
 
     def test_of_tokens_made_at_once_one_is_left_and_the_others_are_revoked(
-        self, redis_server: RedisServer
+        self, flavour: Flavour, redis_server: RedisServer
     ) -> None:
         with (
             contextlib.closing(redis_server.client()) as client,
             listening(redis_server) as listener,
-            Publisher(redis_server.url) as publisher,
+            flavour(redis_server.url) as publisher,
         ):
             with ThreadPoolExecutor(8) as pool:
                 tokens = set(pool.map(lambda _: publisher.tokens.generate("7"), range(80)))
@@ -191,9 +194,9 @@ class TestThreads:
         assert sorted([*revoked, current]) == sorted(tokens)
 
     def test_the_last_change_told_of_a_channel_is_what_the_list_says(
-        self, redis_server: RedisServer
+        self, flavour: Flavour, redis_server: RedisServer
     ) -> None:
-        with listening(redis_server) as listener, Publisher(redis_server.url) as publisher:
+        with listening(redis_server) as listener, flavour(redis_server.url) as publisher:
 
             def change(number: int) -> object:
                 channel = f"room:{number % 5}"
@@ -271,9 +274,9 @@ class TestForks:
 
 class TestRestart:
     def test_the_next_publish_after_a_restart_succeeds_on_every_pooled_connection(
-        self, own_redis: RedisServer
+        self, flavour: Flavour, own_redis: RedisServer
     ) -> None:
-        with Publisher(own_redis.url, max_connections=3) as publisher:
+        with flavour(own_redis.url, max_connections=3) as publisher:
             with ThreadPoolExecutor(3) as pool:
                 barrier = threading.Barrier(3)
 
@@ -310,31 +313,35 @@ class TestFailures:
             assert f"127.0.0.1:{own_redis.port}" in str(error)
 
     @pytest.mark.parametrize("url", ["redis://a..b", "redis://nowhere.invalid", "unix:///no/where"])
-    def test_an_address_that_cannot_be_one(self, url: str) -> None:
-        assert failure(lambda: Publisher(url).publish("room:1", "hello")).delivered is False
+    def test_an_address_that_cannot_be_one(self, flavour: Flavour, url: str) -> None:
+        assert failure(lambda: flavour(url).publish("room:1", "hello")).delivered is False
 
-    def test_a_wrong_password(self, own_client: redis.Redis, own_redis: RedisServer) -> None:
+    def test_a_wrong_password(
+        self, flavour: Flavour, own_client: redis.Redis, own_redis: RedisServer
+    ) -> None:
         own_client.config_set("requirepass", "p@ss/word")
         right = own_redis.url.replace("//", f"//:{quote('p@ss/word', safe='')}@")
-        with Publisher(right) as publisher:
+        with flavour(right) as publisher:
             publisher.publish("room:1", "hello")
         for url in (own_redis.url, own_redis.url.replace("//", "//:mistaken@")):
-            with Publisher(url) as publisher:
+            with flavour(url) as publisher:
                 for operation in operations(publisher).values():
                     error = failure(operation)
                     assert error.delivered is False
                     assert "mistaken" not in "".join(traceback.format_exception(error))
 
-    def test_a_user_with_a_password(self, own_client: redis.Redis, own_redis: RedisServer) -> None:
+    def test_a_user_with_a_password(
+        self, flavour: Flavour, own_client: redis.Redis, own_redis: RedisServer
+    ) -> None:
         own_client.acl_setuser(
             "bob", True, passwords=["+p@ss"], keys=["*"], channels=["*"], categories=["+@all"]
         )
         own_client.config_set("requirepass", "for others")
-        with Publisher(own_redis.url.replace("//", "//bob:p%40ss@")) as publisher:
+        with flavour(own_redis.url.replace("//", "//bob:p%40ss@")) as publisher:
             assert publisher.channels.add("7", "room:1")
 
-    def test_a_database_that_does_not_exist(self, own_redis: RedisServer) -> None:
-        with Publisher(own_redis.url.removesuffix("0") + "99") as publisher:
+    def test_a_database_that_does_not_exist(self, flavour: Flavour, own_redis: RedisServer) -> None:
+        with flavour(own_redis.url.removesuffix("0") + "99") as publisher:
             assert failure(lambda: publisher.publish("room:1", "hello")).delivered is False
 
     def test_no_room_for_another_client(
@@ -425,11 +432,13 @@ class TestFailures:
         publisher.channels.clear("7")
         assert publisher.channels.list("7") == set()
 
-    def test_a_user_who_may_not(self, own_client: redis.Redis, own_redis: RedisServer) -> None:
+    def test_a_user_who_may_not(
+        self, flavour: Flavour, own_client: redis.Redis, own_redis: RedisServer
+    ) -> None:
         own_client.acl_setuser(
             "bob", True, passwords=["+p"], keys=["*"], reset_channels=True, categories=["+@all"]
         )
-        with Publisher(own_redis.url.replace("//", "//bob:p@")) as publisher:
+        with flavour(own_redis.url.replace("//", "//bob:p@")) as publisher:
             every = operations(publisher)
             assert failure(every["publish plainly"]).delivered is False
             assert failure(every["publish"]).delivered is None
@@ -447,11 +456,11 @@ class TestFailures:
                 assert failure(operation).delivered is False
         assert own_client.keys("sinapse:tokens:*") == []
 
-    def test_no_error_has_a_token(self, tmp_path: Path) -> None:
+    def test_no_error_has_a_token(self, flavour: Flavour, tmp_path: Path) -> None:
         # Redis quotes the arguments of commands that it does not know.
         with (
             running_redis(tmp_path, "--rename-command", "EVALSHA", "") as server,
-            Publisher(server.url) as publisher,
+            flavour(server.url) as publisher,
         ):
             error = failure(lambda: publisher.tokens.generate("7"))
         assert error.delivered is False
@@ -459,11 +468,11 @@ class TestFailures:
         assert "sinapse:" not in "".join(traceback.format_exception(error))
 
     def test_a_redis_that_hangs_costs_the_timeout_and_is_not_asked_twice(
-        self, own_redis: RedisServer
+        self, flavour: Flavour, own_redis: RedisServer
     ) -> None:
         with (
             listening(own_redis) as listener,
-            Publisher(own_redis.url, timeout=0.5) as publisher,
+            flavour(own_redis.url, timeout=0.5) as publisher,
         ):
             publisher.publish("room:1", "before")
             assert own_redis.process is not None
@@ -482,9 +491,9 @@ class TestFailures:
 
     @pytest.mark.parametrize("retain", [0, 300])
     def test_a_connection_lost_before_the_answer(
-        self, own_client: redis.Redis, own_redis: RedisServer, retain: int
+        self, flavour: Flavour, own_client: redis.Redis, own_redis: RedisServer, retain: int
     ) -> None:
-        with Publisher(own_redis.url, timeout=60) as publisher:
+        with flavour(own_redis.url, timeout=60) as publisher:
             with unanswered(own_client, publisher, retain) as future:
                 [client] = asking(own_client)
                 own_client.client_kill_filter(_id=client)
@@ -545,20 +554,22 @@ def answers(publisher: Publisher) -> bool:
 
 
 class TestAddresses:
-    def test_a_unix_socket(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def test_a_unix_socket(
+        self, flavour: Flavour, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
         folder = tmp_path_factory.mktemp("s")
         with running_redis(folder, "--unixsocket", str(folder / "valkey.sock")) as server:
             for url in (f"unix://{folder}/valkey.sock?db=2", f"embedded:{folder}"):
-                with listening(server) as listener, Publisher(url, retain=0) as publisher:
+                with listening(server) as listener, flavour(url, retain=0) as publisher:
                     assert publisher.publish("room:1", "hello") == 1
                     assert listener.heard() == [("room:1", b"\xa5hello")]
-            with Publisher(f"unix://{folder}/valkey.sock?db=2") as publisher:
+            with flavour(f"unix://{folder}/valkey.sock?db=2") as publisher:
                 publisher.channels.add("7", "room:1")
             with contextlib.closing(server.client()) as client:
                 assert client.info("keyspace").keys() == {"db2"}
 
     def test_tls_with_a_certificate_that_is_checked(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, flavour: Flavour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if b"SSL_CTX_new" not in Path(redis_binary()).read_bytes():
             pytest.skip("this Redis was built without TLS")
@@ -567,13 +578,13 @@ class TestAddresses:
         options = ["--tls-port", str(port), "--tls-auth-clients", "no"]
         options += ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
         with running_redis(tmp_path, *options, "--tls-ca-cert-file", str(certificate)):
-            unknown = failure(lambda: Publisher(f"rediss://localhost:{port}").publish("a", "b"))
+            unknown = failure(lambda: flavour(f"rediss://localhost:{port}").publish("a", "b"))
             assert unknown.delivered is False
             assert "certificate verify failed" in str(unknown)
             monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-            with Publisher(f"rediss://localhost:{port}") as publisher:
+            with flavour(f"rediss://localhost:{port}") as publisher:
                 assert publisher.publish("room:1", "hello") == 0
-            other = failure(lambda: Publisher(f"rediss://127.0.0.1:{port}").publish("a", "b"))
+            other = failure(lambda: flavour(f"rediss://127.0.0.1:{port}").publish("a", "b"))
             assert other.delivered is False
             assert "127.0.0.1" in str(other)
             assert "certificate" in str(other)

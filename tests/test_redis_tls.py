@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.publisher import Publisher
 from tests.daemon import Daemon, running_daemon
+from tests.flavours import FLAVOURS
 from tests.support import RedisServer, end, eventually, free_port, running_redis
 from tests.test_sentinel import MASTER, Sentinel
 
@@ -91,21 +91,23 @@ def server(
 
 def tell(daemon: Daemon, url: str) -> None:
     """Send a message all the way from publisher to stream."""
-    with Publisher(url) as publisher:
-        publisher.channels.add("1", "room:1")
-        with daemon.stream(publisher.tokens.generate("1")).opened() as stream:
-            for number in range(50):
-                publisher.publish("room:1", f"{number} " + "x" * 20_000)
-            for number in range(50):
-                assert stream.message().data.startswith(f"{number} ")
+    for flavour in FLAVOURS.values():
+        with flavour(url) as publisher:
+            publisher.channels.add("1", "room:1")
+            with daemon.stream(publisher.tokens.generate("1")).opened() as stream:
+                for number in range(50):
+                    publisher.publish("room:1", f"{number} " + "x" * 20_000)
+                for number in range(50):
+                    assert stream.message().data.startswith(f"{number} ")
 
 
 def refuse(folder: Path, url: str, reason: str) -> str:
     """Check that neither side connects, and that the daemon says why, once; return its log."""
-    with Publisher(url, timeout=2, connect_timeout=2) as publisher:
-        with pytest.raises(BrokerUnavailable) as raised:
-            publisher.publish("room:1", "hello")
-        assert raised.value.delivered is False
+    for flavour in FLAVOURS.values():
+        with flavour(url, timeout=2, connect_timeout=2) as publisher:
+            with pytest.raises(BrokerUnavailable) as raised:
+                publisher.publish("room:1", "hello")
+            assert raised.value.delivered is False
     with running_daemon(folder, url, ready=False) as daemon:
         eventually(lambda: reason in daemon.log, reason)
         attempts = daemon.log.count("Redis redis")

@@ -16,6 +16,7 @@ import redis
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, Stream, running_daemon
+from tests.flavours import FLAVOURS
 from tests.support import PATIENCE, RedisServer, end, eventually, free_port, redis_binary
 
 MASTER = "main"
@@ -261,40 +262,51 @@ def test_who_knows_the_master_goes_on_without_sentinels(
     node, sentinel, url = alone
     with (
         running_daemon(tmp_path, url) as daemon,
-        Publisher(url) as publisher,
-        opened(daemon, publisher) as stream,
+        contextlib.ExitStack() as stack,
     ):
+        publishers = [stack.enter_context(flavour(url)) for flavour in FLAVOURS.values()]
+        streams = [stack.enter_context(opened(daemon, publisher)) for publisher in publishers[:1]]
+        for publisher in publishers:
+            assert publisher.channels.has("1", "room:1")
         end(sentinel.process)
-        publisher.publish("room:1", "hello")
-        publisher.close()
-        publisher.publish("room:1", "again")
-        assert [stream.message().data, stream.message().data] == ["hello", "again"]
+        for publisher in publishers:
+            publisher.publish("room:1", "hello")
+            publisher.close()
+            publisher.publish("room:1", "again")
+            heard = [stream.message().data for stream in streams * 2]
+            assert heard == ["hello", "again"]
         assert states(daemon) == [f"connected to 127.0.0.1:{node.port}"]
-        with Publisher(url) as another, pytest.raises(BrokerUnavailable) as raised:
-            another.publish("room:1", "hello")
-        assert raised.value.delivered is False
+        for flavour in FLAVOURS.values():
+            with flavour(url) as another, pytest.raises(BrokerUnavailable) as raised:
+                another.publish("room:1", "hello")
+            assert raised.value.delivered is False
 
 
 def test_nobody_takes_for_a_master_what_is_none(
     tmp_path: Path, alone: tuple[RedisServer, Sentinel, str]
 ) -> None:
     node, _, url = alone
-    with Publisher(url) as publisher, contextlib.closing(node.client()) as client:
-        publisher.publish("room:1", "hello", retain=0)
-        client.replicaof("127.0.0.1", free_port())
-        for reason in ("read only replica", "is no master", "is no master"):
-            # The first one goes over a connection that was made before.
-            with pytest.raises(BrokerUnavailable, match=reason) as raised:
-                publisher.publish("room:1", "hello")
-            assert raised.value.delivered is False
-        with pytest.raises(BrokerUnavailable, match="is no master"):
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(contextlib.closing(node.client()))
+        publishers = [stack.enter_context(flavour(url)) for flavour in FLAVOURS.values()]
+        for publisher in publishers:
             publisher.publish("room:1", "hello", retain=0)
+        client.replicaof("127.0.0.1", free_port())
+        for publisher in publishers:
+            for reason in ("read only replica", "is no master", "is no master"):
+                # The first one goes over a connection that was made before.
+                with pytest.raises(BrokerUnavailable, match=reason) as raised:
+                    publisher.publish("room:1", "hello")
+                assert raised.value.delivered is False
+            with pytest.raises(BrokerUnavailable, match="is no master"):
+                publisher.publish("room:1", "hello", retain=0)
         with running_daemon(tmp_path, url, ready=False) as daemon:
             eventually(lambda: "it is no master" in daemon.log)
             client.replicaof("NO", "ONE")
             eventually(lambda: daemon.get("/ready").status == 200)
             assert len(states(daemon)) == 2
-        publisher.publish("room:1", "hello")
+        for publisher in publishers:
+            publisher.publish("room:1", "hello")
 
 
 def test_a_sentinel_that_wants_a_password_gets_it_and_the_nodes_get_theirs(
@@ -320,10 +332,11 @@ def test_a_sentinel_that_wants_a_password_gets_it_and_the_nodes_get_theirs(
         place = f"127.0.0.1:{sentinel.port}/{MASTER}"
         url = f"redis+sentinel://bob:secret-bob@{place}?sentinel_password=secret-sentinel"
         daemon = stack.enter_context(running_daemon(tmp_path, url))
-        publisher = stack.enter_context(Publisher(url))
-        stream = stack.enter_context(opened(daemon, publisher))
-        assert publisher.publish("room:1", "hello") == 1
-        assert stream.message().data == "hello"
+        for flavour in FLAVOURS.values():
+            publisher = stack.enter_context(flavour(url))
+            stream = stack.enter_context(opened(daemon, publisher))
+            assert publisher.publish("room:1", "hello") == 1
+            assert stream.message().data == "hello"
         assert "secret-" not in daemon.log
         for wrong, reason in [
             (url.replace("secret-sentinel", "wrong"), "WRONGPASS"),
@@ -337,7 +350,8 @@ def test_a_sentinel_that_wants_a_password_gets_it_and_the_nodes_get_theirs(
                 assert other.get("/ready").status == 503
                 assert "secret-" not in other.log
                 assert len(states(other)) == 1
-            with Publisher(wrong) as other_publisher, pytest.raises(BrokerUnavailable) as raised:
-                other_publisher.publish("room:1", "hello")
-            assert raised.value.delivered is False
-            assert "secret-" not in str(raised.value)
+            for flavour in FLAVOURS.values():
+                with flavour(wrong) as publisher, pytest.raises(BrokerUnavailable) as raised:
+                    publisher.publish("room:1", "hello")
+                assert raised.value.delivered is False
+                assert "secret-" not in str(raised.value)

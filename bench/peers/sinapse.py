@@ -18,6 +18,7 @@ from peers.server import Failed, Peer, Running, Workload, free_port, launched, r
 from sinapse.keys import RETENTION, channels_key, token_key
 from sinapse.publisher import Publisher
 from sinapse.publisher.channels import Channels
+from sinapse.publisher.operations.operation import Operation
 from sinapse.scripts import Script
 from tests.support import PATIENCE
 
@@ -53,16 +54,13 @@ class _Recorder:
         self.scripts: set[Script] = set()
         self.requests: list[bytes] = []
 
-    def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
-    ) -> int:
-        """Keep the call of a script."""
-        self.scripts.add(script)
-        return self.execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
-
-    def execute(self, *command: str | bytes | int) -> int:
-        """Keep a command."""
-        self.requests.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its hint is wrong
+    def run(self, operation: Operation[int]) -> int:
+        """Keep what would be asked."""
+        request = operation.request()
+        if request.script is not None:
+            self.scripts.add(request.script)
+        command = hiredis.pack_command(request.short())  # type: ignore[arg-type]  # its hint is wrong
+        self.requests.append(command)
         return 1
 
 

@@ -28,19 +28,32 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.operations.operation import (
+    Command,
+    Lost,
+    Operation,
+    Plain,
+    Refused,
+    T,
+    exchange,
+    unavailable,
+    without_arguments,
+)
 from sinapse.publisher.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.redisurl import RedisURL
-from sinapse.scripts import Script
 
-#: How Redis 6.2, 7 and Valkey say that a script went on until a command that its user may not
-#: call. It is the one failure of our scripts that can come after a first write.
-_DENIED_IN_SCRIPT = ("executing the script can't", "ACL failure in script")
+#: What Redis says, and not what happens to a connection. After some of it redis-py closes that.
+REFUSALS = (AuthenticationError, BusyLoadingError, ResponseError)
 
 
 class _Link(Protocol):
     """What is used of a connection of redis-py, whose methods have no types."""
 
     def send_command(self, *command: str | bytes | int) -> None: ...
+
+    def pack_commands(self, commands: Sequence[Command]) -> list[bytes]: ...
+
+    def send_packed_command(self, command: list[bytes]) -> None: ...
 
     def read_response(self) -> Any: ...
 
@@ -78,32 +91,39 @@ class Connections:
             BlockingConnectionPool(
                 max_connections=size,
                 timeout=connect_timeout + timeout,
-                db=url.db,
-                username=url.username,
-                password=url.password,
                 socket_connect_timeout=connect_timeout,
                 socket_timeout=timeout,
                 retry=Retry(NoBackoff(), 0),
-                protocol=2,
-                **_address(url, self._sentinels),
+                **_connection_class(url, self._sentinels),
+                **options(url),
             ),
         )
 
+    def run(self, operation: Operation[T]) -> T:
+        """Return what comes of `operation`: one round trip, once Redis knows its script."""
+        [result] = self.run_all([operation])
+        if isinstance(result, BrokerUnavailable):
+            raise result
+        return cast(T, result)
+
+    def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each of `operations`, in one round trip and their order.
+
+        That is :class:`~sinapse.errors.BrokerUnavailable` for what failed; it is raised if nothing
+        was sent at all.
+        """
+        exchanged = exchange(self._url, operations)
+        commands = next(exchanged)
+        with self._connection() as connection:
+            while True:
+                try:
+                    commands = exchanged.send(_ask(connection, commands))
+                except StopIteration as end:
+                    return cast(list[Any], end.value)
+
     def execute(self, *command: str | bytes | int) -> Any:
         """Return the answer to `command`; strings in it are bytes."""
-        with self._connection() as connection:
-            return _ask(connection, *command)
-
-    def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
-    ) -> Any:
-        """Return what `script` returns: one round trip, once Redis knows it."""
-        with self._connection() as connection:
-            operands = (len(keys), *keys, *arguments)
-            try:
-                return _ask(connection, "EVALSHA", script.sha, *operands)
-            except NoScriptError:
-                return _ask(connection, "EVAL", script.source, *operands)
+        return self.run(Plain(command))
 
     def close(self) -> None:
         """Close every connection, those in use too."""
@@ -117,20 +137,11 @@ class Connections:
             # A connection that Redis has closed meanwhile is noticed here, and opened again.
             connection = self._pool.get_connection()
         except ResponseError as error:
-            raise self._unavailable(_without_arguments(error), delivered=False) from None
+            raise unavailable(self._url, without_arguments(error)) from None
         except (RedisError, UnicodeError) as error:  # UnicodeError: no name that DNS could have.
-            raise self._unavailable(str(error), delivered=False) from error
+            raise unavailable(self._url, str(error)) from error
         try:
             yield connection
-        except (AuthenticationError, BusyLoadingError, ResponseError) as error:
-            text = _without_arguments(error)
-            if isinstance(error, ReadOnlyError):
-                # What was the master is none any more: look where it is now.
-                connection.disconnect()
-            denied_in_script = any(part in text for part in _DENIED_IN_SCRIPT)
-            raise self._unavailable(text, None if denied_in_script else False) from None
-        except RedisError as error:
-            raise self._unavailable(str(error), delivered=None) from error
         except BaseException:
             # Interrupted, perhaps between a command and its answer: that must not be taken for
             # the answer to the next command.
@@ -139,38 +150,56 @@ class Connections:
         finally:
             self._pool.release(connection)
 
-    def _unavailable(self, text: str, delivered: bool | None) -> BrokerUnavailable:
-        return BrokerUnavailable(f"Redis at {self._url}: {text}", delivered)
+
+def _ask(connection: _Link, commands: Sequence[Command]) -> list[Any]:
+    answers: list[Any] = []
+    moved = False
+    try:
+        if len(commands) == 1:
+            connection.send_command(*commands[0])
+        else:
+            connection.send_packed_command(connection.pack_commands(commands))
+        while len(answers) < len(commands):
+            try:
+                answers.append(connection.read_response())
+            except REFUSALS as error:
+                answers.append(Refused(without_arguments(error), isinstance(error, NoScriptError)))
+                moved = moved or isinstance(error, ReadOnlyError)
+    except RedisError as error:
+        answers += [Lost(str(error), error)] * (len(commands) - len(answers))
+    if moved:
+        # What was the master is none any more: look where it is now.
+        connection.disconnect()
+    return answers
 
 
-def _without_arguments(error: RedisError) -> str:
-    """Return the text of `error`, which must not be chained.
-
-    Redis quotes an unknown command with its arguments: a token, or the password for AUTH.
-    """
-    return str(error).partition(", with args")[0]
-
-
-def _ask(connection: _Link, *command: str | bytes | int) -> Any:
-    connection.send_command(*command)
-    return connection.read_response()
-
-
-def _address(url: RedisURL, sentinels: Sequence[Connections]) -> dict[str, Any]:
+def options(url: RedisURL) -> dict[str, Any]:
+    """Return what connections of redis-py, of either kind, are told of `url`."""
+    found: dict[str, Any] = {
+        "db": url.db,
+        "username": url.username,
+        "password": url.password,
+        "protocol": 2,
+    }
     if url.path is not None:
-        return {"connection_class": UnixDomainSocketConnection, "path": url.path}
-    address: dict[str, Any] = {"host": url.host, "port": url.port}
-    kinds: tuple[type[Connection], type[Connection]] = Connection, SSLConnection
-    if sentinels:
-        address = {"sentinels": Sentinels(url.master, sentinels)}
-        kinds = MasterConnection, SecureMasterConnection
-    plain, secure = kinds
-    if not url.tls:
-        return {"connection_class": plain, **address}
+        return {**found, "path": url.path}
+    if not url.sentinels:
+        found |= {"host": url.host, "port": url.port}
+    if url.tls:
+        found |= {
+            "ssl_cert_reqs": "required",
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": None if url.ca_certs is None else str(url.ca_certs),
+        }
+    return found
+
+
+def _connection_class(url: RedisURL, sentinels: Sequence[Connections]) -> dict[str, Any]:
+    if url.path is not None:
+        return {"connection_class": UnixDomainSocketConnection}
+    if not sentinels:
+        return {"connection_class": SSLConnection if url.tls else Connection}
     return {
-        "connection_class": secure,
-        "ssl_cert_reqs": "required",
-        "ssl_check_hostname": True,
-        "ssl_ca_certs": None if url.ca_certs is None else str(url.ca_certs),
-        **address,
+        "connection_class": SecureMasterConnection if url.tls else MasterConnection,
+        "sentinels": Sentinels(url.master, sentinels),
     }

@@ -2,7 +2,7 @@
 
 import inspect
 from functools import cache
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 from uuid import UUID
 
 import inflection
@@ -85,3 +85,33 @@ def _attribute(thing: object, name: str) -> object:
         if inspect.getattr_static(thing, name, _ABSENT) is not _ABSENT:
             raise InvalidSubject(f"{type(thing).__name__}.{name} has no value") from error
         return _ABSENT
+
+
+class Owned:
+    """Something that belongs to a subject."""
+
+    def __init__(self, owner: object) -> None:
+        self._owner = owner
+
+    @property
+    def _id(self) -> str:
+        return identifier(self._owner)
+
+    @property
+    def _id_and_kind(self) -> tuple[str, str]:
+        return identifier(self._owner), kind_of(self._owner)
+
+
+class Named:
+    """Something that has a channel, named after its class and its id."""
+
+    __slots__ = ()
+
+    #: Seconds for which the messages of this class are retained, 0 for not at all; None leaves it
+    #: to the publisher.
+    sinapse_retain: ClassVar[float | None] = None
+
+    @property
+    def sinapse_channel(self) -> str:
+        """Name of the channel: class name, underscored and singular, and id: ``chat_room:12``."""
+        return channel_of(self)

@@ -6,52 +6,41 @@ frozen dataclasses. The id of an object is its ``sinapse_id`` if that is defined
 Its kind is ``sinapse_kind`` if that is defined, else the name of its class.
 """
 
-from typing import ClassVar
-
-from sinapse.publisher.identity import ChannelLike, channel_of, identifier, kind_of
+from sinapse.publisher.identity import ChannelLike, Named, Owned
 from sinapse.publisher.shared import default
 
 
-class Auth:
+class Auth(Owned):
     """``user.sinapse.auth``: the token of one subject."""
-
-    def __init__(self, owner: object) -> None:
-        self._owner = owner
 
     @property
     def token(self) -> str | None:
         """The current token, or None if there is none or it has expired."""
-        return default().tokens.get(*self._names())
+        return default().tokens.get(*self._id_and_kind)
 
     def generate(self, expires_in: float | None = None) -> str:
         """Return a new token, valid for `expires_in` seconds; the former one is revoked."""
-        return default().tokens.generate(*self._names(), expires_in)
+        return default().tokens.generate(*self._id_and_kind, expires_in)
 
     def reset(self, expires_in: float | None = None) -> str:
         """Return a new token in place of the former one: the origin's name for `generate`."""
-        return default().tokens.reset(*self._names(), expires_in)
+        return default().tokens.reset(*self._id_and_kind, expires_in)
 
     def obtain(self, expires_in: float | None = None) -> str:
         """Return the current token, or a new one, that lives for `expires_in` seconds at least."""
-        return default().tokens.obtain(*self._names(), expires_in)
+        return default().tokens.obtain(*self._id_and_kind, expires_in)
 
     def renew(self, expires_in: float | None = None) -> bool:
         """Let the token live for `expires_in` seconds from now, and its streams with it."""
-        return default().tokens.renew(*self._names(), expires_in)
+        return default().tokens.renew(*self._id_and_kind, expires_in)
 
     def clear(self) -> bool:
         """Revoke the token, and end its open streams; return whether there was one."""
-        return default().tokens.clear(*self._names())
-
-    def _names(self) -> tuple[str, str]:
-        return identifier(self._owner), kind_of(self._owner)
+        return default().tokens.clear(*self._id_and_kind)
 
 
-class Sinapse:
+class Sinapse(Owned):
     """``user.sinapse``: the token and the channels of one subject."""
-
-    def __init__(self, owner: object) -> None:
-        self._owner = owner
 
     @property
     def auth(self) -> Auth:
@@ -61,23 +50,23 @@ class Sinapse:
     @property
     def channels(self) -> set[str]:
         """Names of the channels that the subject may listen to, read from Redis."""
-        return default().channels.list(identifier(self._owner))
+        return default().channels.list(self._id)
 
     def has_channel(self, channel: ChannelLike) -> bool:
         """Whether the subject may listen to `channel`."""
-        return default().channels.has(identifier(self._owner), channel)
+        return default().channels.has(self._id, channel)
 
     def add_channel(self, channel: ChannelLike) -> bool:
         """Let the subject listen to `channel`, on open streams too; return whether that is new."""
-        return default().channels.add(identifier(self._owner), channel)
+        return default().channels.add(self._id, channel)
 
     def remove_channel(self, channel: ChannelLike) -> bool:
         """Let the subject listen to `channel` no longer; return whether it could before."""
-        return default().channels.remove(identifier(self._owner), channel)
+        return default().channels.remove(self._id, channel)
 
     def clear(self) -> int:
         """Let the subject listen to nothing; return how many channels were removed."""
-        return default().channels.clear(identifier(self._owner))
+        return default().channels.clear(self._id)
 
     def destroy(self) -> None:
         """Revoke the token and clear the channels: for a subject that is deleted, or locked out.
@@ -100,19 +89,10 @@ class Subject:
         return Sinapse(self)
 
 
-class Publishable:
+class Publishable(Named):
     """Something that messages are published to: ``class Room(Publishable)``."""
 
     __slots__ = ()
-
-    #: Seconds for which the messages of this class are retained, 0 for not at all; None leaves it
-    #: to the publisher.
-    sinapse_retain: ClassVar[float | None] = None
-
-    @property
-    def sinapse_channel(self) -> str:
-        """Name of the channel: class name, underscored and singular, and id: ``chat_room:12``."""
-        return channel_of(self)
 
     def sinapse_publish(
         self,

@@ -22,8 +22,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sinapse.publisher.client import Publisher
+from sinapse.publisher.operations.tokens import MAX_LIFETIME
 from sinapse.publisher.retention import MAX_RETAIN, MAX_RETAIN_MESSAGES
-from sinapse.publisher.tokens import MAX_LIFETIME
 from sinapse.redisurl import RedisURL, from_environment
 
 #: Where ``sinapse serve`` listens on a developer's machine.

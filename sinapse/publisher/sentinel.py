@@ -1,10 +1,5 @@
-"""Connections to whatever node is the master, by Redis Sentinel.
+"""Connections to whatever node is the master, by Redis Sentinel."""
 
-The Sentinels are asked before every command, and not only when a connection fails: after a
-planned failover the former master accepts commands for ten seconds, and then forgets them.
-"""
-
-import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -13,11 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from sinapse.errors import BrokerUnavailable
-
-#: Seconds in which Sentinels are left alone after none of them answered.
-PAUSE = 1.0
-
-Address = tuple[str, int]
+from sinapse.publisher.operations.master import Address, Master, Unknown
 
 
 class Asked(Protocol):
@@ -31,38 +22,26 @@ class Sentinels:
     """Where the master is that the Sentinels call `name`."""
 
     def __init__(self, name: str, sentinels: Sequence[Asked]) -> None:
-        self._name = name
         self._sentinels = sentinels
-        self._first = 0
-        self._known: Address | None = None
-        self._asked_again = float("-inf")
+        self._master = Master(name, len(sentinels))
+        self.doubt = self._master.doubt
 
     def master(self) -> Address:
-        """Return the master's address; when no Sentinel answers, the one that was known last.
-
-        Raises redis-py's ``ConnectionError``.
-        """
-        if time.monotonic() >= self._asked_again:
-            for _ in self._sentinels:
-                first = self._first
+        """Return the master's address; raises redis-py's ``ConnectionError``."""
+        finding = self._master.find()
+        try:
+            number, command = next(finding)
+            while True:
                 try:
-                    answer = self._sentinels[first].execute(
-                        "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name
-                    )
+                    answer = self._sentinels[number].execute(*command)
                 except BrokerUnavailable:
                     answer = None
-                if answer is not None:
-                    self._known = answer[0].decode(), int(answer[1])
-                    return self._known
-                self._first = (first + 1) % len(self._sentinels)
-            self._asked_again = time.monotonic() + PAUSE
-        if self._known is None:
-            raise RedisConnectionError(f"no Sentinel knows where {self._name} is")
-        return self._known
-
-    def doubt(self) -> None:
-        """Ask another Sentinel first: what was said led to no master."""
-        self._first = (self._first + 1) % len(self._sentinels)
+                number, command = finding.send(answer)
+        except StopIteration as end:
+            address: Address = end.value
+            return address
+        except Unknown as error:
+            raise RedisConnectionError(str(error)) from None
 
 
 class MasterConnection(Connection):

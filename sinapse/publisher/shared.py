@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from sinapse.publisher.base import BasePublisher
 from sinapse.publisher.client import Publisher
 
 T = TypeVar("T")
+P = TypeVar("P", bound=BasePublisher)
 
 
 class Once(Generic[T]):
@@ -34,43 +36,51 @@ class Once(Generic[T]):
         return self._made.pop("it", None)
 
 
-_of_the_environment = Once(Publisher)
-_chosen: dict[str, Publisher] = {}
-_configured: dict[str, Callable[[], Publisher]] = {}
+class Shared(Generic[P]):
+    """The publisher of one kind that all of a process share; `new` makes one of ``REDIS_URL``."""
+
+    def __init__(self, new: Callable[[], P]) -> None:
+        self._of_the_environment = Once(new)
+        self._chosen: dict[str, P] = {}
+        self._configured: dict[str, Callable[[], P]] = {}
+
+    def default(self) -> P:
+        """Return the publisher of this process.
+
+        That is the one that was set; else the one that a framework's settings name, if `configure`
+        was told; else one made of ``REDIS_URL``. Raises ``ValueError`` if that cannot be read, and
+        what the framework has for settings that cannot.
+        """
+        publisher = self._chosen.get("publisher")
+        if publisher is not None:
+            return publisher
+        return self._configured.get("find", self._of_the_environment)()
+
+    def use(self, publisher: P | None) -> P | None:
+        """Make `publisher` the default, or with None go back to what it was without.
+
+        Returns the former one, None if there was none yet; it is left open.
+        """
+        former = self._chosen.pop("publisher", None) or self._of_the_environment.made
+        if publisher is None:
+            self._of_the_environment.forget()
+        elif publisher is not self._of_the_environment.made:
+            self._chosen["publisher"] = publisher
+        return former
+
+    def configure(self, find: Callable[[], P] | None) -> None:
+        """Have `find` return the default, whenever none was set; with None it is ``REDIS_URL``'s.
+
+        For integrations, which know of settings. `find` keeps what it returns, one for a process.
+        """
+        if find is None:
+            self._configured.pop("find", None)
+        else:
+            self._configured["find"] = find
 
 
-def default() -> Publisher:
-    """Return the publisher of this process.
+_shared = Shared(Publisher)
 
-    That is the one that was set; else the one that a framework's settings name, if `configure` was
-    told; else one made of ``REDIS_URL``. Raises ``ValueError`` if that cannot be read, and what the
-    framework has for settings that cannot.
-    """
-    publisher = _chosen.get("publisher")
-    if publisher is not None:
-        return publisher
-    return _configured.get("find", _of_the_environment)()
-
-
-def use(publisher: Publisher | None) -> Publisher | None:
-    """Make `publisher` the default, or with None go back to what it was without; return the former.
-
-    The former one, None if there was none yet, is left open.
-    """
-    former = _chosen.pop("publisher", None) or _of_the_environment.made
-    if publisher is None:
-        _of_the_environment.forget()
-    elif publisher is not _of_the_environment.made:
-        _chosen["publisher"] = publisher
-    return former
-
-
-def configure(find: Callable[[], Publisher] | None) -> None:
-    """Have `find` return the default, whenever none was set; with None it is ``REDIS_URL``'s.
-
-    For integrations, which know of settings. `find` keeps what it returns, one for a process.
-    """
-    if find is None:
-        _configured.pop("find", None)
-    else:
-        _configured["find"] = find
+default = _shared.default
+use = _shared.use
+configure = _shared.configure

@@ -1,0 +1,20 @@
+"""The library for applications on asyncio: the same names, to be awaited.
+
+::
+
+    from sinapse.publisher.aio import Publisher
+
+    async with Publisher("redis://localhost:6379/0") as publisher:
+        await publisher.channels.add("42", "news")
+        token = await publisher.tokens.generate("42")
+        await publisher.publish("news", "hello")
+
+What each operation does, takes, returns and raises is written at its namesake in
+:mod:`sinapse.publisher`.
+"""
+
+from sinapse.publisher.aio.client import Publisher
+from sinapse.publisher.aio.mixins import Publishable, Subject
+from sinapse.publisher.aio.shared import default, use
+
+__all__ = ["Publishable", "Publisher", "Subject", "default", "use"]

@@ -1,0 +1,38 @@
+"""Channels: what a subject may listen to, now and on its open streams."""
+
+from sinapse.publisher.aio.connections import Connections
+from sinapse.publisher.identity import ChannelLike, SubjectId
+from sinapse.publisher.operations.channels import (
+    AddChannel,
+    ClearChannels,
+    HasChannel,
+    ListChannels,
+    RemoveChannel,
+)
+
+
+class Channels:
+    """``publisher.channels``: as :class:`sinapse.publisher.channels.Channels`, to be awaited."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._run = connections.run
+
+    async def list(self, subject: SubjectId) -> set[str]:
+        """Return the names of the channels that `subject` may listen to."""
+        return await self._run(ListChannels(subject))
+
+    async def has(self, subject: SubjectId, channel: ChannelLike) -> bool:
+        """Whether `subject` may listen to `channel`."""
+        return await self._run(HasChannel(subject, channel))
+
+    async def add(self, subject: SubjectId, channel: ChannelLike) -> bool:
+        """Let `subject` listen to `channel`; return whether that is new."""
+        return await self._run(AddChannel(subject, channel))
+
+    async def remove(self, subject: SubjectId, channel: ChannelLike) -> bool:
+        """Let `subject` listen to `channel` no longer; return whether it could before."""
+        return await self._run(RemoveChannel(subject, channel))
+
+    async def clear(self, subject: SubjectId) -> int:
+        """Let `subject` listen to nothing, which ends its streams; return how many were removed."""
+        return await self._run(ClearChannels(subject))

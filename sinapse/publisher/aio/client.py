@@ -1,0 +1,66 @@
+"""The plain interface: everything by name and id."""
+
+from typing import Self
+
+from sinapse.publisher.aio.channels import Channels
+from sinapse.publisher.aio.connections import Connections
+from sinapse.publisher.aio.tokens import Tokens
+from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
+from sinapse.publisher.identity import ChannelLike
+from sinapse.redisurl import RedisURL
+
+
+class Publisher(BasePublisher):
+    """Publishes to one Redis, and keeps tokens and lists of channels there.
+
+    One for a process is enough: tasks share it, and each event loop has connections of its own.
+    Nothing is opened before it is needed, and again when Redis comes back. A task that is
+    cancelled leaves nothing behind, but what it has sent may have been carried out.
+
+    The settings are those of :class:`sinapse.publisher.Publisher`; `max_connections` is for each
+    event loop.
+    """
+
+    def __init__(
+        self,
+        url: str | RedisURL | None = None,
+        *,
+        max_message: int | None = None,
+        retain: float | None = None,
+        retain_messages: int | None = None,
+        max_connections: int = POOL_SIZE,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        super().__init__(url, max_message, retain, retain_messages)
+        self._connections = Connections(
+            self.url, size=max_connections, connect_timeout=connect_timeout, timeout=timeout
+        )
+        self.tokens = Tokens(self._connections)
+        self.channels = Channels(self._connections)
+
+    async def publish(
+        self,
+        channel: ChannelLike,
+        message: object,
+        event: str | None = None,
+        retain: float | None = None,
+        message_id: str | None = None,
+    ) -> int:
+        """Send `message` to everybody who may listen to `channel`; return how many nodes heard it.
+
+        See :meth:`sinapse.publisher.Publisher.publish`.
+        """
+        return await self._connections.run(
+            self._messages.publish(channel, message, event, retain, message_id)
+        )
+
+    async def close(self) -> None:
+        """Close the connections of this event loop; a later operation opens new ones."""
+        await self._connections.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()

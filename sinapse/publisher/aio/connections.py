@@ -1,0 +1,229 @@
+"""Connections to Redis on asyncio: a pool for each event loop."""
+
+import asyncio
+import select
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NamedTuple, Protocol, cast
+from weakref import WeakKeyDictionary
+
+from redis.asyncio.connection import (
+    BlockingConnectionPool,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.aio.sentinel import MasterConnection, SecureMasterConnection, Sentinels
+from sinapse.publisher.connections import REFUSALS, options
+from sinapse.publisher.operations.operation import (
+    Command,
+    Lost,
+    Operation,
+    Plain,
+    Refused,
+    T,
+    exchange,
+    unavailable,
+    without_arguments,
+)
+from sinapse.redisurl import RedisURL
+
+
+class _Link(Protocol):
+    """What is used of a connection of redis-py, whose methods have no types."""
+
+    async def connect(self) -> None: ...
+
+    async def send_command(self, *command: str | bytes | int) -> None: ...
+
+    def pack_commands(self, commands: Sequence[Command]) -> list[bytes]: ...
+
+    async def send_packed_command(self, command: list[bytes]) -> None: ...
+
+    async def read_response(self) -> Any: ...
+
+    async def can_read(self) -> bool: ...
+
+    async def disconnect(self, nowait: bool = False) -> None: ...
+
+
+class _Pool(Protocol):
+    """What is used of a pool of redis-py."""
+
+    async def get_connection(self) -> _Link: ...
+
+    async def release(self, connection: _Link) -> None: ...
+
+    async def disconnect(self) -> None: ...
+
+
+class _Opened(NamedTuple):
+    """The pool of an event loop, and what closes it."""
+
+    pool: _Pool
+    closing: AsyncGenerator[None, None]
+
+
+class Connections:
+    """Up to `size` connections to one Redis for each event loop, opened when needed.
+
+    `connect_timeout` and `timeout` are seconds, as in :mod:`sinapse.publisher.connections`. The
+    connections of a loop are closed when that ends, if they have not been closed before.
+    """
+
+    def __init__(self, url: RedisURL, *, size: int, connect_timeout: float, timeout: float) -> None:
+        self._url = url
+        self._sentinels = [
+            Connections(
+                url.sentinel(*address), size=size, connect_timeout=connect_timeout, timeout=timeout
+            )
+            for address in url.sentinels
+        ]
+        # Where the master is known to be outlives a pool, so that it is found without Sentinels.
+        self._options = {
+            "max_connections": size,
+            "timeout": connect_timeout + timeout,
+            "socket_connect_timeout": connect_timeout,
+            "socket_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+            **_connection_class(url, self._sentinels),
+            **options(url),
+        }
+        self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, _Opened] = WeakKeyDictionary()
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Return what comes of `operation`: one round trip, once Redis knows its script."""
+        [result] = await self.run_all([operation])
+        if isinstance(result, BrokerUnavailable):
+            raise result
+        return cast(T, result)
+
+    async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each of `operations`, in one round trip and their order.
+
+        That is :class:`~sinapse.errors.BrokerUnavailable` for what failed; it is raised if nothing
+        was sent at all.
+        """
+        exchanged = exchange(self._url, operations)
+        commands = next(exchanged)
+        async with self._connection() as connection:
+            while True:
+                try:
+                    commands = exchanged.send(await _ask(connection, commands))
+                except StopIteration as end:
+                    return cast(list[Any], end.value)
+
+    async def execute(self, *command: str | bytes | int) -> Any:
+        """Return the answer to `command`; strings in it are bytes."""
+        return await self.run(Plain(command))
+
+    async def close(self) -> None:
+        """Close every connection of this event loop, those in use too."""
+        opened = self._opened.pop(asyncio.get_running_loop(), None)
+        if opened is not None:
+            await opened.closing.aclose()
+        for sentinel in self._sentinels:
+            await sentinel.close()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[_Link]:
+        pool = await self._pool()
+        with self._unreachable():
+            connection = await pool.get_connection()
+        try:
+            with self._unreachable():
+                await _make_sure_of(connection)
+            yield connection
+        except BaseException:
+            # Cancelled, perhaps between a command and its answer: that must not be taken for the
+            # answer to the next command.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
+
+    @contextmanager
+    def _unreachable(self) -> Iterator[None]:
+        try:
+            yield
+        except ResponseError as error:
+            raise unavailable(self._url, without_arguments(error)) from None
+        except RedisError as error:
+            raise unavailable(self._url, str(error)) from error
+
+    async def _pool(self) -> _Pool:
+        loop = asyncio.get_running_loop()
+        opened = self._opened.get(loop)
+        if opened is None:
+            pool = cast(_Pool, BlockingConnectionPool(**self._options))
+            opened = self._opened[loop] = _Opened(pool, _closing(pool))
+            await anext(opened.closing)
+        return opened.pool
+
+
+async def _closing(pool: _Pool) -> AsyncGenerator[None, None]:
+    """Close `pool` when this is closed: by us, or by the event loop when that ends.
+
+    A loop closes the asynchronous generators that were begun on it, and nothing else.
+    """
+    try:
+        yield
+    finally:
+        await pool.disconnect()
+
+
+async def _make_sure_of(connection: _Link) -> None:
+    """Open `connection` again if Redis has closed it, and the event loop has not seen that yet."""
+    writer: asyncio.StreamWriter | None = getattr(connection, "_writer", None)
+    if writer is None or not _readable(writer):
+        return
+    # Two turns: in the first the loop looks at its sockets, in the second it reads.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    if await connection.can_read():
+        await connection.disconnect(nowait=True)
+    await connection.connect()
+
+
+def _readable(writer: asyncio.StreamWriter) -> bool:
+    poll = select.poll()
+    poll.register(writer.get_extra_info("socket"), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def _ask(connection: _Link, commands: Sequence[Command]) -> list[Any]:
+    answers: list[Any] = []
+    moved = False
+    try:
+        if len(commands) == 1:
+            await connection.send_command(*commands[0])
+        else:
+            await connection.send_packed_command(connection.pack_commands(commands))
+        while len(answers) < len(commands):
+            try:
+                answers.append(await connection.read_response())
+            except REFUSALS as error:
+                answers.append(Refused(without_arguments(error), isinstance(error, NoScriptError)))
+                moved = moved or isinstance(error, ReadOnlyError)
+    except RedisError as error:
+        answers += [Lost(str(error), error)] * (len(commands) - len(answers))
+    if moved:
+        # What was the master is none any more: look where it is now.
+        await connection.disconnect(nowait=True)
+    return answers
+
+
+def _connection_class(url: RedisURL, sentinels: Sequence[Connections]) -> dict[str, Any]:
+    if url.path is not None:
+        return {"connection_class": UnixDomainSocketConnection}
+    if not sentinels:
+        return {"connection_class": SSLConnection if url.tls else Connection}
+    return {
+        "connection_class": SecureMasterConnection if url.tls else MasterConnection,
+        "sentinels": Sentinels(url.master, sentinels),
+    }

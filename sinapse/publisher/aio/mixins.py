@@ -1,0 +1,102 @@
+"""Mixins for the classes of an application: as :mod:`sinapse.publisher.mixins`, to be awaited."""
+
+from sinapse.publisher.aio.shared import default
+from sinapse.publisher.identity import ChannelLike, Named, Owned
+
+
+class Auth(Owned):
+    """``user.sinapse.auth``: the token of one subject."""
+
+    @property
+    async def token(self) -> str | None:
+        """The current token, or None if there is none or it has expired."""
+        return await default().tokens.get(*self._id_and_kind)
+
+    async def generate(self, expires_in: float | None = None) -> str:
+        """Return a new token, valid for `expires_in` seconds; the former one is revoked."""
+        return await default().tokens.generate(*self._id_and_kind, expires_in)
+
+    async def reset(self, expires_in: float | None = None) -> str:
+        """Return a new token in place of the former one: the origin's name for `generate`."""
+        return await default().tokens.reset(*self._id_and_kind, expires_in)
+
+    async def obtain(self, expires_in: float | None = None) -> str:
+        """Return the current token, or a new one, that lives for `expires_in` seconds at least."""
+        return await default().tokens.obtain(*self._id_and_kind, expires_in)
+
+    async def renew(self, expires_in: float | None = None) -> bool:
+        """Let the token live for `expires_in` seconds from now, and its streams with it."""
+        return await default().tokens.renew(*self._id_and_kind, expires_in)
+
+    async def clear(self) -> bool:
+        """Revoke the token, and end its open streams; return whether there was one."""
+        return await default().tokens.clear(*self._id_and_kind)
+
+
+class Sinapse(Owned):
+    """``user.sinapse``: the token and the channels of one subject."""
+
+    @property
+    def auth(self) -> Auth:
+        """The token."""
+        return Auth(self._owner)
+
+    @property
+    async def channels(self) -> set[str]:
+        """Names of the channels that the subject may listen to, read from Redis."""
+        return await default().channels.list(self._id)
+
+    async def has_channel(self, channel: ChannelLike) -> bool:
+        """Whether the subject may listen to `channel`."""
+        return await default().channels.has(self._id, channel)
+
+    async def add_channel(self, channel: ChannelLike) -> bool:
+        """Let the subject listen to `channel`, on open streams too; return whether that is new."""
+        return await default().channels.add(self._id, channel)
+
+    async def remove_channel(self, channel: ChannelLike) -> bool:
+        """Let the subject listen to `channel` no longer; return whether it could before."""
+        return await default().channels.remove(self._id, channel)
+
+    async def clear(self) -> int:
+        """Let the subject listen to nothing; return how many channels were removed."""
+        return await default().channels.clear(self._id)
+
+    async def destroy(self) -> None:
+        """Revoke the token and clear the channels: for a subject that is deleted, or locked out.
+
+        If Redis fails between the two, the token is revoked already, and a second call does the
+        rest.
+        """
+        await self.auth.clear()
+        await self.clear()
+
+
+class Subject:
+    """Somebody who may open streams: ``class User(Subject)``."""
+
+    __slots__ = ()
+
+    @property
+    def sinapse(self) -> Sinapse:
+        """The token and the channels."""
+        return Sinapse(self)
+
+
+class Publishable(Named):
+    """Something that messages are published to: ``class Room(Publishable)``."""
+
+    __slots__ = ()
+
+    async def sinapse_publish(
+        self,
+        message: object,
+        event: str | None = None,
+        retain: float | None = None,
+        message_id: str | None = None,
+    ) -> int:
+        """Send `message` to everybody who may listen: :meth:`Publisher.publish` on the channel."""
+        return await default().publish(self, message, event, retain, message_id)
+
+    #: The short name. A class that has a ``publish`` of its own keeps that.
+    publish = sinapse_publish

@@ -1,0 +1,10 @@
+"""The publisher that the mixins use."""
+
+from sinapse.publisher.aio.client import Publisher
+from sinapse.publisher.shared import Shared
+
+_shared = Shared(Publisher)
+
+default = _shared.default
+use = _shared.use
+configure = _shared.configure

@@ -1,0 +1,51 @@
+"""Tokens: with one, a browser opens a stream in the name of a subject."""
+
+from sinapse.publisher.aio.connections import Connections
+from sinapse.publisher.identity import SubjectId
+from sinapse.publisher.operations.tokens import (
+    USER,
+    ClearToken,
+    GenerateToken,
+    GetToken,
+    ObtainToken,
+    RenewToken,
+)
+
+
+class Tokens:
+    """``publisher.tokens``: as :class:`sinapse.publisher.tokens.Tokens`, to be awaited."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._run = connections.run
+
+    async def get(self, subject: SubjectId, kind: str = USER) -> str | None:
+        """Return the current token, or None if there is none or it has expired."""
+        return await self._run(GetToken(subject, kind))
+
+    async def generate(
+        self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
+    ) -> str:
+        """Return a new token; the former one is revoked, and its open streams end."""
+        return await self._run(GenerateToken(subject, kind, expires_in))
+
+    async def reset(
+        self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
+    ) -> str:
+        """Return a new token in place of the former one: the origin's name for `generate`."""
+        return await self.generate(subject, kind, expires_in)
+
+    async def obtain(
+        self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
+    ) -> str:
+        """Return the current token, which lives for `expires_in` seconds at least from now on."""
+        return await self._run(ObtainToken(subject, kind, expires_in))
+
+    async def renew(
+        self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
+    ) -> bool:
+        """Let the current token live for `expires_in` seconds from now, and its streams with it."""
+        return await self._run(RenewToken(subject, kind, expires_in))
+
+    async def clear(self, subject: SubjectId, kind: str = USER) -> bool:
+        """Revoke the current token, and end its open streams; return whether there was one."""
+        return await self._run(ClearToken(subject, kind))

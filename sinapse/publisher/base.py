@@ -1,0 +1,37 @@
+"""What every publisher has in common, however it speaks to Redis."""
+
+import os
+
+from sinapse.publisher.operations.messages import Messages
+from sinapse.redisurl import RedisURL, from_environment
+
+#: Connections, as the origin has it. A command takes well under a millisecond of one.
+POOL_SIZE = 5
+
+#: Seconds for an address of Redis to accept, and for an answer to begin.
+CONNECT_TIMEOUT = 2.0
+TIMEOUT = 5.0
+
+
+class BasePublisher:
+    """Where its Redis is, and what its settings are."""
+
+    def __init__(
+        self,
+        url: str | RedisURL | None,
+        max_message: int | None,
+        retain: float | None,
+        retain_messages: int | None,
+    ) -> None:
+        if not isinstance(url, RedisURL):
+            url = RedisURL.parse(from_environment(os.environ) if url is None else url)
+        self.url = url
+        self._messages = Messages(os.environ, max_message, retain, retain_messages)
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of data that a message may have."""
+        return self._messages.max_message
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"

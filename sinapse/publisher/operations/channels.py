@@ -1,0 +1,104 @@
+"""Lists of channels: what a subject may listen to.
+
+An operation checks what it is made of: it raises :class:`~sinapse.errors.InvalidSubject` or
+:class:`~sinapse.errors.InvalidChannel`.
+"""
+
+from typing import Any, ClassVar
+
+from sinapse.keys import (
+    ADD,
+    GRANT,
+    REMOVE,
+    RETENTION,
+    WITHDRAW,
+    channel_name,
+    channels_key,
+    control_channel,
+)
+from sinapse.publisher.identity import ChannelLike, SubjectId, given_id
+from sinapse.publisher.operations.operation import Operation, Request, call
+from sinapse.scripts import ADD_CHANNEL, CLEAR_CHANNELS, REMOVE_CHANNEL, Script
+
+
+class ListChannels(Operation[set[str]]):
+    """The names of the channels that a subject may listen to."""
+
+    __slots__ = ("subject",)
+
+    def __init__(self, subject: SubjectId) -> None:
+        self.subject = given_id(subject)
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        return Request(("SMEMBERS", channels_key(self.subject)))
+
+    def result(self, answer: list[bytes]) -> set[str]:
+        """Return the names."""
+        return {name.decode(errors="replace") for name in answer}
+
+
+class HasChannel(Operation[bool]):
+    """Whether a subject may listen to a channel."""
+
+    __slots__ = ("channel", "subject")
+
+    def __init__(self, subject: SubjectId, channel: ChannelLike) -> None:
+        self.subject = given_id(subject)
+        self.channel = channel_name(channel)
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        return Request(("SISMEMBER", channels_key(self.subject), self.channel))
+
+    def result(self, answer: Any) -> bool:
+        """Return whether it may."""
+        return bool(answer)
+
+
+class _Change(HasChannel):
+    """A change of the list, told to the nodes; whether the list was another one before."""
+
+    __slots__ = ()
+
+    _script: ClassVar[Script]
+    _actions: ClassVar[tuple[str, str]]
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        told = [control_channel(self.subject, action) for action in self._actions]
+        return call(self._script, (channels_key(self.subject), RETENTION), (self.channel, *told))
+
+
+class AddChannel(_Change):
+    """A subject may listen to a channel; whether that is new."""
+
+    __slots__ = ()
+    _script = ADD_CHANNEL
+    _actions = (ADD, GRANT)
+
+
+class RemoveChannel(_Change):
+    """A subject may listen to a channel no longer; whether it could before."""
+
+    __slots__ = ()
+    _script = REMOVE_CHANNEL
+    _actions = (REMOVE, WITHDRAW)
+
+
+class ClearChannels(Operation[int]):
+    """A subject may listen to nothing; how many channels were removed."""
+
+    __slots__ = ("subject",)
+
+    def __init__(self, subject: SubjectId) -> None:
+        self.subject = given_id(subject)
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        told = [control_channel(self.subject, action) for action in (REMOVE, WITHDRAW)]
+        return call(CLEAR_CHANNELS, (channels_key(self.subject), RETENTION), told)
+
+    def result(self, answer: int) -> int:
+        """Return how many."""
+        return answer

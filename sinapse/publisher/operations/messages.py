@@ -1,0 +1,157 @@
+"""Publishing: one message to one channel."""
+
+from collections.abc import Mapping
+
+from sinapse.keys import (
+    CHECKPOINTS,
+    EPOCHS,
+    LAST,
+    NODES,
+    RETENTION,
+    channel_name,
+    retained_key,
+    sent_key,
+)
+from sinapse.message import Message, pack, pack_retained
+from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.operations.operation import Operation, Request, call
+from sinapse.publisher.payload import checked
+from sinapse.publisher.retention import (
+    HORIZON,
+    RETAIN,
+    RETAIN_MESSAGES,
+    checked_message_id,
+    message_count,
+    milliseconds,
+    remembered,
+)
+from sinapse.scripts import PUBLISH_ONCE, PUBLISH_RETAINED
+
+#: Bytes of data: 1 MiB, as in Mercure and NATS. A message is held in memory once a node, and for
+#: each subscriber that is behind.
+MAX_MESSAGE = 1024 * 1024
+
+
+class Publish(Operation[int]):
+    """A message to everybody who may listen to a channel; how many nodes heard it."""
+
+    __slots__ = ("channel", "message", "message_id", "retain", "retain_messages")
+
+    def __init__(
+        self,
+        channel: str,
+        message: Message,
+        retain: int,
+        retain_messages: int,
+        message_id: str | None,
+    ) -> None:
+        self.channel = channel
+        self.message = message
+        #: Milliseconds; 0 for not at all.
+        self.retain = retain
+        #: The most of the channel.
+        self.retain_messages = retain_messages
+        self.message_id = message_id
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        if self.retain:
+            return self._retained()
+        if self.message_id is None:
+            return Request(("PUBLISH", self.channel, pack(self.message)))
+        return call(
+            PUBLISH_ONCE,
+            (sent_key(self.message_id),),
+            (self.channel, pack(self.message), remembered(0)),
+        )
+
+    def result(self, answer: int) -> int:
+        """Return how many."""
+        return max(0, answer)
+
+    def _retained(self) -> Request:
+        keys = [RETENTION, EPOCHS, LAST, CHECKPOINTS, retained_key(self.channel)]
+        if self.message_id is not None:
+            keys.append(sent_key(self.message_id))
+        return call(
+            PUBLISH_RETAINED,
+            keys,
+            (
+                self.channel,
+                pack_retained(self.message),
+                self.retain,
+                self.retain_messages,
+                NODES,
+                HORIZON,
+                remembered(self.retain),
+            ),
+        )
+
+
+class Messages:
+    """How a publisher makes operations of what its application says.
+
+    `max_message` is bytes, `retain` is seconds, `retain_messages` is the most of a channel; for
+    what is None the environment decides. Raises ``ValueError`` for a setting that cannot be used.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        max_message: int | None,
+        retain: float | None,
+        retain_messages: int | None,
+    ) -> None:
+        if max_message is None:
+            max_message = _number(environment, "SINAPSE_MAX_MESSAGE", "bytes", MAX_MESSAGE)
+        self.max_message = max_message
+        self._retain = _retain(environment) if retain is None else milliseconds(retain)
+        self._retain_messages = (
+            _retain_messages(environment)
+            if retain_messages is None
+            else message_count(retain_messages)
+        )
+
+    def publish(
+        self,
+        channel: ChannelLike,
+        message: object,
+        event: str | None,
+        retain: float | None,
+        message_id: str | None,
+    ) -> Publish:
+        """Check what was given.
+
+        Raises :class:`~sinapse.errors.PublishError` or another ``ValueError``.
+        """
+        name = channel_name(channel)
+        if retain is None:
+            retain = getattr(channel, "sinapse_retain", None)
+        kept = self._retain if retain is None else milliseconds(retain)
+        if message_id is not None:
+            message_id = checked_message_id(message_id)
+        content = checked(message, event, self.max_message)
+        return Publish(name, content, kept, self._retain_messages, message_id)
+
+
+def _number(environment: Mapping[str, str], name: str, unit: str, default: int) -> int:
+    text = environment.get(name)
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f"{name} must be a number of {unit}, not {text!r}")
+    return int(text)
+
+
+def _retain(environment: Mapping[str, str]) -> int:
+    text = environment.get("SINAPSE_RETAIN")
+    try:
+        seconds = float(text) if text else RETAIN
+    except ValueError:
+        raise ValueError(f"SINAPSE_RETAIN must be a number of seconds, not {text!r}") from None
+    return milliseconds(seconds, "SINAPSE_RETAIN")
+
+
+def _retain_messages(environment: Mapping[str, str]) -> int:
+    name = "SINAPSE_RETAIN_MESSAGES"
+    return message_count(_number(environment, name, "messages", RETAIN_MESSAGES), name)

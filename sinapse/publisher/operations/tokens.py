@@ -1,0 +1,149 @@
+"""Tokens: one current token for each subject and kind.
+
+An operation checks what it is made of: it raises :class:`~sinapse.errors.InvalidSubject`, and
+``ValueError`` for a lifetime that is not a time to come.
+"""
+
+from typing import Any
+
+from sinapse.keys import (
+    REVOKE,
+    control_channel,
+    current_token_key,
+    kind_name,
+    new_token,
+    token_key,
+)
+from sinapse.publisher.identity import SubjectId, given_id
+from sinapse.publisher.operations.operation import Operation, Request, T, call
+from sinapse.scripts import CLEAR_TOKEN, GENERATE_TOKEN, OBTAIN_TOKEN, RENEW_TOKEN
+
+#: The kind of a subject where none is named.
+USER = "User"
+
+#: Seconds, 317 years: more is a mistake, and Redis refuses what its clock cannot add up.
+MAX_LIFETIME = 10**10
+
+
+class _OfSubject(Operation[T]):
+    __slots__ = ("kind", "subject")
+
+    def __init__(self, subject: SubjectId, kind: str) -> None:
+        self.subject = given_id(subject)
+        self.kind = kind_name(kind)
+
+    @property
+    def _current(self) -> str:
+        return current_token_key(self.kind, self.subject)
+
+
+class GetToken(_OfSubject[str | None]):
+    """The current token, or None if there is none or it has expired."""
+
+    __slots__ = ()
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        return Request(("GET", self._current))
+
+    def result(self, answer: bytes | None) -> str | None:
+        """Return the token."""
+        return None if answer is None else answer.decode(errors="replace")
+
+
+class GenerateToken(_OfSubject[str]):
+    """A new token in place of the current one, for so many seconds, or for ever."""
+
+    __slots__ = ("expires_in", "token")
+
+    def __init__(self, subject: SubjectId, kind: str, expires_in: float | None) -> None:
+        super().__init__(subject, kind)
+        self.expires_in = _lifetime(expires_in)
+        self.token = new_token()
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        expiry = () if self.expires_in is None else ("PX", self.expires_in)
+        told = control_channel(self.subject, REVOKE)
+        return call(
+            GENERATE_TOKEN,
+            (self._current, token_key(self.token)),
+            (self.token, self.subject, token_key(""), told, *expiry),
+        )
+
+    def result(self, answer: Any) -> str | Operation[str]:
+        """Return the token; it is drawn again if that is somebody's already."""
+        if answer:
+            return self.token
+        self.token = new_token()
+        return self
+
+
+class ObtainToken(_OfSubject[str]):
+    """The current token, or a new one, for so many seconds from now at least, or for ever."""
+
+    __slots__ = ("expires_in", "token")
+
+    def __init__(self, subject: SubjectId, kind: str, expires_in: float | None) -> None:
+        super().__init__(subject, kind)
+        self.expires_in = _lifetime(expires_in)
+        self.token = new_token()
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        expiry = () if self.expires_in is None else (self.expires_in,)
+        return call(
+            OBTAIN_TOKEN,
+            (self._current, token_key(self.token)),
+            (self.token, self.subject, token_key(""), *expiry),
+        )
+
+    def result(self, answer: bytes | None) -> str | Operation[str]:
+        """Return the token; a new one is drawn again if that is somebody's already."""
+        if answer:
+            return answer.decode(errors="replace")
+        self.token = new_token()
+        return self
+
+
+class RenewToken(_OfSubject[bool]):
+    """A longer life for the current token; whether there was one."""
+
+    __slots__ = ("expires_in",)
+
+    def __init__(self, subject: SubjectId, kind: str, expires_in: float | None) -> None:
+        super().__init__(subject, kind)
+        self.expires_in = _lifetime(expires_in)
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        expiry = () if self.expires_in is None else (self.expires_in,)
+        return call(RENEW_TOKEN, (self._current,), (token_key(""), *expiry))
+
+    def result(self, answer: Any) -> bool:
+        """Return whether there was one."""
+        return bool(answer)
+
+
+class ClearToken(_OfSubject[bool]):
+    """The end of the current token; whether there was one."""
+
+    __slots__ = ()
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        told = control_channel(self.subject, REVOKE)
+        return call(CLEAR_TOKEN, (self._current,), (token_key(""), told))
+
+    def result(self, answer: Any) -> bool:
+        """Return whether there was one."""
+        return bool(answer)
+
+
+def _lifetime(seconds: float | None) -> int | None:
+    """Return a lifetime in milliseconds."""
+    if seconds is None:
+        return None
+    if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_LIFETIME:
+        raise ValueError(f"expires_in is seconds, over 0 and up to {MAX_LIFETIME}: {seconds!r}")
+    return max(1, round(seconds * 1000))

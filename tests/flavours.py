@@ -1,0 +1,85 @@
+"""The same tests for every kind of publisher: each is used here like the plain one.
+
+A publisher of asyncio runs on an event loop in a thread of its own, and whoever calls it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cache, partial
+from typing import Any, Self, TypeAlias, cast
+
+from sinapse.publisher import Publisher, aio
+from tests.support import PATIENCE
+
+#: To a test every kind looks like this one.
+Flavour: TypeAlias = type[Publisher]
+
+#: Seconds for an operation that may take as long as a test is patient.
+LONG = 4 * PATIENCE
+
+
+_starting = threading.Lock()
+
+
+@cache
+def _event_loop() -> asyncio.AbstractEventLoop:
+    # It runs for as long as the tests do.
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="event loop", daemon=True).start()
+    return loop
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """Return the one event loop, whichever thread asks."""
+    with _starting:
+        return _event_loop()
+
+
+def wait_for_coroutine(call: Callable[[], Any]) -> Any:
+    """Run what `call` returns on the event loop, and return what comes of it."""
+
+    async def run() -> Any:
+        return await call()
+
+    future: Future[Any] = asyncio.run_coroutine_threadsafe(run(), event_loop())
+    return future.result(LONG)
+
+
+class Waiting:
+    """Stands for `target`, whose methods return something that `wait` knows how to wait for."""
+
+    def __init__(self, target: Any, wait: Callable[[Callable[[], Any]], Any]) -> None:
+        self._target = target
+        self._wait = wait
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._target, name)
+        if callable(value):
+            return lambda *values, **options: self._wait(partial(value, *values, **options))
+        if name in ("tokens", "channels", "_connections"):
+            return Waiting(value, self._wait)
+        return value
+
+    def __repr__(self) -> str:
+        return repr(self._target)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def awaited(*values: Any, **options: Any) -> Waiting:
+    """Return a publisher of asyncio."""
+    return Waiting(aio.Publisher(*values, **options), wait_for_coroutine)
+
+
+FLAVOURS: dict[str, Flavour] = {
+    "sync": Publisher,
+    "aio": cast(Flavour, awaited),
+}
