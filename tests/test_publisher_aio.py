@@ -156,8 +156,10 @@ class TestCancelledTasks:
         with running_redis(tmp_path) as server, contextlib.closing(server.client()) as client:
 
             async def cancel() -> None:
-                async with aio.Publisher(server.url, max_connections=1) as publisher:
+                async with aio.Publisher(server.url, max_connections=1, timeout=60) as publisher:
                     await publisher.channels.add("7", "room:1")
+                    await publisher.publish("room:1", "before")  # Redis knows the script now.
+                    await publisher.channels.list("7")
                     client.client_pause(60_000, all=False)
                     task = asyncio.create_task(publisher.publish("room:1", "hello"))
                     await until(lambda: "evalsha" in commands(client))
@@ -175,8 +177,10 @@ class TestCancelledTasks:
         with running_redis(tmp_path) as server, contextlib.closing(server.client()) as client:
 
             async def cancel() -> None:
-                async with aio.Publisher(server.url, max_connections=1) as publisher:
+                async with aio.Publisher(server.url, max_connections=1, timeout=60) as publisher:
                     await publisher.channels.add("7", "room:1")
+                    await publisher.publish("room:1", "before")  # Redis knows the script now.
+                    await publisher.channels.list("7")
                     client.client_pause(60_000, all=False)
                     first, *others = [
                         asyncio.create_task(publisher.publish("room:1", str(n))) for n in range(4)
@@ -195,7 +199,7 @@ class TestCancelledTasks:
                     for channel, payload in listener.heard()
                     if channel == "room:1"
                 ]
-            assert heard == ["0", "3"]
+            assert heard == ["before", "0", "3"]
 
 
 async def until(condition: Callable[[], bool]) -> None:

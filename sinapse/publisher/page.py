@@ -6,8 +6,8 @@ from uuid import UUID
 
 from sinapse.publisher.identity import SubjectId
 from sinapse.publisher.mixins import Sinapse
+from sinapse.publisher.operations.tokens import USER
 from sinapse.publisher.options import Options
-from sinapse.publisher.tokens import USER
 
 #: Of the element in a page, for ``document.getElementById``.
 ELEMENT_ID = "sinapse-connection"
