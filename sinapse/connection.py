@@ -64,6 +64,7 @@ class Connection:
         "bucket",
         "expiry",
         "framing",
+        "move",
         "opened",
         "quiet",
         "subject",
@@ -89,6 +90,8 @@ class Connection:
         self.bucket = 0
         #: When the token ends, if it does.
         self.expiry: interfaces.IDelayedCall | None = None
+        #: When it is to move on to another node, if it is.
+        self.move: interfaces.IDelayedCall | None = None
         self.framing = framing
         #: When it opened, and where its client is; whose it is, also when it has left the hub.
         self.opened = 0.0

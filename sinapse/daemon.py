@@ -68,6 +68,7 @@ class Daemon(MultiService):
             max_pending=settings.max_pending,
             keep_alive=settings.keep_alive,
             expiry_notice=settings.expiry_notice,
+            max_lifetime=settings.max_lifetime,
             is_logged=settings.log_level == "debug",
             limits=limits,
             reactor=reactor,

@@ -106,6 +106,7 @@ class CloseReason(Enum):
     NO_PONG = (4003, "no answer to a ping", True)
     REPLACED = (4004, "replaced by a newer stream", False)
     TOO_MANY_CHANNELS = (4005, "too many channels", True)
+    MOVED_ON = (4006, "moved on", True)
 
     def __init__(self, code: int, text: str, reconnect: bool) -> None:
         self.code = code

@@ -45,6 +45,7 @@ class Settings:
     stop_status: int
     expiry_notice: float
     drain: float
+    max_lifetime: float
     log_format: str
     log_level: str
 
@@ -354,6 +355,15 @@ OPTIONS = (
         _seconds(0, 3600),
         "Seconds over which the streams are ended, evenly, after a SIGTERM; 0 for all at once, "
         "which is also what a second SIGTERM and SIGINT do.",
+    ),
+    Option(
+        "max-lifetime",
+        "max_lifetime",
+        "SINAPSE_MAX_LIFETIME",
+        "0",
+        _seconds(0, 10**7),
+        "Seconds after which a stream is ended, give or take a tenth, so that its client comes "
+        "back by way of the load balancer; 0 for never.",
     ),
     Option(
         "admin",

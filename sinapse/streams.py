@@ -29,6 +29,13 @@ LINGER = 2
 #: since it will replace another one then.
 REPLACED_RETRY = (30.0, 90.0)
 
+#: Parts of its longest life after which a stream ends, at random: those that came together do not
+#: go together.
+LIFETIMES = (0.9, 1.1)
+
+#: Seconds after which it comes back: nothing is wrong, and few are on their way.
+MOVE_RETRY = (0.1, 1.0)
+
 #: Seconds between two looks at whose turn it is in a drain.
 TICK = 0.05
 
@@ -51,12 +58,14 @@ class Streams(Service):
         max_pending: int,
         keep_alive: float,
         expiry_notice: float,
+        max_lifetime: float,
         is_logged: bool,
         limits: StreamLimits,
         reactor: Any,
     ) -> None:
         self.max_pending = max_pending
         self._expiry_notice = expiry_notice
+        self._max_lifetime = max_lifetime
         self._is_logged = is_logged
         self._limits = limits
         self._hub = hub
@@ -129,6 +138,9 @@ class Streams(Service):
         connection.bucket = self._keep_alive.add(connection)
         connection.send(first)
         self._watch_expiry(connection, admission.entry.remaining)
+        if self._max_lifetime:
+            seconds = self._max_lifetime * random.uniform(*LIFETIMES)  # noqa: S311
+            connection.move = self._reactor.callLater(seconds, self._move_on, connection)
         if last_event_id is not None:
             self._counters.replays += 1
             self._replays.begin(connection, last_event_id, admission.entry.position)
@@ -169,6 +181,9 @@ class Streams(Service):
         self._open.discard(connection)
         if isinstance(connection, Connection):
             self._keep_alive.discard(connection, connection.bucket)
+            if connection.move is not None and connection.move.active():
+                connection.move.cancel()
+            connection.move = None
         if connection.expiry is not None and connection.expiry.active():
             connection.expiry.cancel()
         connection.expiry = None
@@ -194,6 +209,13 @@ class Streams(Service):
             seconds = random.uniform(*retry)  # noqa: S311
             connection.send(connection.framing.come_back(seconds))
         self._hub.end(connection, reason)
+
+    def _move_on(self, connection: Connection) -> None:
+        """End a stream that has lived long enough: its client may get to another node."""
+        if connection.is_behind:
+            connection.move = self._reactor.callLater(LINGER, self._move_on, connection)
+        else:
+            self._send_off(connection, CloseReason.MOVED_ON, MOVE_RETRY)
 
     def closing(self, connection: Connection) -> None:
         """End a connection that is to be closed, at the latest in a while."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sinapse.drain import Drain
 from sinapse.publisher import Publisher
-from tests.daemon import Daemon, Stream, running_daemon
+from tests.daemon import Daemon, Ended, Stream, running_daemon
 from tests.support import PATIENCE, RedisServer, eventually, running_redis
 from tests.test_longpoll import JSON, waiting
 from tests.test_longpoll import position as poll_position
@@ -304,3 +304,58 @@ def test_who_is_being_looked_up_is_sent_away(tmp_path: Path) -> None:
         for stream in streams:
             stream.close()
         wait_for_end(daemon)
+
+
+class TestLifetime:
+    """--max-lifetime."""
+
+    def test_event_streams_come_back_and_miss_nothing(
+        self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher)
+        with running_daemon(tmp_path, redis_server.url, "--max-lifetime", "0.3") as daemon:
+            stream, published = daemon.stream(token).opened(), 0
+            last = stream.position
+            heard: list[str] = []
+            for _ in range(3):
+                with stream, contextlib.suppress(Ended):
+                    while True:
+                        publisher.publish("room:1", str(published))
+                        published += 1
+                        event = stream.next()
+                        if event.retry is not None:
+                            assert 100 <= int(event.retry) <= 1000
+                            stream.wait_for_end()
+                            break
+                        heard.append(event.data)
+                        last = event.id
+                stream = daemon.stream(token, after=last).opened()
+            with stream, contextlib.suppress(Ended):
+                while len(heard) < published:
+                    heard.append(stream.next().data)
+            assert heard == [str(number) for number in range(published)]
+            eventually(lambda: daemon.metrics()["sinapse_streams_closed_total moved on"] >= 3)
+
+    def test_websockets_are_told_why(
+        self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher)
+        with (
+            running_daemon(tmp_path, redis_server.url, "--max-lifetime", "0.3") as daemon,
+            opened(daemon, token) as client,
+        ):
+            assert ending(client) == (4006, "moved on")
+
+    def test_one_that_is_behind_goes_on_until_it_is_not(
+        self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        text = "x" * 100_000
+        with (
+            running_daemon(tmp_path, redis_server.url, "--max-lifetime", "1.5") as daemon,
+            daemon.stream(subscribe(publisher)).opened() as stream,
+        ):
+            for number in range(30):
+                publisher.publish("room:1", f"{number} {text}", retain=0)
+            # All of them, unless the publisher was slow.
+            messages, _ = told(stream)
+            assert messages == [f"{number} {text}" for number in range(len(messages))]

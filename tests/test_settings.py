@@ -92,6 +92,7 @@ ROWS = (
     Row("stop-status", 401, ("204", 204), ("401", 401)),
     Row("expiry-notice", 60.0, ("0", 0.0), ("10", 10.0)),
     Row("drain", 20.0, ("0", 0.0), ("1.5", 1.5)),
+    Row("max-lifetime", 0.0, ("3600", 3600.0), ("0.5", 0.5)),
     Row("admin", None, ("tcp:1", "tcp:1"), ("unix:/run/a.sock", "unix:/run/a.sock")),
     Row("log-format", "text", ("json", "json"), ("text", "text")),
     Row("log-level", "info", ("debug", "debug"), ("critical", "critical")),
