@@ -1,7 +1,7 @@
 # Two commands set everything up, with only python3 (3.11 or newer) and make present:
 #   make demo    the daemon and the chat, on http://localhost:3000
 #   make test    the test suite; a part of it: make test ARGS='-k packaging'
-# And for developers: make lint, make format, make clean.
+# And for developers: make lint, make format, make client, make clean.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format bench bench-peers clean
+.PHONY: demo test lint format client bench bench-peers clean
 # A virtual environment whose making broke off must not pass for a whole one the next time.
 .DELETE_ON_ERROR:
 
@@ -27,6 +27,11 @@ lint: $(VENV)/develop
 format: $(VENV)/develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The JavaScript client, and the copy of it that the chat serves; needs Node and npm.
+client:
+	cd clients/js && npm ci --ignore-scripts --no-audit --no-fund && npm run build
+	cp clients/js/dist/index.js example/static/sinapse.js
 
 # Needs a C compiler; peers that are not installed are left out. Less: make bench ARGS=--quick, and
 # only what the goals are about: make bench ARGS=--goals

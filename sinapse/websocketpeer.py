@@ -1,4 +1,4 @@
-"""The client's side of a WebSocket: what it sends means nothing, but has to be right.
+"""The client's side of a WebSocket: what it sends means next to nothing, but has to be right.
 
 Frames are parsed by ``websockets``. Its parser is made when it is needed, since nearly everything
 that a client ever sends is the answer to a ping: 1.4 KiB that an idle connection does without.
@@ -9,7 +9,7 @@ import logging
 from typing import NamedTuple
 
 from websockets.frames import DATA_OPCODES, Frame, Opcode
-from websockets.protocol import State
+from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from sinapse.errors import CloseReason
@@ -21,6 +21,9 @@ MAX_SIZE = 1024
 #: The first two bytes of a masked pong without a payload, and its size with the mask.
 _PONG = b"\x8a\x80"
 _PONG_SIZE = 6
+
+#: An object without anything: no message.
+ANSWER = b"{}"
 
 # What a client does wrong is no news.
 _SILENT = logging.getLogger(__name__)
@@ -77,8 +80,16 @@ class WebSocketPeer:
         failed = protocol.parser_exc is not None
         return Received(reply, CloseReason.PROTOCOL_ERROR if failed else CloseReason.CLIENT_GONE)
 
-    def handle(self, event: object) -> None:
-        """Do nothing with what a client says: clients never publish."""
+    def handle(self, event: Event) -> None:
+        """Answer an empty text: a page, which sees no pings, asks so whether anybody is there.
+
+        Whatever else a client says means nothing: clients never publish.
+        """
+        if not isinstance(event, Frame) or self._protocol is None:
+            return
+        is_question = event.opcode is Opcode.TEXT and event.fin and not event.data
+        if is_question and self._protocol.state is State.OPEN:
+            self._protocol.send_text(ANSWER)
 
     def _is_text_right(self, received: Frame) -> bool:
         """Whether a text message is UTF-8 as far as it has come (RFC 6455 §8.1)."""

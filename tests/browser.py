@@ -38,10 +38,10 @@ class Browser:
 
     def __init__(self, folder: Path) -> None:
         options = ChromeOptions()
-        options.binary_location = _program(*PROGRAMS)
+        options.binary_location = program(*PROGRAMS)
         for option in (*OPTIONS, f"--user-data-dir={folder}"):
             options.add_argument(option)
-        self.driver = Chrome(options, Service(_program("chromedriver")))
+        self.driver = Chrome(options, Service(program("chromedriver")))
         self.driver.set_page_load_timeout(PATIENCE)
 
     def open(self, url: str) -> None:
@@ -76,7 +76,8 @@ class Browser:
         self.driver.quit()
 
 
-def _program(*names: str) -> str:
+def program(*names: str) -> str:
+    """Return the path of the first program that is there; without one, the test ends here."""
     found = next(filter(None, map(shutil.which, names)), None)
     if found is not None:
         return found

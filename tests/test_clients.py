@@ -17,8 +17,9 @@ import redis
 
 from sinapse.publisher import Publisher
 from tests.browser import Browser, _first_browser, browser
-from tests.clients.runtimes import Client, Event, Here, Node, Page, install, serving_pages
+from tests.clients.runtimes import FOLDER, Client, Event, Here, Node, Page, serving_pages
 from tests.daemon import ROOT, Daemon, running_daemon
+from tests.npm import install
 from tests.proxy import Link, Proxy, running_proxy, unchanged
 from tests.support import PATIENCE, RedisServer, eventually
 from tests.test_resume import subscribe
@@ -62,7 +63,7 @@ def clients(*names: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="session")
 def _packages() -> None:
-    install()
+    install(FOLDER)
 
 
 @pytest.fixture(scope="module")

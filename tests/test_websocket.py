@@ -322,6 +322,11 @@ class TestClients:
             client.send("x" * 1025)
             assert ending(client)[0] == 1009
 
+    def test_an_empty_message_is_answered(self, daemon: Daemon, publisher: Publisher) -> None:
+        with opened(daemon, subscribe(publisher, "room:1")) as client:
+            client.send("")
+            assert received(client) == {}
+
     def test_a_client_closes_in_good_order(self, daemon: Daemon, publisher: Publisher) -> None:
         token = subscribe(publisher, "room:1")
         before = daemon.metrics()["sinapse_streams"]

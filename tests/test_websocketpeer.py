@@ -272,6 +272,17 @@ def test_a_pong_costs_no_parser() -> None:
     assert peer.receive(sent(PONG)[1:] + sent(PING, b"x")) == Received(frame(PONG, b"x"))
 
 
+def test_an_empty_text_is_answered_and_nothing_else_is() -> None:
+    peer = WebSocketPeer()
+    assert peer.receive(sent(TEXT)) == Received(frame(TEXT, b"{}"))
+    assert peer.receive(sent(TEXT, b"x") + sent(BINARY)) == Received()
+    assert peer.receive(sent(TEXT, fin=False) + sent(CONT)) == Received()
+    twice = peer.receive(sent(TEXT) + sent(TEXT))
+    assert twice == Received(2 * frame(TEXT, b"{}"))
+    last = peer.receive(sent(TEXT) + sent(CLOSE))
+    assert last.reason is CloseReason.CLIENT_GONE
+
+
 @given(st.lists(st.binary(max_size=60), max_size=20))
 @example([b"\x8a\x80abcd", b"\x88"])
 def test_whatever_comes_is_no_surprise(pieces: list[bytes]) -> None:
@@ -279,7 +290,7 @@ def test_whatever_comes_is_no_surprise(pieces: list[bytes]) -> None:
     for piece in pieces:
         reply, reason = peer.receive(piece)
         if reason is not None:
-            assert reply[0] == 0x80 | CLOSE or reply[0] == 0x80 | PONG
+            assert reply[0] in {0x80 | CLOSE, 0x80 | PONG, 0x80 | TEXT}
             break
 
 

@@ -1,7 +1,9 @@
 // Makes an ES module and a plain script in dist/; the types are made by tsc.
 
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { build } from "esbuild";
+
+const { name, version, license } = JSON.parse(readFileSync("package.json", "utf8"));
 
 const options = {
   entryPoints: ["src/index.ts"],
@@ -9,6 +11,7 @@ const options = {
   minify: true,
   target: "es2022",
   legalComments: "none",
+  banner: { js: `/* ${name} ${version}, ${license} licence */` },
 };
 
 rmSync("dist", { recursive: true, force: true });

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 import httpx
 from httpx_sse import connect_sse
 
-from tests.browser import Browser, _program
+from tests.browser import Browser, program
 from tests.support import end, eventually
 
 FOLDER = Path(__file__).parent
@@ -120,7 +120,7 @@ class Node(Client):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._process = subprocess.Popen(
-            [_program("node"), "node.js"], cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [program("node"), "node.js"], cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
@@ -235,19 +235,3 @@ def serving_pages() -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def install() -> None:
-    """Install the packages that ``package-lock.json`` names, unless they are there."""
-    lock, installed = FOLDER / "package-lock.json", FOLDER / "node_modules/.package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
-        return
-    done = subprocess.run(
-        [_program("npm"), "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund"],
-        cwd=FOLDER,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr

@@ -95,15 +95,20 @@ const call = <Arguments extends unknown[]>(
   }
 };
 
-/** Connects to a server, and stays connected until it is closed, by the page or for good reason. */
-export const connect = (url: string, options: Options): Client => {
+/**
+ * Connects to a server, and stays connected until it is closed, by the page or for good reason.
+ * Throws a TypeError for what is no URL, and if there is none of the transports here.
+ */
+export const connect = (url: string, options: Options = {}): Client => {
   const { token, getToken = () => token ?? "", onReset, onState } = options;
   const { transports = Object.keys(TRANSPORTS) as TransportName[] } = options;
+  const usable = transports
+    .filter((name) => name !== "websocket" || globalThis.WebSocket)
+    .map((name) => TRANSPORTS[name]);
+  if (!usable.length || usable.includes(undefined!)) throw new TypeError("no such transport");
   const server: Server = {
     url: new URL(url, globalThis.location?.href).href,
-    transports: transports
-      .filter((name) => name !== "websocket" || "WebSocket" in globalThis)
-      .map((name) => TRANSPORTS[name]),
+    transports: usable,
     withCredentials: options.withCredentials ?? false,
     token,
     getToken,

@@ -7,7 +7,13 @@ const FIRST_EVENT = 10_000;
 /** Milliseconds without any sign of life; a server gives one every 15 s, unless told otherwise. */
 const SILENCE = 45_000;
 
-/** Milliseconds: the longest pause between two attempts, and the first, if the server names none. */
+/** Milliseconds until the first transport is tried again, where only another one would do. */
+const CONTENT = 1_800_000;
+
+/**
+ * Milliseconds: the longest pause between two attempts, unless the server asks for more, and the
+ * first, if the server names none.
+ */
 const LONGEST_PAUSE = 30_000;
 const FIRST_PAUSE = 1_000;
 
@@ -18,11 +24,14 @@ const SHORTEST_PAUSE = 100;
 const SILENT = -1;
 const HURRY = -2;
 
-/** The token is no good, any more: 204 is how servers stop an EventSource that way. */
-const UNAUTHORIZED = [401, 204, 1008, 4001];
+/**
+ * The token is no good, any more, or there is nothing that it may listen to: 204 is how servers
+ * stop an EventSource that way.
+ */
+const UNAUTHORIZED = [401, 204, 1008, 4001, 4002];
 
-/** There is no use in coming back: a bad request, a foreign origin, no channels left. */
-const FINAL = [400, 403, 4002];
+/** There is no use in coming back: a bad request, a foreign origin. */
+const FINAL = [400, 403];
 
 /** What the links of a tab have in common. */
 export interface Server {
@@ -68,11 +77,16 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
       timer = setTimeout(() => {
         if (!ask) return controller.abort(SILENT);
         ask();
-        alive(ask);
+        alive();
       }, limit);
     };
     hurry = () => controller.abort(HURRY);
     alive();
+    const leave = (): void => {
+      choice = 0;
+      hurry();
+    };
+    const content = choice ? setTimeout(leave, CONTENT) : undefined;
     try {
       return await transports[choice % transports.length]!({
         ...server,
@@ -103,13 +117,15 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
               // There will be another occasion, when it has expired.
               .catch(() => {});
           }
-          receive(item);
+          // An event that only has data for those who would drop its id without.
+          receive(item.event === "position" ? { id: item.id } : item);
         },
       });
     } catch {
       return signal.aborted ? signal.reason : 0;
     } finally {
       clearTimeout(timer!);
+      clearTimeout(content);
       // For what of it is still under way.
       if (!signal.aborted) controller.abort(0);
       // A network that holds back streams does so before the first event of a stream.
@@ -119,7 +135,7 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
 
   const pause = (): Promise<void> =>
     new Promise((resolve) => {
-      const most = Math.min(firstPause * 2 ** failures++, LONGEST_PAUSE);
+      const most = Math.min(firstPause * 2 ** failures++, Math.max(firstPause, LONGEST_PAUSE));
       const timer = setTimeout(resolve, Math.random() * most);
       hurry = () => {
         clearTimeout(timer);
@@ -143,7 +159,8 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
       }
       const code = await connect(token);
       if (stopped) return;
-      live(false);
+      // What is made anew while all is well is nobody's business.
+      if (code !== HURRY) live(false);
       if (FINAL.includes(code)) return closed(code);
       if (UNAUTHORIZED.includes(code)) {
         refused = token;

@@ -11,7 +11,7 @@ export interface Connection {
   /** The id to resume from. */
   last(): string | undefined;
   receive(item: Item): void;
-  /** Takes note of a sign of life. `ask`, if there is one, is how to ask for the next. */
+  /** Takes note of a sign of life. `ask`, if there is one, is how to ask for the next in time. */
   alive(ask?: () => void): void;
   /** Takes note of the reconnection time that the server wants, in milliseconds. */
   retry(pause: number): void;
@@ -94,7 +94,7 @@ export const webSocket: Transport = (connection) =>
     socket.onopen = () => (wasOpen = true);
     socket.onmessage = ({ data }) => {
       receive(JSON.parse(data));
-      // Pings of the server are not seen here; whoever sends learns if the connection is dead.
+      // A page sees no pings. Sinapse answers an empty message with an empty object.
       alive(() => socket.send(""));
     };
     socket.onclose = ({ code }) => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { Page, Server } from "./page.js";
+import { CONTENT, FIRST_EVENT, Page, SILENCE, Server } from "./page.js";
 
 const TRANSPORTS = ["eventsource", "websocket", "longpoll"];
 const OK = { event: "authentication", data: "ok" };
@@ -46,12 +46,13 @@ for (const transport of TRANSPORTS) {
           { data: "plain" },
           { event: "chat", data: "äöü 👩‍🚀", id: "a-2" },
           { event: "other", data: "nobody asked", id: "a-3" },
-          { id: "a-4" },
+          transport === "eventsource" ? { event: "position", data: "ok", id: "a-4" } : { id: "a-4" },
           { event: "reset", data: '{"reason": "not-retained", "channels": ["room:1"]}' },
         );
       });
       const page = open({ token: "secret", transports });
       page.on("chat");
+      page.on("position");
       await page.until(() => page.log.length === 3 && page.client.lastEventId === "a-4");
       assert.deepEqual(page.log.slice(0, 2), [
         ["message", "plain"],
@@ -66,19 +67,19 @@ for (const transport of TRANSPORTS) {
 
     test("resumes where it was when the connection is lost", async () => {
       await server.start((visit, number) => {
+        if (number === 1 || (number === 3 && transport === "longpoll")) return visit.cut();
         if (!welcome(visit, "a-1")) return;
-        if (number < 4) visit.send({ data: "one", id: "a-2" });
-        else if (visit.last === "a-2") visit.send({ data: "two", id: "a-3" });
-        if (transport === "longpoll") return;
-        if (number < 3) visit.cut();
+        if (visit.last === "a-2") visit.send({ data: "two", id: "a-3" });
+        else if (visit.last !== "a-3") visit.send({ data: "one", id: "a-2" });
       });
       const page = open({ token: "token", transports });
-      await page.until(() => page.client.lastEventId === "a-3" || page.log.length > 1);
+      await page.has(1);
+      if (transport !== "longpoll") server.visits.at(-1).cut();
+      await page.has(2);
       assert.deepEqual(
         page.log.map(([, data]) => data),
         ["one", "two"],
       );
-      assert(server.visits.slice(1).some(({ last }) => last === "a-2"));
     });
 
     test("resumes from the id that the page knows", async () => {
@@ -92,21 +93,20 @@ for (const transport of TRANSPORTS) {
 
     test("gets another token when one is refused, and stops when there is no other", async () => {
       const tokens = ["old", "new", "newest", "newest"];
+      let isOver = false;
       await server.start((visit) => {
-        if (visit.token === "old") visit.refuse(401);
-        else if (visit.token === "newest") visit.refuse(401);
-        else if (welcome(visit, "a-1") && transport !== "longpoll") {
+        if (visit.token !== "new" || isOver) visit.refuse(401);
+        else if (welcome(visit, "a-1")) {
+          isOver = transport !== "longpoll" || visit.last !== undefined;
           visit.send({ data: "hello", id: "a-2" });
-          visit.end(4001);
-        } else if (visit.last) visit.refuse(401);
+          if (transport !== "longpoll") visit.end(4001);
+        }
       });
       const page = open({ getToken: () => tokens.shift(), transports });
       await page.is("closed");
       assert.deepEqual(page.states, ["live", "reconnecting", "closed 401"]);
       assert.deepEqual(tokens, []);
-      const count = server.visits.length;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      assert.equal(server.visits.length, count);
+      assert.deepEqual(page.log, [["message", "hello", "a-2"]]);
     });
 
     test("a token that is refused is not tried again", async () => {
@@ -198,6 +198,7 @@ describe("event stream", () => {
   test("a silent connection is made anew", async () => {
     await server.start((visit) => visit.send({ ...OK, ...(!visit.last && { id: "a-1" }) }));
     const page = open({ token: "token" });
+    await page.strike(SILENCE);
     await page.until(() => page.states.length === 3);
     assert.deepEqual(page.states, ["live", "reconnecting", "live"]);
     assert.equal(server.visits[1].last, "a-1");
@@ -228,9 +229,9 @@ describe("WebSocket", () => {
   test("stays away when no channels are left, or the token was revoked", async () => {
     await server.start((visit) => {
       visit.send(OK);
-      visit.end(visit.token === "no channels" ? 4002 : 1008);
+      visit.end(visit.token === "no-channels" ? 4002 : 1008);
     });
-    const first = open({ token: "no channels", transports });
+    const first = open({ token: "no-channels", transports });
     const second = open({ token: "revoked", transports });
     await first.is("closed");
     await second.is("closed");
@@ -240,24 +241,35 @@ describe("WebSocket", () => {
   });
 
   test("a quiet connection is asked whether it is there", async () => {
-    let heard;
-    const asked = new Promise((resolve) => {
-      heard = resolve;
-    });
-    await server.start((visit) => {
+    const asked = [];
+    await server.start(async (visit) => {
       visit.send(OK);
-      visit.heard().then(heard);
+      while (asked.length < 3) {
+        asked.push(await visit.heard());
+        if (asked.length < 3) visit.send({});
+      }
     });
     const page = open({ token: "token", transports });
-    const [data] = await asked;
-    assert.equal(String(data), "");
-    assert.deepEqual(page.states, ["live"]);
+    // Set again by each sign of life, and by each question.
+    const isWatched = (times) =>
+      page.until(() => page.pauses.filter((pause) => pause === SILENCE).length === times);
+    for (const times of [2, 4, 6]) {
+      await isWatched(times);
+      assert.deepEqual(asked, Array(asked.length).fill(""));
+      assert.deepEqual(page.states, ["live"]);
+      await page.strike(SILENCE);
+    }
+    await isWatched(7);
+    await page.strike(SILENCE);
+    await page.until(() => page.states.length === 3);
+    assert.deepEqual(page.states, ["live", "reconnecting", "live"]);
+    assert.deepEqual(page.log, []);
   });
 
   test("is left out where there is none", async () => {
     await server.start((visit) => visit.refuse(503));
     open({ token: "token", transports: ["websocket", "longpoll"] }, { WebSocket: undefined });
-    while (server.visits.length < 3) await new Promise(setImmediate);
+    await server.has(3);
     assert.deepEqual(new Set(server.visits.map((visit) => visit.transport)), new Set(["longpoll"]));
   });
 });
@@ -270,12 +282,37 @@ describe("fallback", () => {
       else if (welcome(visit, "a-1")) visit.send({ data: "hello", id: "a-2" });
     });
     const page = open({ token: "token" });
+    await server.has(1);
+    await page.strike(FIRST_EVENT);
     await page.has(1);
     assert.deepEqual(page.states, ["live"]);
     const used = server.visits.map(({ transport }) => transport);
     assert.equal(used[0], "eventsource");
     assert(used.includes("websocket"));
     assert.equal(used.lastIndexOf("eventsource"), 0);
+  });
+
+  test("is not for ever", async () => {
+    let isHeldBack = true;
+    await server.start((visit) => {
+      if (visit.transport === "eventsource" && isHeldBack) visit.write("");
+      else if (welcome(visit, "a-1") && visit.last !== "a-3") {
+        const { transport } = visit;
+        visit.send({ data: transport, id: transport === "longpoll" ? "a-2" : "a-3" });
+      }
+    });
+    const page = open({ token: "token", transports: ["eventsource", "longpoll"] });
+    await server.has(1);
+    await page.strike(FIRST_EVENT);
+    await page.has(1);
+    isHeldBack = false;
+    await page.strike(CONTENT);
+    await page.has(2);
+    assert.deepEqual(
+      page.log.map(([, data]) => data),
+      ["longpoll", "eventsource"],
+    );
+    assert.deepEqual(page.states, ["live"]);
   });
 
   test("in the order that the page wants", async () => {
@@ -307,7 +344,7 @@ describe("back-off", () => {
     const page = open({ token: "token" }, always(1));
     // Without those that watch over a connection.
     const pauses = () => page.pauses.filter((pause) => pause !== 10_000);
-    while (pauses().length < 7) await new Promise(setImmediate);
+    await page.until(() => pauses().length >= 7);
     assert.deepEqual(
       pauses().slice(0, 7),
       [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000],
@@ -324,11 +361,11 @@ describe("back-off", () => {
   test("ends when the network comes back", async () => {
     await server.start((visit, number) => (number === 1 ? visit.cut() : visit.send(OK)));
     const page = open({ token: "token" }, { ...always(1), setTimeout: () => 0 });
-    while (server.visits.length < 1) await new Promise(setImmediate);
-    while (page.client.state !== "live") {
+    await server.has(1);
+    await page.until(() => {
       page.listeners.get("online")();
-      await new Promise(setImmediate);
-    }
+      return page.client.state === "live";
+    });
   });
 });
 
@@ -360,6 +397,16 @@ describe("tokens", () => {
     const page = open({ withCredentials: true });
     await page.is("live");
     assert.equal(server.visits[0].token, undefined);
+  });
+});
+
+describe("transports", () => {
+  test("that are none are refused at once", () => {
+    for (const transports of [[], ["carrierpigeon"]]) {
+      assert.throws(() => new Page("http://localhost/", { transports }), /no such transport/);
+    }
+    const globals = { WebSocket: undefined };
+    assert.throws(() => new Page("http://localhost/", { transports: ["websocket"] }, globals));
   });
 });
 

@@ -1,11 +1,16 @@
 // What is shipped.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 
-const read = (path) => readFileSync(new URL(`../${path}`, import.meta.url));
+const ROOT = new URL("..", import.meta.url);
+
+const read = (path) => readFileSync(new URL(path, ROOT));
+
+const run = (...command) => String(execFileSync(command[0], command.slice(1), { cwd: ROOT }));
 
 for (const file of ["dist/index.js", "dist/sinapse.js"]) {
   test(`${file} is less than 4 kB`, (context) => {
@@ -14,6 +19,22 @@ for (const file of ["dist/index.js", "dist/sinapse.js"]) {
     assert(size < 4_000);
   });
 }
+
+test("what is packed is the code, its types, its manual and its licence", () => {
+  const [{ files }] = JSON.parse(run("npm", "pack", "--dry-run", "--json", "--ignore-scripts"));
+  assert.deepEqual(
+    files.map(({ path }) => path).sort(),
+    [
+      ...["LICENSE", "README.md", "dist/index.d.ts", "dist/index.js", "dist/sinapse.js"],
+      "package.json",
+    ],
+  );
+  assert.equal(String(read("LICENSE")), String(read("../../LICENSE")));
+});
+
+test("publint finds nothing to say against it", () => {
+  run("node_modules/.bin/publint", "--strict");
+});
 
 test("nothing else is needed", () => {
   const { dependencies, peerDependencies } = JSON.parse(read("package.json"));
@@ -27,10 +48,11 @@ test("it is an ES module that Node loads, and exports connect alone", async () =
 });
 
 test("the plain script makes one global name", () => {
-  assert.match(String(read("dist/sinapse.js")), /^"use strict";var sinapse=/);
+  assert.match(String(read("dist/sinapse.js")), /^\/\*[^*]+\*\/\n"use strict";var sinapse=/);
 });
 
 test("the types say what there is", () => {
   const types = String(read("dist/index.d.ts"));
-  assert.match(types, /export declare const connect: \(url: string, options: Options\) => Client;/);
+  assert.match(types, /export declare const connect: \(url: string, options\?: Options\) => Client;/);
+  assert(!types.includes("import"), "they stand alone");
 });

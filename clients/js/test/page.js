@@ -1,5 +1,6 @@
-// A page with the plain script in it, for which time runs a hundred times as fast, and a server on
-// the loopback interface that answers as a test says.
+// A page with the plain script in it, for which pauses are a thousand times as short, and what
+// watches over a connection waits until a test lets it strike; and a server on the loopback
+// interface that answers as a test says.
 
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -11,28 +12,64 @@ const script = new vm.Script(
   readFileSync(new URL("../dist/sinapse.js", import.meta.url), "utf8") + ";sinapse",
 );
 
-const SPEED = 100;
+const SPEED = 1_000;
+
+// What a page waits for, in ms: the first event, any sign of life, a better transport.
+export const FIRST_EVENT = 10_000;
+export const SILENCE = 45_000;
+export const CONTENT = 1_800_000;
+const WATCHES = [FIRST_EVENT, SILENCE, CONTENT];
+
+const PATIENCE = 30_000; // ms: a bound, not an expectation
+
+// The package throws what a browser writes to its console: that a connection failed.
+class QuietWebSocket extends WebSocket {
+  constructor(...options) {
+    super(...options);
+    this.on("error", () => {});
+  }
+}
+
+// Waits until a condition holds; `changed` is given what to call when something changes.
+async function eventually(condition, told, changed = () => {}) {
+  const deadline = Date.now() + PATIENCE;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`never: ${condition}: ${JSON.stringify(told())}`);
+    await new Promise((resolve) => {
+      changed(resolve);
+      setTimeout(resolve, 10);
+    });
+  }
+}
 
 export class Page {
   log = []; // data of messages, and resets
   states = []; // each with its code, if there is one
-  pauses = []; // ms
+  pauses = []; // ms, watches too
+  watches = new Map(); // those that are set: id -> {delay, run}
   listeners = new Map();
 
   constructor(url, options = {}, globals = {}) {
     const sinapse = script.runInNewContext({
-      ...{ AbortController, BroadcastChannel, TextDecoder, URL, WebSocket, fetch, queueMicrotask },
+      ...{ AbortController, BroadcastChannel, TextDecoder, URL, fetch, queueMicrotask },
+      WebSocket: QuietWebSocket,
       setTimeout: (run, delay) => {
         this.pauses.push(delay);
-        return setTimeout(run, delay / SPEED);
+        if (!WATCHES.includes(delay)) return setTimeout(run, delay / SPEED);
+        const watch = Symbol();
+        this.watches.set(watch, { delay, run });
+        return watch;
       },
-      clearTimeout,
+      clearTimeout: (timer) => this.watches.delete(timer) || clearTimeout(timer),
       addEventListener: (type, listener) => this.listeners.set(type, listener),
       removeEventListener: (type) => this.listeners.delete(type),
       ...globals,
     });
     this.client = sinapse.connect(url, {
-      onReset: (reset) => this.log.push(reset),
+      onReset: (reset) => {
+        this.log.push(reset);
+        this.#changed();
+      },
       onState: (state, code) => {
         this.states.push(code === undefined ? state : `${state} ${code}`);
         this.#changed();
@@ -49,9 +86,18 @@ export class Page {
     });
   }
 
-  // Waits until a condition holds.
-  async until(condition) {
-    while (!condition(this)) await new Promise((resolve) => (this.#changed = resolve));
+  until(condition) {
+    const { states, log } = this;
+    return eventually(condition, () => ({ states, log }), (changed) => (this.#changed = changed));
+  }
+
+  // Lets so many milliseconds pass, as soon as somebody waits for just that.
+  async strike(delay) {
+    const isSet = () => [...this.watches].find(([, watch]) => watch.delay === delay);
+    await this.until(isSet);
+    const [watch, { run }] = isSet();
+    this.watches.delete(watch);
+    run();
   }
 
   has(count) {
@@ -102,7 +148,7 @@ export class Server {
         send: (...items) => items.forEach((item) => open().send(JSON.stringify(item))),
         end: (code) => open().close(code),
         cut: () => socket.destroy(),
-        heard: () => once(open(), "message"),
+        heard: () => once(open(), "message").then(([data]) => String(data)),
       });
     });
     this.#http.listen(port, "127.0.0.1");
@@ -110,6 +156,10 @@ export class Server {
     this.port = this.#http.address().port;
     this.url = `http://127.0.0.1:${this.port}/`;
     return this;
+  }
+
+  has(count) {
+    return eventually(() => this.visits.length >= count, () => this.visits);
   }
 
   async stop() {

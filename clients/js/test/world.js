@@ -281,7 +281,7 @@ export class Server {
     const message = { data: `message ${this.published.length}`, counter: ++this.#counter };
     this.published.push(message);
     this.#retained.push(message);
-    this.#tell(`id: ${this.position}\ndata: ${message.data}\n\n`);
+    this.#tell(`data: ${message.data}\nid: ${this.position}\n\n`);
   }
 
   publishPlain() {
@@ -358,9 +358,9 @@ export class Server {
     if (after < this.#forgotten) this.#send(connection, reset("not-retained"));
     for (const { data, counter } of this.#retained) {
       if (counter <= after) continue;
-      this.#send(connection, `id: ${this.#epochs}-${counter}\ndata: ${data}\n\n`);
+      this.#send(connection, `data: ${data}\nid: ${this.#epochs}-${counter}\n\n`);
     }
-    this.#send(connection, `id: ${this.position}\n\n`);
+    this.#send(connection, `event: position\ndata: ok\nid: ${this.position}\n\n`);
   }
 
   #tell(text) {
@@ -381,7 +381,7 @@ export class Server {
 }
 
 const reset = (reason, id) =>
-  `${id ? `id: ${id}\n` : ""}event: reset\ndata: {"reason": "${reason}", "channels": ["room"]}\n\n`;
+  `event: reset\ndata: {"reason": "${reason}", "channels": ["room"]}\n${id ? `id: ${id}\n` : ""}\n`;
 
 const reader = (connection) => ({
   read: () =>
