@@ -64,8 +64,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A wheel, an sdist, and a wheel of the sdist, of a copy of the checkout in use."""
     folder = tmp_path_factory.mktemp("built")
     checkout = folder / "checkout"
-    leftovers = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
+    leftovers = shutil.ignore_patterns(
+        ".*", "__pycache__", "node_modules", "build", "dist", "*.egg-info"
+    )
     shutil.copytree(ROOT, checkout, ignore=leftovers)
+    for folder in ("clients/js", "tests/clients"):
+        (checkout / folder / "node_modules" / "package").mkdir(parents=True)
+        (checkout / folder / "node_modules" / "package" / "index.js").write_bytes(b"of npm")
     (checkout / "twisted/plugins/dropin.cache").write_bytes(b"written by twistd")
     build = (PYTHON, "-m", "build", "--no-isolation", "--outdir")
     output = run(*build, folder / "sdist", checkout, cwd=folder)
@@ -131,8 +136,14 @@ def test_the_sdist_builds_the_same_wheel(built: Built) -> None:
 def test_the_sdist_has_what_make_test_needs(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    tests = {f"tests/{path.name}" for path in (built.checkout / "tests").glob("*.py")}
-    assert names >= tests | {"Makefile", "README.md", "pyproject.toml", "setup.cfg"}
+    needed = {
+        str(path.relative_to(built.checkout))
+        for folder in ("tests", "clients", "contrib", "docs")
+        for path in (built.checkout / folder).rglob("*")
+        if path.is_file() and "node_modules" not in path.parts
+    }
+    assert names >= needed | {"Makefile", "README.md", "pyproject.toml", "setup.cfg"}
+    assert not [name for name in names if "node_modules" in name]
     assert "twisted/plugins/dropin.cache" not in names
 
 
