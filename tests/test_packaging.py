@@ -68,9 +68,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         ".*", "__pycache__", "node_modules", "build", "dist", "*.egg-info"
     )
     shutil.copytree(ROOT, checkout, ignore=leftovers)
-    for folder in ("clients/js", "tests/clients"):
-        (checkout / folder / "node_modules" / "package").mkdir(parents=True)
-        (checkout / folder / "node_modules" / "package" / "index.js").write_bytes(b"of npm")
+    for package in ("clients/js", "tests/clients"):
+        (checkout / package / "node_modules/other").mkdir(parents=True)
+        (checkout / package / "node_modules/other/index.js").write_bytes(b"installed by npm")
     (checkout / "twisted/plugins/dropin.cache").write_bytes(b"written by twistd")
     build = (PYTHON, "-m", "build", "--no-isolation", "--outdir")
     output = run(*build, folder / "sdist", checkout, cwd=folder)
