@@ -141,7 +141,7 @@ class Nginx(Proxy):
         main.write_text(
             ("user root;\n" if os.getuid() == 0 else "")
             + f"daemon off; pid {self.folder}/nginx.pid; error_log {self.folder}/error.log;\n"
-            + "events {} http {\n"
+            + "events { worker_connections 8192; } http {\n"
             + "".join(f"{path}_temp_path {self.folder}/{path};\n" for path in paths)
             + f"include {self.folder}/sinapse.conf; }}\n"
         )
