@@ -1,12 +1,10 @@
 """The composition root: every part of the daemon, made and wired, from top to bottom."""
 
 import gc
-import signal
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from types import FrameType
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -21,7 +19,6 @@ from sinapse.broker.embedded import EmbeddedServer
 from sinapse.counters import Counters
 from sinapse.errors import StartError
 from sinapse.forwarded import TrustedProxies
-from sinapse.gate import Gate
 from sinapse.hub import Hub
 from sinapse.limits import RequestLimits, StreamLimits
 from sinapse.listen import Listener
@@ -32,8 +29,10 @@ from sinapse.settings import Settings
 from sinapse.shards.broker import ShardedBroker
 from sinapse.shards.hub import ShardedHub
 from sinapse.shards.replay import ShardedReplays
+from sinapse.signals import Signals
 from sinapse.site import Site
 from sinapse.streams import Streams
+from sinapse.systemd import Notifier
 
 #: Seconds that an embedded server may take to start without anybody being told: it takes 0.1.
 EMBEDDED_START = 2
@@ -48,25 +47,18 @@ reactor: Any = _reactor
 class Daemon(MultiService):
     """All services, started in the order of their making and stopped in the reverse of it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, listen: Callable[..., Listener] = Listener) -> None:
+        """Make everything; `listen` makes what serves a ``--port``."""
         super().__init__()
         counters = Counters()
         hub, broker, replays = _redis(settings, counters)
         proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
-        gate = Gate(
-            counters,
-            proxies,
-            rate=settings.accept_rate,
-            per_address=settings.max_streams_per_address,
-            reactor=reactor,
-        )
         limits = StreamLimits(
             total=settings.max_streams,
             per_address=settings.max_streams_per_address,
             per_subject=settings.max_streams_per_subject,
             replaces=settings.subject_overflow == "replace",
             counted=proxies.counted,
-            is_full=gate.is_full,
         )
         self._broker = broker
         self._streams = streams = Streams(
@@ -109,21 +101,21 @@ class Daemon(MultiService):
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
         if (folder := settings.redis[0].embedded) is not None:
             services.insert(0, EmbeddedServer(folder, reactor))
-        self._ports = [Listener(port, self._site, reactor, gate=gate) for port in settings.ports]
+        self._ports = [listen(port, self._site, reactor) for port in settings.ports]
         self._listeners = [*self._ports]
         if settings.admin:
             admin = Site(admin_root(hub, broker, streams, counters, ready), reactor)
             self._listeners.append(Listener(settings.admin, admin, reactor, option="admin"))
-        for service in (*services, *self._listeners):
+        self._notifier = Notifier(os.environ, reactor)
+        for service in (*services, *self._listeners, self._notifier):
             service.setServiceParent(self)
         self._drain_seconds = settings.drain
         self._drain: Deferred[None] | None = None
-        self._is_ending = False
+        self._signals = Signals(reactor, hasten=self._hasten, renew=self._renew_certificates)
 
     def privilegedStartService(self) -> None:  # noqa: N802
         """Bind; raises :class:`~sinapse.errors.StartError`."""
-        # What ends a program whose terminal is gone has another meaning for one that serves.
-        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._renew_certificates))
+        self._signals.watch()
         try:
             super().privilegedStartService()
         except StartError:
@@ -134,18 +126,18 @@ class Daemon(MultiService):
     def startService(self) -> None:  # noqa: N802
         """Start everything."""
         super().startService()
-        # The reactor sets its own signal handlers when it starts.
-        reactor.callWhenRunning(self._watch_signals)
         # What is there now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        reactor.callWhenRunning(self._notifier.ready)
 
     def stopService(self) -> "Deferred[None]":  # noqa: N802
         """Accept no more, drain, and stop everything."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self._notifier.stopping()
         self._site.is_closing = True
         await DeferredList([maybeDeferred(each.stopService) for each in self._ports])
         self._drain = Deferred.fromCoroutine(self._streams.drain(self._drain_seconds))
@@ -159,25 +151,6 @@ class Daemon(MultiService):
             return "draining"
         return None if self._broker.ready else "Redis is not available"
 
-    def _watch_signals(self) -> None:
-        """Have the first SIGTERM drain, and a second one, or SIGINT, end everything at once.
-
-        Twisted's own handlers are kept: by them, twistd knows what it was ended by.
-        """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            stop = signal.getsignal(number)
-            if callable(stop):
-                signal.signal(number, partial(self._signalled, stop))
-
-    def _signalled(
-        self, stop: Callable[[int, FrameType | None], object], number: int, frame: FrameType | None
-    ) -> None:
-        is_first, self._is_ending = not self._is_ending, True
-        if is_first:
-            stop(number, frame)
-        if number == signal.SIGINT or not is_first:
-            reactor.callFromThread(self._hasten)
-
     def _hasten(self) -> None:
         """Wait for nobody any longer."""
         self._drain_seconds = 0
@@ -185,8 +158,10 @@ class Daemon(MultiService):
             self._drain.cancel()
 
     def _renew_certificates(self) -> None:
+        self._notifier.reloading()
         for listener in self._listeners:
             listener.renew_certificates()
+        self._notifier.ready()
 
 
 def _redis(settings: Settings, counters: Counters) -> tuple[Table, Authority, Resumptions]:

@@ -1,5 +1,7 @@
 """Processes that never outlive the one that started them, whatever ends that."""
 
+import os
+import threading
 from collections.abc import Sequence
 
 # The shell becomes the command, and leaves a watcher behind that waits for a line on standard
@@ -15,3 +17,17 @@ RELEASE = b"\n"
 def bound_to_us(command: Sequence[str]) -> list[str]:
     """Return `command` so that it ends when the pipe on its standard input is closed."""
     return ["/bin/sh", "-c", _WATCHED, "sh", *command]
+
+
+def end_with(descriptor: int) -> None:
+    """End this process, at once, when the pipe `descriptor` is closed at its other end.
+
+    A thread waits for that: it sees to it even while the event loop hangs.
+    """
+
+    def watch() -> None:
+        while os.read(descriptor, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()

@@ -8,14 +8,15 @@ from typing import Any
 
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import Service
-from twisted.application.strports import service
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
+from twisted.protocols.haproxy import proxyEndpoint
 
 from sinapse import tls
+from sinapse.adopt import SharedSocket
 from sinapse.errors import StartError
-from sinapse.gate import Gate
 from sinapse.tlstransport import TLSFactory
 
 #: Connections that the kernel accepts before we do. Twisted's 50 make a second of delay when
@@ -30,6 +31,9 @@ _ARGUMENTS = {
     "tls": ("path", "port", "backlog", "interface"),
     "unix": ("address", "mode", "backlog", "lockfile"),
 }
+
+#: The kind of endpoint that stands before another one: clients come with a PROXY header.
+PROXY = "haproxy:"
 
 # An argument of an endpoint's description, and the name and value of one that has a name. A
 # backslash quotes what follows it.
@@ -50,19 +54,12 @@ class Listener(Service):
         factory: IProtocolFactory,
         reactor: Any,
         option: str = "port",
-        gate: Gate | None = None,
     ) -> None:
-        """Make the endpoint, behind `gate`; raises :class:`~sinapse.errors.StartError`."""
+        """Make the endpoint; raises :class:`~sinapse.errors.StartError`."""
         self._description = description
         self._option = option
         try:
             self._service = self._make(_with_defaults(description), factory, reactor)
-            if gate is not None:
-                kind, _ = _read(description)
-                is_proxied = description.startswith("haproxy:")
-                gate.check(kind, is_proxied=is_proxied)
-                endpoint = self._service.endpoint
-                self._service.endpoint = gate.watched(endpoint, is_proxied=is_proxied)
         except StartError:
             raise
         except Exception as error:  # noqa: BLE001  # Parsers of endpoints raise anything.
@@ -75,9 +72,26 @@ class Listener(Service):
         if kind in tls.KINDS:
             self._certificates = tls.Certificates(kind, given)
             factory = TLSFactory(self._certificates, factory, reactor)
-            prefix = "haproxy:" if description.startswith("haproxy:") else ""
+            prefix = PROXY if description.startswith(PROXY) else ""
             description = prefix + tls.carrier(kind, given)
-        return service(description, factory, reactor)
+        endpoint = self._endpoint(description.removeprefix(PROXY), reactor)
+        if description.startswith(PROXY):
+            endpoint = proxyEndpoint(endpoint)
+        listening = StreamServerEndpointService(endpoint, factory)
+        listening._raiseSynchronously = True  # noqa: SLF001  # as Twisted's strports.service() does
+        return listening
+
+    def _endpoint(self, description: str, reactor: Any) -> IStreamServerEndpoint:
+        """Return what binds."""
+        try:
+            endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+        except LookupError:
+            if description.startswith("systemd:"):
+                raise ValueError("systemd has passed no such socket") from None
+            raise
+        if isinstance(endpoint, AdoptedStreamServerEndpoint):
+            return SharedSocket(endpoint.fileno, reactor)
+        return endpoint
 
     def renew_certificates(self) -> None:
         """Read certificates again, for connections to come; if that fails, keep the former."""
@@ -97,8 +111,7 @@ class Listener(Service):
     def privilegedStartService(self) -> None:  # noqa: N802
         """Bind, while the process may still bind to a low port."""
         super().privilegedStartService()
-        if (path := _unix_path(self._description)) is not None:
-            self._remove_stale_socket(path)
+        self._clear_the_way()
         try:
             self._service.privilegedStartService()
         except CannotListenError as error:
@@ -120,6 +133,10 @@ class Listener(Service):
         """Accept no more."""
         super().stopService()
         return self._service.stopService()
+
+    def _clear_the_way(self) -> None:
+        if (path := _unix_path(self._description)) is not None:
+            self._remove_stale_socket(path)
 
     def _error(self, error: object) -> StartError:
         if isinstance(error, OSError) and error.strerror:

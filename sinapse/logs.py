@@ -51,7 +51,7 @@ def as_json(event: LogEvent) -> str | None:
     line = {
         "time": _time(event.get("log_time", 0)),
         "level": event["log_level"].name if event.get("log_level") else "info",
-        "pid": os.getpid(),
+        "pid": event.get("log_pid") or os.getpid(),
         "logger": event.get("log_namespace") or "twisted",
         "message": formatEvent(event) or (failure.getErrorMessage() if failure else ""),
     }

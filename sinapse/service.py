@@ -15,6 +15,7 @@ from twisted.python import usage
 from sinapse import __version__
 from sinapse.errors import StartError
 from sinapse.settings import OPTIONS, Option, resolve
+from sinapse.workers.inheritance import Inheritance
 
 
 class Options(usage.Options):
@@ -27,6 +28,15 @@ class Options(usage.Options):
         #: Values by the name of the option, in the order given.
         self.given: dict[str, list[str]] = {}
         super().__init__()
+
+    def command_line(self) -> list[str]:
+        """Return the options again, for another process."""
+        flags = {option.name for option in OPTIONS if option.is_flag}
+        return [
+            f"--{name}" if name in flags else f"--{name}={value}"
+            for name, values in self.given.items()
+            for value in values
+        ]
 
     def parseOptions(self, options: Any = None) -> None:  # noqa: N802
         """Read the command line; raises :class:`~sinapse.errors.StartError`."""
@@ -80,6 +90,18 @@ for _option in OPTIONS:
 def makeService(options: Options) -> IService:  # noqa: N802
     """Return the daemon; raises :class:`~sinapse.errors.StartError`."""
     settings = resolve(options.given, os.environ)
-    from sinapse.daemon import Daemon  # noqa: PLC0415  # imports the reactor
+    # Imported here because all of them import the reactor.
+    inheritance = Inheritance.take(os.environ)
+    if inheritance is not None:
+        from sinapse.workers.worker import make_worker  # noqa: PLC0415
+
+        return make_worker(settings, inheritance)
+    if settings.workers > 1:
+        from sinapse.workers.supervisor import Supervisor  # noqa: PLC0415
+
+        chosen: str | None = None if options.parent is None else options.parent.get("reactor")
+        reactor = [f"--reactor={chosen}"] if chosen else []
+        return Supervisor(settings, reactor, options.command_line())
+    from sinapse.daemon import Daemon  # noqa: PLC0415
 
     return Daemon(settings)

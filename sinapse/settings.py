@@ -5,6 +5,7 @@ the option, or the variable, and the value.
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ class Settings:
     subject_overflow: str
     max_streams_per_address: int
     max_channels_per_subject: int
-    accept_rate: int
     request_timeout: float
     max_url: int
     max_header: int
@@ -49,6 +49,7 @@ class Settings:
     max_lifetime: float
     log_format: str
     log_level: str
+    workers: int
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,17 @@ def _word(*words: str) -> Callable[[Sequence[str]], str]:
     return read
 
 
+def _workers(values: Sequence[str]) -> int:
+    text = values[-1]
+    if text == "auto":
+        # Those that this process may run on, where the system tells.
+        own = getattr(os, "sched_getaffinity", None)
+        return len(own(0)) if own is not None else os.cpu_count() or 1
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1024):
+        raise ValueError("must be a number of processes from 1 to 1024, or auto")
+    return int(text)
+
+
 def _admin(values: Sequence[str]) -> str | None:
     ports = _ports(values[-1:])
     if len(ports) > 1:
@@ -233,7 +245,7 @@ OPTIONS = (
         "SINAPSE_MAX_STREAMS",
         "0",
         _number(0),
-        "Streams that may be open at once; 0 for as many as there are file descriptors for.",
+        "Streams that may be open at once; 0 for any number.",
     ),
     Option(
         "max-streams-per-subject",
@@ -269,14 +281,6 @@ OPTIONS = (
         _number(0),
         "Channels that a subject may listen to; one with more of them has no streams. 0 for any "
         "number.",
-    ),
-    Option(
-        "accept-rate",
-        "accept_rate",
-        "SINAPSE_ACCEPT_RATE",
-        "0",
-        _number(0),
-        "Connections that are accepted in a second, others wait; 0 for as many as come.",
     ),
     Option(
         "request-timeout",
@@ -373,6 +377,15 @@ OPTIONS = (
         _seconds(0, 10**7),
         "Seconds after which a stream is ended, give or take a tenth, so that its client comes "
         "back by way of the load balancer; 0 for never.",
+    ),
+    Option(
+        "workers",
+        "workers",
+        "SINAPSE_WORKERS",
+        "1",
+        _workers,
+        "Processes that serve streams, all on the same endpoints: each uses one CPU at most; auto "
+        "for as many as there are CPUs.",
     ),
     Option(
         "admin",

@@ -72,7 +72,6 @@ ROWS = (
     Row("subject-overflow", "replace", ("refuse", "refuse"), ("Replace", "replace")),
     Row("max-streams-per-address", 0, ("1", 1), ("100", 100)),
     Row("max-channels-per-subject", 0, ("1", 1), ("1000", 1000)),
-    Row("accept-rate", 0, ("1", 1), ("5000", 5000)),
     Row("request-timeout", 10.0, ("1", 1.0), ("60", 60.0)),
     Row("max-url", 8192, ("1024", 1024), ("262144", 262144)),
     Row("max-header", 16384, ("1024", 1024), ("262144", 262144)),
@@ -94,6 +93,7 @@ ROWS = (
     Row("expiry-notice", 60.0, ("0", 0.0), ("10", 10.0)),
     Row("drain", 20.0, ("0", 0.0), ("1.5", 1.5)),
     Row("max-lifetime", 0.0, ("3600", 3600.0), ("0.5", 0.5)),
+    Row("workers", 1, ("2", 2), ("16", 16)),
     Row("admin", None, ("tcp:1", "tcp:1"), ("unix:/run/a.sock", "unix:/run/a.sock")),
     Row("log-format", "text", ("json", "json"), ("text", "text")),
     Row("log-level", "info", ("debug", "debug"), ("critical", "critical")),
@@ -227,7 +227,7 @@ BAD = [
     ),
     *(
         (name, text, "must be a number from 0")
-        for name in ("max-streams", "max-streams-per-address", "accept-rate")
+        for name in ("max-streams", "max-streams-per-address")
         for text in ("-1", "many", "1.5", "9" * 5000)
     ),
     ("max-url", "1023", "must be a number of bytes from 1024 to 262144"),

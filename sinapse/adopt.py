@@ -1,0 +1,69 @@
+"""Listening sockets that somebody else has bound: systemd, or the parent of a worker.
+
+They outlive us. Twisted removes the path of a UNIX socket that it has adopted, and changes the
+mode of it; nothing of the kind is done here.
+"""
+
+import socket
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorCore,
+    IStreamServerEndpoint,
+)
+from zope.interface import implementer
+
+#: Connections that one turn of the reactor accepts of a socket that other processes accept of as
+#: well. Twisted's 100 and more would let the first to wake up have all of a storm.
+ACCEPTS = 4
+
+
+@implementer(IStreamServerEndpoint)
+class SharedSocket:
+    """The listening socket `descriptor`, which is ours from now on."""
+
+    def __init__(self, descriptor: int, reactor: IReactorCore) -> None:
+        self._descriptor = descriptor
+        self._reactor: Any = reactor
+
+    def listen(self, factory: IProtocolFactory) -> "Deferred[IListeningPort]":
+        """Accept connections, along with others; raises ``OSError`` if that is no socket."""
+        bound = socket.socket(fileno=self._descriptor)
+        bound.setblocking(False)
+        if bound.family == socket.AF_UNIX:
+            port = _SharedPort(bound, factory, self._reactor)
+            port.startListening()
+        else:
+            port = self._reactor.adoptStreamPort(bound.fileno(), bound.family, factory)
+            bound.close()  # Twisted has a duplicate.
+        _leave_some(port)
+        return succeed(port)
+
+
+class _SharedPort(unix.Port):
+    """The port of a UNIX socket whose path Twisted takes for one that is in no folder."""
+
+    #: A shutdown would be one for all who have the socket.
+    _shouldShutdown = False  # noqa: N815
+
+    def __init__(self, bound: socket.socket, factory: IProtocolFactory, reactor: Any) -> None:
+        super().__init__(b"\0shared", factory, reactor=reactor)
+        self._preexistingSocket = bound
+
+    def _logConnectionLostMsg(self) -> None:  # noqa: N802
+        """Keep quiet: it would write the NUL."""
+
+
+def _leave_some(port: tcp.Port) -> None:
+    """Have `port` accept few connections at a time: it adapts that number after each turn."""
+    accept = port.doRead
+
+    def accept_few() -> None:
+        port.numberAccepts = min(port.numberAccepts, ACCEPTS)
+        accept()
+
+    port.doRead = accept_few  # type: ignore[method-assign]

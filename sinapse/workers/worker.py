@@ -1,0 +1,26 @@
+"""A worker, as it sees itself: a daemon on what its parent gave it."""
+
+import os
+from dataclasses import replace
+
+from twisted.internet.endpoints import quoteStringArgument
+
+from sinapse.daemon import Daemon
+from sinapse.lifeline import end_with
+from sinapse.settings import Settings
+from sinapse.workers.inheritance import Inheritance
+from sinapse.workers.ports import InheritedPorts
+
+
+def make_worker(settings: Settings, inheritance: Inheritance) -> Daemon:
+    """Return the daemon of a worker; the process is one from here on."""
+    # What is typed at the terminal of the parent is for the parent, which tells us.
+    os.setsid()
+    end_with(0)
+    own = replace(
+        settings,
+        # The parent runs an embedded server; its socket is known.
+        redis=tuple(replace(url, embedded=None) for url in settings.redis),
+        admin=inheritance.admin and f"unix:{quoteStringArgument(inheritance.admin)}:mode=600",
+    )
+    return Daemon(own, InheritedPorts(inheritance.descriptors))
