@@ -1,6 +1,7 @@
 """What streams need of Redis, be it one or several: leave, a place in the table, replays."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from sinapse.audience import Channel, Subject
@@ -77,6 +78,12 @@ class Table(Protocol):
 
     def streams_of(self, subject: bytes) -> Sequence[Any]:
         """Return the open streams of a subject, the oldest first."""
+
+    def channels_of(self, subject_id: bytes) -> AbstractSet[bytes]:
+        """Return what a subject with open streams may listen to."""
+
+    def is_live(self, subscriber: Any) -> bool:
+        """Whether a stream gets what is dispatched: it neither replays nor is held."""
 
     def open(self, joining: Any, make: Callable[[], Any], *, live: bool = True) -> Any:
         """End a join with an open stream, which `make` makes; raises as ``Authority.admit``."""

@@ -104,7 +104,10 @@ class Daemon(MultiService):
         self._ports = [listen(port, self._site, reactor) for port in settings.ports]
         self._listeners = [*self._ports]
         if settings.admin:
-            admin = Site(admin_root(hub, broker, streams, counters, ready), reactor)
+            admin = Site(
+                admin_root(hub, broker, streams, counters, ready=ready, seconds=reactor.seconds),
+                reactor,
+            )
             self._listeners.append(Listener(settings.admin, admin, reactor, option="admin"))
         self._notifier = Notifier(os.environ, reactor)
         for service in (*services, *self._listeners, self._notifier):

@@ -107,6 +107,7 @@ class CloseReason(Enum):
     REPLACED = (4004, "replaced by a newer stream", False)
     TOO_MANY_CHANNELS = (4005, "too many channels", True)
     MOVED_ON = (4006, "moved on", True)
+    ENDED = (4007, "ended by the operator", True)
 
     def __init__(self, code: int, text: str, reconnect: bool) -> None:
         self.code = code

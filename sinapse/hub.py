@@ -17,7 +17,7 @@ A subscriber that resumes is opened replaying: it is ended when it must be, but 
 that history and live messages join without a gap.
 """
 
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import TypeVar
@@ -277,6 +277,20 @@ class Hub:
         self.leave(subscriber)
         subscriber.close(reason)
 
+    # Looking in
+
+    def channels_of(self, subject_id: bytes) -> AbstractSet[bytes]:
+        """Return what a subject with open streams may listen to."""
+        subject = self.subjects.get(subject_id)
+        return subject.channels if subject is not None else frozenset()
+
+    def is_live(self, subscriber: Subscriber) -> bool:
+        """Whether a subscriber gets what is dispatched: it neither replays nor is held."""
+        subject = subscriber.subject
+        if subject is None or subscriber in subject.replaying:
+            return False
+        return subject.catch_up is None or subscriber not in subject.catch_up.members
+
     # Live authorisation
 
     def control(self, subject_id: bytes, action: str, value: bytes) -> None:
@@ -340,26 +354,14 @@ class Hub:
         for channel in self.channels.values():
             channel.is_subscribed = True
 
-    def listeners(self) -> set[bytes]:
-        """Return the ids of the subjects that may listen to something."""
-        return {subject.id for subject in self.subjects.values() if subject.channels}
-
     def tell_reset(
-        self,
-        reason: str,
-        channels: AbstractSet[bytes] | None,
-        position: str | None,
-        former: Container[bytes] = (),
+        self, reason: str, channels: AbstractSet[bytes] | None, position: str | None
     ) -> None:
-        """Tell open streams that messages are missing: all, or those that listen to `channels`.
-
-        Those of `former` subjects are told as well: what they had been listening to may be what is
-        lost.
-        """
+        """Tell open streams that messages are missing: all, or those that listen to `channels`."""
         self.flush()
         for subject in self.subjects.values():
             missing = subject.channels if channels is None else subject.channels & channels
-            if missing or subject.id in former:
+            if missing:
                 for subscriber in subject.subscribers.keys() - subject.replaying:
                     self._counters.resets += 1
                     self.fan_outs.finish(subscriber)

@@ -175,6 +175,13 @@ class Streams(Service):
         pending = [size for each in self._open if (size := each.pending_bytes)]
         return Backlog(len(pending), sum(pending))
 
+    def end(self, subject: bytes) -> int:
+        """End the streams of a subject, who may come back; returns how many that were."""
+        found = self._hub.streams_of(subject)
+        for stream in found:
+            self._send_off(stream, CloseReason.ENDED)
+        return len(found)
+
     def closed(self, connection: Connection | LongPoll, reason: CloseReason) -> None:
         """Forget a connection that has ended."""
         self._hub.leave(connection)

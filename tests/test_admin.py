@@ -51,8 +51,9 @@ def test_what_happens_to_streams_is_counted(
         assert seen["sinapse_channels"] == 2
         assert seen["sinapse_messages_total"] == 3
         assert seen["sinapse_deliveries_total"] == 6
-        block = len("15\r\ndata: 0\nid: \n\n\r\n") + len(str(one.position))
-        assert seen["sinapse_delivered_bytes_total"] == 6 * block
+        # What comes together shares a chunk, and so its head.
+        block, head = len("data: 0\nid: \n\n") + len(str(one.position)), len("2a\r\n\r\n")
+        assert 6 * block < seen["sinapse_delivered_bytes_total"] <= 6 * (block + head)
         # As many as flushes: at least one, and no more than messages.
         assert 1 <= seen["sinapse_fan_out_seconds_count"] <= 3
         assert seen["sinapse_delivery_seconds_count"] == seen["sinapse_fan_out_seconds_count"]
@@ -176,7 +177,7 @@ def test_a_format_that_is_none_is_no_error(daemon: Daemon, version: str) -> None
 
 
 def test_there_is_nothing_else_and_no_figures_where_streams_are(daemon: Daemon) -> None:
-    assert daemon.admin("/").status == 404
+    assert daemon.admin("/nowhere").status == daemon.admin("/status/x").status == 404
     assert daemon.get("/metrics").status == 404
     assert daemon.get("/status").text == "OK\n"  # type: ignore[attr-defined]
 

@@ -152,16 +152,21 @@ def test_a_daemon_in_the_background_writes_the_file_that_twistd_was_told_of(
 def test_who_gives_twistd_a_logger_keeps_it(tmp_path: Path, redis_server: RedisServer) -> None:
     (tmp_path / "ours.py").write_text(
         "from twisted.logger import textFileLogObserver\n"
-        "def observer(): return textFileLogObserver(open('ours.log', 'w'))\n"
+        "def observer(): return textFileLogObserver(open('ours.log', 'w', buffering=1))\n"
     )
     twistd(
         *("--pidfile", "d.pid", "--logger", "ours.observer", "sinapse"),
         *("--port", f"unix:{tmp_path.name}.sock", "--redis", redis_server.url),
         cwd=tmp_path,
     )
-    os.kill(int((tmp_path / "d.pid").read_text()), signal.SIGTERM)
+    log = tmp_path / "ours.log"
+    try:
+        # Before its reactor runs, a signal would be the end of it with the pid file in place.
+        eventually(lambda: "connected" in log.read_text())
+    finally:
+        os.kill(int((tmp_path / "d.pid").read_text()), signal.SIGTERM)
     eventually(lambda: not (tmp_path / "d.pid").exists())
-    assert "starting up" in (tmp_path / "ours.log").read_text()
+    assert "starting up" in log.read_text()
 
 
 def test_the_command_logs_in_the_same_way(tmp_path: Path, redis_server: RedisServer) -> None:

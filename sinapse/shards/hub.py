@@ -2,6 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -126,6 +127,17 @@ class ShardedHub:
     def channels(self) -> Mapping[bytes, Channel]:
         """Channels that somebody here may listen to."""
         return ChainMap(*(hub.channels for hub in self.hubs))
+
+    def channels_of(self, subject_id: bytes) -> AbstractSet[bytes]:
+        """Return what a subject with open streams may listen to."""
+        return frozenset().union(*(hub.channels_of(subject_id) for hub in self.hubs))
+
+    def is_live(self, whole: Whole) -> bool:
+        """Whether a stream gets what is dispatched by each."""
+        bundle = self._bundles.get(whole)
+        return bundle is not None and all(
+            hub.is_live(member) for hub, member in zip(self.hubs, bundle.members, strict=True)
+        )
 
     def bundle(self, whole: Whole) -> Bundle:
         """Return what an open stream consists of; raises ``KeyError`` if it has ended."""
