@@ -253,9 +253,10 @@ def _unavailable(_: BrokerUnavailable) -> tuple[Response, int]:
 
 def _secure(response: Response) -> Response:
     """Let the page load its own files, and connect to the daemon, and nothing else."""
-    daemon = urlsplit(current_app.config["SINAPSE_URL"])
+    daemon = urlsplit(current_app.config["SINAPSE_URL"])._replace(path="", query="").geturl()
+    socket = daemon.replace("http", "ws", 1)
     response.headers["Content-Security-Policy"] = (
-        f"default-src 'self'; connect-src 'self' {daemon.scheme}://{daemon.netloc}; "
+        f"default-src 'self'; connect-src 'self' {daemon} {socket}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     response.headers["Referrer-Policy"] = "no-referrer"

@@ -52,9 +52,11 @@ class Browser:
         """Return what the body of a JavaScript function returns."""
         return self.driver.execute_script(script, *arguments)
 
-    def eventually(self, expression: str, *arguments: object) -> Any:
+    def eventually(self, expression: str, *arguments: object, patience: float = PATIENCE) -> Any:
         """Poll a JavaScript expression until it is true, and return its value."""
-        return eventually(lambda: self.run(f"return {expression}", *arguments), expression)
+        return eventually(
+            lambda: self.run(f"return {expression}", *arguments), expression, patience
+        )
 
     def click(self, selector: str) -> None:
         """Click what `selector` finds, once it can be seen."""

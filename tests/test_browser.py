@@ -32,7 +32,7 @@ from tests.support import (
     running_redis,
 )
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 #: Seconds, so that nobody waits for a browser to come back.
 RETRY = "0.2"
@@ -101,9 +101,11 @@ def sign_in(browser: Browser, chat: str, name: str) -> None:
 
 
 def wait_until(browser: Browser, connection: str) -> None:
-    """Wait until the page says that its connection stands so."""
+    """Wait until the page says that its connection stands so; it makes pauses of up to 30 s."""
     browser.eventually(
-        "document.querySelector('#connection').textContent === arguments[0]", connection
+        "document.querySelector('#connection').textContent === arguments[0]",
+        connection,
+        patience=PATIENCE + 30,
     )
 
 

@@ -106,7 +106,7 @@ class TestPage:
         assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=", page)
 
     def test_scripts_are_modules_that_browsers_accept(self, app: Flask) -> None:
-        for name in ("chat.js", "stream.js"):
+        for name in ("chat.js", "sinapse.js"):
             with app.test_client().get(f"/static/{name}") as answer:
                 assert answer.mimetype == "text/javascript"
 
@@ -117,7 +117,8 @@ class TestPage:
         answer = create_app().test_client().get("/")
         policy = answer.headers["Content-Security-Policy"].split("; ")
         assert "default-src 'self'" in policy
-        assert "connect-src 'self' https://push.example.org" in policy
+        daemon = "https://push.example.org wss://push.example.org"
+        assert f"connect-src 'self' {daemon}" in policy
         assert 'data-sinapse-url="https://push.example.org/stream?via=1"' in answer.text
 
     def test_names_the_usual_daemon_where_no_other_is_set(

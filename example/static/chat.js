@@ -1,11 +1,12 @@
 // The page: shows the state that the application told, and the messages that the daemon pushes.
 // Text of users only ever becomes textContent.
 
-import { Stream } from "./stream.js";
+import { connect } from "./sinapse.js";
 
 const MOST_MESSAGES = 500; // shown in a room
 const SAME_BREATH = 3 * 60 * 1000; // ms; messages of one author in this time stand together
 const PATIENCE = 15_000; // ms, for an answer of the application
+const PAUSE = 3_000; // ms, until it is asked again
 
 const element = (id) => document.getElementById(id);
 
@@ -69,26 +70,55 @@ async function refresh() {
     if (atFirst) say("");
   } catch (error) {
     if (atFirst) say(`${error.message} The page goes on trying by itself.`);
-    stream.retry();
+    refreshLater();
   }
 }
 
-// The event stream
+let later;
+function refreshLater() {
+  clearTimeout(later);
+  later = setTimeout(refresh, PAUSE * (0.5 + Math.random()));
+}
 
-const stream = new Stream(document.body.dataset.sinapseUrl, {
-  events: {
-    chat: receive,
-    joined: (notice) => noticed(notice, "joined"),
-    left: (notice) => noticed(notice, "left"),
-    reset: missed,
-  },
-  changed: (connection) => {
-    if (connection === "closed") connection = state ? "no room" : "signed out";
-    element("connection").dataset.state = connection;
-    element("connection").textContent = connection;
-  },
-  gaveUp: refresh,
-});
+// The stream: one for all windows of a user, and none where there is nothing to listen to
+
+let stream = null;
+let listener = null; // whose stream it is
+
+function listen() {
+  const name = state?.rooms.some((room) => room.joined) ? state.name : null;
+  if (name !== null && name === listener && stream.state !== "closed") return;
+  stream?.close();
+  stream = null;
+  listener = name;
+  standing(name === null ? "closed" : "connecting");
+  if (name === null) return;
+  stream = connect(document.body.dataset.sinapseUrl, {
+    token: state.token,
+    // It was revoked or has expired: the application knows if there is another one.
+    getToken: async () => {
+      show(await call("GET", "/state"));
+      return listener && state.token;
+    },
+    share: name,
+    onReset: missed,
+    onState: (connection, code) => {
+      standing(connection);
+      // Closed by the daemon, where the application sees no reason: it is asked again in a while.
+      if (code) refreshLater();
+    },
+  });
+  const hear = (event, heard) => stream.on(event, ({ data }) => heard(JSON.parse(data)));
+  hear("chat", receive);
+  hear("joined", (notice) => noticed(notice, "joined"));
+  hear("left", (notice) => noticed(notice, "left"));
+}
+
+function standing(connection) {
+  if (connection === "closed" && listener === null) connection = state ? "no room" : "signed out";
+  element("connection").dataset.state = connection;
+  element("connection").textContent = connection;
+}
 
 function receive(message) {
   const { room, author } = message;
@@ -134,9 +164,7 @@ function show(next) {
   showRooms();
   showLog();
 
-  // Without a room there is nothing to listen to, and the daemon would answer so.
-  if (joined.length) stream.open(state.token);
-  else stream.close();
+  listen();
 }
 
 function say(text) {

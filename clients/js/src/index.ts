@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Item, counter } from "./item.js";
+import { type Item, further, isNew } from "./item.js";
 import { type Server, open } from "./link.js";
 import { type Share, share } from "./sharing.js";
 import { type Transport, eventSource, longPoll, webSocket } from "./transports.js";
@@ -120,8 +120,6 @@ export const connect = (url: string, options: Options = {}): Client => {
   const handlers = new Map<string, Set<(message: Message) => void>>();
   let state: State = "connecting";
   let last = options.lastEventId;
-  // Messages up to this counter were received.
-  let floor = last ? counter(last) : -1;
   let closeLink: (() => void) | undefined;
   let shared: Share | undefined;
   let suspended = false;
@@ -141,11 +139,8 @@ export const connect = (url: string, options: Options = {}): Client => {
     if (state === "closed") return;
     const isReset = event === "reset";
     if (id) {
-      // What only says where the server is may say the same place in another epoch.
-      const least = data === undefined ? floor : floor + 1;
-      if (!isReset && counter(id) < least) return;
-      last = id;
-      floor = counter(id);
+      if (!isReset && data !== undefined && !isNew(last, id)) return;
+      last = isReset ? id : further(last, id);
     }
     if (isReset) call(() => onReset?.(JSON.parse(data!)));
     else if (data !== undefined) {

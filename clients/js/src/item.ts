@@ -2,8 +2,10 @@
  * What a server sends, in any transport: a message; or, with nothing but an id, a word on where to
  * resume from.
  *
- * Ids are `<epoch>-<counter>`. The counter goes up over all channels of a server, also when the
- * epoch changes; only data that are lost take it back, and then the server says `reset`.
+ * Ids are `<epoch>-<counter>`, or several of them with dots between, one for each Redis of the
+ * server. The counter goes up over all channels of a Redis, also when the epoch changes; only data
+ * that are lost take it back, and then the server says `reset`. What a message's own part is
+ * cannot be told from its id alone, but its other parts are where its stream has been before.
  */
 export interface Item {
   event?: string;
@@ -11,23 +13,49 @@ export interface Item {
   id?: string | undefined;
 }
 
-export const counter = (id: string): number => Number(id.slice(id.indexOf("-") + 1));
+interface Part {
+  text: string;
+  epoch: string;
+  counter: number;
+}
 
-const epoch = (id: string): string => id.slice(0, id.indexOf("-"));
+type Place = string | undefined;
+
+const parts = (id: Place): Part[] =>
+  (id ?? "").split(".").map((text) => {
+    const [epoch = "", counter = -1] = text.split("-");
+    return { text, epoch, counter: Number(counter) };
+  });
+
+/** The parts of `id`, each with that of `place`. */
+const beside = (place: Place, id: string): [Part, Part][] => {
+  const here = parts(place);
+  return parts(id).map((part, number) => [here[number] ?? parts("")[0]!, part]);
+};
+
+/** Whether the message with `id` is new to who is at `place`. */
+export const isNew = (place: Place, id: string): boolean =>
+  beside(place, id).some(([here, there]) => here.counter < there.counter);
+
+/** Where somebody is who was at `place`, and has come to `id`. */
+export const further = (place: Place, id: string): string =>
+  beside(place, id)
+    .map(([here, there]) => (here.counter > there.counter ? here : there).text)
+    .join(".");
 
 /** Whether who is at `place` has had everything up to `id`. Across epochs, only the server knows. */
-export const hasReached = (place: string | undefined, id: string | undefined): boolean =>
-  place !== undefined &&
-  id !== undefined &&
-  epoch(place) === epoch(id) &&
-  counter(place) >= counter(id);
+export const hasReached = (place: Place, id: Place): boolean =>
+  !!id &&
+  beside(place, id).every(
+    ([here, there]) => here.epoch === there.epoch && here.counter >= there.counter,
+  );
 
 /** Whether only the server knows if `id` is new to who is at `place`: data may have been lost. */
-export const isUnclear = (place: string | undefined, id: string | undefined): boolean =>
-  place !== undefined &&
-  id !== undefined &&
-  epoch(place) !== epoch(id) &&
-  counter(place) >= counter(id);
+export const isUnclear = (place: Place, id: Place): boolean =>
+  !!id &&
+  beside(place, id).some(
+    ([here, there]) => here.epoch !== there.epoch && here.counter >= there.counter,
+  );
 
 /** Whether it is a message that is not retained: delivered at most once, and never replayed. */
 export const isPlain = (item: Item): boolean =>

@@ -30,8 +30,11 @@ const HURRY = -2;
  */
 const UNAUTHORIZED = [401, 204, 1008, 4001, 4002];
 
+/** A newer stream of the same user has taken the place; who came back would take it in turn. */
+const REPLACED = 4004;
+
 /** There is no use in coming back: a bad request, a foreign origin. */
-const FINAL = [400, 403];
+const FINAL = [400, 403, REPLACED];
 
 /** What the links of a tab have in common. */
 export interface Server {
@@ -119,6 +122,8 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
           }
           // An event that only has data for those who would drop its id without.
           receive(item.event === "position" ? { id: item.id } : item);
+          // An event stream has no code that says so.
+          if (item.event === "replaced") controller.abort(REPLACED);
         },
       });
     } catch {

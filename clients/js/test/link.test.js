@@ -195,6 +195,18 @@ describe("event stream", () => {
     assert.deepEqual(page.states, ["closed 204"]);
   });
 
+  test("that another has taken the place of is not made anew", async () => {
+    await server.start((visit) => {
+      visit.send(OK, { event: "replaced", data: "by a newer stream" });
+      visit.end();
+    });
+    const page = open({ token: "token" });
+    page.on("replaced");
+    await page.is("closed");
+    assert.deepEqual(page.states, ["live", "reconnecting", "closed 4004"]);
+    assert.deepEqual(page.log, [["replaced", "by a newer stream"]]);
+  });
+
   test("a silent connection is made anew", async () => {
     await server.start((visit) => visit.send({ ...OK, ...(!visit.last && { id: "a-1" }) }));
     const page = open({ token: "token" });

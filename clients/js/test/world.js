@@ -27,7 +27,7 @@ export class World {
   now = 0;
   setBack = 0; // by how much the clock was
   tabs = [];
-  server = new Server(this);
+  server;
   #queues = new Map();
   #timers = new Set();
   #channels = new Set();
@@ -35,9 +35,11 @@ export class World {
   #number = 0;
 
   // isOrdered: what is posted first on a channel comes first, whoever posted it, as in browsers.
-  constructor(seed, isOrdered) {
+  // shards: how many Redis the server has.
+  constructor(seed, isOrdered, shards = 1) {
     this.isOrdered = isOrdered;
     this.random = generator(seed);
+    this.server = new Server(this, shards);
   }
 
   // Returns one of `items`.
@@ -258,39 +260,57 @@ class Tab {
   }
 }
 
-// What Sinapse promises, in its smallest form: one user, one channel.
-export class Server {
-  published = []; // all messages ever: {data, counter, isLost}
-  connections = new Set();
-  isUp = true;
-  #epochs = 1;
-  #ended = new Map(); // former epochs, and the counter that is left of each
-  #counter = 100;
-  #retained = [];
-  #forgotten = 0; // all up to this counter are not retained any more
-
-  constructor(world) {
-    this.world = world;
-  }
+// What one Redis of a server has.
+class Shard {
+  epoch = 1;
+  ended = new Map(); // former epochs, and the counter that is left of each
+  counter = 100;
+  retained = [];
+  forgotten = 0; // all up to this counter are not retained any more
 
   get position() {
-    return `${this.#epochs}-${this.#counter}`;
+    return `${this.epoch}-${this.counter}`;
+  }
+}
+
+// What Sinapse promises, in its smallest form: one user, and a channel in each Redis.
+export class Server {
+  published = []; // all messages ever: {data, shard, counter, isLost}
+  connections = new Set();
+  isUp = true;
+  #shards;
+
+  constructor(world, shards) {
+    this.world = world;
+    this.#shards = Array.from({ length: shards }, () => new Shard());
   }
 
-  publish() {
-    const message = { data: `message ${this.published.length}`, counter: ++this.#counter };
+  get #any() {
+    return this.world.draw(this.#shards);
+  }
+
+  publishEverywhere() {
+    for (const shard of this.#shards) this.publish(shard);
+  }
+
+  publish(shard = this.#any) {
+    const counter = ++shard.counter;
+    const message = { data: `message ${this.published.length}`, shard, counter };
     this.published.push(message);
-    this.#retained.push(message);
-    this.#tell(`data: ${message.data}\nid: ${this.position}\n\n`);
+    shard.retained.push(message);
+    for (const connection of this.connections) {
+      this.#send(connection, `data: ${message.data}`, shard, shard.position);
+    }
   }
 
   publishPlain() {
-    this.#tell(`data: plain ${this.world.number()}\n\n`);
+    const data = `data: plain ${this.world.number()}`;
+    for (const connection of this.connections) this.#send(connection, data);
   }
 
   // Messages of others: the counter goes on.
   count() {
-    this.#counter++;
+    this.#any.counter++;
   }
 
   // Cuts all connections.
@@ -299,23 +319,28 @@ export class Server {
   }
 
   trim() {
-    this.#retained = [];
-    this.#forgotten = this.#counter;
+    const shard = this.#any;
+    shard.retained = [];
+    shard.forgotten = shard.counter;
   }
 
   restart() {
-    this.#ended.set(this.#epochs++, this.#counter);
+    const shard = this.#any;
+    shard.ended.set(shard.epoch++, shard.counter);
   }
 
   // Loses what came last, and goes on from there.
   lose() {
-    const left = Math.max(this.#counter - Math.floor(this.world.random() * 4), this.#forgotten);
-    for (const message of this.#retained) if (message.counter > left) message.isLost = true;
-    this.#retained = this.#retained.filter(({ isLost }) => !isLost);
-    for (const [epoch, end] of this.#ended) this.#ended.set(epoch, Math.min(end, left));
-    this.#ended.set(this.#epochs++, left);
-    this.#counter = left;
-    this.#tell(reset("data-lost", this.position));
+    const shard = this.#any;
+    const left = Math.max(shard.counter - Math.floor(this.world.random() * 4), shard.forgotten);
+    for (const message of shard.retained) if (message.counter > left) message.isLost = true;
+    shard.retained = shard.retained.filter(({ isLost }) => !isLost);
+    for (const [epoch, end] of shard.ended) shard.ended.set(epoch, Math.min(end, left));
+    shard.ended.set(shard.epoch++, left);
+    shard.counter = left;
+    for (const connection of this.connections) {
+      this.#send(connection, reset("data-lost"), shard, shard.position);
+    }
   }
 
   forget(tab) {
@@ -349,27 +374,43 @@ export class Server {
   }
 
   #welcome(connection, last) {
-    const id = last === undefined ? `id: ${this.position}\n` : "";
-    this.#send(connection, `retry: 100\n${id}event: authentication\ndata: ok\n\n`);
-    if (last === undefined) return;
-    const [epoch, after] = last.split("-").map(Number);
-    const end = this.#ended.get(epoch) ?? this.#counter;
-    if (after > end) return this.#send(connection, reset("data-lost", this.position));
-    if (after < this.#forgotten) this.#send(connection, reset("not-retained"));
-    for (const { data, counter } of this.#retained) {
-      if (counter <= after) continue;
-      this.#send(connection, `data: ${data}\nid: ${this.#epochs}-${counter}\n\n`);
+    const isNew = last === undefined;
+    connection.place = isNew ? this.#shards.map(({ position }) => position) : last.split(".");
+    const hello = "retry: 100\nevent: authentication\ndata: ok";
+    this.#send(connection, isNew ? `${hello}\nid: ${connection.place.join(".")}` : hello);
+    if (isNew) return;
+    const waiting = [...this.#shards];
+    while (waiting.length > 0) {
+      const shard = this.world.draw(waiting);
+      waiting.splice(waiting.indexOf(shard), 1);
+      this.#replay(connection, shard);
     }
-    this.#send(connection, `event: position\ndata: ok\nid: ${this.position}\n\n`);
   }
 
-  #tell(text) {
-    for (const connection of this.connections) this.#send(connection, text);
+  #replay(connection, shard) {
+    const [epoch, after] = connection.place[this.#shards.indexOf(shard)].split("-").map(Number);
+    const end = shard.ended.get(epoch) ?? shard.counter;
+    if (after > end) {
+      this.#send(connection, reset("data-lost"), shard, shard.position);
+      return;
+    }
+    const isGone = after < shard.forgotten;
+    if (isGone) this.#send(connection, reset("not-retained"));
+    for (const { data, counter } of shard.retained) {
+      if (counter <= after) continue;
+      this.#send(connection, `data: ${data}`, shard, `${shard.epoch}-${counter}`);
+    }
+    if (isGone) this.#send(connection, "event: position\ndata: ok", shard, shard.position);
   }
 
-  #send(connection, text) {
+  // Sends a block; `id` is that of the last message of `shard`.
+  #send(connection, block, shard, id) {
+    if (shard) {
+      connection.place[this.#shards.indexOf(shard)] = id;
+      block += `\nid: ${connection.place.join(".")}`;
+    }
     this.world.later(connection.key, connection.tab, () => {
-      connection.chunks.push(new TextEncoder().encode(text));
+      connection.chunks.push(new TextEncoder().encode(`${block}\n\n`));
       connection.read?.();
     });
   }
@@ -380,8 +421,8 @@ export class Server {
   }
 }
 
-const reset = (reason, id) =>
-  `event: reset\ndata: {"reason": "${reason}", "channels": ["room"]}\n${id ? `id: ${id}\n` : ""}\n`;
+const reset = (reason) =>
+  `event: reset\ndata: {"reason": "${reason}", "channels": ["room"]}`;
 
 const reader = (connection) => ({
   read: () =>
