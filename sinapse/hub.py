@@ -17,7 +17,7 @@ A subscriber that resumes is opened replaying: it is ended when it must be, but 
 that history and live messages join without a gap.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import TypeVar
@@ -354,14 +354,26 @@ class Hub:
         for channel in self.channels.values():
             channel.is_subscribed = True
 
+    def listeners(self) -> set[bytes]:
+        """Return the ids of the subjects that may listen to something."""
+        return {subject.id for subject in self.subjects.values() if subject.channels}
+
     def tell_reset(
-        self, reason: str, channels: AbstractSet[bytes] | None, position: str | None
+        self,
+        reason: str,
+        channels: AbstractSet[bytes] | None,
+        position: str | None,
+        former: Container[bytes] = (),
     ) -> None:
-        """Tell open streams that messages are missing: all, or those that listen to `channels`."""
+        """Tell open streams that messages are missing: all, or those that listen to `channels`.
+
+        Those of `former` subjects are told as well: what they had been listening to may be what is
+        lost.
+        """
         self.flush()
         for subject in self.subjects.values():
             missing = subject.channels if channels is None else subject.channels & channels
-            if missing:
+            if missing or subject.id in former:
                 for subscriber in subject.subscribers.keys() - subject.replaying:
                     self._counters.resets += 1
                     self.fan_outs.finish(subscriber)

@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from sinapse.publisher import Publisher
+from sinapse.publisher.connections import Connections
 from tests.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support import RedisServer
 from tests.test_websocket import ending, opened, received
@@ -20,17 +21,17 @@ from tests.test_websocket import ending, opened, received
 
 @pytest.fixture
 def token(publisher: Publisher) -> str:
-    """Return a token with two seconds to live: half of that is the warning's."""
+    """Return a token with four seconds to live: half of that is the warning's."""
     publisher.channels.add("1", "room:1")
-    return publisher.tokens.generate("1", expires_in=2)
+    return publisher.tokens.generate("1", expires_in=4)
 
 
 def test_a_stream_is_told_before_its_token_ends(
     daemon: Daemon, publisher: Publisher, token: str
 ) -> None:
     with daemon.stream(token).opened() as stream, opened(daemon, token) as socket:
-        assert stream.next() == Event("1", "token-expiring")
-        assert received(socket) == {"event": "token-expiring", "data": "1"}
+        assert stream.next() == Event("2", "token-expiring")
+        assert received(socket) == {"event": "token-expiring", "data": "2"}
         publisher.publish("room:1", "until the end")
         assert stream.message().data == received(socket)["data"] == "until the end"
         with pytest.raises(Ended):
@@ -42,12 +43,12 @@ def test_a_token_that_is_renewed_keeps_its_streams(
     daemon: Daemon, publisher: Publisher, token: str
 ) -> None:
     with daemon.stream(token).opened() as stream:
-        assert stream.next() == Event("1", "token-expiring")
-        assert publisher.tokens.renew("1", expires_in=3)
+        assert stream.next() == Event("2", "token-expiring")
+        assert publisher.tokens.renew("1", expires_in=5)
         # Told again, when half of what is left then is over: nothing has ended meanwhile.
         assert stream.next().event == "token-expiring"
         assert publisher.tokens.renew("1")
-        time.sleep(2)  # There is no event of what does not happen.
+        time.sleep(3)  # There is no event of what does not happen.
         publisher.publish("room:1", "still here")
         assert stream.message().data == "still here"
 
@@ -57,20 +58,19 @@ def test_a_token_that_is_renewed_in_time_is_not_told_of(
 ) -> None:
     with daemon.stream(token).opened() as stream:
         assert publisher.tokens.renew("1", expires_in=3600)
-        time.sleep(2)
+        time.sleep(4)
         publisher.publish("room:1", "nothing but this")
         assert stream.message() == Event("nothing but this")
 
 
 def test_the_warning_can_be_turned_off(
-    tmp_path: Path, redis_server: RedisServer, token: str
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher
 ) -> None:
-    with (
-        running_daemon(tmp_path, redis_server.url, "--expiry-notice", "0") as daemon,
-        daemon.stream(token).opened() as stream,
-        pytest.raises(Ended),
-    ):
-        stream.next()
+    with running_daemon(tmp_path, redis_server.url, "--expiry-notice", "0") as daemon:
+        publisher.channels.add("1", "room:1")
+        token = publisher.tokens.generate("1", expires_in=2)
+        with daemon.stream(token).opened() as stream, pytest.raises(Ended):
+            stream.next()
 
 
 class TestRenewing:
@@ -154,6 +154,7 @@ class TestObtaining:
 def lifetime(publisher: Publisher, token: str) -> int:
     """Return the seconds that both keys of a token have left, -1 for ever."""
     connections = publisher._connections
+    assert isinstance(connections, Connections)
     lives = [
         connections.execute("TTL", key) for key in (f"sinapse:tokens:{token}", "sinapse:User:1")
     ]

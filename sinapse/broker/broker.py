@@ -340,6 +340,7 @@ class Broker(Service):
             await self._in_time(subscription.barrier())
             attachment = await lookups[0].attach(self._known())
             await lookups[0].check(attachment.position.epoch)
+            listeners = self._hub.listeners()
             await self._reconcile(lookups[0])
             # Publishers look after the epoch themselves until a node stands here that has.
             subscription.subscribe_for_good(NODES.encode(), self._probes.channel)
@@ -352,7 +353,7 @@ class Broker(Service):
             # From here on messages wait, in Redis if they are many, for those before them. Control
             # messages wait with them: no message that came after one of those is read before it.
             subscription.hold()
-            await self._catch_up(lookups[0], attachment, upto)
+            await self._catch_up(lookups[0], attachment, upto, listeners)
             self._lookups = lookups
             self._subscription = subscription
             self._synchronize()
@@ -411,8 +412,13 @@ class Broker(Service):
                 else:
                     self._hub.reconcile(subject, entry.channels)
 
-    async def _catch_up(self, lookup: Lookup, attachment: Attachment, upto: int) -> None:
-        """Dispatch what was retained, up to the counter `upto`, while nothing could be heard."""
+    async def _catch_up(
+        self, lookup: Lookup, attachment: Attachment, upto: int, listeners: set[bytes]
+    ) -> None:
+        """Dispatch what was retained, up to the counter `upto`, while nothing could be heard.
+
+        `listeners` are the subjects that could listen to something before.
+        """
         hub = self._hub
         is_first = self._attachment is None
         self._attachment = attachment
@@ -422,7 +428,7 @@ class Broker(Service):
             hub.position = attachment.position.counter if is_other else attachment.same
             if not is_first:
                 here = EventID(attachment.position.epoch, hub.position)
-                hub.tell_reset("data-lost", None, str(here))
+                hub.tell_reset("data-lost", None, str(here), listeners)
         after, more = hub.position, bool(hub.channels)
         while more:
             wants = dict.fromkeys(hub.channels, after)

@@ -23,10 +23,16 @@ class BasePublisher:
         retain: float | None,
         retain_messages: int | None,
     ) -> None:
-        if not isinstance(url, RedisURL):
-            url = RedisURL.parse(from_environment(os.environ) if url is None else url)
-        self.url = url
+        if isinstance(url, RedisURL):
+            self.urls: tuple[RedisURL, ...] = (url,)
+        else:
+            self.urls = RedisURL.parse_all([from_environment(os.environ) if url is None else url])
         self._messages = Messages(os.environ, max_message, retain, retain_messages)
+
+    @property
+    def url(self) -> RedisURL:
+        """Where its Redis is; of several, the first one."""
+        return self.urls[0]
 
     @property
     def max_message(self) -> int:
@@ -34,4 +40,4 @@ class BasePublisher:
         return self._messages.max_message
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.url}>"
+        return f"<{type(self).__name__} {' '.join(map(str, self.urls))}>"

@@ -9,6 +9,7 @@ from sinapse.publisher.operations.channels import (
     ListChannels,
     RemoveChannel,
 )
+from sinapse.publisher.shards import ShardedConnections
 
 
 class Channels:
@@ -21,7 +22,7 @@ class Channels:
     is none, and :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections | ShardedConnections) -> None:
         self._run = connections.run
 
     def list(self, subject: SubjectId) -> set[str]:

@@ -6,12 +6,13 @@ from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePubl
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.connections import Connections
 from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.shards import ShardedConnections
 from sinapse.publisher.tokens import Tokens
 from sinapse.redisurl import RedisURL
 
 
 class Publisher(BasePublisher):
-    """Publishes to one Redis, and keeps tokens and lists of channels there.
+    """Publishes to Redis, and keeps tokens and lists of channels there.
 
     One for a process is enough: threads share it, and a forked child opens connections of its
     own. Nothing is opened before it is needed, and again when Redis comes back.
@@ -37,8 +38,11 @@ class Publisher(BasePublisher):
         timeout: float = TIMEOUT,
     ) -> None:
         super().__init__(url, max_message, retain, retain_messages)
-        self._connections = Connections(
-            self.url, size=max_connections, connect_timeout=connect_timeout, timeout=timeout
+        options = {"connect_timeout": connect_timeout, "timeout": timeout}
+        self._connections: Connections | ShardedConnections = (
+            Connections(self.url, size=max_connections, **options)
+            if len(self.urls) == 1
+            else ShardedConnections(self.urls, size=max_connections, **options)
         )
         self.tokens = Tokens(self._connections)
         self.channels = Channels(self._connections)

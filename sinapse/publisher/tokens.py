@@ -10,6 +10,7 @@ from sinapse.publisher.operations.tokens import (
     ObtainToken,
     RenewToken,
 )
+from sinapse.publisher.shards import ShardedConnections
 
 
 class Tokens:
@@ -20,7 +21,7 @@ class Tokens:
     :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections | ShardedConnections) -> None:
         self._run = connections.run
 
     def get(self, subject: SubjectId, kind: str = USER) -> str | None:

@@ -1,6 +1,7 @@
 """Channels: what a subject may listen to, now and on its open streams."""
 
 from sinapse.publisher.aio.connections import Connections
+from sinapse.publisher.aio.shards import ShardedConnections
 from sinapse.publisher.identity import ChannelLike, SubjectId
 from sinapse.publisher.operations.channels import (
     AddChannel,
@@ -14,7 +15,7 @@ from sinapse.publisher.operations.channels import (
 class Channels:
     """``publisher.channels``: as :class:`sinapse.publisher.channels.Channels`, to be awaited."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections | ShardedConnections) -> None:
         self._run = connections.run
 
     async def list(self, subject: SubjectId) -> set[str]:

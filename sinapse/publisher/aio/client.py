@@ -4,6 +4,7 @@ from typing import Self
 
 from sinapse.publisher.aio.channels import Channels
 from sinapse.publisher.aio.connections import Connections
+from sinapse.publisher.aio.shards import ShardedConnections
 from sinapse.publisher.aio.tokens import Tokens
 from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
 from sinapse.publisher.identity import ChannelLike
@@ -11,7 +12,7 @@ from sinapse.redisurl import RedisURL
 
 
 class Publisher(BasePublisher):
-    """Publishes to one Redis, and keeps tokens and lists of channels there.
+    """Publishes to Redis, and keeps tokens and lists of channels there.
 
     One for a process is enough: tasks share it, and each event loop has connections of its own.
     Nothing is opened before it is needed, and again when Redis comes back. A task that is
@@ -33,8 +34,11 @@ class Publisher(BasePublisher):
         timeout: float = TIMEOUT,
     ) -> None:
         super().__init__(url, max_message, retain, retain_messages)
-        self._connections = Connections(
-            self.url, size=max_connections, connect_timeout=connect_timeout, timeout=timeout
+        options = {"connect_timeout": connect_timeout, "timeout": timeout}
+        self._connections: Connections | ShardedConnections = (
+            Connections(self.url, size=max_connections, **options)
+            if len(self.urls) == 1
+            else ShardedConnections(self.urls, size=max_connections, **options)
         )
         self.tokens = Tokens(self._connections)
         self.channels = Channels(self._connections)

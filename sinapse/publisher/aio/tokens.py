@@ -1,6 +1,7 @@
 """Tokens: with one, a browser opens a stream in the name of a subject."""
 
 from sinapse.publisher.aio.connections import Connections
+from sinapse.publisher.aio.shards import ShardedConnections
 from sinapse.publisher.identity import SubjectId
 from sinapse.publisher.operations.tokens import (
     USER,
@@ -15,7 +16,7 @@ from sinapse.publisher.operations.tokens import (
 class Tokens:
     """``publisher.tokens``: as :class:`sinapse.publisher.tokens.Tokens`, to be awaited."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections | ShardedConnections) -> None:
         self._run = connections.run
 
     async def get(self, subject: SubjectId, kind: str = USER) -> str | None:

@@ -4,6 +4,7 @@ An operation checks what it is made of: it raises :class:`~sinapse.errors.Invali
 :class:`~sinapse.errors.InvalidChannel`.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from sinapse.keys import (
@@ -33,6 +34,10 @@ class ListChannels(Operation[set[str]]):
         """Return what Redis is asked."""
         return Request(("SMEMBERS", channels_key(self.subject)))
 
+    def combine(self, results: Sequence[set[str]]) -> set[str]:
+        """Return the names of all."""
+        return set().union(*results)
+
     def result(self, answer: list[bytes]) -> set[str]:
         """Return the names."""
         return {name.decode(errors="replace") for name in answer}
@@ -46,6 +51,11 @@ class HasChannel(Operation[bool]):
     def __init__(self, subject: SubjectId, channel: ChannelLike) -> None:
         self.subject = given_id(subject)
         self.channel = channel_name(channel)
+
+    @property
+    def spread_by(self) -> str:
+        """The channel: what grants it is where its messages are."""
+        return self.channel
 
     def request(self) -> Request:
         """Return what Redis is asked."""
@@ -98,6 +108,10 @@ class ClearChannels(Operation[int]):
         """Return what Redis is asked."""
         told = [control_channel(self.subject, action) for action in (REMOVE, WITHDRAW)]
         return call(CLEAR_CHANNELS, (channels_key(self.subject), RETENTION), told)
+
+    def combine(self, results: Sequence[int]) -> int:
+        """Return how many in all."""
+        return sum(results)
 
     def result(self, answer: int) -> int:
         """Return how many."""

@@ -53,6 +53,11 @@ class Publish(Operation[int]):
         self.retain_messages = retain_messages
         self.message_id = message_id
 
+    @property
+    def spread_by(self) -> str:
+        """The channel."""
+        return self.channel
+
     def request(self) -> Request:
         """Return what Redis is asked."""
         if self.retain:

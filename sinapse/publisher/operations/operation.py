@@ -49,6 +49,18 @@ class Operation(ABC, Generic[T]):
 
     __slots__ = ()
 
+    @property
+    def spread_by(self) -> str | None:
+        """The name that decides which of several Redis is asked; None if all are."""
+        return None
+
+    def spread_over(self, count: int) -> None:
+        """Take note that there are `count` Redis."""
+
+    def combine(self, results: Sequence[T]) -> T:
+        """Return what comes of it as a whole where all are asked: each does its part."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be asked of several Redis")
+
     @abstractmethod
     def request(self) -> Request:
         """Return what Redis is asked."""

@@ -17,6 +17,7 @@ from sinapse.keys import (
 from sinapse.publisher.identity import SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation, Request, T, call
 from sinapse.scripts import CLEAR_TOKEN, GENERATE_TOKEN, OBTAIN_TOKEN, RENEW_TOKEN
+from sinapse.sharding import shard_of
 
 #: The kind of a subject where none is named.
 USER = "User"
@@ -33,8 +34,36 @@ class _OfSubject(Operation[T]):
         self.kind = kind_name(kind)
 
     @property
+    def spread_by(self) -> str:
+        """The subject, whose tokens are all in one place."""
+        return self.subject
+
+    @property
     def _current(self) -> str:
         return current_token_key(self.kind, self.subject)
+
+
+class _WithNewToken(_OfSubject[str]):
+    """What may draw a token."""
+
+    __slots__ = ("_count", "expires_in", "token")
+
+    def __init__(self, subject: SubjectId, kind: str, expires_in: float | None) -> None:
+        super().__init__(subject, kind)
+        self.expires_in = _lifetime(expires_in)
+        self._count = 1
+        self.token = new_token()
+
+    def spread_over(self, count: int) -> None:
+        """Draw one that leads to where the subject is."""
+        self._count = count
+        self._draw()
+
+    def _draw(self) -> None:
+        home = shard_of(self.subject.encode(), self._count)
+        self.token = new_token()
+        while shard_of(self.token.encode(), self._count) != home:
+            self.token = new_token()
 
 
 class GetToken(_OfSubject[str | None]):
@@ -51,15 +80,10 @@ class GetToken(_OfSubject[str | None]):
         return None if answer is None else answer.decode(errors="replace")
 
 
-class GenerateToken(_OfSubject[str]):
+class GenerateToken(_WithNewToken):
     """A new token in place of the current one, for so many seconds, or for ever."""
 
-    __slots__ = ("expires_in", "token")
-
-    def __init__(self, subject: SubjectId, kind: str, expires_in: float | None) -> None:
-        super().__init__(subject, kind)
-        self.expires_in = _lifetime(expires_in)
-        self.token = new_token()
+    __slots__ = ()
 
     def request(self) -> Request:
         """Return what Redis is asked."""
@@ -75,19 +99,14 @@ class GenerateToken(_OfSubject[str]):
         """Return the token; it is drawn again if that is somebody's already."""
         if answer:
             return self.token
-        self.token = new_token()
+        self._draw()
         return self
 
 
-class ObtainToken(_OfSubject[str]):
+class ObtainToken(_WithNewToken):
     """The current token, or a new one, for so many seconds from now at least, or for ever."""
 
-    __slots__ = ("expires_in", "token")
-
-    def __init__(self, subject: SubjectId, kind: str, expires_in: float | None) -> None:
-        super().__init__(subject, kind)
-        self.expires_in = _lifetime(expires_in)
-        self.token = new_token()
+    __slots__ = ()
 
     def request(self) -> Request:
         """Return what Redis is asked."""
@@ -102,7 +121,7 @@ class ObtainToken(_OfSubject[str]):
         """Return the token; a new one is drawn again if that is somebody's already."""
         if answer:
             return answer.decode(errors="replace")
-        self.token = new_token()
+        self._draw()
         return self
 
 

@@ -1,0 +1,54 @@
+"""Connections to several Redis on asyncio: see :mod:`sinapse.publisher.shards`."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.aio.connections import Connections
+from sinapse.publisher.operations.operation import Operation, T
+from sinapse.publisher.operations.spread import Spread
+from sinapse.redisurl import RedisURL
+
+
+class ShardedConnections:
+    """What :class:`~sinapse.publisher.aio.connections.Connections` are to one Redis.
+
+    They are asked at the same time.
+    """
+
+    def __init__(
+        self, urls: Sequence[RedisURL], *, size: int, connect_timeout: float, timeout: float
+    ) -> None:
+        self._parts = [
+            Connections(url, size=size, connect_timeout=connect_timeout, timeout=timeout)
+            for url in urls
+        ]
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Return what comes of `operation`."""
+        [result] = await self.run_all([operation])
+        if isinstance(result, BrokerUnavailable):
+            raise result
+        return cast(T, result)
+
+    async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each of `operations`: one round trip to each that is asked."""
+        spread = Spread(operations, len(self._parts))
+        outcomes = await asyncio.gather(
+            *(self._run(shard, part) for shard, part in spread.parts.items())
+        )
+        return spread.gather(dict(zip(spread.parts, outcomes, strict=True)))
+
+    async def _run(
+        self, shard: int, operations: Sequence[Operation[Any]]
+    ) -> list[Any] | BrokerUnavailable:
+        try:
+            return await self._parts[shard].run_all(operations)
+        except BrokerUnavailable as error:
+            return error
+
+    async def close(self) -> None:
+        """Close every connection of this event loop, those in use too."""
+        for part in self._parts:
+            await part.close()

@@ -1,0 +1,58 @@
+"""Operations on several Redis: who is asked for what, and what comes of it as a whole."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.operations.operation import Operation
+from sinapse.sharding import shard_of
+
+
+class Spread:
+    """`operations`, spread over `count` Redis. Their order is kept in each, and not between them.
+
+    Of one that all are asked for, each does its part; what comes of it is put together.
+    """
+
+    def __init__(self, operations: Sequence[Operation[Any]], count: int) -> None:
+        self._operations = operations
+        #: What each Redis is asked, by its number; only those that are asked anything.
+        self.parts: dict[int, list[Operation[Any]]] = {}
+        self._places: list[list[tuple[int, int]]] = []
+        for operation in operations:
+            operation.spread_over(count)
+            name = operation.spread_by
+            shards = range(count) if name is None else [shard_of(name.encode(), count)]
+            self._places.append([self._put(operation, shard) for shard in shards])
+
+    def _put(self, operation: Operation[Any], shard: int) -> tuple[int, int]:
+        part = self.parts.setdefault(shard, [])
+        part.append(operation)
+        return shard, len(part) - 1
+
+    def gather(self, outcomes: Mapping[int, list[Any] | BrokerUnavailable]) -> list[Any]:
+        """Return what came of each operation.
+
+        `outcomes` are those of :attr:`parts`. What failed in a part has failed as a whole, though
+        other parts of it may have been done. Raises :class:`~sinapse.errors.BrokerUnavailable` if
+        nothing was sent at all.
+        """
+        refusals = [each for each in outcomes.values() if isinstance(each, BrokerUnavailable)]
+        if refusals and len(refusals) == len(outcomes):
+            raise refusals[0]
+        return [
+            self._whole(operation, [self._found(outcomes[shard], at) for shard, at in places])
+            for operation, places in zip(self._operations, self._places, strict=True)
+        ]
+
+    def _found(self, outcome: list[Any] | BrokerUnavailable, place: int) -> Any:
+        return outcome if isinstance(outcome, BrokerUnavailable) else outcome[place]
+
+    def _whole(self, operation: Operation[Any], results: list[Any]) -> Any:
+        failures = [each for each in results if isinstance(each, BrokerUnavailable)]
+        if not failures:
+            return results[0] if len(results) == 1 else operation.combine(results)
+        if len(failures) == len(results):
+            return failures[0]
+        # Elsewhere it was done, so that it cannot be said that it was not.
+        return BrokerUnavailable(str(failures[0]), delivered=None)
