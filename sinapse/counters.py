@@ -40,6 +40,10 @@ class Counters:
     """Streams closed, by reason."""
     requests_refused: Counter[str] = field(default_factory=Counter)
     """Requests for a stream that were refused, by reason."""
+    connections_refused: Counter[str] = field(default_factory=Counter)
+    """Connections that were closed as soon as they came, by reason."""
+    accepts_paused: Counter[str] = field(default_factory=Counter)
+    """Times that no connections were accepted for a while, by reason."""
     history_reads: int = 0
     """Reads of the retained messages of a channel: one for all who wait."""
     replays: int = 0

@@ -19,6 +19,7 @@ from sinapse.broker.embedded import EmbeddedServer
 from sinapse.counters import Counters
 from sinapse.errors import StartError
 from sinapse.forwarded import TrustedProxies
+from sinapse.gate import Gate
 from sinapse.hub import Hub
 from sinapse.limits import RequestLimits, StreamLimits
 from sinapse.listen import Listener
@@ -53,12 +54,20 @@ class Daemon(MultiService):
         counters = Counters()
         hub, broker, replays = _redis(settings, counters)
         proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
+        gate = Gate(
+            counters,
+            proxies,
+            rate=settings.accept_rate,
+            per_address=settings.max_streams_per_address,
+            reactor=reactor,
+        )
         limits = StreamLimits(
             total=settings.max_streams,
             per_address=settings.max_streams_per_address,
             per_subject=settings.max_streams_per_subject,
             replaces=settings.subject_overflow == "replace",
             counted=proxies.counted,
+            is_full=gate.is_full,
         )
         self._broker = broker
         self._streams = streams = Streams(
@@ -101,7 +110,7 @@ class Daemon(MultiService):
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
         if (folder := settings.redis[0].embedded) is not None:
             services.insert(0, EmbeddedServer(folder, reactor))
-        self._ports = [listen(port, self._site, reactor) for port in settings.ports]
+        self._ports = [listen(port, self._site, reactor, gate=gate) for port in settings.ports]
         self._listeners = [*self._ports]
         if settings.admin:
             admin = Site(

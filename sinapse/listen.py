@@ -17,6 +17,7 @@ from twisted.protocols.haproxy import proxyEndpoint
 from sinapse import tls
 from sinapse.adopt import SharedSocket
 from sinapse.errors import StartError
+from sinapse.gate import Gate
 from sinapse.tlstransport import TLSFactory
 
 #: Connections that the kernel accepts before we do. Twisted's 50 make a second of delay when
@@ -54,12 +55,19 @@ class Listener(Service):
         factory: IProtocolFactory,
         reactor: Any,
         option: str = "port",
+        gate: Gate | None = None,
     ) -> None:
-        """Make the endpoint; raises :class:`~sinapse.errors.StartError`."""
+        """Make the endpoint, behind `gate`; raises :class:`~sinapse.errors.StartError`."""
         self._description = description
         self._option = option
         try:
             self._service = self._make(_with_defaults(description), factory, reactor)
+            if gate is not None:
+                kind, _ = _read(description)
+                is_proxied = description.startswith(PROXY)
+                gate.check(kind, is_proxied=is_proxied)
+                endpoint = self._service.endpoint
+                self._service.endpoint = gate.watched(endpoint, is_proxied=is_proxied)
         except StartError:
             raise
         except Exception as error:  # noqa: BLE001  # Parsers of endpoints raise anything.

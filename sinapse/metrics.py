@@ -48,6 +48,8 @@ TOTALS = {
 BY_REASON = {
     "streams_closed": "Streams closed, by reason.",
     "requests_refused": "Requests for a stream that were refused, by reason.",
+    "connections_refused": "Connections that were closed as soon as they came, by reason.",
+    "accepts_paused": "Times that no connections were accepted for a while, by reason.",
 }
 
 #: How long things take, in seconds.

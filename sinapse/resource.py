@@ -10,7 +10,7 @@ import random
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToString
+from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -138,6 +138,8 @@ class StreamResource(Plain):
                 else:
                     self._begin(request, admission, headers, address)
         except LimitReached as error:
+            # The connection itself takes room.
+            _close_after(request)
             self._send_away(request, headers, str(error), error.status, LIMIT_RETRY)
         except Unauthorized as error:
             if self._stop_status == 204 and _is_event_source(request):
@@ -234,6 +236,13 @@ class StreamResource(Plain):
             self._log.failure("a stream could not be opened", failure=failure)
             if request.channel is not None and not request.startedWriting:
                 self._send_away(request, headers)
+
+
+def _close_after(request: Request) -> None:
+    """Have the connection end with the answer to `request`, if that is the only one on it."""
+    if isinstance(request.channel, HTTPChannel):
+        request.channel.persistent = False
+        request.setHeader(b"Connection", b"close")
 
 
 def _token(request: Request) -> bytes:

@@ -34,6 +34,7 @@ class Settings:
     subject_overflow: str
     max_streams_per_address: int
     max_channels_per_subject: int
+    accept_rate: int
     request_timeout: float
     max_url: int
     max_header: int
@@ -245,7 +246,7 @@ OPTIONS = (
         "SINAPSE_MAX_STREAMS",
         "0",
         _number(0),
-        "Streams that may be open at once; 0 for any number.",
+        "Streams that may be open at once; 0 for as many as there are file descriptors for.",
     ),
     Option(
         "max-streams-per-subject",
@@ -281,6 +282,14 @@ OPTIONS = (
         _number(0),
         "Channels that a subject may listen to; one with more of them has no streams. 0 for any "
         "number.",
+    ),
+    Option(
+        "accept-rate",
+        "accept_rate",
+        "SINAPSE_ACCEPT_RATE",
+        "0",
+        _number(0),
+        "Connections that are accepted in a second, others wait; 0 for as many as come.",
     ),
     Option(
         "request-timeout",

@@ -72,6 +72,7 @@ ROWS = (
     Row("subject-overflow", "replace", ("refuse", "refuse"), ("Replace", "replace")),
     Row("max-streams-per-address", 0, ("1", 1), ("100", 100)),
     Row("max-channels-per-subject", 0, ("1", 1), ("1000", 1000)),
+    Row("accept-rate", 0, ("1", 1), ("5000", 5000)),
     Row("request-timeout", 10.0, ("1", 1.0), ("60", 60.0)),
     Row("max-url", 8192, ("1024", 1024), ("262144", 262144)),
     Row("max-header", 16384, ("1024", 1024), ("262144", 262144)),
@@ -227,7 +228,7 @@ BAD = [
     ),
     *(
         (name, text, "must be a number from 0")
-        for name in ("max-streams", "max-streams-per-address")
+        for name in ("max-streams", "max-streams-per-address", "accept-rate")
         for text in ("-1", "many", "1.5", "9" * 5000)
     ),
     ("max-url", "1023", "must be a number of bytes from 1024 to 262144"),

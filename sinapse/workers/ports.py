@@ -9,14 +9,15 @@ from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from sinapse.adopt import SharedSocket
+from sinapse.gate import Gate
 from sinapse.listen import Listener
 
 
 class HeldPort(Listener):
     """A ``--port`` in the parent: bound, and left for workers to accept from."""
 
-    def __init__(self, description: str, reactor: Any) -> None:
-        super().__init__(description, _Nobody(), reactor)
+    def __init__(self, description: str, reactor: Any, gate: Gate) -> None:
+        super().__init__(description, _Nobody(), reactor, gate=gate)
 
     @property
     def descriptor(self) -> int:
@@ -37,19 +38,26 @@ class InheritedPorts:
     def __init__(self, descriptors: tuple[int, ...]) -> None:
         self._descriptors: Iterator[int] = iter(descriptors)
 
-    def __call__(self, description: str, factory: IProtocolFactory, reactor: Any) -> Listener:
+    def __call__(
+        self, description: str, factory: IProtocolFactory, reactor: Any, gate: Gate
+    ) -> Listener:
         """Return the listener of the next ``--port``."""
-        return _InheritedPort(description, factory, reactor, next(self._descriptors))
+        return _InheritedPort(description, factory, reactor, gate, next(self._descriptors))
 
 
 class _InheritedPort(Listener):
     """A ``--port`` in a worker."""
 
     def __init__(
-        self, description: str, factory: IProtocolFactory, reactor: Any, descriptor: int
+        self,
+        description: str,
+        factory: IProtocolFactory,
+        reactor: Any,
+        gate: Gate,
+        descriptor: int,
     ) -> None:
         self._descriptor = descriptor
-        super().__init__(description, factory, reactor)
+        super().__init__(description, factory, reactor, gate=gate)
 
     def _endpoint(self, description: str, reactor: Any) -> IStreamServerEndpoint:  # noqa: ARG002
         return SharedSocket(self._descriptor, reactor)

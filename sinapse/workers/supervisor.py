@@ -14,7 +14,10 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from sinapse.broker.embedded import EmbeddedServer
+from sinapse.counters import Counters
 from sinapse.errors import StartError
+from sinapse.forwarded import TrustedProxies
+from sinapse.gate import Gate
 from sinapse.settings import Settings
 from sinapse.signals import Signals
 from sinapse.systemd import Notifier
@@ -49,7 +52,10 @@ class Supervisor(MultiService):
         self._notifier = Notifier(os.environ, reactor)
         self._workers: list[Worker] = []
         self._was_ready = False
-        self._ports = [HeldPort(port, reactor) for port in settings.ports]
+        # It lets nobody in, but says what workers would say of an endpoint.
+        proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
+        gate = Gate(Counters(), proxies, rate=0, per_address=0, reactor=reactor)
+        self._ports = [HeldPort(port, reactor, gate) for port in settings.ports]
         if (folder := settings.redis[0].embedded) is not None:
             EmbeddedServer(folder, reactor).setServiceParent(self)
         for service in (*self._ports, self._notifier):

@@ -37,6 +37,8 @@ from sinapse.redisurl import RedisURL
 class _Link(Protocol):
     """What is used of a connection of redis-py, whose methods have no types."""
 
+    socket_timeout: float | None
+
     async def connect(self) -> None: ...
 
     async def send_command(self, *command: str | bytes | int) -> None: ...
@@ -78,6 +80,7 @@ class Connections:
 
     def __init__(self, url: RedisURL, *, size: int, connect_timeout: float, timeout: float) -> None:
         self._url = url
+        self._timeout = timeout
         self._sentinels = [
             Connections(
                 url.sentinel(*address), size=size, connect_timeout=connect_timeout, timeout=timeout
@@ -114,7 +117,7 @@ class Connections:
         async with self._connection() as connection:
             while True:
                 try:
-                    commands = exchanged.send(await _ask(connection, commands))
+                    commands = exchanged.send(await _ask(connection, commands, self._timeout))
                 except StopIteration as end:
                     return cast(list[Any], end.value)
 
@@ -138,6 +141,9 @@ class Connections:
         try:
             with self._unreachable():
                 await _make_sure_of(connection)
+            # The time is kept by us: redis-py does it with asyncio.wait_for, which before Python
+            # 3.12 swallows a cancellation at times, and costs a task a command.
+            connection.socket_timeout = None
             yield connection
         except BaseException:
             # Cancelled, perhaps between a command and its answer: that must not be taken for the
@@ -145,6 +151,7 @@ class Connections:
             await connection.disconnect(nowait=True)
             raise
         finally:
+            connection.socket_timeout = self._timeout
             await pool.release(connection)
 
     @contextmanager
@@ -196,22 +203,27 @@ def _readable(writer: asyncio.StreamWriter) -> bool:
     return bool(poll.poll(0))
 
 
-async def _ask(connection: _Link, commands: Sequence[Command]) -> list[Any]:
+async def _ask(connection: _Link, commands: Sequence[Command], seconds: float) -> list[Any]:
+    now = asyncio.get_running_loop().time
     answers: list[Any] = []
     moved = False
     try:
-        if len(commands) == 1:
-            await connection.send_command(*commands[0])
-        else:
-            await connection.send_packed_command(connection.pack_commands(commands))
-        while len(answers) < len(commands):
-            try:
-                answers.append(await connection.read_response())
-            except REFUSALS as error:
-                answers.append(Refused(without_arguments(error), isinstance(error, NoScriptError)))
-                moved = moved or isinstance(error, ReadOnlyError)
-    except RedisError as error:
-        answers += [Lost(str(error), error)] * (len(commands) - len(answers))
+        async with asyncio.timeout(seconds) as limit:
+            if len(commands) == 1:
+                await connection.send_command(*commands[0])
+            else:
+                await connection.send_packed_command(connection.pack_commands(commands))
+            while len(answers) < len(commands):
+                limit.reschedule(now() + seconds)
+                try:
+                    answers.append(await connection.read_response())
+                except REFUSALS as error:
+                    is_unknown_script = isinstance(error, NoScriptError)
+                    answers.append(Refused(without_arguments(error), is_unknown_script))
+                    moved = moved or isinstance(error, ReadOnlyError)
+    except (RedisError, TimeoutError) as error:
+        text = str(error) or f"no answer within {seconds:g} s"
+        answers += [Lost(text, error)] * (len(commands) - len(answers))
     if moved:
         # What was the master is none any more: look where it is now.
         await connection.disconnect(nowait=True)
