@@ -611,29 +611,6 @@ class TestCommands:
         assert first["id"]
         assert second == {"data": "plain", "event": None, "id": None}
 
-    def test_a_listener_comes_back_to_where_it_was(
-        self, redis_server: RedisServer, ada: User, tmp_path: Any
-    ) -> None:
-        from itertools import islice
-
-        from sinapse.publisher.django.management.stream import Stream
-        from tests.daemon import running_daemon
-
-        subject(ada).add_channel("news")
-        token = subject(ada).auth.obtain()
-        with running_daemon(tmp_path, redis_server.url, "--retry", "0.1") as daemon:
-            stream = iter(Stream(f"http://127.0.0.1:{daemon.port}/", token))
-            assert next(stream).event == "authentication"
-            publish("news", "1")
-            assert next(stream).data == "1"
-            daemon.stop()
-            publish("news", "2")
-            daemon.start()
-            publish("news", "3")
-            rest = (each for each in stream if each.event is None)
-            assert [each.data for each in islice(rest, 2)] == ["2", "3"]
-            stream.close()  # type: ignore[attr-defined]  # A generator.
-
     def test_a_listener_without_a_channel_or_a_daemon_is_told(
         self, daemon: Daemon, ada: User
     ) -> None:

@@ -24,6 +24,7 @@ LEVELS = (
     ("__init__", "drain", "errors", "eventid", "lifeline", "ratelimit", "timing"),
     (
         "counters",
+        "eventsource",
         "message",
         "keys",
         "redisurl",
@@ -77,8 +78,9 @@ LIBRARIES = {
     "markupsafe": {"publisher.flask"},
     "msgpack": {"message"},
     "OpenSSL": {"broker", "tls", "tlstransport"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"cli.bench", "metrics"},
     "redis": {"publisher"},
+    "rich": {"cli"},
     "service_identity": {"broker"},
     "sqlalchemy": {"publisher.sqlalchemy"},
     "txredisapi": {"broker"},

@@ -1,19 +1,49 @@
-"""The console command: ``sinapse serve``, ``sinapse demo``.
+"""The console command: ``sinapse``, and what can come after it.
 
-Neither loads Twisted or Flask before it must: ``--help`` is quick.
+A command is imported when it is called for, so that ``--help`` is quick. What goes wrong is said in
+one line, with exit code 1; 2 is what click has for a command line that is none, and 69
+(``EX_UNAVAILABLE``) means that Redis or the daemon was not there.
 """
+
+from importlib import import_module
 
 import click
 
 from sinapse import __version__
-from sinapse.cli import demo, serve
+
+#: Commands by name, and what is said of them; each is ``command`` in the module of its name.
+COMMANDS = {
+    "serve": "Run the daemon in the foreground.",
+    "demo": "Run the daemon and a chat.",
+    "token": "Make, show and revoke tokens.",
+    "channels": "Show and change what subjects may listen to.",
+    "publish": "Publish a message, or each line of standard input.",
+    "listen": "Show what is pushed to a browser.",
+    "ping": "Say how long messages take.",
+    "doctor": "Say what is wrong, and what to do.",
+    "bench": "Say how fast it is on this machine.",
+    "completion": "Complete commands and options in a shell.",
+}
 
 
-@click.group()
+class _Commands(click.Group):
+    """The commands, each imported when it is called for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="Sinapse", message="%(prog)s %(version)s")
 def main() -> None:
     """Push messages from a Python backend to browsers."""
-
-
-main.add_command(serve.command)
-main.add_command(demo.command)

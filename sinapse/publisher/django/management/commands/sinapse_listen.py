@@ -6,9 +6,9 @@ from urllib.error import HTTPError, URLError
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from sinapse.eventsource import EventSource
 from sinapse.publisher.django import configuration
 from sinapse.publisher.django.management.arguments import failing_in_one_line, found
-from sinapse.publisher.django.management.stream import Stream
 
 #: Event types by which the daemon says how a stream stands.
 ABOUT_THE_STREAM = ("authentication", "position")
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             raise CommandError(f"--url is needed: {url} is a path on a host that is not known here")
         token = found(options["subject"]).auth.obtain(settings.token_lifetime)
         try:
-            self._listen(Stream(url, token), options["count"], options["json"])
+            self._listen(EventSource(url, token), options["count"], options["json"])
         except KeyboardInterrupt:
             pass
         except HTTPError as error:
@@ -44,7 +44,7 @@ class Command(BaseCommand):
         except (URLError, OSError) as error:
             raise CommandError(f"{url}: {getattr(error, 'reason', error)}") from error
 
-    def _listen(self, stream: Stream, count: int | None, as_json: bool) -> None:
+    def _listen(self, stream: EventSource, count: int | None, as_json: bool) -> None:
         number = 0
         for message in stream:
             if message.event in ABOUT_THE_STREAM:

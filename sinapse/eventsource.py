@@ -1,4 +1,7 @@
-"""An event stream, read line by line (WHATWG HTML §9.2.6), that comes back when it breaks off."""
+"""An event stream, read line by line (WHATWG HTML §9.2.6), that comes back when it breaks off.
+
+For commands. It takes what the daemon sends, not all that a browser has to understand.
+"""
 
 import http.client
 import time
@@ -22,16 +25,16 @@ class Received(NamedTuple):
     id: str | None
 
 
-class Stream:
-    """What somebody with `token` hears at `url`, for ever.
+class EventSource:
+    """What somebody with `token` hears at `url`, for ever, from `last_event_id` on.
 
     Iterating raises ``HTTPError`` if the daemon refuses, and ``OSError`` if it was never reached.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, last_event_id: str = "") -> None:
         self._url = url
         self._token = token
-        self._last_id = ""
+        self._last_id = last_event_id
         self._retry = RETRY
         self._opened = False
 

@@ -1,0 +1,40 @@
+"""``sinapse channels``: what a subject may listen to."""
+
+import click
+
+from sinapse.cli.publishing import publishing
+from sinapse.publisher import Publisher
+
+
+@click.group("channels")
+def command() -> None:
+    """Show and change what subjects may listen to; open streams follow at once."""
+
+
+@command.command("list")
+@click.argument("subject")
+@publishing
+def list_(publisher: Publisher, subject: str) -> None:
+    """Print the channels that SUBJECT may listen to, one a line."""
+    for name in sorted(publisher.channels.list(subject)):
+        click.echo(name)
+
+
+@command.command("add")
+@click.argument("subject")
+@click.argument("names", nargs=-1, required=True, metavar="CHANNEL...")
+@publishing
+def add(publisher: Publisher, subject: str, names: tuple[str, ...]) -> None:
+    """Let SUBJECT listen to each CHANNEL."""
+    for name in names:
+        publisher.channels.add(subject, name)
+
+
+@command.command("remove")
+@click.argument("subject")
+@click.argument("names", nargs=-1, required=True, metavar="CHANNEL...")
+@publishing
+def remove(publisher: Publisher, subject: str, names: tuple[str, ...]) -> None:
+    """Let SUBJECT listen to none of the CHANNELs any more."""
+    for name in names:
+        publisher.channels.remove(subject, name)

@@ -1,0 +1,114 @@
+"""``sinapse listen``: hear what a browser would hear."""
+
+import json
+import sys
+from collections.abc import Callable
+from urllib.error import HTTPError, URLError
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import click
+
+from sinapse.cli.publishing import Refused, Unavailable, connected, in_one_line
+from sinapse.eventsource import EventSource, Received
+from sinapse.publisher.operations.tokens import USER
+
+DEFAULT_URL = "http://localhost:9000/"
+
+#: Seconds that a token lives which is made to listen.
+LIFETIME = 86400
+
+#: Event types by which the daemon says how a stream stands.
+ABOUT_THE_STREAM = ("authentication", "position")
+
+
+@click.command("listen")
+@click.argument("url", default=DEFAULT_URL)
+@click.option("--subject", help="Listen in the name of this subject, with its token.")
+@click.option("--kind", default=USER, show_default=True, help="Name of the class of the subject.")
+@click.option("--token", envvar="SINAPSE_TOKEN", help="Token to listen with.")
+@click.option("--redis", metavar="URL", help="Where --subject gets its token.")
+@click.option("--last-event-id", default="", metavar="ID", help="Resume after this message.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after N messages.")
+def command(
+    *,
+    url: str,
+    subject: str | None,
+    kind: str,
+    token: str | None,
+    redis: str | None,
+    last_event_id: str,
+    as_json: bool,
+    count: int | None,
+) -> None:
+    """Show what is pushed to a browser at URL, until Ctrl-C.
+
+    URL may have an access_token. Comes back when the stream breaks off, and resumes.
+    """
+    url, found = without_token(url)
+    token = token or found
+    if subject is not None:
+        with in_one_line(), connected(redis) as publisher:
+            token = publisher.tokens.obtain(subject, kind, LIFETIME)
+    if not token:
+        raise click.UsageError("whose stream? --subject, --token, or an access_token in the URL")
+    show = _as_json if as_json else _for_people() if sys.stdout.isatty() else _plain
+    try:
+        _listen(EventSource(url, token, last_event_id), show, count)
+    except KeyboardInterrupt:
+        pass
+    except HTTPError as error:
+        why = error.read(200).decode(errors="replace").strip()
+        raise Refused(f"{url} answers {why or error.code}") from None
+    except (URLError, OSError, ValueError) as error:
+        raise Unavailable(f"{url}: {getattr(error, 'reason', error)}") from None
+
+
+def without_token(url: str) -> tuple[str, str]:
+    """Return `url` without its token, and the token: it is sent where no log has it."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query)
+    token = next((value for name, value in query if name == "access_token"), "")
+    rest = urlencode([pair for pair in query if pair[0] != "access_token"])
+    return urlunsplit(parts._replace(query=rest)), token
+
+
+def _listen(source: EventSource, show: Callable[[Received], None], count: int | None) -> None:
+    number = 0
+    for message in source:
+        if message.event in ABOUT_THE_STREAM:
+            if message.event == "authentication":
+                click.echo("Listening.", err=True)
+            continue
+        show(message)
+        number += 1
+        if number == count:
+            return
+
+
+def _as_json(message: Received) -> None:
+    fields = {name: value for name, value in message._asdict().items() if value is not None}
+    click.echo(json.dumps(fields, ensure_ascii=False))
+
+
+def _plain(message: Received) -> None:
+    click.echo(f"{message.event or 'message'}: {message.data}")
+
+
+def _for_people() -> Callable[[Received], None]:
+    # Imported here because only people need it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console()
+
+    def show(message: Received) -> None:
+        event = message.event or "message"
+        style = "bold red" if event == "reset" else "bold cyan"
+        console.print(Text(event, style), Text(message.id or "", "dim"))
+        try:
+            console.print_json(message.data)
+        except json.JSONDecodeError:
+            console.print(Text(message.data))
+
+    return show

@@ -1,0 +1,49 @@
+"""``sinapse ping``: how long a message takes from here to a listener."""
+
+import queue
+import statistics
+import time
+from urllib.error import HTTPError
+
+import click
+
+from sinapse.cli.ear import Ear
+from sinapse.cli.listen import DEFAULT_URL
+from sinapse.cli.publishing import Unavailable, publishing
+from sinapse.publisher import Publisher
+
+#: Seconds between two messages.
+PAUSE = 0.2
+
+
+@click.command("ping")
+@click.argument("url", default=DEFAULT_URL)
+@click.option("--count", default=10, show_default=True, type=click.IntRange(1), metavar="N")
+@publishing
+def command(publisher: Publisher, url: str, count: int) -> None:
+    """Publish messages, receive them at URL, and say how long each took.
+
+    As a subject of its own, with a channel of its own, which are gone afterwards.
+    """
+    times = []
+    try:
+        with Ear(publisher, url) as ear:
+            for number in range(count):
+                if number:
+                    time.sleep(PAUSE)
+                start = time.perf_counter()
+                publisher.publish(ear.name, str(number), retain=0)
+                ear.next()
+                times.append(1000 * (time.perf_counter() - start))
+                click.echo(f"{times[-1]:.2f} ms")
+    except KeyboardInterrupt:
+        pass
+    except queue.Empty:
+        raise Unavailable(f"{url}: published, but nothing arrives") from None
+    except HTTPError as error:
+        raise Unavailable(f"{url} answers {error.code}") from None
+    except OSError as error:
+        raise Unavailable(f"{url}: {getattr(error, 'reason', error)}") from None
+    if times:
+        low, middle, high = min(times), statistics.median(times), max(times)
+        click.echo(f"{len(times)} of {count}: {low:.2f} / {middle:.2f} / {high:.2f} ms", err=True)

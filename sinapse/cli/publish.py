@@ -1,0 +1,63 @@
+"""``sinapse publish``: messages from a shell."""
+
+import sys
+from collections.abc import Iterable, Iterator
+
+import click
+
+from sinapse.cli.publishing import publishing
+from sinapse.publisher import Publisher
+
+
+@click.command("publish")
+@click.argument("channel")
+@click.argument("message", required=False)
+@click.option("--event", help="Event type.")
+@click.option("--retain", type=float, metavar="SECONDS", help="How long it is kept; 0: not at all.")
+@click.option("--message-id", metavar="ID", help="Publish what has this id only once.")
+@publishing
+def command(
+    *,
+    publisher: Publisher,
+    channel: str,
+    message: str | None,
+    event: str | None,
+    retain: float | None,
+    message_id: str | None,
+) -> None:
+    """Publish MESSAGE to CHANNEL; without one, each line of standard input.
+
+    Says how many daemons had somebody listening.
+    """
+    if message is not None:
+        nodes = publisher.publish(channel, message, event, retain, message_id)
+        click.echo(f"{nodes} {'daemon' if nodes == 1 else 'daemons'} had listeners", err=True)
+        return
+    if message_id is not None:
+        raise click.UsageError("--message-id is for one MESSAGE")
+    count = 0
+    for line in _with_progress(_lines()):
+        publisher.publish(channel, line, event, retain)
+        count += 1
+    click.echo(f"{count} published", err=True)
+
+
+def _lines() -> Iterator[str]:
+    for line in sys.stdin:
+        yield line.rstrip("\r\n")
+
+
+def _with_progress(lines: Iterable[str]) -> Iterable[str]:
+    """Show how far it is, to people."""
+    if not sys.stderr.isatty() or sys.stdin.isatty():
+        return lines
+    # Imported here because only people need it.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn  # noqa: PLC0415
+
+    def shown() -> Iterator[str]:
+        columns = (SpinnerColumn(), TextColumn("published"), MofNCompleteColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            yield from progress.track(lines, total=None)
+
+    return shown()

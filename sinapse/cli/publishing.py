@@ -1,0 +1,69 @@
+"""What commands share that speak to Redis."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher import Publisher
+
+#: The code that sysexits.h has for a service that is not there.
+UNAVAILABLE = 69
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Unavailable(click.ClickException):
+    """Redis or the daemon is not there."""
+
+    exit_code = UNAVAILABLE
+
+
+class Refused(click.ClickException):
+    """What was asked for cannot be."""
+
+
+def publishing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option ``--redis``, and a `publisher` that goes with it."""
+
+    @click.option(
+        "--redis",
+        metavar="URL",
+        help="Where Redis is.  [default: REDIS_URL, or redis://localhost:6379/0]",
+    )
+    @functools.wraps(command)
+    def wrapped(redis: str | None, **options: Any) -> None:
+        with in_one_line(), connected(redis) as publisher:
+            command(publisher=publisher, **options)
+
+    return wrapped
+
+
+def connected(redis: str | None) -> Publisher:
+    """Return a publisher for the Redis of `redis`, or of the environment."""
+    try:
+        return Publisher(redis)
+    except ValueError as error:
+        # A URL may have a password in it: it is not quoted.
+        source = "REDIS_URL" if redis is None else "--redis"
+        raise Refused(f"{source}: {error}") from None
+
+
+class in_one_line:  # noqa: N801  # Used as a context manager, like those of contextlib.
+    """Say in one line what the library raises."""
+
+    def __enter__(self) -> None:
+        """Do nothing yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Turn an error into one of click's."""
+        if isinstance(error, BrokerUnavailable):
+            raise Unavailable(_line(error)) from None
+        if isinstance(error, ValueError):
+            raise Refused(_line(error)) from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,54 @@
+"""The event stream that commands read."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+
+from sinapse.eventsource import EventSource
+from sinapse.publisher import Publisher
+from tests.daemon import Daemon, running_daemon
+from tests.support import RedisServer, free_port
+from tests.test_resume import subscribe
+
+
+def test_it_comes_back_to_where_it_was(
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+) -> None:
+    token = subscribe(publisher)
+    with running_daemon(tmp_path, redis_server.url, "--retry", "0.1") as daemon:
+        stream = iter(EventSource(f"http://127.0.0.1:{daemon.port}/", token))
+        assert next(stream).event == "authentication"
+        publisher.publish("room:1", "1")
+        assert next(stream).data == "1"
+        daemon.stop()
+        publisher.publish("room:1", "2")
+        daemon.start()
+        publisher.publish("room:1", "3")
+        rest = (each for each in stream if each.event is None)
+        assert [each.data for each in islice(rest, 2)] == ["2", "3"]
+        stream.close()  # type: ignore[attr-defined]  # A generator.
+
+
+def test_it_resumes_after_an_id_that_is_known(daemon: Daemon, publisher: Publisher) -> None:
+    token = subscribe(publisher)
+    with daemon.stream(token).opened() as stream:
+        position = stream.position
+    publisher.publish("room:1", "two\nlines", event="chat")
+    url = f"http://127.0.0.1:{daemon.port}/"
+    stream_again = iter(EventSource(url, token, position or ""))
+    assert next(stream_again).event == "authentication"
+    message = next(stream_again)
+    assert message[:2] == ("two\nlines", "chat")
+    assert message.id
+    stream_again.close()  # type: ignore[attr-defined]
+
+
+def test_a_refusal_and_nobody_there_are_told_apart(daemon: Daemon) -> None:
+    with pytest.raises(HTTPError):
+        next(iter(EventSource(f"http://127.0.0.1:{daemon.port}/", "unknown")))
+    with pytest.raises(OSError, match="refused"):
+        next(iter(EventSource(f"http://127.0.0.1:{free_port()}/", "unknown")))
