@@ -147,6 +147,7 @@ def test_a_subject_may_be_an_id_or_a_proxy(
     sinapse.subject_loader(lambda: subject)
     with app.app_context():
         assert sinapse.connection()["token"] == publisher.tokens.get("7")
+        assert sinapse.connection("8")["token"] == publisher.tokens.get("8")
         sinapse.publisher.close()
 
 

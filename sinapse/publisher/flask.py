@@ -10,7 +10,8 @@
 
     app.add_url_rule("/sinapse/token", view_func=sinapse.token_view)
 
-and in a template ``{{ sinapse_connection() }}``. Settings are those of
+and in a template ``{{ sinapse_connection() }}``, or ``{{ sinapse_connection(user) }}`` without a
+loader. Settings are those of
 :mod:`sinapse.publisher.options` with ``SINAPSE_`` before them: ``SINAPSE_REDIS_URL``,
 ``SINAPSE_URL``, ``SINAPSE_RETAIN``, ... The mixins, and
 :func:`sinapse.publisher.default`, publish to the Redis of the current application, and outside of
@@ -82,13 +83,15 @@ class Sinapse:
         """Send `message` to everybody who may listen: :meth:`Publisher.publish`."""
         return self.publisher.publish(channel, message, event, retain, message_id)
 
-    def connection(self) -> page.Connection:
-        """Return what the page of whoever is asking needs to open its stream."""
-        return page.connection(_state().options, self._load() if self._load else None)
+    def connection(self, subject: object = None) -> page.Connection:
+        """Return what the page of `subject` needs to open its stream, or of whoever is asking."""
+        if subject is None and self._load is not None:
+            subject = self._load()
+        return page.connection(_state().options, subject)
 
-    def element(self) -> Markup:
+    def element(self, subject: object = None) -> Markup:
         """Return the same for a template, as data in a ``script`` element."""
-        return Markup(page.element(self.connection()))  # noqa: S704  # It is escaped.
+        return Markup(page.element(self.connection(subject)))  # noqa: S704  # It is escaped.
 
     def token_view(self) -> tuple[Response, int] | Response:
         """Answer with the same as JSON: 401 for nobody, and 503 while Redis is away."""

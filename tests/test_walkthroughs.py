@@ -1,0 +1,75 @@
+"""The first section of each how-to, as a new user follows it: from pip to a message in Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser import Browser, _first_browser, browser
+from tests.support import PYTHON, eventually
+from tests.test_packaging import ROOT, run
+from tests.walkthrough import Walkthrough, lines_of_code, read, walking
+
+__all__ = ["_first_browser", "browser"]
+
+# Virtual environments, and downloads from the package index.
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+#: Pages, and the port that the reader opens.
+PAGES = {"howto-django.md": 8000, "howto-flask.md": 5000}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build what a user would install, of a copy of the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    leftovers = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
+    shutil.copytree(ROOT, folder / "checkout", ignore=leftovers)
+    command = (PYTHON, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder)
+    run(*command, folder / "checkout", cwd=folder)
+    [wheel] = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return an empty folder, whose name is short enough for the socket of the private Valkey."""
+    with tempfile.TemporaryDirectory(prefix="sinapse-") as name:
+        yield Path(name)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_reader_writes_fewer_than_15_lines(page: str) -> None:
+    assert 0 < lines_of_code(read(page)) < 15
+
+
+def wait_for_the_message(walkthrough: Walkthrough, browser: Browser) -> None:
+    """Publish until the page shows it: a stream that opens hears only what is new."""
+
+    def shown() -> bool:
+        walkthrough.publish()
+        return bool(browser.run("return document.body.innerText.includes('Hello, Ada')"))
+
+    assert "Hello, Ada" not in browser.run("return document.body.innerText")
+    eventually(shown, walkthrough.logs)
+
+
+def test_django(wheel: Path, folder: Path, browser: Browser) -> None:
+    page = "howto-django.md"
+    with walking(folder, wheel, page) as walkthrough:
+        browser.open(f"http://localhost:{walkthrough.port(PAGES[page])}/")
+        browser.write("#id_username", "ada")
+        browser.write("#id_password", "secret")
+        browser.eventually("document.getElementById('news') !== null")
+        wait_for_the_message(walkthrough, browser)
+
+
+def test_flask(wheel: Path, folder: Path, browser: Browser) -> None:
+    page = "howto-flask.md"
+    with walking(folder, wheel, page) as walkthrough:
+        browser.open(f"http://localhost:{walkthrough.port(PAGES[page])}/")
+        wait_for_the_message(walkthrough, browser)
