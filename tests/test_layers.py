@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from configparser import ConfigParser
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -182,6 +183,20 @@ def test_the_table_in_the_design_has_every_module_above_all_that_it_imports() ->
         if place.get(name, len(rows)) <= number
     ]
     assert upwards == []
+
+
+def test_every_package_is_shipped() -> None:
+    settings = ConfigParser()
+    settings.read(FOLDER.parent / "setup.cfg")
+    shipped = settings["options"]["packages"].split()
+    packages = {
+        ".".join(path.parent.relative_to(FOLDER.parent).parts)
+        for path in FOLDER.rglob("__init__.py")
+    }
+    assert {name for name in shipped if (FOLDER.parent / name.replace(".", "/")).exists()} == {
+        *packages,
+        "twisted.plugins",
+    }
 
 
 def test_no_imports_go_round_in_circles() -> None:

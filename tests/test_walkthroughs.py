@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from tests.walkthrough import Walkthrough, lines_of_code, read, walking
 __all__ = ["_first_browser", "browser"]
 
 # Virtual environments, and downloads from the package index.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 #: Pages, and the port that the reader opens.
 PAGES = {"howto-django.md": 8000, "howto-flask.md": 5000}
@@ -37,8 +38,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Return an empty folder, whose name is short enough for the socket of the private Valkey."""
-    with tempfile.TemporaryDirectory(prefix="sinapse-") as name:
+    """Return an empty folder, whose name is short enough for the socket of the private Valkey.
+
+    It is in memory where it can be: a virtual environment is thousands of small files.
+    """
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="sinapse-", dir=memory) as name:
         yield Path(name)
 
 
@@ -56,6 +61,7 @@ def wait_for_the_message(walkthrough: Walkthrough, browser: Browser) -> None:
 
     assert "Hello, Ada" not in browser.run("return document.body.innerText")
     eventually(shown, walkthrough.logs)
+    browser.forget()
 
 
 def test_django(wheel: Path, folder: Path, browser: Browser) -> None:

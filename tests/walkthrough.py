@@ -30,9 +30,10 @@ DAEMON_PORT = 9000
 #: What tells Python, pip or Sinapse of the checkout, or of the machine's settings.
 _OURS = ("PYTHON", "SINAPSE", "REDIS", "VIRTUAL_ENV", "FLASK", "DJANGO")
 
-_BLOCK = re.compile(
-    r"^(?:(Write|Add to) `([^`]+)`.*?\n(?:.+\n)*\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL
-)
+#: A block, and the paragraph before it.
+_BLOCK = re.compile(r"((?:[^\n]+\n)+)\n```(\w+)\n(.*?)\n```\n", re.DOTALL)
+
+_FILE = re.compile(r"(Write|Add to) `([^`]+)`")
 
 
 class Block(NamedTuple):
@@ -40,14 +41,19 @@ class Block(NamedTuple):
 
     verb: str
     file: str
-    language: str
     text: str
 
 
 def read(page: str) -> list[Block]:
     """Return the blocks of the first section of a page."""
     text = (DOCS / page).read_text()
-    return [Block(*found) for found in _BLOCK.findall(text.split("\n## ")[1])]
+    blocks = []
+    for before, language, content in _BLOCK.findall(text.split("\n## ")[1]):
+        file = _FILE.match(before)
+        verb, name = file.groups() if file else ("", "")
+        assert file or language == "sh", before
+        blocks.append(Block(verb, name, f"{content}\n"))
+    return blocks
 
 
 def lines_of_code(blocks: list[Block]) -> int:
@@ -73,6 +79,7 @@ class Walkthrough:
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_COMPILE": "1",
             "PYTHONWARNINGS": "default",
+            "SINAPSE_DRAIN": "0",
             "SINAPSE_PORT": f"tcp:{daemon}:interface=127.0.0.1",
             "SINAPSE_URL": f"http://127.0.0.1:{daemon}/",
         }
