@@ -24,6 +24,7 @@ from zope.interface import implementer
 from sinapse.audience import Subject
 from sinapse.errors import CloseReason
 from sinapse.eventstream import EventStream
+from sinapse.pending import Pending
 from sinapse.websocket import WebSocket
 from sinapse.websocketpeer import WebSocketPeer
 
@@ -39,6 +40,8 @@ class Owner(Protocol):
 
     max_pending: int
     """Bytes that may wait for one stream."""
+    pending: Pending
+    """What waits for all of them."""
 
     def closed(self, connection: "Connection", reason: CloseReason) -> None:
         """Forget the connection: it has ended, whoever ended it. Called once."""
@@ -82,7 +85,7 @@ class Connection:
         self._owner = owner
         self._peer = peer
         self._transport: Any = None  # No interface has both halves of what is needed.
-        self._pending: deque[bytes] | None = None
+        self._pending: deque[bytes | memoryview] | None = None
         self._pending_bytes = 0
         self._reason: CloseReason | None = None
         self._drained: Deferred[None] | None = None
@@ -148,11 +151,12 @@ class Connection:
 
     def _be_live(self) -> None:
         self._pending = None
+        self._owner.pending.forget(self)
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.callback(None)
 
-    def _queue(self, frame: bytes) -> None:
+    def _queue(self, frame: bytes | memoryview) -> None:
         if self._pending is None or self._reason is not None:
             return
         self._pending_bytes += len(frame)
@@ -160,15 +164,24 @@ class Connection:
             self.close(CloseReason.SLOW_CONSUMER)
         else:
             self._pending.append(frame)
+            self._owner.pending.add(self, len(frame))
 
-    def _next_write(self, pending: deque[bytes]) -> bytes:
-        """Take as many frames from the queue as make one write."""
-        frames = [pending.popleft()]
-        size = len(frames[0])
+    def _next_write(self, pending: deque[bytes | memoryview]) -> bytes:
+        """Take as many frames from the queue as make one write, or a part of a large one.
+
+        The transport copies what it is given, the rest of a frame is that of all streams.
+        """
+        frame = pending.popleft()
+        if len(frame) > WRITE_SIZE:
+            view = memoryview(frame)
+            pending.appendleft(view[WRITE_SIZE:])
+            return bytes(view[:WRITE_SIZE])
+        frames = [frame]
+        size = len(frame)
         while pending and size + len(pending[0]) <= WRITE_SIZE:
             frames.append(pending.popleft())
             size += len(frames[-1])
-        return frames[0] if len(frames) == 1 else b"".join(frames)
+        return b"".join(frames)
 
     # Ending
 
@@ -182,6 +195,7 @@ class Connection:
         if self._pending is None:
             self.send(self.framing.ending(reason) if last is None else last)
         self._reason = reason
+        self._owner.pending.forget(self)
         if self._transport is None:
             return
         if self._pending is None and self._peer is not None and last is None:
@@ -228,6 +242,7 @@ class Connection:
         """Let go of everything: the peer has closed, or we have."""
         self._transport = None
         self._pending = None
+        self._owner.pending.forget(self)
         if self._drained is not None:
             self._drained.cancel()
         if self._reason is None:
@@ -282,9 +297,9 @@ class SocketConnection(Connection):
             return
         self.quiet = False
         if written != len(frame):
-            self._fall_behind(frame[written:])
+            self._fall_behind(memoryview(frame)[written:])
 
-    def _fall_behind(self, rest: bytes) -> None:
+    def _fall_behind(self, rest: memoryview) -> None:
         self._pending = deque()
         self._pending_bytes = self._writing = 0
         self._queue(rest)
@@ -296,6 +311,7 @@ class SocketConnection(Connection):
         if self._pending is None or self._reason is not None:
             return
         self._pending_bytes -= self._writing
+        self._owner.pending.take(self, self._writing)
         if self._pending:
             data = self._next_write(self._pending)
             self._writing = len(data)
@@ -354,6 +370,7 @@ class TransportConnection(Connection):
         while self._pending and not self._paused:
             data = self._next_write(self._pending)
             self._pending_bytes -= len(data)
+            self._owner.pending.take(self, len(data))
             self._transport.write(data)
         if not self._paused:
             self._be_live()

@@ -76,6 +76,7 @@ class Daemon(MultiService):
             replays,
             counters,
             max_pending=settings.max_pending,
+            max_pending_total=settings.max_pending_total,
             keep_alive=settings.keep_alive,
             expiry_notice=settings.expiry_notice,
             max_lifetime=settings.max_lifetime,

@@ -98,6 +98,7 @@ class CloseReason(Enum):
     SHUTDOWN = (1001, "server shutting down", True)
     DRAIN = (1001, "server draining", True)
     SLOW_CONSUMER = (1013, "slow consumer", True)
+    TOO_MUCH_PENDING = (1013, "too much waits for slow consumers", True)
     REVOKED = (1008, "token revoked", False)
     EXPIRED = (4001, "token expired", False)
     NO_CHANNELS = (4002, "no channels left", False)

@@ -29,6 +29,7 @@ class Settings:
     retry: float
     channel_event: bool
     max_pending: int
+    max_pending_total: int
     max_streams: int
     max_streams_per_subject: int
     subject_overflow: str
@@ -239,6 +240,15 @@ OPTIONS = (
         str(4 * 1024 * 1024),
         _bytes(64 * 1024),
         "Bytes that may wait for one slow stream before it is closed.",
+    ),
+    Option(
+        "max-pending-total",
+        "max_pending_total",
+        "SINAPSE_MAX_PENDING_TOTAL",
+        str(1024 * 1024 * 1024),
+        _number(0, unit=" of bytes"),
+        "Bytes that may wait for all slow streams together, before the slowest are closed; 0 for "
+        "any number.",
     ),
     Option(
         "max-streams",

@@ -19,6 +19,7 @@ from sinapse.eventstream import TROUBLE_RETRY, EventStream
 from sinapse.keepalive import KeepAlive
 from sinapse.limits import StreamLimits
 from sinapse.longpoll import LongPoll
+from sinapse.pending import Pending
 from sinapse.websocket import WebSocket
 from sinapse.websocketpeer import WebSocketPeer
 
@@ -43,6 +44,8 @@ TICK = 0.05
 class Streams(Service):
     """All open streams. `max_pending` is in bytes a stream, the others in seconds.
 
+    `max_pending_total` is bytes as well, for all of them, or 0.
+
     `is_logged`: each of them is worth a line when it opens, and another when it ends.
     """
 
@@ -56,6 +59,7 @@ class Streams(Service):
         counters: Counters,
         *,
         max_pending: int,
+        max_pending_total: int,
         keep_alive: float,
         expiry_notice: float,
         max_lifetime: float,
@@ -64,6 +68,7 @@ class Streams(Service):
         reactor: Any,
     ) -> None:
         self.max_pending = max_pending
+        self.pending = Pending(max_pending_total)
         self._expiry_notice = expiry_notice
         self._max_lifetime = max_lifetime
         self._is_logged = is_logged
@@ -172,8 +177,7 @@ class Streams(Service):
 
     def backlog(self) -> Backlog:
         """Return how many streams are behind, and with how much."""
-        pending = [size for each in self._open if (size := each.pending_bytes)]
-        return Backlog(len(pending), sum(pending))
+        return Backlog(self.pending.streams, self.pending.total)
 
     def end(self, subject: bytes) -> int:
         """End the streams of a subject, who may come back; returns how many that were."""

@@ -22,6 +22,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from sinapse.connection import Connection, SocketConnection, take_over
 from sinapse.errors import CloseReason
 from sinapse.eventstream import EventStream
+from sinapse.pending import Pending
 from sinapse.site import Site
 
 LIMIT = 1024 * 1024
@@ -47,6 +48,7 @@ class Peer:
         self.theirs.setblocking(False)
         self.reactor = MemoryReactorClock()
         self.ends: list[CloseReason] = []
+        self.pending = Pending()
         self.connection = SocketConnection(self, framing, b"token")
         self.transport = tcp.Server(
             ours, self.connection, ("127.0.0.1", 1), SERVER, 0, self.reactor

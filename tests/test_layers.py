@@ -34,6 +34,7 @@ LEVELS = (
         "sharding",
         "forwarded",
         "limits",
+        "pending",
     ),
     ("jsonmessage",),
     ("eventstream", "websocket", "publisher", "settings", "catchup", "joining"),

@@ -67,6 +67,7 @@ ROWS = (
     Row("channel-event", False, ("1", True), ("", True)),
     Row("retain", True, ("0", False), ("86400", True)),
     Row("max-pending", 4 * MIB, ("65536", 65536), ("1048576", MIB)),
+    Row("max-pending-total", 1024 * MIB, ("0", 0), ("1048576", MIB)),
     Row("max-streams", 0, ("1", 1), ("15000", 15000)),
     Row("max-streams-per-subject", 0, ("1", 1), ("20", 20)),
     Row("subject-overflow", "replace", ("refuse", "refuse"), ("Replace", "replace")),
