@@ -93,11 +93,6 @@ class Gate:
         self._lacks_room = False
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
 
-    def check(self, kind: str, *, is_proxied: bool) -> None:
-        """Raise ``ValueError`` if nobody could come to an endpoint of this kind."""
-        if is_proxied and kind != "unix" and not self._proxies:
-            raise ValueError("--trusted-proxies must say which proxies may come here")
-
     def is_full(self) -> bool:
         """Whether there is no room for another stream, though for an answer to who asks for it."""
         capacity = self._capacity()

@@ -63,11 +63,9 @@ class Listener(Service):
         try:
             self._service = self._make(_with_defaults(description), factory, reactor)
             if gate is not None:
-                kind, _ = _read(description)
-                is_proxied = description.startswith(PROXY)
-                gate.check(kind, is_proxied=is_proxied)
-                endpoint = self._service.endpoint
-                self._service.endpoint = gate.watched(endpoint, is_proxied=is_proxied)
+                self._service.endpoint = gate.watched(
+                    self._service.endpoint, is_proxied=description.startswith(PROXY)
+                )
         except StartError:
             raise
         except Exception as error:  # noqa: BLE001  # Parsers of endpoints raise anything.

@@ -460,4 +460,8 @@ def resolve(given: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
             "sinapse: --cookie: any page could open streams in the name of its visitors;"
             " name the pages that may with --origin"
         )
+    for port in settings.ports:
+        is_proxied = port.startswith("haproxy:") and not port.startswith("haproxy:unix:")
+        if is_proxied and not settings.trusted_proxies:
+            raise StartError(f"sinapse: --port {port!r}: name the proxies with --trusted-proxies")
     return settings

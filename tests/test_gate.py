@@ -144,7 +144,7 @@ class TestProxyProtocol:
 
     def test_somebody_must_be_trusted(self, tmp_path: Path) -> None:
         line = refusal(tmp_path, "--port", "haproxy:tcp:0")
-        assert "--port 'haproxy:tcp:0': --trusted-proxies must say which" in line
+        assert "--port 'haproxy:tcp:0': name the proxies with --trusted-proxies" in line
 
     def test_a_proxy_is_believed_and_nobody_else(
         self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher, stack: ExitStack
