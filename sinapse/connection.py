@@ -5,9 +5,8 @@ these are shared with all other streams, and their bytes are counted. A stream o
 a slow consumer and is closed: the browser comes back, with its last event ID. So a slow stream
 never costs more than the limit, and never delays another.
 
-:func:`take_over` is the one place that knows the insides of twisted.web. It moves the transport
-of a request to a connection and cuts the request and its channel off, so that an idle stream
-costs its connection, its transport and its socket only.
+:func:`take_over` moves the transport of a request to a connection and cuts the request and its
+channel off, so that an idle stream costs its connection, its transport and its socket only.
 """
 
 import os
@@ -330,7 +329,7 @@ class SocketConnection(Connection):
 
 
 class TransportConnection(Connection):
-    """A stream over any other transport, TLS above all: by ``write`` and the producer calls.
+    """A stream over any other transport, TLS and HTTP/2: by ``write`` and the producer calls.
 
     What waits here is bounded as ever; the transport itself holds at most one write more.
     """
@@ -393,17 +392,9 @@ def take_over(
 
     The request must have been received whole, and not been answered.
     """
-    channel: Any = request.channel
-    transport = channel.transport
-    channel.setTimeout(None)
-    transport.unregisterProducer()
-    # A client that sent more than its request may have been paused.
-    transport.resumeProducing()
-    # Request, channel and transport refer to one another: cut, they are freed at once.
-    channel.requests.clear()
-    channel.transport = channel._networkProducer = None  # noqa: SLF001
-    request.notifications.clear()
     parts: Any = request
+    transport = parts.channel.hand_over()
+    request.notifications.clear()
     parts.channel = parts.transport = parts.content = None
     plain = isinstance(transport, tcp.Connection) and not transport.TLS
     kind = SocketConnection if plain else TransportConnection

@@ -106,7 +106,7 @@ class Daemon(MultiService):
             header=settings.max_header,
             body=settings.max_body,
         )
-        self._site = Site(root, reactor, request_limits)
+        self._site = Site(root, reactor, request_limits, http2=settings.http2)
 
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
         if (folder := settings.redis[0].embedded) is not None:

@@ -1,8 +1,9 @@
-"""Framing of an event stream (WHATWG HTML §9.2), as the body of an HTTP/1 response.
+"""Framing of an event stream (WHATWG HTML §9.2), as the body of an HTTP response.
 
 An event is a block of ``field: value`` lines that an empty line ends. HTTP/1.1 carries the body
-in chunks (RFC 9112 §7.1), HTTP/1.0 as it is, ended by the close of the connection; so there are
-two framings, and a message is encoded once for each that is in use.
+in chunks (RFC 9112 §7.1), HTTP/1.0 as it is, ended by the close of the connection, and HTTP/2 has
+frames of its own about it; so there are two framings, and a message is encoded once for each that
+is in use.
 """
 
 from collections.abc import Iterable, Sequence
@@ -132,7 +133,7 @@ class EventStream:
         return self._end
 
     def head(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """Return the status line and header section of a stream, with `headers` added."""
+        """Return the head of a stream over HTTP/1, with `headers` added."""
         if self.chunked:
             lines = [b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked"]
         else:

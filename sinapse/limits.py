@@ -7,6 +7,21 @@ from dataclasses import dataclass
 
 from sinapse.errors import LimitReached
 
+#: Header fields of a request; browsers send about 20.
+MAX_FIELDS = 100
+
+#: Seconds that a refused client has to read why.
+LINGER = 2
+
+#: What is said of a request that goes beyond.
+REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    431: b"Request Header Fields Too Large",
+}
+
 
 @dataclass(frozen=True)
 class RequestLimits:

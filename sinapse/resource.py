@@ -6,6 +6,7 @@ with a reconnection time, and the end; it comes back by itself.
 """
 
 import random
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -204,10 +205,14 @@ class StreamResource(Plain):
             handshake.headers["Server"] = SERVER.decode()
             return self._websocket, handshake.serialize() + self._websocket.opening(position)
         framing = self._chunked if request.clientproto == b"HTTP/1.1" else self._identity
-        fields = ((b"Server", SERVER), (b"Date", datetimeToString()), *SAFETY)
+        fields = ((b"Server", SERVER), (b"Date", datetimeToString()), *SAFETY, *headers)
         padded = b"true" in request.args.get(b"padding", [])
         first = framing.frame(opening(self._retry, position, padded=padded))
-        return framing, framing.head((*fields, *headers)) + first
+        if request.clientproto == b"HTTP/2":
+            exchange: Any = request.channel
+            exchange.answer(200, (*HEADERS, *fields))  # Written with the first bytes.
+            return framing, first
+        return framing, framing.head(fields) + first
 
     def _refuse(self, request: Request, status: int, reason: str, headers: Headers) -> int:
         self._counters.requests_refused[reason] += 1

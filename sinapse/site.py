@@ -8,7 +8,7 @@ answer on it.
 import socket
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHandshakeListener
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -16,15 +16,13 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request as TwistedRequest
 from twisted.web.server import Site as TwistedSite
+from zope.interface import implementer
 
-from sinapse.limits import RequestLimits
+from sinapse.http2 import HTTP2Channel
+from sinapse.limits import LINGER, MAX_FIELDS, REASONS, RequestLimits
 
-#: Header fields; browsers send about 20.
-MAX_FIELDS = 100
-
-#: Seconds that a refused client has to read why, and bytes of what it sends that are dropped
-#: meanwhile: enough for one that had sent its request already.
-LINGER = 2
+#: Bytes of what a refused client sends that are dropped: enough for one that had sent its request
+#: already.
 LINGER_BYTES = 256 * 1024
 
 #: Seconds: TCP keep-alive finds a peer that is gone after 60 + 3 * 15 s of silence, and data
@@ -34,14 +32,6 @@ KEEPALIVE_INTERVAL = 15
 KEEPALIVE_PROBES = 3
 USER_TIMEOUT = 60
 
-_REASONS = {
-    400: b"Bad Request",
-    408: b"Request Timeout",
-    413: b"Content Too Large",
-    414: b"URI Too Long",
-    431: b"Request Header Fields Too Large",
-}
-
 
 class Request(TwistedRequest):
     """A request whose text has no query string: that is where tokens are."""
@@ -49,7 +39,7 @@ class Request(TwistedRequest):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.method!r} {self.path!r}>"
 
-    channel: "Channel"
+    channel: Any  # A `Channel`, or an exchange over HTTP/2.
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
         """Take a part of the body, which may come in chunks and so without its length."""
@@ -61,11 +51,13 @@ class Request(TwistedRequest):
             super().handleContentChunk(data)
 
 
+@implementer(IHandshakeListener)
 class Channel(HTTPChannel):
     """One connection of a client, until it becomes a stream or ends."""
 
     transport: Any  # No interface has all that is needed.
     site: "Site"
+    _networkProducer: Any  # noqa: N815
     maxHeaders = MAX_FIELDS  # noqa: N815
     _linger: IDelayedCall | None = None
     _begun = False
@@ -93,6 +85,25 @@ class Channel(HTTPChannel):
         handle = getattr(self.transport, "getHandle", lambda: None)()
         if isinstance(handle, socket.socket):
             _find_dead_peers(handle)
+
+    def handshakeCompleted(self) -> None:  # noqa: N802
+        """Make way if HTTP/2 is what was agreed upon with TLS."""
+        if self.transport.negotiatedProtocol == b"h2":
+            transport = self.hand_over()
+            transport.wrappedProtocol = HTTP2Channel(self.site)
+            transport.wrappedProtocol.makeConnection(transport)
+
+    def hand_over(self) -> Any:
+        """Return the transport, and never use it again; requests are forgotten."""
+        transport = self.transport
+        self.setTimeout(None)
+        transport.unregisterProducer()
+        # A client that sent more than its request may have been paused.
+        transport.resumeProducing()
+        # Request, channel and transport refer to one another: cut, they are freed at once.
+        self.requests.clear()
+        self.transport = self._networkProducer = None
+        return transport
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Take what the client sends, unless it was refused."""
@@ -157,7 +168,7 @@ class Channel(HTTPChannel):
         self._refused = True
         self.paused = True  # Parse no more of what was read already.
         self.setTimeout(None)
-        text = b"%d %b" % (status, _REASONS[status])
+        text = b"%d %b" % (status, REASONS[status])
         self.transport.write(
             b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Type: text/plain\r\n"
             b"Content-Length: %d\r\n\r\n%b\n" % (text, len(text) + 1, text)
@@ -174,16 +185,24 @@ class Channel(HTTPChannel):
 
 
 class Site(TwistedSite):
-    """Serves `root` to requests within `limits`."""
+    """Serves `root` to requests within `limits`; with `http2`, over TLS, in HTTP/2 as well."""
 
     noisy = False
     #: Every connection ends with the next answer on it.
     is_closing = False
 
-    def __init__(self, root: IResource, reactor: Any, limits: RequestLimits | None = None) -> None:
+    def __init__(
+        self,
+        root: IResource,
+        reactor: Any,
+        limits: RequestLimits | None = None,
+        *,
+        http2: bool = False,
+    ) -> None:
         limits = limits or RequestLimits()
         super().__init__(root, requestFactory=Request, timeout=limits.timeout, reactor=reactor)
         self.limits = limits
+        self._http2 = http2
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:  # type: ignore[override]  # noqa: ARG002, N802
         """Return the protocol of an accepted connection."""
@@ -195,8 +214,8 @@ class Site(TwistedSite):
         return channel  # type: ignore[no-any-return]
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
-        """Offer HTTP/1.1 over TLS."""
-        return [b"http/1.1"]
+        """Say what is offered over TLS."""
+        return [b"h2", b"http/1.1"] if self._http2 else [b"http/1.1"]
 
     def log(self, request: TwistedRequest) -> None:  # type: ignore[override]
         """Write no access log: its lines would have tokens in them."""

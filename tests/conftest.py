@@ -11,6 +11,7 @@ import redis
 
 from sinapse.keys import EPOCHS, RETENTION
 from sinapse.publisher import Publisher
+from tests.certificates import root
 from tests.daemon import Daemon, running_daemon
 from tests.flavours import FLAVOURS, Flavour
 from tests.support import RedisServer, running_redis
@@ -31,6 +32,15 @@ def redis_server(redis_process: RedisServer) -> RedisServer:
             if key not in (RETENTION.encode(), EPOCHS.encode()):
                 client.delete(key)
     return redis_process
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with a key, a certificate for 127.0.0.1, and that of its authority."""
+    issued = root().issue("127.0.0.1", "localhost")
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    path.write_bytes(issued.key + issued.certificate + root().certificate)
+    return path
 
 
 @pytest.fixture

@@ -18,10 +18,7 @@ from twisted.internet.testing import MemoryReactor
 
 from sinapse.errors import StartError
 from sinapse.listen import BACKLOG, Listener, _unix_path, _with_defaults
-from tests import test_tls
 from tests.support import eventually
-
-certificate = test_tls.certificate
 
 reactor: Any = _reactor
 

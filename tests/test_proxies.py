@@ -316,13 +316,13 @@ def lines(proxy: Proxy) -> int:
 
 
 class Page:
-    """A page of the proxy's own host, in Chromium."""
+    """A page of this machine, from a port that speaks TLS, in Chromium."""
 
-    def __init__(self, browser: Browser, proxy: Proxy, token: str) -> None:
+    def __init__(self, browser: Browser, port: int, token: str) -> None:
         self._browser = browser
         self._path = f"/?access_token={token}"
         browser.driver.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": True})
-        browser.open(f"https://127.0.0.1:{proxy.port}/status")
+        browser.open(f"https://127.0.0.1:{port}/status")
         browser.run("window.seen = []; window.opened = [];")
 
     @property
@@ -375,7 +375,7 @@ def test_chromium_has_many_streams_over_http_2(
     proxy: Proxy, publisher: Publisher, browser: Browser
 ) -> None:
     token = subscribe(publisher)
-    page = Page(browser, proxy, token)
+    page = Page(browser, proxy.port, token)
     assert page.protocol == "h2"
     page.open_streams(10)  # Over HTTP/1.1 it would be six.
     page.open_websocket()
@@ -392,7 +392,7 @@ def test_while_the_daemon_is_away_an_event_source_is_told_to_come_back(
     proxy: Proxy, publisher: Publisher, browser: Browser
 ) -> None:
     token = subscribe(publisher)
-    page = Page(browser, proxy, token)
+    page = Page(browser, proxy.port, token)
     page.open_streams(1)
     page.sees("opened", times=1)
 

@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from sinapse.answers import NotFound
-from sinapse.limits import RequestLimits
-from sinapse.site import MAX_FIELDS, Channel, Site
+from sinapse.limits import MAX_FIELDS, RequestLimits
+from sinapse.site import Channel, Site
 from tests.daemon import Daemon
 from tests.support import PATIENCE
 

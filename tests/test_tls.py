@@ -31,15 +31,6 @@ from tests.test_start import refusal
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with a key, a certificate for 127.0.0.1, and that of its authority."""
-    issued = root().issue("127.0.0.1", "localhost")
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    path.write_bytes(issued.key + issued.certificate + root().certificate)
-    return path
-
-
-@pytest.fixture(scope="session")
 def authority() -> Authority:
     return root()
 
