@@ -183,7 +183,7 @@ class HTTP2Channel(Protocol):
             part = data[done : min(room, done + WRITE_SIZE)]
             self.transport.write(state.data_to_send() + state.data_frames(number, part))
             done += len(part)
-        self._flush()
+        self._flush()  # Perhaps a head.
         return done
 
     def end_body(self, number: int) -> None:

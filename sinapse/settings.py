@@ -44,6 +44,7 @@ class Settings:
     forwarded_header: str
     retains: bool
     admin: str | None
+    http2: bool
     cookie: bytes | None
     stop_status: int
     expiry_notice: float
@@ -351,6 +352,15 @@ OPTIONS = (
         _choice(*HEADERS),
         f"Where they say it: {HEADERS[0]} or {HEADERS[1]}. The other one is not read, since a "
         "proxy passes it on as it comes.",
+    ),
+    Option(
+        "http2",
+        "http2",
+        "SINAPSE_HTTP2",
+        "on",
+        lambda values: _choice("on", "off")(values) == "on",
+        "Speak HTTP/2 over TLS with clients that can, so that all streams of a browser share one "
+        "connection: on or off.",
     ),
     Option(
         "cookie",

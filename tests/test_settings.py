@@ -90,6 +90,7 @@ ROWS = (
         ("Forwarded", "Forwarded"),
         ("x-forwarded-for", "X-Forwarded-For"),
     ),
+    Row("http2", True, ("off", False), ("on", True)),
     Row("cookie", None, ("push", b"push"), ("session-push", b"session-push")),
     Row("stop-status", 401, ("204", 204), ("401", 401)),
     Row("expiry-notice", 60.0, ("0", 0.0), ("10", 10.0)),

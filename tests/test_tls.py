@@ -282,16 +282,37 @@ class TestHandshake:
         with pytest.raises(ssl.SSLError, match="handshake failure"):
             shaken_hands(secure.port, context).__enter__()
 
-    def test_it_is_http_1_1_that_is_agreed_upon(
-        self, secure: SecureDaemon, authority: Authority
-    ) -> None:
+    def test_http_2_is_agreed_upon_or_1_1(self, secure: SecureDaemon, authority: Authority) -> None:
         context = client_of(authority)
-        context.set_alpn_protocols(["h2", "http/1.1"])
-        with shaken_hands(secure.port, context) as client:
-            assert client.selected_alpn_protocol() == "http/1.1"
-        context.set_alpn_protocols(["h2"])
+        for offered, agreed in (
+            (["h2", "http/1.1"], "h2"),
+            (["http/1.1", "h2"], "h2"),
+            (["http/1.1"], "http/1.1"),
+        ):
+            context.set_alpn_protocols(offered)
+            with shaken_hands(secure.port, context) as client:
+                assert client.selected_alpn_protocol() == agreed
+        context.set_alpn_protocols(["spdy/3"])
         with pytest.raises(ssl.SSLError):
             shaken_hands(secure.port, context).__enter__()
+
+    def test_without_http_2_it_is_1_1(
+        self,
+        tmp_path: Path,
+        redis_server: RedisServer,
+        certificate: Path,
+        authority: Authority,
+    ) -> None:
+        context = client_of(authority)
+        arguments = f"ssl:privateKey={certificate}"
+        off = ("--http2", "off")
+        with secure_daemon(tmp_path, redis_server, context, arguments, *off) as secure:
+            context.set_alpn_protocols(["h2", "http/1.1"])
+            with shaken_hands(secure.port, context) as client:
+                assert client.selected_alpn_protocol() == "http/1.1"
+            context.set_alpn_protocols(["h2"])
+            with pytest.raises(ssl.SSLError):
+                shaken_hands(secure.port, context).__enter__()
 
 
 def client_of(
