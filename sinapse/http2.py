@@ -26,6 +26,7 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
+from hyperframe.frame import GoAwayFrame
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
@@ -90,6 +91,8 @@ class HTTP2Channel(Protocol):
         self._blocked: dict[Exchange, None] = {}
         #: The transport has enough.
         self._is_full = False
+        #: No exchange more is to begin.
+        self._is_going = False
         self._is_over = False
         self._deadline: IDelayedCall | None = None
         self._cancels = TokenBucket(CANCELS, site.reactor.seconds)
@@ -131,6 +134,9 @@ class HTTP2Channel(Protocol):
 
     def _handle(self, event: Event, gone: set[int], complete: set[int]) -> None:
         match event:
+            case RequestReceived(stream_id=number) if self._is_going:
+                if number not in gone:
+                    self.reset(number, ErrorCodes.REFUSED_STREAM)
             case RequestReceived(stream_id=number) if number not in gone:
                 self._stop_waiting()
                 exchange = self._exchanges[number] = Exchange(self, number)
@@ -204,8 +210,13 @@ class HTTP2Channel(Protocol):
         """Take note that an exchange has ended."""
         self._exchanges.pop(exchange.number, None)
         self._blocked.pop(exchange, None)
-        if not self._exchanges and not self._is_over:
-            self._wait(self.site.limits.timeout, self._close, ErrorCodes.NO_ERROR)
+        if self._is_over:
+            return
+        if self.site.is_closing and not self._is_going:
+            self._go_away()
+        if not self._exchanges:
+            seconds = 0 if self._is_going else self.site.limits.timeout
+            self._wait(seconds, self._close, ErrorCodes.NO_ERROR)
 
     def _go_on(self, *exchanges: Exchange) -> None:
         for exchange in exchanges:
@@ -235,6 +246,15 @@ class HTTP2Channel(Protocol):
         """Do nothing: the transport is going, and tells :meth:`connectionLost` next."""
 
     # Ending
+
+    def _go_away(self) -> None:
+        """Have the client ask elsewhere from now on; what is open goes on (RFC 9113 §6.8).
+
+        For the state it would be the end of everything, so it is not told.
+        """
+        self._is_going = True
+        frame = GoAwayFrame(last_stream_id=self._state.highest_inbound_stream_id)
+        self.transport.write(frame.serialize())
 
     def _close(self, error: ErrorCodes | None = None) -> None:
         """End the connection, after what is on its way: a client has to see why."""

@@ -69,6 +69,7 @@ LIBRARIES = {
     "flask": {"publisher.flask"},
     "h2": {"exchange", "http2"},
     "hiredis": {"broker"},
+    "hyperframe": {"http2"},
     "inflection": {"publisher"},
     "markupsafe": {"publisher.flask"},
     "msgpack": {"message"},
