@@ -25,13 +25,10 @@ from sinapse.logs import as_json
 from sinapse.publisher import Publisher
 from sinapse.workers.inheritance import VARIABLE, Inheritance
 from sinapse.workers.logs import MAX_LINE, Relay
-from tests import test_tls
 from tests.certificates import root
 from tests.daemon import ROOT, Daemon, Stream, running_daemon
 from tests.support import PATIENCE, PYTHON, RedisServer, eventually, free_port
 from tests.test_start import refusal, servers_in
-
-certificate = test_tls.certificate
 
 #: The lines that tell which process serves: number and pid.
 SERVES = re.compile(r"worker (\d+) \(process (\d+)\) serves")
