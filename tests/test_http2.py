@@ -27,6 +27,7 @@ from sinapse.errors import CloseReason
 from sinapse.eventstream import EventStream
 from sinapse.http2 import CANCELS, HEADER_TABLE_SIZE, HTTP2Channel
 from sinapse.limits import LINGER, MAX_FIELDS, RequestLimits
+from sinapse.pending import Pending
 from sinapse.publisher import Publisher
 from sinapse.site import Site
 from tests.browser import Browser, _first_browser, browser
@@ -422,6 +423,7 @@ class Endless(Resource):
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.clock = clock
+        self.pending = Pending()
         self.streams: list[Connection] = []
         self.ends: list[CloseReason] = []
 
