@@ -93,6 +93,7 @@ class Daemon(MultiService):
             channel_event=settings.channel_event,
             retains=settings.retains,
             cookie=settings.cookie,
+            hash_tokens=settings.hash_tokens,
             stop_status=settings.stop_status,
             limits=limits,
             proxies=proxies,

@@ -10,6 +10,7 @@
     │   ├── InvalidMessage
     │   ├── MessageTooLarge
     │   └── InvalidSubject
+    ├── TokenIsHashed         the application's: it asks for a token that nobody knows any more
     ├── BrokerUnavailable     nobody's: Redis is away or refuses
     ├── InvalidPayload        whoever published bytes that are no message
     ├── LimitReached          the client's, or of too many of them: there is no room now
@@ -56,6 +57,10 @@ class MessageTooLarge(PublishError):
 
 class InvalidSubject(PublishError):
     """The object has no usable identifier: see :func:`sinapse.keys.subject_id`."""
+
+
+class TokenIsHashed(SinapseError, RuntimeError):
+    """Only the hashes of tokens are kept: a token is told once, by what generates it."""
 
 
 class BrokerUnavailable(SinapseError):

@@ -1,7 +1,8 @@
 """Every name that Sinapse uses in Redis, and what a valid one is.
 
 =====================================  ===========================================================
-``sinapse:tokens:<token>``             string: the id of the subject that the token stands for
+``sinapse:tokens:<token>``             string: the id of the subject that the token stands for;
+                                       where tokens are hashed, of the hash as everywhere else
 ``sinapse:<Kind>:<id>``                string: the current token of a subject of that class
 ``sinapse:channels:<id>``              set: the channels that the subject may listen to
 PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
@@ -23,8 +24,9 @@ return ``str``; the daemon works on the bytes that Redis sends.
 """
 
 import secrets
+from hashlib import sha256
 
-from sinapse.errors import InvalidChannel, InvalidSubject
+from sinapse.errors import InvalidChannel, InvalidSubject, Unauthorized
 
 PREFIX = "sinapse:"
 
@@ -36,6 +38,9 @@ TOKEN_BYTES = 64
 
 #: Characters. Longer ones are not looked up: they cannot be ours.
 MAX_TOKEN_LENGTH = 512
+
+#: What a hash begins with that stands for a token. No token of ours has a colon in it.
+HASHED = "sha256:"
 
 ADD = "add"
 REMOVE = "remove"
@@ -64,6 +69,26 @@ CONTROL_PATTERN = _CHANNELS + "*"
 def new_token() -> str:
     """Return a token that nobody can guess: 512 bits from the operating system."""
     return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def hashed_token(token: str) -> str:
+    """Return what stands for `token` in Redis where that shall not know it.
+
+    Tokens are long and random: they cannot be tried out, so no salt and no slow hash is needed.
+    """
+    return HASHED + sha256(token.encode()).hexdigest()
+
+
+def presented_token(token: bytes, *, hashed: bool) -> bytes:
+    """Return what stands in Redis for a `token` that a client has.
+
+    A hash that somebody has read there is none: raises :class:`~sinapse.errors.Unauthorized`.
+    """
+    if hashed:
+        return HASHED.encode() + sha256(token).hexdigest().encode()
+    if token.startswith(HASHED.encode()):
+        raise Unauthorized("unknown token")
+    return token
 
 
 def token_key(token: str) -> str:

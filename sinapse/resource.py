@@ -25,6 +25,7 @@ from sinapse.forwarded import UNIX, TrustedProxies
 from sinapse.handshake import is_requested, shake_hands
 from sinapse.handshake import token as offered_token
 from sinapse.jsonmessage import JSONList
+from sinapse.keys import presented_token
 from sinapse.limits import StreamLimits
 from sinapse.streams import Streams
 from sinapse.websocket import WebSocket
@@ -51,6 +52,7 @@ class StreamResource(Plain):
         channel_event: bool,
         retains: bool,
         cookie: bytes | None,
+        hash_tokens: bool,
         stop_status: int,
         limits: StreamLimits,
         proxies: TrustedProxies,
@@ -63,6 +65,7 @@ class StreamResource(Plain):
         self._retry = retry
         self._retains = retains
         self._cookie = cookie
+        self._hash_tokens = hash_tokens
         self._stop_status = stop_status
         self._limits = limits
         self._proxies = proxies
@@ -129,6 +132,8 @@ class StreamResource(Plain):
         try:
             address = self._address(request)
             with self._limits.opening(address):
+                # From here on nothing but what Redis has is known of the token.
+                token = presented_token(token, hashed=self._hash_tokens)
                 admission = await self._broker.admit(token)
                 if self._streams.is_draining:
                     self._broker.withdraw(admission)

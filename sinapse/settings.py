@@ -13,6 +13,7 @@ from typing import Any
 
 from sinapse.cors import Origins
 from sinapse.errors import StartError
+from sinapse.flags import is_on
 from sinapse.forwarded import HEADERS, TrustedProxies
 from sinapse.limits import RequestLimits
 from sinapse.redisurl import DEFAULT_URL, RedisURL
@@ -46,6 +47,7 @@ class Settings:
     admin: str | None
     http2: bool
     cookie: bytes | None
+    hash_tokens: bool
     stop_status: int
     expiry_notice: float
     drain: float
@@ -101,7 +103,7 @@ def _bytes(least: int, most: int | None = None) -> Callable[[Sequence[str]], int
 
 
 def _flag(values: Sequence[str]) -> bool:
-    return values[-1].strip().lower() not in ("", "0", "false", "no", "off")
+    return is_on(values[-1])
 
 
 def _ports(values: Sequence[str]) -> tuple[str, ...]:
@@ -370,6 +372,15 @@ OPTIONS = (
         _cookie,
         "Name of a cookie to read the token from; pages of other hosts must then be named by "
         "--origin.",
+    ),
+    Option(
+        "hash-tokens",
+        "hash_tokens",
+        "SINAPSE_HASH_TOKENS",
+        "",
+        _flag,
+        "Redis has hashes of tokens only, as publishers write them that have this variable.",
+        is_flag=True,
     ),
     Option(
         "stop-status",

@@ -8,6 +8,7 @@ from pathlib import Path
 import hiredis
 
 from sinapse import scripts
+from sinapse.keys import hashed_token
 from sinapse.message import Message, pack, pack_retained, unpack
 
 PAGE = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
@@ -47,3 +48,8 @@ def test_its_scripts_are_those_that_run() -> None:
     shown = re.findall(r"^```lua\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     run = [each.source for each in vars(scripts).values() if isinstance(each, scripts.Script)]
     assert sorted(shown) == sorted(run)
+
+
+def test_its_hash_of_a_token_is_what_is_looked_up() -> None:
+    [(token, stored)] = re.findall(r"The token `(\w+)` would be `(sha256:[0-9a-f]{64})`", PAGE)
+    assert hashed_token(token) == stored

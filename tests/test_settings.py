@@ -92,6 +92,7 @@ ROWS = (
     ),
     Row("http2", True, ("off", False), ("on", True)),
     Row("cookie", None, ("push", b"push"), ("session-push", b"session-push")),
+    Row("hash-tokens", False, ("1", True), ("", True)),
     Row("stop-status", 401, ("204", 204), ("401", 401)),
     Row("expiry-notice", 60.0, ("0", 0.0), ("10", 10.0)),
     Row("drain", 20.0, ("0", 0.0), ("1.5", 1.5)),

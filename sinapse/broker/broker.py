@@ -163,8 +163,10 @@ class Broker(Service):
         except txredisapi.ConnectionError as error:
             raise BrokerUnavailable(str(error)) from error
         except txredisapi.RedisError as error:
-            self._warn(f"Redis {self._url}: a look-up failed: {error}")
-            raise BrokerUnavailable(str(error)) from error
+            # Redis quotes an unknown command with its arguments.
+            text = str(error).partition(", with args")[0]
+            self._warn(f"Redis {self._url}: a look-up failed: {text}")
+            raise BrokerUnavailable(text) from None
 
     def resolve(self, identifier: EventID) -> EventID | None:
         """Return the same place among the ids of this time; None if it cannot be resumed from."""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sinapse.errors import BrokerUnavailable
+from sinapse.errors import BrokerUnavailable, TokenIsHashed
 from sinapse.publisher import Publisher
 
 #: The code that sysexits.h has for a service that is not there.
@@ -61,7 +61,7 @@ class in_one_line:  # noqa: N801  # Used as a context manager, like those of con
         """Turn an error into one of click's."""
         if isinstance(error, BrokerUnavailable):
             raise Unavailable(_line(error)) from None
-        if isinstance(error, ValueError):
+        if isinstance(error, ValueError | TokenIsHashed):
             raise Refused(_line(error)) from None
 
 

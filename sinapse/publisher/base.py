@@ -2,6 +2,7 @@
 
 import os
 
+from sinapse.flags import is_on
 from sinapse.publisher.operations.messages import Messages
 from sinapse.redisurl import RedisURL, from_environment
 
@@ -22,11 +23,16 @@ class BasePublisher:
         max_message: int | None,
         retain: float | None,
         retain_messages: int | None,
+        hash_tokens: bool | None,
     ) -> None:
         if isinstance(url, RedisURL):
             self.urls: tuple[RedisURL, ...] = (url,)
         else:
             self.urls = RedisURL.parse_all([from_environment(os.environ) if url is None else url])
+        if hash_tokens is None:
+            hash_tokens = is_on(os.environ.get("SINAPSE_HASH_TOKENS", ""))
+        #: Whether Redis has hashes of tokens only.
+        self.hash_tokens = hash_tokens
         self._messages = Messages(os.environ, max_message, retain, retain_messages)
 
     @property

@@ -21,9 +21,10 @@ class Publisher(BasePublisher):
     is bytes of data, without one ``SINAPSE_MAX_MESSAGE`` decides. `retain` is seconds for which
     messages are retained, up to 30 days, and 0 for not at all; `retain_messages` is the most of a
     channel; without them ``SINAPSE_RETAIN`` and ``SINAPSE_RETAIN_MESSAGES`` decide, else it is
-    five minutes and 1,000 messages. `connect_timeout` and `timeout` are seconds, for each address
-    of Redis to accept and for each of its answers. Raises ``ValueError`` for a setting that cannot
-    be used.
+    five minutes and 1,000 messages. `hash_tokens`: Redis has hashes of tokens only, which is what
+    daemons with ``--hash-tokens`` expect; without it ``SINAPSE_HASH_TOKENS`` decides.
+    `connect_timeout` and `timeout` are seconds, for each address of Redis to accept and for each of
+    its answers. Raises ``ValueError`` for a setting that cannot be used.
     """
 
     def __init__(
@@ -33,18 +34,19 @@ class Publisher(BasePublisher):
         max_message: int | None = None,
         retain: float | None = None,
         retain_messages: int | None = None,
+        hash_tokens: bool | None = None,
         max_connections: int = POOL_SIZE,
         connect_timeout: float = CONNECT_TIMEOUT,
         timeout: float = TIMEOUT,
     ) -> None:
-        super().__init__(url, max_message, retain, retain_messages)
+        super().__init__(url, max_message, retain, retain_messages, hash_tokens)
         options = {"connect_timeout": connect_timeout, "timeout": timeout}
         self._connections: Connections | ShardedConnections = (
             Connections(self.url, size=max_connections, **options)
             if len(self.urls) == 1
             else ShardedConnections(self.urls, size=max_connections, **options)
         )
-        self.tokens = Tokens(self._connections)
+        self.tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.channels = Channels(self._connections)
 
     def publish(

@@ -18,15 +18,20 @@ class Tokens:
 
     The kind is the name of the subject's class: ``User`` 1 and ``Admin`` 1 each have a token.
     Every operation raises :class:`~sinapse.errors.InvalidSubject` for what is no subject, and
-    :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses.
+    :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses. Where tokens are
+    `hashed` in Redis, nobody can tell the current one: :meth:`get` and :meth:`obtain` raise
+    :class:`~sinapse.errors.TokenIsHashed`.
     """
 
-    def __init__(self, connections: Connections | ShardedConnections) -> None:
+    def __init__(
+        self, connections: Connections | ShardedConnections, *, hashed: bool = False
+    ) -> None:
         self._run = connections.run
+        self._hashed = hashed
 
     def get(self, subject: SubjectId, kind: str = USER) -> str | None:
         """Return the current token, or None if there is none or it has expired."""
-        return self._run(GetToken(subject, kind))
+        return self._run(GetToken(subject, kind, hashed=self._hashed))
 
     def generate(
         self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
@@ -36,7 +41,7 @@ class Tokens:
         `expires_in` is seconds, of which milliseconds count; without it the token is valid until
         it is cleared or replaced. Raises ``ValueError`` if that is not a time to come.
         """
-        return self._run(GenerateToken(subject, kind, expires_in))
+        return self._run(GenerateToken(subject, kind, expires_in, hashed=self._hashed))
 
     def reset(self, subject: SubjectId, kind: str = USER, expires_in: float | None = None) -> str:
         """Return a new token in place of the former one: the origin's name for `generate`.
@@ -52,7 +57,7 @@ class Tokens:
         keep their streams, and of several that come at once all get the same token. Without
         `expires_in` it does not expire; ``ValueError`` as :meth:`generate`.
         """
-        return self._run(ObtainToken(subject, kind, expires_in))
+        return self._run(ObtainToken(subject, kind, expires_in, hashed=self._hashed))
 
     def renew(self, subject: SubjectId, kind: str = USER, expires_in: float | None = None) -> bool:
         """Let the current token live for `expires_in` seconds from now, and its streams with it.

@@ -29,18 +29,19 @@ class Publisher(BasePublisher):
         max_message: int | None = None,
         retain: float | None = None,
         retain_messages: int | None = None,
+        hash_tokens: bool | None = None,
         max_connections: int = POOL_SIZE,
         connect_timeout: float = CONNECT_TIMEOUT,
         timeout: float = TIMEOUT,
     ) -> None:
-        super().__init__(url, max_message, retain, retain_messages)
+        super().__init__(url, max_message, retain, retain_messages, hash_tokens)
         options = {"connect_timeout": connect_timeout, "timeout": timeout}
         self._connections: Connections | ShardedConnections = (
             Connections(self.url, size=max_connections, **options)
             if len(self.urls) == 1
             else ShardedConnections(self.urls, size=max_connections, **options)
         )
-        self.tokens = Tokens(self._connections)
+        self.tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.channels = Channels(self._connections)
 
     async def publish(

@@ -16,18 +16,21 @@ from sinapse.publisher.operations.tokens import (
 class Tokens:
     """``publisher.tokens``: as :class:`sinapse.publisher.tokens.Tokens`, to be awaited."""
 
-    def __init__(self, connections: Connections | ShardedConnections) -> None:
+    def __init__(
+        self, connections: Connections | ShardedConnections, *, hashed: bool = False
+    ) -> None:
         self._run = connections.run
+        self._hashed = hashed
 
     async def get(self, subject: SubjectId, kind: str = USER) -> str | None:
         """Return the current token, or None if there is none or it has expired."""
-        return await self._run(GetToken(subject, kind))
+        return await self._run(GetToken(subject, kind, hashed=self._hashed))
 
     async def generate(
         self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
     ) -> str:
         """Return a new token; the former one is revoked, and its open streams end."""
-        return await self._run(GenerateToken(subject, kind, expires_in))
+        return await self._run(GenerateToken(subject, kind, expires_in, hashed=self._hashed))
 
     async def reset(
         self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
@@ -39,7 +42,7 @@ class Tokens:
         self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
     ) -> str:
         """Return the current token, which lives for `expires_in` seconds at least from now on."""
-        return await self._run(ObtainToken(subject, kind, expires_in))
+        return await self._run(ObtainToken(subject, kind, expires_in, hashed=self._hashed))
 
     async def renew(
         self, subject: SubjectId, kind: str = USER, expires_in: float | None = None

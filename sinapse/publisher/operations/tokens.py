@@ -1,15 +1,18 @@
 """Tokens: one current token for each subject and kind.
 
-An operation checks what it is made of: it raises :class:`~sinapse.errors.InvalidSubject`, and
-``ValueError`` for a lifetime that is not a time to come.
+An operation checks what it is made of: it raises :class:`~sinapse.errors.InvalidSubject`,
+``ValueError`` for a lifetime that is not a time to come, and where tokens are `hashed`
+:class:`~sinapse.errors.TokenIsHashed` if it is to tell the current one.
 """
 
 from typing import Any
 
+from sinapse.errors import TokenIsHashed
 from sinapse.keys import (
     REVOKE,
     control_channel,
     current_token_key,
+    hashed_token,
     kind_name,
     new_token,
     token_key,
@@ -46,13 +49,21 @@ class _OfSubject(Operation[T]):
 class _WithNewToken(_OfSubject[str]):
     """What may draw a token."""
 
-    __slots__ = ("_count", "expires_in", "token")
+    __slots__ = ("_count", "_hashed", "expires_in", "token")
 
-    def __init__(self, subject: SubjectId, kind: str, expires_in: float | None) -> None:
+    def __init__(
+        self, subject: SubjectId, kind: str, expires_in: float | None, *, hashed: bool = False
+    ) -> None:
         super().__init__(subject, kind)
         self.expires_in = _lifetime(expires_in)
         self._count = 1
+        self._hashed = hashed
         self.token = new_token()
+
+    @property
+    def stored(self) -> str:
+        """What stands for the token in Redis."""
+        return hashed_token(self.token) if self._hashed else self.token
 
     def spread_over(self, count: int) -> None:
         """Draw one that leads to where the subject is."""
@@ -62,7 +73,7 @@ class _WithNewToken(_OfSubject[str]):
     def _draw(self) -> None:
         home = shard_of(self.subject.encode(), self._count)
         self.token = new_token()
-        while shard_of(self.token.encode(), self._count) != home:
+        while shard_of(self.stored.encode(), self._count) != home:
             self.token = new_token()
 
 
@@ -70,6 +81,10 @@ class GetToken(_OfSubject[str | None]):
     """The current token, or None if there is none or it has expired."""
 
     __slots__ = ()
+
+    def __init__(self, subject: SubjectId, kind: str, *, hashed: bool = False) -> None:
+        super().__init__(subject, kind)
+        _require_plain(hashed)
 
     def request(self) -> Request:
         """Return what Redis is asked."""
@@ -91,8 +106,8 @@ class GenerateToken(_WithNewToken):
         told = control_channel(self.subject, REVOKE)
         return call(
             GENERATE_TOKEN,
-            (self._current, token_key(self.token)),
-            (self.token, self.subject, token_key(""), told, *expiry),
+            (self._current, token_key(self.stored)),
+            (self.stored, self.subject, token_key(""), told, *expiry),
         )
 
     def result(self, answer: Any) -> str | Operation[str]:
@@ -108,13 +123,19 @@ class ObtainToken(_WithNewToken):
 
     __slots__ = ()
 
+    def __init__(
+        self, subject: SubjectId, kind: str, expires_in: float | None, *, hashed: bool = False
+    ) -> None:
+        super().__init__(subject, kind, expires_in)
+        _require_plain(hashed)
+
     def request(self) -> Request:
         """Return what Redis is asked."""
         expiry = () if self.expires_in is None else (self.expires_in,)
         return call(
             OBTAIN_TOKEN,
-            (self._current, token_key(self.token)),
-            (self.token, self.subject, token_key(""), *expiry),
+            (self._current, token_key(self.stored)),
+            (self.stored, self.subject, token_key(""), *expiry),
         )
 
     def result(self, answer: bytes | None) -> str | Operation[str]:
@@ -157,6 +178,11 @@ class ClearToken(_OfSubject[bool]):
     def result(self, answer: Any) -> bool:
         """Return whether there was one."""
         return bool(answer)
+
+
+def _require_plain(hashed: bool) -> None:
+    if hashed:
+        raise TokenIsHashed("tokens are hashed in Redis: keep the one that generate() returned")
 
 
 def _lifetime(seconds: float | None) -> int | None:
