@@ -4,7 +4,7 @@ For commands. It takes what the daemon sends, not all that a browser has to unde
 """
 
 import http.client
-import time
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.error import HTTPError
@@ -37,9 +37,14 @@ class EventSource:
         self._last_id = last_event_id
         self._retry = RETRY
         self._opened = False
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Come back no more, from any thread: the stream that is open is read to its end."""
+        self._closed.set()
 
     def __iter__(self) -> Iterator[Received]:
-        while True:
+        while not self._closed.is_set():
             try:
                 yield from self._once()
             except HTTPError:
@@ -47,7 +52,7 @@ class EventSource:
             except (OSError, http.client.HTTPException):
                 if not self._opened:
                     raise
-            time.sleep(self._retry)
+            self._closed.wait(self._retry)
 
     def _once(self) -> Iterator[Received]:
         fields = {"Accept": "text/event-stream", "Authorization": f"Bearer {self._token}"}

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import reactor as _reactor
+from twisted.internet.tcp import Server
 from twisted.internet.threads import deferToThread
 
 from sinapse.daemon import Daemon
@@ -39,6 +40,7 @@ def count() -> dict[str, int]:
         for each in gc.get_objects()
         if type(each).__module__.startswith(("sinapse", "twisted"))
     )
+    found["Server"] = sum(isinstance(each, Server) for each in gc.get_objects())
     found["sockets"] = sum(isinstance(each, socket.socket) for each in gc.get_objects())
     return {kind: found[kind] for kind in (*KINDS, "Deferred", "sockets")}
 
@@ -78,7 +80,7 @@ async def probe(url: str, token: str) -> None:
     daemon.startService()
 
     def transports() -> Iterable[object]:
-        return [each for each in reactor.getReaders() if type(each).__name__ == "Server"]
+        return [each for each in reactor.getReaders() if isinstance(each, Server)]
 
     async def idle() -> None:
         while transports():

@@ -31,7 +31,7 @@ class Listener:
         while True:
             message = self._pubsub.get_message(timeout=PATIENCE)
             assert message is not None, "the marker did not arrive"
-            if message["type"] != "pmessage" or message["channel"] == NODES.encode():
+            if message["type"] != "pmessage" or message["channel"].startswith(NODES.encode()):
                 continue  # Daemons probe their connections.
             if message["channel"] == MARKER:
                 return messages

@@ -668,6 +668,7 @@ class TestOrder:
             proxy.up, proxy.down = up, down
             proxy.cut()
             assert has_published.wait(PATIENCE)
+            proxy.up = proxy.down = unchanged
             eventually(lambda: is_ready(distant))
             publisher.publish("room:2", "two")
             assert [stream.next().data for _ in range(2)] == ["one", "two"]

@@ -214,6 +214,7 @@ def _daemon(url: str) -> Iterator[Finding]:
             with urlopen(urljoin(url, path), timeout=PATIENCE) as answer:  # noqa: S310
                 server = answer.headers.get("Server", "unknown")
         except HTTPError as error:
+            error.close()
             yield Finding(Verdict.WRONG, f"{url} {path}", f"answers {error.code}", advice)
             return
         except (OSError, ValueError) as error:

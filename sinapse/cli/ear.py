@@ -13,6 +13,9 @@ from sinapse.publisher import Publisher
 #: Seconds that its token lives: it is gone even if the command is killed.
 LIFETIME = 60
 
+#: Seconds for the stream to end when nothing may be heard any more; after that it is left alone.
+GOING = 2
+
 
 class Ear:
     """A stream at `url` of a subject that nobody else is, with a channel that nobody else has."""
@@ -27,7 +30,9 @@ class Ear:
         """Listen; raises as :class:`~sinapse.eventsource.EventSource`, or ``queue.Empty``."""
         self._publisher.channels.add(self.name, self.name)
         token = self._publisher.tokens.generate(self.name, expires_in=LIFETIME)
-        threading.Thread(target=self._listen, args=(token,), daemon=True).start()
+        self._source = EventSource(self._url, token)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
         try:
             self.next()
         except BaseException:
@@ -51,13 +56,17 @@ class Ear:
             raise heard
         return heard
 
-    def _listen(self, token: str) -> None:
+    def _listen(self) -> None:
         try:
-            for message in EventSource(self._url, token):
+            for message in self._source:
                 self._heard.put(message)
-        except (OSError, ValueError, HTTPError) as error:
+        except (OSError, ValueError) as error:
+            if isinstance(error, HTTPError):
+                error.close()
             self._heard.put(error)
 
     def _forget(self) -> None:
+        self._source.close()
         self._publisher.tokens.clear(self.name)
         self._publisher.channels.clear(self.name)
+        self._thread.join(GOING)

@@ -58,7 +58,8 @@ def command(
     except KeyboardInterrupt:
         pass
     except HTTPError as error:
-        why = error.read(200).decode(errors="replace").strip()
+        with error:
+            why = error.read(200).decode(errors="replace").strip()
         raise Refused(f"{url} answers {why or error.code}") from None
     except (URLError, OSError, ValueError) as error:
         raise Unavailable(f"{url}: {getattr(error, 'reason', error)}") from None
