@@ -214,6 +214,13 @@ def test_without_settings_the_environment_decides(
         assert sinapse.connection()["url"] == "https://push.example/"
 
 
+def test_several_redis_can_be_named() -> None:
+    app = create_app("redis://a.example redis://:secret@b.example")
+    with app.app_context():
+        assert len(default().urls) == 2
+    assert "secret" not in repr(app.extensions["sinapse"].options)
+
+
 class TestCommands:
     def run(self, app: Flask, *arguments: str) -> Any:
         return app.test_cli_runner().invoke(args=["sinapse", *arguments])

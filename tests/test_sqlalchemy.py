@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -319,6 +320,31 @@ class TestAsync:
     def test_it_is_sent_after_the_commit_too(self, tmp_path: Path, listener: Listener) -> None:
         database(tmp_path / "test.db").dispose()
         assert self.run(tmp_path / "test.db", listener) == [[], ["1"], ["2"]]
+
+    def test_the_event_loop_goes_on_while_it_is_sent(
+        self, tmp_path: Path, redis_client: redis.Redis, listener: Listener
+    ) -> None:
+        database(tmp_path / "test.db").dispose()
+
+        async def main() -> None:
+            engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}")
+            async with async_sessionmaker(engine)() as session:
+                await session.connection()
+                publish(session, "news", "hello", retain=0)
+                redis_client.client_pause(60_000, all=False)
+                commit = asyncio.create_task(session.commit())
+                for _ in range(3):
+                    await asyncio.sleep(0.05)
+                assert not commit.done()
+                redis_client.client_unpause()
+                await commit
+            await engine.dispose()
+
+        try:
+            asyncio.run(main())
+        finally:
+            redis_client.client_unpause()
+        assert data(listener) == ["hello"]
 
 
 class TestNames:

@@ -1,7 +1,7 @@
 """What an integration reads from the settings of a framework: one table for all of them.
 
 ===================  =====================================================================
-``REDIS_URL``        where Redis is; else ``REDIS_URL`` of the environment
+``REDIS_URL``        where Redis is, or several are; else ``REDIS_URL`` of the environment
 ``URL``              the daemon, as browsers reach it: ``https://push.example/``, or a path on
                      the application's own host; else ``SINAPSE_URL`` of the environment, else
                      http://localhost:9000/
@@ -16,7 +16,7 @@ None is as good as nothing.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,7 +39,7 @@ class Options:
 
     url: str
     token_lifetime: float
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(repr=False)
     """Of :class:`~sinapse.publisher.Publisher`."""
 
     def publisher(self) -> Publisher:
@@ -85,16 +85,17 @@ def read(given: Mapping[str, object], form: str = "{}") -> Options:
     except ValueError as error:
         raise ValueError(f"SINAPSE_URL {error}") from None
     try:
-        values.setdefault("url", RedisURL.parse(from_environment(os.environ)))
+        values.setdefault("url", _redis(from_environment(os.environ)))
     except ValueError as error:
         raise ValueError(f"REDIS_URL {error}") from None
     return Options(url, values.pop("token_lifetime", TOKEN_LIFETIME), values)
 
 
-def _redis(value: object) -> RedisURL:
+def _redis(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a URL")  # noqa: TRY004
-    return RedisURL.parse(value)
+    RedisURL.parse_all([value])
+    return value
 
 
 def _url(value: object) -> str:

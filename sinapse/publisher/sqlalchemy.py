@@ -10,10 +10,12 @@
 What is published in a savepoint that is rolled back, or in a session that is, is never heard of.
 A message is checked when it is published. When it cannot be sent after the commit, that is logged
 and raises nothing: the data are saved. It is sent when the session has given its connections to
-the database back.
+the database back; for an ``AsyncSession`` in a thread, so that the event loop does not wait.
 """
 
+import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Any, TypeAlias, cast
 from urllib.parse import quote
 
@@ -27,6 +29,8 @@ from sqlalchemy.orm import (
     object_session,
     scoped_session,
 )
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from sinapse.errors import BrokerUnavailable, InvalidSubject
 from sinapse.publisher.identity import ChannelLike
@@ -132,8 +136,11 @@ class _Waiting:
         self._committed = None
         if committed and not ended.nested:
             messages, self.messages = self.messages, []
-            for _, prepared in messages:
-                _send(prepared)
+            if messages and in_greenlet():
+                # An asynchronous session, whose event loop has other things to do meanwhile.
+                await_only(asyncio.to_thread(_send, messages))
+            else:
+                _send(messages)
         elif committed:
             around = cast(SessionTransaction, _current(session))
             self.messages = [(around if of is ended else of, each) for of, each in self.messages]
@@ -147,11 +154,12 @@ def _waiting(session: Session) -> _Waiting:
     return cast(_Waiting, session.info[_KEY])
 
 
-def _send(prepared: Prepared) -> None:
-    try:
-        prepared.send()
-    except (BrokerUnavailable, ValueError) as error:
-        _log.error("Not published, though committed: %s", error)  # No traceback.
+def _send(messages: Iterable[tuple[SessionTransaction, Prepared]]) -> None:
+    for _, prepared in messages:
+        try:
+            prepared.send()
+        except (BrokerUnavailable, ValueError) as error:
+            _log.error("Not published, though committed: %s", error)  # In a line.
 
 
 def _current(session: Session) -> SessionTransaction | None:
