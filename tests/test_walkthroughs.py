@@ -21,7 +21,7 @@ __all__ = ["_first_browser", "browser"]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 #: Pages, and the port that the reader opens.
-PAGES = {"howto-django.md": 8000, "howto-flask.md": 5000}
+PAGES = {"howto-django.md": 8000, "howto-flask.md": 5000, "howto-fastapi.md": 8000}
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def test_django(wheel: Path, folder: Path, browser: Browser) -> None:
         wait_for_the_message(walkthrough, browser)
 
 
-def test_flask(wheel: Path, folder: Path, browser: Browser) -> None:
-    page = "howto-flask.md"
+@pytest.mark.parametrize("page", ["howto-flask.md", "howto-fastapi.md"])
+def test_flask_and_fastapi(wheel: Path, folder: Path, browser: Browser, page: str) -> None:
     with walking(folder, wheel, page) as walkthrough:
         browser.open(f"http://localhost:{walkthrough.port(PAGES[page])}/")
         wait_for_the_message(walkthrough, browser)

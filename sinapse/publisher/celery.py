@@ -30,7 +30,7 @@ from sinapse.publisher import shared
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.options import read
 
-_FORM = "sinapse[{!r}]"
+_FORM = "sinapse[{!r}]".format
 
 
 def init_app(app: Celery) -> None:

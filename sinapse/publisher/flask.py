@@ -53,7 +53,7 @@ class Sinapse:
 
         Raises ``ValueError`` with one line that names the setting and its fault.
         """
-        options = read(app.config.get_namespace(_PREFIX, lowercase=False), f"{_PREFIX}{{}}")
+        options = read(app.config.get_namespace(_PREFIX, lowercase=False), f"{_PREFIX}{{}}".format)
         options.publisher().close()  # The environment may have faults as well.
         state = _State(self, options)
         app.extensions[_NAME] = state

@@ -48,27 +48,28 @@ class Options:
 
 
 def faults(
-    given: Mapping[str, object], form: str = "{}", also: Sequence[str] = ()
+    given: Mapping[str, object], form: Callable[[str], str], also: Sequence[str] = ()
 ) -> Iterator[str]:
     """Yield what is wrong with the settings in `given`, a line each; secrets are not shown.
 
-    `form` is how the framework writes a setting's name; names in `also` are known to the caller.
+    `form` makes of a setting's name what the framework calls it; names in `also` are known to the
+    caller.
     """
     for name, value in given.items():
         row = _TABLE.get(name)
         if row is None and name not in also:
             known = [*_TABLE, *also]
             close = get_close_matches(str(name).upper(), known, 1)
-            others = f"did you mean {form.format(close[0])}?" if close else ", ".join(known)
-            yield f"{form.format(name)} is not known: {others}"
+            others = f"did you mean {form(close[0])}?" if close else ", ".join(known)
+            yield f"{form(name)} is not known: {others}"
         elif row is not None and value is not None:
             try:
                 row[1](value)
             except ValueError as error:
-                yield f"{form.format(name)} {error}"
+                yield f"{form(name)} {error}"
 
 
-def read(given: Mapping[str, object], form: str = "{}") -> Options:
+def read(given: Mapping[str, object], form: Callable[[str], str]) -> Options:
     """Return what `given` says; the environment and defaults say the rest.
 
     Raises ``ValueError`` with the first of the `faults`.

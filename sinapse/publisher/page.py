@@ -4,10 +4,10 @@ import json
 from typing import NamedTuple, TypedDict
 from uuid import UUID
 
-from sinapse.publisher.identity import SubjectId
-from sinapse.publisher.mixins import Sinapse
+from sinapse.publisher.identity import SubjectId, identifier, kind_of
 from sinapse.publisher.operations.tokens import USER
 from sinapse.publisher.options import Options
+from sinapse.publisher.shared import default
 
 #: Of the element in a page, for ``document.getElementById``.
 ELEMENT_ID = "sinapse-connection"
@@ -28,11 +28,11 @@ class Named(NamedTuple):
     sinapse_kind: str = USER
 
 
-def subject_of(thing: object) -> Sinapse:
-    """Return the token and the channels of an object, or of a user's id."""
-    if isinstance(thing, Sinapse):
-        return thing
-    return Sinapse(Named(thing) if isinstance(thing, str | int | UUID) else thing)
+def named(subject: object) -> Named:
+    """Return the names of an object, or of a user whose id is given."""
+    if isinstance(subject, str | int | UUID):
+        return Named(subject)
+    return Named(identifier(subject), kind_of(subject))
 
 
 def connection(options: Options, subject: object | None) -> Connection:
@@ -42,10 +42,15 @@ def connection(options: Options, subject: object | None) -> Connection:
     it, and those that are open keep their streams. Raises
     :class:`~sinapse.errors.BrokerUnavailable`.
     """
-    lifetime = options.token_lifetime
     if subject is None:
-        return {"url": options.url, "token": None, "expires_in": None}
-    token = subject_of(subject).auth.obtain(expires_in=lifetime)
+        return described(options, None)
+    tokens = default().tokens
+    return described(options, tokens.obtain(*named(subject), options.token_lifetime))
+
+
+def described(options: Options, token: str | None) -> Connection:
+    """Return the connection of somebody who has `token`."""
+    lifetime = None if token is None else options.token_lifetime
     return {"url": options.url, "token": token, "expires_in": lifetime}
 
 

@@ -21,7 +21,7 @@ SETTING = "SINAPSE"
 
 FLAGS = ("REVOKE_ON_LOGOUT", "REVOKE_ON_DELETE")
 
-_FORM = f"{SETTING}[{{!r}}]"
+_FORM = f"{SETTING}[{{!r}}]".format
 
 
 def faults() -> Iterator[str]:
@@ -33,7 +33,7 @@ def faults() -> Iterator[str]:
     yield from options.faults(given, _FORM, FLAGS)
     for name in FLAGS:
         if not isinstance(given.get(name, False), bool):
-            yield f"{_FORM.format(name)} must be True or False, not {given[name]!r}"
+            yield f"{_FORM(name)} must be True or False, not {given[name]!r}"
 
 
 def is_on(flag: str) -> bool:

@@ -37,13 +37,18 @@ def subject(instance: Any) -> Sinapse:
     same subject when the instance is deleted. Raises :class:`~sinapse.errors.InvalidSubject` for
     what is no saved instance, such as an anonymous user.
     """
+    return Sinapse(named(instance))
+
+
+def named(instance: Any) -> Named:
+    """Return the id and the kind of a subject; raises as :func:`subject`."""
     if isinstance(instance, AnySubject):
-        return Sinapse(Named(identity.identifier(instance), identity.kind_of(instance)))
+        return Named(identity.identifier(instance), identity.kind_of(instance))
     if not isinstance(instance, Model):
         raise InvalidSubject(
             f"a subject is an instance of a model, not {instance.__class__.__name__}"
         )
-    return Sinapse(Named(name_of(instance), kind_of(instance)))
+    return Named(name_of(instance), kind_of(instance))
 
 
 def _concrete(instance: Model) -> type[Model]:

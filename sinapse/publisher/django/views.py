@@ -12,13 +12,13 @@ from django.views.decorators.vary import vary_on_cookie
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.django import configuration
-from sinapse.publisher.django.names import subject
+from sinapse.publisher.django.names import named
 from sinapse.publisher.page import Connection, connection
 
 
 def connection_of(user: Any) -> Connection:
     """Return what the page of a user, or of a visitor, needs to open its stream."""
-    return connection(configuration.read(), subject(user) if user.is_authenticated else None)
+    return connection(configuration.read(), named(user) if user.is_authenticated else None)
 
 
 @require_http_methods(["GET", "POST"])

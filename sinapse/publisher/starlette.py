@@ -1,0 +1,97 @@
+"""Sinapse for Starlette, and for FastAPI: a lifespan, and what pages need.
+
+::
+
+    sinapse = Sinapse(redis_url="redis://localhost:6379/0", url="https://push.example/")
+    app = Starlette(routes=[...], lifespan=sinapse.lifespan)
+
+    async def token(request):
+        return await sinapse.token_response(request.user)
+
+While the application runs, its publishers are the defaults of :mod:`sinapse.publisher.aio` and of
+:mod:`sinapse.publisher`, whose mixins then need no settings of their own. In a lifespan of your
+own, ``async with sinapse.lifespan(app): yield`` is all of it.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypedDict, Unpack
+
+from starlette.responses import JSONResponse, Response
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher import aio, page, shared
+from sinapse.publisher.aio.shared import configure as configure_aio
+from sinapse.publisher.options import read
+
+
+class Settings(TypedDict, total=False):
+    """Those of :mod:`sinapse.publisher.options`."""
+
+    redis_url: str
+    url: str
+    token_lifetime: float
+    retain: float
+    retain_messages: int
+    max_message: int
+    max_connections: int
+    connect_timeout: float
+    timeout: float
+
+
+class Sinapse:
+    """What an application has of Sinapse; the environment and defaults say what settings do not.
+
+    Raises ``ValueError`` with one line that names the setting and its fault.
+    """
+
+    def __init__(self, **settings: Unpack[Settings]) -> None:
+        given = {name.upper(): value for name, value in settings.items()}
+        self._options = read(given, str.lower)
+        self._publisher = shared.Once(self._options.publisher)
+        self._aio = shared.Once(lambda: aio.Publisher(**self._options.arguments))
+        self._publisher()  # The environment may have faults as well.
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Have everybody publish as the settings say while the application runs.
+
+        Nothing is opened before it is needed; what was is closed at the end.
+        """
+        shared.configure(self._publisher)
+        configure_aio(self._aio)
+        try:
+            yield
+        finally:
+            shared.configure(None)
+            configure_aio(None)
+            self._publisher().close()
+            if self._aio.made is not None:
+                await self._aio.made.close()
+
+    async def connection(self, subject: object | None) -> page.Connection:
+        """Return what the page of `subject` needs to open its stream.
+
+        That is an object with an id, or the id of a user; None is a visitor, who has no token.
+        Raises :class:`~sinapse.errors.BrokerUnavailable`.
+        """
+        if subject is None:
+            return page.described(self._options, None)
+        lifetime = self._options.token_lifetime
+        token = await aio.default().tokens.obtain(*page.named(subject), lifetime)
+        return page.described(self._options, token)
+
+    async def element(self, subject: object | None) -> str:
+        """Return the same for HTML: as data in a ``script`` element, escaped."""
+        return page.element(await self.connection(subject))
+
+    async def token_response(self, subject: object | None) -> Response:
+        """Answer with the same as JSON: 401 for nobody, and 503 while Redis is away."""
+        headers = {"Cache-Control": "no-store", "Vary": "Cookie, Authorization"}
+        if subject is None:
+            return JSONResponse({"error": "You are not signed in."}, 401, headers)
+        try:
+            return JSONResponse(await self.connection(subject), headers=headers)
+        except BrokerUnavailable:
+            headers["Retry-After"] = "5"
+            return JSONResponse({"error": "Redis does not answer."}, 503, headers)
