@@ -1,13 +1,14 @@
 """What a node counts, in the terms of Prometheus: counted elsewhere, and read when asked for.
 
-Everything but ``sinapse_build_info`` adds up: over nodes, and over the workers of one.
+Figures are what JSON can carry. They add up: over nodes, and over the workers of one, which has a
+few more of its own. Metrics are made of figures.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -63,7 +64,30 @@ HISTOGRAMS = {
 }
 
 
-class NodeCollector(Collector):
+#: Of the parent of workers: how they are, and what has happened to them.
+WORKER_GAUGES = {
+    "workers_wanted": "Workers that there should be.",
+    "workers_serving": "Workers that serve.",
+}
+WORKER_TOTALS = {
+    "worker_ends": "Workers that ended and were replaced.",
+    "worker_silences": "Times that a worker did not tell its figures when it was asked.",
+}
+
+Figures = dict[str, Any]
+
+
+def blank() -> Figures:
+    """Return the figures of a node to which nothing has happened."""
+    return {
+        "streams": 0,
+        "streams_by_transport": {},
+        **dict.fromkeys((*GAUGES, *TOTALS), 0),
+        **{name: {} for name in BY_REASON},
+    }
+
+
+class Node:
     """Reads the counters and the table of a node.
 
     `is_ready` tells whether Redis is there, `backlog` what waits to be written.
@@ -82,24 +106,17 @@ class NodeCollector(Collector):
         self._is_ready = is_ready
         self._backlog = backlog
 
-    def gauges(self) -> dict[str, float]:
-        """Return how things stand now, by the names of :data:`GAUGES`."""
-        backlog = self._backlog()
+    def figures(self) -> Figures:
+        """Return everything that is counted."""
+        counters, backlog = self._counters, self._backlog()
         return {
+            "streams": sum(counters.streams.values()),
+            "streams_by_transport": dict(counters.streams),
             "subjects": len(self._hub.subjects),
             "channels": len(self._hub.channels),
             "redis_up": int(self._is_ready()),
             "streams_behind": backlog.streams,
             "pending_bytes": backlog.pending_bytes,
-        }
-
-    def figures(self) -> dict[str, Any]:
-        """Return everything as JSON has it: numbers, which all add up."""
-        counters = self._counters
-        return {
-            "streams": sum(counters.streams.values()),
-            "streams_by_transport": dict(counters.streams),
-            **self.gauges(),
             **{name: getattr(counters, name) for name in TOTALS},
             **{name: by_text(getattr(counters, name)) for name in BY_REASON},
             **{
@@ -109,59 +126,85 @@ class NodeCollector(Collector):
             },
         }
 
-    def collect(self) -> Iterator[Metric]:
-        """Return everything as metrics, named as Prometheus recommends."""
-        counters = self._counters
-        info = GaugeMetricFamily("sinapse_build_info", "Always 1.", labels=["version"])
-        info.add_metric([__version__], 1)
-        yield info
-        streams = GaugeMetricFamily("sinapse_streams", "Open streams.", labels=["transport"])
-        for transport, count in counters.streams.items():
-            streams.add_metric([transport], count)
-        yield streams
-        for name, value in self.gauges().items():
-            yield GaugeMetricFamily(f"sinapse_{name}", GAUGES[name], value=value)
-        for name, text in TOTALS.items():
-            yield CounterMetricFamily(f"sinapse_{name}", text, value=getattr(counters, name))
-        for name, text in BY_REASON.items():
-            family = CounterMetricFamily(f"sinapse_{name}", text, labels=["reason"])
-            for reason, count in by_text(getattr(counters, name)).items():
-                family.add_metric([reason], count)
-            yield family
-        for name, text in HISTOGRAMS.items():
-            histogram = getattr(counters, name)
-            buckets = list(histogram.buckets().items())
-            yield HistogramMetricFamily(
-                f"sinapse_{name}", text, buckets=buckets, sum_value=histogram.sum
-            )
-
 
 def by_text(counts: Mapping[Enum | str, int]) -> dict[str, int]:
     """Return counts with their reasons as people read them."""
     return {getattr(reason, "text", None) or str(reason): count for reason, count in counts.items()}
 
 
-class Metrics:
-    """The metrics of a node and its process, written out for a scraper."""
+def process_figures() -> dict[str, float]:
+    """Return the figures of this process: CPU seconds, bytes of memory, descriptors."""
+    return {
+        sample.name.removeprefix("process_"): sample.value
+        for family in PROCESS_COLLECTOR.collect()
+        for sample in family.samples
+    }
 
-    def __init__(self, collector: NodeCollector) -> None:
-        self._process = ProcessCollector(registry=None)
-        self._registry = CollectorRegistry()
-        self._registry.register(collector)
-        self._registry.register(self._process)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return body and content type, of the formats that an Accept header field names."""
-        try:
-            encode, content_type = choose_encoder(accept)
-        except (TypeError, ValueError):  # A version that is none.
-            encode, content_type = choose_encoder("")
-        return encode(self._registry), content_type
+def exposition(
+    accept: str, figures: Figures, processes: Mapping[str, Mapping[str, float]] | None = None
+) -> tuple[bytes, str]:
+    """Write figures out for a scraper, in one of the formats that an Accept header field names.
 
-    def process(self) -> dict[str, float]:
-        """Return the figures of the process: CPU seconds, bytes of memory, descriptors."""
-        return {
-            sample.name.removeprefix("process_"): sample.value
-            for family in self._process.collect()
-            for sample in family.samples
-        }
+    `processes` are the figures of several, by the name of each; if not given, this one has its own.
+    Returns body and content type.
+    """
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # A version that is none.
+        encode, content_type = choose_encoder("")
+    registry = CollectorRegistry()
+    registry.register(_Given([*_of_node(figures), *_of_processes(processes)]))
+    return encode(registry), content_type
+
+
+class _Given(Collector):
+    """Metrics that are made already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def _of_node(figures: Figures) -> Iterator[Metric]:
+    """Return figures as metrics, named as Prometheus recommends."""
+    info = GaugeMetricFamily("sinapse_build_info", "Always 1.", labels=["version"])
+    info.add_metric([__version__], 1)
+    yield info
+    streams = GaugeMetricFamily("sinapse_streams", "Open streams.", labels=["transport"])
+    for transport, count in figures["streams_by_transport"].items():
+        streams.add_metric([transport], count)
+    yield streams
+    for name, text in (GAUGES | WORKER_GAUGES).items():
+        if name in figures:
+            yield GaugeMetricFamily(f"sinapse_{name}", text, value=figures[name])
+    for name, text in (TOTALS | WORKER_TOTALS).items():
+        if name in figures:
+            yield CounterMetricFamily(f"sinapse_{name}", text, value=figures[name])
+    for name, text in BY_REASON.items():
+        family = CounterMetricFamily(f"sinapse_{name}", text, labels=["reason"])
+        for reason, count in figures[name].items():
+            family.add_metric([reason], count)
+        yield family
+    for name, text in HISTOGRAMS.items():
+        if (histogram := figures.get(name)) is not None:
+            buckets = list(histogram["buckets"].items())
+            yield HistogramMetricFamily(
+                f"sinapse_{name}", text, buckets=buckets, sum_value=histogram["sum"]
+            )
+
+
+def _of_processes(processes: Mapping[str, Mapping[str, float]] | None) -> Iterator[Metric]:
+    for own in PROCESS_COLLECTOR.collect():
+        if processes is None:
+            yield own
+            continue
+        family = Metric(own.name, own.documentation, own.type)
+        for sample in own.samples:
+            name = sample.name.removeprefix("process_")
+            for worker, figures in processes.items():
+                if name in figures:
+                    family.add_sample(sample.name, {"worker": worker}, figures[name])
+        yield family

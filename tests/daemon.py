@@ -242,9 +242,9 @@ class Daemon:
         """Make a request that is not for an event stream, and read the answer whole."""
         return _get(self.address, path, method, headers)
 
-    def admin(self, path: str, **headers: str) -> http.client.HTTPResponse:
+    def admin(self, path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
         """Make a request to the administration endpoint, and read the answer whole."""
-        return _get(self.admin_path, path, "GET", headers)
+        return _get(self.admin_path, path, method, headers)
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name and labels; by the name alone, the sum of those with any."""

@@ -38,9 +38,9 @@ class Inspection:
             "streams": [self._stream(stream) for stream in self._hub.streams_of(subject)],
         }
 
-    def end(self, identifier: str) -> int:
+    def end(self, identifier: str) -> dict[str, Any]:
         """End the streams of a subject; returns how many that were."""
-        return self._streams.end(_bytes(identifier))
+        return {"ended": self._streams.end(_bytes(identifier))}
 
     def channels(self, count: int, order: str) -> dict[str, Any]:
         """Return the `count` channels with the most of `order`, one of :data:`ORDERS`."""

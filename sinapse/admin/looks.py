@@ -6,18 +6,31 @@ rebinding): so what names people is answered to an address, or to ``localhost``,
 """
 
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.address import UNIXAddress
 from twisted.web.server import Request
 
-from sinapse.admin.figures import json_answer
-from sinapse.admin.inspection import ORDERS, Inspection
+from sinapse.admin.figures import Content, json_answer
+from sinapse.admin.inspection import ORDERS
 from sinapse.answers import Plain
 
 #: Channels in an answer, unless it is said how many, and the most.
 TOP = 20
 MOST = 1000
+
+
+class Looks(Protocol):
+    """What looks at a node: an :class:`~sinapse.admin.inspection.Inspection`, or several."""
+
+    def subject(self, identifier: str) -> Content:
+        """Return a subject with its open streams."""
+
+    def end(self, identifier: str) -> Content:
+        """End the streams of a subject; returns how many that were."""
+
+    def channels(self, count: int, order: str) -> Content:
+        """Return the `count` channels with the most of `order`."""
 
 
 class Guarded(Plain):
@@ -36,9 +49,9 @@ class SubjectResource(Guarded):
     isLeaf = True  # noqa: N815
     methods = (b"GET", b"HEAD", b"DELETE")
 
-    def __init__(self, inspection: Inspection) -> None:
+    def __init__(self, looks: Looks) -> None:
         super().__init__()
-        self._inspection = inspection
+        self._looks = looks
 
     def answer(self, request: Request) -> int:
         """Answer with the subject, or how many of its streams were ended."""
@@ -46,16 +59,16 @@ class SubjectResource(Guarded):
         postpath: list[bytes] = request.postpath or []
         identifier = b"/".join(postpath).decode(errors="surrogateescape")
         if request.method == b"DELETE":
-            return json_answer(request, {"ended": self._inspection.end(identifier)})
-        return json_answer(request, self._inspection.subject(identifier))
+            return json_answer(request, self._looks.end(identifier))
+        return json_answer(request, self._looks.subject(identifier))
 
 
 class ChannelsResource(Guarded):
     """``/channels?top=20&by=streams``."""
 
-    def __init__(self, inspection: Inspection) -> None:
+    def __init__(self, looks: Looks) -> None:
         super().__init__()
-        self._inspection = inspection
+        self._looks = looks
 
     def answer(self, request: Request) -> int:
         """Answer with the channels that have the most."""
@@ -64,7 +77,7 @@ class ChannelsResource(Guarded):
             return _refuse(request, 400, f"top must be from 1 to {MOST}")
         if order not in ORDERS:
             return _refuse(request, 400, f"by must be {' or '.join(ORDERS)}")
-        return json_answer(request, self._inspection.channels(int(top), order))
+        return json_answer(request, self._looks.channels(int(top), order))
 
 
 def _argument(request: Request, name: bytes, default: str) -> str:

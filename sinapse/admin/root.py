@@ -1,16 +1,17 @@
 """The URLs of the administration endpoint."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from twisted.web.resource import Resource
 
-from sinapse.admin.figures import MetricsResource, StatusResource
+from sinapse.admin.figures import Content, MetricsResource, NodeFigures, StatusResource, Text
 from sinapse.admin.inspection import Inspection
-from sinapse.admin.looks import ChannelsResource, SubjectResource
+from sinapse.admin.looks import ChannelsResource, Looks, SubjectResource
 from sinapse.admin.page import Page
 from sinapse.admission import Authority, Table
 from sinapse.counters import Counters
-from sinapse.metrics import Metrics, NodeCollector
+from sinapse.metrics import Node
 from sinapse.streams import Streams
 
 
@@ -24,13 +25,28 @@ def admin_root(
     seconds: Callable[[], float],
 ) -> Resource:
     """Return the root of the administration endpoint; `seconds` is the clock of the streams."""
-    collector = NodeCollector(counters, hub, is_ready=lambda: broker.ready, backlog=streams.backlog)
-    metrics = Metrics(collector)
+    node = Node(counters, hub, is_ready=lambda: broker.ready, backlog=streams.backlog)
+    figures = NodeFigures(node, lambda: broker.state)
     inspection = Inspection(hub, streams, seconds)
+    return tree(figures, inspection, ready)
+
+
+class Figures(Protocol):
+    """What tells figures: :class:`~sinapse.admin.figures.NodeFigures`, or the sum of several."""
+
+    def exposition(self, accept: str) -> Text | Awaitable[Text]:
+        """Return what ``/metrics`` answers."""
+
+    def status(self) -> Content:
+        """Return what ``/status`` answers."""
+
+
+def tree(figures: Figures, looks: Looks, ready: Resource) -> Resource:
+    """Return the URLs, of what answers them."""
     root = Page()
-    root.putChild(b"channels", ChannelsResource(inspection))
-    root.putChild(b"metrics", MetricsResource(metrics))
+    root.putChild(b"channels", ChannelsResource(looks))
+    root.putChild(b"metrics", MetricsResource(figures.exposition))
     root.putChild(b"ready", ready)
-    root.putChild(b"status", StatusResource(collector, metrics, lambda: broker.state))
-    root.putChild(b"subjects", SubjectResource(inspection))
+    root.putChild(b"status", StatusResource(figures.status))
+    root.putChild(b"subjects", SubjectResource(looks))
     return root

@@ -6,4 +6,7 @@
 :mod:`~sinapse.workers.inheritance`  what that is
 :mod:`~sinapse.workers.ports`        the sockets, in the parent and in a worker
 :mod:`~sinapse.workers.logs`         the lines of all in one log
+:mod:`~sinapse.workers.overview`     the administration endpoint for all
+:mod:`~sinapse.workers.asking`       what one worker answers on its own
+:mod:`~sinapse.workers.totals`       adding up what all of them say
 """

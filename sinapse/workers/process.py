@@ -54,16 +54,19 @@ class Program:
 
 
 class Worker(Service):
-    """Keeps worker `number` running; `changed` is called when it becomes ready, or is gone."""
+    """Keeps worker `number` running; `changed` is called when it begins to serve, and ends to."""
 
     _log = Logger()
+
+    #: Whether it has begun to serve, and whether it still does: it may be draining.
+    has_started = False
     is_ready = False
 
     def __init__(
         self, number: int, program: Program, changed: Callable[["Worker"], None], reactor: Any
     ) -> None:
         self.number = number
-        self.restarts = 0
+        self.ends = 0
         self.admin = str(program.folder / f"{number}.admin") if program.has_admin else None
         self._notify = str(program.folder / f"{number}.notify")
         self._program = program
@@ -117,7 +120,7 @@ class Worker(Service):
 
     def renew(self) -> None:
         """Have certificates read again. Before it is ready, a SIGHUP would be the end of it."""
-        if self.is_ready:
+        if self.has_started:
             self.signal(signal.SIGHUP)
         else:
             self._renew_when_ready = True
@@ -155,11 +158,11 @@ class Worker(Service):
 
     def _process_ended(self, process: "_Process", how: str) -> None:
         self._process = None
-        was_ready, self.is_ready = self.is_ready, False
+        had_started, self.has_started, self.is_ready = self.has_started, False, False
         if self._kill is not None:
             self._kill.cancel()
             self._kill = None
-        if process.age > LIVED and was_ready:
+        if process.age > LIVED and had_started:
             self._delay = FIRST_DELAY
         if self._ended is not None:
             self._ended.callback(None)
@@ -174,22 +177,25 @@ class Worker(Service):
             why=why,
             delay=self._delay,
         )
-        self.restarts += 1
+        self.ends += 1
         self._next = self._reactor.callLater(self._delay, self._spawn)
         self._delay = min(self._delay * 2, LAST_DELAY)
 
     def _told(self, fields: Mapping[str, str]) -> None:
         """Take note of what the process says."""
         self._silence = 0
-        if fields.get("READY") == "1" and not self.is_ready:
-            self.is_ready = True
+        if fields.get("READY") == "1" and not self.has_started:
+            self.has_started = self.is_ready = True
             if self._renew_when_ready:
                 self.signal(signal.SIGHUP)
+            self._changed(self)
+        elif fields.get("STOPPING") == "1" and self.is_ready:
+            self.is_ready = False
             self._changed(self)
 
     def _look(self) -> None:
         self._silence += 1
-        patience = HUNG if self.is_ready else START
+        patience = HUNG if self.has_started else START
         is_late = self._silence * HUNG / LOOKS > patience
         if not is_late or self._process is None or self._kill is not None:
             return

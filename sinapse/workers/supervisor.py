@@ -13,14 +13,18 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
+from sinapse.admin.root import tree
 from sinapse.broker.embedded import EmbeddedServer
 from sinapse.counters import Counters
 from sinapse.errors import StartError
 from sinapse.forwarded import TrustedProxies
 from sinapse.gate import Gate
+from sinapse.listen import Listener
 from sinapse.settings import Settings
 from sinapse.signals import Signals
+from sinapse.site import Site
 from sinapse.systemd import Notifier
+from sinapse.workers.overview import Overview, Ready
 from sinapse.workers.ports import HeldPort
 from sinapse.workers.process import Program, Worker
 
@@ -58,7 +62,12 @@ class Supervisor(MultiService):
         self._ports = [HeldPort(port, reactor, gate) for port in settings.ports]
         if (folder := settings.redis[0].embedded) is not None:
             EmbeddedServer(folder, reactor).setServiceParent(self)
-        for service in (*self._ports, self._notifier):
+        self._overview = Overview(self._workers, reactor)
+        services: list[Any] = [*self._ports, self._overview, self._notifier]
+        if settings.admin is not None:
+            site = Site(tree(self._overview, self._overview, Ready(self._overview)), reactor)
+            services.append(Listener(settings.admin, site, reactor, option="admin"))
+        for service in services:
             service.setServiceParent(self)
         self._signals = Signals(reactor, hasten=self._hasten, renew=self._renew)
 
@@ -103,12 +112,14 @@ class Supervisor(MultiService):
 
     def _changed(self, worker: Worker) -> None:
         """Tell how many workers serve."""
-        ready, count = sum(each.is_ready for each in self._workers), len(self._workers)
-        status = f"{ready} of {count} workers serve"
-        if worker.is_ready:
+        if worker.pid is None:
+            self._overview.ended(worker)
+        elif worker.is_ready:
             self._log.info(
                 "worker {number} (process {pid}) serves", number=worker.number, pid=worker.pid
             )
+        ready, count = sum(each.is_ready for each in self._workers), len(self._workers)
+        status = f"{ready} of {count} workers serve"
         if ready == count and not self._was_ready:
             self._was_ready = True
             self._notifier.ready(status)
