@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybe
 from sinapse.admin.root import admin_root
 from sinapse.admission import Authority, Resumptions, Table
 from sinapse.answers import Ready, Status
+from sinapse.attendance import Attendance
 from sinapse.broker.broker import Broker
 from sinapse.broker.embedded import EmbeddedServer
 from sinapse.counters import Counters
@@ -24,6 +25,7 @@ from sinapse.hub import Hub
 from sinapse.limits import RequestLimits, StreamLimits
 from sinapse.listen import Listener
 from sinapse.looplag import LoopLag
+from sinapse.presence import Presence
 from sinapse.replay import Replays
 from sinapse.resource import StreamResource
 from sinapse.settings import Settings
@@ -37,6 +39,10 @@ from sinapse.systemd import Notifier
 
 #: Seconds that an embedded server may take to start without anybody being told: it takes 0.1.
 EMBEDDED_START = 2
+
+#: Seconds, on top of the reconnection time, for which a subject without a stream is taken to be on
+#: its way back.
+PATIENCE = 5
 
 #: Python's own are 700, 10, 10: with these a connect takes a quarter to a third less CPU, since the
 #: collector walked all open streams again and again. Streams are freed without it.
@@ -52,7 +58,7 @@ class Daemon(MultiService):
         """Make everything; `listen` makes what serves a ``--port``."""
         super().__init__()
         counters = Counters()
-        hub, broker, replays = _redis(settings, counters)
+        hub, broker, replays, brokers = _redis(settings, counters)
         proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
         gate = Gate(
             counters,
@@ -69,6 +75,7 @@ class Daemon(MultiService):
             counted=proxies.counted,
             is_full=gate.is_full,
         )
+        attendance = Attendance(settings.retry + PATIENCE) if settings.presence else None
         self._broker = broker
         self._streams = streams = Streams(
             hub,
@@ -82,6 +89,7 @@ class Daemon(MultiService):
             max_lifetime=settings.max_lifetime,
             is_logged=settings.log_level == "debug",
             limits=limits,
+            attendance=attendance,
             reactor=reactor,
         )
         root = StreamResource(
@@ -110,6 +118,8 @@ class Daemon(MultiService):
         self._site = Site(root, reactor, request_limits, http2=settings.http2)
 
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
+        if attendance is not None:
+            services += [Presence(each, attendance, reactor) for each in brokers]
         if (folder := settings.redis[0].embedded) is not None:
             services.insert(0, EmbeddedServer(folder, reactor))
         self._ports = [listen(port, self._site, reactor, gate=gate) for port in settings.ports]
@@ -178,8 +188,10 @@ class Daemon(MultiService):
         self._notifier.ready()
 
 
-def _redis(settings: Settings, counters: Counters) -> tuple[Table, Authority, Resumptions]:
-    """Return what streams need of Redis."""
+def _redis(
+    settings: Settings, counters: Counters
+) -> tuple[Table, Authority, Resumptions, list[Broker]]:
+    """Return what streams need of Redis, and the parts that it is made of."""
     several = len(settings.redis) > 1
     most = settings.max_channels_per_subject
     hubs = [Hub(counters, ends_when_empty=not several, max_channels=most) for _ in settings.redis]
@@ -196,6 +208,6 @@ def _redis(settings: Settings, counters: Counters) -> tuple[Table, Authority, Re
     ]
     replays = [Replays(hub, broker, counters) for hub, broker in zip(hubs, brokers, strict=True)]
     if not several:
-        return hubs[0], brokers[0], replays[0]
+        return hubs[0], brokers[0], replays[0], brokers
     whole = ShardedHub(hubs)
-    return whole, ShardedBroker(brokers, whole), ShardedReplays(whole, replays)
+    return whole, ShardedBroker(brokers, whole), ShardedReplays(whole, replays), brokers

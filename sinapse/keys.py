@@ -17,6 +17,10 @@ PUBLISH ``…:revoke``                   a token was cleared or replaced; payloa
 ``sinapse:checkpoints``                list: id counters with times, to forget the old
 ``sinapse:sent:<message id>``          string: a message of that id was published
 PUB/SUB ``sinapse:nodes``              every node listens, and hears its own probes
+``sinapse:presence``                   sorted set: nodes that tell who is there, by their lease
+``sinapse:presence:<node>``            set: subjects with streams on that node
+PUBLISH ``sinapse:presence:join``      a subject has its first stream; payload: its id
+PUBLISH ``sinapse:presence:leave``     a subject has none any more; payload: its id
 =====================================  ===========================================================
 
 Names that begin with ``sinapse:`` are never channels. Functions for the publisher take and
@@ -56,8 +60,14 @@ CHECKPOINTS = PREFIX + "checkpoints"
 #: PUB/SUB channel that every node is subscribed to.
 NODES = PREFIX + "nodes"
 
+PRESENCE = PREFIX + "presence"
+
+#: PUB/SUB channels that tell who comes and who goes.
+JOINED = PRESENCE + ":join"
+LEFT = PRESENCE + ":leave"
+
 # What stands in the place of a kind in other keys.
-_RESERVED_KINDS = ("tokens", "channels", "retained", "sent")
+_RESERVED_KINDS = ("tokens", "channels", "retained", "sent", "presence")
 
 _CHANNELS = PREFIX + "channels:"
 _CONTROL_PREFIX = _CHANNELS.encode()
@@ -109,6 +119,11 @@ def channels_key(subject: str) -> str:
 def retained_key(channel: str) -> str:
     """Key of the retained messages of `channel`."""
     return f"{PREFIX}retained:{channel}"
+
+
+def presence_key(node: str) -> str:
+    """Key of the set of subjects with streams on `node`."""
+    return f"{PRESENCE}:{node}"
 
 
 def sent_key(message_id: str) -> str:

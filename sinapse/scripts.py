@@ -330,3 +330,148 @@ for index = 3, #KEYS do
 end
 return answer
 """)
+
+# Presence: each node has a lease, which is a member of one sorted set with its end as score, and
+# the set of the subjects with streams there. So a node that dies is known to be gone without
+# anybody having written so, and to go on being there is one command, however many subjects it has.
+# While a node is in the sorted set, its subjects are those that have been told to be there.
+_NOW = """\
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+_ELSEWHERE = """\
+local function is_elsewhere(nodes, this, subject)
+  for _, node in ipairs(nodes) do
+    if node ~= this and redis.call('SISMEMBER', ARGV[2] .. node, subject) == 1 then
+      return true
+    end
+  end
+  return false
+end
+"""
+
+#: KEYS: presence, subjects of the node. ARGV: node, milliseconds of its lease, milliseconds to
+#: remember what it leaves behind, 1 to begin. Returns 1, or 0 if the lease has run out: others may
+#: have told that its subjects are gone.
+HOLD_PRESENCE = Script(
+    _NOW
+    + """\
+local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if ARGV[4] ~= '1' and (not lease or tonumber(lease) < now) then
+  return 0
+end
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+)
+
+#: KEYS: presence, subjects of the node. ARGV: node, prefix of such sets, PUB/SUB channel of joins,
+#: milliseconds to remember; then subjects. Returns 1, or 0 if the lease has run out.
+JOIN_PRESENCE = Script(
+    _NOW
+    + _ELSEWHERE
+    + """\
+if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or '0') < now then
+  return 0
+end
+local nodes, joined = redis.call('ZRANGE', KEYS[1], 0, -1), {}
+for index = 5, #ARGV do
+  local subject = ARGV[index]
+  local is_new = redis.call('SISMEMBER', KEYS[2], subject) == 0
+  if is_new and not is_elsewhere(nodes, ARGV[1], subject) then
+    joined[#joined + 1] = subject
+  end
+end
+redis.call('SADD', KEYS[2], unpack(ARGV, 5))
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+for _, subject in ipairs(joined) do
+  redis.call('PUBLISH', ARGV[3], subject)
+end
+return 1
+"""
+)
+
+#: KEYS: presence, subjects of the node. ARGV: node, prefix of such sets, PUB/SUB channel of leaves;
+#: then subjects. Returns 1, or 0 if the lease has run out.
+LEAVE_PRESENCE = Script(
+    _NOW
+    + _ELSEWHERE
+    + """\
+if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or '0') < now then
+  return 0
+end
+local nodes = redis.call('ZRANGE', KEYS[1], 0, -1)
+for index = 4, #ARGV do
+  local subject = ARGV[index]
+  if redis.call('SREM', KEYS[2], subject) == 1 and not is_elsewhere(nodes, ARGV[1], subject) then
+    redis.call('PUBLISH', ARGV[3], subject)
+  end
+end
+return 1
+"""
+)
+
+#: KEYS: presence. ARGV: subjects at once, prefix of the sets of nodes, PUB/SUB channel of leaves.
+#: Tells of subjects whose node is gone. Returns 1 if there may be more.
+SWEEP_PRESENCE = Script(
+    _NOW
+    + _ELSEWHERE
+    + """\
+local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'LIMIT', 0, 1)[1]
+if not gone then
+  return 0
+end
+local nodes = redis.call('ZRANGE', KEYS[1], 0, -1)
+local subjects = redis.call('SPOP', ARGV[2] .. gone, ARGV[1])
+if #subjects < tonumber(ARGV[1]) then
+  redis.call('ZREM', KEYS[1], gone)
+end
+for _, subject in ipairs(subjects) do
+  if not is_elsewhere(nodes, gone, subject) then
+    redis.call('PUBLISH', ARGV[3], subject)
+  end
+end
+return 1
+"""
+)
+
+#: KEYS: presence. ARGV: subject, prefix of the sets of nodes. Returns 1 if it has a stream.
+IS_ONLINE = Script(
+    _NOW
+    + """\
+for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')) do
+  if redis.call('SISMEMBER', ARGV[2] .. node, ARGV[1]) == 1 then
+    return 1
+  end
+end
+return 0
+"""
+)
+
+#: KEYS: presence. ARGV: channel, prefix of the sets of nodes, prefix of the sets of channels, where
+#: to go on: a node and a cursor, both empty at first; subjects at once. Returns where to go on, the
+#: node being empty when all were seen, and subjects with streams that may listen to the channel.
+ONLINE_IN = Script(
+    _NOW
+    + """\
+local nodes = redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')
+table.sort(nodes)
+for _, node in ipairs(nodes) do
+  if node > ARGV[4] or (node == ARGV[4] and ARGV[5] ~= '0') then
+    local cursor = node == ARGV[4] and ARGV[5] or '0'
+    local page = redis.call('SSCAN', ARGV[2] .. node, cursor, 'COUNT', ARGV[6])
+    local found = {}
+    for _, subject in ipairs(page[2]) do
+      if redis.call('SISMEMBER', ARGV[3] .. subject, ARGV[1]) == 1 then
+        found[#found + 1] = subject
+      end
+    end
+    return {node, page[1], found}
+  end
+end
+return {'', '', {}}
+"""
+)

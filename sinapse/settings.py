@@ -54,6 +54,7 @@ class Settings:
     max_lifetime: float
     log_format: str
     log_level: str
+    presence: bool
     workers: int
 
 
@@ -453,6 +454,15 @@ OPTIONS = (
         _word("debug", "info", "warn", "error", "critical"),
         "The least that is worth a line: debug (each stream, when it opens and ends), info (what "
         "changes), warn, error or critical.",
+    ),
+    Option(
+        "presence",
+        "presence",
+        "SINAPSE_PRESENCE",
+        "",
+        _flag,
+        "Tell Redis which subjects have streams, for Publisher.online() and online_in().",
+        is_flag=True,
     ),
 )
 

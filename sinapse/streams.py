@@ -11,6 +11,7 @@ from twisted.web.server import Request
 
 from sinapse.admission import Admission, Authority, Resumptions, Table
 from sinapse.answers import Headers
+from sinapse.attendance import Attendance
 from sinapse.connection import Connection, take_over
 from sinapse.counters import Backlog, Counters
 from sinapse.drain import Drain
@@ -65,6 +66,7 @@ class Streams(Service):
         max_lifetime: float,
         is_logged: bool,
         limits: StreamLimits,
+        attendance: Attendance | None,
         reactor: Any,
     ) -> None:
         self.max_pending = max_pending
@@ -73,6 +75,7 @@ class Streams(Service):
         self._max_lifetime = max_lifetime
         self._is_logged = is_logged
         self._limits = limits
+        self._attendance = attendance
         self._hub = hub
         self._broker = broker
         self._counters = counters
@@ -199,6 +202,8 @@ class Streams(Service):
             connection.expiry.cancel()
         connection.expiry = None
         self._limits.closed(connection.address)
+        if self._attendance is not None:
+            self._attendance.closed(connection.whose, self._reactor.seconds())
         self._counters.streams_closed[reason] += 1
         self._counters.streams[connection.framing.transport] -= 1
         if self._is_logged:
@@ -255,6 +260,8 @@ class Streams(Service):
         connection.address = address
         connection.whose = admission.entry.subject
         self._limits.opened(address)
+        if self._attendance is not None:
+            self._attendance.opened(connection.whose)
         self._open.add(connection)
         self._counters.streams_opened += 1
         self._counters.streams[connection.framing.transport] += 1

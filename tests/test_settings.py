@@ -101,6 +101,7 @@ ROWS = (
     Row("admin", None, ("tcp:1", "tcp:1"), ("unix:/run/a.sock", "unix:/run/a.sock")),
     Row("log-format", "text", ("json", "json"), ("text", "text")),
     Row("log-level", "info", ("debug", "debug"), ("critical", "critical")),
+    Row("presence", False, ("1", True), ("", True)),
 )
 EVERY_ROW = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 

@@ -6,7 +6,7 @@ lost. Open streams stay open throughout.
 """
 
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import txredisapi
@@ -31,6 +31,7 @@ from sinapse.keys import MAX_TOKEN_LENGTH, NODES, parse_control
 from sinapse.message import Message, unpack
 from sinapse.ratelimit import LogLimit
 from sinapse.redisurl import RedisURL
+from sinapse.scripts import Script
 
 #: Connections for look-ups, so that a long answer on one does not delay the other.
 LOOKUP_CONNECTIONS = 2
@@ -167,6 +168,18 @@ class Broker(Service):
             text = str(error).partition(", with args")[0]
             self._warn(f"Redis {self._url}: a look-up failed: {text}")
             raise BrokerUnavailable(text) from None
+
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
+    ) -> Any:
+        """Return what `script` returns; raises :class:`~sinapse.errors.BrokerUnavailable`."""
+        lookup = self._lookup()
+        try:
+            return await lookup.eval(script.source, keys, arguments)
+        except txredisapi.RedisError as error:
+            if not isinstance(error, txredisapi.ConnectionError):
+                self._warn(f"Redis {self._url}: a script failed: {error}")
+            raise BrokerUnavailable(str(error)) from error
 
     def resolve(self, identifier: EventID) -> EventID | None:
         """Return the same place among the ids of this time; None if it cannot be resumed from."""

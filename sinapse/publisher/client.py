@@ -5,7 +5,8 @@ from typing import Self
 from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.connections import Connections
-from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.identity import ChannelLike, SubjectId
+from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.shards import ShardedConnections
 from sinapse.publisher.tokens import Tokens
 from sinapse.redisurl import RedisURL
@@ -80,6 +81,22 @@ class Publisher(BasePublisher):
         return self._connections.run(
             self._messages.publish(channel, message, event, retain, message_id)
         )
+
+    def online(self, subject: SubjectId) -> bool:
+        """Whether `subject` has an open stream, or had one moments ago.
+
+        That is known if the daemons run with ``--presence``. Raises
+        :class:`~sinapse.errors.InvalidSubject` or :class:`~sinapse.errors.BrokerUnavailable`.
+        """
+        return self._connections.run(IsOnline(subject))
+
+    def online_in(self, channel: ChannelLike) -> set[str]:
+        """Return who is online and may listen to `channel`, by their ids.
+
+        It looks at everybody who is online, some hundreds at once. Raises as :meth:`online` does,
+        with :class:`~sinapse.errors.InvalidChannel`.
+        """
+        return self._connections.run(OnlineIn(channel))
 
     def close(self) -> None:
         """Close the connections, once no thread uses them; a later operation opens new ones."""

@@ -7,7 +7,8 @@ from sinapse.publisher.aio.connections import Connections
 from sinapse.publisher.aio.shards import ShardedConnections
 from sinapse.publisher.aio.tokens import Tokens
 from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
-from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.identity import ChannelLike, SubjectId
+from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.redisurl import RedisURL
 
 
@@ -59,6 +60,17 @@ class Publisher(BasePublisher):
         return await self._connections.run(
             self._messages.publish(channel, message, event, retain, message_id)
         )
+
+    async def online(self, subject: SubjectId) -> bool:
+        """Whether `subject` has a stream: see :meth:`sinapse.publisher.Publisher.online`."""
+        return await self._connections.run(IsOnline(subject))
+
+    async def online_in(self, channel: ChannelLike) -> set[str]:
+        """Return who is online and may listen to `channel`, by their ids.
+
+        See :meth:`sinapse.publisher.Publisher.online_in`.
+        """
+        return await self._connections.run(OnlineIn(channel))
 
     async def close(self) -> None:
         """Close the connections of this event loop; a later operation opens new ones."""

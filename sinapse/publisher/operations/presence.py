@@ -1,0 +1,63 @@
+"""Presence: who has a stream open, on any node that runs with ``--presence``."""
+
+from typing import Any
+
+from sinapse.keys import PRESENCE, channel_name, channels_key, presence_key
+from sinapse.publisher.identity import ChannelLike, SubjectId, given_id
+from sinapse.publisher.operations.operation import Operation, Request, call
+from sinapse.scripts import IS_ONLINE, ONLINE_IN
+
+#: Subjects that are looked at in one step: half a millisecond of Redis.
+PAGE = 500
+
+
+class IsOnline(Operation[bool]):
+    """Whether a subject has a stream."""
+
+    __slots__ = ("subject",)
+
+    def __init__(self, subject: SubjectId) -> None:
+        self.subject = given_id(subject)
+
+    @property
+    def spread_by(self) -> str:
+        """The subject: every Redis knows who is there."""
+        return self.subject
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        return call(IS_ONLINE, (PRESENCE,), (self.subject, presence_key("")))
+
+    def result(self, answer: Any) -> bool:
+        """Return whether it has."""
+        return bool(answer)
+
+
+class OnlineIn(Operation[set[str]]):
+    """The ids of subjects with streams that may listen to a channel; page by page."""
+
+    __slots__ = ("_found", "_place", "channel")
+
+    def __init__(self, channel: ChannelLike) -> None:
+        self.channel = channel_name(channel)
+        self._place: tuple[bytes, bytes] = (b"", b"")
+        self._found: set[str] = set()
+
+    @property
+    def spread_by(self) -> str:
+        """The channel: who may listen to it is known where its messages are."""
+        return self.channel
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        prefixes = presence_key(""), channels_key("")
+        return call(ONLINE_IN, (PRESENCE,), (self.channel, *prefixes, *self._place, PAGE))
+
+    def result(self, answer: Any) -> "set[str] | OnlineIn":
+        """Return the ids, or the operation to go on with."""
+        node, cursor, subjects = answer
+        if not node:
+            return self._found
+        self._found |= {subject.decode(errors="replace") for subject in subjects}
+        self._place = node, cursor
+        return self
