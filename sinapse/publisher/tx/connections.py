@@ -1,0 +1,230 @@
+"""Connections to Redis on Twisted: one to each, on which commands follow each other."""
+
+import select
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, ParamSpec, Protocol, cast
+
+import txredisapi
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+
+from sinapse.broker.dial import dial
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.operations.master import Master, Unknown
+from sinapse.publisher.operations.operation import (
+    Command,
+    Lost,
+    Operation,
+    Plain,
+    Refused,
+    T,
+    exchange,
+    unavailable,
+    without_arguments,
+)
+from sinapse.redisurl import RedisURL
+
+P = ParamSpec("P")
+
+
+class Runner(Protocol):
+    """Who carries out operations."""
+
+    async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each of `operations`."""
+
+
+def ask(
+    runner: Runner, make: Callable[P, Operation[T]], *values: P.args, **options: P.kwargs
+) -> "Deferred[T]":
+    """Have the operation that `make` makes carried out; what is invalid is a failure too."""
+
+    async def run() -> T:
+        [result] = await runner.run_all([make(*values, **options)])
+        if isinstance(result, BrokerUnavailable):
+            raise result
+        return cast(T, result)
+
+    return Deferred.fromCoroutine(run())
+
+
+class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
+    """One connection, to `node`."""
+
+    node: RedisURL
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was closed, also if the reactor has not seen that yet."""
+        if not self.connected:
+            return True
+        if self.replyQueue.waiting:
+            return False
+        poll = select.poll()
+        poll.register(self.transport.fileno(), select.POLLIN)
+        return bool(poll.poll(0))  # Nothing was asked: what there is to read is the end.
+
+    async def check_role(self) -> None:
+        """Close the connection and raise ``txredisapi.ConnectionError`` if that is no master."""
+        role: Any = await self.execute_command("ROLE")
+        if role[0] != b"master":
+            self.transport.abortConnection()
+            raise txredisapi.ConnectionError(f"{self.node.host}:{self.node.port} is no master")
+
+    async def check_answer(self) -> None:
+        """Raise ``txredisapi.RedisError`` if Redis does not answer, or does not want to."""
+        try:
+            await self.ping()
+        except txredisapi.ResponseError as error:
+            if not str(error).startswith("NOPERM"):
+                raise
+
+    async def leave(self) -> None:
+        """Close the connection once Redis has answered what it was asked."""
+        if self.connected:
+            with suppress(txredisapi.RedisError):
+                await self.execute_command("QUIT")
+            self.transport.abortConnection()
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: N802
+        """Handle every whole reply of a read."""
+        try:
+            super().dataReceived(data, unpause)
+        except txredisapi.InvalidData:  # Whatever this is, it does not speak Redis' protocol.
+            self.transport.abortConnection()
+
+
+class Connections:
+    """One connection to one Redis, opened when needed, for the thread of the reactor.
+
+    `connect_timeout` and `timeout` are seconds, as in :mod:`sinapse.publisher.connections`.
+    """
+
+    def __init__(
+        self, url: RedisURL, *, connect_timeout: float, timeout: float, reactor: Any
+    ) -> None:
+        self._url = url
+        self._timeouts = connect_timeout, timeout
+        self._reactor = reactor
+        self._sentinels = [
+            Connections(
+                url.sentinel(*address),
+                connect_timeout=connect_timeout,
+                timeout=timeout,
+                reactor=reactor,
+            )
+            for address in url.sentinels
+        ]
+        self._master = Master(url.master, len(url.sentinels))
+        self._link: _Link | None = None
+        self._waiting: list[Deferred[_Link]] = []
+
+    async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each of `operations`, sent together, in their order.
+
+        That is :class:`~sinapse.errors.BrokerUnavailable` for what failed; it is raised if nothing
+        was sent at all.
+        """
+        exchanged = exchange(self._url, operations)
+        commands = next(exchanged)
+        link = await self._connected()
+        while True:
+            try:
+                commands = exchanged.send(await self._ask(link, commands))
+            except StopIteration as end:
+                return cast(list[Any], end.value)
+
+    def execute(self, *command: str | bytes | int) -> "Deferred[Any]":
+        """Return the answer to `command`; strings in it are bytes."""
+        return ask(self, Plain, command)
+
+    async def close(self) -> None:
+        """Close the connection once what is on its way was answered."""
+        link, self._link = self._link, None
+        if link is not None:
+            await link.leave()
+        for sentinel in self._sentinels:
+            await sentinel.close()
+
+    async def _connected(self) -> _Link:
+        node = await self._node()
+        link = self._link
+        if link is not None:
+            if link.node == node and not link.is_lost:
+                return link
+            self._leave(link)
+        first = not self._waiting
+        waiting: Deferred[_Link] = Deferred()
+        self._waiting.append(waiting)
+        if first:
+            Deferred.fromCoroutine(self._dial(node)).addBoth(self._dialled)
+        return await waiting
+
+    async def _dial(self, node: RedisURL) -> _Link:
+        connect_timeout, timeout = self._timeouts
+        try:
+            link = await dial(_Link, node, self._reactor, connect_timeout, timeout)
+            link.node = node
+            if self._sentinels:
+                await link.check_role()
+            else:
+                await link.check_answer()
+        except Exception as error:  # noqa: BLE001  # Whatever it was, nothing was asked yet.
+            if self._sentinels:
+                self._master.doubt()
+            text = without_arguments(error) or type(error).__name__
+            raise unavailable(self._url, text) from None
+        self._link = link
+        return link
+
+    def _leave(self, link: _Link) -> None:
+        self._link = None
+        Deferred.fromCoroutine(link.leave())
+
+    def _dialled(self, outcome: Any) -> None:
+        """Tell all who wait for the connection."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(outcome)
+
+    async def _node(self) -> RedisURL:
+        """Return where to connect to: the Sentinels are asked each time."""
+        if not self._sentinels:
+            return self._url
+        finding = self._master.find()
+        try:
+            number, command = next(finding)
+            while True:
+                try:
+                    answer = await self._sentinels[number].execute(*command)
+                except BrokerUnavailable:
+                    answer = None
+                number, command = finding.send(answer)
+        except StopIteration as end:
+            return self._url.node(*end.value)
+        except Unknown as error:
+            raise unavailable(self._url, str(error)) from None
+
+    async def _ask(self, link: _Link, commands: Sequence[Command]) -> list[Any]:
+        try:
+            asked = [link.execute_command(*command) for command in commands]
+        except txredisapi.ConnectionError as error:
+            return [Lost(str(error), error)] * len(commands)
+        outcomes: Any = DeferredList(asked, consumeErrors=True)
+        answers = []
+        for succeeded, outcome in await outcomes:
+            if succeeded:
+                answers.append(outcome)
+            elif outcome.check(txredisapi.ResponseError):
+                text = without_arguments(outcome.value)
+                answers.append(Refused(text, text.startswith("NOSCRIPT")))
+                if text.startswith("READONLY") and self._link is link:
+                    # What was the master is none any more: look where it is now.
+                    self._leave(link)
+            elif outcome.check(CancelledError):
+                raise outcome.value
+            else:
+                answers.append(Lost(str(outcome.value), outcome.value))
+                if self._link is link:  # It is being closed, if it is not yet.
+                    self._link = None
+        return answers
