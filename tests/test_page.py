@@ -55,7 +55,7 @@ def test_it_shows_what_happens(page: Browser, daemon: Daemon, publisher: Publish
         assert "unknown token" in text(page, "#reasons")
         # The line of the first plot, that of streams, has begun to be drawn.
         page.eventually("document.querySelector('.plot .line').getAttribute('d').includes('L')")
-        assert text(page, "#alert") == ""
+        page.eventually("document.querySelector('#alert').hidden")
 
 
 def test_it_asks_nobody_else_and_its_policy_forbids_it(
@@ -107,6 +107,28 @@ def test_a_subject_is_looked_up_and_its_streams_are_ended_with_the_keyboard_alon
         page.eventually(
             "document.querySelector('#subject-says').textContent === 'has no open stream here'"
         )
+
+
+def test_it_shows_the_workers_of_a_node(
+    browser: Browser, tmp_path: Path, redis_server: RedisServer, publisher: Publisher, port: int
+) -> None:
+    options = ("--workers", "2", "--admin", f"tcp:{port}:interface=127.0.0.1")
+    publisher.channels.add("1", "room:1")
+    token = publisher.tokens.generate("1")
+    with (
+        running_daemon(tmp_path, redis_server.url, *options) as daemon,
+        daemon.stream(token).opened() as stream,
+    ):
+        browser.open(f"http://127.0.0.1:{port}/")
+        browser.eventually("document.querySelectorAll('#worker-rows tr').length === 2")
+        browser.eventually("document.title === '1 streams · Sinapse'")
+        browser.write("#identifier", "1")
+        browser.eventually("document.querySelector('#streams td')?.textContent.includes('worker')")
+        browser.click("#end")
+        browser.click("#confirm .danger")
+        stream.wait_for_end()
+        browser.eventually("document.title === '0 streams · Sinapse'")
+        browser.eventually("document.querySelector('#alert').hidden")
 
 
 def test_it_says_when_the_node_is_gone_and_goes_on_when_it_is_back(

@@ -63,7 +63,7 @@ function perSecond(name) {
 function percentile(name, share) {
   const now = looks.at(-1);
   const then = looks.slice(-1 - WINDOW, -1).find(Boolean);
-  if (!now || !then) return null;
+  if (!now?.[name] || !then?.[name]) return null; // No worker has answered yet.
   const bounds = Object.keys(now[name].buckets).map((bound) => (bound === "+Inf" ? Infinity : +bound));
   const counts = Object.entries(now[name].buckets).map(([bound, all]) => all - then[name].buckets[bound]);
   const wanted = counts.at(-1) * share;
@@ -261,7 +261,6 @@ function showNode(figures) {
   const facts = {
     up: age(figures.uptime),
     process: figures.pid,
-    workers: figures.workers?.length ?? figures.workers,
     "open descriptors": figures.process?.open_fds && `${count(figures.process.open_fds)} of ${count(figures.process.max_fds)}`,
     "streams opened": count(figures.streams_opened),
     replays: count(figures.replays),
@@ -275,6 +274,26 @@ function showNode(figures) {
     ...Object.entries(facts)
       .filter(([, value]) => value !== undefined)
       .map(([key, value]) => made("div", {}, made("dt", { textContent: key }), made("dd", { textContent: value }))),
+  );
+}
+
+function showWorkers(workers = []) {
+  element("workers").hidden = workers.length === 0;
+  element("worker-rows").replaceChildren(
+    ...workers.map((worker) => {
+      const state = worker.serves ? (worker.answers ? worker.redis : "does not answer") : "starts";
+      const known = (value, show = count) => (value === undefined ? "–" : show(value));
+      return row(
+        cell(`${worker.number}`),
+        cell(`${worker.pid ?? "–"}`),
+        cell(state),
+        cell(known(worker.streams), true),
+        cell(known(worker.messages), true),
+        cell(known(worker.deliveries), true),
+        cell(known(worker.uptime, age), true),
+        cell(known(worker.ends), true),
+      );
+    }),
   );
 }
 
@@ -343,7 +362,7 @@ async function showSubject(identifier, isNew = false) {
   element("streams").replaceChildren(
     ...streams.map((stream) =>
       row(
-        cell(stream.transport),
+        cell(stream.worker ? `${stream.transport}, worker ${stream.worker}` : stream.transport),
         cell(stream.state),
         cell(stream.address),
         cell(age(stream.age), true),
@@ -425,6 +444,7 @@ async function look(number) {
     figures = await ask("status");
     remember(figures);
     showNode(figures);
+    showWorkers(figures.workers);
     showReasons(figures);
     if (number % CHANNELS_EACH === 0) {
       await showChannels();
