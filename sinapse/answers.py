@@ -6,15 +6,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse import __version__
+from sinapse.safety import SAFETY
 
 #: What we are called in answers.
 SERVER = f"Sinapse/{__version__}".encode()
-
-#: On every answer. The URL of a stream may carry a token, and must not become a referrer.
-SAFETY = (
-    (b"Referrer-Policy", b"no-referrer"),
-    (b"X-Content-Type-Options", b"nosniff"),
-)
 
 Headers = Iterable[tuple[bytes, bytes]]
 

@@ -16,6 +16,7 @@ from twisted.web.http import Request
 from twisted.web.http_headers import Headers
 
 from sinapse.limits import MAX_FIELDS, REASONS, RequestLimits
+from sinapse.safety import SAFETY
 
 #: Seconds that a client may take to make room for the rest of an answer that is complete: as long
 #: as TCP waits for somebody to acknowledge data.
@@ -195,7 +196,12 @@ class Exchange:
         """Answer without reading the rest of the request."""
         self._request = None
         body = b"%d %b\n" % (status, REASONS[status])
-        fields = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+        fields = (
+            (b"content-type", b"text/plain"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            *SAFETY,
+        )
         self.answer(status, fields)
         self.write(body)
         self.loseConnection()

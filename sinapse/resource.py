@@ -16,7 +16,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse.admission import Admission, Authority
-from sinapse.answers import SAFETY, SERVER, Headers, Plain, respond
+from sinapse.answers import SERVER, Headers, Plain, respond
 from sinapse.cors import Origins, preflight_headers, response_headers
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, LimitReached, Unauthorized
@@ -27,6 +27,7 @@ from sinapse.handshake import token as offered_token
 from sinapse.jsonmessage import JSONList
 from sinapse.keys import presented_token
 from sinapse.limits import StreamLimits
+from sinapse.safety import SAFETY
 from sinapse.streams import Streams
 from sinapse.websocket import WebSocket
 

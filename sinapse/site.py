@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from sinapse.http2 import HTTP2Channel
 from sinapse.limits import LINGER, MAX_FIELDS, REASONS, RequestLimits
+from sinapse.safety import SAFETY
 
 #: Bytes of what a refused client sends that are dropped: enough for one that had sent its request
 #: already.
@@ -169,10 +170,15 @@ class Channel(HTTPChannel):
         self.paused = True  # Parse no more of what was read already.
         self.setTimeout(None)
         text = b"%d %b" % (status, REASONS[status])
-        self.transport.write(
-            b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Type: text/plain\r\n"
-            b"Content-Length: %d\r\n\r\n%b\n" % (text, len(text) + 1, text)
+        fields = (
+            (b"Connection", b"close"),
+            (b"Content-Type", b"text/plain"),
+            (b"Content-Length", b"%d" % (len(text) + 1)),
+            (b"Cache-Control", b"no-store"),
+            *SAFETY,
         )
+        head = b"".join([b"%b: %b\r\n" % field for field in fields])
+        self.transport.write(b"HTTP/1.1 %b\r\n%b\r\n%b\n" % (text, head, text))
         close = getattr(self.transport, "loseWriteConnection", self.transport.loseConnection)
         close()
         self._linger = self.callLater(LINGER, self.transport.abortConnection)

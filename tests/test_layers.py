@@ -36,6 +36,7 @@ LEVELS = (
         "limits",
         "pending",
         "attendance",
+        "safety",
     ),
     ("jsonmessage",),
     ("eventstream", "websocket", "publisher", "settings", "catchup", "joining"),
