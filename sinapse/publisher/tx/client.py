@@ -5,7 +5,8 @@ from typing import Any, Self
 from twisted.internet.defer import Deferred
 
 from sinapse.publisher.base import CONNECT_TIMEOUT, TIMEOUT, BasePublisher
-from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.identity import ChannelLike, SubjectId
+from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.tx.channels import Channels
 from sinapse.publisher.tx.connections import Connections, ask
 from sinapse.publisher.tx.shards import ShardedConnections
@@ -64,6 +65,17 @@ class Publisher(BasePublisher):
         return ask(
             self._connections, self._messages.publish, channel, message, event, retain, message_id
         )
+
+    def online(self, subject: SubjectId) -> "Deferred[bool]":
+        """Whether `subject` has a stream: see :meth:`sinapse.publisher.Publisher.online`."""
+        return ask(self._connections, IsOnline, subject)
+
+    def online_in(self, channel: ChannelLike) -> "Deferred[set[str]]":
+        """Return who is online and may listen to `channel`, by their ids.
+
+        See :meth:`sinapse.publisher.Publisher.online_in`.
+        """
+        return ask(self._connections, OnlineIn, channel)
 
     def close(self) -> "Deferred[None]":
         """Close the connections once what is on its way was answered; later ones are new."""
