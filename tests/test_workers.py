@@ -440,7 +440,7 @@ def test_it_daemonises_with_one_pid_file(tmp_path: Path, redis_server: RedisServ
         (["--workers=many"], "--workers 'many': must be a number of processes"),
         (["--workers=2", "--port=ssl:0:privateKey=/no.pem"], "privateKey /no.pem: No such file"),
         (["--workers=2", "--port=systemd:domain=INET:index=0"], "has passed no such socket"),
-        (["--workers=2", "--port=haproxy:tcp:0"], "--trusted-proxies must say which proxies"),
+        (["--workers=2", "--port=haproxy:tcp:0"], "name the proxies with --trusted-proxies"),
         (["--workers=2", "--redis=embedded:/proc/nothing"], "--redis embedded:/proc/nothing: "),
     ],
 )

@@ -16,8 +16,8 @@ from sinapse.listen import Listener
 class HeldPort(Listener):
     """A ``--port`` in the parent: bound, and left for workers to accept from."""
 
-    def __init__(self, description: str, reactor: Any, gate: Gate) -> None:
-        super().__init__(description, _Nobody(), reactor, gate=gate)
+    def __init__(self, description: str, reactor: Any) -> None:
+        super().__init__(description, _Nobody(), reactor)
 
     @property
     def descriptor(self) -> int:

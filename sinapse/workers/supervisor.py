@@ -15,10 +15,7 @@ from twisted.logger import Logger
 
 from sinapse.admin.root import tree
 from sinapse.broker.embedded import EmbeddedServer
-from sinapse.counters import Counters
 from sinapse.errors import StartError
-from sinapse.forwarded import TrustedProxies
-from sinapse.gate import Gate
 from sinapse.listen import Listener
 from sinapse.settings import Settings
 from sinapse.signals import Signals
@@ -56,10 +53,7 @@ class Supervisor(MultiService):
         self._notifier = Notifier(os.environ, reactor)
         self._workers: list[Worker] = []
         self._was_ready = False
-        # It lets nobody in, but says what workers would say of an endpoint.
-        proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
-        gate = Gate(Counters(), proxies, rate=0, per_address=0, reactor=reactor)
-        self._ports = [HeldPort(port, reactor, gate) for port in settings.ports]
+        self._ports = [HeldPort(port, reactor) for port in settings.ports]
         if (folder := settings.redis[0].embedded) is not None:
             EmbeddedServer(folder, reactor).setServiceParent(self)
         self._overview = Overview(self._workers, reactor)
