@@ -5,7 +5,6 @@ there is. So descriptors are never used up: some are left for Redis, and for ans
 ask for a stream when there is none to be had.
 """
 
-import resource
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -24,17 +23,11 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from sinapse import descriptors
 from sinapse.counters import Counters
 from sinapse.forwarded import UNIX, TrustedProxies
 from sinapse.limits import TokenBucket
 from sinapse.ratelimit import LogLimit
-
-#: Descriptors that are no client's: files, listening sockets, connections to Redis, twice as many
-#: while those are made again, and the administration endpoint.
-RESERVED = 64
-
-#: Connections that are let in only to be told that there are too many streams.
-REFUSABLE = 256
 
 #: Connections of an address beside its streams: those that are refused, or ask for something else.
 BESIDES = 32
@@ -95,8 +88,7 @@ class Gate:
 
     def is_full(self) -> bool:
         """Whether there is no room for another stream, though for an answer to who asks for it."""
-        capacity = self._capacity()
-        return self._connections > capacity - min(REFUSABLE, capacity // 8)
+        return self._connections > descriptors.streams()
 
     def watched(
         self, endpoint: IStreamServerEndpoint, *, is_proxied: bool
@@ -137,13 +129,6 @@ class Gate:
         self._warn(f"connections are refused: {text}")
         return False
 
-    def _capacity(self) -> int:
-        """Return how many connections there may be; a limit can be changed at any time."""
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == resource.RLIM_INFINITY:
-            return 2**31
-        return soft - min(RESERVED, soft // 2)
-
     def _key(self, address: IAddress) -> str | None:
         return self._proxies.counted(_host(address))
 
@@ -159,7 +144,7 @@ class Gate:
         return port
 
     def _accept(self, port: tcp.Port, accept: Callable[[], None]) -> None:
-        room = self._capacity() - self._connections
+        room = descriptors.connections() - self._connections
         if room < 1:
             self._lacks_room = True
             self._pause(port, PATIENCE, "descriptors")

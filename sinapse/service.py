@@ -96,6 +96,9 @@ def makeService(options: Options) -> IService:  # noqa: N802
         from sinapse.workers.worker import make_worker  # noqa: PLC0415
 
         return make_worker(settings, inheritance)
+    from sinapse.descriptors import raise_limit  # noqa: PLC0415
+
+    raise_limit()
     if settings.workers > 1:
         from sinapse.workers.supervisor import Supervisor  # noqa: PLC0415
 

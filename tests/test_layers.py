@@ -44,6 +44,7 @@ LEVELS = (
     ("fanout",),
     ("hub", "admission"),
     ("websocketpeer",),
+    ("descriptors",),
     ("connection", "handshake", "keepalive", "looplag", "broker", "exchange"),
     ("http2",),
     ("site", "tls", "gate", "tlstransport"),
@@ -91,7 +92,7 @@ LIBRARIES = {
 
 #: Twisted, and what comes with it, begin with what does I/O.
 TWISTED = {"twisted", "zope"}
-FIRST_WITH_TWISTED = "connection"
+FIRST_WITH_TWISTED = "descriptors"
 
 
 class Import(NamedTuple):
