@@ -19,7 +19,7 @@ from sinapse.publisher import Publisher
 from tests.browser import Browser, _first_browser, browser
 from tests.clients.runtimes import FOLDER, Client, Event, Here, Node, Page, serving_pages
 from tests.daemon import ROOT, Daemon, running_daemon
-from tests.npm import install
+from tests.npm import build_client, install
 from tests.proxy import Link, Proxy, running_proxy, unchanged
 from tests.support import PATIENCE, RedisServer, eventually
 from tests.test_resume import subscribe
@@ -29,22 +29,30 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 
 class Kind(NamedTuple):
-    """A client: where it runs, its name in ``clients.js``, and whether it tells the status."""
+    """A client: where it runs, its name in ``clients.js``, and what it says why it stops."""
 
     place: str
     name: str
-    tells_status: bool = True
+    when_expired: int | None = 401
+    when_revoked: int | None = 401
 
 
 CLIENTS = {
-    "native-chromium": Kind("chromium", "native", tells_status=False),
+    "native-chromium": Kind("chromium", "native", None, None),
     "polyfill-chromium": Kind("chromium", "polyfillWithHeaders"),
     "polyfill-node": Kind("node", "polyfill"),
     "eventsource-node": Kind("node", "eventsource"),
     "reconnecting-chromium": Kind("chromium", "reconnectingEventSource"),
     "fetch-chromium": Kind("chromium", "fetchEventSource"),
     "httpx-sse": Kind("python", "httpx-sse"),
+    "sinapse-eventsource": Kind("chromium", "sinapseEventSource"),
+    "sinapse-websocket": Kind("chromium", "sinapseWebSocket", 4001, 1008),
+    "sinapse-longpoll": Kind("chromium", "sinapseLongPoll"),
 }
+
+#: Of these a request is answered with whatever has come; between two of them nothing is open.
+THOSE_THAT_POLL = ["sinapse-longpoll"]
+THOSE_THAT_STREAM = [name for name in CLIENTS if name not in THOSE_THAT_POLL]
 
 #: Clients in a way that a few tests are about.
 SPECIAL = {
@@ -64,6 +72,7 @@ def clients(*names: str) -> pytest.MarkDecorator:
 @pytest.fixture(scope="session")
 def _packages() -> None:
     install(FOLDER)
+    build_client()
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +131,11 @@ def test_the_tests_that_the_documentation_names_are_there() -> None:
     assert rows == list(CLIENTS)
 
 
+def wait_for_a_stream(daemon: Daemon) -> None:
+    """Wait until there is a stream, and no other: a poll too, after those of former tests."""
+    eventually(lambda: daemon.metrics()["sinapse_streams"] == 1, "one stream is open")
+
+
 @contextmanager
 def away(proxy: Proxy) -> Iterator[None]:
     """Keep clients from the daemon for the length of a with block."""
@@ -132,22 +146,26 @@ def away(proxy: Proxy) -> Iterator[None]:
 
 
 @contextmanager
-def torn(proxy: Proxy, end: bytes) -> Iterator[None]:
+def torn(proxy: Proxy, end: bytes) -> Iterator[threading.Event]:
     """Forward what comes up to `end`, at once and not a byte more; cut at the end of the block.
 
-    What a client reports of it has then been read together with what it has half of.
+    What a client reports of it has then been read together with what it has half of. Yields an
+    event for when that has come.
     """
     held = bytearray()
+    has_come = threading.Event()
 
     def tear(_link: Link, data: bytes) -> bytes:
         if end in held:
             return b""
         held.extend(data)
         before, found, _ = held.partition(end)
+        if found:
+            has_come.set()
         return bytes(before + found) if found else b""
 
     proxy.down = tear
-    yield
+    yield has_come
     proxy.down = unchanged
     proxy.cut()
 
@@ -191,9 +209,10 @@ def test_it_connects(client: Client, daemon: Daemon, publisher: Publisher) -> No
 
 @clients()
 def test_a_channel_that_is_removed_delivers_nothing_more(
-    client: Client, proxy: Proxy, publisher: Publisher
+    client: Client, daemon: Daemon, proxy: Proxy, publisher: Publisher
 ) -> None:
     client.connect(proxy.port, subscribe(publisher, "room:1", "room:2")).opened()
+    wait_for_a_stream(daemon)
     publisher.channels.add("1", "room:3")
     publisher.publish("room:3", "added")
     publisher.channels.remove("1", "room:3")
@@ -211,15 +230,28 @@ def test_a_channel_that_is_removed_delivers_nothing_more(
 class TestResume:
     """Every message once, and in order, whatever is cut and wherever."""
 
-    @clients()
+    @clients(*THOSE_THAT_STREAM)
     def test_a_message_that_is_torn_comes_whole(
         self, client: Client, proxy: Proxy, publisher: Publisher
     ) -> None:
         client.connect(proxy.port, subscribe(publisher)).opened()
-        with torn(proxy, b"data: half"):
+        with torn(proxy, b"half"):
             publisher.publish("room:1", "whole")
             publisher.publish("room:1", "half and half")
             assert client.data(1) == ["whole"]
+        publisher.publish("room:1", "last")
+        assert client.data(2) == ["half and half", "last"]
+
+    @clients(*THOSE_THAT_POLL)
+    def test_an_answer_that_is_torn_comes_whole(
+        self, client: Client, proxy: Proxy, publisher: Publisher
+    ) -> None:
+        client.connect(proxy.port, subscribe(publisher)).opened()
+        publisher.publish("room:1", "whole")
+        assert client.data(1) == ["whole"]
+        with torn(proxy, b"half") as was_torn:
+            publisher.publish("room:1", "half and half")
+            assert was_torn.wait(PATIENCE)
         publisher.publish("room:1", "last")
         assert client.data(2) == ["half and half", "last"]
 
@@ -308,27 +340,32 @@ class TestEnd:
         publisher.channels.add("1", "room:1")
         token = publisher.tokens.generate("1", expires_in=4)
         client.connect(daemon.port, token).opened()
-        assert client.next()[:2] == ("token-expiring", "2")
+        if request.node.callspec.params["client"] not in THOSE_THAT_POLL:
+            assert client.next()[:2] == ("token-expiring", "2")
         publisher.publish("room:1", "last")
         assert client.data(1) == ["last"]
-        assert client.closed() == (401 if kind_of(request).tells_status else None)
+        assert client.closed() == kind_of(request).when_expired
 
-    @clients("native-chromium", "polyfill-node", "eventsource-node", "fetch-chromium", "httpx-sse")
+    @clients(
+        *("native-chromium", "polyfill-node", "eventsource-node", "fetch-chromium", "httpx-sse"),
+        *("sinapse-eventsource", "sinapse-websocket", "sinapse-longpoll"),
+    )
     def test_it_stops_when_its_token_is_revoked(
         self, client: Client, daemon: Daemon, publisher: Publisher, request: pytest.FixtureRequest
     ) -> None:
         client.connect(daemon.port, subscribe(publisher)).opened()
+        wait_for_a_stream(daemon)
         publisher.publish("room:1", "last")
         publisher.tokens.clear("1")
         assert client.data(1) == ["last"]
-        assert client.closed() == (401 if kind_of(request).tells_status else None)
+        assert client.closed() == kind_of(request).when_revoked
 
-    @clients("native-chromium", "eventsource-node")
+    @clients("native-chromium", "eventsource-node", "sinapse-eventsource")
     def test_it_stops_when_it_is_told_so(
         self, client: Client, stopping: Daemon, request: pytest.FixtureRequest
     ) -> None:
         client.connect(stopping.port, "unknown")
-        assert client.closed() == (204 if kind_of(request).tells_status else None)
+        assert client.closed() == (204 if kind_of(request).when_expired else None)
 
     @clients("polyfill-node")
     def test_the_polyfill_does_not_understand_that(self, client: Client, stopping: Daemon) -> None:

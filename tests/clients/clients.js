@@ -112,7 +112,32 @@ async function fetchEventSourceWith({ url, token, report }, handlers) {
   );
 }
 
+/** This project's own; what it does not hand on is said in the words of the others. */
+async function sinapseClient({ url, token, transport, report, ...options }) {
+  const { connect } = await import("sinapse-client");
+  const client = connect(url, {
+    token,
+    transports: [transport],
+    onReset: (reset) => report({ event: "reset", data: JSON.stringify(reset), id: "" }),
+    onState(state, status) {
+      if (state !== "live") {
+        report({ state, status });
+        return;
+      }
+      report({ state: "open" });
+      report({ event: "authentication", data: "ok", id: client.lastEventId });
+    },
+    ...options,
+  });
+  for (const type of TYPES) {
+    client.on(type, ({ event, data, id = "" }) => report({ event, data, id }));
+  }
+}
+
 export const clients = {
+  sinapseEventSource: (options) => sinapseClient({ transport: "eventsource", ...options }),
+  sinapseWebSocket: (options) => sinapseClient({ transport: "websocket", ...options }),
+  sinapseLongPoll: (options) => sinapseClient({ transport: "longpoll", ...options }),
   native,
   eventsource,
   polyfill,

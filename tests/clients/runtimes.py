@@ -12,7 +12,7 @@ import subprocess
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -20,7 +20,8 @@ import httpx
 from httpx_sse import connect_sse
 
 from tests.browser import Browser, program
-from tests.support import end, eventually
+from tests.npm import CLIENT
+from tests.support import PATIENCE, end, eventually
 
 FOLDER = Path(__file__).parent
 
@@ -72,7 +73,9 @@ class Client(ABC):
     def report(self) -> Event | State:
         """Return what is reported next."""
         if not self._reports:
-            self._reports.extend(eventually(self._take, "the client reports something"))
+            # Some make pauses of up to 30 s.
+            what = "the client reports something"
+            self._reports.extend(eventually(self._take, what, PATIENCE + 30))
         report = self._reports.popleft()
         if "event" in report:
             return Event(report["event"], report["data"], report["id"])
@@ -218,15 +221,38 @@ class Here(Client):
             self._thread.join()
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+class _Pages(http.server.SimpleHTTPRequestHandler):
+    """Serves this folder, in ``/sinapse-client/`` what is built of that, and tokens."""
+
+    def __init__(self, *arguments: Any, token: Callable[[], str], **options: Any) -> None:
+        self._token = token
+        super().__init__(*arguments, directory=str(FOLDER), **options)
+
+    def do_GET(self) -> None:
+        if self.path != "/token":
+            super().do_GET()
+            return
+        token = self._token().encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(token)))
+        self.end_headers()
+        self.wfile.write(token)
+
+    def translate_path(self, path: str) -> str:
+        _, found, name = path.partition("/sinapse-client/")
+        return str(CLIENT / "dist" / name) if found else super().translate_path(path)
+
     def log_message(self, *_: object) -> None:
         pass
 
 
 @contextlib.contextmanager
-def serving_pages() -> Iterator[str]:
-    """Serve this folder for the length of a with block, on an origin that is not the daemon's."""
-    handler = functools.partial(_Quiet, directory=str(FOLDER))
+def serving_pages(token: Callable[[], str] = str) -> Iterator[str]:
+    """Serve this folder for the length of a with block, on an origin that is not the daemon's.
+
+    `token` makes what is at ``/token``.
+    """
+    handler = functools.partial(_Pages, token=token)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
