@@ -361,6 +361,16 @@ SCENARIOS = (
         tls=True,
         slow={"streams": 1250},
     ),
+    Scenario(
+        "ie",
+        "TLS, idle: 5,000 streams",
+        5000,
+        "memory_kib",
+        measure_idle,
+        keep_alive=3,
+        tls=True,
+        slow={"streams": 1250},
+    ),
 )
 
 #: The first three again, as WebSockets.

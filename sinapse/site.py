@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHandshakeListener
 from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
@@ -83,7 +84,10 @@ class Channel(HTTPChannel):
     def connectionMade(self) -> None:  # noqa: N802
         """Set the socket's options, and the deadline for the first request."""
         super().connectionMade()
-        handle = getattr(self.transport, "getHandle", lambda: None)()
+        below = self.transport
+        while isinstance(below, ProtocolWrapper):  # TLS, or who reads the PROXY protocol.
+            below = below.transport
+        handle = getattr(below, "getHandle", lambda: None)()
         if isinstance(handle, socket.socket):
             _find_dead_peers(handle)
 

@@ -21,6 +21,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sinapse import tlstransport
+from sinapse.answers import NotFound
+from sinapse.site import Site
 from sinapse.tls import Certificates
 from sinapse.tlstransport import TLSFactory
 from tests.certificates import root
@@ -286,3 +288,19 @@ def test_an_interrupted_write_loses_nothing(pair: Pair, monkeypatch: pytest.Monk
         pair.tls.write(b"one ")
     pair.tls.write(b"other")  # Behind what waits, although it could be written now.
     assert pair.read_all() == b"one other"
+
+
+def test_a_peer_that_is_gone_without_a_word_is_looked_for_below(
+    certificates: Certificates,
+) -> None:
+    reactor: Any = MemoryReactorClock()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours = listener.accept()[0]
+    tls: Any = TLSFactory(certificates, Site(NotFound(), reactor), reactor).buildProtocol(None)
+    below = tcp.Server(ours, tls, ("127.0.0.1", 1), SERVER, 0, reactor)
+    tls.makeConnection(below)
+    assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+    below.connectionLost(Failure(ConnectionDone()))
+    theirs.close()

@@ -147,4 +147,4 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
             )
 
 
-PEER = Peer("Sinapse", "a b c d e f f2 g ha hb hc i", _run)
+PEER = Peer("Sinapse", "a b c d e f f2 g ha hb hc i ie", _run)
