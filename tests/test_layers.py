@@ -60,6 +60,8 @@ LEVELS = (
     ("workers",),
     ("service",),
     ("cli",),
+    ("testing",),
+    ("pytest_plugin",),
     ("__main__",),
 )
 
@@ -67,7 +69,7 @@ LEVELS = (
 LIBRARIES = {
     "asgiref": {"publisher.django"},
     "celery": {"publisher.celery"},
-    "click": {"cli", "publisher.flask"},
+    "click": {"cli", "publisher.flask", "testing.server"},
     "cryptography": {"broker", "tls"},
     "django": {"publisher.django"},
     "fastapi": {"publisher.fastapi"},
@@ -80,6 +82,7 @@ LIBRARIES = {
     "msgpack": {"message"},
     "OpenSSL": {"broker", "tls", "tlstransport"},
     "prometheus_client": {"cli.bench", "metrics"},
+    "pytest": {"pytest_plugin"},
     "redis": {"publisher"},
     "rich": {"cli"},
     "service_identity": {"broker"},

@@ -28,6 +28,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.operation import (
     Command,
     Lost,
@@ -112,6 +113,8 @@ class Connections:
         That is :class:`~sinapse.errors.BrokerUnavailable` for what failed; it is raised if nothing
         was sent at all.
         """
+        if (captured := standin.results(operations)) is not None:
+            return captured
         exchanged = exchange(self._url, operations)
         commands = next(exchanged)
         with self._connection() as connection:

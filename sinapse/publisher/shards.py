@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.connections import Connections
+from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.spread import Spread
 from sinapse.redisurl import RedisURL
@@ -33,6 +34,8 @@ class ShardedConnections:
 
     def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return what comes of each of `operations`: one round trip to each that is asked."""
+        if (captured := standin.results(operations)) is not None:
+            return captured
         spread = Spread(operations, len(self._parts))
         outcomes: dict[int, list[Any] | BrokerUnavailable] = {}
         for shard, part in spread.parts.items():

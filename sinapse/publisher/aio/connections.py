@@ -20,6 +20,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.aio.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.publisher.connections import REFUSALS, options
+from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.operation import (
     Command,
     Lost,
@@ -112,6 +113,8 @@ class Connections:
         That is :class:`~sinapse.errors.BrokerUnavailable` for what failed; it is raised if nothing
         was sent at all.
         """
+        if (captured := standin.results(operations)) is not None:
+            return captured
         exchanged = exchange(self._url, operations)
         commands = next(exchanged)
         async with self._connection() as connection:

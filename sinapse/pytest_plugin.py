@@ -1,0 +1,49 @@
+"""Fixtures for pytest, there as soon as Sinapse is installed.
+
+They load what they need when a test asks for them: pytest starts no slower.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from sinapse.testing import Messages
+    from sinapse.testing.server import Server
+
+
+@pytest.fixture
+def sinapse_messages(request: pytest.FixtureRequest) -> "Iterator[Messages]":
+    """Capture what the test publishes: nothing is sent, and Redis is not needed."""
+    from sinapse.testing import capture  # noqa: PLC0415
+
+    if "sinapse_server" in request.fixturenames:
+        pytest.fail("sinapse_messages captures what sinapse_server should send: use one of them")
+    with capture() as messages:
+        yield messages
+
+
+@pytest.fixture(scope="session")
+def sinapse_daemon() -> "Iterator[Server]":
+    """Run a daemon with a Redis of its own for the whole session."""
+    from sinapse.testing.server import running_server  # noqa: PLC0415
+
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def sinapse_server(sinapse_daemon: "Server") -> "Iterator[Server]":
+    """Return a real daemon, as new for each test; what is published by default goes there."""
+    from sinapse import publisher  # noqa: PLC0415
+    from sinapse.publisher import aio  # noqa: PLC0415
+
+    former = publisher.use(sinapse_daemon.publisher)
+    former_aio = aio.use(aio.Publisher(sinapse_daemon.redis_url))
+    try:
+        yield sinapse_daemon
+    finally:
+        publisher.use(former)
+        aio.use(former_aio)
+        sinapse_daemon.clear()

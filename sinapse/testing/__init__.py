@@ -1,0 +1,33 @@
+"""For the tests of applications: capture what they publish, or run a real daemon.
+
+::
+
+    from sinapse.testing import assert_publishes, capture
+
+    def test_a_message_is_told_to_the_room():
+        with capture() as messages:
+            post(room, "hello")
+        assert [each.channel for each in messages] == ["room:1"]
+
+    def test_the_same_in_one_line():
+        with assert_publishes(1, channel=room, event="message", message={"text": "hello"}):
+            post(room, "hello")
+
+While messages are captured nobody needs a Redis: tokens and lists of channels are kept in memory,
+and what is invalid raises as ever. For pytest there are the fixtures ``sinapse_messages`` and
+``sinapse_server``, for unittest there is :class:`SinapseTestMixin`.
+"""
+
+from sinapse.testing.capture import assert_publishes, capture, captured, refute_publishes
+from sinapse.testing.case import SinapseTestMixin
+from sinapse.testing.messages import Messages, Publication
+
+__all__ = [
+    "Messages",
+    "Publication",
+    "SinapseTestMixin",
+    "assert_publishes",
+    "capture",
+    "captured",
+    "refute_publishes",
+]

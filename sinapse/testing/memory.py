@@ -1,0 +1,122 @@
+"""What a Redis would have done, in memory, for as long as messages are captured."""
+
+import threading
+import time
+from collections import defaultdict
+from typing import Any
+
+from sinapse.publisher.operations.channels import (
+    AddChannel,
+    ClearChannels,
+    HasChannel,
+    ListChannels,
+    RemoveChannel,
+)
+from sinapse.publisher.operations.messages import Publish
+from sinapse.publisher.operations.operation import Operation
+from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.tokens import (
+    ClearToken,
+    GenerateToken,
+    GetToken,
+    ObtainToken,
+    RenewToken,
+)
+from sinapse.testing.messages import Messages, Publication
+
+
+class Memory:
+    """Stands in for Redis: messages are written down, tokens and lists of channels kept.
+
+    `nodes` is what ``publish`` returns: how many nodes have heard it.
+    """
+
+    def __init__(self, nodes: int) -> None:
+        self.messages = Messages()
+        self._nodes = nodes
+        self._lock = threading.RLock()
+        self._message_ids: set[str] = set()
+        self._channels: defaultdict[str, set[str]] = defaultdict(set)
+        self._tokens: dict[tuple[str, str], _Token] = {}
+
+    def result(self, operation: Operation[Any]) -> Any:
+        """Return what comes of `operation`."""
+        with self._lock:
+            match operation:
+                case Publish():
+                    return self._publish(operation)
+                case AddChannel() | RemoveChannel() | HasChannel() | ListChannels():
+                    return self._list(operation, self._channels[operation.subject])
+                case ClearChannels():
+                    return len(self._channels.pop(operation.subject, ()))
+                case GetToken() | GenerateToken() | ObtainToken() | RenewToken() | ClearToken():
+                    return self._token(operation)
+                case IsOnline():
+                    return False
+                case OnlineIn():
+                    return set()
+        raise NotImplementedError(f"{type(operation).__name__} cannot be captured")
+
+    def _publish(self, operation: Publish) -> int:
+        if operation.message_id is not None:
+            if operation.message_id in self._message_ids:
+                return 0
+            self._message_ids.add(operation.message_id)
+        self.messages.append(Publication.of(operation))
+        return self._nodes
+
+    def _list(
+        self,
+        operation: AddChannel | RemoveChannel | HasChannel | ListChannels,
+        channels: set[str],
+    ) -> bool | set[str]:
+        if isinstance(operation, ListChannels):
+            return set(channels)
+        is_there = operation.channel in channels
+        if isinstance(operation, AddChannel):
+            channels.add(operation.channel)
+            return not is_there
+        if isinstance(operation, RemoveChannel):
+            channels.discard(operation.channel)
+        return is_there
+
+    def _token(
+        self, operation: GetToken | GenerateToken | ObtainToken | RenewToken | ClearToken
+    ) -> str | bool | None:
+        key = operation.kind, operation.subject
+        current = self._tokens.get(key)
+        if current is not None and current.has_expired:
+            current = None
+        match operation:
+            case GetToken():
+                return None if current is None else current.text
+            case ClearToken():
+                self._tokens.pop(key, None)
+                return current is not None
+            case RenewToken():
+                if current is not None:
+                    current.renew(operation.expires_in)
+                return current is not None
+            case ObtainToken() if current is not None:
+                current.renew(operation.expires_in)
+                return current.text
+        self._tokens[key] = _Token(operation.token, operation.expires_in)
+        return operation.token
+
+
+class _Token:
+    def __init__(self, text: str, lifetime: int | None) -> None:
+        self.text = text
+        self._end = _end(lifetime)
+
+    @property
+    def has_expired(self) -> bool:
+        return time.monotonic() >= self._end
+
+    def renew(self, lifetime: int | None) -> None:
+        """Let it live for so many milliseconds at least."""
+        self._end = max(self._end, _end(lifetime))
+
+
+def _end(lifetime: int | None) -> float:
+    return float("inf") if lifetime is None else time.monotonic() + lifetime / 1000

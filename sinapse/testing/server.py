@@ -1,0 +1,193 @@
+"""A real daemon for tests, with an embedded Valkey of its own."""
+
+import contextlib
+import json
+import os
+import queue
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.error import HTTPError
+
+import click
+
+from sinapse.cli.child import Child
+from sinapse.eventsource import EventSource, Received
+from sinapse.keys import EPOCHS, PREFIX, RETENTION, channels_key
+from sinapse.publisher import Publisher
+from sinapse.publisher.identity import ChannelLike, SubjectId
+from sinapse.redisurl import EMBEDDED
+
+#: Seconds that a test waits for a message: a bound for slow machines, it takes milliseconds.
+PATIENCE = 10.0
+
+#: Attempts to find a port that nobody else takes between the look and the use.
+ATTEMPTS = 5
+
+#: What is not a message, but says how a stream stands.
+_OPENED = "authentication"
+
+
+class Server:
+    """A running daemon.
+
+    `url` is where its streams are, `redis_url` is its Redis, `publisher` publishes there.
+    """
+
+    def __init__(self, url: str, redis_url: str, publisher: Publisher) -> None:
+        self.url = url
+        self.redis_url = redis_url
+        self.publisher = publisher
+        self._listeners: list[Listener] = []
+
+    def token(
+        self, subject: SubjectId, *channels: ChannelLike, expires_in: float | None = None
+    ) -> str:
+        """Let `subject` listen to `channels` too, and return a token for it."""
+        for channel in channels:
+            self.publisher.channels.add(subject, channel)
+        return self.publisher.tokens.obtain(subject, expires_in=expires_in)
+
+    def listen(self, subject: SubjectId, *channels: ChannelLike) -> "Listener":
+        """Return an open stream of `subject`, which may listen to `channels` too.
+
+        What is published from here on arrives. It is closed after the test at the latest.
+        """
+        listener = Listener(self.url, self.token(subject, *channels))
+        self._listeners.append(listener)
+        return listener.opened()
+
+    def clear(self) -> None:
+        """Close the streams, and forget tokens, lists of channels and retained messages."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        execute = self.publisher._connections.execute  # type: ignore[union-attr]  # noqa: SLF001
+        lists = channels_key("")
+        for key in execute("KEYS", f"{lists}*"):
+            self.publisher.channels.clear(key.decode().removeprefix(lists))  # Ends the streams.
+        # The counter of the ids stays: those that were given are not to be given again.
+        kept = {RETENTION.encode(), EPOCHS.encode()}
+        rest = [key for key in execute("KEYS", f"{PREFIX}*") if key not in kept]
+        if rest:
+            execute("DEL", *rest)
+
+
+class Listener:
+    """An open stream, whose messages are read as they come."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._source = EventSource(url, token)
+        self._arrived: queue.SimpleQueue[Received | Exception] = queue.SimpleQueue()
+        self._seen: list[Received] = []
+        threading.Thread(target=self._read, name="sinapse listener", daemon=True).start()
+
+    def opened(self) -> Self:
+        """Wait until the stream is open."""
+        while self.next().event != _OPENED:
+            pass
+        self._seen.clear()
+        return self
+
+    def next(self, timeout: float = PATIENCE) -> Received:
+        """Return the next message: its data, event type and id.
+
+        Raises ``AssertionError`` if none comes within `timeout` seconds, or the stream is refused.
+        """
+        try:
+            arrived = self._arrived.get(timeout=timeout)
+        except queue.Empty:
+            raise self._failure(f"no message came within {timeout:g} s") from None
+        if isinstance(arrived, Exception):
+            raise self._failure(f"the stream has ended: {arrived}") from arrived
+        self._seen.append(arrived)
+        return arrived
+
+    def json(self, timeout: float = PATIENCE) -> Any:
+        """Return the data of the next message, read as JSON."""
+        return json.loads(self.next(timeout).data)
+
+    def close(self) -> None:
+        """Read no more; the stream itself ends when its token is gone."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read(self) -> None:
+        try:
+            for message in self._source:
+                self._arrived.put(message)
+        except (HTTPError, OSError) as error:
+            self._arrived.put(error)
+
+    def _failure(self, text: str) -> AssertionError:
+        seen = ", ".join(repr(each.data) for each in self._seen)
+        return AssertionError(f"{text}; before that: {seen or 'nothing'}")
+
+
+@contextlib.contextmanager
+def running_server(*options: str) -> Iterator[Server]:
+    """Run a daemon for the length of a ``with`` block; `options` are those of ``sinapse serve``.
+
+    Raises ``RuntimeError`` with the end of its log if it does not start.
+    """
+    # Not in pytest's folder, whose path may be too long for a UNIX socket.
+    with (
+        tempfile.TemporaryDirectory(prefix="sinapse-", ignore_cleanup_errors=True) as name,
+        contextlib.ExitStack() as stack,
+    ):
+        folder = Path(name)
+        redis_url = f"{EMBEDDED}{folder}"
+        port = _started(stack, folder, redis_url, options)
+        publisher = stack.enter_context(Publisher(redis_url))
+        yield Server(f"http://127.0.0.1:{port}/", redis_url, publisher)
+
+
+def _started(
+    stack: contextlib.ExitStack, folder: Path, redis_url: str, options: tuple[str, ...]
+) -> int:
+    # What is set for the application is not meant for this daemon.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SINAPSE_") and name != "REDIS_URL"
+    }
+    attempt = 0
+    while True:
+        attempt += 1
+        port = _free_port()
+        command = [sys.executable, "-m", "sinapse", "serve", "--redis", redis_url, "--drain", "0"]
+        # Streams that break off are back soon: tests wait for them.
+        command += ["--port", f"tcp:{port}:interface=127.0.0.1", "--retry", "1", *options]
+        with contextlib.ExitStack() as attempting:
+            child = Child("The daemon", command, environment, folder / "daemon.log")
+            attempting.enter_context(child)
+            try:
+                child.wait_until_answers(port, "/ready")
+            except click.ClickException as error:
+                if attempt < ATTEMPTS and "in use" in error.message:
+                    continue
+                raise RuntimeError(error.message) from None
+            stack.push(attempting.pop_all())
+            return port
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
