@@ -297,11 +297,14 @@ function showWorkers(workers = []) {
   );
 }
 
-function showReasons({ streams_closed: closed, requests_refused: refused }) {
+function showReasons(figures) {
   const reasons = [
-    ...Object.entries(closed).map(([reason, total]) => ["second", reason, total, "closed"]),
-    ...Object.entries(refused).map(([reason, total]) => ["third", reason, total, "refused"]),
-  ].filter(([, , total]) => total > 0);
+    ["second", "streams_closed", "streams closed"],
+    ["third", "requests_refused", "requests refused"],
+    ["third", "connections_refused", "connections refused"],
+  ].flatMap(([colour, name, what]) =>
+    Object.entries(figures[name] ?? {}).map(([reason, total]) => [colour, reason, total, what]),
+  ).filter(([, , total]) => total > 0);
   reasons.sort((one, other) => other[2] - one[2]);
   const most = Math.max(1, ...reasons.map(([, , total]) => total));
   element("no-reasons").hidden = reasons.length > 0;
