@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from twisted.web.http import Request
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHeader
 from websockets.http11 import Request as HandshakeRequest
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
@@ -11,6 +12,16 @@ from websockets.typing import Subprotocol
 
 #: What is spoken; a client need not ask for it.
 SUBPROTOCOL = Subprotocol("sinapse.v1")
+
+#: What decides (RFC 6455 §4.2.1). Whose page it is was looked at already.
+_FIELDS = (
+    "Connection",
+    "Upgrade",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Extensions",
+)
 
 #: A client may offer its token as a subprotocol, since a page can set no other header field.
 _OFFERED = "sinapse.token."
@@ -34,10 +45,13 @@ def token(request: Request) -> bytes:
 def shake_hands(request: Request) -> Response:
     """Return the answer: with status 101 if all is well, or else what to refuse with."""
     headers = Headers()
-    for name, values in request.requestHeaders.getAllRawHeaders():
-        for value in values:
-            headers[name.decode("latin-1")] = value.decode("latin-1")
     protocol = ServerProtocol(subprotocols=[SUBPROTOCOL], select_subprotocol=_select)
+    try:
+        for name in _FIELDS:
+            for value in request.requestHeaders.getRawHeaders(name.encode(), []):
+                headers[name] = value.decode("latin-1")
+    except InvalidHeader:  # A control character.
+        return protocol.reject(400, "not a WebSocket handshake")
     return protocol.accept(
         HandshakeRequest(
             request.path.decode("latin-1"),

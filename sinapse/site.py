@@ -43,6 +43,19 @@ class Request(TwistedRequest):
 
     channel: Any  # A `Channel`, or an exchange over HTTP/2.
 
+    def gotLength(self, length: int | None) -> None:  # noqa: ARG002, N802
+        """Keep the body in memory: it is small, whether or not its length was told."""
+        super().gotLength(0)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802
+        """Handle the request, whose body may be a form."""
+        kinds = self.requestHeaders.getRawHeaders(b"Content-Type", [])
+        # RFC 9110 §8.3.1. Twisted takes some other characters for line breaks, and raises.
+        if all(kind.isascii() and kind.decode().isprintable() for kind in kinds):
+            super().requestReceived(command, path, version)
+        else:
+            self.channel.refuse(400)
+
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
         """Take a part of the body, which may come in chunks and so without its length."""
         if self.content is None:

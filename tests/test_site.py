@@ -77,6 +77,10 @@ def long_query(length: int) -> bytes:
         ),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: five\r\n\r\nhello", b"400 Bad Request"),
         (
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: a\x85/b\r\nContent-Length: 1\r\n\r\nx",
+            b"400 Bad Request",
+        ),
+        (
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000000\r\n\r\n",
             b"413 Content Too Large",
         ),
