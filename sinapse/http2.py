@@ -43,6 +43,9 @@ WRITE_SIZE = 64 * 1024
 #: as it had, but each request of a flood (CVE-2023-44487) is a look-up.
 CANCELS = 100
 
+#: Bytes of what has not come whole: four frames, or the largest header section that is decoded.
+MAX_HELD = 64 * 1024
+
 #: Bytes of header fields that we remember, so as not to say them again: the default of RFC 7541.
 #: A client may allow more, and that would be our memory.
 HEADER_TABLE_SIZE = 4096
@@ -58,6 +61,17 @@ class _State(H2Connection):
     """The state of a connection; of those streams that were closed last it remembers how."""
 
     MAX_CLOSED_STREAMS = 1000
+
+    @property
+    def held(self) -> int:
+        """Bytes of a frame, or a header section, that has not come whole.
+
+        By itself ``h2`` waits for any frame to the end, be it of 16 MiB, before it finds that too
+        long.
+        """
+        buffer = self.incoming_buffer
+        sections = buffer._headers_buffer  # noqa: SLF001
+        return len(buffer._data) + sum(len(frame.data) for frame in sections)  # noqa: SLF001
 
     def data_frames(self, number: int, data: memoryview) -> bytes:
         """Return the frames of `data`, for which there must be room.
@@ -130,6 +144,8 @@ class HTTP2Channel(Protocol):
             # What one event leads to may be the end of everything.
             if not self._is_over:
                 self._handle(event, gone, complete)
+        if self._state.held > MAX_HELD and not self._is_over:
+            self._close(ErrorCodes.ENHANCE_YOUR_CALM)
         self._flush()
 
     def _handle(self, event: Event, gone: set[int], complete: set[int]) -> None:

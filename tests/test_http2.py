@@ -211,11 +211,21 @@ class TestStreams:
 class TestSlowConsumers:
     """Each stream has its own bound."""
 
-    def fill(self, secure: SecureDaemon, publisher: Publisher, slow: int) -> int:
-        """Publish until so many streams were too slow; returns how many messages that took."""
+    def fill(
+        self,
+        secure: SecureDaemon,
+        publisher: Publisher,
+        slow: int,
+        read: Callable[[str], None] = lambda _: None,
+    ) -> int:
+        """Publish until so many streams were too slow; returns how many messages that took.
+
+        `read` is called after each of them, with how it begins.
+        """
         before, published = closed(secure, "slow consumer"), 0
         while closed(secure, "slow consumer") < before + slow:
             publisher.publish("room:1", f"<{published:06}> {'x' * 20_000}")
+            read(f"<{published:06}>")
             published += 1
         return published
 
@@ -226,8 +236,7 @@ class TestSlowConsumers:
         with Client(secure.port, secure.context, window=65535) as client:
             slow, other = opened(client, token), opened(client, token)
             client.make_room(WINDOW - 65535, other)
-            published = self.fill(secure, publisher, slow=1)
-            client.wait_for(f"<{published - 1:06}>", other)
+            published = self.fill(secure, publisher, 1, lambda text: client.wait_for(text, other))
             client.whole(slow)
             assert slow.reset == ErrorCodes.CANCEL
             assert streams(secure) == 1
@@ -258,11 +267,10 @@ class TestSlowConsumers:
     ) -> None:
         token = subscribe(publisher)
         start = opened(client, token)
-        for _ in range(9):
-            opened(client, token)
+        others = [opened(client, token) for _ in range(9)]
         published = self.fill(secure, publisher, slow=10)
         assert streams(secure) == 0
-        client.wait_for_end()
+        client.read_until(lambda: all(each.reset is not None for each in (start, *others)))
         with Client(secure.port, secure.context) as fresh:
             again = opened(fresh, token, ("last-event-id", position(start)))
             fresh.wait_for(f"<{published - 1:06}>", again)
@@ -407,11 +415,28 @@ class TestLimits:
         client.wait_for_end()
         assert client.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
 
-    @pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 9000])
-    def test_junk_is_the_end(self, secure: SecureDaemon, client: Client, junk: bytes) -> None:
-        client.say(junk)
+    def test_junk_is_the_end(self, client: Client) -> None:
+        client.say(b"\0" * 9000)
         client.wait_for_end()
         assert client.goodbye is not None
+
+    @pytest.mark.parametrize(
+        "beginning",
+        [
+            b"\xff\xff\xff\0\0\0\0\0\1",  # DATA of 16 MiB.
+            b"\0\0\0\1\0\0\0\0\3" + 5 * (b"\0\x40\0\x09\0\0\0\0\3" + b"\0" * 2**14),
+        ],
+        ids=["a frame", "a header section"],
+    )
+    def test_what_never_comes_whole_is_not_kept(self, beginning: bytes) -> None:
+        pair = Pair()
+        pair.stream()  # So that there is no deadline.
+        pair.say(beginning)
+        for _ in range(5):
+            pair.say(b"\0" * 2**14 if beginning[0] else b"")
+        pair.fetch()
+        assert pair.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+        assert pair.transport.disconnecting
 
 
 class Endless(Resource):
