@@ -190,6 +190,8 @@ class Daemon:
             "PYTHONPATH": str(ROOT),
             **(environment or {}),
         }
+        #: Descriptors that the process inherits.
+        self.pass_fds: tuple[int, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
         self._logs = 0
 
@@ -214,6 +216,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=self.pass_fds,
             )
         return self.process
 

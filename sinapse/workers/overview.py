@@ -68,7 +68,8 @@ class Overview(Service):
         whole: dict[str, Any] = {}
         for process in processes:
             whole = add(whole, process)
-        whole["start_time_seconds"] = min(each["start_time_seconds"] for each in processes)
+        if "start_time_seconds" in whole:  # Not every system tells.
+            whole["start_time_seconds"] = min(each["start_time_seconds"] for each in processes)
         return {
             "version": __version__,
             "pid": os.getpid(),
