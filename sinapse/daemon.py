@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybe
 from sinapse.admin.root import admin_root
 from sinapse.admission import Authority, Resumptions, Table
 from sinapse.answers import Ready, Status
+from sinapse.api.service import API
 from sinapse.attendance import Attendance
 from sinapse.broker.broker import Broker
 from sinapse.broker.embedded import EmbeddedServer
@@ -130,6 +131,9 @@ class Daemon(MultiService):
                 reactor,
             )
             self._listeners.append(Listener(settings.admin, admin, reactor, option="admin"))
+        self._api = None if settings.api is None else API(settings, reactor)
+        if self._api is not None:
+            services.append(self._api)
         self._notifier = Notifier(os.environ, reactor)
         for service in (*services, *self._listeners, self._notifier):
             service.setServiceParent(self)
@@ -185,6 +189,8 @@ class Daemon(MultiService):
         self._notifier.reloading()
         for listener in self._listeners:
             listener.renew_certificates()
+        if self._api is not None:
+            self._api.renew()
         self._notifier.ready()
 
 

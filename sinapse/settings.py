@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sinapse.cors import Origins
@@ -48,6 +49,8 @@ class Settings:
     http2: bool
     cookie: bytes | None
     hash_tokens: bool
+    api: str | None
+    api_keys: Path | None
     stop_status: int
     expiry_notice: float
     drain: float
@@ -161,11 +164,17 @@ def _workers(values: Sequence[str]) -> int:
     return int(text)
 
 
-def _admin(values: Sequence[str]) -> str | None:
+def _endpoint(values: Sequence[str]) -> str | None:
     ports = _ports(values[-1:])
     if len(ports) > 1:
         raise ValueError("names more than one endpoint")
     return None if ports == ("off",) else ports[0]
+
+
+def _file(values: Sequence[str]) -> Path | None:
+    if not values[-1]:
+        raise ValueError("names no file")
+    return None if values[-1] == "off" else Path(values[-1])
 
 
 OPTIONS = (
@@ -384,6 +393,24 @@ OPTIONS = (
         is_flag=True,
     ),
     Option(
+        "api",
+        "api",
+        "SINAPSE_API",
+        "off",
+        _endpoint,
+        "Where to serve the HTTP API for backends, as for --port; whoever has a key of --api-keys "
+        "may publish everything there, and make tokens for everybody.",
+    ),
+    Option(
+        "api-keys",
+        "api_keys",
+        "SINAPSE_API_KEYS",
+        "off",
+        _file,
+        "File with the keys of the API, of 32 characters or more, one a line; read again at "
+        "SIGHUP.",
+    ),
+    Option(
         "stop-status",
         "stop_status",
         "SINAPSE_STOP_STATUS",
@@ -433,7 +460,7 @@ OPTIONS = (
         "admin",
         "SINAPSE_ADMIN",
         "off",
-        _admin,
+        _endpoint,
         "Where to serve /metrics for Prometheus, /status as JSON and /ready, as for --port; nobody "
         "is asked for a password there, so unix:/run/sinapse-admin.sock, or "
         "tcp:9001:interface=127.0.0.1.",
@@ -491,6 +518,8 @@ def resolve(given: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
             "sinapse: --cookie: any page could open streams in the name of its visitors;"
             " name the pages that may with --origin"
         )
+    if settings.api is not None and settings.api_keys is None:
+        raise StartError("sinapse: --api: name the file with its keys with --api-keys")
     for port in settings.ports:
         is_proxied = port.startswith("haproxy:") and not port.startswith("haproxy:unix:")
         if is_proxied and not settings.trusted_proxies:

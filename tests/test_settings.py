@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -93,6 +94,8 @@ ROWS = (
     Row("http2", True, ("off", False), ("on", True)),
     Row("cookie", None, ("push", b"push"), ("session-push", b"session-push")),
     Row("hash-tokens", False, ("1", True), ("", True)),
+    Row("api", None, ("tcp:1", "tcp:1"), ("off", None)),
+    Row("api-keys", None, ("/etc/keys", Path("/etc/keys")), ("off", None)),
     Row("stop-status", 401, ("204", 204), ("401", 401)),
     Row("expiry-notice", 60.0, ("0", 0.0), ("10", 10.0)),
     Row("drain", 20.0, ("0", 0.0), ("1.5", 1.5)),
@@ -120,6 +123,8 @@ def given_by(*arguments: str) -> dict[str, list[str]]:
 def setting(row: Row, *arguments: str, **environment: str) -> Any:
     if row.name == "cookie":  # Which only some pages may have sent.
         environment["SINAPSE_CORS_ORIGIN"] = "a.org"
+    if row.name == "api":  # Which nobody may use without a key.
+        environment["SINAPSE_API_KEYS"] = "/etc/keys"
     settings = resolve(given_by(*arguments), environment)
     return row.seen(getattr(settings, BY_NAME[row.name].setting))
 

@@ -1,8 +1,10 @@
 """What every publisher has in common, however it speaks to Redis."""
 
 import os
+from collections.abc import Sequence
 
 from sinapse.flags import is_on
+from sinapse.publisher.http import APIURL
 from sinapse.publisher.operations.messages import Messages
 from sinapse.redisurl import RedisURL, from_environment
 
@@ -17,18 +19,29 @@ TIMEOUT = 5.0
 class BasePublisher:
     """Where its Redis is, and what its settings are."""
 
+    urls: tuple[RedisURL, ...]
+
     def __init__(
         self,
-        url: str | RedisURL | None,
+        url: str | RedisURL | Sequence[RedisURL] | None,
         max_message: int | None,
         retain: float | None,
         retain_messages: int | None,
         hash_tokens: bool | None,
     ) -> None:
-        if isinstance(url, RedisURL):
-            self.urls: tuple[RedisURL, ...] = (url,)
+        if url is None:
+            url = from_environment(os.environ)
+        #: Where the API is that stands in the place of Redis, if one does.
+        self.api = APIURL.parse(url) if isinstance(url, str) else None
+        if self.api is not None:
+            self._check_api()
+            self.urls = ()
+        elif isinstance(url, RedisURL):
+            self.urls = (url,)
+        elif isinstance(url, str):
+            self.urls = RedisURL.parse_all([url])
         else:
-            self.urls = RedisURL.parse_all([from_environment(os.environ) if url is None else url])
+            self.urls = tuple(url)
         if hash_tokens is None:
             hash_tokens = is_on(os.environ.get("SINAPSE_HASH_TOKENS", ""))
         #: Whether Redis has hashes of tokens only.
@@ -36,9 +49,13 @@ class BasePublisher:
         self._messages = Messages(os.environ, max_message, retain, retain_messages)
 
     @property
-    def url(self) -> RedisURL:
-        """Where its Redis is; of several, the first one."""
-        return self.urls[0]
+    def url(self) -> RedisURL | APIURL:
+        """Where its Redis is, of several the first one; or the API in the place of it."""
+        return self.urls[0] if self.api is None else self.api
+
+    def _check_api(self) -> None:
+        """Raise ``ValueError`` if the API cannot be used."""
+        raise ValueError("the API is for sinapse.publisher.Publisher; here, Redis is needed")
 
     @property
     def max_message(self) -> int:
@@ -46,4 +63,4 @@ class BasePublisher:
         return self._messages.max_message
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {' '.join(map(str, self.urls))}>"
+        return f"<{type(self).__name__} {' '.join(map(str, self.urls or [self.api]))}>"

@@ -1,6 +1,7 @@
 """Channels: what a subject may listen to, now and on its open streams."""
 
 from sinapse.publisher.connections import Connections
+from sinapse.publisher.http import HTTPConnections
 from sinapse.publisher.identity import ChannelLike, SubjectId
 from sinapse.publisher.operations.channels import (
     AddChannel,
@@ -22,7 +23,7 @@ class Channels:
     is none, and :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses.
     """
 
-    def __init__(self, connections: Connections | ShardedConnections) -> None:
+    def __init__(self, connections: Connections | ShardedConnections | HTTPConnections) -> None:
         self._run = connections.run
 
     def list(self, subject: SubjectId) -> set[str]:

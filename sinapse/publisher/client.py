@@ -5,6 +5,7 @@ from typing import Self
 from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.connections import Connections
+from sinapse.publisher.http import HTTPConnections
 from sinapse.publisher.identity import ChannelLike, SubjectId
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.shards import ShardedConnections
@@ -42,13 +43,18 @@ class Publisher(BasePublisher):
     ) -> None:
         super().__init__(url, max_message, retain, retain_messages, hash_tokens)
         options = {"connect_timeout": connect_timeout, "timeout": timeout}
-        self._connections: Connections | ShardedConnections = (
-            Connections(self.url, size=max_connections, **options)
-            if len(self.urls) == 1
-            else ShardedConnections(self.urls, size=max_connections, **options)
-        )
+        self._connections: Connections | ShardedConnections | HTTPConnections
+        if self.api is not None:
+            self._connections = HTTPConnections(self.api, size=max_connections, **options)
+        elif len(self.urls) == 1:
+            self._connections = Connections(self.urls[0], size=max_connections, **options)
+        else:
+            self._connections = ShardedConnections(self.urls, size=max_connections, **options)
         self.tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.channels = Channels(self._connections)
+
+    def _check_api(self) -> None:
+        """Do nothing: it can be used here."""
 
     def publish(
         self,

@@ -1,6 +1,7 @@
 """Tokens: with one, a browser opens a stream in the name of a subject."""
 
 from sinapse.publisher.connections import Connections
+from sinapse.publisher.http import HTTPConnections
 from sinapse.publisher.identity import SubjectId
 from sinapse.publisher.operations.tokens import (
     USER,
@@ -24,7 +25,10 @@ class Tokens:
     """
 
     def __init__(
-        self, connections: Connections | ShardedConnections, *, hashed: bool = False
+        self,
+        connections: Connections | ShardedConnections | HTTPConnections,
+        *,
+        hashed: bool = False,
     ) -> None:
         self._run = connections.run
         self._hashed = hashed

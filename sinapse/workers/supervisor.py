@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from sinapse.admin.root import tree
+from sinapse.api.service import API
 from sinapse.broker.embedded import EmbeddedServer
 from sinapse.errors import StartError
 from sinapse.listen import Listener
@@ -61,6 +62,9 @@ class Supervisor(MultiService):
         if settings.admin is not None:
             site = Site(tree(self._overview, self._overview, Ready(self._overview)), reactor)
             services.append(Listener(settings.admin, site, reactor, option="admin"))
+        self._api = None if settings.api is None else API(settings, reactor)
+        if self._api is not None:
+            services.append(self._api)
         for service in services:
             service.setServiceParent(self)
         self._signals = Signals(reactor, hasten=self._hasten, renew=self._renew)
@@ -122,6 +126,8 @@ class Supervisor(MultiService):
 
     def _renew(self) -> None:
         self._notifier.reloading()
+        if self._api is not None:
+            self._api.renew()
         for worker in self._workers:
             worker.renew()
         self._notifier.ready()

@@ -21,6 +21,8 @@ def make_worker(settings: Settings, inheritance: Inheritance) -> Daemon:
         settings,
         # The parent runs an embedded server; its socket is known.
         redis=tuple(replace(url, embedded=None) for url in settings.redis),
+        # So does it serve the API, which has no streams.
+        api=None,
         admin=inheritance.admin and f"unix:{quoteStringArgument(inheritance.admin)}:mode=600",
     )
     return Daemon(own, InheritedPorts(inheritance.descriptors))

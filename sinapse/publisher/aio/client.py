@@ -38,7 +38,7 @@ class Publisher(BasePublisher):
         super().__init__(url, max_message, retain, retain_messages, hash_tokens)
         options = {"connect_timeout": connect_timeout, "timeout": timeout}
         self._connections: Connections | ShardedConnections = (
-            Connections(self.url, size=max_connections, **options)
+            Connections(self.urls[0], size=max_connections, **options)
             if len(self.urls) == 1
             else ShardedConnections(self.urls, size=max_connections, **options)
         )

@@ -1,5 +1,6 @@
 """The plain interface: everything by name and id."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
@@ -28,7 +29,7 @@ class Publisher(BasePublisher):
 
     def __init__(
         self,
-        url: str | RedisURL | None = None,
+        url: str | RedisURL | Sequence[RedisURL] | None = None,
         *,
         max_message: int | None = None,
         retain: float | None = None,

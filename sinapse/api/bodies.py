@@ -1,0 +1,141 @@
+"""What is sent to the API and comes back: one definition, for checks and for the document."""
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from sinapse.publisher.operations.tokens import USER
+
+#: What a name is (see ``docs/protocol.md``), as a pattern.
+NAME = r"^[^\x00-\x1f\x7f]+$"
+CHANNEL = r"^(?!sinapse:)[^\x00-\x1f\x7f]+$"
+
+MESSAGE_ID = r"^[^\x00-\x1f\x7f]{1,128}$"
+
+#: Messages of one request.
+MOST_MESSAGES = 1000
+
+
+class Publish(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A message to everybody who may listen to a channel."""
+
+    channel: Annotated[
+        str, Meta(description="Name of the channel.", max_length=512, pattern=CHANNEL)
+    ]
+    message: Annotated[
+        Any, Meta(description="Text, which is sent as it is, or anything else as JSON.")
+    ]
+    event: Annotated[str, Meta(max_length=512, pattern=r"^[^\r\n\x00]+$")] | None = None
+    retain: (
+        Annotated[
+            float,
+            Meta(description="Seconds for which it is kept; 0 for not at all.", ge=0, le=2_592_000),
+        ]
+        | None
+    ) = None
+    message_id: (
+        Annotated[
+            str,
+            Meta(
+                description="What has the same id is published once, as with Idempotency-Key.",
+                pattern=MESSAGE_ID,
+            ),
+        ]
+        | None
+    ) = None
+
+
+class PublishMany(Struct, forbid_unknown_fields=True):
+    """Messages, which are published in this order."""
+
+    messages: Annotated[list[Publish], Meta(min_length=1, max_length=MOST_MESSAGES)]
+
+
+class Published(Struct):
+    """A message was taken."""
+
+    nodes: Annotated[int, Meta(description="How many daemons had somebody listening.")]
+
+
+class Failed(Struct):
+    """Something was not done."""
+
+    error: Annotated[str, Meta(description="Why, in words.")]
+    delivered: Annotated[
+        bool | UnsetType | None,
+        Meta(description="With a 503: false if it was surely not done, null if nobody knows."),
+    ] = UNSET
+
+
+class Outcome(Struct, omit_defaults=True):
+    """What became of one of several messages: as :class:`Published`, or as :class:`Failed`."""
+
+    nodes: int | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    delivered: bool | UnsetType | None = UNSET
+
+
+class PublishedMany(Struct):
+    """What became of each message, in the order of the request."""
+
+    results: list[Outcome]
+
+
+class NewToken(Struct, forbid_unknown_fields=True):
+    """What a token is to be."""
+
+    kind: Annotated[
+        str, Meta(description="Name of the subject's class.", max_length=512, pattern=NAME)
+    ] = USER
+    expires_in: (
+        Annotated[float, Meta(description="Seconds that it lives; null for ever.", gt=0, le=10**10)]
+        | None
+    ) = None
+
+
+class Token(Struct):
+    """A token."""
+
+    token: str
+
+
+class Renewed(Struct):
+    """Whether there was a token that could be renewed."""
+
+    renewed: bool
+
+
+class ChannelList(Struct):
+    """What a subject may listen to."""
+
+    channels: list[str]
+
+
+class Changed(Struct):
+    """Whether something is another than before."""
+
+    changed: bool
+
+
+class Cleared(Struct):
+    """How many channels were removed from a list."""
+
+    removed: int
+
+
+class Online(Struct):
+    """Whether a subject has an open stream; known if the daemons run with ``--presence``."""
+
+    online: bool
+
+
+class OnlineIn(Struct):
+    """Who has an open stream, and may listen to a channel."""
+
+    subjects: list[str]
+
+
+class Listens(Struct):
+    """Whether a subject may listen to a channel."""
+
+    listens: bool

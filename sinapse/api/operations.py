@@ -1,0 +1,275 @@
+"""What can be asked of the API: each operation, with its path, its method and what it does.
+
+A path is made of segments; those in braces are parameters, percent-encoded. Everything raises what
+the library raises.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+from twisted.internet.defer import DeferredList
+
+from sinapse.api.bodies import (
+    Changed,
+    ChannelList,
+    Cleared,
+    Failed,
+    Listens,
+    NewToken,
+    Online,
+    OnlineIn,
+    Outcome,
+    Publish,
+    Published,
+    PublishedMany,
+    PublishMany,
+    Renewed,
+    Token,
+)
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.operations.tokens import USER
+from sinapse.publisher.tx import Publisher
+
+
+class Call(NamedTuple):
+    """A request, checked."""
+
+    publisher: Publisher
+    path: Mapping[str, str]
+    body: Any
+    """Of the type that the operation names; None if it has none."""
+    kind: str
+    """Name of the subject's class, from the query."""
+    idempotency_key: str | None
+
+
+class Operation(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    act: Callable[[Call], Awaitable[Struct | None]]
+    answer: type[Struct] | None
+    """Type of the answer's body; None for a 204."""
+    body: type[Struct] | None = None
+    has_kind: bool = False
+    missing: str = ""
+    """What a 404 says, if there is one: `act` returns None then."""
+
+
+def failed(error: Exception) -> Failed:
+    """Return the answer to what was not done."""
+    if isinstance(error, BrokerUnavailable):
+        return Failed(str(error), error.delivered)
+    return Failed(str(error))
+
+
+async def _publish(call: Call) -> Published:
+    return Published(await _send(call.publisher, call.body, call.idempotency_key))
+
+
+async def _publish_many(call: Call) -> PublishedMany:
+    # One connection, on which commands follow each other: the order is kept.
+    outcomes: list[tuple[bool, Any]] = await DeferredList(
+        [_send(call.publisher, each, None) for each in call.body.messages], consumeErrors=True
+    )
+    results = []
+    for is_done, outcome in outcomes:
+        if is_done:
+            results.append(Outcome(nodes=outcome))
+        else:
+            outcome.trap(BrokerUnavailable, ValueError)
+            failure = failed(outcome.value)
+            results.append(Outcome(error=failure.error, delivered=failure.delivered))
+    return PublishedMany(results)
+
+
+def _send(publisher: Publisher, message: Publish, key: str | None) -> Any:
+    return publisher.publish(
+        message.channel,
+        message.message,
+        message.event,
+        message.retain,
+        message.message_id if message.message_id is not None else key,
+    )
+
+
+async def _get_token(call: Call) -> Token | None:
+    token = await call.publisher.tokens.get(call.path["subject"], call.kind)
+    return None if token is None else Token(token)
+
+
+async def _generate_token(call: Call) -> Token:
+    wanted: NewToken = call.body
+    tokens = call.publisher.tokens
+    return Token(await tokens.generate(call.path["subject"], wanted.kind, wanted.expires_in))
+
+
+async def _obtain_token(call: Call) -> Token:
+    wanted: NewToken = call.body
+    tokens = call.publisher.tokens
+    return Token(await tokens.obtain(call.path["subject"], wanted.kind, wanted.expires_in))
+
+
+async def _renew_token(call: Call) -> Renewed:
+    wanted: NewToken = call.body
+    tokens = call.publisher.tokens
+    return Renewed(await tokens.renew(call.path["subject"], wanted.kind, wanted.expires_in))
+
+
+async def _clear_token(call: Call) -> Changed:
+    return Changed(await call.publisher.tokens.clear(call.path["subject"], call.kind))
+
+
+async def _list_channels(call: Call) -> ChannelList:
+    return ChannelList(sorted(await call.publisher.channels.list(call.path["subject"])))
+
+
+async def _clear_channels(call: Call) -> Cleared:
+    return Cleared(await call.publisher.channels.clear(call.path["subject"]))
+
+
+async def _has_channel(call: Call) -> Listens:
+    return Listens(await call.publisher.channels.has(call.path["subject"], call.path["channel"]))
+
+
+async def _add_channel(call: Call) -> Changed:
+    return Changed(await call.publisher.channels.add(call.path["subject"], call.path["channel"]))
+
+
+async def _remove_channel(call: Call) -> Changed:
+    return Changed(await call.publisher.channels.remove(call.path["subject"], call.path["channel"]))
+
+
+async def _online(call: Call) -> Online:
+    return Online(await call.publisher.online(call.path["subject"]))
+
+
+async def _online_in(call: Call) -> OnlineIn:
+    return OnlineIn(sorted(await call.publisher.online_in(call.path["channel"])))
+
+
+_TOKEN = "/v1/subjects/{subject}/token"  # noqa: S105  # It is a path.
+_CHANNELS = "/v1/subjects/{subject}/channels"
+_CHANNEL = "/v1/subjects/{subject}/channels/{channel}"
+
+OPERATIONS = (
+    Operation("publish", "POST", "/v1/publish", "Publish a message.", _publish, Published, Publish),
+    Operation(
+        "publishMany",
+        "POST",
+        "/v1/publish/many",
+        "Publish messages, in this order; each succeeds or fails for itself.",
+        _publish_many,
+        PublishedMany,
+        PublishMany,
+    ),
+    Operation(
+        "getToken",
+        "GET",
+        _TOKEN,
+        "Return the current token.",
+        _get_token,
+        Token,
+        has_kind=True,
+        missing="there is no token",
+    ),
+    Operation(
+        "generateToken",
+        "POST",
+        _TOKEN,
+        "Make a new token; the former one is revoked, and its streams end.",
+        _generate_token,
+        Token,
+        NewToken,
+    ),
+    Operation(
+        "obtainToken",
+        "PUT",
+        _TOKEN,
+        "Return the current token, made to live long enough, or make one if there is none.",
+        _obtain_token,
+        Token,
+        NewToken,
+    ),
+    Operation(
+        "renewToken",
+        "PATCH",
+        _TOKEN,
+        "Let the current token live longer.",
+        _renew_token,
+        Renewed,
+        NewToken,
+    ),
+    Operation(
+        "clearToken",
+        "DELETE",
+        _TOKEN,
+        "Revoke the current token, and end its streams.",
+        _clear_token,
+        Changed,
+        has_kind=True,
+    ),
+    Operation(
+        "listChannels",
+        "GET",
+        _CHANNELS,
+        "Return what a subject may listen to.",
+        _list_channels,
+        ChannelList,
+    ),
+    Operation(
+        "clearChannels",
+        "DELETE",
+        _CHANNELS,
+        "Let a subject listen to nothing, which ends its streams.",
+        _clear_channels,
+        Cleared,
+    ),
+    Operation(
+        "hasChannel",
+        "GET",
+        _CHANNEL,
+        "Return whether a subject may listen to a channel.",
+        _has_channel,
+        Listens,
+    ),
+    Operation(
+        "addChannel",
+        "PUT",
+        _CHANNEL,
+        "Let a subject listen to a channel.",
+        _add_channel,
+        Changed,
+    ),
+    Operation(
+        "removeChannel",
+        "DELETE",
+        _CHANNEL,
+        "Let a subject listen to a channel no longer.",
+        _remove_channel,
+        Changed,
+    ),
+    Operation(
+        "isOnline",
+        "GET",
+        "/v1/subjects/{subject}/online",
+        "Return whether a subject has an open stream, if daemons run with --presence.",
+        _online,
+        Online,
+    ),
+    Operation(
+        "onlineIn",
+        "GET",
+        "/v1/channels/{channel}/online",
+        "Return who has an open stream and may listen to a channel.",
+        _online_in,
+        OnlineIn,
+    ),
+)
+
+#: Where a subject has no class that is named.
+DEFAULT_KIND = USER

@@ -1,0 +1,164 @@
+"""The API on the wire: routing, keys, JSON, and what each failure is answered with."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from sinapse.answers import Headers, respond
+from sinapse.api.bodies import Failed
+from sinapse.api.keys import Keys
+from sinapse.api.openapi import document
+from sinapse.api.operations import DEFAULT_KIND, OPERATIONS, Call, Operation, failed
+from sinapse.errors import BrokerUnavailable, MessageTooLarge
+from sinapse.publisher.tx import Publisher
+
+#: Where the OpenAPI document is, for anybody: it tells nothing of anybody.
+DOCUMENT = b"/v1/openapi.json"
+
+#: Seconds after which to come back while Redis is away.
+RETRY_AFTER = 2
+
+_JSON = (b"Content-Type", b"application/json")
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+class _Route(NamedTuple):
+    """A path, and what can be done there by method."""
+
+    pattern: re.Pattern[str]
+    operations: dict[str, Operation]
+
+
+def _routes(operations: Sequence[Operation]) -> list[_Route]:
+    routes: dict[str, _Route] = {}
+    for operation in operations:
+        if operation.path not in routes:
+            pattern = re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", operation.path))
+            routes[operation.path] = _Route(pattern, {})
+        routes[operation.path].operations[operation.method] = operation
+    return list(routes.values())
+
+
+class _Refusal(Exception):
+    """An answer that is no success."""
+
+    def __init__(self, status: int, reason: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.headers = headers
+
+
+class APIResource(Resource):
+    """Everything below the API's endpoint."""
+
+    isLeaf = True  # noqa: N815
+    _log = Logger()
+
+    def __init__(self, publisher: Publisher, keys: Keys) -> None:
+        super().__init__()
+        self._publisher = publisher
+        self._keys = keys
+        self._routes = _routes(OPERATIONS)
+        self._document = document(OPERATIONS)
+
+    def render(self, request: Request) -> int:
+        """Answer a request, now or later."""
+        if request.path == DOCUMENT and request.method in (b"GET", b"HEAD"):
+            return respond(request, 200, self._document, [_JSON])
+        try:
+            operation, call = self._call(request)
+        except _Refusal as refusal:
+            return _answer(request, refusal.status, Failed(str(refusal)), refusal.headers)
+        doing = Deferred.fromCoroutine(self._do(request, operation, call))
+        request.notifyFinish().addErrback(lambda _: doing.cancel())
+        doing.addErrback(self._failed, request)
+        return NOT_DONE_YET
+
+    def _call(self, request: Request) -> tuple[Operation, Call]:
+        """Read a request; raises :class:`_Refusal`."""
+        if not self._keys.allow(request.getHeader(b"Authorization") or b""):
+            challenge = (b"WWW-Authenticate", b'Bearer realm="sinapse-api"')
+            raise _Refusal(401, "a key is needed", challenge)
+        operation, path = self._route(request)
+        body = None
+        content = request.content.read() if request.content is not None else b""
+        if operation.body is not None:
+            body = _read(request, content, operation.body)
+        key = request.getHeader(b"Idempotency-Key")
+        (kind,) = request.args.get(b"kind", [b""])[:1] or [b""]
+        try:
+            call = Call(
+                self._publisher,
+                path,
+                body,
+                kind.decode() or DEFAULT_KIND,
+                None if key is None else key.decode("ascii"),
+            )
+        except UnicodeDecodeError:
+            raise _Refusal(400, "text that is not UTF-8") from None
+        return operation, call
+
+    def _route(self, request: Request) -> tuple[Operation, dict[str, str]]:
+        raw = request.path.decode("ascii", "replace")
+        for route in self._routes:
+            if (match := route.pattern.fullmatch(raw)) is None:
+                continue
+            method = request.method.decode("ascii", "replace")
+            operation = route.operations.get("GET" if method == "HEAD" else method)
+            if operation is None:
+                allowed = ", ".join(sorted(route.operations)).encode()
+                raise _Refusal(405, "method not allowed", (b"Allow", allowed))
+            try:
+                return operation, {
+                    name: unquote(value, errors="strict")
+                    for name, value in match.groupdict().items()
+                }
+            except UnicodeDecodeError:
+                raise _Refusal(400, "a path that is not UTF-8") from None
+        raise _Refusal(404, "there is nothing here")
+
+    async def _do(self, request: Request, operation: Operation, call: Call) -> None:
+        try:
+            result = await operation.act(call)
+        except BrokerUnavailable as error:
+            retry = (b"Retry-After", b"%d" % RETRY_AFTER)
+            _answer(request, 503, failed(error), [retry])
+        except MessageTooLarge as error:
+            _answer(request, 413, failed(error))
+        except ValueError as error:
+            _answer(request, 422, failed(error))
+        else:
+            if result is None:
+                _answer(request, 404, Failed(operation.missing))
+            else:
+                _answer(request, 200, result)
+
+    def _failed(self, failure: Failure, request: Request) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("a request of the API failed", failure=failure)
+            if request.channel is not None and not request.startedWriting:
+                _answer(request, 500, Failed("a fault of the server's"))
+
+
+def _read(request: Request, content: bytes, kind: type[msgspec.Struct]) -> Any:
+    content_type = (request.getHeader(b"Content-Type") or b"").partition(b";")[0].strip().lower()
+    if content_type != b"application/json":
+        raise _Refusal(415, "the body must be application/json")
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise _Refusal(422, str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Refusal(400, f"not JSON: {error}") from None
+
+
+def _answer(request: Request, status: int, body: msgspec.Struct, headers: Headers = ()) -> int:
+    return respond(request, status, msgspec.json.encode(body) + b"\n", [_JSON, *headers])

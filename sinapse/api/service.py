@@ -1,0 +1,67 @@
+"""The API as a part of the daemon: its endpoint, its keys, and its own connections to Redis."""
+
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from sinapse.api.keys import Keys
+from sinapse.api.resource import APIResource
+from sinapse.errors import StartError
+from sinapse.limits import RequestLimits
+from sinapse.listen import Listener
+from sinapse.publisher.tx import Publisher
+from sinapse.settings import Settings
+from sinapse.site import Site
+
+#: Bytes of a request's body: some messages of the largest size, or many small ones.
+MAX_BODY = 8 * 1024 * 1024
+
+#: Seconds for a request to arrive whole, which may be large.
+TIMEOUT = 30
+
+
+class API(MultiService):
+    """Serves ``--api``; `settings` name its endpoint and the file with its keys."""
+
+    _log = Logger()
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        """Read the keys; raises :class:`~sinapse.errors.StartError`."""
+        super().__init__()
+        assert settings.api is not None  # noqa: S101
+        assert settings.api_keys is not None  # noqa: S101
+        self._file = settings.api_keys
+        try:
+            self._keys = Keys(settings.api_keys)
+        except ValueError as error:
+            raise self._error(error) from None
+        self._publisher = Publisher(
+            settings.redis, hash_tokens=settings.hash_tokens, reactor=reactor
+        )
+        limits = RequestLimits(timeout=TIMEOUT, body=MAX_BODY)
+        site = Site(APIResource(self._publisher, self._keys), reactor, limits)
+        self._listener = Listener(settings.api, site, reactor, option="api")
+        self._listener.setServiceParent(self)
+
+    def stopService(self) -> "Deferred[None]":  # noqa: N802
+        """Accept no more, and disconnect from Redis."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await super().stopService()
+        await self._publisher.close()
+
+    def renew(self) -> None:
+        """Read keys and certificates again."""
+        self._listener.renew_certificates()
+        try:
+            self._keys.renew()
+        except ValueError as error:
+            self._log.error("{error}; the former stay in use", error=self._error(error))
+        else:
+            self._log.info("--api-keys {file}: read again", file=str(self._file))
+
+    def _error(self, error: ValueError) -> StartError:
+        return StartError(f"sinapse: --api-keys {str(self._file)!r}: {error}")

@@ -1,0 +1,324 @@
+"""Operations by way of the HTTP API of a daemon, in the place of Redis: see ``docs/api.md``.
+
+The API checks what it is sent as the library does, and says of each failure whether it can have
+been done all the same; so everything that is raised is what Redis would have led to.
+"""
+
+import http.client
+import json
+import os
+import select
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import singledispatch
+from typing import Any, NamedTuple, cast
+from urllib.parse import quote, unquote, urlsplit
+
+from sinapse.errors import BrokerUnavailable, MessageTooLarge, PublishError
+from sinapse.publisher.operations.channels import (
+    AddChannel,
+    ClearChannels,
+    HasChannel,
+    ListChannels,
+    RemoveChannel,
+)
+from sinapse.publisher.operations.messages import Publish
+from sinapse.publisher.operations.operation import Operation, T
+from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.tokens import (
+    ClearToken,
+    GenerateToken,
+    GetToken,
+    ObtainToken,
+    RenewToken,
+)
+
+SCHEMES = ("http+sinapse", "https+sinapse")
+
+#: The port of the API where none is given: one of our own, as 9000 is that of streams.
+PORT = 9002
+
+#: Messages of one request, as the API takes them.
+MOST_MESSAGES = 1000
+
+
+class APIURL(NamedTuple):
+    """Where the API is: ``http+sinapse://KEY@host:port/``. Its text never contains the key."""
+
+    secure: bool
+    host: str
+    port: int
+    key: str
+
+    def __str__(self) -> str:
+        return f"{SCHEMES[self.secure]}://{self.host}:{self.port}/"
+
+    @classmethod
+    def parse(cls, text: str) -> "APIURL | None":
+        """Read a URL; None if it is none of the API. Raises ``ValueError``, quoting nothing."""
+        scheme, found, _ = text.partition("://")
+        if not found or scheme not in SCHEMES:
+            return None
+        try:
+            parts = urlsplit(text)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError("cannot be read: check the host and the port") from None
+        if not host or not parts.username or parts.password:
+            raise ValueError(f"is written {scheme}://KEY@host:port/")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError(f"has nothing after the port: {scheme}://KEY@host:port/")
+        return cls(scheme == SCHEMES[1], host, port or PORT, unquote(parts.username))
+
+
+class _Request(NamedTuple):
+    """What an operation is for the API, and what its answer means."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None
+    result: Callable[[Mapping[str, Any]], Any]
+    absent: bool = False
+    """A 404 means that there is nothing, and so None."""
+
+
+@singledispatch
+def _request(operation: Operation[Any]) -> _Request:
+    raise TypeError(f"the API has no {type(operation).__name__}")
+
+
+@_request.register
+def _(operation: Publish) -> _Request:
+    return _Request("POST", "/v1/publish", _message(operation), lambda answer: answer["nodes"])
+
+
+def _message(operation: Publish) -> dict[str, Any]:
+    return {
+        "channel": operation.channel,
+        "message": operation.message.data,
+        "event": operation.message.event,
+        "retain": operation.retain / 1000,
+        "message_id": operation.message_id,
+    }
+
+
+def _channels(subject: str, channel: str | None = None) -> str:
+    path = f"/v1/subjects/{quote(subject, safe='')}/channels"
+    return path if channel is None else f"{path}/{quote(channel, safe='')}"
+
+
+@_request.register
+def _(operation: HasChannel) -> _Request:
+    path = _channels(operation.subject, operation.channel)
+    return _Request("GET", path, None, lambda answer: answer["listens"])
+
+
+@_request.register
+def _(operation: AddChannel) -> _Request:
+    path = _channels(operation.subject, operation.channel)
+    return _Request("PUT", path, None, lambda answer: answer["changed"])
+
+
+@_request.register
+def _(operation: RemoveChannel) -> _Request:
+    path = _channels(operation.subject, operation.channel)
+    return _Request("DELETE", path, None, lambda answer: answer["changed"])
+
+
+@_request.register
+def _(operation: ListChannels) -> _Request:
+    return _Request(
+        "GET", _channels(operation.subject), None, lambda answer: set(answer["channels"])
+    )
+
+
+@_request.register
+def _(operation: ClearChannels) -> _Request:
+    return _Request("DELETE", _channels(operation.subject), None, lambda answer: answer["removed"])
+
+
+def _token(subject: str, kind: str | None = None) -> str:
+    path = f"/v1/subjects/{quote(subject, safe='')}/token"
+    return path if kind is None else f"{path}?kind={quote(kind, safe='')}"
+
+
+def _wanted(kind: str, milliseconds: int | None) -> dict[str, Any]:
+    return {"kind": kind, "expires_in": None if milliseconds is None else milliseconds / 1000}
+
+
+@_request.register
+def _(operation: GetToken) -> _Request:
+    path = _token(operation.subject, operation.kind)
+    return _Request("GET", path, None, lambda answer: answer["token"], absent=True)
+
+
+@_request.register
+def _(operation: GenerateToken) -> _Request:
+    body = _wanted(operation.kind, operation.expires_in)
+    return _Request("POST", _token(operation.subject), body, lambda answer: answer["token"])
+
+
+@_request.register
+def _(operation: ObtainToken) -> _Request:
+    body = _wanted(operation.kind, operation.expires_in)
+    return _Request("PUT", _token(operation.subject), body, lambda answer: answer["token"])
+
+
+@_request.register
+def _(operation: RenewToken) -> _Request:
+    body = _wanted(operation.kind, operation.expires_in)
+    return _Request("PATCH", _token(operation.subject), body, lambda answer: answer["renewed"])
+
+
+@_request.register
+def _(operation: ClearToken) -> _Request:
+    path = _token(operation.subject, operation.kind)
+    return _Request("DELETE", path, None, lambda answer: answer["changed"])
+
+
+@_request.register
+def _(operation: IsOnline) -> _Request:
+    path = f"/v1/subjects/{quote(operation.subject, safe='')}/online"
+    return _Request("GET", path, None, lambda answer: answer["online"])
+
+
+@_request.register
+def _(operation: OnlineIn) -> _Request:
+    path = f"/v1/channels/{quote(operation.channel, safe='')}/online"
+    return _Request("GET", path, None, lambda answer: set(answer["subjects"]))
+
+
+class HTTPConnections:
+    """What :class:`~sinapse.publisher.connections.Connections` are to a Redis.
+
+    Up to `size` connections, opened when needed, shared by all threads; a forked child opens its
+    own. `connect_timeout` and `timeout` are seconds, as there.
+    """
+
+    def __init__(self, url: APIURL, *, size: int, connect_timeout: float, timeout: float) -> None:
+        self._url = url
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
+        self._size = size
+        self._context = ssl.create_default_context() if url.secure else None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._owner = os.getpid()
+        self._free: list[http.client.HTTPConnection] = []
+        self._places = threading.BoundedSemaphore(self._size)
+
+    def run(self, operation: Operation[T]) -> T:
+        """Return what comes of `operation`: one request."""
+        with self._connection() as connection:
+            return cast(T, self._ask(connection, _request(operation)))
+
+    def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each of `operations`, in their order.
+
+        That is an exception for what failed. Messages go in one request.
+        """
+        if all(isinstance(operation, Publish) for operation in operations):
+            return self._publish_all([cast(Publish, operation) for operation in operations])
+        results: list[Any] = []
+        for operation in operations:
+            try:
+                results.append(self.run(operation))
+            except (BrokerUnavailable, PublishError) as error:
+                results.append(error)
+        return results
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._free:
+            self._free.pop().close()
+
+    def _publish_all(self, operations: Sequence[Publish]) -> list[Any]:
+        results: list[Any] = []
+        for start in range(0, len(operations), MOST_MESSAGES):
+            messages = [_message(each) for each in operations[start : start + MOST_MESSAGES]]
+            request = _Request(
+                "POST", "/v1/publish/many", {"messages": messages}, lambda answer: answer["results"]
+            )
+            with self._connection() as connection:
+                for result in self._ask(connection, request):
+                    nodes = result.get("nodes")
+                    results.append(self._failure(result) if nodes is None else nodes)
+        return results
+
+    def _failure(self, result: Mapping[str, Any]) -> Exception:
+        if "delivered" in result:
+            return BrokerUnavailable(result["error"], result["delivered"])
+        return PublishError(result["error"])
+
+    def _ask(self, connection: http.client.HTTPConnection, request: _Request) -> Any:
+        body = None if request.body is None else json.dumps(request.body).encode()
+        fields = {"Authorization": f"Bearer {self._url.key}"}
+        if body is not None:
+            fields["Content-Type"] = "application/json"
+        try:
+            connection.request(request.method, request.path, body, fields)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            connection.close()
+            raise self._unavailable(str(error) or type(error).__name__, None) from error
+        if response.status == http.HTTPStatus.OK:
+            return request.result(answer)
+        if response.status == http.HTTPStatus.NOT_FOUND and request.absent:
+            return None
+        reason = answer.get("error", "") if isinstance(answer, dict) else ""
+        if response.status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise MessageTooLarge(reason)
+        if response.status == http.HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise PublishError(reason)
+        delivered: bool | None = False
+        if response.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            delivered = answer.get("delivered") if isinstance(answer, dict) else None
+        raise self._unavailable(f"answers {response.status} {reason}", delivered)
+
+    @contextmanager
+    def _connection(self) -> Iterator[http.client.HTTPConnection]:
+        if self._owner != os.getpid():  # Sockets of the parent, and a lock that may be held.
+            self._begin()
+        if not self._places.acquire(timeout=self._connect_timeout + self._timeout):
+            raise self._unavailable("all connections are in use", delivered=False)
+        try:
+            connection = self._free.pop() if self._free else self._made()
+            self._open(connection)
+            try:
+                yield connection
+            except BaseException:
+                if not connection.sock:
+                    raise
+                # Interrupted, perhaps between a request and its answer.
+                connection.close()
+                raise
+            else:
+                self._free.append(connection)
+        finally:
+            self._places.release()
+
+    def _made(self) -> http.client.HTTPConnection:
+        if self._context is None:
+            return http.client.HTTPConnection(self._url.host, self._url.port)
+        return http.client.HTTPSConnection(self._url.host, self._url.port, context=self._context)
+
+    def _open(self, connection: http.client.HTTPConnection) -> None:
+        """Connect, unless it is connected and was not closed meanwhile."""
+        if connection.sock is not None:
+            if not select.select([connection.sock], [], [], 0)[0]:
+                return
+            connection.close()
+        connection.timeout = self._connect_timeout
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            raise self._unavailable(str(error), delivered=False) from error
+        connection.sock.settimeout(self._timeout)
+
+    def _unavailable(self, text: str, delivered: bool | None) -> BrokerUnavailable:
+        return BrokerUnavailable(f"the API at {self._url}: {text}", delivered)
