@@ -64,10 +64,10 @@ def reason(event: Event) -> str:
 class Reader:
     """Reads a stream in a thread, for as long as it is open."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, *, is_open: bool = False) -> None:
         self.events: list[Event] = []
         self.has_ended = False
-        self._stream = stream.opened()
+        self._stream = stream if is_open else stream.opened()
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
 
@@ -484,6 +484,32 @@ def test_many_that_resume_at_once_after_an_outage_share_their_reads(tmp_path: Pa
             stream.close()
         # Each alone would read two channels, with two commands each.
         assert client.info("commandstats")["cmdstat_xrange"]["calls"] < count
+
+
+def test_a_replay_outlives_a_redis_that_stops_in_the_midst_of_it(tmp_path: Path) -> None:
+    text = "x" * 100_000
+    with (
+        running_redis(tmp_path) as server,
+        Publisher(server.url) as publisher,
+        running_daemon(tmp_path, server.url) as daemon,
+    ):
+        token = subscribe(publisher, "1", "room:1")
+        with daemon.stream(token).opened() as stream:
+            last = stream.position
+        for number in range(200):
+            publisher.publish("room:1", f"{number} {text}")
+        # More than the buffers of the kernel take: the rest is read from Redis when it is wanted.
+        with daemon.stream(token, after=last).opened() as stream:
+            assert server.process is not None
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                reader = Reader(stream, is_open=True)
+                eventually(lambda: not is_ready(daemon))
+            finally:
+                server.process.send_signal(signal.SIGCONT)
+            eventually(lambda: reader.has(199))
+            assert reader.numbers == list(range(200))
+            reader.close()
 
 
 class TestLoss:

@@ -202,7 +202,12 @@ class Broker(Service):
         return await self._history.read(self._lookup(), wants)
 
     async def when_ready(self) -> None:
-        """Return when Redis is there, which may be at once."""
+        """Return when Redis is there, in another turn of the reactor.
+
+        Whoever asks has been let down by a connection whose end may not be known here yet. To ask
+        again in this turn, and be told so again, would go on for ever.
+        """
+        await deferLater(self._reactor, 0)
         while not self.ready:
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)
