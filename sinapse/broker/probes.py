@@ -16,9 +16,10 @@ from sinapse.timing import Histogram
 #: Redis that does not answer, does not deliver or is no master any more has been left.
 PROBE_INTERVAL = 4
 
-#: Seconds more for a probe that is late, in which the reactor reads what may have come already: it
-#: is this node that was busy, when thousands connect at once.
-PROBE_GRACE = 1
+#: Turns of the reactor, at least, that an interval takes, and that a probe may be late: when
+#: thousands connect at once a turn takes seconds, and it is this node that has not read yet.
+PROBE_TURNS = 16
+PROBE_GRACE = 4
 
 
 class Probes:
@@ -51,22 +52,23 @@ class Probes:
         """
         self._sent = self._heard = 0
         self._sent_at = None
+        turns = 0
 
-        def check(sent: int) -> None:
-            if self._heard < sent:
-                give_up("connected, but it does not deliver")
-
-        def probe() -> None:
+        def wait() -> None:
+            nonlocal turns
+            turns += 1
             if self._heard < self._sent:
-                self._reactor.callLater(PROBE_GRACE, check, self._sent)
-                return
-            Deferred.fromCoroutine(self._probe(lookups, epoch)).addErrback(
-                lambda failure: give_up(failure.getErrorMessage())
-            )
+                if turns >= PROBE_TURNS + PROBE_GRACE:
+                    give_up("connected, but it does not deliver")
+            elif turns >= PROBE_TURNS:
+                turns = 0
+                Deferred.fromCoroutine(self._probe(lookups, epoch)).addErrback(
+                    lambda failure: give_up(failure.getErrorMessage())
+                )
 
-        probes = LoopingCall(probe)
+        probes = LoopingCall(wait)
         probes.clock = self._reactor
-        probes.start(PROBE_INTERVAL, now=False)
+        probes.start(PROBE_INTERVAL / PROBE_TURNS, now=False)
         return probes
 
     async def _probe(self, lookups: list[Lookup], epoch: str) -> None:
