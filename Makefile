@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format client bench bench-peers clean
+.PHONY: demo test test-frameworks lint format client bench bench-peers clean
 # A virtual environment whose making broke off must not pass for a whole one the next time.
 .DELETE_ON_ERROR:
 
@@ -18,6 +18,10 @@ demo: $(VENV)/demo
 
 test: $(VENV)/develop
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+# The integrations with other versions of their frameworks. One of them: ARGS=flask-2.3
+test-frameworks: $(VENV)/develop
+	$(BIN)/python tests/frameworks.py $(ARGS)
 
 lint: $(VENV)/develop
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import django
 from django.conf import settings
@@ -59,14 +60,19 @@ def set_up() -> None:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[None]:
-    """Be the application of this process, with databases as Django's own test runner makes them."""
+def running(folder: Path) -> Iterator[None]:
+    """Be the application of this process, with databases as Django's own test runner makes them.
+
+    They are files in `folder`: Django does not close what is in memory.
+    """
     from django.apps import apps
     from django.db import connections
     from django.test.utils import setup_databases, teardown_databases
 
     former = use(None)
     apps.get_app_config("sinapse").ready()
+    for connection in connections.all():
+        connection.settings_dict["TEST"]["NAME"] = str(folder / f"{connection.alias}.sqlite3")
     made = setup_databases(verbosity=0, interactive=False)
     try:
         yield

@@ -42,15 +42,11 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
 
 def check_redis(databases: Sequence[str] | None, **_: Any) -> list[CheckMessage]:
     """Ask Redis for something when databases are asked."""
-    return _ask_redis() if databases else []
+    return check_redis_of_deployment() if databases else []
 
 
-def check_redis_of_deployment(databases: Sequence[str] | None, **_: Any) -> list[CheckMessage]:
-    """Ask Redis for something, unless `check_redis` does."""
-    return [] if databases else _ask_redis()
-
-
-def _ask_redis() -> list[CheckMessage]:
+def check_redis_of_deployment(**_: Any) -> list[CheckMessage]:
+    """Ask Redis for something."""
     try:
         with configuration.new_publisher() as publisher:
             publisher.channels.has("check", "check")
