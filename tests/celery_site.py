@@ -1,22 +1,16 @@
-"""A Celery application: its worker has used a connection before it forks."""
+"""The application of the example, with another task: its worker has used a connection to fork."""
 
 from __future__ import annotations
 
 import os
 
-from celery import Celery, Task
+from celery import Task
 from celery.signals import celeryd_after_setup
 
+from example.countdown_celery import app
 from sinapse.publisher import default
-from sinapse.publisher.celery import init_app
 
-app = Celery("site", broker=os.environ["BROKER"])
-app.conf.update(
-    broker_connection_retry_on_startup=True,
-    worker_prefetch_multiplier=1,
-    sinapse={"REDIS_URL": os.environ["PUBLISH_TO"], "RETAIN": 60, "MAX_CONNECTIONS": 3},
-)
-init_app(app)
+app.conf.worker_prefetch_multiplier = 1
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]  # Celery has no hints.

@@ -68,17 +68,9 @@ def run(row: Row) -> str:
         subprocess.run([interpreter, "-m", "venv", "--without-pip", folder], check=True)
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", own, "install", "--quiet"]
     subprocess.run([*pip, ROOT, *TOOLS, *row.requirements], check=True)
-    pytest: list[str | Path] = [
-        own,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        f"tests/{row.tests}",
-    ]
+    arguments = ("-q", "-p", "no:cacheprovider", f"tests/{row.tests}")
     done = subprocess.run(
-        pytest,
+        [own, "-m", "pytest", *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,

@@ -20,7 +20,13 @@ from tests.daemon import ROOT
 from tests.listening import Listener, listening
 from tests.support import PYTHON, RedisServer, end, eventually, running_redis
 
+# The worker and its children load Celery.
+pytestmark = pytest.mark.timeout(240)
+
 CONCURRENCY = 2
+
+#: Seconds for a worker to start, and to do what it is told.
+BOUND = 100
 
 
 class Site(NamedTuple):
@@ -54,8 +60,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             env={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
-                "BROKER": broker.url,
-                "PUBLISH_TO": server.url,
+                "BROKER_URL": broker.url,
+                "REDIS_URL": server.url,
             },
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -67,7 +73,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 assert worker.poll() is None, log.read_text()
                 return b" ready." in log.read_bytes()
 
-            eventually(is_ready, "the worker is ready")
+            eventually(is_ready, "the worker is ready", BOUND)
             yield Site(app, server, listener, log)
         finally:
             end(worker)
@@ -81,7 +87,7 @@ def wait_for(site: Site, channel: str, count: int) -> list[tuple[str, Message]]:
         found.extend((name, unpack(payload)) for name, payload in site.listener.heard())
         return len([name for name, _ in found if name == channel]) >= count
 
-    eventually(enough, f"{count} messages on {channel}; {site.log.read_text()}")
+    eventually(enough, f"{count} messages on {channel}; {site.log.read_text()}", BOUND)
     return found
 
 
@@ -112,6 +118,16 @@ def test_a_task_that_runs_again_says_it_once(site: Site) -> None:
     messages += wait_for(site, "once", 2 - len([1 for name, _ in messages if name == "once"]))
     said = [message.data for name, message in messages if name == "once"]
     assert said == ["again", "last"]
+
+
+def test_the_countdown_of_the_example_tells_each_step(site: Site) -> None:
+    site.app.send_task("example.countdown_celery.count", ["countdown:ada", 3, 0.0])
+    messages = wait_for(site, "countdown:ada", 3)
+    told = [message for name, message in messages if name == "countdown:ada"]
+    assert [message.event for message in told] == ["progress"] * 3
+    assert [json.loads(message.data) for message in told] == [
+        {"done": step, "of": 3} for step in (1, 2, 3)
+    ]
 
 
 class TestSettings:

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import re
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -48,7 +47,7 @@ from sinapse.publisher.django import (  # noqa: E402
 from tests.daemon import Daemon, Ended  # noqa: E402
 from tests.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
 from tests.listening import Listener, listening  # noqa: E402
-from tests.support import RedisServer, free_port  # noqa: E402
+from tests.support import RedisServer, eventually, free_port  # noqa: E402
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -601,8 +600,7 @@ class TestCommands:
 
         with settings(URL=f"http://127.0.0.1:{daemon.port}/"), ThreadPoolExecutor(1) as thread:
             listening = thread.submit(listen)
-            while "Listening" not in err.getvalue() and not listening.done():
-                threading.Event().wait(0.01)
+            eventually(lambda: "Listening" in err.getvalue() or listening.done(), "it listens")
             publish("news", "two\nlines", "greeting")
             publish("news", "plain", retain=0)
             listening.result()

@@ -27,7 +27,7 @@ from sinapse.message import unpack
 from sinapse.publisher import Publisher, use
 from sinapse.publisher.sqlalchemy import Publishable, Subject, publish
 from tests.listening import Listener, listening
-from tests.support import RedisServer, free_port
+from tests.support import PATIENCE, RedisServer, free_port
 
 
 class Base(DeclarativeBase):
@@ -322,7 +322,11 @@ class TestAsync:
         assert self.run(tmp_path / "test.db", listener) == [[], ["1"], ["2"]]
 
     def test_the_event_loop_goes_on_while_it_is_sent(
-        self, tmp_path: Path, redis_client: redis.Redis, listener: Listener
+        self,
+        tmp_path: Path,
+        redis_server: RedisServer,
+        redis_client: redis.Redis,
+        listener: Listener,
     ) -> None:
         database(tmp_path / "test.db").dispose()
 
@@ -340,10 +344,12 @@ class TestAsync:
                 await commit
             await engine.dispose()
 
-        try:
-            asyncio.run(main())
-        finally:
-            redis_client.client_unpause()
+        with Publisher(redis_server.url, timeout=PATIENCE) as patient:
+            use(patient)
+            try:
+                asyncio.run(main())
+            finally:
+                redis_client.client_unpause()
         assert data(listener) == ["hello"]
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.browser import Browser, _first_browser, browser
 from tests.support import PYTHON, eventually
 from tests.test_packaging import ROOT, run
-from tests.walkthrough import Walkthrough, lines_of_code, read, walking
+from tests.walkthrough import START, Walkthrough, lines_of_code, read, walking
 
 __all__ = ["_first_browser", "browser"]
 
@@ -60,7 +60,7 @@ def wait_for_the_message(walkthrough: Walkthrough, browser: Browser) -> None:
         return bool(browser.run("return document.body.innerText.includes('Hello, Ada')"))
 
     assert "Hello, Ada" not in browser.run("return document.body.innerText")
-    eventually(shown, walkthrough.logs)
+    eventually(shown, walkthrough.logs, START)
     browser.forget()
 
 

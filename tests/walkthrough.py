@@ -24,6 +24,9 @@ DOCS = Path(__file__).parent.parent / "docs"
 #: What does not end by itself.
 SERVERS = ("sinapse serve", "python manage.py runserver", "flask run", "uvicorn")
 
+#: Seconds for one of them to listen: it has been installed a moment ago, and never been loaded.
+START = 150
+
 #: Where the daemon listens unless it is told.
 DAEMON_PORT = 9000
 
@@ -174,7 +177,7 @@ class Walkthrough:
             assert server.poll() is None, self.logs
             return _is_open(port)
 
-        eventually(answers, f"{line} listens")
+        eventually(answers, f"{line} listens", START)
 
 
 def _is_open(port: int) -> bool:
