@@ -37,6 +37,10 @@ client:
 	cd clients/js && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 	cp clients/js/dist/index.js example/static/sinapse.js
 
+# The site, in docs/_build; strict: a warning is an error.
+docs: $(VENV)/develop
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs docs/_build
+
 # Needs a C compiler; peers that are not installed are left out. Less: make bench ARGS=--quick, and
 # only what the goals are about: make bench ARGS=--goals
 bench: $(VENV)/develop
