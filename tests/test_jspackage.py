@@ -8,7 +8,7 @@ from tests.daemon import ROOT
 from tests.npm import CLIENT, build_client, npm
 
 # npm may have to install the packages.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 def test_its_own_tests_pass() -> None:

@@ -6,7 +6,7 @@ import { World } from "./world.js";
 
 // To look for more: STORIES=10000 node --test test/sharing.test.js; to see one again: STORY=17.
 const FIRST = Number(process.env.STORY ?? 1);
-const STORIES = Number(process.env.STORIES ?? (process.env.STORY ? 1 : 60));
+const STORIES = Number(process.env.STORIES ?? (process.env.STORY ? 1 : 30));
 
 const EVENTS = {
   publish: ({ server }) => server.publish(),
