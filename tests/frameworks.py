@@ -36,8 +36,9 @@ ROWS = (
     Row("flask-2.3", ("Flask==2.3.*",), "test_flask.py"),
     Row("flask-3.0", ("Flask==3.0.*",), "test_flask.py"),
     Row("sqlalchemy-2.0", ("SQLAlchemy[asyncio]==2.0.*", "aiosqlite"), "test_sqlalchemy.py"),
-    Row("celery-5.5", ("celery[redis]==5.5.*",), "test_celery.py"),
-    Row("celery-5.6", ("celery[redis]==5.6.*",), "test_celery.py"),
+    # Without its extra, which asks for a redis-py that is older than ours.
+    Row("celery-5.5", ("celery==5.5.*",), "test_celery.py"),
+    Row("celery-5.6", ("celery==5.6.*",), "test_celery.py"),
     Row("starlette-0.52", ("starlette==0.52.*", "fastapi"), "test_fastapi.py"),
 )
 
@@ -67,7 +68,8 @@ def run(row: Row) -> str:
     if not own.exists():
         subprocess.run([interpreter, "-m", "venv", "--without-pip", folder], check=True)
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", own, "install", "--quiet"]
-    subprocess.run([*pip, ROOT, *TOOLS, *row.requirements], check=True)
+    if subprocess.run([*pip, ROOT, *TOOLS, *row.requirements]).returncode:
+        return "cannot be installed"
     arguments = ("-q", "-p", "no:cacheprovider", f"tests/{row.tests}")
     done = subprocess.run(
         [own, "-m", "pytest", *arguments],

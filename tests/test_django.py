@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import multiprocessing
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +48,7 @@ from sinapse.publisher.django import (  # noqa: E402
 from tests.daemon import Daemon, Ended  # noqa: E402
 from tests.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
 from tests.listening import Listener, listening  # noqa: E402
-from tests.support import RedisServer, eventually, free_port  # noqa: E402
+from tests.support import PATIENCE, RedisServer, eventually, free_port  # noqa: E402
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -298,6 +299,25 @@ class TestAsync:
 
         async_to_sync(main)()
         assert heard(listener) == [(room.sinapse_channel, "hello")]
+
+
+class TestProcesses:
+    def test_a_forked_process_has_connections_of_its_own(
+        self, room: Room, listener: Listener
+    ) -> None:
+        """As Celery's and Gunicorn's children are forked, after something was published."""
+        room.publish("parent")
+        child = multiprocessing.get_context("fork").Process(target=room.publish, args=("child",))
+        child.start()
+        child.join(PATIENCE)
+        assert child.exitcode == 0
+        room.publish("parent")
+        assert [data for _, data in heard(listener)] == ["parent", "child", "parent"]
+
+    def test_threads_share_one_pool(self, room: Room, listener: Listener) -> None:
+        with ThreadPoolExecutor(4) as threads:
+            publishers = list(threads.map(lambda _: default(), range(8)))
+        assert set(publishers) == {default()}
 
 
 class TestSignals:
