@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -26,7 +27,7 @@ from django.core.checks import run_checks  # noqa: E402
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured  # noqa: E402
 from django.core.management import CommandError, call_command  # noqa: E402
 from django.db import connections, transaction  # noqa: E402
-from django.test import AsyncClient, Client, override_settings  # noqa: E402
+from django.test import AsyncClient, Client, TestCase, override_settings  # noqa: E402
 from django.utils.functional import SimpleLazyObject  # noqa: E402
 from django.utils.translation import gettext_lazy  # noqa: E402
 
@@ -45,6 +46,7 @@ from sinapse.publisher.django import (  # noqa: E402
     publish_on_save,
     subject,
 )
+from sinapse.testing import assert_publishes, capture  # noqa: E402
 from tests.daemon import Daemon, Ended  # noqa: E402
 from tests.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
 from tests.listening import Listener, listening  # noqa: E402
@@ -299,6 +301,26 @@ class TestAsync:
 
         async_to_sync(main)()
         assert heard(listener) == [(room.sinapse_channel, "hello")]
+
+
+class TestCapturing:
+    def test_what_is_committed_is_captured_and_nothing_else(self, room: Room) -> None:
+        with capture() as messages:
+            with transaction.atomic():
+                room.publish("hello", event="said")
+                assert list(messages) == []
+            with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+                room.publish("not this")
+                raise ZeroDivisionError
+        assert [(each.channel, each.event, each.data) for each in messages] == [
+            (room.sinapse_channel, "said", "hello")
+        ]
+
+    def test_callbacks_of_a_test_case_are_captured(self, room: Room) -> None:
+        with assert_publishes(1, channel=room, message={"n": 1}), transaction.atomic():
+            with TestCase.captureOnCommitCallbacks(execute=True):
+                room.publish({"n": 1})
+            transaction.set_rollback(True)  # As a TestCase ends.
 
 
 class TestProcesses:
