@@ -64,6 +64,25 @@ def test_each_stream_is_a_line_when_it_opens_and_one_when_it_ends(
     assert token not in chatty.log
 
 
+def test_workers_write_the_same_lines_into_the_log_of_their_parent(
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+) -> None:
+    publisher.channels.add("1", "room:1")
+    token = publisher.tokens.generate("1")
+    options = ("--workers", "2", "--log-level", "debug", "--log-format", "json")
+    with running_daemon(tmp_path, redis_server.url, *options) as daemon:
+        daemon.stream(token).opened().close()
+        eventually(lambda: " ended after " in daemon.log)
+        daemon.stop()
+        told = lines(daemon.log)
+        assert token not in daemon.log
+    of_streams = [line for line in told if line["logger"] == "sinapse.streams.Streams"]
+    assert [line["subject"] for line in of_streams] == ["1", "1"]
+    assert {line["worker"] for line in of_streams} <= {1, 2}
+    assert daemon.pid not in {line["pid"] for line in of_streams}
+    assert len({line["pid"] for line in told if line.get("state") == "connected"}) == 2
+
+
 def test_every_line_is_json_and_states_of_redis_are_told(chatty: Daemon) -> None:
     told = lines(chatty.log)
     connected = [line for line in told if line.get("state") == "connected"]
