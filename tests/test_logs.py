@@ -73,6 +73,7 @@ def test_workers_write_the_same_lines_into_the_log_of_their_parent(
     with running_daemon(tmp_path, redis_server.url, *options) as daemon:
         daemon.stream(token).opened().close()
         eventually(lambda: " ended after " in daemon.log)
+        eventually(lambda: daemon.log.count('"state": "connected"') == 2)
         daemon.stop()
         told = lines(daemon.log)
         assert token not in daemon.log
