@@ -17,7 +17,7 @@ from sinapse.limits import StreamLimits, TokenBucket
 from sinapse.publisher import Publisher
 from tests.certificates import root
 from tests.daemon import Daemon, Stream, running_daemon
-from tests.support import PATIENCE, RedisServer, eventually, free_port
+from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
 
 
 class TestTokenBucket:
@@ -316,6 +316,30 @@ class TestChannels:
         resumed = stack.enter_context(limited.stream(token, after=stream.position))
         assert resumed.status == 200
         resumed.wait_for_message("missed")
+
+
+def test_with_several_redis_limits_are_the_same(
+    tmp_path: Path, redis_server: RedisServer, stack: ExitStack
+) -> None:
+    other = stack.enter_context(running_redis(tmp_path))
+    url = f"{redis_server.url} {other.url}"
+    options = ("--max-streams-per-subject", "1", "--max-channels-per-subject", "2")
+    daemon = stack.enter_context(running_daemon(tmp_path, url, *options))
+    publisher = stack.enter_context(Publisher(url))
+    token = token_of(publisher, "1")
+    first = opened(stack, daemon, token)
+    second = opened(stack, daemon, token)
+    assert first.next().event == "replaced"
+    first.wait_for_end()
+    # Each Redis has a part of the list, and one of them too much of it.
+    for number in range(5):
+        publisher.channels.add("1", f"room:{number}")
+    second.wait_for_end()
+    assert refused(daemon, token)[0] == 503
+    publisher.channels.clear("1")
+    publisher.channels.add("1", "news")
+    opened(stack, daemon, token)
+    assert "Traceback" not in daemon.log
 
 
 URL, HEADER, BODY = 1024, 2048, 100
