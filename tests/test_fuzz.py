@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.mutation import mutated, seeds
@@ -22,7 +22,7 @@ def test_seeds(target: str) -> None:
 
 @EVERY_TARGET
 @given(source=st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 def test_mutations(target: str, source: random.Random) -> None:
     known = seeds(target)
     TARGETS[target](mutated(source.choice(known), known, source))
@@ -30,6 +30,6 @@ def test_mutations(target: str, source: random.Random) -> None:
 
 @EVERY_TARGET
 @given(data=st.binary(max_size=400))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 def test_anything(target: str, data: bytes) -> None:
     TARGETS[target](data)
