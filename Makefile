@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-frameworks lint format client bench bench-peers clean
+.PHONY: dist demo test test-frameworks lint format client bench bench-peers clean
 # A virtual environment whose making broke off must not pass for a whole one the next time.
 .DELETE_ON_ERROR:
 
@@ -40,6 +40,17 @@ client:
 # The site, in docs/_build; strict: a warning is an error.
 docs: $(VENV)/develop
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs docs/_build
+
+# Wheel and sdist, the same bytes from the same commit. The times in an sdist are those of the files
+# where it was built, so it is packed again.
+export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct 2>/dev/null)
+TAR := tar --sort=name --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner --format=ustar
+dist: $(VENV)/develop
+	rm -rf dist build/sdist && mkdir -p build/sdist
+	umask 022 && $(BIN)/python -m build -q
+	tar -xzf dist/*.tar.gz -C build/sdist && chmod -R u=rwX,go=rX build/sdist
+	name=$$(ls build/sdist) && $(TAR) -C build/sdist -cf - $$name | gzip -9 -n > dist/$$name.tar.gz
+	$(BIN)/python -m twine check --strict dist/*
 
 # Needs a C compiler; peers that are not installed are left out. Less: make bench ARGS=--quick, and
 # only what the goals are about: make bench ARGS=--goals

@@ -4,4 +4,4 @@ The daemon is ``twistd sinapse`` (:mod:`sinapse.service`); applications publish 
 :mod:`sinapse.publisher`. ``docs/design.md`` names the reading order.
 """
 
-__version__ = "0.3.0"
+__version__ = "1.0.0rc1"
