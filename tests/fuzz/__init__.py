@@ -4,7 +4,7 @@
 in each run; for as long as one likes, and guided by coverage if atheris is installed::
 
     pip install atheris
-    python -m tests.fuzz http --seconds 600
+    python -m tests.fuzz http --seconds 600 --corpus build/fuzz/http
 
 What was found to be worth keeping is in ``corpus``, a folder for each target.
 """

@@ -19,7 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("target")
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--corpus", type=Path, help="where atheris keeps what it finds")
+    parser.add_argument(
+        "--corpus", type=Path, default=Path("build/fuzz"), help="where atheris keeps what it finds"
+    )
     parser.add_argument("--random", action="store_true", help="without atheris")
     arguments = parser.parse_args()
     try:
