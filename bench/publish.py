@@ -2,15 +2,17 @@
 
 Usage: python bench/publish.py [MESSAGES ROUNDS]
 
-One client, one connection, one message after the other, to a Redis of its own on this machine, with
-a subscriber in the place of a node. The rounds are interleaved and the figures are medians, so that
-what else the machine does falls on all alike: compare the ratios, which are to the first row.
+One client, one connection, to a Redis of its own on this machine, with a subscriber in the place of
+a node: one message after the other, then many in one round trip. The rounds are interleaved and the
+figures are medians, so that what else the machine does falls on all alike: compare the ratios,
+which are to the first row of each table. The second of two is that of processor time, client
+and Redis together, which others on the machine disturb least.
 """
 
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -19,12 +21,18 @@ import redis
 
 from sinapse.keys import NODES
 from sinapse.message import Message, pack
-from sinapse.publisher import Publisher
+from sinapse.publisher import Outgoing, Publisher
 from tests.support import running_redis
 
 DEFAULTS = 5000, 9
-CHANNELS = 10
+CHANNELS = [f"room:{number}" for number in range(10)]
 DATA = '{"user":"somebody","text":"%s"}' % ("x" * 100)
+
+#: Messages of one round trip.
+MANY = 500
+
+#: Publishes so many messages.
+Way = Callable[[int], object]
 
 
 class Figures(NamedTuple):
@@ -35,14 +43,12 @@ class Figures(NamedTuple):
     server: float
 
 
-def measure(client: redis.Redis, publish: Callable[[str], object], messages: int) -> Figures:
+def measure(client: redis.Redis, publish: Way, messages: int) -> Figures:
     """Publish so many messages."""
-    channels = [f"room:{number}" for number in range(CHANNELS)]
     server = server_seconds(client)
     used = time.process_time()
     start = time.perf_counter()
-    for number in range(messages):
-        publish(channels[number % CHANNELS])
+    publish(messages)
     elapsed = time.perf_counter() - start
     used = time.process_time() - used
     server = server_seconds(client) - server
@@ -55,9 +61,74 @@ def server_seconds(client: redis.Redis) -> float:
     return float(usage["used_cpu_user"] + usage["used_cpu_sys"])
 
 
+def one_by_one(publish: Callable[[str], object]) -> Way:
+    """Publish one message after the other."""
+
+    def run(messages: int) -> None:
+        for number in range(messages):
+            publish(CHANNELS[number % len(CHANNELS)])
+
+    return run
+
+
+def many_at_once(publish: Callable[[list[str]], object]) -> Way:
+    """Publish many messages in one round trip."""
+
+    def run(messages: int) -> None:
+        for start in range(0, messages, MANY):
+            count = min(MANY, messages - start)
+            publish([CHANNELS[number % len(CHANNELS)] for number in range(count)])
+
+    return run
+
+
+def pipelined(client: redis.Redis) -> Callable[[list[str]], object]:
+    """Return what redis-py has for many messages."""
+
+    def publish(channels: list[str]) -> object:
+        pipe = client.pipeline(transaction=False)
+        for channel in channels:
+            pipe.publish(channel, pack(Message(DATA)))
+        return pipe.execute()
+
+    return publish
+
+
+def together(publisher: Publisher, retain: int) -> Callable[[list[str]], object]:
+    """Return what the publisher has for many messages."""
+    return lambda channels: publisher.publish_many(
+        Outgoing(channel, DATA, retain=retain) for channel in channels
+    )
+
+
+def compare(client: redis.Redis, ways: Mapping[str, Way], messages: int, rounds: int) -> None:
+    """Print a table."""
+    results: dict[str, list[Figures]] = {name: [] for name in ways}
+    for publish in ways.values():
+        measure(client, publish, messages // 10)
+    for _ in range(rounds):
+        for name, publish in ways.items():
+            results[name].append(measure(client, publish, messages))
+    print(f"\n{'':26} {'messages/s':>12} {'client CPU':>12} {'Redis CPU':>12}   ratios")
+    base = None
+    for name, figures in results.items():
+        middle = Figures(*map(median, zip(*figures, strict=True)))
+        base = base or middle
+        ratios = (
+            base.elapsed / middle.elapsed,
+            (base.client + base.server) / (middle.client + middle.server),
+        )
+        print(
+            f"{name:26} {1e6 / middle.elapsed:12,.0f} {middle.client:9.1f} µs"
+            f" {middle.server:9.1f} µs   {'  '.join(f'{each:.2f}' for each in ratios)}"
+        )
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     messages, rounds = DEFAULTS if len(sys.argv) < 3 else map(int, sys.argv[1:3])
+    print(f"{rounds} rounds of {messages} messages of {len(DATA)} bytes, {len(CHANNELS)} channels")
+    print("ratios: messages a second, messages a second of processor time")
     with (
         tempfile.TemporaryDirectory() as folder,
         running_redis(Path(folder)) as server,
@@ -67,35 +138,24 @@ def main() -> None:
     ):
         node.subscribe(NODES)
         node.get_message(timeout=10)
-        ways: dict[str, Callable[[str], object]] = {
-            "redis-py PUBLISH": lambda channel: client.publish(channel, pack(Message(DATA))),
-            "publish(retain=0)": lambda channel: publisher.publish(channel, DATA, retain=0),
-            "publish(retain=300)": lambda channel: publisher.publish(channel, DATA, retain=300),
+        alone: dict[str, Way] = {
+            "redis-py PUBLISH": one_by_one(
+                lambda channel: client.publish(channel, pack(Message(DATA)))
+            ),
+            "publish(retain=0)": one_by_one(
+                lambda channel: publisher.publish(channel, DATA, retain=0)
+            ),
+            "publish(retain=300)": one_by_one(
+                lambda channel: publisher.publish(channel, DATA, retain=300)
+            ),
         }
-        results: dict[str, list[Figures]] = {name: [] for name in ways}
-        for publish in ways.values():
-            measure(client, publish, messages // 10)
-        for _ in range(rounds):
-            for name, publish in ways.items():
-                results[name].append(measure(client, publish, messages))
-    print(f"{rounds} rounds of {messages} messages of {len(DATA)} bytes, {CHANNELS} channels\n")
-    print(f"{'':20} {'messages/s':>12} {'client CPU':>12} {'Redis CPU':>12}   ratios")
-    base = None
-    for name, figures in results.items():
-        middle = Figures(*map(median, zip(*figures, strict=True)))
-        base = base or middle
-        ratios = "  ".join(
-            f"{value:.2f}"
-            for value in (
-                base.elapsed / middle.elapsed,
-                middle.client / base.client,
-                middle.server / base.server,
-            )
-        )
-        print(
-            f"{name:20} {1e6 / middle.elapsed:12,.0f} {middle.client:9.1f} µs"
-            f" {middle.server:9.1f} µs   {ratios}"
-        )
+        compare(client, alone, messages, rounds)
+        many: dict[str, Way] = {
+            f"redis-py pipeline of {MANY}": many_at_once(pipelined(client)),
+            "publish_many(retain=0)": many_at_once(together(publisher, 0)),
+            "publish_many(retain=300)": many_at_once(together(publisher, 300)),
+        }
+        compare(client, many, messages, rounds)
 
 
 if __name__ == "__main__":

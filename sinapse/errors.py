@@ -12,6 +12,7 @@
     │   └── InvalidSubject
     ├── TokenIsHashed         the application's: it asks for a token that nobody knows any more
     ├── BrokerUnavailable     nobody's: Redis is away or refuses
+    │   └── Incomplete        the same for some of several operations
     ├── InvalidPayload        whoever published bytes that are no message
     ├── LimitReached          the client's, or of too many of them: there is no room now
     └── Unauthorized          the client's: no valid token, or nothing to listen to
@@ -19,7 +20,9 @@
 :class:`CloseReason` is the one table of why an open stream was ended.
 """
 
+from collections.abc import Sequence
 from enum import Enum
+from typing import Any
 
 
 class SinapseError(Exception):
@@ -73,6 +76,25 @@ class BrokerUnavailable(SinapseError):
     def __init__(self, message: str, delivered: bool | None = None) -> None:
         super().__init__(message)
         self.delivered = delivered
+
+
+class Incomplete(BrokerUnavailable):
+    """Of several operations that were sent together, some failed.
+
+    ``results`` is what came of each, in their order: its result, or the exception that it would
+    have raised alone. ``delivered`` is ``False`` if surely none was carried out.
+    """
+
+    def __init__(self, results: Sequence[Any]) -> None:
+        failures = [each for each in results if isinstance(each, SinapseError)]
+        surely_none = len(failures) == len(results) and all(
+            not isinstance(each, BrokerUnavailable) or each.delivered is False for each in failures
+        )
+        super().__init__(
+            f"{len(failures)} of {len(results)} failed: {failures[0]}",
+            False if surely_none else None,
+        )
+        self.results = results
 
 
 class InvalidPayload(SinapseError):

@@ -4,6 +4,7 @@ Each of them reads first, then writes what Redis could refuse, and publishes las
 want of memory, or on a replica, has changed nothing, and nothing is announced that was not written.
 """
 
+import textwrap
 from dataclasses import dataclass, field
 from hashlib import sha1
 
@@ -171,69 +172,180 @@ end
 return redis.call('PUBLISH', ARGV[1], ARGV[2])
 """)
 
-#: KEYS: retention, epochs, last ids, checkpoints, retained messages of the channel; then the key
-#: of the message id, if the caller gave one. ARGV: channel, payload without the id, milliseconds
-#: to retain, messages to retain, PUB/SUB channel of the nodes, milliseconds to remember last ids;
-#: then milliseconds to remember the message id. Returns how many nodes heard the message, -1 if
-#: it was published before.
-PUBLISH_RETAINED = Script(
-    _BEGIN_EPOCH
-    + """\
-if KEYS[6] and redis.call('EXISTS', KEYS[6]) == 1 then
-  return -1
-end
-local epoch, floor = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'floor'))
+# The epoch of a message, where `nodes` is the PUB/SUB channel of the nodes.
+_EPOCH = (
+    """\
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
 -- A node looks at the epoch when it connects; while none is there, Redis may have started anew.
-if not epoch or redis.call('PUBSUB', 'NUMSUB', ARGV[5])[2] == 0 then
+if not epoch or redis.call('PUBSUB', 'NUMSUB', nodes)[2] == 0 then
+"""
+    + textwrap.indent(_BEGIN_EPOCH, "  ")
+    + """\
   epoch = current_epoch()
 end
-local counter = redis.call('HINCRBY', KEYS[1], 'counter', 1)
-local digits = string.format('%.0f', counter)
-local id = epoch .. '-' .. digits
-local payload = ARGV[2] .. string.char(160 + #id) .. id
+"""
+)
+
+_NOW = """\
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local before = redis.call('ZSCORE', KEYS[3], ARGV[1]) or floor or '0'
-local entry = digits .. '-' .. string.format('%.0f', now + ARGV[3])
-local added = redis.pcall('XADD', KEYS[5], 'MAXLEN', '=', ARGV[4], entry, 'p', payload, 'b', before)
-if type(added) == 'table' and added.err then
-  if not string.find(added.err, 'equal or smaller', 1, true) then
-    return added
-  end
+"""
+
+# Retain a message in `key`, under the id of `counter`: `body` is the payload without that, `retain`
+# is milliseconds, `most` is how many of the channel to keep, `before` is the counter of the one
+# before it. `added` may be an error, and nothing is retained then.
+_STORE = """\
+local digits = string.format('%.0f', counter)
+local id = epoch .. '-' .. digits
+local payload = body .. string.char(160 + #id) .. id
+local entry = digits .. '-' .. string.format('%.0f', now + retain)
+local added = redis.pcall('XADD', key, 'MAXLEN', '=', most, entry, 'p', payload, 'b', before)
+if type(added) == 'table' and string.find(added.err, 'equal or smaller', 1, true) then
   -- The counter went back, but not the messages: what nobody can resume from is not kept.
-  redis.call('DEL', KEYS[5])
-  redis.call('XADD', KEYS[5], entry, 'p', payload, 'b', string.format('%.0f', counter - 1))
+  redis.call('DEL', key)
+  added = redis.call('XADD', key, entry, 'p', payload, 'b', string.format('%.0f', counter - 1))
 end
-redis.call('ZADD', KEYS[3], digits, ARGV[1])
-if redis.call('PTTL', KEYS[5]) < tonumber(ARGV[3]) then
-  redis.call('PEXPIRE', KEYS[5], ARGV[3])
+"""
+
+# Let `key` live for as long as its last message, and remove what has expired.
+_TIDY = """\
+if redis.call('PTTL', key) < retain then
+  redis.call('PEXPIRE', key, retain)
 end
 -- The key expires with its last message; those before it are removed now and then, at random.
 if time[2] % 8 == 0 then
   for _ = 1, 16 do
-    local oldest = redis.call('XRANGE', KEYS[5], '-', '+', 'COUNT', 1)[1]
+    local oldest = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
     if tonumber(string.match(oldest[1], '%-(%d+)')) > now then
       break
     end
-    redis.call('XDEL', KEYS[5], oldest[1])
+    redis.call('XDEL', key, oldest[1])
   end
 end
+"""
+
+# Note when `counter` was, and forget the last ids of channels that are older than `horizon`.
+_CHECKPOINT = """\
 if counter % 1024 == 0 then
-  redis.call('RPUSH', KEYS[4], digits .. ' ' .. string.format('%.0f', now))
+  redis.call('RPUSH', KEYS[4], string.format('%.0f %.0f', counter, now))
   for _ = 1, 2 do
     local oldest = redis.call('LINDEX', KEYS[4], 0)
     local passed, at = string.match(oldest or '', '(%d+) (%d+)')
-    if passed and tonumber(at) < now - ARGV[6] then
+    if passed and tonumber(at) < now - horizon then
       redis.call('LPOP', KEYS[4])
       redis.call('HSET', KEYS[1], 'floor', passed)
       redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', passed)
     end
   end
 end
+"""
+
+#: KEYS: retention, epochs, last ids, checkpoints, retained messages of the channel; then the key
+#: of the message id, if the caller gave one. ARGV: channel, payload without the id, milliseconds
+#: to retain, messages to retain, PUB/SUB channel of the nodes, milliseconds to remember last ids;
+#: then milliseconds to remember the message id. Returns how many nodes heard the message, -1 if
+#: it was published before.
+PUBLISH_RETAINED = Script(
+    """\
+local channel, body, retain, most, nodes, horizon = unpack(ARGV)
+local key = KEYS[5]
+retain = tonumber(retain)
+if KEYS[6] and redis.call('EXISTS', KEYS[6]) == 1 then
+  return -1
+end
+"""
+    + _EPOCH
+    + """\
+local counter = redis.call('HINCRBY', KEYS[1], 'counter', 1)
+local before = redis.call('ZSCORE', KEYS[3], channel)
+  or redis.call('HGET', KEYS[1], 'floor') or '0'
+"""
+    + _NOW
+    + _STORE
+    + """\
+if type(added) == 'table' then
+  return added
+end
+redis.call('ZADD', KEYS[3], digits, channel)
+"""
+    + _TIDY
+    + _CHECKPOINT
+    + """\
 if KEYS[6] then
   redis.call('SET', KEYS[6], '', 'PX', ARGV[7])
 end
-return redis.call('PUBLISH', ARGV[1], payload)
+return redis.call('PUBLISH', channel, payload)
+"""
+)
+
+#: The same for several messages, in their order. KEYS: retention, epochs, last ids, checkpoints;
+#: then for each message the retained messages of its channel, and the key of its message id if it
+#: has one. ARGV: PUB/SUB channel of the nodes, milliseconds to remember last ids; then for each
+#: message its channel, payload without the id, milliseconds to retain, messages to retain, and
+#: milliseconds to remember the message id, empty if it has none. Returns for each message how many
+#: nodes heard it, -1 if it was published before, or the text of an error if it could not be
+#: retained. All are retained before the first one is published.
+PUBLISH_ALL = Script(
+    """\
+local nodes, horizon = ARGV[1], ARGV[2]
+local floor
+"""
+    + _EPOCH
+    + _NOW
+    + """\
+local count = (#ARGV - 2) / 5
+local counter = redis.call('HINCRBY', KEYS[1], 'counter', count) - count
+local results, payloads = {}, {}
+local channels, keys, last, longest = {}, {}, {}, {}
+local at = 4
+for index = 1, count do
+  local channel, body, retain, most, remember = unpack(ARGV, 5 * index - 2, 5 * index + 2)
+  local key, sent = KEYS[at + 1], remember ~= '' and KEYS[at + 2]
+  at = at + (sent and 2 or 1)
+  retain = tonumber(retain)
+  counter = counter + 1
+  if sent and redis.call('EXISTS', sent) == 1 then
+    results[index] = -1
+  else
+    local before = last[channel] or redis.call('ZSCORE', KEYS[3], channel)
+    if not before then
+      floor = floor or redis.call('HGET', KEYS[1], 'floor') or '0'
+      before = floor
+    end
+"""
+    + textwrap.indent(_STORE, "    ")
+    + """\
+    if type(added) == 'table' then
+      results[index] = added.err
+    else
+      if not last[channel] then
+        channels[#channels + 1] = channel
+      end
+      keys[channel], last[channel], payloads[index] = key, digits, payload
+      longest[channel] = math.max(longest[channel] or 0, retain)
+      if sent then
+        redis.call('SET', sent, '', 'PX', remember)
+      end
+    end
+  end
+"""
+    + textwrap.indent(_CHECKPOINT, "  ")
+    + """\
+  if counter % 1024 == 0 then
+    floor = nil
+  end
+end
+for _, channel in ipairs(channels) do
+  local key, retain = keys[channel], longest[channel]
+  redis.call('ZADD', KEYS[3], last[channel], channel)
+"""
+    + textwrap.indent(_TIDY, "  ")
+    + """\
+end
+for index = 1, count do
+  results[index] = results[index] or redis.call('PUBLISH', ARGV[5 * index - 2], payloads[index])
+end
+return results
 """
 )
 

@@ -20,6 +20,7 @@ What goes to Redis is written down in ``docs/protocol.md``.
 
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.mixins import Publishable, Subject
+from sinapse.publisher.operations.messages import Outgoing
 from sinapse.publisher.shared import default, use
 
-__all__ = ["Publishable", "Publisher", "Subject", "default", "use"]
+__all__ = ["Outgoing", "Publishable", "Publisher", "Subject", "default", "use"]

@@ -1,13 +1,17 @@
 """The plain interface: everything by name and id."""
 
+from collections.abc import Iterable
 from typing import Self
 
 from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.connections import Connections
 from sinapse.publisher.http import HTTPConnections
-from sinapse.publisher.identity import ChannelLike, SubjectId
+from sinapse.publisher.identity import ChannelLike, ChannelsLike, SubjectId
+from sinapse.publisher.operations.exchange import complete
+from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.pipeline import Pipeline, run_each
 from sinapse.publisher.shards import ShardedConnections
 from sinapse.publisher.tokens import Tokens
 from sinapse.redisurl import RedisURL
@@ -58,7 +62,7 @@ class Publisher(BasePublisher):
 
     def publish(
         self,
-        channel: ChannelLike,
+        channel: ChannelLike | ChannelsLike,
         message: object,
         event: str | None = None,
         retain: float | None = None,
@@ -79,14 +83,37 @@ class Publisher(BasePublisher):
         retained, is not sent again, and 0 is returned. It is 1 to 128 printable characters, and
         that of one message to one channel: a copy for another channel needs another one.
 
+        `channel` may be a list, tuple or set of them: the message is sent to each, in one round
+        trip, and the nodes are added up.
+
         Raises :class:`~sinapse.errors.PublishError` (``InvalidChannel``, ``InvalidEvent``,
         ``InvalidMessage``, ``MessageTooLarge``) or another ``ValueError`` before anything is sent,
         and :class:`~sinapse.errors.BrokerUnavailable`, whose ``delivered`` is False when the
         message was surely not sent, and None when that is not known. It is never sent twice.
+        For several channels that is :class:`~sinapse.errors.Incomplete`.
         """
-        return self._connections.run(
-            self._messages.publish(channel, message, event, retain, message_id)
-        )
+        copies = self._messages.copies(channel, message, event, retain, message_id)
+        if len(copies) == 1:
+            return self._connections.run(copies[0])
+        return sum(complete(run_each(self._connections, copies)))
+
+    def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[int]:
+        """Send `messages` in one round trip, in their order; return how many nodes heard each.
+
+        A message is ``(channel, message)``, then ``event``, ``retain`` and ``message_id`` if it has
+        them: a tuple, or :class:`~sinapse.publisher.Outgoing`. All of them are checked before any
+        is sent. Others' messages may come between them.
+
+        Raises :class:`~sinapse.errors.Incomplete` if some could not be sent: its ``results`` say
+        for each how many nodes heard it, or whether it can have been delivered. With a message id
+        each, all of them can be sent again without a risk.
+        """
+        operations = self._messages.publish_many(messages)
+        return complete(run_each(self._connections, operations))
+
+    def pipeline(self) -> Pipeline:
+        """Return a :class:`~sinapse.publisher.pipeline.Pipeline`, for a ``with`` block."""
+        return Pipeline(self._connections, self._messages, hashed=self.hash_tokens)
 
     def online(self, subject: SubjectId) -> bool:
         """Whether `subject` has an open stream, or had one moments ago.

@@ -29,6 +29,7 @@ from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.operations import standin
+from sinapse.publisher.operations.exchange import exchange
 from sinapse.publisher.operations.operation import (
     Command,
     Lost,
@@ -36,7 +37,6 @@ from sinapse.publisher.operations.operation import (
     Plain,
     Refused,
     T,
-    exchange,
     unavailable,
     without_arguments,
 )

@@ -2,7 +2,7 @@
 
 import inspect
 from functools import cache
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, cast
 from uuid import UUID
 
 import inflection
@@ -24,6 +24,9 @@ class HasChannel(Protocol):
 
 #: A channel's name, or an object that has one.
 ChannelLike: TypeAlias = str | HasChannel
+
+#: Several of them.
+ChannelsLike: TypeAlias = list[ChannelLike] | tuple[ChannelLike, ...] | set[str] | frozenset[str]
 
 _ABSENT = object()
 
@@ -65,6 +68,16 @@ def kind_of(thing: object) -> str:
     kind = _attribute(thing, "sinapse_kind")
     # Not type(): for a proxy, such as a framework has for the current user, that is no answer.
     return thing.__class__.__name__ if kind is _ABSENT else kind_name(kind)
+
+
+def each_channel(channel: ChannelLike | ChannelsLike) -> list[ChannelLike]:
+    """Return the channels that `channel` is, one or several."""
+    if isinstance(channel, list | tuple | set | frozenset) and not hasattr(
+        channel,
+        "sinapse_channel",  # A tuple with names may be an object of the application.
+    ):
+        return list(channel)
+    return [cast(ChannelLike, channel)]
 
 
 def channel_of(thing: object) -> str:

@@ -1,13 +1,17 @@
 """The plain interface: everything by name and id."""
 
+from collections.abc import Iterable
 from typing import Self
 
 from sinapse.publisher.aio.channels import Channels
 from sinapse.publisher.aio.connections import Connections
+from sinapse.publisher.aio.pipeline import Pipeline, run_each
 from sinapse.publisher.aio.shards import ShardedConnections
 from sinapse.publisher.aio.tokens import Tokens
 from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
-from sinapse.publisher.identity import ChannelLike, SubjectId
+from sinapse.publisher.identity import ChannelLike, ChannelsLike, SubjectId
+from sinapse.publisher.operations.exchange import complete
+from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.redisurl import RedisURL
 
@@ -47,7 +51,7 @@ class Publisher(BasePublisher):
 
     async def publish(
         self,
-        channel: ChannelLike,
+        channel: ChannelLike | ChannelsLike,
         message: object,
         event: str | None = None,
         retain: float | None = None,
@@ -57,9 +61,22 @@ class Publisher(BasePublisher):
 
         See :meth:`sinapse.publisher.Publisher.publish`.
         """
-        return await self._connections.run(
-            self._messages.publish(channel, message, event, retain, message_id)
-        )
+        copies = self._messages.copies(channel, message, event, retain, message_id)
+        if len(copies) == 1:
+            return await self._connections.run(copies[0])
+        return sum(complete(await run_each(self._connections, copies)))
+
+    async def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[int]:
+        """Send `messages` in one round trip, in their order; return how many nodes heard each.
+
+        See :meth:`sinapse.publisher.Publisher.publish_many`.
+        """
+        operations = self._messages.publish_many(messages)
+        return complete(await run_each(self._connections, operations))
+
+    def pipeline(self) -> Pipeline:
+        """Return a :class:`~sinapse.publisher.aio.pipeline.Pipeline`, for ``async with``."""
+        return Pipeline(self._connections, self._messages, hashed=self.hash_tokens)
 
     async def online(self, subject: SubjectId) -> bool:
         """Whether `subject` has a stream: see :meth:`sinapse.publisher.Publisher.online`."""

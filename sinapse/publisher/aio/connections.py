@@ -21,6 +21,7 @@ from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.aio.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.publisher.connections import REFUSALS, options
 from sinapse.publisher.operations import standin
+from sinapse.publisher.operations.exchange import exchange
 from sinapse.publisher.operations.operation import (
     Command,
     Lost,
@@ -28,7 +29,6 @@ from sinapse.publisher.operations.operation import (
     Plain,
     Refused,
     T,
-    exchange,
     unavailable,
     without_arguments,
 )

@@ -1,6 +1,7 @@
 """Publishing: one message to one channel."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from sinapse.keys import (
     CHECKPOINTS,
@@ -13,8 +14,8 @@ from sinapse.keys import (
     sent_key,
 )
 from sinapse.message import Message, pack, pack_retained
-from sinapse.publisher.identity import ChannelLike
-from sinapse.publisher.operations.operation import Operation, Request, call
+from sinapse.publisher.identity import ChannelLike, ChannelsLike, each_channel
+from sinapse.publisher.operations.operation import Argument, Operation, Refused, Request, call
 from sinapse.publisher.payload import checked
 from sinapse.publisher.retention import (
     HORIZON,
@@ -25,7 +26,7 @@ from sinapse.publisher.retention import (
     milliseconds,
     remembered,
 )
-from sinapse.scripts import PUBLISH_ONCE, PUBLISH_RETAINED
+from sinapse.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_RETAINED
 
 #: Bytes of data: 1 MiB, as in Mercure and NATS. A message is held in memory once a node, and for
 #: each subscriber that is behind.
@@ -93,6 +94,58 @@ class Publish(Operation[int]):
         )
 
 
+class PublishAll(Operation[list[int | Refused]]):
+    """Several messages that are retained, in one call; how many nodes heard each."""
+
+    __slots__ = ("messages",)
+
+    def __init__(self, messages: Sequence[Publish]) -> None:
+        self.messages = messages
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        keys = [RETENTION, EPOCHS, LAST, CHECKPOINTS]
+        arguments: list[Argument] = [NODES, HORIZON]
+        for each in self.messages:
+            keys.append(retained_key(each.channel))
+            if each.message_id is not None:
+                keys.append(sent_key(each.message_id))
+            arguments += (
+                each.channel,
+                pack_retained(each.message),
+                each.retain,
+                each.retain_messages,
+                "" if each.message_id is None else remembered(each.retain),
+            )
+        return call(PUBLISH_ALL, keys, arguments)
+
+    def result(self, answer: Sequence[int | bytes]) -> list[int | Refused]:
+        """Return how many, or why a message could not be retained."""
+        return [
+            Refused(each.decode(errors="replace")) if isinstance(each, bytes) else max(0, each)
+            for each in answer
+        ]
+
+
+class Outgoing(NamedTuple):
+    """A message that is published with others; the rest is as in ``publish``."""
+
+    channel: ChannelLike
+    message: object
+    event: str | None = None
+    retain: float | None = None
+    message_id: str | None = None
+
+
+#: What ``publish_many`` takes: plain tuples will do, which begin like :class:`Outgoing`.
+AnyOutgoing: TypeAlias = (
+    Outgoing
+    | tuple[ChannelLike, object]
+    | tuple[ChannelLike, object, str | None]
+    | tuple[ChannelLike, object, str | None, float | None]
+)
+
+
 class Messages:
     """How a publisher makes operations of what its application says.
 
@@ -137,6 +190,31 @@ class Messages:
             message_id = checked_message_id(message_id)
         content = checked(message, event, self.max_message)
         return Publish(name, content, kept, self._retain_messages, message_id)
+
+    def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[Publish]:
+        """Check what was given; an error has a note that says which of them it is about."""
+        operations = []
+        for number, each in enumerate(messages):
+            try:
+                operations.append(self.publish(*Outgoing(*each)))
+            except ValueError as error:
+                error.add_note(f"It is message {number} of those to publish, counted from 0.")
+                raise
+        return operations
+
+    def copies(
+        self,
+        channel: ChannelLike | ChannelsLike,
+        message: object,
+        event: str | None,
+        retain: float | None,
+        message_id: str | None,
+    ) -> list[Publish]:
+        """Check what was given: one message to one channel or several."""
+        channels = each_channel(channel)
+        if message_id is not None and len(channels) > 1:
+            raise ValueError("message_id is that of one message to one channel: give each its own")
+        return [self.publish(each, message, event, retain, message_id) for each in channels]
 
 
 def _number(environment: Mapping[str, str], name: str, unit: str, default: int) -> int:

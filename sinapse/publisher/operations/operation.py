@@ -1,7 +1,7 @@
 """What an operation is: commands for Redis, and what its answers mean."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -13,10 +13,6 @@ T = TypeVar("T")
 
 Argument: TypeAlias = str | bytes | int
 Command: TypeAlias = tuple[Argument, ...]
-
-#: How Redis 6.2, 7 and Valkey say that a script went on until a command that its user may not
-#: call. It is the one failure of our scripts that can come after a first write.
-_DENIED_IN_SCRIPT = ("executing the script can't", "ACL failure in script")
 
 
 class Request(NamedTuple):
@@ -97,58 +93,6 @@ class Lost(NamedTuple):
 
     text: str
     cause: BaseException | None = None
-
-
-def exchange(
-    url: RedisURL, operations: Sequence[Operation[Any]]
-) -> Generator[list[Command], list[Any], list[Any]]:
-    """Yield commands to send together, take their answers, and return what came of each operation.
-
-    In the place of an answer there can be :class:`Refused` or :class:`Lost`, and in that of a
-    result :class:`~sinapse.errors.BrokerUnavailable`. Nothing is sent twice that Redis can have
-    carried out. Of several, each script is sent whole the first time: none of them has to be sent
-    again, out of order, because Redis does not know it yet.
-    """
-    results: list[Any] = [None] * len(operations)
-    waiting = list(enumerate(operations))
-    while waiting:
-        requests = [operation.request() for _, operation in waiting]
-        if len(requests) == 1:
-            answers = yield [requests[0].short()]
-            if type(answers[0]) is Refused and answers[0].is_unknown_script:
-                answers = yield [requests[0].whole()]
-        else:
-            answers = yield _introduced(requests)
-        further = []
-        for (index, operation), answer in zip(waiting, answers, strict=True):
-            if type(answer) is Refused or type(answer) is Lost:
-                results[index] = _failure(url, answer)
-                continue
-            result = operation.result(answer)
-            if isinstance(result, Operation):
-                further.append((index, result))
-            else:
-                results[index] = result
-        waiting = further
-    return results
-
-
-def _introduced(requests: Sequence[Request]) -> list[Command]:
-    known: set[Script | None] = set()
-    commands = []
-    for request in requests:
-        commands.append(request.short() if request.script in known else request.whole())
-        known.add(request.script)
-    return commands
-
-
-def _failure(url: RedisURL, answer: Refused | Lost) -> BrokerUnavailable:
-    if isinstance(answer, Lost):
-        error = unavailable(url, answer.text, delivered=None)
-        error.__cause__ = answer.cause
-        return error
-    denied_in_script = any(part in answer.text for part in _DENIED_IN_SCRIPT)
-    return unavailable(url, answer.text, delivered=None if denied_in_script else False)
 
 
 def unavailable(

@@ -1,15 +1,18 @@
 """The plain interface: everything by name and id."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 
 from sinapse.publisher.base import CONNECT_TIMEOUT, TIMEOUT, BasePublisher
-from sinapse.publisher.identity import ChannelLike, SubjectId
+from sinapse.publisher.identity import ChannelLike, ChannelsLike, SubjectId
+from sinapse.publisher.operations.exchange import complete
+from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.tx.channels import Channels
-from sinapse.publisher.tx.connections import Connections, ask
+from sinapse.publisher.tx.connections import Connections, ask, run
+from sinapse.publisher.tx.pipeline import Pipeline, run_each
 from sinapse.publisher.tx.shards import ShardedConnections
 from sinapse.publisher.tx.tokens import Tokens
 from sinapse.redisurl import RedisURL
@@ -53,7 +56,7 @@ class Publisher(BasePublisher):
 
     def publish(
         self,
-        channel: ChannelLike,
+        channel: ChannelLike | ChannelsLike,
         message: object,
         event: str | None = None,
         retain: float | None = None,
@@ -63,9 +66,30 @@ class Publisher(BasePublisher):
 
         See :meth:`sinapse.publisher.Publisher.publish`.
         """
-        return ask(
-            self._connections, self._messages.publish, channel, message, event, retain, message_id
-        )
+
+        async def publish() -> int:
+            copies = self._messages.copies(channel, message, event, retain, message_id)
+            if len(copies) == 1:
+                return await run(self._connections, copies[0])
+            return sum(complete(await run_each(self._connections, copies)))
+
+        return Deferred.fromCoroutine(publish())
+
+    def publish_many(self, messages: Iterable[AnyOutgoing]) -> "Deferred[list[int]]":
+        """Send `messages` together, in their order; return how many nodes heard each.
+
+        See :meth:`sinapse.publisher.Publisher.publish_many`.
+        """
+
+        async def publish_many() -> list[int]:
+            operations = self._messages.publish_many(messages)
+            return complete(await run_each(self._connections, operations))
+
+        return Deferred.fromCoroutine(publish_many())
+
+    def pipeline(self) -> Pipeline:
+        """Return a :class:`~sinapse.publisher.tx.pipeline.Pipeline`, for ``async with``."""
+        return Pipeline(self._connections, self._messages, hashed=self.hash_tokens)
 
     def online(self, subject: SubjectId) -> "Deferred[bool]":
         """Whether `subject` has a stream: see :meth:`sinapse.publisher.Publisher.online`."""

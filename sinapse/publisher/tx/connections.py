@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from sinapse.broker.dial import dial
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.operations import standin
+from sinapse.publisher.operations.exchange import exchange
 from sinapse.publisher.operations.master import Master, Unknown
 from sinapse.publisher.operations.operation import (
     Command,
@@ -19,7 +20,6 @@ from sinapse.publisher.operations.operation import (
     Plain,
     Refused,
     T,
-    exchange,
     unavailable,
     without_arguments,
 )
@@ -35,18 +35,23 @@ class Runner(Protocol):
         """Return what comes of each of `operations`."""
 
 
+async def run(runner: Runner, operation: Operation[T]) -> T:
+    """Return what comes of `operation`: one round trip, once Redis knows its script."""
+    [result] = await runner.run_all([operation])
+    if isinstance(result, BrokerUnavailable):
+        raise result
+    return cast(T, result)
+
+
 def ask(
     runner: Runner, make: Callable[P, Operation[T]], *values: P.args, **options: P.kwargs
 ) -> "Deferred[T]":
     """Have the operation that `make` makes carried out; what is invalid is a failure too."""
 
-    async def run() -> T:
-        [result] = await runner.run_all([make(*values, **options)])
-        if isinstance(result, BrokerUnavailable):
-            raise result
-        return cast(T, result)
+    async def run_it() -> T:
+        return await run(runner, make(*values, **options))
 
-    return Deferred.fromCoroutine(run())
+    return Deferred.fromCoroutine(run_it())
 
 
 class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped

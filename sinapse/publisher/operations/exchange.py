@@ -1,0 +1,124 @@
+"""What is sent for operations, and what comes of them: a conversation, whoever carries it."""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from sinapse.errors import Incomplete, SinapseError
+from sinapse.publisher.operations.messages import Publish, PublishAll
+from sinapse.publisher.operations.operation import (
+    Command,
+    Lost,
+    Operation,
+    Refused,
+    Request,
+    unavailable,
+)
+from sinapse.redisurl import RedisURL
+from sinapse.scripts import Script
+
+#: Messages, and characters of their data, that one call of a script may retain: for so long, half a
+#: millisecond, Redis does nothing else.
+MOST = 100
+MOST_DATA = 256 * 1024
+
+#: How Redis 6.2, 7 and Valkey say that a script went on until a command that its user may not
+#: call. It is the one failure of our scripts that can come after a first write.
+_DENIED_IN_SCRIPT = ("executing the script can't", "ACL failure in script")
+
+#: An operation, and which of those that were given it stands for.
+_Call = tuple[Sequence[int], Operation[Any]]
+
+
+def exchange(
+    url: RedisURL, operations: Sequence[Operation[Any]]
+) -> Generator[list[Command], list[Any], list[Any]]:
+    """Yield commands to send together, take their answers, and return what came of each operation.
+
+    In the place of an answer there can be :class:`~sinapse.publisher.operations.operation.Refused`
+    or :class:`~sinapse.publisher.operations.operation.Lost`, and in that of a result
+    :class:`~sinapse.errors.BrokerUnavailable`. Nothing is sent twice that Redis can have carried
+    out. Messages that follow each other are retained by one call. Of several calls, each script is
+    sent whole the first time: none of them has to be sent again, out of order, because Redis does
+    not know it yet.
+    """
+    results: list[Any] = [None] * len(operations)
+    waiting = _calls(operations)
+    while waiting:
+        requests = [operation.request() for _, operation in waiting]
+        if len(requests) == 1:
+            answers = yield [requests[0].short()]
+            if type(answers[0]) is Refused and answers[0].is_unknown_script:
+                answers = yield [requests[0].whole()]
+        else:
+            answers = yield _introduced(requests)
+        further: list[_Call] = []
+        for (places, operation), answer in zip(waiting, answers, strict=True):
+            result = answer if _has_failed(answer) else operation.result(answer)
+            if isinstance(result, Operation):
+                further.append((places, result))
+            elif type(operation) is PublishAll and not _has_failed(result):
+                for place, each in zip(places, result, strict=True):
+                    results[place] = _outcome(url, each)
+            else:
+                for place in places:
+                    results[place] = _outcome(url, result)
+        waiting = further
+    return results
+
+
+def _calls(operations: Sequence[Operation[Any]]) -> list[_Call]:
+    """Return the operations with messages joined that follow each other and are retained."""
+    if len(operations) == 1:
+        return [((0,), operations[0])]
+    calls: list[_Call] = []
+    joined: list[Publish] = []
+
+    def join(end: int) -> None:
+        if joined:
+            operation = joined[0] if len(joined) == 1 else PublishAll(tuple(joined))
+            calls.append((range(end - len(joined), end), operation))
+            joined.clear()
+
+    data = 0
+    for place, operation in enumerate(operations):
+        if type(operation) is Publish and operation.retain:
+            if len(joined) == MOST or data > MOST_DATA:
+                join(place)
+            data = len(operation.message.data) + (data if joined else 0)
+            joined.append(operation)
+        else:
+            join(place)
+            calls.append(((place,), operation))
+    join(len(operations))
+    return calls
+
+
+def _introduced(requests: Sequence[Request]) -> list[Command]:
+    known: set[Script | None] = set()
+    commands = []
+    for request in requests:
+        commands.append(request.short() if request.script in known else request.whole())
+        known.add(request.script)
+    return commands
+
+
+def _has_failed(answer: object) -> bool:
+    return type(answer) is Refused or type(answer) is Lost
+
+
+def _outcome(url: RedisURL, result: Any) -> Any:
+    if type(result) is Lost:
+        error = unavailable(url, result.text, delivered=None)
+        error.__cause__ = result.cause
+        return error
+    if type(result) is Refused:
+        denied_in_script = any(part in result.text for part in _DENIED_IN_SCRIPT)
+        return unavailable(url, result.text, delivered=None if denied_in_script else False)
+    return result
+
+
+def complete(results: list[Any]) -> list[Any]:
+    """Return `results`; raises :class:`~sinapse.errors.Incomplete` if there are failures."""
+    if any(isinstance(each, SinapseError) for each in results):
+        raise Incomplete(results)
+    return results
