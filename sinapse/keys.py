@@ -27,6 +27,7 @@ Names that begin with ``sinapse:`` are never channels. Functions for the publish
 return ``str``; the daemon works on the bytes that Redis sends.
 """
 
+import re
 import secrets
 from hashlib import sha256
 
@@ -68,6 +69,8 @@ LEFT = PRESENCE + ":leave"
 
 # What stands in the place of a kind in other keys.
 _RESERVED_KINDS = ("tokens", "channels", "retained", "sent", "presence")
+
+_CONTROL_CHARACTER = re.compile("[\0-\x1f\x7f]")
 
 _CHANNELS = PREFIX + "channels:"
 _CONTROL_PREFIX = _CHANNELS.encode()
@@ -201,7 +204,7 @@ def subject_id(value: object) -> str:
 def _fault(text: str) -> str | None:
     if not text:
         return "is empty"
-    if any(character < " " or character == "\x7f" for character in text):
+    if _CONTROL_CHARACTER.search(text):
         return "has control characters"
     try:
         size = len(text.encode())

@@ -192,14 +192,14 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
 # Retain a message in `key`, under the id of `counter`: `body` is the payload without that, `retain`
-# is milliseconds, `most` is how many of the channel to keep, `before` is the counter of the one
-# before it. `added` may be an error, and nothing is retained then.
+# is milliseconds, `before` is the counter of the one before it; the braces may limit how many are
+# kept. `added` may be an error, and nothing is retained then.
 _STORE = """\
 local digits = string.format('%.0f', counter)
 local id = epoch .. '-' .. digits
 local payload = body .. string.char(160 + #id) .. id
-local entry = digits .. '-' .. string.format('%.0f', now + retain)
-local added = redis.pcall('XADD', key, 'MAXLEN', '=', most, entry, 'p', payload, 'b', before)
+local entry = string.format('%s-%.0f', digits, now + retain)
+local added = redis.pcall('XADD', key, {}entry, 'p', payload, 'b', before)
 if type(added) == 'table' and string.find(added.err, 'equal or smaller', 1, true) then
   -- The counter went back, but not the messages: what nobody can resume from is not kept.
   redis.call('DEL', key)
@@ -261,7 +261,7 @@ local before = redis.call('ZSCORE', KEYS[3], channel)
   or redis.call('HGET', KEYS[1], 'floor') or '0'
 """
     + _NOW
-    + _STORE
+    + _STORE.format("'MAXLEN', '=', most, ")
     + """\
 if type(added) == 'table' then
   return added
@@ -296,7 +296,7 @@ local floor
 local count = (#ARGV - 2) / 5
 local counter = redis.call('HINCRBY', KEYS[1], 'counter', count) - count
 local results, payloads = {}, {}
-local channels, keys, last, longest = {}, {}, {}, {}
+local channels, keys, last, longest, limits = {}, {}, {}, {}, {}
 local at = 4
 for index = 1, count do
   local channel, body, retain, most, remember = unpack(ARGV, 5 * index - 2, 5 * index + 2)
@@ -313,7 +313,7 @@ for index = 1, count do
       before = floor
     end
 """
-    + textwrap.indent(_STORE, "    ")
+    + textwrap.indent(_STORE.format(""), "    ")
     + """\
     if type(added) == 'table' then
       results[index] = added.err
@@ -321,7 +321,8 @@ for index = 1, count do
       if not last[channel] then
         channels[#channels + 1] = channel
       end
-      keys[channel], last[channel], payloads[index] = key, digits, payload
+      keys[channel], last[channel], limits[channel] = key, digits, most
+      payloads[index] = payload
       longest[channel] = math.max(longest[channel] or 0, retain)
       if sent then
         redis.call('SET', sent, '', 'PX', remember)
@@ -337,6 +338,7 @@ for index = 1, count do
 end
 for _, channel in ipairs(channels) do
   local key, retain = keys[channel], longest[channel]
+  redis.call('XTRIM', key, 'MAXLEN', '=', limits[channel])
   redis.call('ZADD', KEYS[3], last[channel], channel)
 """
     + textwrap.indent(_TIDY, "  ")

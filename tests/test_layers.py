@@ -75,7 +75,7 @@ LIBRARIES = {
     "fastapi": {"publisher.fastapi"},
     "flask": {"publisher.flask"},
     "h2": {"exchange", "http2"},
-    "hiredis": {"broker"},
+    "hiredis": {"broker", "publisher"},
     "hyperframe": {"http2"},
     "inflection": {"publisher"},
     "markupsafe": {"publisher.flask"},

@@ -1,18 +1,18 @@
-"""Connections to Redis: a pool, and every failure of it as :class:`BrokerUnavailable`.
+"""Connections to Redis, and every failure of them as :class:`BrokerUnavailable`.
 
-redis-py's pool and connections are used without its client. The client connects, sends and
-reads in one step that it repeats on errors; here each step fails in its own way, since only what
-comes after sending leaves the question whether the command was carried out, and nothing is ever
-repeated: a message published twice is worse than an error.
+redis-py's connections are used without its client. The client connects, sends and reads in one
+step that it repeats on errors; here each step fails in its own way, since only what comes after
+sending leaves the question whether the command was carried out, and nothing is ever repeated: a
+message published twice is worse than an error.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
 
+from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.connection import (
-    BlockingConnectionPool,
     Connection,
     SSLConnection,
     UnixDomainSocketConnection,
@@ -40,35 +40,12 @@ from sinapse.publisher.operations.operation import (
     unavailable,
     without_arguments,
 )
+from sinapse.publisher.pool import Link, Pool
 from sinapse.publisher.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.redisurl import RedisURL
 
 #: What Redis says, and not what happens to a connection. After some of it redis-py closes that.
 REFUSALS = (AuthenticationError, BusyLoadingError, ResponseError)
-
-
-class _Link(Protocol):
-    """What is used of a connection of redis-py, whose methods have no types."""
-
-    def send_command(self, *command: str | bytes | int) -> None: ...
-
-    def pack_commands(self, commands: Sequence[Command]) -> list[bytes]: ...
-
-    def send_packed_command(self, command: list[bytes]) -> None: ...
-
-    def read_response(self) -> Any: ...
-
-    def disconnect(self) -> None: ...
-
-
-class _Pool(Protocol):
-    """What is used of a pool of redis-py. It drops its connections in a forked child."""
-
-    def get_connection(self) -> _Link: ...
-
-    def release(self, connection: _Link) -> None: ...
-
-    def disconnect(self) -> None: ...
 
 
 class Connections:
@@ -87,18 +64,14 @@ class Connections:
             )
             for address in url.sentinels
         ]
-        self._pool = cast(
-            _Pool,
-            BlockingConnectionPool(
-                max_connections=size,
-                timeout=connect_timeout + timeout,
-                socket_connect_timeout=connect_timeout,
-                socket_timeout=timeout,
-                retry=Retry(NoBackoff(), 0),
-                **_connection_class(url, self._sentinels),
-                **options(url),
-            ),
-        )
+        kind = _connection_class(url, self._sentinels)
+        settings = {
+            "socket_connect_timeout": connect_timeout,
+            "socket_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+            **options(url),
+        }
+        self._pool = Pool(lambda: kind(**settings), size=size, timeout=connect_timeout + timeout)
 
     def run(self, operation: Operation[T]) -> T:
         """Return what comes of `operation`: one round trip, once Redis knows its script."""
@@ -117,12 +90,19 @@ class Connections:
             return captured
         exchanged = exchange(self._url, operations)
         commands = next(exchanged)
-        with self._connection() as connection:
+        connection = self._take()
+        try:
             while True:
-                try:
-                    commands = exchanged.send(_ask(connection, commands))
-                except StopIteration as end:
-                    return cast(list[Any], end.value)
+                commands = exchanged.send(_ask(connection, commands))
+        except StopIteration as end:
+            return cast(list[Any], end.value)
+        except BaseException:
+            # Interrupted, perhaps between a command and its answer: that must not be taken for
+            # the answer to the next command.
+            connection.disconnect()
+            raise
+        finally:
+            self._pool.give_back(connection)
 
     def execute(self, *command: str | bytes | int) -> Any:
         """Return the answer to `command`; strings in it are bytes."""
@@ -134,34 +114,20 @@ class Connections:
         for sentinel in self._sentinels:
             sentinel.close()
 
-    @contextmanager
-    def _connection(self) -> Iterator[_Link]:
+    def _take(self) -> Link:
         try:
-            # A connection that Redis has closed meanwhile is noticed here, and opened again.
-            connection = self._pool.get_connection()
+            return self._pool.take()
         except ResponseError as error:
             raise unavailable(self._url, without_arguments(error)) from None
         except (RedisError, UnicodeError) as error:  # UnicodeError: no name that DNS could have.
             raise unavailable(self._url, str(error)) from error
-        try:
-            yield connection
-        except BaseException:
-            # Interrupted, perhaps between a command and its answer: that must not be taken for
-            # the answer to the next command.
-            connection.disconnect()
-            raise
-        finally:
-            self._pool.release(connection)
 
 
-def _ask(connection: _Link, commands: Sequence[Command]) -> list[Any]:
+def _ask(connection: Link, commands: Sequence[Command]) -> list[Any]:
     answers: list[Any] = []
     moved = False
     try:
-        if len(commands) == 1:
-            connection.send_command(*commands[0])
-        else:
-            connection.send_packed_command(connection.pack_commands(commands))
+        connection.send_packed_command(packed(commands))
         while len(answers) < len(commands):
             try:
                 answers.append(connection.read_response())
@@ -174,6 +140,11 @@ def _ask(connection: _Link, commands: Sequence[Command]) -> list[Any]:
         # What was the master is none any more: look where it is now.
         connection.disconnect()
     return answers
+
+
+def packed(commands: Sequence[Command]) -> list[bytes]:
+    """Return the bytes to send: redis-py would look at each operand, in Python."""
+    return [b"".join([pack_command(each) for each in commands])]  # type: ignore[arg-type]  # Its hint is wrong.
 
 
 def options(url: RedisURL) -> dict[str, Any]:
@@ -197,12 +168,10 @@ def options(url: RedisURL) -> dict[str, Any]:
     return found
 
 
-def _connection_class(url: RedisURL, sentinels: Sequence[Connections]) -> dict[str, Any]:
+def _connection_class(url: RedisURL, sentinels: Sequence[Connections]) -> Callable[..., Link]:
     if url.path is not None:
-        return {"connection_class": UnixDomainSocketConnection}
+        return UnixDomainSocketConnection
     if not sentinels:
-        return {"connection_class": SSLConnection if url.tls else Connection}
-    return {
-        "connection_class": SecureMasterConnection if url.tls else MasterConnection,
-        "sentinels": Sentinels(url.master, sentinels),
-    }
+        return SSLConnection if url.tls else Connection
+    kind = SecureMasterConnection if url.tls else MasterConnection
+    return partial(kind, Sentinels(url.master, sentinels))

@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.aio.sentinel import MasterConnection, SecureMasterConnection, Sentinels
-from sinapse.publisher.connections import REFUSALS, options
+from sinapse.publisher.connections import REFUSALS, options, packed
 from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.exchange import exchange
 from sinapse.publisher.operations.operation import (
@@ -41,10 +41,6 @@ class _Link(Protocol):
     socket_timeout: float | None
 
     async def connect(self) -> None: ...
-
-    async def send_command(self, *command: str | bytes | int) -> None: ...
-
-    def pack_commands(self, commands: Sequence[Command]) -> list[bytes]: ...
 
     async def send_packed_command(self, command: list[bytes]) -> None: ...
 
@@ -212,10 +208,7 @@ async def _ask(connection: _Link, commands: Sequence[Command], seconds: float) -
     moved = False
     try:
         async with asyncio.timeout(seconds) as limit:
-            if len(commands) == 1:
-                await connection.send_command(*commands[0])
-            else:
-                await connection.send_packed_command(connection.pack_commands(commands))
+            await connection.send_packed_command(packed(commands))
             while len(answers) < len(commands):
                 limit.reschedule(now() + seconds)
                 try:

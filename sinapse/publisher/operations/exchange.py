@@ -44,13 +44,13 @@ def exchange(
     results: list[Any] = [None] * len(operations)
     waiting = _calls(operations)
     while waiting:
-        requests = [operation.request() for _, operation in waiting]
-        if len(requests) == 1:
-            answers = yield [requests[0].short()]
+        if len(waiting) == 1:
+            request = waiting[0][1].request()
+            answers = yield [request.short()]
             if type(answers[0]) is Refused and answers[0].is_unknown_script:
-                answers = yield [requests[0].whole()]
+                answers = yield [request.whole()]
         else:
-            answers = yield _introduced(requests)
+            answers = yield _introduced([operation.request() for _, operation in waiting])
         further: list[_Call] = []
         for (places, operation), answer in zip(waiting, answers, strict=True):
             result = answer if _has_failed(answer) else operation.result(answer)

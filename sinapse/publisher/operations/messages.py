@@ -33,6 +33,10 @@ from sinapse.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_RETAINED
 MAX_MESSAGE = 1024 * 1024
 
 
+#: The keys of all that is retained.
+_STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)
+
+
 class Publish(Operation[int]):
     """A message to everybody who may listen to a channel; how many nodes heard it."""
 
@@ -76,22 +80,19 @@ class Publish(Operation[int]):
         return max(0, answer)
 
     def _retained(self) -> Request:
-        keys = [RETENTION, EPOCHS, LAST, CHECKPOINTS, retained_key(self.channel)]
-        if self.message_id is not None:
-            keys.append(sent_key(self.message_id))
-        return call(
-            PUBLISH_RETAINED,
-            keys,
-            (
-                self.channel,
-                pack_retained(self.message),
-                self.retain,
-                self.retain_messages,
-                NODES,
-                HORIZON,
-                remembered(self.retain),
-            ),
+        key = retained_key(self.channel)
+        arguments = (
+            self.channel,
+            pack_retained(self.message),
+            self.retain,
+            self.retain_messages,
+            NODES,
+            HORIZON,
         )
+        if self.message_id is None:
+            return call(PUBLISH_RETAINED, (*_STATE, key), arguments)
+        keys = (*_STATE, key, sent_key(self.message_id))
+        return call(PUBLISH_RETAINED, keys, (*arguments, remembered(self.retain)))
 
 
 class PublishAll(Operation[list[int | Refused]]):
@@ -104,7 +105,7 @@ class PublishAll(Operation[list[int | Refused]]):
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        keys = [RETENTION, EPOCHS, LAST, CHECKPOINTS]
+        keys = [*_STATE]
         arguments: list[Argument] = [NODES, HORIZON]
         for each in self.messages:
             keys.append(retained_key(each.channel))
