@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.operations.exchange import complete
@@ -11,10 +11,14 @@ from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.pipeline import Collection, settle
 
 
-def run_each(
-    connections: Connections | ShardedConnections | HTTPConnections,
-    operations: Sequence[Operation[Any]],
-) -> list[Any]:
+class Runner(Protocol):
+    """Who carries out operations."""
+
+    def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each of `operations`."""
+
+
+def run_each(connections: Runner, operations: Sequence[Operation[Any]]) -> list[Any]:
     """Return what comes of each of `operations`, :class:`BrokerUnavailable` for what failed."""
     try:
         return connections.run_all(operations) if operations else []
@@ -37,13 +41,7 @@ class Pipeline(Collection):
     an exception, none is sent. It is for one thread.
     """
 
-    def __init__(
-        self,
-        connections: Connections | ShardedConnections | HTTPConnections,
-        messages: Messages,
-        *,
-        hashed: bool,
-    ) -> None:
+    def __init__(self, connections: Runner, messages: Messages, *, hashed: bool) -> None:
         super().__init__(messages, hashed=hashed)
         self._connections = connections
 
