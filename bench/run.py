@@ -39,6 +39,9 @@ PEERS = (
     floor.BATCHING,
 )
 
+#: Those that have to be named.
+ON_DEMAND = sinapse.WORKERS
+
 
 def _words(text: str) -> list[str]:
     return [word.strip().lower() for word in text.split(",") if word.strip()]
@@ -70,7 +73,9 @@ def _chosen(options: argparse.Namespace) -> tuple[list[Scenario], list[Peer]]:
         if (sinapse.PEER.can(each.key) if not keys else each.key in keys or each.key[0] in keys)
     ]
     peers = [
-        each for each in PEERS if not names or any(name in each.name.lower() for name in names)
+        each
+        for each in (*PEERS, *(ON_DEMAND if names else ()))
+        if not names or any(name in each.name.lower() for name in names)
     ]
     if options.quick:
         scenarios = [each.quick() for each in scenarios]

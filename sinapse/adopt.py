@@ -7,7 +7,7 @@ mode of it; nothing of the kind is done here.
 import socket
 from typing import Any
 
-from twisted.internet import tcp, unix
+from twisted.internet import unix
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -16,10 +16,6 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from zope.interface import implementer
-
-#: Connections that one turn of the reactor accepts of a socket that other processes accept of as
-#: well. Twisted's 100 and more would let the first to wake up have all of a storm.
-ACCEPTS = 4
 
 
 @implementer(IStreamServerEndpoint)
@@ -40,7 +36,6 @@ class SharedSocket:
         else:
             port = self._reactor.adoptStreamPort(bound.fileno(), bound.family, factory)
             bound.close()  # Twisted has a duplicate.
-        _leave_some(port)
         return succeed(port)
 
 
@@ -56,14 +51,3 @@ class _SharedPort(unix.Port):
 
     def _logConnectionLostMsg(self) -> None:  # noqa: N802
         """Keep quiet: it would write the NUL."""
-
-
-def _leave_some(port: tcp.Port) -> None:
-    """Have `port` accept few connections at a time: it adapts that number after each turn."""
-    accept = port.doRead
-
-    def accept_few() -> None:
-        port.numberAccepts = min(port.numberAccepts, ACCEPTS)
-        accept()
-
-    port.doRead = accept_few  # type: ignore[method-assign]

@@ -1,12 +1,14 @@
 """Sinapse, as it is delivered: with retention, and so with ids."""
 
 import contextlib
+import os
 import ssl
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,7 @@ def _wait_until_ready(port: int, *, tls: bool) -> None:
     scheme = "https" if tls else "http"
     context = ssl._create_unverified_context() if tls else None  # noqa: S323, SLF001
     for _ in range(int(PATIENCE / 0.05)):
-        with contextlib.suppress(urllib.error.HTTPError):
+        with contextlib.suppress(urllib.error.URLError):
             urllib.request.urlopen(f"{scheme}://127.0.0.1:{port}/ready", context=context).close()  # noqa: S310
             return
         time.sleep(0.05)
@@ -109,8 +111,13 @@ def _wait_until_ready(port: int, *, tls: bool) -> None:
 
 
 @contextlib.contextmanager
-def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Running]:
-    port = free_port()
+def _run(
+    workload: Workload, folder: Path, cores: frozenset[int], *, workers: int | None = None
+) -> Iterator[Running]:
+    """Run it on `cores`; with `workers` on all there are, where these and the load must share."""
+    port, admin = free_port(), free_port()
+    if workers is not None:
+        cores = frozenset(range(os.cpu_count() or 1))
     endpoint = f"tcp:{port}:interface=127.0.0.1"
     if workload.certificate is not None:
         endpoint = (
@@ -121,6 +128,8 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
         _write_users(client, workload)
         command = [sys.executable, "-m", "sinapse", "serve", "--port", endpoint]
         command += ["--redis", server.url, "--keep-alive", str(workload.keep_alive)]
+        if workers is not None:
+            command += ["--workers", str(workers), "--admin", f"tcp:{admin}:interface=127.0.0.1"]
         streams = [
             Stream(f"/?access_token={_token(user)}", channels)
             for user, channels in enumerate(workload.streams)
@@ -135,6 +144,8 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
         changes = _recorded(_change_lists(len(streams)), client)
         with launched(command, folder, cores, port) as pid:
             _wait_until_ready(port, tls=workload.certificate is not None)
+            if workers is not None:
+                _wait_until_ready(admin, tls=False)  # All of them.
             assert server.process is not None  # noqa: S101
             yield Running(
                 pid,
@@ -148,3 +159,6 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
 
 
 PEER = Peer("Sinapse", "a b c d e f f2 g ha hb hc i ie", _run)
+
+#: What several cores bring: for (a) and (b), beside one worker that may have all cores as well.
+WORKERS = tuple(Peer(f"workers x{count}", "a b", partial(_run, workers=count)) for count in (1, 2))
