@@ -349,7 +349,7 @@ def test_the_embedded_server_is_run_by_the_parent_alone(short_path: Path) -> Non
             workers.daemon.get("/status")
 
 
-def test_a_worker_that_hangs_is_killed_and_ctrl_c_is_for_the_parent(
+def test_a_worker_that_hangs_is_killed_and_replaced(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:
     daemon = Daemon(tmp_path, redis_server.url, "--workers=2")
