@@ -29,6 +29,7 @@ return ``str``; the daemon works on the bytes that Redis sends.
 
 import re
 import secrets
+from functools import lru_cache
 from hashlib import sha256
 
 from sinapse.errors import InvalidChannel, InvalidSubject, Unauthorized
@@ -158,7 +159,7 @@ def channel_name(name: object) -> str:
     A channel's name is 1 to 512 bytes of UTF-8 without control characters that does not begin
     with ``sinapse:``. Raises :class:`~sinapse.errors.InvalidChannel`.
     """
-    text = getattr(name, "sinapse_channel", name)
+    text = name if type(name) is str else getattr(name, "sinapse_channel", name)
     if not isinstance(text, str):
         raise InvalidChannel(
             f"a channel is a str or has sinapse_channel, not {type(name).__name__}"
@@ -202,6 +203,12 @@ def subject_id(value: object) -> str:
 
 
 def _fault(text: str) -> str | None:
+    too_long = f"is over {MAX_NAME_BYTES} bytes"
+    return too_long if len(text) > MAX_NAME_BYTES else _fault_of_short(text)
+
+
+@lru_cache(maxsize=1024)  # The same few come with every message.
+def _fault_of_short(text: str) -> str | None:
     if not text:
         return "is empty"
     if _CONTROL_CHARACTER.search(text):

@@ -191,14 +191,12 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# Retain a message in `key`, under the id of `counter`: `body` is the payload without that, `retain`
-# is milliseconds, `before` is the counter of the one before it; the braces may limit how many are
-# kept. `added` may be an error, and nothing is retained then.
+# Retain a message in `key`, its id made of `epoch` and `digits`, the counter: `body` is the payload
+# without that, `expiry` when it expires, `before` the counter of the one before it; the braces may
+# limit how many are kept. `added` may be an error, and nothing is retained then.
 _STORE = """\
-local digits = string.format('%.0f', counter)
-local id = epoch .. '-' .. digits
-local payload = body .. string.char(160 + #id) .. id
-local entry = string.format('%s-%.0f', digits, now + retain)
+local payload = body .. string.char(161 + #epoch + #digits) .. epoch .. '-' .. digits
+local entry = digits .. '-' .. expiry
 local added = redis.pcall('XADD', key, {}entry, 'p', payload, 'b', before)
 if type(added) == 'table' and string.find(added.err, 'equal or smaller', 1, true) then
   -- The counter went back, but not the messages: what nobody can resume from is not kept.
@@ -261,6 +259,9 @@ local before = redis.call('ZSCORE', KEYS[3], channel)
   or redis.call('HGET', KEYS[1], 'floor') or '0'
 """
     + _NOW
+    + """\
+local digits, expiry = string.format('%.0f', counter), string.format('%.0f', now + retain)
+"""
     + _STORE.format("'MAXLEN', '=', most, ")
     + """\
 if type(added) == 'table' then
@@ -295,7 +296,7 @@ local floor
     + """\
 local count = (#ARGV - 2) / 5
 local counter = redis.call('HINCRBY', KEYS[1], 'counter', count) - count
-local results, payloads = {}, {}
+local results, payloads, expiries = {}, {}, {}
 local channels, keys, last, longest, limits = {}, {}, {}, {}, {}
 local at = 4
 for index = 1, count do
@@ -304,6 +305,12 @@ for index = 1, count do
   at = at + (sent and 2 or 1)
   retain = tonumber(retain)
   counter = counter + 1
+  local digits = string.format('%.0f', counter)
+  local expiry = expiries[retain]
+  if not expiry then
+    expiry = string.format('%.0f', now + retain)
+    expiries[retain] = expiry
+  end
   if sent and redis.call('EXISTS', sent) == 1 then
     results[index] = -1
   else
@@ -323,7 +330,9 @@ for index = 1, count do
       end
       keys[channel], last[channel], limits[channel] = key, digits, most
       payloads[index] = payload
-      longest[channel] = math.max(longest[channel] or 0, retain)
+      if retain > (longest[channel] or 0) then
+        longest[channel] = retain
+      end
       if sent then
         redis.call('SET', sent, '', 'PX', remember)
       end

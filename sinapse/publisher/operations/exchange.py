@@ -16,9 +16,9 @@ from sinapse.publisher.operations.operation import (
 from sinapse.redisurl import RedisURL
 from sinapse.scripts import Script
 
-#: Messages, and characters of their data, that one call of a script may retain: for so long, half a
-#: millisecond, Redis does nothing else.
-MOST = 100
+#: Messages, and characters of their data, that one call of a script may retain: for so long, some
+#: 1.3 milliseconds, Redis does nothing else.
+MOST = 200
 MOST_DATA = 256 * 1024
 
 #: How Redis 6.2, 7 and Valkey say that a script went on until a command that its user may not

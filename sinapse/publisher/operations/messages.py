@@ -197,7 +197,8 @@ class Messages:
         operations = []
         for number, each in enumerate(messages):
             try:
-                operations.append(self.publish(*Outgoing(*each)))
+                outgoing = each if isinstance(each, Outgoing) else Outgoing(*each)
+                operations.append(self.publish(*outgoing))
             except ValueError as error:
                 error.add_note(f"It is message {number} of those to publish, counted from 0.")
                 raise
