@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 # The shell becomes the command, and leaves a watcher behind that waits for a line on standard
 # input. If that ends without a line, whoever held the other end is gone, and the command is told
@@ -19,15 +19,18 @@ def bound_to_us(command: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", _WATCHED, "sh", *command]
 
 
-def end_with(descriptor: int) -> None:
+def end_with(descriptor: int, clean_up: Callable[[], object]) -> None:
     """End this process, at once, when the pipe `descriptor` is closed at its other end.
 
-    A thread waits for that: it sees to it even while the event loop hangs.
+    A thread waits for that, and calls `clean_up`: it sees to it even while the event loop hangs.
     """
 
     def watch() -> None:
         while os.read(descriptor, 1):
             pass
-        os._exit(1)
+        try:
+            clean_up()
+        finally:
+            os._exit(1)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()

@@ -341,10 +341,13 @@ def test_the_embedded_server_is_run_by_the_parent_alone(short_path: Path) -> Non
         eventually(lambda: len(SERVES.findall(workers.daemon.log)) == 3, "another one serves")
         assert servers_in(short_path) == [server]
         # Nothing outlives a parent that is killed.
-        pids = workers.all_serve().values()
+        pids = list(workers.all_serve().values())
+        (folder,) = re.findall(rb'"folder": "(.+?)"', Path(f"/proc/{pids[0]}/environ").read_bytes())
+        assert Path(folder.decode()).is_dir()
         os.kill(workers.daemon.pid, signal.SIGKILL)
         eventually(lambda: not any(map(alive, pids)), "no worker is left")
         eventually(lambda: not servers_in(short_path), "no server is left")
+        assert not Path(folder.decode()).exists()
         with pytest.raises(ConnectionRefusedError):
             workers.daemon.get("/status")
 
@@ -424,7 +427,7 @@ def test_mistakes_end_the_start_of_the_parent(
 
 
 def test_an_inheritance_is_taken_once() -> None:
-    given = Inheritance(3, (5, 6), "/folder/3.admin")
+    given = Inheritance(3, (5, 6), "/folder", "/folder/3.admin")
     environment = {VARIABLE: given.to_text(), "PATH": "/bin"}
     assert Inheritance.take(environment) == given
     assert environment == {"PATH": "/bin"}
@@ -481,9 +484,17 @@ def test_empty_lines_are_left_out() -> None:
 
 
 def test_a_process_ends_with_its_lifeline_though_it_hangs() -> None:
-    program = f"from {end_with.__module__} import end_with\nend_with(0)\nwhile True: pass"
-    process = subprocess.Popen([PYTHON, "-c", program], stdin=subprocess.PIPE, cwd=ROOT)
-    assert process.stdin is not None
-    assert process.poll() is None
-    process.stdin.close()
-    assert process.wait(PATIENCE) == 1
+    program = f"""
+from {end_with.__module__} import end_with
+end_with(0, lambda: print("cleaned up", flush=True))
+while True: pass
+"""
+    command = [PYTHON, "-c", program]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.poll() is None
+        process.stdin.close()
+        assert process.stdout.read() == b"cleaned up\n"
+        assert process.wait(PATIENCE) == 1

@@ -16,6 +16,8 @@ class Inheritance:
     """From 1."""
     descriptors: tuple[int, ...]
     """A listening socket for each ``--port``, in their order."""
+    folder: str
+    """Where it meets its parent; nobody is left to remove it when that is killed."""
     admin: str | None
     """Path of the socket on which to serve the administration endpoint, for the parent alone."""
 
@@ -30,4 +32,4 @@ class Inheritance:
         if text is None:
             return None
         given = json.loads(text)
-        return cls(given["number"], tuple(given["descriptors"]), given["admin"])
+        return cls(given["number"], tuple(given["descriptors"]), given["folder"], given["admin"])

@@ -130,7 +130,9 @@ class Worker(Service):
         self._silence = 0
         self._renew_when_ready = False
         descriptors = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + len(self._program.sockets))
-        inheritance = Inheritance(self.number, tuple(descriptors), self.admin)
+        inheritance = Inheritance(
+            self.number, tuple(descriptors), str(self._program.folder), self.admin
+        )
         environment = {
             **self._program.environment,
             VARIABLE: inheritance.to_text(),

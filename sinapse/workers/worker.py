@@ -2,6 +2,8 @@
 
 import os
 from dataclasses import replace
+from functools import partial
+from shutil import rmtree
 
 from twisted.internet.endpoints import quoteStringArgument
 
@@ -16,7 +18,7 @@ def make_worker(settings: Settings, inheritance: Inheritance) -> Daemon:
     """Return the daemon of a worker; the process is one from here on."""
     # What is typed at the terminal of the parent is for the parent, which tells us.
     os.setsid()
-    end_with(0)
+    end_with(0, partial(rmtree, inheritance.folder, ignore_errors=True))
     own = replace(
         settings,
         # The parent runs an embedded server; its socket is known.
