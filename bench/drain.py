@@ -30,6 +30,9 @@ DRAINS = (20, 0)
 #: Connects on their way at any time.
 WINDOW = 200
 
+#: Seconds for the clients to notice the ends.
+PATIENCE = 10
+
 
 def write_users(server: RedisServer, count: int) -> list[Stream]:
     """Give as many subjects a token and a channel, and return what they ask for."""
@@ -57,9 +60,9 @@ def measure(folder: Path, url: str, streams: list[Stream], drain: int) -> dict[s
         used = cpu(daemon.pid).total
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         begun = time.monotonic()
+        # What it notices while it does this counts, and nothing else.
+        load.send(f"idle {drain + PATIENCE}")
         process.terminate()
-        # Whoever does not read what is sent does not notice the end.
-        load.send(f"idle {drain + 1}")
         process.wait()
         elapsed = time.monotonic() - begun
         total = resource.getrusage(resource.RUSAGE_CHILDREN)
