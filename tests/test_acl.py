@@ -27,7 +27,7 @@ USERS = re.findall(r"^    ACL SETUSER (sinapse-\w+) (.*)$", PAGE, re.MULTILINE)
 DAEMON = ("ATTACH", "MARK", "LOOK_UP", "LIST_CHANNELS", "READ_HISTORY")
 PUBLISHER = (
     *("ADD_CHANNEL", "REMOVE_CHANNEL", "CLEAR_CHANNELS", "GENERATE_TOKEN", "CLEAR_TOKEN"),
-    *("RENEW_TOKEN", "OBTAIN_TOKEN", "PUBLISH_ONCE", "PUBLISH_RETAINED"),
+    *("RENEW_TOKEN", "OBTAIN_TOKEN", "PUBLISH_ONCE", "PUBLISH_RETAINED", "PUBLISH_ALL"),
 )
 PRESENCE_DAEMON = ("HOLD_PRESENCE", "JOIN_PRESENCE", "LEAVE_PRESENCE", "SWEEP_PRESENCE")
 PRESENCE_PUBLISHER = ("IS_ONLINE", "ONLINE_IN")
@@ -121,6 +121,7 @@ def operate(publisher: Publisher) -> None:
     publisher.publish("news", "plain", retain=0)
     publisher.publish("news", "once", retain=0, message_id=uuid4().hex)
     publisher.publish("news", "retained", message_id=uuid4().hex)
+    publisher.publish_many([("news", "one"), ("news", "two")])
 
 
 def test_everything_works_with_these_users(guarded: Guarded, tmp_path: Path) -> None:
