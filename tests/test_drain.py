@@ -23,8 +23,9 @@ from tests.test_longpoll import position as poll_position
 from tests.test_resume import subscribe
 from tests.test_websocket import HANDSHAKE, ending, opened
 
-#: Seconds for which no test waits: the second stream of two is ended after half of them.
-LONG = ("--drain", "3600")
+#: Seconds for which no test waits: the second stream of two is ended after half of them. Meanwhile
+#: open connections are not closed for being idle.
+LONG = ("--drain", "3600", "--request-timeout", "60")
 
 
 class TestTurns:
