@@ -472,7 +472,7 @@ class TestFailures:
     ) -> None:
         with (
             listening(own_redis) as listener,
-            flavour(own_redis.url, timeout=0.5) as publisher,
+            flavour(own_redis.url, timeout=1) as publisher,
         ):
             publisher.publish("room:1", "before")
             assert own_redis.process is not None

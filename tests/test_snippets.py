@@ -42,7 +42,7 @@ def run(folder: Path, redis_url: str, *command: str) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=2 * PATIENCE,
+        timeout=4 * PATIENCE,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -59,7 +59,7 @@ def test_there_is_something_to_run() -> None:
     assert list(TESTS) == ["In a block", "With pytest", "With unittest"]
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("title", PROGRAMS)
 def test_what_the_page_on_publishing_shows_runs(
     tmp_path: Path, redis_server: RedisServer, title: str
@@ -70,7 +70,7 @@ def test_what_the_page_on_publishing_shows_runs(
     run(tmp_path, redis_server.url, "program.py")
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("title", TESTS)
 def test_what_the_page_on_testing_shows_passes(tmp_path: Path, title: str) -> None:
     (tmp_path / "test_shown.py").write_text(TESTS[title])

@@ -24,7 +24,7 @@ from sinapse.publisher.identity import ChannelLike, SubjectId
 from sinapse.redisurl import EMBEDDED
 
 #: Seconds that a test waits for a message: a bound for slow machines, it takes milliseconds.
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 #: Attempts to find a port that nobody else takes between the look and the use.
 ATTEMPTS = 5
