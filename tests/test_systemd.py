@@ -172,7 +172,10 @@ def activated(
     daemon.command[:0] = [PYTHON, "-c", ACTIVATE, str(held.fileno())]
     daemon.pass_fds = (held.fileno(),)
     try:
-        yield daemon.start()
+        daemon.start()
+        # All workers have Redis.
+        eventually(lambda: daemon.admin("/ready").status == 200)
+        yield daemon
     finally:
         if daemon.process is not None:
             end(daemon.process)

@@ -54,14 +54,18 @@ class Workers:
         self.daemon = daemon
         self.count = count
 
-    def all_serve(self) -> dict[int, int]:
-        """Wait until all workers serve, and return their pids."""
+    def all_serve(self, *, ready: bool = True) -> dict[int, int]:
+        """Wait until all workers serve, and have Redis, and return their pids."""
 
         def pids() -> dict[int, int]:
             found = serving(self.daemon)
             return found if len(found) == self.count and all(map(alive, found.values())) else {}
 
-        return eventually(pids, "all workers serve")
+        found = eventually(pids, "all workers serve")
+        if ready:
+            # Streams that come earlier are told to come again.
+            eventually(lambda: self.daemon.admin("/ready").status == 200, "all have Redis")
+        return found
 
     @contextlib.contextmanager
     def one_of_each(self, token: str) -> Iterator[dict[int, Stream]]:
@@ -396,7 +400,7 @@ def test_it_daemonises_with_one_pid_file(tmp_path: Path, redis_server: RedisServ
     pid = int((tmp_path / "d.pid").read_text())
     daemon = Daemon(tmp_path, redis_server.url)
     try:
-        pids = Workers(daemon, 2).all_serve().values()
+        pids = Workers(daemon, 2).all_serve(ready=False).values()
         daemon.address = port
         assert daemon.get("/status").status == 200
         assert daemon.log.count("reactor class: twisted.internet.pollreactor.PollReactor") == 3
