@@ -249,6 +249,12 @@ class Daemon:
         """Make a request to the administration endpoint, and read the answer whole."""
         return _get(self.admin_path, path, method, headers)
 
+    def is_ready(self) -> bool:
+        """Whether the administration endpoint is there, and says that it is ready."""
+        with contextlib.suppress(OSError):
+            return self.admin("/ready").status == 200
+        return False
+
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name and labels; by the name alone, the sum of those with any."""
         text = self.admin("/metrics").text  # type: ignore[attr-defined]

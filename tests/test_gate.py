@@ -159,8 +159,7 @@ class TestProxyProtocol:
         daemon.launch()
         assert daemon.process is not None
         stack.callback(end, daemon.process)
-        eventually(lambda: Path(daemon.admin_path).exists())
-        eventually(lambda: daemon.admin("/ready").status == 200)
+        eventually(daemon.is_ready)
 
         def answer(source: str, first: bytes) -> bytes:
             client = connect(stack, daemon, source)

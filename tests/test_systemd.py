@@ -174,7 +174,7 @@ def activated(
     try:
         daemon.start()
         # All workers have Redis.
-        eventually(lambda: daemon.admin("/ready").status == 200)
+        eventually(daemon.is_ready)
         yield daemon
     finally:
         if daemon.process is not None:

@@ -64,7 +64,7 @@ class Workers:
         found = eventually(pids, "all workers serve")
         if ready:
             # Streams that come earlier are told to come again.
-            eventually(lambda: self.daemon.admin("/ready").status == 200, "all have Redis")
+            eventually(self.daemon.is_ready, "all have Redis")
         return found
 
     @contextlib.contextmanager
