@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +20,11 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from sinapse.errors import BrokerUnavailable, InvalidChannel, MessageTooLarge
 from sinapse.publisher import Publisher, aio
-from tests.daemon import Daemon, running_daemon
+from sinapse.publisher.http import HTTPConnections
+from tests.daemon import ROOT, Daemon, running_daemon
 from tests.proxy import running_proxy, unchanged
 from tests.support import RedisServer, eventually, free_port, running_redis
+from tests.test_snippets import BLOCK
 
 KEY = "k" * 32
 OTHER = "o" * 40
@@ -223,6 +226,14 @@ class TestTransport:
         assert remote.tokens.clear("1") is True
         assert remote.tokens.clear("1") is False
 
+    def test_what_the_page_shows_runs(self, api: API) -> None:
+        (block,) = BLOCK.findall((ROOT / "docs" / "api.md").read_text())
+        here = block.replace("KEY@push.example:9002", f"{KEY}@127.0.0.1:{api.port}")
+        assert here != block
+        names: dict[str, Any] = {}
+        exec(here, names)  # That is the test.
+        names["publisher"].close()
+
     def test_threads_share_it(self, remote: Publisher, api: API, node: Daemon) -> None:
         with node.stream(subscribe(api, "room:1")).opened() as stream:
             with ThreadPoolExecutor(12) as pool:
@@ -261,7 +272,11 @@ class TestTransport:
         with running_proxy(api.port) as proxy:
             with Publisher(f"http+sinapse://{KEY}@127.0.0.1:{proxy.port}") as publisher:
                 publisher.publish("room:1", "x")
+                connections = publisher._connections
+                assert isinstance(connections, HTTPConnections)
+                (kept,) = connections._free
                 proxy.cut()
+                eventually(lambda: select.select([kept.sock], [], [], 0)[0])
                 assert publisher.publish("room:1", "x") == 0
             assert proxy.connections == 2
 
