@@ -11,7 +11,7 @@ import select
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import singledispatch
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
@@ -238,7 +238,8 @@ class HTTPConnections:
     def close(self) -> None:
         """Close the connections that are not in use."""
         while self._free:
-            self._free.pop().close()
+            with suppress(IndexError):
+                self._free.pop().close()
 
     def _publish_all(self, operations: Sequence[Publish]) -> list[Any]:
         results: list[Any] = []
@@ -291,18 +292,19 @@ class HTTPConnections:
         if not self._places.acquire(timeout=self._connect_timeout + self._timeout):
             raise self._unavailable("all connections are in use", delivered=False)
         try:
-            connection = self._free.pop() if self._free else self._made()
+            try:
+                # Asked first whether there is one, another thread could take it in between.
+                connection = self._free.pop()
+            except IndexError:
+                connection = self._made()
             self._open(connection)
             try:
                 yield connection
             except BaseException:
-                if not connection.sock:
-                    raise
                 # Interrupted, perhaps between a request and its answer.
                 connection.close()
                 raise
-            else:
-                self._free.append(connection)
+            self._free.append(connection)
         finally:
             self._places.release()
 
