@@ -268,6 +268,30 @@ class TestTransport:
                 proxy.down = unchanged
                 assert publisher.publish("room:1", "x") == 0
 
+    def test_of_many_it_is_known_which_were_published(
+        self, api: API, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sinapse.publisher.http.MOST_MESSAGES", 2)
+        heard = bytearray()
+
+        def lose_the_second(_link: object, data: bytes) -> bytes:
+            heard.extend(data)
+            return data if heard.count(b"HTTP/1.1 ") == 1 else b""
+
+        with running_proxy(api.port) as proxy:
+            proxy.down = lose_the_second
+            url = f"http+sinapse://{KEY}@127.0.0.1:{proxy.port}"
+            with Publisher(url, timeout=1) as publisher:
+                operations = [
+                    publisher._messages.publish("room:1", str(number), None, None, None)
+                    for number in range(4)
+                ]
+                first, second, third, fourth = publisher._connections.run_all(operations)
+        assert (first, second) == (0, 0)
+        for lost in (third, fourth):
+            assert isinstance(lost, BrokerUnavailable)
+            assert lost.delivered is None
+
     def test_a_connection_that_was_closed_meanwhile_is_made_again(self, api: API) -> None:
         with running_proxy(api.port) as proxy:
             with Publisher(f"http+sinapse://{KEY}@127.0.0.1:{proxy.port}") as publisher:

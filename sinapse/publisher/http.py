@@ -248,10 +248,18 @@ class HTTPConnections:
             request = _Request(
                 "POST", "/v1/publish/many", {"messages": messages}, lambda answer: answer["results"]
             )
-            with self._connection() as connection:
-                for result in self._ask(connection, request):
-                    nodes = result.get("nodes")
-                    results.append(self._failure(result) if nodes is None else nodes)
+            try:
+                with self._connection() as connection:
+                    answers = self._ask(connection, request)
+            except BrokerUnavailable as error:
+                if not results:
+                    raise
+                # Those before were published, and the caller is to know that.
+                results += [error] * len(messages)
+                continue
+            for result in answers:
+                nodes = result.get("nodes")
+                results.append(self._failure(result) if nodes is None else nodes)
         return results
 
     def _failure(self, result: Mapping[str, Any]) -> Exception:
