@@ -27,10 +27,6 @@ class Entry(Protocol):
     def remaining(self) -> float | None:
         """Seconds until it expires; None if it does not."""
 
-    @property
-    def position(self) -> Any:
-        """Where the retained messages were at that instant; its text is the id to resume from."""
-
 
 class Admission(Protocol):
     """Leave to open a stream, to be used in the very turn of the reactor that brought it."""
@@ -76,6 +72,10 @@ class Table(Protocol):
     def channels(self) -> Mapping[bytes, Channel]:
         """Channels that somebody here may listen to."""
 
+    @property
+    def here(self) -> Any:
+        """Where who is live now goes on; its text is the id to resume from."""
+
     def streams_of(self, subject: bytes) -> Sequence[Any]:
         """Return the open streams of a subject, the oldest first."""
 
@@ -88,6 +88,12 @@ class Table(Protocol):
     def open(self, joining: Any, make: Callable[[], Any], *, live: bool = True) -> Any:
         """End a join with an open stream, which `make` makes; raises as ``Authority.admit``."""
 
+    def where(self, subscriber: Any) -> Any:
+        """Return where a stream goes on, as :attr:`here`; None if it is not live."""
+
+    def suspend(self, subscriber: Any) -> Any:
+        """Give a stream nothing more until it resumes from what is returned, as :meth:`where`."""
+
     def leave(self, subscriber: Any) -> None:
         """Forget a stream that has ended."""
 
@@ -98,8 +104,5 @@ class Table(Protocol):
 class Resumptions(Protocol):
     """Who brings streams up to date."""
 
-    def begin(self, connection: Any, last_event_id: str, position: Any) -> None:
-        """Resume a stream that was opened replaying, after what its client sent as an id.
-
-        `position` is that of its admission.
-        """
+    def begin(self, connection: Any, last_event_id: str) -> None:
+        """Resume a stream that gets nothing yet, after what its client sent as an id."""

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from sinapse.catchup import CatchUp
-from sinapse.errors import CloseReason
+from sinapse.catchup import CatchUp, Dispatched
+from sinapse.errors import CloseReason, ResetReason
+from sinapse.eventid import EventID
 from sinapse.message import Message
 
 
@@ -16,6 +17,17 @@ class Framing(Protocol):
 
     def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
         """Return a frame that says that messages of `channels` are missing."""
+
+    def position(self, identifier: str) -> bytes:
+        """Return a frame that says where to resume from, and nothing else."""
+
+
+def encode(framing: Framing, entry: Dispatched, epoch: str) -> bytes:
+    """Return the frame of a message, or what stands for one that is too long."""
+    if entry.message is not None:
+        return framing.encode(entry.channel, [entry.message])
+    identifier = str(EventID(epoch, entry.counter or 0))
+    return framing.reset(ResetReason.NOT_RETAINED, [entry.channel], identifier)
 
 
 class Subscriber(Protocol):
@@ -41,7 +53,7 @@ class Subscriber(Protocol):
 class Subject:
     """A user with open streams on this node, and the channels that it may listen to now."""
 
-    __slots__ = ("catch_up", "channels", "id", "replaying", "subscribers")
+    __slots__ = ("catch_up", "channels", "id", "replaying", "since", "subscribers")
 
     def __init__(self, identifier: bytes) -> None:
         self.id = identifier
@@ -52,6 +64,16 @@ class Subject:
         #: one for all subjects, where a set of their own would take 216 bytes of each.
         self.replaying: frozenset[Subscriber] = frozenset()
         self.catch_up: CatchUp[Subscriber] | None = None
+        #: While something of before is read for it: the counters at which channels were granted,
+        #: as far as they are known. Nothing up to there is for this subject.
+        self.since: dict[bytes, int] | None = None
+
+    def may_have(self, entry: Dispatched) -> bool:
+        """Whether a message that was read is for this subject: its channel was granted before."""
+        if entry.channel not in self.channels:
+            return False
+        since = 0 if self.since is None else self.since.get(entry.channel, 0)
+        return entry.counter is None or entry.counter > since
 
     def listening(self) -> list[Subscriber]:
         """Return the subscribers that are in the audiences of its channels."""

@@ -19,7 +19,8 @@ class Dispatched(NamedTuple):
     counter: int | None
     """That of its id; None for a message that is not retained."""
     channel: bytes
-    message: Message
+    message: Message | None
+    """None for one that is longer than a stream may hold."""
 
 
 class Gap:
@@ -29,17 +30,19 @@ class Gap:
     was, else up to where reading ends because everything later is heard.
     """
 
-    __slots__ = ("after", "channel", "entries", "first", "is_read", "last")
+    __slots__ = ("after", "channel", "entries", "first", "gone", "is_read", "last")
 
     def __init__(self, channel: bytes, first: int) -> None:
         self.channel = channel
         self.first = self.after = first
         self.last: int | None = None
+        #: Up to which counter messages may be gone.
+        self.gone = first
         self.is_read = False
         self.entries: list[Dispatched] = []
 
     def contains(self, entry: Dispatched) -> bool:
-        """Whether a message is one of those that were read."""
+        """Whether a message is in the range that was read."""
         return (
             entry.channel == self.channel
             and entry.counter is not None
@@ -47,9 +50,13 @@ class Gap:
             and (self.last is None or entry.counter <= self.last)
         )
 
-    def take(self, entries: Sequence[Dispatched], after: int, *, more: bool) -> None:
-        """Take what was read up to the counter `after`, of this and other channels."""
+    def take(self, entries: Sequence[Dispatched], after: int, *, more: bool, gone: int = 0) -> None:
+        """Take what was read up to the counter `after`, of this and other channels.
+
+        Messages of this one may be gone up to the counter `gone`.
+        """
         start, self.after = self.after, max(after, self.after)
+        self.gone = max(gone, self.gone)
         self.entries += [
             entry for entry in entries if self.contains(entry) and (entry.counter or 0) > start
         ]
@@ -96,9 +103,34 @@ class CatchUp(Generic[Member]):
         merged = [(counter, 0, entry) for counter, entry in read.items()]
         latest = 0
         for place, entry in enumerate(self.held[start:], 1):
-            if any(gap.contains(entry) for gap in gaps):
+            if entry.counter in read:
                 continue  # It was heard as well as read.
             latest = entry.counter or latest
             merged.append((latest, place, entry))
         merged.sort(key=lambda item: item[:2])
         return [entry for _, _, entry in merged]
+
+    def missing_for(self, member: Member) -> set[bytes]:
+        """Return the channels of which a stream may lack a message.
+
+        What is gone may have been heard. Counters are those of all channels, so if all of them are
+        known that may be gone, none is missing.
+        """
+        start, first_gap = self.members[member]
+        gaps = self.gaps[first_gap:]
+        lacking = [gap for gap in gaps if gap.last is None and gap.gone > gap.first]
+        if not lacking:
+            return set()
+        known = {entry.counter for entry in self.held[start:]}
+        known.update(entry.counter for gap in gaps for entry in gap.entries)
+        return {
+            gap.channel
+            for gap in lacking
+            if not all(counter in known for counter in range(gap.first + 1, gap.gone + 1))
+        }
+
+    def drop(self) -> None:
+        """Forget what was held and read: it is of data that are lost."""
+        self.held.clear()
+        self.gaps.clear()
+        self.members = dict.fromkeys(self.members, (0, 0))

@@ -88,6 +88,7 @@ class Daemon(MultiService):
             keep_alive=settings.keep_alive,
             expiry_notice=settings.expiry_notice,
             max_lifetime=settings.max_lifetime,
+            retains=settings.retains,
             is_logged=settings.log_level == "debug",
             limits=limits,
             attendance=attendance,
@@ -212,7 +213,10 @@ def _redis(
         )
         for url, hub in zip(settings.redis, hubs, strict=True)
     ]
-    replays = [Replays(hub, broker, counters) for hub, broker in zip(hubs, brokers, strict=True)]
+    replays = [
+        Replays(hub, broker, counters, max_pending=settings.max_pending)
+        for hub, broker in zip(hubs, brokers, strict=True)
+    ]
     if not several:
         return hubs[0], brokers[0], replays[0], brokers
     whole = ShardedHub(hubs)

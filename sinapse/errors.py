@@ -17,11 +17,12 @@
     ├── LimitReached          the client's, or of too many of them: there is no room now
     └── Unauthorized          the client's: no valid token, or nothing to listen to
 
-:class:`CloseReason` is the one table of why an open stream was ended.
+:class:`CloseReason` is the one table of why an open stream was ended, :class:`ResetReason` that of
+why one is told that messages are missing.
 """
 
 from collections.abc import Sequence
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 
@@ -141,3 +142,11 @@ class CloseReason(Enum):
         self.code = code
         self.text = text
         self.reconnect = reconnect
+
+
+class ResetReason(StrEnum):
+    """Why a stream is told that messages are missing: see ``docs/delivery.md``."""
+
+    UNKNOWN_ID = "unknown-id"
+    DATA_LOST = "data-lost"
+    NOT_RETAINED = "not-retained"

@@ -9,7 +9,10 @@ characters that may stand in any header field (the browser sends it as ``Last-Ev
 import re
 from typing import NamedTuple
 
-_FORM = re.compile(r"([0-9a-f]{1,16})-(0|[1-9][0-9]{0,13})", re.ASCII)
+#: Digits of a counter, at the most.
+MAX_DIGITS = 14
+
+_FORM = re.compile(rf"([0-9a-f]{{1,16}})-(0|[1-9][0-9]{{0,{MAX_DIGITS - 1}}})", re.ASCII)
 
 
 class EventID(NamedTuple):
@@ -26,6 +29,11 @@ class EventID(NamedTuple):
         """Read `text`; None if it is not an id."""
         match = _FORM.fullmatch(text)
         return cls(match[1], int(match[2])) if match else None
+
+
+def parse_id(payload: bytes) -> EventID | None:
+    """Read an id that has come over Redis; None if it is not one."""
+    return EventID.parse(payload.decode("ascii", "replace"))
 
 
 #: What stands between the parts of an id where there are several Redis.

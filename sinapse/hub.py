@@ -17,15 +17,17 @@ A subscriber that resumes is opened replaying: it is ended when it must be, but 
 that history and live messages join without a gap.
 """
 
+import heapq
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sinapse.audience import Channel, Subject, Subscriber
+from sinapse.audience import Channel, Subject, Subscriber, encode
 from sinapse.catchup import CatchUp, Dispatched
 from sinapse.counters import Counters
-from sinapse.errors import CloseReason, LimitReached, Unauthorized
+from sinapse.errors import CloseReason, LimitReached, ResetReason, Unauthorized
+from sinapse.eventid import EventID
 from sinapse.fanout import FanOuts
 from sinapse.joining import Joining, Joins
 from sinapse.keys import ADD, GRANT, REMOVE, REVOKE, WITHDRAW, is_channel
@@ -47,8 +49,10 @@ class Hub:
         """
         self.channels: dict[bytes, Channel] = {}
         self.subjects: dict[bytes, Subject] = {}
-        #: Counter up to which everything retained that may be heard here has been dispatched.
+        #: Counter up to which everything retained that may be heard here has been dispatched, and
+        #: the epoch that it belongs to.
         self.position = 0
+        self.epoch = ""
         #: Redis is heard. While it is not, nothing can be caught up with.
         self.is_connected = False
         #: Told of a channel that is needed from now on, or no longer.
@@ -61,10 +65,12 @@ class Hub:
         #: Told of a subject that has more channels than it may, and how many.
         self.channels_exceeded: Callable[[bytes, int], None] = lambda _subject, _count: None
         self._max_channels = max_channels
-        self._counters = counters
+        self.counters = counters
         self._batch: list[tuple[Channel, list[Message]]] = []
         self._tape: list[Dispatched] | None = None
         self._joins = Joins()
+        #: Grants, by their counters, of channels whose messages are still to be read from there on.
+        self._postponed: list[tuple[int, bytes, bytes]] = []
         #: What is sent over several turns of the reactor.
         self.stopwatch = Stopwatch(counters.fan_out_seconds, counters.delivery_seconds)
         self.fan_outs = FanOuts(self.stopwatch)
@@ -84,7 +90,7 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:  # Unsubscribed, and Redis does not know yet.
             return
-        self._counters.messages += 1
+        self.counters.messages += 1
         if self._tape is not None:
             self._tape.append(Dispatched(counter, name, message))
         for subject in channel.holding:
@@ -95,6 +101,36 @@ class Hub:
             batch[-1][1].append(message)
         else:
             batch.append((channel, [message]))
+
+    def omit(self, name: bytes, counter: int) -> None:
+        """Tell who listens to the channel `name` of a message that no stream can hold.
+
+        `counter` is that of its id, as for :meth:`dispatch`.
+        """
+        if counter <= self.position:
+            return
+        self.flush()
+        self.position = counter
+        channel = self.channels.get(name)
+        if channel is None:
+            return
+        entry = Dispatched(counter, name, None)
+        if self._tape is not None:
+            self._tape.append(entry)
+        for subject in channel.holding:
+            assert subject.catch_up is not None  # noqa: S101
+            subject.catch_up.held.append(entry)
+        for framing, audience in list(channel.audiences.items()):
+            frame = encode(framing, entry, self.epoch)
+            for subscriber in list(audience):
+                self.counters.resets += 1
+                self.fan_outs.finish(subscriber)
+                subscriber.send(frame)
+
+    @property
+    def here(self) -> EventID:
+        """The id that a stream can resume from to which all that was dispatched has been sent."""
+        return EventID(self.epoch, self.position)
 
     def reached(self, counter: int) -> None:
         """Take note that everything that was published up to `counter` has been handled.
@@ -126,8 +162,8 @@ class Hub:
             else:
                 for subscriber in audience:
                     subscriber.send(frame)
-            self._counters.deliveries += len(messages) * len(audience)
-            self._counters.delivered_bytes += len(frame) * len(audience)
+            self.counters.deliveries += len(messages) * len(audience)
+            self.counters.delivered_bytes += len(frame) * len(audience)
         return is_sent
 
     def _send_all(self, batch: list[tuple[Channel, list[Message]]], lap: Lap) -> bool:
@@ -149,8 +185,8 @@ class Hub:
                         frames.append(frame)
                 deliveries += len(messages) * len(audience)
                 size += len(frame) * len(audience)
-        self._counters.deliveries += deliveries
-        self._counters.delivered_bytes += size
+        self.counters.deliveries += deliveries
+        self.counters.delivered_bytes += size
         return self.fan_outs.begin(outbox, lap)
 
     @contextmanager
@@ -170,21 +206,23 @@ class Hub:
         return self._joins.begin()
 
     def admit(
-        self, joining: Joining, subject: bytes, token: bytes, channels: Iterable[bytes]
+        self, joining: Joining, subject: bytes, token: bytes, channels: Mapping[bytes, int]
     ) -> None:
         """Take the answer of the look-up, and hold its channels.
+
+        They come with the counters at which they were granted, 0 if that is not known.
 
         Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing, and
         :class:`~sinapse.errors.LimitReached` if to too many.
         """
         joining.subject = subject
         joining.token = token
-        joining.answer = frozenset(filter(is_channel, channels))
+        joining.answer = {name: at for name, at in channels.items() if is_channel(name)}
         self._require(joining.answer)
         self._check_number(subject, joining.answer)
         # All of them: a removal that was noted already may be older than the answer, and the
         # addition that followed it is still on its way.
-        joining.channels = joining.answer
+        joining.channels = frozenset(joining.answer)
         for name in joining.channels:
             self._hold(name)
 
@@ -218,7 +256,11 @@ class Hub:
                 subject = self.subjects[joining.subject] = Subject(joining.subject)
             for name in joining.answer:
                 self.channels[name].is_subscribed = True
-            self._settle(subject, expected.keys())
+            since = {
+                name: joining.answer.get(name, 0) if after is None else after
+                for name, after in expected.items()
+            }
+            self._settle(subject, since)
             subject.subscribers[subscriber] = None
             subscriber.subject = subject
             if live:
@@ -228,6 +270,7 @@ class Hub:
                         self._begin_catch_up(subject, name, after)
             else:
                 subject.replaying |= {subscriber}
+                subject.since = since
         finally:
             self.abandon(joining)
         return subscriber
@@ -242,8 +285,29 @@ class Hub:
         subject = subscriber.subject
         if subject is not None:
             self.flush()
-            subject.replaying -= {subscriber}
+            self._end_replay(subject, subscriber)
             self._listen(subject, subscriber)
+
+    def where(self, subscriber: Subscriber) -> EventID | None:
+        """Return the id that a stream can resume from now; None if it is not live."""
+        if not self.is_live(subscriber):
+            return None
+        self.flush()
+        self.fan_outs.finish(subscriber)
+        return self.here
+
+    def suspend(self, subscriber: Subscriber) -> EventID | None:
+        """Give a stream nothing more until it resumes from the id that is returned.
+
+        It is then as one that replays. None, and nothing is changed, if it is not live.
+        """
+        place = self.where(subscriber)
+        subject = subscriber.subject
+        if place is not None and subject is not None:
+            self._stop_listening(subject.channels, subscriber)
+            subject.replaying |= {subscriber}
+            subject.since = subject.since or {}
+        return place
 
     def abandon(self, joining: Joining) -> None:
         """End a join that did not become a subscriber, or has become one."""
@@ -260,7 +324,7 @@ class Hub:
         subscriber.subject = None
         self.fan_outs.forget(subscriber)
         subject.subscribers.pop(subscriber, None)
-        subject.replaying -= {subscriber}
+        self._end_replay(subject, subscriber)
         if subject.catch_up is not None:
             subject.catch_up.members.pop(subscriber, None)
         self._stop_listening(subject.channels, subscriber)
@@ -330,12 +394,20 @@ class Hub:
             for subscriber in [each for each in subject.subscribers if each.token == token]:
                 self.end(subscriber, reason)
 
-    def reconcile(self, subject_id: bytes, channels: Iterable[bytes]) -> None:
-        """Make the list of a subject with open streams what Redis says it is now."""
+    def reconcile(self, subject_id: bytes, channels: Mapping[bytes, int]) -> None:
+        """Make the list of a subject with open streams what Redis says it is now.
+
+        That is while Redis is not heard. The channels come with the counters at which they were
+        granted: what was published before is not for the subject, though it is going to be read.
+        """
         subject = self.subjects.get(subject_id)
         if subject is not None:
             self.flush()
-            self._settle(subject, set(filter(is_channel, channels)))
+            expected = {name: at for name, at in channels.items() if is_channel(name)}
+            self._settle(subject, expected)
+            subject.since = expected
+            for name, at in expected.items():
+                self._postpone(subject, name, at)
             self._end_if_empty(subject)
             self._end_if_too_many(subject)
 
@@ -349,35 +421,92 @@ class Hub:
             channel.is_subscribed = False
 
     def connected(self) -> None:
-        """Take note that Redis is heard, on all channels that are needed."""
+        """Take note that Redis is heard, on all channels that are needed.
+
+        Who may listen to nothing now, or to too much, is ended: lists that were read again were on
+        their way to what they are.
+        """
+        self.granted(None)
         self.is_connected = True
         for channel in self.channels.values():
             channel.is_subscribed = True
+        for subject in list(self.subjects.values()):
+            if not subject.replaying:
+                subject.since = None
+            self._end_if_empty(subject)
+            self._end_if_too_many(subject)
+
+    def granted(self, before: int | None) -> None:
+        """Let subjects listen to what was granted them before the message of that counter.
+
+        It is the next one to be dispatched, of those that are read after Redis was not heard; None
+        when there are no more.
+        """
+        postponed = self._postponed
+        if not postponed or (before is not None and postponed[0][0] >= before):
+            return
+        self.flush()
+        while postponed and (before is None or postponed[0][0] < before):
+            at, subject_id, name = heapq.heappop(postponed)
+            subject = self.subjects.get(subject_id)
+            # Withdrawn, and perhaps granted again, since then.
+            if subject is None or (subject.since or {}).get(name) != at:
+                continue
+            channel = self.channels[name]
+            for subscriber in subject.listening():
+                channel.listen(subscriber)
+            if subject.catch_up is not None:
+                channel.holding.add(subject)
 
     def listeners(self) -> set[bytes]:
         """Return the ids of the subjects that may listen to something."""
         return {subject.id for subject in self.subjects.values() if subject.channels}
 
-    def tell_reset(
-        self,
-        reason: str,
-        channels: AbstractSet[bytes] | None,
-        position: str | None,
-        former: Container[bytes] = (),
-    ) -> None:
-        """Tell open streams that messages are missing: all, or those that listen to `channels`.
+    def tell_lost(self, former: Container[bytes]) -> None:
+        """Tell all open streams that data are lost, and that they go on from here.
 
-        Those of `former` subjects are told as well: what they had been listening to may be what is
-        lost.
+        Those of `former` subjects are told as well if they may listen to nothing: what they had
+        been listening to may be what is lost. What is held is of the data that are lost.
         """
         self.flush()
+        for subject in list(self.subjects.values()):
+            if subject.catch_up is not None:
+                subject.catch_up.drop()
+                self.caught_up(subject)
+            if subject.channels or subject.id in former:
+                self._tell_reset(subject, ResetReason.DATA_LOST, subject.channels, str(self.here))
+
+    def tell_gone(self, gone: Mapping[bytes, int]) -> set[bytes]:
+        """Tell open streams of channels whose messages up to some counter are not retained.
+
+        Returns the ids of the subjects that lack any of them.
+        """
+        self.flush()
+        told = set()
         for subject in self.subjects.values():
-            missing = subject.channels if channels is None else subject.channels & channels
-            if missing or subject.id in former:
-                for subscriber in subject.subscribers.keys() - subject.replaying:
-                    self._counters.resets += 1
-                    self.fan_outs.finish(subscriber)
-                    subscriber.send(subscriber.framing.reset(reason, missing, position))
+            since = subject.since or {}
+            missing = {
+                name for name in subject.channels & gone.keys() if gone[name] > since.get(name, 0)
+            }
+            if missing:
+                told.add(subject.id)
+                self._tell_reset(subject, ResetReason.NOT_RETAINED, missing, None)
+        return told
+
+    def tell_position(self, subjects: Iterable[bytes]) -> None:
+        """Tell the live streams of subjects from where they go on."""
+        for subject in filter(None, map(self.subjects.get, subjects)):
+            for subscriber in subject.listening():
+                if (place := self.where(subscriber)) is not None:
+                    subscriber.send(subscriber.framing.position(str(place)))
+
+    def _tell_reset(
+        self, subject: Subject, reason: ResetReason, channels: Iterable[bytes], place: str | None
+    ) -> None:
+        for subscriber in subject.subscribers.keys() - subject.replaying:
+            self.counters.resets += 1
+            self.fan_outs.finish(subscriber)
+            subscriber.send(subscriber.framing.reset(reason, channels, place))
 
     # Catching up
 
@@ -389,13 +518,17 @@ class Hub:
         self.flush()
         self._end_catch_up(subject)
         for subscriber in catch_up.members:
-            frame = b"".join(
-                subscriber.framing.encode(entry.channel, [entry.message])
-                for entry in catch_up.messages_for(subscriber)
-            )
-            if frame:
+            framing = subscriber.framing
+            frames = [
+                encode(framing, entry, self.epoch) for entry in catch_up.messages_for(subscriber)
+            ]
+            if missing := catch_up.missing_for(subscriber) & subject.channels:
+                self.counters.resets += 1
+                frames.insert(0, framing.reset(ResetReason.NOT_RETAINED, missing, None))
+                frames.append(framing.position(str(self.here)))
+            if frames:
                 self.fan_outs.finish(subscriber)
-                subscriber.send(frame)
+                subscriber.send(b"".join(frames))
             self._listen(subject, subscriber)
         self._end_if_empty(subject)
 
@@ -419,15 +552,19 @@ class Hub:
 
     # The table itself
 
-    def _settle(self, subject: Subject, expected: AbstractSet[bytes]) -> None:
-        for name in expected - subject.channels:
+    def _settle(self, subject: Subject, expected: Mapping[bytes, int]) -> None:
+        for name in expected.keys() - subject.channels:
             self._grant(subject, name, None)
-        for name in subject.channels - expected:
+            if subject.since is not None:
+                subject.since[name] = expected[name]
+        for name in subject.channels - expected.keys():
             self._withdraw(subject, name, None)
 
     def _grant(self, subject: Subject, name: bytes, after: int | None) -> None:
         channel = self._hold(name)
         subject.channels.add(name)
+        if subject.since is not None:
+            subject.since[name] = after or 0
         is_missed = self.is_connected and after is not None and not channel.is_subscribed
         if is_missed and (subject.catch_up is not None or subject.listening()):
             self._begin_catch_up(subject, name, after or 0)
@@ -436,6 +573,18 @@ class Hub:
             channel.holding.add(subject)
         for subscriber in subject.listening():
             channel.listen(subscriber)
+        self._postpone(subject, name, after or 0)
+
+    def _postpone(self, subject: Subject, name: bytes, at: int) -> None:
+        """Let a subject listen to a channel only from the counter of its grant on.
+
+        That is while Redis is not heard: what it has of after our position is going to be read.
+        """
+        if self._is_ahead(at):
+            channel = self.channels[name]
+            self._stop_listening([name], *subject.subscribers)
+            channel.holding.discard(subject)
+            heapq.heappush(self._postponed, (at, subject.id, name))
 
     def _withdraw(self, subject: Subject, name: bytes, at: int | None) -> None:
         channel = self.channels[name]
@@ -443,12 +592,14 @@ class Hub:
         channel.holding.discard(subject)
         if subject.catch_up is not None:
             subject.catch_up.close_gap(name, at)
+        if subject.since is not None:
+            subject.since.pop(name, None)
         subject.channels.remove(name)
         self._release(name)
 
     def _end_if_empty(self, subject: Subject) -> None:
         # Streams that are held get first what they are held for.
-        if not subject.channels and subject.catch_up is None:
+        if not subject.channels and subject.catch_up is None and self.is_connected:
             self.emptied(subject)
 
     def _end_all(self, subject: Subject) -> None:
@@ -469,6 +620,8 @@ class Hub:
             raise LimitReached(CloseReason.TOO_MANY_CHANNELS.text, 503)
 
     def _end_if_too_many(self, subject: Subject) -> None:
+        if not self.is_connected:
+            return
         try:
             self._check_number(subject.id, subject.channels)
         except LimitReached:
@@ -490,9 +643,19 @@ class Hub:
             del self.channels[name]
             self.interest_changed(name)
 
+    def _end_replay(self, subject: Subject, subscriber: Subscriber) -> None:
+        subject.replaying -= {subscriber}
+        if not subject.replaying and self.is_connected:
+            subject.since = None
+
     def _listen(self, subject: Subject, subscriber: Subscriber) -> None:
         for name in subject.channels:
-            self.channels[name].listen(subscriber)
+            if not self._is_ahead((subject.since or {}).get(name, 0)):
+                self.channels[name].listen(subscriber)
+
+    def _is_ahead(self, at: int) -> bool:
+        """Whether something of before a grant is still going to be dispatched."""
+        return not self.is_connected and at > self.position
 
     def _stop_listening(self, names: Iterable[bytes], *subscribers: Subscriber) -> None:
         for name in names:

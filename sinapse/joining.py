@@ -6,6 +6,7 @@ of one channel, so one that the answer already contains does no harm.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from sinapse.errors import Unauthorized
@@ -21,8 +22,8 @@ class Joining:
         self.mark = mark
         self.subject = b""
         self.token = b""
-        #: Channels of the look-up's answer.
-        self.answer: frozenset[bytes] = frozenset()
+        #: Channels of the look-up's answer, and the counter at which each was granted.
+        self.answer: Mapping[bytes, int] = {}
         #: Channels that are kept subscribed for it.
         self.channels: frozenset[bytes] = frozenset()
 

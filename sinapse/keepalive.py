@@ -4,10 +4,11 @@ Streams stand in a ring of buckets, one of which is visited at each tick; so the
 evenly over time, however many streams opened at once. The ring is walked twice an interval, and
 a stream is sent something if nothing was written to it since the last visit. What is sent counts
 as written: an idle stream gets one keep-alive an interval, and no stream is ever silent for
-longer than that.
+longer than that. After a longer while, something else may be due to every stream, quiet or not.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -27,15 +28,28 @@ class Stream(Protocol):
 
 
 class KeepAlive:
-    """The ring. `interval` is in seconds."""
+    """The ring.
+
+    `interval` is in seconds; every `life` seconds `refresh` is called with each stream.
+    """
 
     _log = Logger()
 
-    def __init__(self, interval: float, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        interval: float,
+        clock: IReactorTime,
+        refresh: Callable[[Any], None] | None = None,
+        life: float = 0,
+    ) -> None:
         self._ring: list[set[Stream]] = [set() for _ in range(BUCKETS)]
         self._filling = 0
         self._visiting = 0
         self._seconds = interval / 2 / BUCKETS
+        self._refresh = refresh
+        #: Rounds of the ring in a life; the buckets are refreshed one after another in that time.
+        self._rounds = max(1, round(life / (interval / 2)))
+        self._round = 0
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = clock
 
@@ -60,11 +74,16 @@ class KeepAlive:
 
     def _tick(self) -> None:
         self._visiting = (self._visiting + 1) % BUCKETS
+        self._round += not self._visiting
+        shift = self._visiting * self._rounds // BUCKETS
+        is_due = self._refresh is not None and (self._round + shift) % self._rounds == 0
         for stream in list(self._ring[self._visiting]):
-            if not stream.quiet:
-                stream.quiet = True
-                continue
             try:
-                stream.keep_alive()
+                if is_due and self._refresh is not None:
+                    self._refresh(stream)
+                if stream.quiet:
+                    stream.keep_alive()
+                else:
+                    stream.quiet = True
             except Exception:  # noqa: BLE001  # A LoopingCall that raises stops for good.
                 self._log.failure("keep-alive failed")

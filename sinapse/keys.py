@@ -5,6 +5,7 @@
                                        where tokens are hashed, of the hash as everywhere else
 ``sinapse:<Kind>:<id>``                string: the current token of a subject of that class
 ``sinapse:channels:<id>``              set: the channels that the subject may listen to
+``sinapse:grants:<id>``                hash: these, and the id counter at which each was added
 PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
 PUBLISH ``…:grant``                    the same, told first; payload: id counter, space, name
 PUBLISH ``…:remove``                   a channel was removed; payload: its name
@@ -16,7 +17,8 @@ PUBLISH ``…:revoke``                   a token was cleared or replaced; payloa
 ``sinapse:last``                       sorted set: channels by the last id counter on them
 ``sinapse:checkpoints``                list: id counters with times, to forget the old
 ``sinapse:sent:<message id>``          string: a message of that id was published
-PUB/SUB ``sinapse:nodes``              every node listens, and hears its own probes
+PUB/SUB ``sinapse:nodes``              every node listens
+PUB/SUB ``sinapse:nodes:<epoch>``      every node listens that has looked at this epoch
 ``sinapse:presence``                   sorted set: nodes that tell who is there, by their lease
 ``sinapse:presence:<node>``            set: subjects with streams on that node
 PUBLISH ``sinapse:presence:join``      a subject has its first stream; payload: its id
@@ -69,7 +71,7 @@ JOINED = PRESENCE + ":join"
 LEFT = PRESENCE + ":leave"
 
 # What stands in the place of a kind in other keys.
-_RESERVED_KINDS = ("tokens", "channels", "retained", "sent", "presence")
+_RESERVED_KINDS = ("tokens", "channels", "grants", "retained", "sent", "presence")
 
 _CONTROL_CHARACTER = re.compile("[\0-\x1f\x7f]")
 
@@ -118,6 +120,11 @@ def current_token_key(kind: str, subject: str) -> str:
 def channels_key(subject: str) -> str:
     """Key of the set of channels that `subject` may listen to."""
     return _CHANNELS + subject
+
+
+def grants_key(subject: str) -> str:
+    """Key of the hash of these channels, with the id counter at which each was added."""
+    return f"{PREFIX}grants:{subject}"
 
 
 def retained_key(channel: str) -> str:

@@ -73,9 +73,16 @@ class LongPoll:
         self._items.append(frame)
 
     def drained(self) -> "Deferred[None]":
-        """Return what never fires: there is one answer, and so one page. It is cancelled."""
-        self._drained = Deferred()
-        return self._drained
+        """Return what fires at once while there is nothing to answer with.
+
+        Otherwise it never does, and is cancelled: there is one answer, and so one page.
+        """
+        waiting: Deferred[None] = Deferred()
+        if self._items:
+            self._drained = waiting
+        else:
+            waiting.callback(None)
+        return waiting
 
     def close(self, reason: CloseReason) -> None:
         """Answer now."""

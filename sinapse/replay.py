@@ -1,76 +1,71 @@
 """Bringing streams up to date from what is retained.
 
 A stream that resumes gets every retained message after its last event ID on the channels that its
-subject may read now, page by page, as fast as it reads; when there is no more it goes live, in the
-very turn in which the last page came. A stream whose subject was granted a channel that this node
-was not subscribed to is held until what was published meanwhile has been read.
+subject may read now, of each since it was granted: page by page, as fast as it reads. When there is
+no more it goes live, in the very turn in which the last page came. A stream whose subject was
+granted a channel that this node was not subscribed to is held until what was published meanwhile
+has been read.
 
 Redis may go and come back at any point of this; what is known then is looked at afresh.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sinapse.audience import Framing, Subject, Subscriber
+from sinapse.audience import Subject, Subscriber, encode
 from sinapse.broker.broker import Broker
+from sinapse.broker.history import Part
 from sinapse.catchup import Dispatched
 from sinapse.counters import Counters
-from sinapse.errors import BrokerUnavailable
+from sinapse.errors import BrokerUnavailable, ResetReason
 from sinapse.eventid import EventID
 from sinapse.hub import Hub
-
-#: Why a stream is told that messages are missing: see ``docs/delivery.md``.
-UNKNOWN_ID = "unknown-id"
-DATA_LOST = "data-lost"
-NOT_RETAINED = "not-retained"
-
-
-class ResumingFraming(Framing, Protocol):
-    """How a stream that resumes is framed."""
-
-    def position(self, identifier: str) -> bytes:
-        """Return a frame that says where to resume from, and nothing else."""
 
 
 class Resuming(Subscriber, Protocol):
     """A stream that resumes."""
-
-    @property
-    def framing(self) -> ResumingFraming:
-        """How its bytes are made."""
 
     def drained(self) -> "Deferred[None]":
         """Fire when nothing waits to be written; it is cancelled when the stream ends."""
 
 
 class Replays:
-    """Runs every replay and every catching up."""
+    """Runs every replay and every catching up.
+
+    `max_pending` is in bytes: what is read for a stream is written in pieces of a quarter of that,
+    the next when the last is gone, so that no replay makes a slow consumer of its stream.
+    """
 
     _log = Logger()
 
-    def __init__(self, hub: Hub, broker: Broker, counters: Counters) -> None:
+    def __init__(self, hub: Hub, broker: Broker, counters: Counters, *, max_pending: int) -> None:
         self._hub = hub
         self._broker = broker
         self._counters = counters
+        self._max_pending = max_pending
+        self._piece = max_pending // 4
         hub.catch_up_needed = self._begin_catch_up
 
-    def begin(self, connection: Resuming, last_event_id: str, position: EventID) -> None:
-        """Resume a stream that was opened replaying.
+    def begin(self, connection: Resuming, last_event_id: str) -> None:
+        """Resume a stream that was opened replaying, or suspended, after what its client sent."""
+        place = EventID.parse(last_event_id)
+        if place is not None and self.may_know(place):
+            self.resume(connection, place)
+        else:
+            self._give_up(connection, ResetReason.UNKNOWN_ID)
 
-        `last_event_id` is what the client sent, which may be no id; `position` is the id of the
-        last retained message when the stream was admitted.
-        """
-        self.resume(connection, EventID.parse(last_event_id), position)
+    def may_know(self, place: EventID) -> bool:
+        """Whether an id can be one that this Redis has given: it is not above the last one."""
+        here = self._hub.here
+        return place.epoch != here.epoch or place.counter <= here.counter
 
-    def resume(
-        self, connection: Resuming, last_event_id: EventID | None, position: EventID
-    ) -> None:
-        """Resume it after an id that has been read; None is one that is none."""
-        replay = Deferred.fromCoroutine(self._replay(connection, last_event_id, position))
-        replay.addErrback(self._failed)
+    def resume(self, connection: Resuming, place: EventID) -> None:
+        """Resume a stream after an id that is known."""
+        Deferred.fromCoroutine(self._replay(connection, place)).addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError) is None:
@@ -78,72 +73,108 @@ class Replays:
 
     # Resuming
 
-    async def _replay(
-        self, connection: Resuming, last_event_id: EventID | None, position: EventID
-    ) -> None:
-        if last_event_id is None or (
-            last_event_id.epoch == position.epoch and (last_event_id.counter > position.counter)
-        ):
-            self._give_up(connection, UNKNOWN_ID, position)
-            return
-        place = last_event_id
-        was_reset = False
-        while connection.subject is not None:
+    async def _replay(self, connection: Resuming, place: EventID) -> None:
+        told: dict[bytes, int] = {}
+        failures = 0
+        while (subject := connection.subject) is not None:
             resolved = self._broker.resolve(place)
             if resolved is None and self._broker.ready:
-                self._give_up(connection, DATA_LOST, position)
+                self._give_up(connection, ResetReason.DATA_LOST)
                 return
-            wants = dict.fromkeys(connection.subject.channels, resolved.counter if resolved else 0)
+            after = resolved.counter if resolved else 0
+            since = subject.since or {}
+            wants = {name: max(after, since.get(name, 0)) for name in subject.channels}
             # One that is withdrawn and granted again is another channel: between, nobody heard it.
             heard = {name: self._hub.channels[name] for name in wants}
             try:
                 part = await self._broker.read_history(wants)
             except BrokerUnavailable:
-                await self._broker.when_ready()
+                failures += 1
+                await self._broker.when_ready(failures)
                 continue
             subject = connection.subject
             if subject is None or resolved is None:
                 return
             if any(self._hub.channels[name] is not heard.get(name) for name in subject.channels):
                 continue  # Granted while it was read: that channel's messages go in their places.
-            gone = part.gone & subject.channels
-            if gone:
-                was_reset = True
-                self._counters.resets += 1
-                connection.send(connection.framing.reset(NOT_RETAINED, gone, None))
-            self._send(connection, part.entries)
-            if not part.more:
-                self._send(
-                    connection, [each for each in part.tape if (each.counter or 0) > part.after]
-                )
-                self._hub.go_live(connection)
-                if was_reset:
-                    # So that what is missing is told once, even if no other message follows.
-                    here = EventID(resolved.epoch, max(part.after, self._hub.position))
-                    connection.send(connection.framing.position(str(here)))
+            self._tell_gone(connection, subject, part.gone, told)
+            if not part.more and self._finish(connection, part, was_reset=bool(told)):
                 return
+            await self._send_in_pieces(connection, part.entries)
             place = EventID(resolved.epoch, part.after)
             await connection.drained()
 
-    def _give_up(self, connection: Resuming, reason: str, position: EventID) -> None:
+    def _tell_gone(
+        self,
+        connection: Resuming,
+        subject: Subject,
+        gone: Mapping[bytes, int],
+        told: dict[bytes, int],
+    ) -> None:
+        """Tell a stream which messages are not retained, unless it was told so before."""
+        since = subject.since or {}
+        missing = {
+            name: upto
+            for name, upto in gone.items()
+            if name in subject.channels and upto > max(told.get(name, 0), since.get(name, 0))
+        }
+        if missing:
+            told.update(missing)
+            self._counters.resets += 1
+            reset = connection.framing.reset(ResetReason.NOT_RETAINED, missing, None)
+            connection.send(reset)
+
+    def _finish(self, connection: Resuming, part: Part, *, was_reset: bool) -> bool:
+        """Send all that is left and go live; not if that is more than can be sent at once."""
+        later = [entry for entry in part.tape if (entry.counter or 0) > part.after]
+        frames = [self._frame(connection, entry) for entry in (*part.entries, *later)]
+        if part.entries and sum(map(len, frames)) > self._piece:
+            return False
+        frame = b"".join(frames)
+        if frame:
+            connection.send(frame)
+        self._hub.go_live(connection)
+        if was_reset:
+            # So that what is missing is told once, even if no other message follows.
+            connection.send(connection.framing.position(str(self._hub.here)))
+        return True
+
+    async def _send_in_pieces(self, connection: Resuming, entries: Iterable[Dispatched]) -> None:
+        """Send messages as fast as the stream reads, each if it may have it at that moment."""
+        piece: list[bytes] = []
+        size = 0
+        for entry in entries:
+            frame = self._frame(connection, entry)
+            if piece and size + len(frame) > self._piece:
+                connection.send(b"".join(piece))
+                await connection.drained()
+                piece, size = [], 0
+                frame = self._frame(connection, entry)
+            piece.append(frame)
+            size += len(frame)
+        if size:
+            connection.send(b"".join(piece))
+
+    def _frame(self, connection: Resuming, entry: Dispatched) -> bytes:
+        subject = connection.subject
+        if subject is None or not subject.may_have(entry):
+            return b""
+        epoch = self._hub.epoch
+        frame = encode(connection.framing, entry, epoch)
+        if len(frame) > self._max_pending:
+            # It has grown in the framing, and no stream could hold it.
+            frame = encode(connection.framing, entry._replace(message=None), epoch)
+        return frame
+
+    def _give_up(self, connection: Resuming, reason: ResetReason) -> None:
         """Tell a stream that nobody knows what it missed, and let it go on from here."""
         subject = connection.subject
         if subject is not None:
             self._counters.resets += 1
             channels = subject.channels
-            connection.send(connection.framing.reset(reason, channels, str(position)))
             self._hub.go_live(connection)
-
-    def _send(self, connection: Resuming, entries: list[Dispatched]) -> None:
-        subject = connection.subject
-        if subject is not None:
-            frame = b"".join(
-                connection.framing.encode(entry.channel, [entry.message])
-                for entry in entries
-                if entry.channel in subject.channels
-            )
-            if frame:
-                connection.send(frame)
+            place = str(self._hub.here)
+            connection.send(connection.framing.reset(reason, channels, place))
 
     # Catching up
 
@@ -152,6 +183,7 @@ class Replays:
 
     async def _catch_up(self, subject: Subject) -> None:
         catch_up = subject.catch_up
+        failures = 0
         while catch_up is not None and subject.catch_up is catch_up:
             gaps = catch_up.unread()
             if not gaps:
@@ -163,7 +195,9 @@ class Replays:
             try:
                 part = await self._broker.read_history(wants)
             except BrokerUnavailable:
-                await self._broker.when_ready()
+                failures += 1
+                await self._broker.when_ready(failures)
                 continue
             for gap in gaps:
-                gap.take(part.entries, part.after, more=part.more)
+                gone = part.gone.get(gap.channel, 0)
+                gap.take(part.entries, part.after, more=part.more, gone=gone)

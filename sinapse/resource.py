@@ -171,7 +171,7 @@ class StreamResource(Plain):
         last_event_id = _last_event_id(request) if self._retains else None
         # A stream that resumes keeps its own id until it has got what it missed.
         tells_id = self._retains and last_event_id is None
-        position = str(admission.entry.position) if tells_id else None
+        position = str(self._streams.here) if tells_id else None
         if _is_poll(request):
             self._poll(request, admission, headers, last_event_id, address)
             return
@@ -199,7 +199,7 @@ class StreamResource(Plain):
             self._refuse(request, 406, "long polls need messages to be retained", headers)
             return
         framing = JSONList()
-        body = framing.whole([framing.opening(str(admission.entry.position))])
+        body = framing.whole([framing.opening(str(self._streams.here))])
         respond(request, 200, body, (*headers, (b"Content-Type", b"application/json")))
 
     def _first(

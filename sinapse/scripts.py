@@ -21,34 +21,39 @@ class Script:
         object.__setattr__(self, "sha", sha)
 
 
-#: KEYS: the set of channels, retention. ARGV: channel, control channel to add, and to grant.
-#: Returns 1 if the channel is new. A node that has to subscribe first learns from which id on it
-#: has missed messages; the origin's server knows the plain announcement only.
+#: KEYS: the set of channels, retention, grants. ARGV: channel, control channel to add, and to
+#: grant. Returns 1 if the channel is new; the counter of that is kept, since nothing of before may
+#: be read. A node that has to subscribe first learns from which id on it has missed messages; the
+#: origin's server knows the plain announcement only.
 ADD_CHANNEL = Script("""\
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local added = redis.call('SADD', KEYS[1], ARGV[1])
+if added == 1 then
+  redis.call('HSET', KEYS[3], ARGV[1], counter)
+end
 redis.call('PUBLISH', ARGV[3], counter .. ' ' .. ARGV[1])
 redis.call('PUBLISH', ARGV[2], ARGV[1])
 return added
 """)
 
-#: KEYS: the set of channels, retention. ARGV: channel, control channel to remove, and to withdraw.
-#: Returns 1 if the channel was there. A node that is reading what it missed of the channel learns
-#: up to which id that may still be delivered.
+#: KEYS: the set of channels, retention, grants. ARGV: channel, control channel to remove, and to
+#: withdraw. Returns 1 if the channel was there. A node that is reading what it missed of the
+#: channel learns up to which id that may still be delivered.
 REMOVE_CHANNEL = Script("""\
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local removed = redis.call('SREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('PUBLISH', ARGV[3], counter .. ' ' .. ARGV[1])
 redis.call('PUBLISH', ARGV[2], ARGV[1])
 return removed
 """)
 
-#: KEYS: the set of channels, retention. ARGV: control channel to remove, and to withdraw. Returns
-#: how many channels there were.
+#: KEYS: the set of channels, retention, grants. ARGV: control channel to remove, and to withdraw.
+#: Returns how many channels there were.
 CLEAR_CHANNELS = Script("""\
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local channels = redis.call('SMEMBERS', KEYS[1])
-redis.call('DEL', KEYS[1])
+redis.call('DEL', KEYS[1], KEYS[3])
 for _, channel in ipairs(channels) do
   redis.call('PUBLISH', ARGV[2], counter .. ' ' .. channel)
   redis.call('PUBLISH', ARGV[1], channel)
@@ -142,6 +147,14 @@ local function begin_epoch(run)
   redis.call('HSETNX', KEYS[1], 'counter', first)
   return epoch
 end
+local function end_epoch(epoch, counter)
+  redis.call('HSET', KEYS[2], epoch, counter)
+  local ended = redis.call('HKEYS', KEYS[2])
+  if #ended > 64 then
+    table.sort(ended, function(a, b) return string.sub(a, 3) < string.sub(b, 3) end)
+    redis.call('HDEL', KEYS[2], ended[1])
+  end
+end
 local function current_epoch()
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   local state = redis.call('HMGET', KEYS[1], 'epoch', 'run', 'counter')
@@ -150,12 +163,7 @@ local function current_epoch()
   end
   local epoch = begin_epoch(run)
   if state[1] then
-    redis.call('HSET', KEYS[2], state[1], state[3] or '0')
-    local ended = redis.call('HKEYS', KEYS[2])
-    if #ended > 64 then
-      table.sort(ended, function(a, b) return string.sub(a, 3) < string.sub(b, 3) end)
-      redis.call('HDEL', KEYS[2], ended[1])
-    end
+    end_epoch(state[1], state[3] or '0')
   else
     redis.call('DEL', KEYS[2])
   end
@@ -172,12 +180,14 @@ end
 return redis.call('PUBLISH', ARGV[1], ARGV[2])
 """)
 
-# The epoch of a message, where `nodes` is the PUB/SUB channel of the nodes.
+# The epoch of a message, where `nodes` is the PUB/SUB channel of the nodes. They stand for an
+# epoch, and not for a Redis: PUB/SUB knows no databases, and the nodes of another one look after
+# its own.
 _EPOCH = (
     """\
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
--- A node looks at the epoch when it connects; while none is there, Redis may have started anew.
-if not epoch or redis.call('PUBSUB', 'NUMSUB', nodes)[2] == 0 then
+-- Nodes look at the epoch when they connect; while none stands for it, Redis may have started anew.
+if not epoch or redis.call('PUBSUB', 'NUMSUB', nodes .. ':' .. epoch)[2] == 0 then
 """
     + textwrap.indent(_BEGIN_EPOCH, "  ")
     + """\
@@ -205,12 +215,18 @@ if type(added) == 'table' and string.find(added.err, 'equal or smaller', 1, true
 end
 """
 
-# Let `key` live for as long as its last message, and remove what has expired.
+# Let `key` live for as long as its last message, and remove what has expired. Last ids are
+# forgotten a `horizon` after their messages; of a message that is retained for longer than half of
+# that, the key says for another half that it was there.
 _TIDY = """\
-if redis.call('PTTL', key) < retain then
-  redis.call('PEXPIRE', key, retain)
+local life = retain
+if life > horizon / 2 then
+  life = life + horizon / 2
 end
--- The key expires with its last message; those before it are removed now and then, at random.
+if redis.call('PTTL', key) < life then
+  redis.call('PEXPIRE', key, string.format('%.0f', life))
+end
+-- What has expired before the last message is removed now and then, at random.
 if time[2] % 8 == 0 then
   for _ = 1, 16 do
     local oldest = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
@@ -219,6 +235,14 @@ if time[2] % 8 == 0 then
     end
     redis.call('XDEL', key, oldest[1])
   end
+end
+"""
+
+# Where there are no last ids at all, they are lost, or there never was one: nothing is known of
+# what was published up to the counter in the braces.
+_FLOOR = """\
+if redis.call('EXISTS', KEYS[3]) == 0 then
+  redis.call('HSET', KEYS[1], 'floor', string.format('%.0f', {}))
 end
 """
 
@@ -256,7 +280,12 @@ end
     + """\
 local counter = redis.call('HINCRBY', KEYS[1], 'counter', 1)
 local before = redis.call('ZSCORE', KEYS[3], channel)
-  or redis.call('HGET', KEYS[1], 'floor') or '0'
+if not before then
+"""
+    + textwrap.indent(_FLOOR.format("counter - 1"), "  ")
+    + """\
+  before = redis.call('HGET', KEYS[1], 'floor') or '0'
+end
 """
     + _NOW
     + """\
@@ -296,6 +325,9 @@ local floor
     + """\
 local count = (#ARGV - 2) / 5
 local counter = redis.call('HINCRBY', KEYS[1], 'counter', count) - count
+"""
+    + _FLOOR.format("counter")
+    + """\
 local results, payloads, expiries = {}, {}, {}
 local channels, keys, last, longest, limits = {}, {}, {}, {}, {}
 local at = 4
@@ -367,38 +399,82 @@ return results
 ATTACH = Script(
     _BEGIN_EPOCH
     + """\
+local former = redis.call('HGET', KEYS[1], 'epoch')
 local epoch = current_epoch()
 local counter = redis.call('HGET', KEYS[1], 'counter') or '0'
 local reached = counter
 if ARGV[1] ~= epoch then
-  reached = redis.call('HGET', KEYS[2], ARGV[1]) or '-1'
+  reached = redis.call('HGET', KEYS[2], ARGV[1])
 end
 local continues = 1
-local former = redis.call('HGETALL', KEYS[2])
-if ARGV[1] ~= '' and tonumber(reached) < tonumber(ARGV[2]) then
-  -- What somebody may have received is gone, and so may be what nobody here has: nobody can go
-  -- on from an id that was given before.
+if ARGV[1] ~= '' and tonumber(reached or '-1') < tonumber(ARGV[2]) then
   continues = 0
-  former = {}
-  redis.call('DEL', KEYS[2])
-  if ARGV[1] == epoch then
-    epoch = begin_epoch(redis.call('HGET', KEYS[1], 'run'))
+  if reached ~= '-1' then
+    -- What somebody may have received is gone, and so may be what nobody here has: nobody can go
+    -- on from an id that was given before, nor has who did so without knowing. All these epochs
+    -- end at -1, so that who finds it out next does not begin another one.
+    for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
+      redis.call('HSET', KEYS[2], name, '-1')
+    end
+    end_epoch(ARGV[1], '-1')
+    if epoch == former then
+      end_epoch(epoch, '-1')
+      epoch = begin_epoch(redis.call('HGET', KEYS[1], 'run'))
+    end
   end
 end
-local same = math.min(tonumber(reached), tonumber(ARGV[2]))
-return {epoch, counter, continues, former, string.format('%.0f', same)}
+local same = math.min(tonumber(reached or '-1'), tonumber(ARGV[2]))
+local ended = redis.call('HGETALL', KEYS[2])
+return {epoch, counter, continues, ended, string.format('%.0f', same)}
 """
 )
 
-#: KEYS: retention. ARGV: a PUB/SUB channel, on which the counter is published: whoever hears it has
-#: heard every message up to there, and none after it.
-MARK = Script("""\
-return redis.call('PUBLISH', ARGV[1], redis.call('HGET', KEYS[1], 'counter') or '0')
-""")
+# The epoch, the counter, and the counter up to which last ids are forgotten, of this instant.
+_POSITION = """\
+local epoch, counter, floor = unpack(redis.call('HMGET', KEYS[1], 'epoch', 'counter', 'floor'))
+epoch, counter, floor = epoch or '0', counter or '0', floor or '0'
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  floor = counter
+end
+"""
 
-#: KEYS: the token, retention. ARGV: prefix of the sets of channels. Returns false for an unknown
-#: token, else the subject, milliseconds that the token has left or -1, the channels, the epoch
-#: and the counter, all of one instant.
+# Of the channels in ARGV, from the number in the braces on, the last ids as `scores`.
+_LAST_IDS = """\
+local scores = {{}}
+for first = {0}, #ARGV, 1000 do
+  local some = redis.call('ZMSCORE', KEYS[2], unpack(ARGV, first, math.min(first + 999, #ARGV)))
+  for _, score in ipairs(some) do
+    scores[#scores + 1] = score
+  end
+end
+"""
+
+#: KEYS: retention, last ids. ARGV: a PUB/SUB channel, on which the id of this instant is published:
+#: whoever hears it has heard every message up to there, and none after it; then channels. Returns
+#: epoch, counter, the counter up to which last ids are forgotten, and for each channel the counter
+#: of its last message, or false.
+MARK = Script(
+    _POSITION
+    + _LAST_IDS.format(2)
+    + """\
+redis.call('PUBLISH', ARGV[1], epoch .. '-' .. counter)
+return {epoch, counter, floor, scores}
+"""
+)
+
+#: The same for channels alone, and nothing is published. KEYS: retention, last ids. ARGV: channels.
+LAST_IDS = Script(
+    _POSITION
+    + _LAST_IDS.format(1)
+    + """\
+return {epoch, counter, floor, scores}
+"""
+)
+
+#: KEYS: the token, retention. ARGV: prefix of the sets of channels, and of the grants. Returns
+#: false for an unknown token, else the subject, milliseconds that the token has left or -1, the
+#: channels, the epoch and the counter, and channels with the counters of their grants, all of one
+#: instant.
 LOOK_UP = Script("""\
 local subject = redis.call('GET', KEYS[1])
 if not subject then
@@ -406,53 +482,81 @@ if not subject then
 end
 local position = redis.call('HMGET', KEYS[2], 'epoch', 'counter')
 return {subject, redis.call('PTTL', KEYS[1]), redis.call('SMEMBERS', ARGV[1] .. subject),
-  position[1] or '', position[2] or '0'}
+  position[1] or '', position[2] or '0', redis.call('HGETALL', ARGV[2] .. subject)}
 """)
 
-#: KEYS: the channels of a subject, retention. Returns them, the epoch and the counter.
+#: KEYS: the channels of a subject, retention, grants. Returns the channels, the epoch and the
+#: counter, and channels with the counters of their grants.
 LIST_CHANNELS = Script("""\
 local position = redis.call('HMGET', KEYS[2], 'epoch', 'counter')
-return {redis.call('SMEMBERS', KEYS[1]), position[1] or '', position[2] or '0'}
+return {redis.call('SMEMBERS', KEYS[1]), position[1] or '', position[2] or '0',
+  redis.call('HGETALL', KEYS[3])}
 """)
 
 #: KEYS: retention, last ids, then the retained messages of each channel. ARGV: the last counter
-#: to read, or empty for the current one; messages and bytes of a channel that are enough; then
-#: each channel's name and the counter to read after. Returns the last counter, then for each
-#: channel: a counter such that messages up to there may be gone and none after it is, 1 if there
-#: is more to read or 0, and counters and payloads in turn.
-READ_HISTORY = Script("""\
-local counter, floor = unpack(redis.call('HMGET', KEYS[1], 'counter', 'floor'))
-local upto = ARGV[1] ~= '' and ARGV[1] or counter or '0'
+#: to read, or empty for the current one; messages and bytes that are enough of a channel, and of
+#: all; then the counter to read after for each channel; then the channels. Returns the last
+#: counter, then for each channel: a counter such that messages up to there may be gone and none
+#: after it is, 1 if there is more to read or 0, counters and payloads in turn, and what Redis said
+#: if these could not be read.
+READ_HISTORY = Script(
+    _POSITION
+    + """\
+local upto = ARGV[1] ~= '' and ARGV[1] or counter
+local channels = #KEYS - 2
+"""
+    + _LAST_IDS.format("6 + channels")
+    + """\
+local active = 0
+for index = 1, channels do
+  local last = scores[index]
+  if last and tonumber(last) <= tonumber(ARGV[5 + index]) then
+    scores[index] = nil
+  else
+    active = active + 1
+  end
+end
+local most = math.max(1, math.min(ARGV[2], math.floor(ARGV[4] / active)))
+local size = math.max(1, math.min(ARGV[3], math.floor(ARGV[5] / active)))
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer = {upto}
-for index = 3, #KEYS do
-  local name, start = ARGV[2 * index - 2], ARGV[2 * index - 1] + 1
+for index = 1, channels do
+  local key, last, start = KEYS[2 + index], scores[index], ARGV[5 + index] + 1
   local entries, bytes, more, page = {}, 0, 0, nil
-  local oldest = redis.call('XRANGE', KEYS[index], '-', '+', 'COUNT', 1)[1]
-  local gone = oldest and oldest[2][4] or redis.call('ZSCORE', KEYS[2], name) or floor or '0'
-  repeat
-    page = redis.call('XRANGE', KEYS[index], string.format('%.0f', start), upto, 'COUNT', 16)
-    for _, entry in ipairs(page) do
-      if #entries >= 2 * ARGV[2] or bytes >= tonumber(ARGV[3]) then
-        more = 1
-        break
-      end
-      local digits, expiry = string.match(entry[1], '(%d+)%-(%d+)')
-      if tonumber(expiry) > now then
-        entries[#entries + 1] = digits
-        entries[#entries + 1] = entry[2][2]
-        bytes = bytes + #entry[2][2]
-      elseif tonumber(digits) > tonumber(gone) then
-        gone = digits
-      end
-      start = digits + 1
+  if last == nil then
+    answer[#answer + 1] = {'0', 0, entries}
+  else
+    local oldest = redis.pcall('XRANGE', key, '-', '+', 'COUNT', 1)
+    if oldest.err then
+      answer[#answer + 1] = {upto, 0, entries, oldest.err}
+    else
+      local gone = oldest[1] and oldest[1][2][4] or last or floor
+      repeat
+        page = redis.call('XRANGE', key, string.format('%.0f', start), upto, 'COUNT', 16)
+        for _, entry in ipairs(page) do
+          if #entries >= 2 * most or bytes >= size then
+            more = 1
+            break
+          end
+          local digits, expiry = string.match(entry[1], '(%d+)%-(%d+)')
+          if tonumber(expiry) > now then
+            entries[#entries + 1] = digits
+            entries[#entries + 1] = entry[2][2]
+            bytes = bytes + #entry[2][2]
+          elseif tonumber(digits) > tonumber(gone) then
+            gone = digits
+          end
+          start = digits + 1
+        end
+      until more == 1 or #page < 16
+      answer[#answer + 1] = {gone, more, entries}
     end
-  until more == 1 or #page < 16
-  answer[#answer + 1] = {gone, more, entries}
+  end
 end
 return answer
-""")
+"""
+)
 
 # Presence: each node has a lease, which is a member of one sorted set with its end as score, and
 # the set of the subjects with streams there. So a node that dies is known to be gone without

@@ -31,6 +31,10 @@ LINGER = 2
 #: since it will replace another one then.
 REPLACED_RETRY = (30.0, 90.0)
 
+#: Seconds after which a stream is told its place anew, however quiet it is: for some days Redis
+#: remembers which channels had messages, and an id that is younger can always be resumed from.
+REFRESH = 3600
+
 #: Parts of its longest life after which a stream ends, at random: those that came together do not
 #: go together.
 LIFETIMES = (0.9, 1.1)
@@ -46,6 +50,8 @@ class Streams(Service):
     """All open streams. `max_pending` is in bytes a stream, the others in seconds.
 
     `max_pending_total` is bytes as well, for all of them, or 0.
+
+    `retains`: streams can be resumed, and are told their place now and then.
 
     `is_logged`: each of them is worth a line when it opens, and another when it ends.
     """
@@ -64,6 +70,7 @@ class Streams(Service):
         keep_alive: float,
         expiry_notice: float,
         max_lifetime: float,
+        retains: bool,
         is_logged: bool,
         limits: StreamLimits,
         attendance: Attendance | None,
@@ -81,10 +88,16 @@ class Streams(Service):
         self._counters = counters
         self._replays = replays
         self._reactor = reactor
-        self._keep_alive = KeepAlive(keep_alive, reactor)
+        refresh = self._refresh if retains else None
+        self._keep_alive = KeepAlive(keep_alive, reactor, refresh, REFRESH)
         self._open: set[Connection | LongPoll] = set()
         #: No stream is to be opened any more.
         self.is_draining = False
+
+    @property
+    def here(self) -> Any:
+        """Where a stream goes on that opens now; its text is the id to resume from."""
+        return self._hub.here
 
     def startService(self) -> None:  # noqa: N802
         """Begin to send keep-alives."""
@@ -151,7 +164,7 @@ class Streams(Service):
             connection.move = self._reactor.callLater(seconds, self._move_on, connection)
         if last_event_id is not None:
             self._counters.replays += 1
-            self._replays.begin(connection, last_event_id, admission.entry.position)
+            self._replays.begin(connection, last_event_id)
 
     def poll(
         self,
@@ -176,7 +189,7 @@ class Streams(Service):
         self._note_open(poll, admission, address)
         self._watch_expiry(poll, admission.entry.remaining)
         self._counters.replays += 1
-        self._replays.begin(poll, last_event_id, admission.entry.position)
+        self._replays.begin(poll, last_event_id)
 
     def backlog(self) -> Backlog:
         """Return how many streams are behind, and with how much."""
@@ -280,28 +293,56 @@ class Streams(Service):
         left = min(self._expiry_notice, remaining / 2)
         if is_told or remaining < 1 or not isinstance(connection, Connection):
             left = 0
-        connection.expiry = self._reactor.callLater(
-            remaining - left, lambda: Deferred.fromCoroutine(self._near_expiry(connection, left))
-        )
 
-    async def _near_expiry(self, connection: Connection | LongPoll, left: float) -> None:
-        """Tell a stream whose token has `left` seconds, or end it, unless it was renewed."""
+        def expire() -> None:
+            if left and isinstance(connection, Connection):
+                Deferred.fromCoroutine(self._near_expiry(connection, left))
+            else:
+                Deferred.fromCoroutine(self._at_expiry(connection))
+
+        connection.expiry = self._reactor.callLater(remaining - left, expire)
+
+    async def _near_expiry(self, connection: Connection, left: float) -> None:
+        """Tell a stream that its token has `left` seconds, unless it was renewed."""
+        try:
+            remaining = (await self._broker.look_up(connection.token)).remaining
+        except Unauthorized:
+            self._hub.end(connection, CloseReason.EXPIRED)
+            return
+        except BrokerUnavailable:
+            self._watch_expiry(connection, left, is_told=True)
+            return
+        is_near = remaining is not None and remaining <= left + 1
+        if is_near:
+            seconds = str(max(1, round(remaining or 0)))
+            connection.send(connection.framing.notice("token-expiring", seconds))
+        self._watch_expiry(connection, remaining, is_told=is_near)
+
+    async def _at_expiry(self, connection: Connection | LongPoll) -> None:
+        """End a stream whose token has expired, unless it was renewed.
+
+        Until that is known it gets nothing: what is published now would be for nobody.
+        """
+        place = self._hub.suspend(connection)
+        if place is None:
+            # It is being brought up to date. When it comes back its token is looked up.
+            self._send_off(connection, CloseReason.MOVED_ON, MOVE_RETRY)
+            return
         try:
             entry = await self._broker.look_up(connection.token)
-        except (Unauthorized, BrokerUnavailable) as error:
-            if left and isinstance(error, BrokerUnavailable):
-                self._watch_expiry(connection, left, is_told=True)
-                return
+        except (Unauthorized, BrokerUnavailable):
             # As far as is known it has expired. If Redis is away and knows better, the browser
             # comes back and is admitted then.
             self._hub.end(connection, CloseReason.EXPIRED)
             return
-        remaining = entry.remaining
-        is_near = left > 0 and remaining is not None and remaining <= left + 1
-        if is_near and isinstance(connection, Connection):
-            seconds = str(max(1, round(remaining or 0)))
-            connection.send(connection.framing.notice("token-expiring", seconds))
-        self._watch_expiry(connection, remaining, is_told=is_near)
+        if connection in self._open:
+            self._replays.begin(connection, str(place))
+            self._watch_expiry(connection, entry.remaining)
+
+    def _refresh(self, connection: Connection) -> None:
+        """Tell a stream its place, which goes on without it while its channels are quiet."""
+        if not connection.is_behind and (place := self._hub.where(connection)) is not None:
+            connection.send(connection.framing.position(str(place)))
 
 
 def _facts(connection: Connection | LongPoll) -> dict[str, str]:

@@ -24,7 +24,7 @@ PAGE = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
 USERS = re.findall(r"^    ACL SETUSER (sinapse-\w+) (.*)$", PAGE, re.MULTILINE)
 
 #: What each of them runs, and what it asks beside scripts.
-DAEMON = ("ATTACH", "MARK", "LOOK_UP", "LIST_CHANNELS", "READ_HISTORY")
+DAEMON = ("ATTACH", "MARK", "LAST_IDS", "LOOK_UP", "LIST_CHANNELS", "READ_HISTORY")
 PUBLISHER = (
     *("ADD_CHANNEL", "REMOVE_CHANNEL", "CLEAR_CHANNELS", "GENERATE_TOKEN", "CLEAR_TOKEN"),
     *("RENEW_TOKEN", "OBTAIN_TOKEN", "PUBLISH_ONCE", "PUBLISH_RETAINED", "PUBLISH_ALL"),

@@ -46,6 +46,9 @@ class Lines:
         names = b",".join(sorted(channels)).decode()
         return f"{self.name} reset:{reason}:{position} {names}\n".encode()
 
+    def position(self, identifier: str) -> bytes:
+        return f"{self.name} position {identifier}\n".encode()
+
 
 class Stream:
     """A subscriber that keeps what it is sent."""
@@ -105,6 +108,7 @@ class Table:
     def __post_init__(self) -> None:
         self.hub = Hub(self.counters)
         self.hub.interest_changed = self.interest.append
+        self.hub.connected()
 
     def open(
         self,
@@ -118,7 +122,7 @@ class Table:
 
     def admit(self, *channels: bytes, subject: bytes = b"1", token: bytes = b"token") -> Joining:
         joining = self.hub.join()
-        self.hub.admit(joining, subject, token, channels)
+        self.hub.admit(joining, subject, token, dict.fromkeys(channels, 0))
         return joining
 
     def publish(self, channel: bytes, *data: str) -> None:
@@ -260,7 +264,7 @@ def test_control_messages_during_a_join_go_on_top_of_the_answer(
     joining = table.hub.join()
     for action, value in before_the_answer:
         table.hub.control(b"1", action, value)
-    table.hub.admit(joining, b"1", b"token", [b"a", b"b"])
+    table.hub.admit(joining, b"1", b"token", {b"a": 0, b"b": 0})
     for action, value in after_the_answer:
         table.hub.control(b"1", action, value)
     stream = table.hub.open(joining, lambda: Stream(table.framing))
@@ -288,7 +292,7 @@ def test_control_messages_of_others_do_not_change_a_join(table: Table) -> None:
 def test_who_may_listen_to_nothing_is_not_admitted(table: Table) -> None:
     joining = table.hub.join()
     with pytest.raises(Unauthorized, match="no channels"):
-        table.hub.admit(joining, b"1", b"token", [])
+        table.hub.admit(joining, b"1", b"token", {})
     table.hub.abandon(joining)
     assert remains(table.hub) == []
 
@@ -322,7 +326,7 @@ def test_an_old_removal_that_arrives_late_does_not_refuse_who_may_listen(table: 
     # In Redis: removed, added, looked up. Of the first two only one has arrived.
     joining = table.hub.join()
     table.hub.control(b"1", REMOVE, b"a")
-    table.hub.admit(joining, b"1", b"token", [b"a"])
+    table.hub.admit(joining, b"1", b"token", {b"a": 0})
     table.hub.control(b"1", ADD, b"a")
     stream = table.hub.open(joining, lambda: Stream(table.framing))
     table.publish(b"a", "1")
@@ -333,7 +337,7 @@ def test_all_channels_of_the_answer_are_held_whatever_was_noted_before(table: Ta
     # Held now, they are subscribed to when the stream opens.
     joining = table.hub.join()
     table.hub.control(b"1", REMOVE, b"a")
-    table.hub.admit(joining, b"1", b"token", [b"a", b"b"])
+    table.hub.admit(joining, b"1", b"token", {b"a": 0, b"b": 0})
     assert set(table.hub.channels) == {b"a", b"b"}
 
 
@@ -360,7 +364,7 @@ def test_names_of_our_own_are_never_channels(table: Table) -> None:
     stream = table.open(b"a", b"sinapse:tokens:x")
     for name in (b"sinapse:channels:2:add", b""):
         table.hub.control(b"1", ADD, name)
-    table.hub.reconcile(b"1", [b"a", b"sinapse:x", b""])
+    table.hub.reconcile(b"1", {b"a": 0, b"sinapse:x": 0, b"": 0})
     assert stream.subject is not None
     assert stream.subject.channels == set(table.hub.channels) == {b"a"}
 
@@ -440,7 +444,7 @@ def test_unknown_control_messages_and_unknown_subjects_are_ignored(table: Table)
 def test_reconciling_makes_the_list_what_redis_says(table: Table) -> None:
     stream = table.open(b"a", b"b")
     table.hub.dispatch(b"a", Message("1"))
-    table.hub.reconcile(b"1", [b"b", b"c"])
+    table.hub.reconcile(b"1", {b"b": 0, b"c": 0})
     table.publish(b"a", "2")
     table.publish(b"b", "3")
     table.publish(b"c", "4")
@@ -450,9 +454,12 @@ def test_reconciling_makes_the_list_what_redis_says(table: Table) -> None:
 
 def test_reconciling_with_nothing_ends_the_streams(table: Table) -> None:
     stream = table.open(b"a")
-    table.hub.reconcile(b"1", [])
-    table.hub.reconcile(b"1", [b"a"])
-    table.hub.reconcile(b"nobody", [b"a"])
+    table.hub.disconnected()
+    table.hub.reconcile(b"1", {})
+    table.hub.reconcile(b"nobody", {b"a": 0})
+    # What is heard next may be on its way to another list.
+    assert table.hub.streams_of(b"1") == [stream]
+    table.hub.connected()
     assert stream.closed is CloseReason.NO_CHANNELS
     assert remains(table.hub) == []
 
@@ -521,7 +528,7 @@ def test_notes_are_kept_for_those_who_joined_before_them(table: Table) -> None:
     table.hub.control(b"1", REMOVE, b"a")
     for other in others:
         table.hub.abandon(other)
-    table.hub.admit(joining, b"1", b"token", [b"a", b"b"])
+    table.hub.admit(joining, b"1", b"token", {b"a": 0, b"b": 0})
     stream = table.hub.open(joining, lambda: Stream(table.framing))
     table.publish(b"a", "1")
     table.publish(b"b", "2")
@@ -602,12 +609,13 @@ def test_a_reset_goes_to_those_who_listen_to_what_is_missing(table: Table) -> No
     other = table.open(b"d", subject=b"3")
     replaying = table.hub.open(table.admit(b"a", b"b"), lambda: Stream(table.framing), live=False)
     table.hub.dispatch(b"b", Message("1"))
-    table.hub.tell_reset("not-retained", {b"a", b"b"}, None)
+    table.hub.position, table.hub.epoch = 7, "1f"
+    assert table.hub.tell_gone({b"a": 5, b"b": 5}) == {b"1", b"2"}
     assert one.received == [(b"b", "1"), (b"reset:not-retained:None", "a,b")]
     assert two.received == [(b"b", "1"), (b"reset:not-retained:None", "b")]
     assert other.sent == replaying.sent == []
     assert table.counters.resets == 2
-    table.hub.tell_reset("data-lost", None, "1f-7")
+    table.hub.tell_lost(())
     assert other.received == [(b"reset:data-lost:1f-7", "d")]
 
 
@@ -693,6 +701,7 @@ class HubMachine(RuleBasedStateMachine):
         self.counters = Counters()
         self.hub = WatchedHub(self.counters)
         self.hub.flushing = self.check_flush
+        self.hub.connected()
         self.hub.interest_changed = self.check_interest
         self.framings = {name: Lines(name) for name in FRAMINGS}
         self.requests: list[Request] = []
@@ -803,9 +812,10 @@ class HubMachine(RuleBasedStateMachine):
             stream.token: subject for stream, subject in self.streams.items()
         }.items():
             if token in valid:
-                self.hub.reconcile(subject, self.lists[subject])
+                self.hub.reconcile(subject, dict.fromkeys(self.lists[subject], 0))
             else:
                 self.hub.end_token(subject, token, CloseReason.REVOKED)
+        self.hub.connected()
         for stream, subject in list(self.streams.items()):
             may_stay = stream.token in valid and self.seen[subject]
             assert (stream.closed is None) == bool(may_stay)
@@ -903,12 +913,12 @@ class HubMachine(RuleBasedStateMachine):
             self.give_up(request)
             return
         if channels - {RESERVED}:
-            self.hub.admit(request.joining, subject, request.token, channels)
+            self.hub.admit(request.joining, subject, request.token, dict.fromkeys(channels, 0))
             request.is_admitted = True
             self.connection.append(request)
         else:
             with pytest.raises(Unauthorized):
-                self.hub.admit(request.joining, subject, request.token, channels)
+                self.hub.admit(request.joining, subject, request.token, dict.fromkeys(channels, 0))
             self.give_up(request)
 
     def open(self, request: Request) -> None:

@@ -22,8 +22,7 @@ class Answering:
         if not self.is_master:
             raise ConnectionError("it is no master any more")
 
-    async def publish(self, channel: bytes, payload: bytes) -> None:
-        assert not payload
+    async def mark(self, _channel: bytes) -> None:
         self.published += 1
 
 

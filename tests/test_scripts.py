@@ -22,6 +22,7 @@ from sinapse.keys import (
     NODES,
     RETENTION,
     channels_key,
+    grants_key,
     retained_key,
     sent_key,
     token_key,
@@ -84,11 +85,12 @@ class Store:
         upto: int | str = "",
         count: int = 1000,
         size: int = 2**20,
+        share: int = 1_000_000,
     ) -> tuple[int, dict[str, Page]]:
         keys = [RETENTION, LAST, *map(retained_key, wants)]
-        operands = [operand for want in wants.items() for operand in want]
+        budget = upto, count, size, share, 2**30
         answer: Any = self.client.eval(
-            READ_HISTORY.source, len(keys), *keys, *(upto, count, size, *operands)
+            READ_HISTORY.source, len(keys), *keys, *budget, *wants.values(), *wants
         )
         pages = {}
         for channel, (gone, more, entries) in zip(wants, answer[1:], strict=True):
@@ -254,7 +256,11 @@ class TestIds:
                 assert again.epoch != lost.epoch
                 assert again.counter == lost.counter
                 assert store.attach(saved) == (again, True, {saved.epoch: 2})
-                assert store.attach(lost) == (again, False, {})
+                position, continues, ended = store.attach(lost)
+                assert (position.counter, continues) == (again.counter, False)
+                # Who went on without knowing is to hear of it as well.
+                assert position.epoch not in (again.epoch, lost.epoch)
+                assert ended == {lost.epoch: -1, again.epoch: -1}
 
     def test_a_redis_that_lost_everything_begins_anew_above_all_that_was(
         self, store: Store
@@ -268,21 +274,36 @@ class TestIds:
         assert len({each.epoch for each in ids}) == 3
         assert ids[0].counter < ids[1].counter < ids[2].counter
         assert EventID.parse(str(ids[2])) == ids[2]
-        assert store.attach(ids[1]) == (ids[2], False, {})
+        position, continues, ended = store.attach(ids[1])
+        assert (position.counter, continues) == (ids[2].counter, False)
+        assert ended == {ids[1].epoch: -1, ids[2].epoch: -1}
 
     def test_while_a_node_listens_the_epoch_is_not_looked_at_again(self, store: Store) -> None:
         store.publish()
         former = store.last()
+        stands_for = f"{NODES}:{former.epoch}"
         with store.client.pubsub() as node:
-            node.subscribe(NODES)
+            node.subscribe(stands_for)
             eventually(lambda: node.get_message(timeout=1))
             store.seem_restarted()
             store.publish()
             assert store.last() == EventID(former.epoch, 2)
-        eventually(lambda: dict(store.client.pubsub_numsub(NODES))[NODES.encode()] == 0)
+        eventually(lambda: dict(store.client.pubsub_numsub(stands_for))[stands_for.encode()] == 0)
         store.publish()
         assert store.last().epoch != former.epoch
         assert store.last().counter == 3
+
+    def test_a_node_that_stands_for_another_epoch_does_not_count(self, store: Store) -> None:
+        """It is that of another database: PUB/SUB knows none."""
+        store.publish()
+        former = store.last()
+        with store.client.pubsub() as node:
+            node.subscribe(NODES, f"{NODES}:abc")
+            eventually(lambda: node.get_message(timeout=1))
+            eventually(lambda: node.get_message(timeout=1))
+            store.seem_restarted()
+            store.publish()
+        assert store.last().epoch != former.epoch
 
 
 class TestKeeping:
@@ -343,8 +364,26 @@ class TestKeeping:
             store.client.hset(RETENTION, "counter", multiple * 1024 - 1)
             store.publish("new")
         assert store.client.zscore(LAST, "old") == 1
-        assert not store.client.hexists(RETENTION, "floor")
+        assert store.client.hget(RETENTION, "floor") == b"0"
         assert store.read("never", 0).gone == 0
+
+    def test_that_last_ids_were_evicted_is_known_from_then_on(self, store: Store) -> None:
+        store.publish()
+        store.publish("b")
+        store.client.delete(LAST, retained_key("a"))
+        assert store.read("a", 1).gone == 2
+        store.publish("b")
+        assert store.read("a", 1).gone == 2
+        assert store.read("a", 2).gone <= 2
+        assert store.read("b", 2).entries == [(3, "hello")]
+
+    def test_what_is_retained_for_long_is_remembered_when_it_is_gone(self, store: Store) -> None:
+        """Last ids are forgotten by the time of publication, and that is long ago then."""
+        life = retained_key("a"), retained_key("b")
+        store.publish("a", retain=DAY // 2, horizon=DAY)
+        store.publish("b", retain=DAY, horizon=DAY)
+        assert DAY // 2 - MINUTE < store.client.pttl(life[0]) <= DAY // 2
+        assert 3 * DAY // 2 - MINUTE < store.client.pttl(life[1]) <= 3 * DAY // 2
 
     def test_it_uses_few_keys(self, store: Store) -> None:
         store.publish()
@@ -437,10 +476,34 @@ class TestAttach:
         assert len(store.attach()[2]) == 2
         position, continues, ended = store.attach(former._replace(counter=3))
         assert position.epoch != former.epoch
-        assert (position.counter, continues, ended) == (2, False, {})
-        # Nobody goes on from there, but everybody from here.
-        assert store.attach(former._replace(counter=1)) == (position, False, {})
-        assert store.attach(position) == (position, True, {})
+        assert (position.counter, continues) == (2, False)
+        assert set(ended.values()) == {-1}
+        # Nobody goes on from there, but everybody from here: also who finds it out after that.
+        assert store.attach(former._replace(counter=1)) == (position, False, ended)
+        assert store.attach(former._replace(counter=9)) == (position, False, ended)
+        assert store.attach(position) == (position, True, ended)
+
+    def test_who_finds_a_loss_tells_those_who_went_on_without_knowing(self, store: Store) -> None:
+        for _ in range(2):
+            store.publish()
+        former = store.last()
+        store.seem_restarted()
+        other, continues, _ = store.attach(former._replace(counter=1))
+        assert continues
+        position, continues, ended = store.attach(former._replace(counter=3))
+        assert not continues
+        assert position.epoch != other.epoch
+        assert store.attach(other) == (position, False, ended)
+        # And that is the end of it.
+        assert store.attach(position) == (position, True, ended)
+
+    def test_who_is_the_first_to_find_a_loss_begins_one_epoch(self, store: Store) -> None:
+        store.publish()
+        former = store.last()
+        store.seem_restarted()
+        position, continues, ended = store.attach(former._replace(counter=2))
+        assert (continues, ended) == (False, {former.epoch: -1})
+        assert store.attach(position) == (position, True, ended)
 
     def test_older_data_without_a_restart_begin_an_epoch(self, store: Store) -> None:
         store.publish()
@@ -451,14 +514,18 @@ class TestAttach:
         store.client.hset(RETENTION, "counter", 2)
         position, continues, ended = store.attach(former)
         assert position.epoch != former.epoch
-        assert (position.counter, continues, ended) == (2, False, {})
+        assert (position.counter, continues) == (2, False)
+        assert set(ended.values()) == {-1}
         store.publish()
         assert store.last() == EventID(position.epoch, 3)
-        assert store.attach(former) == (store.last(), False, {})
+        assert store.attach(former) == (store.last(), False, ended)
 
     def test_an_epoch_that_is_not_known_was_lost(self, store: Store) -> None:
         store.publish()
-        assert store.attach(EventID("abc", 0)) == (store.last(), False, {})
+        former = store.last()
+        position, continues, ended = store.attach(EventID("abc", 0))
+        assert (position.counter, continues) == (1, False)
+        assert ended == {"abc": -1, former.epoch: -1}
 
     def test_what_is_left_of_former_epochs_does_not_outlive_the_counter(self, store: Store) -> None:
         store.publish()
@@ -484,20 +551,24 @@ class TestAttach:
 
 class TestLookUp:
     def look_up(self, store: Store, token: str) -> Any:
-        return store.client.eval(LOOK_UP.source, 2, token_key(token), RETENTION, channels_key(""))
+        return store.client.eval(
+            LOOK_UP.source, 2, token_key(token), RETENTION, channels_key(""), grants_key("")
+        )
 
     def test_all_that_belongs_to_a_token(self, store: Store) -> None:
         store.client.set(token_key("t"), "7", px=MINUTE)
         store.client.sadd(channels_key("7"), "a", "b")
+        store.client.hset(grants_key("7"), "b", 3)
         store.publish()
-        subject, left, channels, epoch, counter = self.look_up(store, "t")
+        subject, left, channels, epoch, counter, grants = self.look_up(store, "t")
+        assert grants == [b"b", b"3"]
         assert (subject, sorted(channels)) == (b"7", [b"a", b"b"])
         assert 0 < left <= MINUTE
         assert f"{epoch.decode()}-{counter.decode()}" == str(store.last())
 
     def test_a_token_that_does_not_expire_before_any_message(self, store: Store) -> None:
         store.client.set(token_key("t"), "7")
-        assert self.look_up(store, "t") == [b"7", -1, [], b"", b"0"]
+        assert self.look_up(store, "t") == [b"7", -1, [], b"", b"0", []]
         assert self.look_up(store, "u") is None
 
 
@@ -534,7 +605,7 @@ class TestHistory:
         store.wait()
         store.publish()
         assert store.read("b", 1).gone == 2
-        assert store.read("b", 2).gone == 2
+        assert store.read("b", 2).gone <= 2
         store.publish("b")
         assert store.read("b", 1) == Page(2, False, [(4, "hello")])
         assert store.read("b", 2) == Page(2, False, [(4, "hello")])

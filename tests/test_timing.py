@@ -57,7 +57,7 @@ def crowded(count: int, slice_size: int) -> tuple[Counters, Hub, Clock]:
     framing = EventStream(chunked=True)
     for number in range(count):
         joining = hub.join()
-        hub.admit(joining, b"%d" % number, b"token", [b"room"])
+        hub.admit(joining, b"%d" % number, b"token", {b"room": 0})
         hub.open(joining, lambda: Stream(clock, framing))
     return counters, hub, clock
 

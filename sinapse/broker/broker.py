@@ -14,17 +14,16 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from sinapse.broker.dial import TIMEOUT, dial
 from sinapse.broker.history import History, Part
-from sinapse.broker.lookup import Attachment, Lookup, TokenEntry
+from sinapse.broker.lookup import Attachment, LastIDs, Lookup, TokenEntry
 from sinapse.broker.probes import Probes
 from sinapse.broker.sentinel import Sentinels
 from sinapse.broker.subscription import Subscription
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, CloseReason, InvalidPayload, Unauthorized
-from sinapse.eventid import EventID
+from sinapse.eventid import EventID, parse_id
 from sinapse.hub import Hub
 from sinapse.joining import Joining
 from sinapse.keys import MAX_TOKEN_LENGTH, NODES, parse_control
@@ -88,9 +87,9 @@ class Broker(Service):
         self._running: Deferred[Any] | None = None
         self._subscription: Subscription | None = None
         self._lookups: list[Lookup] = []
-        self._history = History(hub, counters, self._barrier)
+        self._history = History(hub, counters, self._barrier, self._unpack, self._complain)
         self._changed: set[bytes] = set()
-        self._marked: Deferred[int] = Deferred()
+        self._marked: Deferred[EventID] = Deferred()
         self._attachment: Attachment | None = None
         self._waiting: list[Deferred[None]] = []
         #: How Redis is, in words.
@@ -166,7 +165,7 @@ class Broker(Service):
         except txredisapi.RedisError as error:
             # Redis quotes an unknown command with its arguments.
             text = str(error).partition(", with args")[0]
-            self._warn(f"Redis {self._url}: a look-up failed: {text}")
+            self._complain(f"a look-up failed: {text}")
             raise BrokerUnavailable(text) from None
 
     async def run(
@@ -178,7 +177,7 @@ class Broker(Service):
             return await lookup.eval(script.source, keys, arguments)
         except txredisapi.RedisError as error:
             if not isinstance(error, txredisapi.ConnectionError):
-                self._warn(f"Redis {self._url}: a script failed: {error}")
+                self._complain(f"a script failed: {error}")
             raise BrokerUnavailable(str(error)) from error
 
     def resolve(self, identifier: EventID) -> EventID | None:
@@ -201,13 +200,14 @@ class Broker(Service):
                 channel.is_subscribed = True
         return await self._history.read(self._lookup(), wants)
 
-    async def when_ready(self) -> None:
+    async def when_ready(self, failures: int = 0) -> None:
         """Return when Redis is there, in another turn of the reactor.
 
-        Whoever asks has been let down by a connection whose end may not be known here yet. To ask
-        again in this turn, and be told so again, would go on for ever.
+        Whoever asks has been let down, so many times by now: by a connection whose end may not be
+        known here yet, or by a Redis that refuses what it is asked. To ask again at once, and be
+        told so again, would go on for ever.
         """
-        await deferLater(self._reactor, 0)
+        await deferLater(self._reactor, _delay(failures - 1) if self.ready and failures else 0)
         while not self.ready:
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)
@@ -231,24 +231,40 @@ class Broker(Service):
 
     def _published(self, channel: bytes, payload: bytes) -> None:
         if channel == self._probes.channel:
-            self._probes.heard()
-            if payload and not self._marked.called:
-                self._marked.callback(int(payload))
+            self._reached(parse_id(payload))
             return
         if not self.ready:
             return  # While channels are subscribed to again: it is read from what is retained.
         try:
-            message = self._unpack(payload)
+            message = unpack(payload)
         except InvalidPayload as error:
             self._counters.invalid_payloads += 1
             self._warn(f"channel {channel.decode(errors='replace')!r}: skipped a payload: {error}")
             return
+        is_too_long = self._is_too_long(payload, message)
         if message.id is None:
-            self._hub.dispatch(channel, message)
+            if not is_too_long:
+                self._hub.dispatch(channel, message)
             return
         epoch, _, counter = message.id.partition("-")
-        if epoch == self._epoch():
+        if epoch != self._epoch():
+            self._look_afresh()
+        elif is_too_long:
+            self._hub.omit(channel, int(counter))
+        else:
             self._hub.dispatch(channel, message, int(counter))
+
+    def _reached(self, place: EventID | None) -> None:
+        """Take note of a probe, or of a mark, which has the last id of that instant."""
+        self._probes.heard()
+        if place is None:
+            return
+        if not self._marked.called:
+            self._marked.callback(place)
+        elif not self.ready:
+            return
+        elif place.epoch == self._epoch():
+            self._hub.reached(place.counter)
         else:
             self._look_afresh()
 
@@ -276,14 +292,27 @@ class Broker(Service):
         if self._subscription is not None:
             self._subscription.transport.abortConnection()
 
-    def _unpack(self, payload: bytes) -> Message:
+    def _unpack(self, payload: bytes) -> Message | None:
+        """Return the message of a payload; None for one that is longer than a stream may hold.
+
+        Raises :class:`~sinapse.errors.InvalidPayload` for what is no message.
+        """
         message = unpack(payload)
+        return None if self._is_too_long(payload, message) else message
+
+    def _is_too_long(self, payload: bytes, message: Message) -> bool:
         # Most messages are too short to be too long, whatever is in them.
-        if len(payload) * (1 + LINE_BREAK_COST) > self._max_message:
-            breaks = message.data.count("\n") + message.data.count("\r")
-            if len(payload) + breaks * LINE_BREAK_COST > self._max_message:
-                raise InvalidPayload(f"{len(payload)} bytes are more than a stream may hold")
-        return message
+        if len(payload) * (1 + LINE_BREAK_COST) <= self._max_message:
+            return False
+        breaks = message.data.count("\n") + message.data.count("\r")
+        if len(payload) + breaks * LINE_BREAK_COST <= self._max_message:
+            return False
+        self._counters.invalid_payloads += 1
+        self._complain(f"a message of {len(payload)} bytes is more than a stream may hold")
+        return True
+
+    def _complain(self, text: str) -> None:
+        self._warn(f"Redis {self._url}: {text}")
 
     def _controlled(self, name: bytes, value: bytes) -> None:
         if (control := parse_control(name)) is not None:
@@ -322,9 +351,8 @@ class Broker(Service):
                 self._hub.disconnected()
                 self._counters.redis_losses += 1
                 failures = 0
-            delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures, 10))
+            await deferLater(self._reactor, _delay(failures))
             failures += 1
-            await deferLater(self._reactor, delay * random.uniform(0.5, 1))  # noqa: S311
 
     def _note_state(self, state: str) -> None:
         """Log a state when it is another than before: not once an attempt."""
@@ -361,19 +389,24 @@ class Broker(Service):
             attachment = await lookups[0].attach(self._known())
             await lookups[0].check(attachment.position.epoch)
             listeners = self._hub.listeners()
+            # What is heard while lists are read is applied after them, in the order of Redis.
+            subscription.hold()
             await self._reconcile(lookups[0])
-            # Publishers look after the epoch themselves until a node stands here that has.
-            subscription.subscribe_for_good(NODES.encode(), self._probes.channel)
+            # Publishers look after the epoch themselves until a node stands for it.
+            epoch = f"{NODES}:{attachment.position.epoch}"
+            subscription.subscribe_for_good(NODES.encode(), epoch.encode(), self._probes.channel)
             self._changed = set(self._hub.channels)
-            upto = None
-            while upto is None or self._changed:  # A channel may have been granted meanwhile.
+            # From the mark on messages wait, in Redis if they are many, for those before them.
+            # Control messages wait with them: none that came after one of those is read before it.
+            last_ids = None
+            while last_ids is None or self._changed:  # A channel may have been granted meanwhile.
+                subscription.release()
                 self._set_interest(subscription)
                 await self._in_time(subscription.barrier())
-                upto = await self._in_time(self._mark(lookups[0], subscription))
-            # From here on messages wait, in Redis if they are many, for those before them. Control
-            # messages wait with them: no message that came after one of those is read before it.
-            subscription.hold()
-            await self._catch_up(lookups[0], attachment, upto, listeners)
+                last_ids = await self._mark(lookups[0], subscription)
+            if last_ids.position.epoch != attachment.position.epoch:
+                raise txredisapi.ConnectionError("its data have been replaced")
+            await self._catch_up(lookups[0], attachment, last_ids, listeners)
             self._lookups = lookups
             self._subscription = subscription
             self._synchronize()
@@ -385,18 +418,23 @@ class Broker(Service):
             for connection in connections:
                 connection.transport.abortConnection()
 
-    def _mark(self, lookup: Lookup, subscription: Subscription) -> "Deferred[int]":
-        """Fire at a place among what is heard, with the counter of retained messages there."""
-        marked = self._marked = Deferred()
+    async def _mark(self, lookup: Lookup, subscription: Subscription) -> LastIDs:
+        """Hold what is heard from some place on; returns the last ids there of all channels."""
+        marked: Deferred[EventID] = Deferred()
+        self._marked = marked
+        marked.addCallback(lambda _: subscription.hold())
 
-        def give_up(reason: Failure) -> None:
+        def give_up(_: object) -> None:
             if not marked.called:
-                marked.errback(reason)
+                marked.errback(txredisapi.ConnectionError("connection lost"))
 
-        Deferred.fromCoroutine(lookup.mark(self._probes.channel)).addErrback(give_up)
-        lost = Failure(txredisapi.ConnectionError("connection lost"))
-        subscription.whenDisconnected().addCallback(lambda _: give_up(lost))
-        return marked
+        subscription.whenDisconnected().addCallback(give_up)
+        try:
+            last_ids = await lookup.mark(self._probes.channel, self._hub.channels)
+            await self._in_time(marked)
+        finally:
+            marked.addErrback(lambda _: None)  # Nobody waits for it any more.
+        return last_ids
 
     def _in_time(self, heard: "Deferred[Heard]") -> "Deferred[Heard]":
         """Fail when what is to be heard is late; later on the probes see to that."""
@@ -404,9 +442,7 @@ class Broker(Service):
 
     def _known(self) -> EventID | None:
         """Return the id of the last message that was dispatched."""
-        if self._attachment is None:
-            return None
-        return EventID(self._attachment.position.epoch, self._hub.position)
+        return None if self._attachment is None else self._hub.here
 
     async def _reconcile(self, lookup: Lookup) -> None:
         """Apply to the open streams what changed while nothing could be heard."""
@@ -426,43 +462,51 @@ class Broker(Service):
             ]
             for (subject, token), entry in zip(part, await gatherResults(entries), strict=True):
                 if isinstance(entry, txredisapi.RedisError):
-                    raise entry
-                if entry is None or entry.subject != subject:
+                    if not str(entry).startswith("WRONGTYPE"):
+                        raise entry
+                    # That is this subject's trouble, and nobody else's.
+                    self._complain(f"the list of a subject cannot be read: {entry}")
+                    self._hub.end_token(subject, token, CloseReason.ENDED)
+                elif entry is None or entry.subject != subject:
                     self._hub.end_token(subject, token, CloseReason.REVOKED)
                 else:
                     self._hub.reconcile(subject, entry.channels)
 
     async def _catch_up(
-        self, lookup: Lookup, attachment: Attachment, upto: int, listeners: set[bytes]
+        self, lookup: Lookup, attachment: Attachment, last_ids: LastIDs, listeners: set[bytes]
     ) -> None:
-        """Dispatch what was retained, up to the counter `upto`, while nothing could be heard.
+        """Dispatch what was retained, up to `last_ids`, while nothing could be heard.
 
         `listeners` are the subjects that could listen to something before.
         """
         hub = self._hub
         is_first = self._attachment is None
         self._attachment = attachment
+        hub.epoch = attachment.position.epoch
         if is_first or not attachment.continues:
             # Where some of what was heard is here, all that follows it is new to everybody.
             is_other = is_first or attachment.same < 0
             hub.position = attachment.position.counter if is_other else attachment.same
             if not is_first:
-                here = EventID(attachment.position.epoch, hub.position)
-                hub.tell_reset("data-lost", None, str(here), listeners)
-        after, more = hub.position, bool(hub.channels)
-        while more:
-            wants = dict.fromkeys(hub.channels, after)
-            part = await self._history.read_alone(lookup, wants, upto)
+                hub.tell_lost(listeners)
+        told: set[bytes] = set()
+        async for portion in self._history.read_alone(lookup, hub.position, last_ids):
             hub.stopwatch.has_read()
-            if part.gone:
-                hub.tell_reset("not-retained", part.gone, None)
-            for entry in part.entries:
-                hub.dispatch(entry.channel, entry.message, entry.counter)
+            told |= hub.tell_gone(portion.gone)
+            for entry in portion.entries:
+                counter = entry.counter or 0
+                hub.granted(counter)
+                if entry.message is None:
+                    hub.omit(entry.channel, counter)
+                else:
+                    hub.dispatch(entry.channel, entry.message, counter)
             hub.flush()
             while hub.fan_outs.is_full:
                 await deferLater(self._reactor, 0)
-            after, more = part.after, part.more
-        hub.reached(upto)
+        hub.reached(last_ids.position.counter)
+        hub.granted(None)
+        # So that they are not told again when they come back.
+        hub.tell_position(told)
 
     def _be_ready(self, node: RedisURL) -> None:
         self.ready = True
@@ -494,6 +538,12 @@ class Broker(Service):
             probes.stop()
             moving.cancel()
         raise txredisapi.ConnectionError("connection lost")
+
+
+def _delay(failures: int) -> float:
+    """Return seconds to wait after so many failures before: longer each time, and at random."""
+    longest: float = min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures, 10))
+    return longest * random.uniform(0.5, 1)  # noqa: S311
 
 
 async def _entry(

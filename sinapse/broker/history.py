@@ -3,7 +3,8 @@
 Whoever wants to read says which channels, and after which counters. All who wait are served by one
 round of reads: each channel is read once, from the lowest counter that any of them wants, and all
 get their part in the same turn of the reactor. So a thousand streams that come back together cost
-one read a channel.
+one read a channel. Those who are further on than what a round has read have a round of their own
+next: nobody is ever given what it had, nor waits for who is far behind.
 
 History joins live messages exactly, because the hub's tape runs from before the read, and the part
 is handed out behind a barrier after it: by then everything that was read has been heard as well,
@@ -11,22 +12,25 @@ and nothing of it can follow.
 """
 
 import heapq
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import txredisapi
 from twisted.internet.defer import Deferred
 
-from sinapse.broker.lookup import Lookup, Page
+from sinapse.broker.lookup import Budget, LastIDs, Lookup, Page
 from sinapse.catchup import Dispatched
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, InvalidPayload
 from sinapse.hub import Hub
-from sinapse.message import unpack
+from sinapse.message import Message
 
 #: Messages, and bytes, of one channel in one round: what waits in memory is bounded by that.
 PAGE_MESSAGES = 1000
 PAGE_BYTES = 256 * 1024
+
+#: Channels whose pages may be as large as that at once; with more, less is read of each.
+FULL_PAGES = 10
 
 #: Channels in one command: Redis does nothing else meanwhile.
 CHANNELS_PER_READ = 100
@@ -38,18 +42,25 @@ CHANNELS_PER_ROUND = 1000
 class Part(NamedTuple):
     """What somebody gets of a round."""
 
-    gone: set[bytes]
-    """Channels on which a message that was wanted is no longer retained."""
+    gone: Mapping[bytes, int]
+    """Channels on which a message that was wanted is no longer retained, and up to where."""
     entries: list[Dispatched]
     """Messages in the order of their counters, across the channels."""
     after: int
     """The counter to read after in the next round: everything up to it is in the entries."""
     more: bool
     """There is more to read; otherwise the entries go up to where the tape began."""
-    upto: int
-    """The counter at the instant of reading, up to which there is more."""
     tape: list[Dispatched]
     """What was dispatched since the round began, to go on with if there is no more."""
+
+
+class Portion(NamedTuple):
+    """Some of what was missed by all, in the order of counters."""
+
+    gone: Mapping[bytes, int]
+    """Channels on which a message is no longer retained, and up to which counter."""
+    entries: list[Dispatched]
+    """Messages that come before all that follow."""
 
 
 class _Request(NamedTuple):
@@ -61,15 +72,24 @@ class History:
     """Reads for all who ask.
 
     `barrier` returns when everything that Redis had done before has been handled; it raises
-    :class:`~sinapse.errors.BrokerUnavailable`.
+    :class:`~sinapse.errors.BrokerUnavailable`. `unpack` makes a message of a payload, or None of
+    one that is too long; it raises :class:`~sinapse.errors.InvalidPayload`. `warn` is told of what
+    cannot be read.
     """
 
     def __init__(
-        self, hub: Hub, counters: Counters, barrier: Callable[[], Awaitable[None]]
+        self,
+        hub: Hub,
+        counters: Counters,
+        barrier: Callable[[], Awaitable[None]],
+        unpack: Callable[[bytes], Message | None],
+        warn: Callable[[str], None],
     ) -> None:
         self._hub = hub
         self._counters = counters
         self._barrier = barrier
+        self._unpack = unpack
+        self._warn = warn
         self._waiting: list[_Request] = []
         self._is_reading = False
 
@@ -86,22 +106,48 @@ class History:
             Deferred.fromCoroutine(self._rounds(lookup))
         return await fired
 
-    async def read_alone(self, lookup: Lookup, wants: Mapping[bytes, int], upto: int) -> Part:
-        """Return the next part up to the counter `upto`, while nothing is heard.
+    async def read_alone(
+        self, lookup: Lookup, after: int, last_ids: LastIDs
+    ) -> AsyncIterator[Portion]:
+        """Yield what channels have after a counter and up to `last_ids`, while nothing is heard.
 
+        The channels are those of the hub. Of each only what it has is read, and none of it twice.
         Raises ``txredisapi.RedisError``.
         """
-        upto, pages = await self._pages(lookup, list(wants.items()), upto)
-        read = {name: self._unpack(name, page) for name, page in pages.items()}
-        return _part(wants, upto, pages, read, [])
+        unread = {name: after for name in self._hub.channels if last_ids.may_follow(name, after)}
+        ahead: list[Dispatched] = []
+        end = after
+        while unread:
+            # With much in hand, only what everything else waits for.
+            is_full = len(ahead) > PAGE_MESSAGES * FULL_PAGES
+            wants = {name: at for name, at in unread.items() if not is_full or at <= end}
+            _, pages = await self._pages(lookup, wants, last_ids)
+            gone = {}
+            for name, page in pages.items():
+                if page.gone > unread[name]:
+                    gone[name] = page.gone
+                ahead += self._entries(name, page)
+                if page.more:
+                    unread[name] = page.entries[-1][0]
+                else:
+                    del unread[name]
+            end = min(unread.values(), default=last_ids.position.counter)
+            ahead.sort(key=_counter)
+            count = sum(_counter(entry) <= end for entry in ahead)
+            yield Portion(gone, ahead[:count])
+            del ahead[:count]
 
     async def _rounds(self, lookup: Lookup) -> None:
+        further: list[_Request] = []
         try:
-            while self._waiting:
-                requests = self._next_round()
+            while further or self._waiting:
+                requests = further or self._next_round()
                 try:
-                    await self._round(lookup, requests)
+                    further = await self._round(lookup, requests)
                 except (txredisapi.RedisError, BrokerUnavailable) as error:
+                    further = []
+                    if not isinstance(error, txredisapi.ConnectionError | BrokerUnavailable):
+                        self._warn(f"retained messages cannot be read: {error}")
                     for request in requests:
                         if not request.fired.called:
                             request.fired.errback(BrokerUnavailable(str(error)))
@@ -117,40 +163,82 @@ class History:
             channels |= set(requests[-1].wants)
         return requests
 
-    async def _round(self, lookup: Lookup, requests: list[_Request]) -> None:
+    async def _round(self, lookup: Lookup, requests: list[_Request]) -> list[_Request]:
+        """Serve `requests`, and return those who want what comes after all that was read.
+
+        Who is the furthest behind is always served.
+        """
         wants: dict[bytes, int] = {}
         for request in requests:
             for name, after in request.wants.items():
                 wants[name] = min(after, wants.get(name, after))
+        further = []
         with self._hub.tape() as tape:
-            upto, pages = await self._pages(lookup, list(wants.items()), None)
+            upto, pages = await self._pages(lookup, wants, None)
             await self._barrier()
             self._hub.reached(upto)
-            read = {name: self._unpack(name, page) for name, page in pages.items()}
+            read = {name: self._entries(name, page) for name, page in pages.items()}
             for request in requests:
+                if request.fired.called:  # Cancelled: its stream has ended.
+                    continue
                 part = _part(request.wants, upto, pages, read, tape)
-                if not request.fired.called:  # Cancelled: its stream has ended.
+                if part.more and part.after <= min(request.wants.values()):
+                    further.append(request)
+                else:
                     request.fired.callback(part)
+        return further
 
     async def _pages(
-        self, lookup: Lookup, wants: list[tuple[bytes, int]], upto: int | None
+        self, lookup: Lookup, wants: Mapping[bytes, int], last_ids: LastIDs | None
     ) -> tuple[int, dict[bytes, Page]]:
+        """Read a page of each channel; returns up to which counter, at the most.
+
+        That is where all that `last_ids` knows ends. What is gone is only told as far as that:
+        what is removed while others are read came after it.
+        """
         pages: dict[bytes, Page] = {}
-        # With many channels, less of each, and at least one message.
-        count = max(1, PAGE_MESSAGES * 10 // max(10, len(wants)))
-        size = max(1, PAGE_BYTES * 10 // max(10, len(wants)))
-        for start in range(0, max(1, len(wants)), CHANNELS_PER_READ):
-            some = wants[start : start + CHANNELS_PER_READ]
-            upto, answers = await lookup.history(some, upto, count, size)
+        if last_ids is None and len(wants) > CHANNELS_PER_READ:
+            last_ids = await lookup.last_ids(wants)
+            pages = {
+                name: Page() for name, at in wants.items() if not last_ids.may_follow(name, at)
+            }
+        unread = [want for want in wants.items() if want[0] not in pages]
+        upto = None if last_ids is None else last_ids.position.counter
+        for start in range(0, max(1, len(unread)), CHANNELS_PER_READ):
+            some = unread[start : start + CHANNELS_PER_READ]
+            if not some and upto is not None:
+                break
+            share = FULL_PAGES * len(some), max(FULL_PAGES, len(unread))
+            budget = Budget(
+                PAGE_MESSAGES,
+                PAGE_BYTES,
+                PAGE_MESSAGES * share[0] // share[1],
+                PAGE_BYTES * share[0] // share[1],
+            )
+            upto, answers = await lookup.history(some, upto, budget)
             self._counters.history_reads += len(some)
-            pages.update(zip((name for name, _ in some), answers, strict=True))
+            for (name, _), page in zip(some, answers, strict=True):
+                if page.error is not None:
+                    self._counters.invalid_payloads += 1
+                    channel = repr(name.decode(errors="replace"))
+                    self._warn(f"channel {channel}: what is retained cannot be read: {page.error}")
+                gone = page.gone if last_ids is None else min(page.gone, last_ids.last(name))
+                pages[name] = page._replace(gone=gone)
         return upto or 0, pages
 
-    def _unpack(self, name: bytes, page: Page) -> list[Dispatched]:
+    def _entries(self, name: bytes, page: Page) -> list[Dispatched]:
+        """Return what was read as messages, whose ids are of the present epoch.
+
+        Counters go on from epoch to epoch; one of before may end at a later loss of data.
+        """
         entries = []
+        prefix = f"{self._hub.epoch}-"
         for counter, payload in page.entries:
             try:
-                entries.append(Dispatched(counter, name, unpack(payload)))
+                message = self._unpack(payload)
+                if message is not None and not (message.id or "").startswith(prefix):
+                    message = message._replace(id=f"{prefix}{counter}")
+                entries.append(Dispatched(counter, name, message))
             except InvalidPayload:  # Whoever wrote that did not publish it with our script.
                 self._counters.invalid_payloads += 1
         return entries
@@ -164,13 +252,20 @@ def _part(
     tape: list[Dispatched],
 ) -> Part:
     """Cut out of a round what one reader wants."""
-    gone = {name for name, after in wants.items() if pages[name].gone > after}
-    # Where a channel has more, later messages of the others must wait for those.
-    ends = [pages[name].entries[-1][0] for name in wants if pages[name].more]
+    gone = {name: pages[name].gone for name, after in wants.items() if pages[name].gone > after}
+    # Where a channel has more, later messages of the others must wait for those. What the reader
+    # does not want of it, since it is further on, need not be waited for.
+    ends = [
+        max(after, pages[name].entries[-1][0]) for name, after in wants.items() if pages[name].more
+    ]
     end = min(ends, default=upto)
     wanted: Iterable[list[Dispatched]] = (
-        [entry for entry in read[name] if after < (entry.counter or 0) <= end]
+        [entry for entry in read[name] if after < _counter(entry) <= end]
         for name, after in wants.items()
     )
-    entries = list(heapq.merge(*wanted, key=lambda entry: entry.counter or 0))
-    return Part(gone, entries, end, bool(ends), upto, tape)
+    entries = list(heapq.merge(*wanted, key=_counter))
+    return Part(gone, entries, end, bool(ends), tape)
+
+
+def _counter(entry: Dispatched) -> int:
+    return entry.counter or 0

@@ -6,13 +6,22 @@ from typing import Any, NamedTuple
 import txredisapi
 
 from sinapse.errors import Unauthorized
-from sinapse.eventid import EventID
-from sinapse.keys import EPOCHS, LAST, RETENTION, channels_key, retained_key, token_key
-from sinapse.scripts import ATTACH, LIST_CHANNELS, LOOK_UP, MARK, READ_HISTORY
+from sinapse.eventid import MAX_DIGITS, EventID
+from sinapse.keys import (
+    EPOCHS,
+    LAST,
+    RETENTION,
+    channels_key,
+    grants_key,
+    retained_key,
+    token_key,
+)
+from sinapse.scripts import ATTACH, LAST_IDS, LIST_CHANNELS, LOOK_UP, MARK, READ_HISTORY
 
 _RETAINED = retained_key("").encode()
 _TOKENS = token_key("").encode()
 _CHANNELS = channels_key("").encode()
+_GRANTS = grants_key("").encode()
 
 
 class TokenEntry(NamedTuple):
@@ -21,7 +30,8 @@ class TokenEntry(NamedTuple):
     subject: bytes
     remaining: float | None
     """Seconds until it expires; None if it does not."""
-    channels: list[bytes]
+    channels: Mapping[bytes, int]
+    """What it may listen to, and the counter at which each was granted; 0 if that is not known."""
     position: EventID
     """Id of the last retained message at that instant."""
 
@@ -45,15 +55,50 @@ class Attachment(NamedTuple):
         return identifier.counter
 
 
+class LastIDs(NamedTuple):
+    """The last id of each of some channels, at one instant."""
+
+    position: EventID
+    """The last id of all channels."""
+    floor: int
+    """The counter up to which last ids are forgotten."""
+    counters: Mapping[bytes, int]
+    """Those of the channels whose last id is known."""
+
+    def may_follow(self, channel: bytes, after: int) -> bool:
+        """Whether there may be messages of `channel` after that counter."""
+        last = self.counters.get(channel)
+        return last is None or last > after
+
+    def last(self, channel: bytes) -> int:
+        """Return the counter of the last message of `channel`, or the least that it is above."""
+        return self.counters.get(channel, self.floor)
+
+
 class Page(NamedTuple):
     """Some of the retained messages of a channel, oldest first."""
 
-    gone: int
+    gone: int = 0
     """The highest counter of a message that is no longer retained."""
-    more: bool
+    more: bool = False
     """There is more to read."""
-    entries: list[tuple[int, bytes]]
+    entries: Sequence[tuple[int, bytes]] = ()
     """Counters and payloads."""
+    error: str | None = None
+    """Why Redis could not read it: then all may be gone."""
+
+
+class Budget(NamedTuple):
+    """How much of the retained messages is read at once."""
+
+    messages: int
+    """Messages of a channel."""
+    size: int
+    """Bytes of a channel."""
+    all_messages: int
+    """Messages of all channels."""
+    all_size: int
+    """Bytes of all channels."""
 
 
 class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
@@ -80,41 +125,49 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         if current is None or current.decode() != epoch:
             raise txredisapi.ConnectionError("its data have been replaced")
 
-    async def mark(self, channel: bytes) -> None:
-        """Publish to `channel` the counter of the last retained message at that instant."""
-        await self.eval(MARK.source, [RETENTION], [channel])
+    async def mark(self, channel: bytes, names: Iterable[bytes] = ()) -> LastIDs:
+        """Publish the last id to `channel`, and return those of the channels `names`."""
+        names = list(names)
+        return _last_ids(names, await self.eval(MARK.source, [RETENTION, LAST], [channel, *names]))
+
+    async def last_ids(self, names: Iterable[bytes]) -> LastIDs:
+        """Return the last ids of the channels `names`."""
+        names = list(names)
+        return _last_ids(names, await self.eval(LAST_IDS.source, [RETENTION, LAST], names))
 
     async def token(self, token: bytes) -> TokenEntry:
         """Look a token up; raises :class:`~sinapse.errors.Unauthorized` for one that is not."""
         answer: Any = await self.eval(
-            LOOK_UP.source, [_TOKENS + token, RETENTION], [channels_key("")]
+            LOOK_UP.source, [_TOKENS + token, RETENTION], [_CHANNELS, _GRANTS]
         )
         if answer is None:
             raise Unauthorized("unknown token")
-        subject, milliseconds, channels, epoch, counter = answer
+        subject, milliseconds, *found = answer
         remaining = milliseconds / 1000 if milliseconds >= 0 else None
-        return TokenEntry(subject, remaining, channels, EventID(epoch.decode(), int(counter)))
+        return _entry(subject, remaining, found)
 
     async def subject(self, subject: bytes) -> TokenEntry:
         """Look the channels of a subject up, whose token is in another Redis."""
-        answer: Any = await self.eval(LIST_CHANNELS.source, [_CHANNELS + subject, RETENTION], [])
-        channels, epoch, counter = answer
-        return TokenEntry(subject, None, channels, EventID(epoch.decode(), int(counter)))
+        keys = [_CHANNELS + subject, RETENTION, _GRANTS + subject]
+        return _entry(subject, None, await self.eval(LIST_CHANNELS.source, keys, []))
 
     async def history(
-        self, wants: Sequence[tuple[bytes, int]], upto: int | None, count: int, size: int
+        self, wants: Sequence[tuple[bytes, int]], upto: int | None, budget: Budget
     ) -> tuple[int, list[Page]]:
         """Read retained messages of channels, each after its counter, and up to `upto`.
 
-        `count` messages or `size` bytes of a channel are enough, though at least one is read.
-        Without `upto` it is the counter of this instant; returns it, and a page for each channel.
+        What `budget` says is enough, though at least one message of each channel is read. Without
+        `upto` it is the counter of this instant; returns it, and a page for each channel.
         """
         keys: Iterable[Any] = [_RETAINED + name for name, _ in wants]
-        operands = [operand for want in wants for operand in want]
         answer = await self.eval(
             READ_HISTORY.source,
             [RETENTION, LAST, *keys],
-            ["" if upto is None else upto, count, size, *operands],
+            [
+                *("" if upto is None else upto, *budget),
+                *(after for _, after in wants),
+                *(name for name, _ in wants),
+            ],
         )
         pages = [
             Page(
@@ -124,8 +177,9 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
                     (int(counter), payload)
                     for counter, payload in zip(entries[::2], entries[1::2], strict=True)
                 ],
+                error[0].decode(errors="replace") if error else None,
             )
-            for gone, more, entries in answer[1:]
+            for gone, more, entries, *error in answer[1:]
         ]
         return int(answer[0]), pages
 
@@ -135,3 +189,28 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
             super().dataReceived(data, unpause)
         except txredisapi.InvalidData:  # Whatever this is, it does not speak Redis' protocol.
             self.transport.abortConnection()
+
+
+def _entry(subject: bytes, remaining: float | None, found: Any) -> TokenEntry:
+    channels, epoch, counter, granted = found
+    position = EventID(epoch.decode(), int(counter))
+    grants = dict(zip(granted[::2], granted[1::2], strict=True))
+    found = {name: _counter(grants.get(name, b"0")) for name in channels}
+    # A grant of after now is one of data that are lost.
+    since = {name: at if at <= position.counter else 0 for name, at in found.items()}
+    return TokenEntry(subject, remaining, since, position)
+
+
+def _counter(digits: bytes) -> int:
+    """Return a counter that somebody else can have written; 0 if it is none."""
+    return int(digits) if len(digits) <= MAX_DIGITS and digits.isdigit() else 0
+
+
+def _last_ids(names: Iterable[bytes], answer: Any) -> LastIDs:
+    epoch, counter, floor, scores = answer
+    counters = {
+        name: int(float(score))
+        for name, score in zip(names, scores, strict=True)
+        if score is not None
+    }
+    return LastIDs(EventID(epoch.decode(), int(counter)), int(floor), counters)

@@ -76,4 +76,5 @@ class Probes:
         for lookup in lookups:
             await lookup.check(epoch)
         self._sent_at = time.perf_counter()
-        await lookups[0].publish(self.channel, b"")
+        # With the last id, so that this node knows how far it has heard, however quiet it is here.
+        await lookups[0].mark(self.channel)

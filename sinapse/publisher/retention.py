@@ -10,8 +10,10 @@ MAX_RETAIN = 30 * 24 * 3600
 RETAIN_MESSAGES = 1000
 MAX_RETAIN_MESSAGES = 1_000_000
 
-#: Milliseconds, a day: for how long it is known which channels had messages after an id.
-HORIZON = 24 * 3600 * 1000
+#: Milliseconds, two days: for how long after a message it is known that its channel had one. What
+#: is retained for a day at most is so remembered for a day after it is gone; for the rest the key
+#: of the channel lives on for a day.
+HORIZON = 2 * 24 * 3600 * 1000
 
 #: Milliseconds for which a message id is remembered at least.
 _REMEMBERED = 300 * 1000

@@ -10,18 +10,16 @@ from twisted.internet.defer import Deferred, DeferredList
 from sinapse.broker.broker import Admission, Broker
 from sinapse.broker.lookup import TokenEntry
 from sinapse.errors import BrokerUnavailable
-from sinapse.eventid import Place
 from sinapse.sharding import shard_of
 from sinapse.shards.hub import ShardedHub, ShardedJoining
 
 
 class ShardedEntry(NamedTuple):
-    """What is known of a token, and of where the retained messages are."""
+    """What is known of a token."""
 
     subject: bytes
     remaining: float | None
     """Seconds until it expires; None if it does not."""
-    position: Place
 
 
 class ShardedAdmission(NamedTuple):
@@ -68,9 +66,8 @@ class ShardedBroker(MultiService):
                 self._brokers[number].withdraw(admission)
             raise
         ordered = [admissions[number] for number in range(len(self._brokers))]
-        place = Place(each.entry.position for each in ordered)
-        joining = ShardedJoining(token, place, tuple(each.joining for each in ordered))
-        return ShardedAdmission(joining, ShardedEntry(entry.subject, entry.remaining, place))
+        joining = ShardedJoining(token, tuple(each.joining for each in ordered))
+        return ShardedAdmission(joining, ShardedEntry(entry.subject, entry.remaining))
 
     async def _admit_everywhere(self, admissions: dict[int, Admission], token: bytes) -> TokenEntry:
         home = self._home(token)

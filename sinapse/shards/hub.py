@@ -1,7 +1,7 @@
 """The tables of several Redis as one: a stream that opens is a member of each."""
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from sinapse.audience import Channel, Subject
 from sinapse.connection import Connection
 from sinapse.errors import CloseReason, Unauthorized
-from sinapse.eventid import EventID
+from sinapse.eventid import EventID, Place
 from sinapse.eventstream import EventStream
 from sinapse.hub import Hub
 from sinapse.joining import Joining
@@ -31,8 +31,6 @@ class ShardedJoining(NamedTuple):
     """A stream on its way into every table."""
 
     token: bytes
-    position: tuple[EventID, ...]
-    """Id of the last retained message of each Redis, at the instant of its look-up."""
     parts: tuple[Joining, ...]
 
 
@@ -139,6 +137,35 @@ class ShardedHub:
             hub.is_live(member) for hub, member in zip(self.hubs, bundle.members, strict=True)
         )
 
+    @property
+    def here(self) -> Place:
+        """Where who is live everywhere goes on."""
+        return Place(hub.here for hub in self.hubs)
+
+    def where(self, whole: Whole) -> Place | None:
+        """Return where a stream goes on; None if it is not live everywhere."""
+        if not self.is_live(whole):
+            return None
+        return self._at(whole, [hub.where(member) for hub, member in self._parts(whole)])
+
+    def suspend(self, whole: Whole) -> Place | None:
+        """Give a stream nothing more until it resumes from there: see :meth:`sinapse.hub.Hub`."""
+        if not self.is_live(whole):
+            return None
+        return self._at(whole, [hub.suspend(member) for hub, member in self._parts(whole)])
+
+    def count_reset(self) -> None:
+        """Count a reset that is told for several Redis at once."""
+        self.hubs[0].counters.resets += 1
+
+    def _at(self, whole: Whole, parts: Iterable[EventID | None]) -> Place:
+        place = Place(part for part in parts if part is not None)
+        self._bundles[whole].begin_at(place)
+        return place
+
+    def _parts(self, whole: Whole) -> list[tuple[Hub, Member]]:
+        return list(zip(self.hubs, self._bundles[whole].members, strict=True))
+
     def bundle(self, whole: Whole) -> Bundle:
         """Return what an open stream consists of; raises ``KeyError`` if it has ended."""
         return self._bundles[whole]
@@ -154,7 +181,7 @@ class ShardedHub:
             if not any(expected):
                 raise Unauthorized("no channels")
             whole = make()
-            bundle = Bundle(whole, self._framing(whole.framing), joining.position)
+            bundle = Bundle(whole, self._framing(whole.framing), self.here)
             self._bundles[whole] = bundle
             for (hub, part), member in zip(parts, bundle.members, strict=True):
                 # In this turn of the reactor nothing can have changed.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sinapse.errors import ResetReason
 from sinapse.eventid import UNKNOWN, Place
 from sinapse.replay import Replays
 from sinapse.shards.hub import ShardedHub, Whole
@@ -14,11 +15,38 @@ class ShardedReplays:
         self._hub = hub
         self._replays = tuple(replays)
 
-    def begin(self, whole: Whole, last_event_id: str, position: Place) -> None:
-        """Resume a stream that was opened replaying: see :meth:`sinapse.replay.Replays.begin`."""
+    def begin(self, whole: Whole, last_event_id: str) -> None:
+        """Resume a stream that gets nothing yet: see :meth:`sinapse.replay.Replays.begin`.
+
+        Where its id has no part that is known, it goes on from here, and is told so once; as a
+        loss only if it may listen to something there.
+        """
         bundle = self._hub.bundle(whole)
         place = Place.parse(last_event_id, len(self._replays))
+        unknown = [
+            number
+            for number, replays in enumerate(self._replays)
+            if place[number] == UNKNOWN or not replays.may_know(place[number])
+        ]
+        if unknown:
+            here = self._hub.here
+            place = Place(
+                here[number] if number in unknown else part for number, part in enumerate(place)
+            )
         bundle.begin_at(place)
+        if unknown:
+            subjects = [bundle.members[number].subject for number in unknown]
+            channels = set().union(*(each.channels for each in subjects if each is not None))
+            framing = whole.framing
+            text = str(place)
+            if channels:
+                self._hub.count_reset()
+                whole.send(framing.reset(ResetReason.UNKNOWN_ID, channels, text))
+            else:
+                whole.send(framing.position(text))
         for number, replays in enumerate(self._replays):
-            known = None if place[number] == UNKNOWN else place[number]
-            replays.resume(bundle.members[number], known, position[number])
+            member = bundle.members[number]
+            if number in unknown:
+                self._hub.hubs[number].go_live(member)
+            else:
+                replays.resume(member, place[number])

@@ -88,7 +88,7 @@ class Node:
             raise BrokerUnavailable("away")
         if token != TOKEN:
             raise Unauthorized("unknown token")
-        return TokenEntry(b"1", None, [b"news"], EventID("1", 1))
+        return TokenEntry(b"1", None, {b"news": 0}, EventID("1", 1))
 
     def feed(self, protocol: Any, pieces: Iterator[bytes]) -> bytes:
         """Connect, feed what a client sends, disconnect; return what it was answered."""

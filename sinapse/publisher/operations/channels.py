@@ -16,6 +16,7 @@ from sinapse.keys import (
     channel_name,
     channels_key,
     control_channel,
+    grants_key,
 )
 from sinapse.publisher.identity import ChannelLike, SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation, Request, call
@@ -77,7 +78,7 @@ class _Change(HasChannel):
     def request(self) -> Request:
         """Return what Redis is asked."""
         told = [control_channel(self.subject, action) for action in self._actions]
-        return call(self._script, (channels_key(self.subject), RETENTION), (self.channel, *told))
+        return call(self._script, _keys(self.subject), (self.channel, *told))
 
 
 class AddChannel(_Change):
@@ -107,7 +108,7 @@ class ClearChannels(Operation[int]):
     def request(self) -> Request:
         """Return what Redis is asked."""
         told = [control_channel(self.subject, action) for action in (REMOVE, WITHDRAW)]
-        return call(CLEAR_CHANNELS, (channels_key(self.subject), RETENTION), told)
+        return call(CLEAR_CHANNELS, _keys(self.subject), told)
 
     def combine(self, results: Sequence[int]) -> int:
         """Return how many in all."""
@@ -116,3 +117,7 @@ class ClearChannels(Operation[int]):
     def result(self, answer: int) -> int:
         """Return how many."""
         return answer
+
+
+def _keys(subject: str) -> tuple[str, str, str]:
+    return channels_key(subject), RETENTION, grants_key(subject)
