@@ -3,13 +3,14 @@
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.logger import Logger
 
 from sinapse.admin.root import admin_root
 from sinapse.admission import Authority, Resumptions, Table
@@ -26,6 +27,7 @@ from sinapse.hub import Hub
 from sinapse.limits import RequestLimits, StreamLimits
 from sinapse.listen import Listener
 from sinapse.looplag import LoopLag
+from sinapse.message import MAX_MESSAGE
 from sinapse.presence import Presence
 from sinapse.replay import Replays
 from sinapse.resource import StreamResource
@@ -54,6 +56,8 @@ reactor: Any = _reactor
 
 class Daemon(MultiService):
     """All services, started in the order of their making and stopped in the reverse of it."""
+
+    _log = Logger()
 
     def __init__(self, settings: Settings, listen: Callable[..., Listener] = Listener) -> None:
         """Make everything; `listen` makes what serves a ``--port``."""
@@ -139,6 +143,7 @@ class Daemon(MultiService):
         for service in (*services, *self._listeners, self._notifier):
             service.setServiceParent(self)
         self._drain_seconds = settings.drain
+        self._max_pending = settings.max_pending
         self._drain: Deferred[None] | None = None
         self._signals = Signals(reactor, hasten=self._hasten, renew=self._renew_certificates)
 
@@ -155,6 +160,13 @@ class Daemon(MultiService):
     def startService(self) -> None:  # noqa: N802
         """Start everything."""
         super().startService()
+        if (longest := _longest_message(os.environ)) > self._max_pending:
+            self._log.warn(
+                "--max-pending {most}: a message may have {longest} bytes (SINAPSE_MAX_MESSAGE);"
+                " who would get one that fits into no stream is told a reset",
+                most=self._max_pending,
+                longest=longest,
+            )
         # What is there now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
@@ -193,6 +205,12 @@ class Daemon(MultiService):
         if self._api is not None:
             self._api.renew()
         self._notifier.ready()
+
+
+def _longest_message(environment: Mapping[str, str]) -> int:
+    """Return how many bytes of data a message may have, as far as is known here."""
+    text = environment.get("SINAPSE_MAX_MESSAGE", "")
+    return int(text) if text.isdecimal() and len(text) < 20 else MAX_MESSAGE
 
 
 def _redis(

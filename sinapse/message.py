@@ -23,6 +23,10 @@ from sinapse.eventid import is_event_id
 #: (WHATWG HTML §9.2.6: CR, LF; NUL for ids).
 FIELD_BREAKS = "\r\n\0"
 
+#: Bytes of data, the default: 1 MiB, as in Mercure and NATS. A message is held in memory once a
+#: node, and for each subscriber that is behind.
+MAX_MESSAGE = 1024 * 1024
+
 _NO_BREAKS = str.maketrans("", "", FIELD_BREAKS)
 
 

@@ -14,6 +14,7 @@ from sinapse.publisher import Publisher
 from tests.certificates import root
 from tests.daemon import Daemon, running_daemon
 from tests.flavours import FLAVOURS, Flavour, stop_reactor
+from tests.proxy import Proxy, running_proxy
 from tests.support import RedisServer, running_redis
 
 
@@ -71,6 +72,21 @@ def shared_daemon(
 def daemon(shared_daemon: Daemon, redis_server: RedisServer) -> Daemon:
     """Return the session's daemon, on an empty Redis."""
     return shared_daemon
+
+
+@pytest.fixture
+def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
+    """Return a network on the way to the session's Redis, that breaks as networks do."""
+    with running_proxy(redis_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def distant(tmp_path: Path, proxy: Proxy) -> Iterator[Daemon]:
+    """Return a daemon that reaches Redis through the proxy."""
+    with running_daemon(tmp_path, proxy.url) as daemon:
+        yield daemon
+        assert "Traceback" not in daemon.log
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from sinapse.keys import (
     retained_key,
     sent_key,
 )
-from sinapse.message import Message, pack, pack_retained
+from sinapse.message import MAX_MESSAGE, Message, pack, pack_retained
 from sinapse.publisher.identity import ChannelLike, ChannelsLike, each_channel
 from sinapse.publisher.operations.operation import Argument, Operation, Refused, Request, call
 from sinapse.publisher.payload import checked
@@ -27,11 +27,6 @@ from sinapse.publisher.retention import (
     remembered,
 )
 from sinapse.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_RETAINED
-
-#: Bytes of data: 1 MiB, as in Mercure and NATS. A message is held in memory once a node, and for
-#: each subscriber that is behind.
-MAX_MESSAGE = 1024 * 1024
-
 
 #: The keys of all that is retained.
 _STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)
