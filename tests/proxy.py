@@ -53,7 +53,7 @@ class Proxy:
         self.target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._links: list[Link] = []
+        self.links: list[Link] = []
         self._flows = _flowing()
         self.up: Filter = unchanged
         self.down: Filter = unchanged
@@ -67,7 +67,7 @@ class Proxy:
     @property
     def connections(self) -> int:
         """How many there have been."""
-        return len(self._links)
+        return len(self.links)
 
     def stall(self, *directions: str) -> None:
         """Forward nothing more in these directions, both by default, and tell nobody."""
@@ -85,7 +85,7 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset all connections; what was held back is lost."""
-        for link in self._links:
+        for link in self.links:
             link.cut()
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Proxy:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
-        for link in self._links:
+        for link in self.links:
             for flow in link.flows.values():
                 flow.set()
         for thread in self._threads:
@@ -114,7 +114,7 @@ class Proxy:
                     client.close()
                     continue
                 link = Link(client, server, self._flows)
-                self._links.append(link)
+                self.links.append(link)
                 self._start(self._pump, link, "up")
                 self._start(self._pump, link, "down")
 

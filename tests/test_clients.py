@@ -458,7 +458,7 @@ KEEP_ALIVE = b"3\r\n:\n\n\r\n"
 
 def query(proxy: Proxy) -> dict[str, list[str]]:
     """Return the query of the last request."""
-    line = proxy._links[-1].sent.partition(b"\r\n")[0].decode()
+    line = proxy.links[-1].sent.partition(b"\r\n")[0].decode()
     return parse_qs(urlsplit(line.split()[1]).query)
 
 
@@ -474,7 +474,7 @@ class TestReconnectingEventSource:
         publisher.publish("room:1", "seen")
         seen = client.next()
         answered = threading.Event()
-        former = proxy._links[-1]
+        former = proxy.links[-1]
 
         def refuse(link: Link, data: bytes) -> bytes:
             if link is former:

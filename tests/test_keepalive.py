@@ -191,3 +191,27 @@ def test_nothing_runs_before_the_start_nor_after_the_stop() -> None:
     ring.start()
     ring.stop()
     assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("life", [INTERVAL / 2, 10 * INTERVAL, 3600])
+def test_every_stream_is_refreshed_once_a_life_and_not_all_at_once(life: float) -> None:
+    clock = Clock()
+    refreshed: dict[Stream, list[float]] = {}
+
+    def refresh(stream: Stream) -> None:
+        refreshed.setdefault(stream, []).append(clock.seconds())
+
+    ring = KeepAlive(INTERVAL, clock, refresh, life)
+    ring.start()
+    streams = [Stream(clock) for _ in range(3 * BUCKETS)]
+    for stream in streams:
+        ring.add(stream)
+    clock.pump([TICK] * round(3 * life / TICK))
+    assert refreshed.keys() == set(streams)
+    for times in refreshed.values():
+        assert len(times) == 3
+        assert {after - before for before, after in pairwise(times)} == {life}
+    at_once = Counter(at for times in refreshed.values() for at in times)
+    assert max(at_once.values()) == 3
+    # Keep-alives go on beside it.
+    assert all(stream.kept_alive for stream in streams) or life < INTERVAL

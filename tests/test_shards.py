@@ -7,7 +7,9 @@ import contextlib
 import itertools
 import json
 import random
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -89,6 +91,17 @@ def subscribe(publisher: Publisher, *channels: str, subject: str = "1") -> str:
     for channel in channels:
         publisher.channels.add(subject, channel)
     return publisher.tokens.generate(subject)
+
+
+@contextlib.contextmanager
+def stopped(server: RedisServer) -> Iterator[None]:
+    """Stop a Redis for the length of a with block."""
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
 
 
 def read(stream: Stream, count: int) -> list[Event]:
@@ -254,6 +267,37 @@ class TestStreams:
             assert {event.data for event in read(stream, COUNT)} == set(FIRST)
         with daemon.stream(token, after=events[0].id).opened() as stream:
             assert {event.data for event in read(stream, 2)} == {each.data for each in events[1:]}
+
+    def test_a_redis_that_is_new_is_no_loss_to_who_has_no_channel_there(
+        self, place: Place, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher, FIRST[0])
+        with daemon.stream(token).opened() as stream:
+            assert stream.position is not None
+            former = stream.position.rpartition(".")[0]
+        with daemon.stream(token, after=former).opened() as stream:
+            told = stream.next()
+            # Its id has as many parts as there are Redis from now on.
+            assert (told.event, (told.id or "").count(".")) == ("position", COUNT - 1)
+            publisher.publish(FIRST[0], "end")
+            assert stream.next().data == "end"
+
+    def test_nothing_comes_after_a_token_has_expired_though_its_home_hangs(
+        self, place: Place, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        subject = next(f"{n}" for n in range(99) if shard_of(f"{n}".encode(), COUNT) == 0)
+        far = next(name for name in FIRST if shard_of(name.encode(), COUNT) == 1)
+        publisher.channels.add(subject, far)
+        token = publisher.tokens.generate(subject, expires_in=2)
+        home = place.servers[0]
+        with daemon.stream(token).opened() as stream:
+            assert stream.next().event == "token-expiring"
+            with stopped(home):
+                time.sleep(1.5)  # It expires by the node's clock alone: nobody can be asked.
+                publisher.publish(far, "after its end")
+                with pytest.raises(Ended):
+                    stream.next()
+        eventually(daemon.is_ready)
 
     def test_websockets_and_long_polls_do_the_same(
         self, daemon: Daemon, publisher: Publisher

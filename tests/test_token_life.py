@@ -15,7 +15,8 @@ import redis
 from sinapse.publisher import Publisher
 from sinapse.publisher.connections import Connections
 from tests.daemon import Daemon, Ended, Event, Stream, running_daemon
-from tests.support import RedisServer
+from tests.proxy import Link, Proxy, unchanged
+from tests.support import PATIENCE, RedisServer, eventually
 from tests.test_websocket import ending, opened, received
 
 
@@ -51,6 +52,40 @@ def test_a_token_that_is_renewed_keeps_its_streams(
         time.sleep(3)  # There is no event of what does not happen.
         publisher.publish("room:1", "still here")
         assert stream.message().data == "still here"
+
+
+def test_nothing_is_delivered_after_its_end_until_it_is_known_whether_it_was_renewed(
+    distant: Daemon, proxy: Proxy, publisher: Publisher
+) -> None:
+    """The look-up takes its time, and what is published meanwhile comes after it, or never."""
+    for subject in ("1", "2"):
+        publisher.channels.add(subject, "room:1")
+    tokens = [publisher.tokens.generate(subject, expires_in=2) for subject in ("1", "2")]
+    is_over = threading.Event()
+
+    def down(link: Link, data: bytes) -> bytes:
+        if not link.is_subscriber:
+            is_over.wait(PATIENCE)
+        return data
+
+    with distant.stream(tokens[0]).opened() as one, distant.stream(tokens[1]).opened() as other:
+        assert one.next().event == other.next().event == "token-expiring"
+        publisher.tokens.renew("1", expires_in=3600)
+        proxy.down = down
+        eventually(lambda: publisher.tokens.get("2") is None)
+        # The node has noticed as well, when it asks.
+        eventually(lambda: link_asks(proxy, tokens[1]))
+        publisher.publish("room:1", "after its end")
+        is_over.set()
+        assert one.next().data == "after its end"
+        with pytest.raises(Ended):
+            other.next()
+    proxy.down = unchanged
+
+
+def link_asks(proxy: Proxy, token: str) -> bool:
+    """Whether a token was looked up three times: to open, before its end, and at its end."""
+    return sum(link.sent.count(f"sinapse:tokens:{token}".encode()) for link in proxy.links) >= 3
 
 
 def test_a_token_that_is_renewed_in_time_is_not_told_of(
