@@ -17,6 +17,7 @@ PUBLISH ``…:revoke``                   a token was cleared or replaced; payloa
 ``sinapse:last``                       sorted set: channels by the last id counter on them
 ``sinapse:checkpoints``                list: id counters with times, to forget the old
 ``sinapse:sent:<message id>``          string: a message of that id was published
+``sinapse:nothing``                    never there: what would change it asks for leave to write
 PUB/SUB ``sinapse:nodes``              every node listens
 PUB/SUB ``sinapse:nodes:<epoch>``      every node listens that has looked at this epoch
 ``sinapse:presence``                   sorted set: nodes that tell who is there, by their lease
@@ -60,6 +61,7 @@ RETENTION = PREFIX + "retention"
 EPOCHS = PREFIX + "epochs"
 LAST = PREFIX + "last"
 CHECKPOINTS = PREFIX + "checkpoints"
+NOTHING = PREFIX + "nothing"
 
 #: PUB/SUB channel that every node is subscribed to.
 NODES = PREFIX + "nodes"

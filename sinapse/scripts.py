@@ -171,6 +171,20 @@ local function current_epoch()
 end
 """
 
+#: KEYS: a key that is never there. ARGV: channel and payload of each message, in turn. Returns for
+#: each how many nodes heard it, or the text of an error. The first command changes nothing, but is
+#: refused where nothing can be written, and where a bare PUBLISH would reach nobody: on a replica,
+#: without memory, with a full disk.
+PUBLISH_PLAIN = Script("""\
+redis.call('SET', KEYS[1], '', 'XX')
+local results = {}
+for index = 1, #ARGV, 2 do
+  local heard = redis.pcall('PUBLISH', ARGV[index], ARGV[index + 1])
+  results[#results + 1] = type(heard) == 'table' and heard.err or heard
+end
+return results
+""")
+
 #: KEYS: the key of the message id. ARGV: channel, payload, milliseconds to remember the message
 #: id. Returns how many nodes heard the message, -1 if it was published before.
 PUBLISH_ONCE = Script("""\

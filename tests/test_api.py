@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
+import redis
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -138,6 +139,19 @@ class TestPublishing:
             assert body["results"] == [{"nodes": 1}] * 299
             heard = [stream.next().data for _ in range(299)]
             assert heard == [str(number) for number in range(300) if number != 100]
+
+    def test_many_stay_in_order_also_when_redis_knows_no_script(
+        self, api: API, node: Daemon, redis_client: redis.Redis
+    ) -> None:
+        messages = [
+            {"channel": "room:1", "message": str(n), "retain": 300 * (n % 2)} for n in range(6)
+        ]
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            for _ in range(2):
+                redis_client.script_flush()
+                body = api.ask("POST", "/v1/publish/many", {"messages": messages}).body
+                assert body["results"] == [{"nodes": 1}] * 6
+                assert [stream.next().data for _ in range(6)] == [str(n) for n in range(6)]
 
     def test_a_message_that_is_too_large_is_413(self, api: API) -> None:
         message = {"channel": "room:1", "message": "x" * (1024 * 1024 + 1)}

@@ -86,6 +86,25 @@ class TestPublishMany:
         assert publisher.publish_many(messages) == [1] * len(messages)
         assert texts(listener) == [(each.channel, each.message) for each in messages]
 
+    @pytest.mark.parametrize("forgotten", [False, True], ids=["at first", "forgotten"])
+    def test_those_that_are_retained_and_those_that_are_not_keep_their_order(
+        self,
+        publisher: Publisher,
+        listener: Listener,
+        redis_client: redis.Redis,
+        forgotten: bool,
+    ) -> None:
+        messages = [Outgoing("a", str(n), retain=n % 2) for n in range(6)]
+        once = [Outgoing("a", "once", retain=0, message_id="x"), *messages]
+        redis_client.script_flush()
+        if forgotten:
+            publisher.publish_many(once)
+            listener.heard()
+            redis_client.delete("sinapse:sent:x")
+            redis_client.script_flush()
+        assert publisher.publish_many(once) == [1] * 7
+        assert [data for _, data in texts(listener)] == ["once", *map(str, range(6))]
+
     def test_the_forms_of_a_message(self, publisher: Publisher, listener: Listener) -> None:
         class Quiet:
             sinapse_channel = "quiet"
@@ -423,15 +442,41 @@ class TestFailures:
         assert self.failure(flavour, own_redis.url, messages) == [False] * 4
 
     def test_no_memory_and_a_replica(self, flavour: Flavour, own_redis: RedisServer) -> None:
-        messages = [Outgoing("a", "b")] * 3 + [Outgoing("a", "b", retain=0)]
-        with contextlib.closing(own_redis.client()) as client:
+        plain = Outgoing("a", "b", retain=0)
+        messages = [*[Outgoing("a", "b")] * 3, plain, plain, plain._replace(message_id="x")]
+        with contextlib.closing(own_redis.client()) as client, listening(own_redis) as listener:
             client.config_set("maxmemory", 1)
-            assert self.failure(flavour, own_redis.url, messages) == [False] * 3 + [0, None]
+            self.none_is_published(flavour, own_redis.url, messages, "maxmemory")
             client.config_set("maxmemory", 0)
             client.replicaof("127.0.0.1", "1")
-            assert self.failure(flavour, own_redis.url, messages[:3]) == [False] * 4
+            self.none_is_published(flavour, own_redis.url, messages, "read only replica")
             client.replicaof("NO", "ONE")
-            assert client.keys("sinapse:retained:*") == []
+            assert client.keys("sinapse:*") == []
+            assert listener.heard() == []
+
+    def none_is_published(
+        self, flavour: Flavour, url: str, messages: list[Outgoing], why: str
+    ) -> None:
+        assert self.failure(flavour, url, messages) == [False] * (len(messages) + 1)
+        with flavour(url) as publisher:
+            for each in messages:
+                with pytest.raises(BrokerUnavailable, match=why) as raised:
+                    publisher.publish(*each)
+                assert raised.value.delivered is False
+
+    def test_one_that_is_not_retained_changes_nothing(
+        self, publisher: Publisher, redis_client: redis.Redis, listener: Listener
+    ) -> None:
+        def changes() -> int:
+            changed: int = redis_client.info("persistence")["rdb_changes_since_last_save"]
+            return changed
+
+        before = changes()
+        publisher.publish("a", "1", retain=0)
+        publisher.publish_many([Outgoing("a", str(n), retain=0) for n in (2, 3)])
+        assert [data for _, data in texts(listener)] == ["1", "2", "3"]
+        assert changes() == before
+        assert redis_client.keys() == []
 
     def test_a_user_who_may_not_publish_everywhere(
         self, flavour: Flavour, own_redis: RedisServer
@@ -443,6 +488,11 @@ class TestFailures:
             # The script went on until the second: nobody knows from outside what it has done.
             assert self.failure(flavour, url, messages) == [None, None, 1, None]
             assert [data for _, data in texts(listener)] == ["1", "3"]
+            plain = [Outgoing(channel, "4", retain=0) for channel in "ab"]
+            assert self.failure(flavour, url, plain) == [1, False, None]
+            with flavour(url) as publisher, pytest.raises(BrokerUnavailable) as raised:
+                publisher.publish("b", "5", retain=0)
+            assert raised.value.delivered is False
 
     def test_a_script_that_was_forgotten_is_told_again(
         self, publisher: Publisher, redis_client: redis.Redis, listener: Listener

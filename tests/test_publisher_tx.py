@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,56 @@ def test_what_is_sent_together_shares_a_connection_and_keeps_its_order(
         on_reactor(publish())
         heard = [unpack(payload).data for _, payload in listener.heard()]
     assert heard == [str(number) for number in range(50)]
+
+
+def test_it_keeps_its_order_when_redis_knows_no_script(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    async def publish() -> None:
+        async with tx.Publisher(redis_server.url, reactor=running_reactor()) as publisher:
+            for start in (0, 40, 80):
+                redis_client.script_flush()
+                sent = [
+                    publisher.publish("room:1", number, retain=number % 2, message_id=named)
+                    for number in range(start, start + 40)
+                    for named in [f"{number}" if number % 3 else None]
+                ]
+                assert await gatherResults(sent) == [1] * 40
+
+    with listening(redis_server) as listener:
+        on_reactor(publish())
+        heard = [unpack(payload).data for _, payload in listener.heard()]
+    assert heard == [str(number) for number in range(120)]
+
+
+def test_it_keeps_its_order_when_redis_forgets_in_the_middle(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    ended = threading.Event()
+
+    def forget() -> None:
+        while not ended.wait(0.001):
+            redis_client.script_flush()
+
+    async def publish() -> None:
+        reactor = running_reactor()
+        async with tx.Publisher(redis_server.url, reactor=reactor) as publisher:
+            sent = []
+            for number in range(3000):
+                sent.append(publisher.publish("room:1", number))
+                await deferLater(reactor, 0)
+            assert await gatherResults(sent) == [1] * 3000
+
+    forgetting = threading.Thread(target=forget)
+    with listening(redis_server) as listener:
+        forgetting.start()
+        try:
+            on_reactor(publish())
+        finally:
+            ended.set()
+            forgetting.join()
+        heard = [unpack(payload).data for _, payload in listener.heard()]
+    assert heard == [str(number) for number in range(3000)]
 
 
 def test_what_is_invalid_is_a_failure_of_the_deferred() -> None:

@@ -5,10 +5,10 @@ the library raises.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from msgspec import Struct
-from twisted.internet.defer import DeferredList
 
 from sinapse.api.bodies import (
     Changed,
@@ -27,7 +27,8 @@ from sinapse.api.bodies import (
     Renewed,
     Token,
 )
-from sinapse.errors import BrokerUnavailable
+from sinapse.errors import BrokerUnavailable, Incomplete
+from sinapse.publisher.operations.pipeline import Pending
 from sinapse.publisher.operations.tokens import USER
 from sinapse.publisher.tx import Publisher
 
@@ -68,33 +69,38 @@ def failed(error: Exception) -> Failed:
 
 
 async def _publish(call: Call) -> Published:
-    return Published(await _send(call.publisher, call.body, call.idempotency_key))
+    channel, message, event, retain, message_id = _arguments(call.body)
+    if message_id is None:
+        message_id = call.idempotency_key
+    return Published(await call.publisher.publish(channel, message, event, retain, message_id))
 
 
 async def _publish_many(call: Call) -> PublishedMany:
-    # One connection, on which commands follow each other: the order is kept.
-    outcomes: list[tuple[bool, Any]] = await DeferredList(
-        [_send(call.publisher, each, None) for each in call.body.messages], consumeErrors=True
-    )
-    results = []
-    for is_done, outcome in outcomes:
-        if is_done:
-            results.append(Outcome(nodes=outcome))
-        else:
-            outcome.trap(BrokerUnavailable, ValueError)
-            failure = failed(outcome.value)
-            results.append(Outcome(error=failure.error, delivered=failure.delivered))
-    return PublishedMany(results)
+    # Sent together, so that they stay in their order; what is invalid is left out.
+    pipe = call.publisher.pipeline()
+    outcomes: list[Pending[int] | ValueError] = []
+    for each in call.body.messages:
+        try:
+            outcomes.append(pipe.publish(*_arguments(each)))
+        except ValueError as error:
+            outcomes.append(error)
+    with suppress(Incomplete):
+        await pipe.send()
+    return PublishedMany([_outcome(each) for each in outcomes])
 
 
-def _send(publisher: Publisher, message: Publish, key: str | None) -> Any:
-    return publisher.publish(
-        message.channel,
-        message.message,
-        message.event,
-        message.retain,
-        message.message_id if message.message_id is not None else key,
-    )
+def _outcome(found: Pending[int] | ValueError) -> Outcome:
+    try:
+        if isinstance(found, ValueError):
+            raise found
+        return Outcome(nodes=found.result)
+    except (BrokerUnavailable, ValueError) as error:
+        failure = failed(error)
+        return Outcome(error=failure.error, delivered=failure.delivered)
+
+
+def _arguments(message: Publish) -> tuple[str, Any, str | None, float | None, str | None]:
+    return message.channel, message.message, message.event, message.retain, message.message_id
 
 
 async def _get_token(call: Call) -> Token | None:

@@ -1,13 +1,14 @@
 """Publishing: one message to one channel."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sinapse.keys import (
     CHECKPOINTS,
     EPOCHS,
     LAST,
     NODES,
+    NOTHING,
     RETENTION,
     channel_name,
     retained_key,
@@ -26,7 +27,7 @@ from sinapse.publisher.retention import (
     milliseconds,
     remembered,
 )
-from sinapse.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_RETAINED
+from sinapse.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_PLAIN, PUBLISH_RETAINED
 
 #: The keys of all that is retained.
 _STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)
@@ -63,16 +64,16 @@ class Publish(Operation[int]):
         if self.retain:
             return self._retained()
         if self.message_id is None:
-            return Request(("PUBLISH", self.channel, pack(self.message)))
+            return _plain([self])
         return call(
             PUBLISH_ONCE,
             (sent_key(self.message_id),),
             (self.channel, pack(self.message), remembered(0)),
         )
 
-    def result(self, answer: int) -> int:
-        """Return how many."""
-        return max(0, answer)
+    def result(self, answer: int | Sequence[int | bytes]) -> Any:
+        """Return how many, or why it could not be published."""
+        return _heard(answer if isinstance(answer, int) else answer[0])
 
     def _retained(self) -> Request:
         key = retained_key(self.channel)
@@ -90,13 +91,33 @@ class Publish(Operation[int]):
         return call(PUBLISH_RETAINED, keys, (*arguments, remembered(self.retain)))
 
 
-class PublishAll(Operation[list[int | Refused]]):
-    """Several messages that are retained, in one call; how many nodes heard each."""
+class PublishTogether(Operation[list[int | Refused]]):
+    """Several messages in one call; how many nodes heard each, or why it could not be published."""
 
     __slots__ = ("messages",)
 
     def __init__(self, messages: Sequence[Publish]) -> None:
         self.messages = messages
+
+    def result(self, answer: Sequence[int | bytes]) -> list[int | Refused]:
+        """Return it."""
+        return [_heard(each) for each in answer]
+
+
+class PublishPlain(PublishTogether):
+    """Messages that are not retained, and have no message id."""
+
+    __slots__ = ()
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        return _plain(self.messages)
+
+
+class PublishAll(PublishTogether):
+    """Messages that are retained."""
+
+    __slots__ = ()
 
     def request(self) -> Request:
         """Return what Redis is asked."""
@@ -115,12 +136,14 @@ class PublishAll(Operation[list[int | Refused]]):
             )
         return call(PUBLISH_ALL, keys, arguments)
 
-    def result(self, answer: Sequence[int | bytes]) -> list[int | Refused]:
-        """Return how many, or why a message could not be retained."""
-        return [
-            Refused(each.decode(errors="replace")) if isinstance(each, bytes) else max(0, each)
-            for each in answer
-        ]
+
+def _plain(messages: Iterable[Publish]) -> Request:
+    arguments = [part for each in messages for part in (each.channel, pack(each.message))]
+    return call(PUBLISH_PLAIN, (NOTHING,), arguments)
+
+
+def _heard(answer: int | bytes) -> int | Refused:
+    return Refused(answer.decode(errors="replace")) if isinstance(answer, bytes) else max(0, answer)
 
 
 class Outgoing(NamedTuple):

@@ -24,6 +24,7 @@ from sinapse.publisher.operations.operation import (
     without_arguments,
 )
 from sinapse.redisurl import RedisURL
+from sinapse.scripts import Script
 
 P = ParamSpec("P")
 
@@ -59,6 +60,12 @@ class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
 
     node: RedisURL
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        #: The scripts that were sent on it.
+        self.known: set[Script] = set()
+        self._held: list[Deferred[None]] | None = None
+
     @property
     def is_lost(self) -> bool:
         """Whether it was closed, also if the reactor has not seen that yet."""
@@ -69,6 +76,34 @@ class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         poll = select.poll()
         poll.register(self.transport.fileno(), select.POLLIN)
         return bool(poll.poll(0))  # Nothing was asked: what there is to read is the end.
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing more is to be sent for now: see :meth:`hold`."""
+        return self._held is not None
+
+    def hold(self) -> None:
+        """Have others wait until all that was sent was answered.
+
+        Redis has forgotten a script. What it refused for that is sent again, in the order of the
+        answers, and comes before what follows.
+        """
+        waiting = self.replyQueue.waiting
+        if waiting and self._held is None:
+            self._held = []
+            waiting[-1].addBoth(self._release)
+
+    async def released(self) -> None:
+        """Wait for the end of that."""
+        if self._held is not None:
+            waiting: Deferred[None] = Deferred()
+            self._held.append(waiting)
+            await waiting
+
+    def _release(self, _: object) -> None:
+        held, self._held = self._held, None
+        for each in held or ():
+            each.callback(None)
 
     async def check_role(self) -> None:
         """Close the connection and raise ``txredisapi.ConnectionError`` if that is no master."""
@@ -133,9 +168,12 @@ class Connections:
         """
         if (captured := standin.results(operations)) is not None:
             return captured
-        exchanged = exchange(self._url, operations)
-        commands = next(exchanged)
         link = await self._connected()
+        while link.is_held:
+            await link.released()
+            link = await self._connected()
+        exchanged = exchange(self._url, operations, link.known)
+        commands = next(exchanged)
         while True:
             try:
                 commands = exchanged.send(await self._ask(link, commands))
@@ -225,7 +263,10 @@ class Connections:
                 answers.append(outcome)
             elif outcome.check(txredisapi.ResponseError):
                 text = without_arguments(outcome.value)
-                answers.append(Refused(text, text.startswith("NOSCRIPT")))
+                refused = Refused(text, text.startswith("NOSCRIPT"))
+                if refused.is_unknown_script:
+                    link.hold()
+                answers.append(refused)
                 if text.startswith("READONLY") and self._link is link:
                     # What was the master is none any more: look where it is now.
                     self._leave(link)
