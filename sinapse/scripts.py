@@ -62,8 +62,8 @@ return #channels
 """)
 
 #: KEYS: the subject's current token, the new token. ARGV: new token, subject, prefix of token
-#: keys, control channel; then PX and milliseconds, if it expires. Returns 0 if the new token is
-#: taken already, and has changed nothing then.
+#: keys, control channel; then PX and milliseconds, if it expires. Returns the former token, empty
+#: if there was none; 0 if the new token is taken already, and has changed nothing then.
 GENERATE_TOKEN = Script("""\
 local former = redis.call('GET', KEYS[1])
 if not redis.call('SET', KEYS[2], ARGV[2], 'NX', unpack(ARGV, 5)) then
@@ -74,19 +74,19 @@ if former then
   redis.call('DEL', ARGV[3] .. former)
   redis.call('PUBLISH', ARGV[4], former)
 end
-return 1
+return former or ''
 """)
 
-#: KEYS: the subject's current token. ARGV: prefix of token keys, control channel. Returns 1 if
-#: there was a token.
+#: KEYS: the subject's current token. ARGV: prefix of token keys, control channel. Returns the token
+#: that there was, or false.
 CLEAR_TOKEN = Script("""\
 local former = redis.call('GET', KEYS[1])
 if not former then
-  return 0
+  return false
 end
 redis.call('DEL', KEYS[1], ARGV[1] .. former)
 redis.call('PUBLISH', ARGV[2], former)
-return 1
+return former
 """)
 
 #: KEYS: the subject's current token. ARGV: prefix of token keys, milliseconds, or nothing for a

@@ -10,9 +10,9 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from websockets.sync.client import connect
@@ -21,6 +21,9 @@ from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import Publisher, aio
 from sinapse.sharding import shard_of
 from tests.daemon import Daemon, Ended, Event, Stream, running_daemon
+from tests.flavours import FLAVOURS
+from tests.listening import listening
+from tests.proxy import running_proxy
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
 
 COUNT = 3
@@ -322,6 +325,62 @@ class TestStreams:
             got += [item["data"] for item in items if "data" in item]
             position = items[-1]["id"]
         assert sorted(got) == [*"012345", "live"]
+
+
+def revoke_by_clear(publisher: Any) -> None:
+    assert publisher.tokens.clear("1") is True
+
+
+def revoke_by_generate(publisher: Any) -> None:
+    publisher.tokens.generate("1")
+
+
+def revoke_by_pipeline(publisher: Publisher) -> None:
+    with publisher.pipeline() as pipe:
+        cleared = pipe.tokens.clear("1")
+        again = pipe.tokens.clear("1")
+    assert (cleared.result, again.result) == (True, False)
+
+
+class TestRevocation:
+    """Every Redis tells of it, the one that has the token first."""
+
+    @pytest.mark.parametrize(
+        ("kind", "revoke"),
+        [
+            *((kind, how) for kind in FLAVOURS for how in (revoke_by_clear, revoke_by_generate)),
+            ("sync", revoke_by_pipeline),
+        ],
+    )
+    def test_it_ends_streams_of_a_node_that_has_lost_the_redis_of_the_token(
+        self, tmp_path: Path, place: Place, kind: str, revoke: Callable[[Any], None]
+    ) -> None:
+        home = shard_of(b"1", COUNT)
+        urls = [server.url for server in place.servers]
+        with (
+            running_proxy(place.servers[home].port) as proxy,
+            FLAVOURS[kind](" ".join(urls)) as own,
+        ):
+            way = [proxy.url if shard == home else url for shard, url in enumerate(urls)]
+            with running_daemon(tmp_path, " ".join(way)) as node:
+                token = subscribe(place.publisher, *FIRST)
+                with node.stream(token).opened() as stream:
+                    proxy.stall()
+                    revoke(own)
+                    stream.wait_for_end()
+                assert "Traceback" not in node.log
+
+    @pytest.mark.parametrize("kind", FLAVOURS)
+    def test_a_redis_that_cannot_be_told_does_not_matter(self, place: Place, kind: str) -> None:
+        home = shard_of(b"1", COUNT)
+        urls = [server.url for server in place.servers]
+        urls[home - 1] = f"redis://127.0.0.1:{free_port()}/0"
+        token = place.publisher.tokens.generate("1")
+        with FLAVOURS[kind](" ".join(urls)) as own, listening(place.servers[home - 2]) as listener:
+            assert own.tokens.clear("1") is True
+            assert own.tokens.clear("1") is False
+            assert own.tokens.generate("1") == place.publisher.tokens.get("1")
+            assert listener.heard() == [("sinapse:channels:1:revoke", token.encode())]
 
 
 class Tab:

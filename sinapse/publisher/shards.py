@@ -1,6 +1,6 @@
 """Connections to several Redis, with the channels spread over them: see :mod:`sinapse.sharding`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from sinapse.errors import BrokerUnavailable
@@ -37,13 +37,20 @@ class ShardedConnections:
         if (captured := standin.results(operations)) is not None:
             return captured
         spread = Spread(operations, len(self._parts))
+        outcomes = self._run(spread.parts)
+        self._run(spread.announcements())
+        return spread.gather(outcomes)
+
+    def _run(
+        self, parts: Mapping[int, Sequence[Operation[Any]]]
+    ) -> dict[int, list[Any] | BrokerUnavailable]:
         outcomes: dict[int, list[Any] | BrokerUnavailable] = {}
-        for shard, part in spread.parts.items():
+        for shard, part in parts.items():
             try:
                 outcomes[shard] = self._parts[shard].run_all(part)
             except BrokerUnavailable as error:
                 outcomes[shard] = error
-        return spread.gather(outcomes)
+        return outcomes
 
     def close(self) -> None:
         """Close every connection, those in use too."""

@@ -22,6 +22,10 @@ class Tokens:
     :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses. Where tokens are
     `hashed` in Redis, nobody can tell the current one: :meth:`get` and :meth:`obtain` raise
     :class:`~sinapse.errors.TokenIsHashed`.
+
+    Where there are several Redis, all of them are told of a token that is revoked, the one that has
+    it first. One that is away then does not matter to the call, which may take as long as it takes
+    to find that out: nodes hear of it from those that are there.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Connections to several Redis on asyncio: see :mod:`sinapse.publisher.shards`."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from sinapse.errors import BrokerUnavailable
@@ -38,12 +38,17 @@ class ShardedConnections:
         if (captured := standin.results(operations)) is not None:
             return captured
         spread = Spread(operations, len(self._parts))
-        outcomes = await asyncio.gather(
-            *(self._run(shard, part) for shard, part in spread.parts.items())
-        )
-        return spread.gather(dict(zip(spread.parts, outcomes, strict=True)))
+        outcomes = await self._run(spread.parts)
+        await self._run(spread.announcements())
+        return spread.gather(outcomes)
 
     async def _run(
+        self, parts: Mapping[int, Sequence[Operation[Any]]]
+    ) -> dict[int, list[Any] | BrokerUnavailable]:
+        outcomes = await asyncio.gather(*(self._ask(*part) for part in parts.items()))
+        return dict(zip(parts, outcomes, strict=True))
+
+    async def _ask(
         self, shard: int, operations: Sequence[Operation[Any]]
     ) -> list[Any] | BrokerUnavailable:
         try:

@@ -16,6 +16,7 @@ class Spread:
 
     def __init__(self, operations: Sequence[Operation[Any]], count: int) -> None:
         self._operations = operations
+        self._count = count
         #: What each Redis is asked, by its number; only those that are asked anything.
         self.parts: dict[int, list[Operation[Any]]] = {}
         self._places: list[list[tuple[int, int]]] = []
@@ -44,6 +45,22 @@ class Spread:
             self._whole(operation, [self._found(outcomes[shard], at) for shard, at in places])
             for operation, places in zip(self._operations, self._places, strict=True)
         ]
+
+    def announcements(self) -> dict[int, list[Operation[Any]]]:
+        """Return what each Redis is told of what was done elsewhere, once :attr:`parts` are done.
+
+        It changes nothing there, and it does not matter whether it can be said: nodes hear it from
+        whichever Redis is there.
+        """
+        told: dict[int, list[Operation[Any]]] = {}
+        for operation, places in zip(self._operations, self._places, strict=True):
+            announcement = operation.announcement()
+            if announcement is not None:
+                asked = {shard for shard, _ in places}
+                for shard in range(self._count):
+                    if shard not in asked:
+                        told.setdefault(shard, []).append(announcement)
+        return told
 
     def _found(self, outcome: list[Any] | BrokerUnavailable, place: int) -> Any:
         return outcome if isinstance(outcome, BrokerUnavailable) else outcome[place]

@@ -18,7 +18,7 @@ from sinapse.keys import (
     token_key,
 )
 from sinapse.publisher.identity import SubjectId, given_id
-from sinapse.publisher.operations.operation import Operation, Request, T, call
+from sinapse.publisher.operations.operation import Operation, Plain, Request, T, call
 from sinapse.scripts import CLEAR_TOKEN, GENERATE_TOKEN, OBTAIN_TOKEN, RENEW_TOKEN
 from sinapse.sharding import shard_of
 
@@ -46,7 +46,26 @@ class _OfSubject(Operation[T]):
         return current_token_key(self.kind, self.subject)
 
 
-class _WithNewToken(_OfSubject[str]):
+class _Revoking(_OfSubject[T]):
+    """What may end a token. All Redis are told which, so that every node hears it from one."""
+
+    __slots__ = ("former",)
+
+    def __init__(self, subject: SubjectId, kind: str) -> None:
+        super().__init__(subject, kind)
+        #: What stood for the token that was ended; None if there was none.
+        self.former: bytes | None = None
+
+    @property
+    def _told(self) -> str:
+        return control_channel(self.subject, REVOKE)
+
+    def announcement(self) -> Operation[Any] | None:
+        """Return the same control message as where the token was."""
+        return None if self.former is None else Plain(("PUBLISH", self._told, self.former))
+
+
+class _WithNewToken(_Revoking[str]):
     """What may draw a token."""
 
     __slots__ = ("_count", "_hashed", "expires_in", "token")
@@ -103,16 +122,16 @@ class GenerateToken(_WithNewToken):
     def request(self) -> Request:
         """Return what Redis is asked."""
         expiry = () if self.expires_in is None else ("PX", self.expires_in)
-        told = control_channel(self.subject, REVOKE)
         return call(
             GENERATE_TOKEN,
             (self._current, token_key(self.stored)),
-            (self.stored, self.subject, token_key(""), told, *expiry),
+            (self.stored, self.subject, token_key(""), self._told, *expiry),
         )
 
-    def result(self, answer: Any) -> str | Operation[str]:
+    def result(self, answer: bytes | int) -> str | Operation[str]:
         """Return the token; it is drawn again if that is somebody's already."""
-        if answer:
+        if isinstance(answer, bytes):
+            self.former = answer or None
             return self.token
         self._draw()
         return self
@@ -165,19 +184,19 @@ class RenewToken(_OfSubject[bool]):
         return bool(answer)
 
 
-class ClearToken(_OfSubject[bool]):
+class ClearToken(_Revoking[bool]):
     """The end of the current token; whether there was one."""
 
     __slots__ = ()
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        told = control_channel(self.subject, REVOKE)
-        return call(CLEAR_TOKEN, (self._current,), (token_key(""), told))
+        return call(CLEAR_TOKEN, (self._current,), (token_key(""), self._told))
 
-    def result(self, answer: Any) -> bool:
+    def result(self, answer: bytes | None) -> bool:
         """Return whether there was one."""
-        return bool(answer)
+        self.former = answer
+        return answer is not None
 
 
 def _require_plain(hashed: bool) -> None:
