@@ -31,6 +31,14 @@ class EventID(NamedTuple):
         return cls(match[1], int(match[2])) if match else None
 
 
+def parse_counter(digits: bytes) -> int | None:
+    """Read a counter that has come over Redis; None if it is none.
+
+    A thousand digits would take the time of thousands of messages.
+    """
+    return int(digits) if len(digits) <= MAX_DIGITS and digits.isdigit() else None
+
+
 def parse_id(payload: bytes) -> EventID | None:
     """Read an id that has come over Redis; None if it is not one."""
     return EventID.parse(payload.decode("ascii", "replace"))

@@ -27,7 +27,7 @@ from sinapse.audience import Channel, Subject, Subscriber, encode
 from sinapse.catchup import CatchUp, Dispatched
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, LimitReached, ResetReason, Unauthorized
-from sinapse.eventid import EventID
+from sinapse.eventid import EventID, parse_counter
 from sinapse.fanout import FanOuts
 from sinapse.joining import Joining, Joins
 from sinapse.keys import ADD, GRANT, REMOVE, REVOKE, WITHDRAW, is_channel
@@ -367,7 +367,7 @@ class Hub:
         at: int | None = None
         if action in (GRANT, WITHDRAW):
             counter, _, value = value.partition(b" ")
-            at = int(counter) if counter.isdigit() else None
+            at = parse_counter(counter)
             action = ADD if action == GRANT else REMOVE
         if action == ADD and not is_channel(value):
             return

@@ -542,7 +542,9 @@ for index = 1, channels do
     answer[#answer + 1] = {'0', 0, entries}
   else
     local oldest = redis.pcall('XRANGE', key, '-', '+', 'COUNT', 1)
-    if oldest.err then
+    if oldest.err and not string.find(oldest.err, 'WRONGTYPE', 1, true) then
+      return oldest
+    elseif oldest.err then
       answer[#answer + 1] = {upto, 0, entries, oldest.err}
     else
       local gone = oldest[1] and oldest[1][2][4] or last or floor

@@ -185,3 +185,70 @@ def test_they_may_do_nothing_else(guarded: Guarded, user: str, command: tuple[st
     client = redis.Redis.from_url(guarded.url(user), socket_timeout=PATIENCE)
     with client, pytest.raises(redis.ResponseError):
         client.execute_command(*command)
+
+
+@pytest.fixture
+def narrow(guarded: Guarded) -> Iterator[str]:
+    """Return a user for a daemon that may hear channels with a prefix, as the page says."""
+    [channels] = re.findall(r"`(&room:\* [^`]+)`", PAGE)
+    guarded.admin.execute_command("ACL", "SETUSER", "narrow", "reset")
+    [rules] = [rules for name, rules in USERS if name == "sinapse-daemon"][:1]
+    rules = rules.replace("PASSWORD", "secret").replace("&*", channels)
+    guarded.admin.execute_command("ACL", "SETUSER", "narrow", *rules.split())
+    yield guarded.url("narrow")
+    guarded.admin.execute_command("ACL", "DELUSER", "narrow")
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["granted while open", "there before"])
+def test_a_channel_that_may_not_be_heard_is_that_channels_trouble(
+    guarded: Guarded, narrow: str, tmp_path: Path, is_open: bool
+) -> None:
+    with (
+        Publisher(guarded.url("sinapse-publisher")) as publisher,
+        running_daemon(tmp_path, narrow) as daemon,
+    ):
+        for subject in ("1", "2"):
+            publisher.channels.clear(subject)
+            publisher.channels.add(subject, "room:1")
+        tokens = [publisher.tokens.generate(subject) for subject in ("1", "2")]
+        losses = daemon.metrics()["sinapse_redis_losses_total"]
+        with daemon.stream(tokens[0]).opened() as other:
+            if not is_open:
+                publisher.channels.add("2", "outside")
+            with daemon.stream(tokens[1]).opened() as stream:
+                publisher.channels.add("2", "outside")
+                publisher.channels.add("2", "room:2")
+                publisher.publish("outside", "unheard")
+                publisher.publish("room:2", "heard")
+                publisher.publish("room:1", "end")
+                assert other.next().data == "end"
+                received = [stream.next().data for _ in range(2)]
+                while received[-1] != "end":
+                    received.append(stream.next().data)
+                assert received[-2:] == ["heard", "end"]
+        eventually(lambda: "channel 'outside' is not heard" in daemon.log)
+        assert daemon.metrics()["sinapse_redis_losses_total"] == losses
+        assert "Traceback" not in daemon.log
+
+
+def test_what_a_user_may_not_read_is_asked_for_less_and_less(
+    guarded: Guarded, narrow: str, tmp_path: Path
+) -> None:
+    with (
+        Publisher(guarded.url("sinapse-publisher")) as publisher,
+        running_daemon(tmp_path, narrow) as daemon,
+    ):
+        publisher.channels.add("3", "room:1")
+        token = publisher.tokens.generate("3")
+        with daemon.stream(token).opened() as stream:
+            last = stream.position
+        publisher.publish("room:1", "missed")
+        guarded.admin.execute_command("ACL", "SETUSER", "narrow", "-xrange")
+        with daemon.stream(token, after=last).opened() as stream:
+            eventually(lambda: "cannot be read" in daemon.log)
+            calls = guarded.admin.info("commandstats")["cmdstat_eval"]["calls"]
+            eventually(lambda: daemon.metrics()["sinapse_redis_probe_seconds_count"] >= 1)
+            # That took some seconds. Others are asked all the time.
+            assert guarded.admin.info("commandstats")["cmdstat_eval"]["calls"] - calls < 100
+            guarded.admin.execute_command("ACL", "SETUSER", "narrow", "+xrange")
+            assert stream.next().data == "missed"

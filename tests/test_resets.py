@@ -13,8 +13,18 @@ from pathlib import Path
 
 import pytest
 import redis
+from msgpack import packb
 
-from sinapse.keys import EPOCHS, LAST, NODES, RETENTION, retained_key
+from sinapse.keys import (
+    EPOCHS,
+    GRANT,
+    LAST,
+    NODES,
+    RETENTION,
+    WITHDRAW,
+    control_channel,
+    retained_key,
+)
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, Event, Stream, running_daemon
 from tests.proxy import Link, Proxy, unchanged
@@ -416,3 +426,43 @@ class TestNodes:
                     assert event.id is not None
                     with resumed(daemon, token, event.id) as other:
                         assert resets(until(other, "end")) == []
+
+
+class TestMadeUp:
+    """What somebody else publishes on our channels ends no session, and silences nobody."""
+
+    @pytest.mark.parametrize(
+        "forged", ["abc-1", "{epoch}-99999999999999", "99999999999999999-1", "{epoch}-0"]
+    )
+    def test_an_id_that_was_not_given_here(
+        self, daemon: Daemon, publisher: Publisher, redis_client: redis.Redis, forged: str
+    ) -> None:
+        token = subscribe(publisher, "room:1", "room:2")
+        with daemon.stream(token).opened() as stream:
+            losses = daemon.metrics()["sinapse_redis_losses_total"]
+            publisher.publish("room:1", "before")
+            assert stream.next().data == "before"
+            found = redis_client.hget(RETENTION, "epoch")
+            assert isinstance(found, bytes)
+            epoch = found.decode()
+            payload = packb([None, "forged", forged.format(epoch=epoch)])
+            for _ in range(3):
+                redis_client.publish("room:1", payload)
+            publisher.publish("room:2", "end")
+            # Without an id that can be one, it is a plain message.
+            plain = [each.data for each in until(stream, "end")]
+            assert set(plain) <= {"forged"}
+            assert daemon.metrics()["sinapse_redis_losses_total"] == losses
+
+    def test_a_grant_with_thousands_of_digits(
+        self, daemon: Daemon, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        token = subscribe(publisher, "room:1")
+        with daemon.stream(token).opened() as stream:
+            losses = daemon.metrics()["sinapse_redis_losses_total"]
+            for action in (GRANT, WITHDRAW):
+                name = control_channel("1", action)
+                redis_client.publish(name, b"9" * 5000 + b" room:2")
+            publisher.publish("room:1", "end")
+            assert until(stream, "end") == []
+            assert daemon.metrics()["sinapse_redis_losses_total"] == losses

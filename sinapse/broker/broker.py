@@ -43,6 +43,10 @@ MAX_DELAY = 2.0
 #: Tokens looked up at once after a break, so that the reactor has turns for others.
 RECONCILE_SLICE = 500
 
+#: Messages by which a counter may be ahead of what was heard last: more than any Redis takes
+#: between two probes.
+MAX_JUMP = 1_000_000
+
 #: Bytes that a line break in the data adds to its event stream: "data: ".
 LINE_BREAK_COST = 6
 
@@ -107,6 +111,8 @@ class Broker(Service):
         self.is_home: Callable[[bytes], bool] = lambda _token: True
         hub.interest_changed = self._interest_changed
         hub.fan_outs.turn_needed = self._turn_needed
+        #: Whether an id is looked into.
+        self._is_doubting = False
         #: Connected, subscribed, reconciled and caught up.
         self.ready = False
 
@@ -246,13 +252,40 @@ class Broker(Service):
             if not is_too_long:
                 self._hub.dispatch(channel, message)
             return
-        epoch, _, counter = message.id.partition("-")
-        if epoch != self._epoch():
-            self._look_afresh()
+        epoch, _, digits = message.id.partition("-")
+        counter = int(digits)
+        if epoch != self._epoch() or counter > self._hub.position + MAX_JUMP:
+            self._doubt(channel, EventID(epoch, counter))
         elif is_too_long:
-            self._hub.omit(channel, int(counter))
+            self._hub.omit(channel, counter)
         else:
-            self._hub.dispatch(channel, message, int(counter))
+            self._hub.dispatch(channel, message, counter)
+
+    def _doubt(self, channel: bytes, place: EventID) -> None:
+        """Look whether an id is one that Redis has given, before anything is done about it.
+
+        If it is, its data are not those of before: a new session begins, which reads what was
+        published. Otherwise somebody has made it up, or it is of another database of this Redis.
+        """
+        if self._is_doubting:
+            return
+        self._is_doubting = True
+        Deferred.fromCoroutine(self._look_whether(channel, place))
+
+    async def _look_whether(self, channel: bytes, place: EventID) -> None:
+        try:
+            here = (await self._lookup().last_ids([])).position
+        except (BrokerUnavailable, txredisapi.RedisError):
+            here = place
+        finally:
+            self._is_doubting = False
+        is_given = here.epoch == place.epoch and here.counter >= place.counter
+        if is_given or here.epoch != self._epoch():
+            self._look_afresh()
+            return
+        self._counters.invalid_payloads += 1
+        name = repr(channel.decode(errors="replace"))
+        self._complain(f"channel {name}: skipped a message with an id that was not given here")
 
     def _reached(self, place: EventID | None) -> None:
         """Take note of a probe, or of a mark, which has the last id of that instant."""
@@ -267,6 +300,10 @@ class Broker(Service):
             self._hub.reached(place.counter)
         else:
             self._look_afresh()
+
+    def _refused(self, channel: bytes, reason: str) -> None:
+        """Do without a channel that this node's user of Redis may not hear."""
+        self._complain(f"channel {channel.decode(errors='replace')!r} is not heard: {reason}")
 
     def _handled(self) -> None:
         """End a read: what it brought is sent, or at least begun to be sent."""
@@ -381,6 +418,7 @@ class Broker(Service):
             subscription = await connect(Subscription)
             subscription.published = self._published
             subscription.controlled = self._controlled
+            subscription.refused = self._refused
             subscription.read = self._hub.stopwatch.has_read
             subscription.handled = self._handled
             # Control messages first: what changes from now on is heard.

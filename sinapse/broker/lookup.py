@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import txredisapi
 
 from sinapse.errors import Unauthorized
-from sinapse.eventid import MAX_DIGITS, EventID
+from sinapse.eventid import EventID, parse_counter
 from sinapse.keys import (
     EPOCHS,
     LAST,
@@ -195,15 +195,10 @@ def _entry(subject: bytes, remaining: float | None, found: Any) -> TokenEntry:
     channels, epoch, counter, granted = found
     position = EventID(epoch.decode(), int(counter))
     grants = dict(zip(granted[::2], granted[1::2], strict=True))
-    found = {name: _counter(grants.get(name, b"0")) for name in channels}
+    found = {name: parse_counter(grants.get(name, b"")) or 0 for name in channels}
     # A grant of after now is one of data that are lost.
     since = {name: at if at <= position.counter else 0 for name, at in found.items()}
     return TokenEntry(subject, remaining, since, position)
-
-
-def _counter(digits: bytes) -> int:
-    """Return a counter that somebody else can have written; 0 if it is none."""
-    return int(digits) if len(digits) <= MAX_DIGITS and digits.isdigit() else 0
 
 
 def _last_ids(names: Iterable[bytes], answer: Any) -> LastIDs:

@@ -6,7 +6,7 @@ pure Python takes three turns of the reactor a message.
 """
 
 from collections import deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import hiredis
@@ -21,17 +21,39 @@ from sinapse.keys import CONTROL_PATTERN
 CHANNELS_PER_COMMAND = 1000
 
 
+class _Asked:
+    """A command that was not answered yet: once for each name, or with an error for all."""
+
+    __slots__ = ("barrier", "is_optional", "left", "names")
+
+    def __init__(
+        self,
+        names: Sequence[bytes],
+        *,
+        is_optional: bool = False,
+        barrier: "Deferred[None] | None" = None,
+    ) -> None:
+        self.names = names
+        self.left = len(names)
+        #: Without it there is less to hear, but nothing wrong.
+        self.is_optional = is_optional
+        #: What the answer to a PING fires.
+        self.barrier = barrier
+
+
 class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # untyped
     """One connection in subscriber mode.
 
     `read` is called when something has come, `published` with channel and payload, `controlled`
-    with the name of a control channel and its payload, `handled` after each read.
+    with the name of a control channel and its payload, `handled` after each read, and `refused`
+    with a channel that may not be subscribed to, and why.
     """
 
     read: Callable[[], None]
     published: Callable[[bytes, bytes], None]
     controlled: Callable[[bytes, bytes], None]
     handled: Callable[[], None]
+    refused: Callable[[bytes, str], None]
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -39,7 +61,7 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
             protocolError=txredisapi.InvalidData, replyError=txredisapi.ResponseError
         )
         self._subscribed: set[bytes] = set()
-        self._barriers: deque[Deferred[None]] = deque()
+        self._asked: deque[_Asked] = deque()
         #: What comes is not handled for now.
         self.is_held = False
         # AUTH and SELECT are answered before there is anything to do with messages.
@@ -49,11 +71,11 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
 
     def subscribe_control(self) -> None:
         """Subscribe to the control messages of all subjects."""
-        self._command(b"PSUBSCRIBE", CONTROL_PATTERN.encode())
+        self._ask(b"PSUBSCRIBE", _Asked([CONTROL_PATTERN.encode()]))
 
     def subscribe_for_good(self, *channels: bytes) -> None:
         """Subscribe to channels that no subject has."""
-        self._command(b"SUBSCRIBE", *channels)
+        self._ask(b"SUBSCRIBE", _Asked(channels))
 
     def set_interest(self, channels: Iterable[bytes], wanted: Container[bytes]) -> None:
         """Be subscribed to those of `channels` that are in `wanted`, and to no other of them."""
@@ -64,7 +86,8 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         self._subscribed.difference_update(drop)
         for command, names in ((b"SUBSCRIBE", add), (b"UNSUBSCRIBE", drop)):
             for start in range(0, len(names), CHANNELS_PER_COMMAND):
-                self._command(command, *names[start : start + CHANNELS_PER_COMMAND])
+                some = names[start : start + CHANNELS_PER_COMMAND]
+                self._ask(command, _Asked(some, is_optional=True))
 
     def barrier(self) -> "Deferred[None]":
         """Fire when everything that Redis had done before now has been handled here.
@@ -76,11 +99,12 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         if not self.connected:
             return fail(txredisapi.ConnectionError("connection lost"))
         fired: Deferred[None] = Deferred()
-        self._barriers.append(fired)
-        self._command(b"PING")
+        self._ask(b"PING", _Asked((), barrier=fired))
         return fired
 
-    def _command(self, *words: bytes) -> None:
+    def _ask(self, command: bytes, asked: _Asked) -> None:
+        self._asked.append(asked)
+        words = (command, *asked.names)
         self.transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]  # its hint is wrong
 
     # Receiving
@@ -119,17 +143,40 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
             self.published(reply[1], reply[2])
         elif kind == b"pmessage":
             self.controlled(reply[2], reply[3])
-        elif kind == b"pong":
-            self._barriers.popleft().callback(None)
+        elif self._asked:  # After an error there may be answers to what nobody waits for.
+            asked = self._asked[0]
+            asked.left -= 1
+            if asked.left <= 0:
+                self._asked.popleft()
+                if asked.barrier is not None:
+                    asked.barrier.callback(None)
 
     def _answered(self, reply: Any) -> None:
         if self.replyQueue.waiting:
             super().replyReceived(reply)
-        elif isinstance(reply, Exception):
-            # A refused SUBSCRIBE or PING, by an ACL or while Redis is loading: what this
-            # connection is subscribed to is no longer known.
-            self.transport.abortConnection()
-            self._fail_barriers(reply)
+        elif isinstance(reply, Exception) and self._asked:
+            asked = self._asked.popleft()
+            if asked.is_optional and str(reply).startswith("NOPERM"):
+                self._refuse(asked.names, str(reply))
+            else:
+                # A refused PING, say, while Redis is loading: what this connection is subscribed
+                # to is no longer known.
+                self.transport.abortConnection()
+                self._fail_barriers(reply)
+
+    def _refuse(self, names: Sequence[bytes], reason: str) -> None:
+        """Find out which of some channels may not be subscribed to, and do without it."""
+        if len(names) == 1:
+            self._subscribed.discard(names[0])
+            self.refused(names[0], reason)
+            return
+        behind = [asked for asked in self._asked if asked.barrier is not None]
+        for name in names:
+            self._ask(b"SUBSCRIBE", _Asked([name], is_optional=True))
+        # What waits for the others waits until these are subscribed to.
+        for asked in behind:
+            self._ask(b"PING", _Asked((), barrier=asked.barrier))
+            asked.barrier = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """Fail what waits, once it is known that the connection is no more."""
@@ -139,6 +186,7 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
     def _fail_barriers(self, error: Exception) -> None:
         # Who is told may ask for another one at once, which is not to fail here: that would go on
         # for ever.
-        barriers, self._barriers = self._barriers, deque()
-        for fired in barriers:
-            fired.errback(error)
+        asked, self._asked = self._asked, deque()
+        for each in asked:
+            if each.barrier is not None:
+                each.barrier.errback(error)
