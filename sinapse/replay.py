@@ -9,7 +9,7 @@ has been read.
 Redis may go and come back at any point of this; what is known then is looked at afresh.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -97,63 +97,83 @@ class Replays:
                 return
             if any(self._hub.channels[name] is not heard.get(name) for name in subject.channels):
                 continue  # Granted while it was read: that channel's messages go in their places.
-            self._tell_gone(connection, subject, part.gone, told)
-            if not part.more and self._finish(connection, part, was_reset=bool(told)):
+            # Whoever is told of a channel loads its state anew, and has all that it had by then.
+            gone = {name: at for name, at in part.gone.items() if at > told.get(name, 0)}
+            part = part._replace(gone=gone)
+            if not part.more and self._finish(connection, part):
                 return
-            await self._send_in_pieces(connection, part.entries)
+            told |= await self._send_in_pieces(connection, part)
             place = EventID(resolved.epoch, part.after)
             await connection.drained()
 
-    def _tell_gone(
-        self,
-        connection: Resuming,
-        subject: Subject,
-        gone: Mapping[bytes, int],
-        told: dict[bytes, int],
-    ) -> None:
-        """Tell a stream which messages are not retained, unless it was told so before."""
-        since = subject.since or {}
-        missing = {
-            name: upto
-            for name, upto in gone.items()
-            if name in subject.channels and upto > max(told.get(name, 0), since.get(name, 0))
-        }
-        if missing:
-            told.update(missing)
-            self._counters.resets += 1
-            reset = connection.framing.reset(ResetReason.NOT_RETAINED, missing, None)
-            connection.send(reset)
-
-    def _finish(self, connection: Resuming, part: Part, *, was_reset: bool) -> bool:
+    def _finish(self, connection: Resuming, part: Part) -> bool:
         """Send all that is left and go live; not if that is more than can be sent at once."""
         later = [entry for entry in part.tape if (entry.counter or 0) > part.after]
         frames = [self._frame(connection, entry) for entry in (*part.entries, *later)]
         if part.entries and sum(map(len, frames)) > self._piece:
             return False
-        frame = b"".join(frames)
-        if frame:
-            connection.send(frame)
-        self._hub.go_live(connection)
-        if was_reset:
-            # So that what is missing is told once, even if no other message follows.
-            connection.send(connection.framing.position(str(self._hub.here)))
+        self._send(connection, frames, dict(part.gone), None)
         return True
 
-    async def _send_in_pieces(self, connection: Resuming, entries: Iterable[Dispatched]) -> None:
-        """Send messages as fast as the stream reads, each if it may have it at that moment."""
+    async def _send_in_pieces(self, connection: Resuming, part: Part) -> dict[bytes, int]:
+        """Send messages as fast as the stream reads, each if it may have it at that moment.
+
+        Returns what was told to be missing, and the counters at which that was.
+        """
+        gone = dict(part.gone)
+        told: dict[bytes, int] = {}
         piece: list[bytes] = []
-        size = 0
-        for entry in entries:
+        size = upto = 0
+        for entry in part.entries:
             frame = self._frame(connection, entry)
             if piece and size + len(frame) > self._piece:
-                connection.send(b"".join(piece))
+                told |= self._send(connection, piece, gone, upto)
                 await connection.drained()
                 piece, size = [], 0
                 frame = self._frame(connection, entry)
             piece.append(frame)
             size += len(frame)
-        if size:
-            connection.send(b"".join(piece))
+            upto = entry.counter or 0
+        return told | self._send(connection, piece, gone, part.after)
+
+    def _send(
+        self,
+        connection: Resuming,
+        frames: Sequence[bytes],
+        gone: dict[bytes, int],
+        upto: int | None,
+    ) -> dict[bytes, int]:
+        """Send messages up to a counter, and before them what is missing up to there.
+
+        With None there is no more, and the stream is live from then on. A loss is told with the
+        messages in whose midst it is, and the id behind them: so it is told once, though each part
+        may be for another connection. Those that are told are taken out of `gone`, and returned
+        with the counter of now.
+        """
+        subject = connection.subject
+        if subject is None:
+            return {}
+        since = subject.since or {}
+        due = [name for name, at in gone.items() if upto is None or at <= upto]
+        missing = {
+            name for name in due if gone.pop(name) > since.get(name, 0) and name in subject.channels
+        }
+        if missing:
+            self._counters.resets += 1
+            reset = connection.framing.reset(ResetReason.NOT_RETAINED, missing, None)
+            frames = [reset, *frames]
+        frame = b"".join(frames)
+        if upto is None:
+            if frame:
+                connection.send(frame)
+            self._hub.go_live(connection)
+            if missing:
+                # So that it is told once, even if no other message follows.
+                connection.send(connection.framing.position(str(self._hub.here)))
+        elif frame:
+            place = str(EventID(self._hub.epoch, upto))
+            connection.send(frame + connection.framing.position(place) if missing else frame)
+        return dict.fromkeys(missing, self._hub.position)
 
     def _frame(self, connection: Resuming, entry: Dispatched) -> bytes:
         subject = connection.subject

@@ -115,6 +115,38 @@ class TestOnce:
             publisher.publish("room:1", "end")
             assert until(stream, "end") == []
 
+    @pytest.mark.parametrize("kind", ["event stream", "long poll"])
+    def test_who_is_cut_off_in_the_midst_of_a_replay_is_not_told_again(
+        self, daemon: Daemon, publisher: Publisher, redis_client: redis.Redis, kind: str
+    ) -> None:
+        """It is told where the loss is, and not before it has come so far."""
+        token = subscribe(publisher, "room:1", "own")
+        last = position(daemon, token)
+        for number in range(30):
+            publisher.publish("room:1", f"{number} {100_000 * 'x'}")
+        expire(publisher, redis_client, "own")
+        publisher.publish("room:1", "end")
+        received: list[str] = []
+        told: list[tuple[str, list[str]]] = []
+        while not received or received[-1] != "end":
+            if kind == "event stream":
+                with resumed(daemon, token, last) as stream:
+                    events = [stream.next() for _ in range(3)]
+            else:
+                headers = {"Accept": "application/json", "Last-Event-ID": last}
+                text = daemon.get(f"/?access_token={token}", **headers).text  # type: ignore[attr-defined]
+                events = [
+                    Event(each.get("data", ""), each.get("event", "position"), each.get("id"))
+                    if "channel" not in each
+                    else Event(each["data"], None, each["id"])
+                    for each in json.loads(text)
+                ]
+            told += resets(events)
+            last = [event.id for event in events if event.id is not None][-1]
+            received += messages(events)
+        assert told == [("not-retained", ["own"])]
+        assert [each.split()[0] for each in received] == [*map(str, range(30)), "end"]
+
     def test_an_id_of_a_time_that_is_lost_is_told_in_the_midst_of_a_replay(
         self, tmp_path: Path
     ) -> None:

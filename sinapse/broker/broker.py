@@ -91,11 +91,13 @@ class Broker(Service):
         self._running: Deferred[Any] | None = None
         self._subscription: Subscription | None = None
         self._lookups: list[Lookup] = []
-        self._history = History(hub, counters, self._barrier, self._unpack, self._complain)
+        self._history = History(hub, counters, self.barrier, self._unpack, self._complain)
         self._changed: set[bytes] = set()
         self._marked: Deferred[EventID] = Deferred()
         self._attachment: Attachment | None = None
         self._waiting: list[Deferred[None]] = []
+        #: Channels of which open streams were told that messages are missing, and up to where.
+        self._told: dict[bytes, int] = {}
         #: How Redis is, in words.
         self.state = "not connected yet"
         self._patience = patience
@@ -146,7 +148,7 @@ class Broker(Service):
                 self._look_afresh()
                 raise BrokerUnavailable("its data have been replaced")  # noqa: TRY301
             self._hub.admit(joining, entry.subject, token, entry.channels)
-            await self._barrier()
+            await self.barrier()
             self._hub.reached(entry.position.counter)
         except BaseException:
             self._hub.abandon(joining)
@@ -201,7 +203,7 @@ class Broker(Service):
         """
         channels = [self._hub.channels[name] for name in wants if name in self._hub.channels]
         if not all(channel.is_subscribed for channel in channels):
-            await self._barrier()
+            await self.barrier()
             for channel in channels:
                 channel.is_subscribed = True
         return await self._history.read(self._lookup(), wants)
@@ -224,7 +226,11 @@ class Broker(Service):
             raise BrokerUnavailable(self.state)
         return random.choice(self._lookups)  # noqa: S311
 
-    async def _barrier(self) -> None:
+    async def barrier(self) -> None:
+        """Return when all that Redis had done before has been handled.
+
+        Raises :class:`~sinapse.errors.BrokerUnavailable`.
+        """
         if self._subscription is None:
             raise BrokerUnavailable(self.state)
         self._synchronize()
@@ -527,10 +533,14 @@ class Broker(Service):
             hub.position = attachment.position.counter if is_other else attachment.same
             if not is_first:
                 hub.tell_lost(listeners)
-        told: set[bytes] = set()
+        # Whoever is told of a channel loads its state anew, and has all that it had by then.
+        told_upto = {name: at for name, at in self._told.items() if name in hub.channels}
+        self._told = told_upto
         async for portion in self._history.read_alone(lookup, hub.position, last_ids):
             hub.stopwatch.has_read()
-            told |= hub.tell_gone(portion.gone)
+            gone = {name: at for name, at in portion.gone.items() if at > told_upto.get(name, 0)}
+            told_upto |= dict.fromkeys(gone, last_ids.position.counter)
+            told = hub.tell_gone(gone)
             for entry in portion.entries:
                 counter = entry.counter or 0
                 hub.granted(counter)
@@ -539,12 +549,13 @@ class Broker(Service):
                 else:
                     hub.dispatch(entry.channel, entry.message, counter)
             hub.flush()
+            hub.reached(portion.upto)
+            # So that they are not told again when they come back.
+            hub.tell_position(told)
             while hub.fan_outs.is_full:
                 await deferLater(self._reactor, 0)
         hub.reached(last_ids.position.counter)
         hub.granted(None)
-        # So that they are not told again when they come back.
-        hub.tell_position(told)
 
     def _be_ready(self, node: RedisURL) -> None:
         self.ready = True

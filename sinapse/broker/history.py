@@ -58,9 +58,11 @@ class Portion(NamedTuple):
     """Some of what was missed by all, in the order of counters."""
 
     gone: Mapping[bytes, int]
-    """Channels on which a message is no longer retained, and up to which counter."""
+    """Channels on which a message of before the end is no longer retained, and up to where."""
     entries: list[Dispatched]
     """Messages that come before all that follow."""
+    upto: int
+    """The counter up to which that is all there is."""
 
 
 class _Request(NamedTuple):
@@ -116,16 +118,16 @@ class History:
         """
         unread = {name: after for name in self._hub.channels if last_ids.may_follow(name, after)}
         ahead: list[Dispatched] = []
+        lost: dict[bytes, int] = {}
         end = after
         while unread:
             # With much in hand, only what everything else waits for.
             is_full = len(ahead) > PAGE_MESSAGES * FULL_PAGES
             wants = {name: at for name, at in unread.items() if not is_full or at <= end}
             _, pages = await self._pages(lookup, wants, last_ids)
-            gone = {}
             for name, page in pages.items():
                 if page.gone > unread[name]:
-                    gone[name] = page.gone
+                    lost[name] = page.gone
                 ahead += self._entries(name, page)
                 if page.more:
                     unread[name] = page.entries[-1][0]
@@ -134,7 +136,9 @@ class History:
             end = min(unread.values(), default=last_ids.position.counter)
             ahead.sort(key=_counter)
             count = sum(_counter(entry) <= end for entry in ahead)
-            yield Portion(gone, ahead[:count])
+            due = {name: at for name, at in lost.items() if at <= end or not unread}
+            yield Portion(due, ahead[:count], end)
+            lost = {name: at for name, at in lost.items() if name not in due}
             del ahead[:count]
 
     async def _rounds(self, lookup: Lookup) -> None:

@@ -1,0 +1,300 @@
+"""What was done, in the order of Redis, and what must have come of it at each tab.
+
+One publisher does everything, a step after another, so the number of a message is its place in the
+order. What is known of each message: to which channel, and how long it may be retained at least. Of
+each subject: which channels were on its list at each place in the order. That is all that is needed
+to judge what a tab received, whenever and wherever its streams were opened:
+
+- *forbidden*: the channel was not on the list when the message was published; or the token of the
+  stream had been revoked, or had expired, before; or it was published before the channel was added
+  for the last time, and the stream was opened after that.
+- *doubled*, *late*: a tab got it twice, or after a later message of the same Redis. A tab comes
+  back with the last event ID that it has.
+- *lost*: it was published while the channel was on the list, and it still is, the tab was known to
+  be open before, all has come to rest, and the tab has not got it, nor was told of a reset for it.
+- *needless*: a reset for a channel of which no message is missing that could be gone; or another
+  one for the same. ``data-lost`` needs a loss of data that the tab was not told of yet.
+
+Messages that are not retained are never lost. Those that live for a moment, or of which only few
+are kept, may be gone when they are read; they need not be.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+#: How many messages of a small channel are retained.
+KEPT = 5
+
+
+@dataclass
+class Sent:
+    """A message."""
+
+    number: int
+    channel: str
+    retain: float
+    shard: int
+    at: float
+    """When its publishing began: monotonic seconds."""
+    counter: int = 0
+    """That of its id, if it is retained."""
+    is_void: bool = False
+    """It was lost with the data of Redis."""
+
+
+@dataclass
+class Interval:
+    """A time during which a channel is on a list: from one message up to before another."""
+
+    begin: int
+    end: int | None = None
+
+    def has(self, number: int) -> bool:
+        return self.begin <= number and (self.end is None or number < self.end)
+
+
+@dataclass
+class Token:
+    """A token, as the publisher knows it."""
+
+    text: str
+    subject: int
+    expires: float | None = None
+    """Monotonic seconds, at the latest."""
+    ended: int | None = None
+    """The number of the next message when it was revoked."""
+
+    def is_over(self, sent: Sent) -> bool:
+        """Whether it had surely ended when a message was published."""
+        if self.ended is not None and sent.number >= self.ended:
+            return True
+        return self.expires is not None and sent.at > self.expires + 0.5
+
+
+class Story:
+    """What was done. The number of the next message is also the present."""
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self.of_channel: dict[str, list[int]] = {}
+        self._lists: dict[int, dict[str, list[Interval]]] = {}
+        #: Present at each loss of data, and at the first rest after it.
+        self.losses: list[list[int]] = []
+        #: By Redis, the counter of its last message, and the numbers of messages by theirs.
+        self.counters: dict[int, int] = {}
+        self._numbers: dict[tuple[int, int], int] = {}
+
+    @property
+    def now(self) -> int:
+        return len(self.sent)
+
+    def publish(self, channel: str, retain: float, shard: int, at: float) -> Sent:
+        message = Sent(self.now, channel, retain, shard, at)
+        if retain:
+            self.counters[shard] += 1
+            message.counter = self.counters[shard]
+            self._numbers[shard, message.counter] = message.number
+        self.sent.append(message)
+        self.of_channel.setdefault(channel, []).append(message.number)
+        return message
+
+    def places(self, identifier: str | None) -> dict[int, int]:
+        """Return which messages an id names, by Redis."""
+        parts = (identifier or "").split(".")
+        found = {shard: part.partition("-")[2] for shard, part in enumerate(parts)}
+        return {
+            shard: self._numbers.get((shard, int(counter or 0)), -1)
+            for shard, counter in found.items()
+        }
+
+    def add(self, subject: int, channel: str) -> None:
+        intervals = self._lists.setdefault(subject, {}).setdefault(channel, [])
+        if not intervals or intervals[-1].end is not None:
+            intervals.append(Interval(self.now))
+
+    def remove(self, subject: int, channel: str) -> None:
+        intervals = self._lists.get(subject, {}).get(channel, [])
+        if intervals and intervals[-1].end is None:
+            intervals[-1].end = self.now
+
+    def channels(self, subject: int) -> frozenset[str]:
+        return frozenset(
+            name
+            for name, intervals in self._lists.get(subject, {}).items()
+            if intervals[-1].end is None
+        )
+
+    def lists(self) -> dict[int, frozenset[str]]:
+        return {subject: self.channels(subject) for subject in self._lists}
+
+    def interval(self, subject: int, message: Sent) -> Interval | None:
+        """Return the time on the list in which a message was published."""
+        for interval in self._lists.get(subject, {}).get(message.channel, []):
+            if interval.has(message.number):
+                return interval
+        return None
+
+    def granted_at(self, subject: int, channel: str, present: int) -> int | None:
+        """Return when a channel was added that is on the list at `present`."""
+        for interval in self._lists.get(subject, {}).get(channel, []):
+            if interval.has(present):
+                return interval.begin
+        return None
+
+    def may_be_gone(self, message: Sent) -> bool:
+        if message.is_void or message.retain <= 2:
+            return True
+        if not message.channel.endswith("small"):
+            return False
+        return self.of_channel[message.channel][-1] >= message.number and (
+            sum(number > message.number for number in self.of_channel[message.channel]) >= KEPT
+        )
+
+    def lose(self, since: int, lists: dict[int, frozenset[str]]) -> None:
+        """Take the data of Redis back to what they were at `since`, when the lists were `lists`."""
+        for number in range(since, self.now):
+            self.sent[number].is_void = True
+        self.losses.append([self.now, -1])
+        for subject in self._lists:
+            wanted, is_there = lists.get(subject, frozenset()), self.channels(subject)
+            for channel in is_there - wanted:
+                self.remove(subject, channel)
+            for channel in wanted - is_there:
+                self.add(subject, channel)
+
+    def rest(self) -> None:
+        for loss in self.losses:
+            if loss[1] < 0:
+                loss[1] = self.now
+
+
+@dataclass
+class Record:
+    """What a tab has received, and what is wrong with it."""
+
+    story: Story
+    subject: int
+    wrong: Counter[str]
+    report: list[str]
+    name: str
+    start: int | None = None
+    """The present when it was seen to be open for the first time."""
+    received: set[int] = field(default_factory=set)
+    excused: set[int] = field(default_factory=set)
+    latest: dict[int, int] = field(default_factory=dict)
+    """By Redis, the number of the last message."""
+    told: list[tuple[str, set[int]]] = field(default_factory=list)
+    """Resets since the last rest: of which channel, and what can have been missing."""
+    told_losses: int = 0
+    opened: int = 0
+    """The present when its stream was asked for."""
+    places: dict[int, int] = field(default_factory=dict)
+    """Where it was then, by Redis."""
+    told_now: set[str] = field(default_factory=set)
+    """Channels of which it was told since then, and has got nothing."""
+    checked: int = 0
+    """Up to where nothing is lost."""
+
+    def fault(self, kind: str, text: str) -> None:
+        self.wrong[kind] += 1
+        self.report.append(f"{kind}: {self.name}: {text}")
+
+    def ask(self, last: str | None) -> None:
+        """Begin to open a stream."""
+        self.opened = self.story.now
+        self.places = self.story.places(last)
+        self.told_now.clear()
+
+    def open(self) -> None:
+        if self.start is None:
+            self.start = self.checked = self.story.now
+
+    def take(self, number: int, token: Token) -> None:
+        """Judge a message that has come."""
+        story, sent = self.story, self.story.sent[number]
+        interval = story.interval(self.subject, sent)
+        what = f"{number} on {sent.channel}"
+        if interval is None:
+            self.fault("forbidden", f"{what}: it was not on the list")
+        elif number < (story.granted_at(self.subject, sent.channel, self.opened) or 0):
+            self.fault("forbidden", f"{what}: it was granted later, and then the stream was opened")
+        if token.is_over(sent):
+            self.fault("forbidden", f"{what}: the token was over")
+        if number in self.received:
+            self.fault("doubled", what)
+        elif sent.retain:
+            if number < self.latest.get(sent.shard, -1):
+                self.fault("late", f"{what}, after {self.latest[sent.shard]}")
+            self.latest[sent.shard] = number
+        self.received.add(number)
+
+    def _missing(self, channel: str) -> set[int]:
+        """Return what may be gone of what was for it, and has not come so far."""
+        found = set()
+        for number in self.story.of_channel.get(channel, []):
+            sent = self.story.sent[number]
+            if (
+                sent.retain
+                and number not in self.received
+                and self.story.may_be_gone(sent)
+                and number >= (self.start or 0) - 1
+                and self.story.interval(self.subject, sent) is not None
+            ):
+                found.add(number)
+        return found
+
+    def reset(self, reason: str, channels: list[str]) -> None:
+        """Judge a reset that was told."""
+        story, present = self.story, self.story.now
+        if reason == "data-lost":
+            due = [
+                loss
+                for loss in self.story.losses
+                if self.start is None or loss[1] < 0 or self.start <= loss[1]
+            ]
+            if self.told_losses >= len(due):
+                self.fault("needless", f"data-lost, at {present}")
+            self.told_losses = len(due)
+            self.excused |= set(range(present))
+            self.latest.clear()
+            self.told.clear()
+            return
+        if reason != "not-retained":
+            self.fault("needless", f"{reason} {channels}, at {present}")
+            return
+        for channel in channels:
+            missing = self._missing(channel)
+            # What was missed before its place, and was not told, is in the midst of this loss.
+            ahead = {
+                number
+                for number in missing
+                if number > self.places.get(story.sent[number].shard, -1)
+            }
+            if not ahead:
+                self.fault("needless", f"{reason} {channel}, at {present}: nothing is missing")
+            elif ahead <= self.excused and channel in self.told_now:
+                self.fault("needless", f"{reason} {channel}, at {present}: told again")
+            self.told.append((channel, ahead))
+            self.excused |= missing
+            self.told_now.add(channel)
+
+    def rest(self) -> int:
+        """Judge what has not come, now that nothing is under way; returns how many it had to."""
+        story, count = self.story, 0
+        for channel, missing in self.told:
+            if missing and missing <= self.received:
+                self.fault("needless", f"not-retained {channel}: all has come: {sorted(missing)}")
+        self.told.clear()
+        if self.start is None:
+            return 0
+        for sent in story.sent[self.checked :]:
+            interval = story.interval(self.subject, sent)
+            if not sent.retain or interval is None or interval.end is not None or sent.is_void:
+                continue
+            count += 1
+            if sent.number not in self.received and sent.number not in self.excused:
+                self.fault("lost", f"{sent.number} on {sent.channel}, retained for {sent.retain}")
+        self.checked = story.now
+        return count

@@ -1,0 +1,466 @@
+"""A story told with dice: what happens next, and whether all that came of it is right."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import selectors
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sinapse.keys import RETENTION
+from sinapse.sharding import shard_of
+from tests.stories.model import Record, Story, Token
+from tests.stories.tabs import Browser, Item
+from tests.stories.world import World
+from tests.support import PATIENCE
+
+SUBJECTS = 40
+MESSAGES = 300
+TABS = 12
+CHANNELS = ("a", "b", "c", "a.small", "b.small")
+KINDS = ("User", "Tablet")
+TRANSPORTS = ("sse", "sse", "sse", "http10", "ws", "poll")
+RETAINS = (0.0, 0.05, 1.0, 300.0, 300.0, 300.0, 300.0, 86400.0)
+
+#: Seconds after which a tab comes back: not those that it is told, since nobody has the time.
+RECONNECTION = 0.02
+
+
+@dataclass
+class Tab:
+    """A page that is open in a browser, wherever its connection is at the moment."""
+
+    record: Record
+    token: Token
+    kind: str
+    node: int
+    last: str | None = None
+    browser: Browser | None = None
+    is_open: bool = False
+    is_refused: bool = False
+    wants: bool = True
+    due: float = 0.0
+    anchors: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Counts:
+    """What was checked, and what was wrong."""
+
+    stories: int = 0
+    deliveries: int = 0
+    required: int = 0
+    resets: int = 0
+    streams: int = 0
+    wrong: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        kinds = ("doubled", "late", "lost", "forbidden", "needless")
+        faults = ", ".join(f"{self.wrong[kind]} {kind}" for kind in kinds)
+        return (
+            f"{self.stories} stories, {self.streams} streams, {self.deliveries} deliveries, "
+            f"{self.required} of them required, {self.resets} resets: {faults}"
+        )
+
+
+class Teller:
+    """Tells one story in a world."""
+
+    def __init__(self, world: World, seed: int, counts: Counts, folder: Path) -> None:
+        self.world = world
+        self.dice = random.Random(seed)
+        self.seed = seed
+        self.counts = counts
+        self.folder = folder
+        world.stories += 1
+        self.prefix = f"{os.getpid()}.{world.stories}."
+        self.story = Story()
+        self.journal: list[str] = []
+        self.awaited: set[int] = set()
+        self.wrong: Counter[str] = Counter()
+        self.tokens: dict[tuple[int, str], Token] = {}
+        self.tabs: list[Tab] = []
+        self.selector = selectors.DefaultSelector()
+        self.snapshot: tuple[int, dict[int, frozenset[str]], set[str]] | None = None
+        count = len(world.servers)
+        self.anchors = [
+            next(name for n in range(999) if self.shard(name := f"anchor{n}") == shard)
+            for shard in range(count)
+        ]
+        self.look_at_counters()
+        with world.publisher.pipeline() as pipe:
+            for subject in range(SUBJECTS):
+                names = [*self.anchors, *self.dice.sample(CHANNELS, self.dice.randint(0, 4))]
+                for name in names:
+                    pipe.channels.add(self.name(subject), self.name(name))
+                    self.story.add(subject, name)
+
+    def look_at_counters(self) -> None:
+        for shard, server in enumerate(self.world.servers):
+            with contextlib.closing(server.client()) as client:
+                self.story.counters[shard] = int(client.hget(RETENTION, "counter") or 0)
+
+    def name(self, part: object) -> str:
+        return f"{self.prefix}{part}"
+
+    def shard(self, channel: str) -> int:
+        return shard_of(self.name(channel).encode(), len(self.world.servers))
+
+    def note(self, text: str) -> None:
+        self.journal.append(f"{self.story.now}: {text}")
+
+    # The story
+
+    def tell(self) -> None:
+        """Tell it to its end; raises ``AssertionError`` with all of it if something is wrong."""
+        actions = self.actions()
+        try:
+            for _ in range(TABS):
+                self.come()
+            self.rest()
+            while self.story.now < MESSAGES:
+                self.dice.choice(actions)()
+                if self.dice.random() < 0.06:
+                    self.rest()
+                else:
+                    self.pump(0)
+            self.rest()
+        finally:
+            self.world.go_on()
+            for tab in self.tabs:
+                self.disconnect(tab)
+            self.selector.close()
+            self.counts.stories += 1
+            self.counts.wrong += self.wrong
+        assert not self.wrong, self.report()
+
+    def actions(self) -> list[Callable[[], None]]:
+        """Return what may happen, as often as it is likely."""
+        often: list[Callable[[], None]] = [self.publish] * 14 + [self.change] * 8 + [self.come] * 4
+        often += [self.leave] * 4 + [self.token] * 2 + [self.give_back] * 3
+        mode = self.world.mode
+        faults: list[Callable[[], None]] = [self.cut, self.cut, self.hiccup]
+        if mode == "loss":
+            faults += [self.save, self.save, self.lose, self.flush]
+        else:
+            faults += [self.restart]
+        if not self.world.has_workers:
+            faults += [self.stop, self.stop, self.kill]
+        return often * 2 + faults
+
+    def publish(self) -> None:
+        """Publish some messages to a channel, few of which may be retained."""
+        channel = self.dice.choice(CHANNELS)
+        retain = self.dice.choice(RETAINS)
+        for _ in range(self.dice.choice((1, 1, 2, 3, 8, 20))):
+            self.send(channel, retain)
+
+    def send(self, channel: str, retain: float = 300.0) -> int:
+        sent = self.story.publish(channel, retain, self.shard(channel), time.monotonic())
+        world = self.world
+        publisher = world.few if channel.endswith("small") else world.publisher
+        publisher.publish(self.name(channel), self.name(sent.number), retain=retain)
+        self.note(f"{sent.number} is published to {channel}, retained for {retain:g}")
+        if world.other is not None and self.dice.random() < 0.3:
+            world.other.publish(self.name("elsewhere"), "noise")
+        return sent.number
+
+    def change(self) -> None:
+        """Add a channel to a list, or remove one: mostly of somebody who has a tab."""
+        subject = self.somebody()
+        channel = self.dice.choice(CHANNELS)
+        if self.dice.random() < 0.55:
+            self.add(subject, channel)
+        else:
+            self.remove(subject, channel)
+
+    def add(self, subject: int, channel: str) -> None:
+        self.world.publisher.channels.add(self.name(subject), self.name(channel))
+        self.story.add(subject, channel)
+        self.note(f"{channel} is added to {subject}")
+
+    def remove(self, subject: int, channel: str) -> None:
+        self.world.publisher.channels.remove(self.name(subject), self.name(channel))
+        self.story.remove(subject, channel)
+        self.note(f"{channel} is removed from {subject}")
+
+    def give_back(self) -> None:
+        """Take a channel away, publish, and give it back."""
+        subject = self.somebody()
+        channels = sorted(self.story.channels(subject) - set(self.anchors))
+        if channels:
+            channel = self.dice.choice(channels)
+            self.remove(subject, channel)
+            for _ in range(self.dice.randint(0, 3)):
+                self.send(channel)
+            self.add(subject, channel)
+
+    def somebody(self) -> int:
+        return self.dice.choice(self.tabs).record.subject if self.tabs else 0
+
+    def come(self) -> None:
+        """Open a tab, or let one come back, with a new token if it needs one."""
+        away = [tab for tab in self.tabs if not tab.wants or tab.is_refused]
+        if len(self.tabs) < TABS:
+            subject, kind = self.dice.randrange(SUBJECTS), self.dice.choice(KINDS)
+            name = f"tab {len(self.tabs)} of {subject}"
+            record = Record(self.story, subject, self.wrong, self.journal, name)
+            token = self.valid_token(subject, kind)
+            transport = self.dice.choice(TRANSPORTS)
+            self.tabs.append(Tab(record, token, transport, self.some_node()))
+            self.note(f"{name} comes with {transport}")
+        elif away:
+            tab = self.dice.choice(away)
+            if tab.is_refused:
+                tab.token = self.valid_token(tab.record.subject, self.dice.choice(KINDS))
+                tab.is_refused = False
+            tab.wants, tab.due, tab.node = True, 0.0, self.some_node()
+            self.note(f"{tab.record.name} comes back")
+
+    def some_node(self) -> int:
+        return self.dice.randrange(len(self.world.nodes))
+
+    def leave(self) -> None:
+        """Cut a tab off, for a moment or for longer, wherever it is in a message."""
+        if self.tabs:
+            tab = self.dice.choice(self.tabs)
+            tab.wants = self.dice.random() < 0.5
+            self.note(f"{tab.record.name} is cut off")
+            self.disconnect(tab, reset=self.dice.random() < 0.5)
+
+    def token(self) -> None:
+        """Clear a token, replace it, or let it live for longer."""
+        if not self.tabs:
+            return
+        tab = self.dice.choice(self.tabs)
+        subject = tab.record.subject
+        kind = next((k for (s, k), t in self.tokens.items() if t is tab.token), KINDS[0])
+        chance = self.dice.random()
+        if chance < 0.3:
+            self.world.publisher.tokens.clear(self.name(subject), kind)
+            self.end_token(subject, kind)
+        elif chance < 0.6:
+            self.new_token(subject, kind, self.dice.choice((None, None, 1.5)))
+        elif self.world.publisher.tokens.renew(self.name(subject), kind, 60):
+            known = self.tokens.get((subject, kind))
+            if known is not None and known.expires is not None:
+                known.expires = max(known.expires, time.monotonic() + 60)
+            self.note(f"the token {kind} of {subject} is renewed")
+
+    def valid_token(self, subject: int, kind: str) -> Token:
+        known = self.tokens.get((subject, kind))
+        if known is None or known.ended is not None or known.expires is not None:
+            return self.new_token(subject, kind, None)
+        return known
+
+    def new_token(self, subject: int, kind: str, life: float | None) -> Token:
+        text = self.world.publisher.tokens.generate(self.name(subject), kind, expires_in=life)
+        self.end_token(subject, kind)
+        token = Token(text, subject, None if life is None else time.monotonic() + life)
+        self.tokens[subject, kind] = token
+        self.note(f"a token {kind} of {subject}, for {life}")
+        return token
+
+    def end_token(self, subject: int, kind: str) -> None:
+        former = self.tokens.pop((subject, kind), None)
+        if former is not None:
+            former.ended = self.story.now
+            self.note(f"the token {kind} of {subject} is revoked")
+
+    # Faults
+
+    def cut(self) -> None:
+        self.note("all connections to Redis are cut")
+        self.world.cut()
+
+    def hiccup(self) -> None:
+        """Let Redis stand still for a moment."""
+        process = self.dice.choice(self.world.servers).process
+        assert process is not None
+        self.note("Redis stands still")
+        process.send_signal(signal.SIGSTOP)
+        self.pump(0.01)
+        process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        number = self.some_node()
+        self.note(f"node {number} is stopped")
+        self.world.stop(number)
+        if self.dice.random() < 0.5:
+            self.cut()
+
+    def kill(self) -> None:
+        if self.dice.random() < 0.3:
+            number = self.some_node()
+            self.note(f"node {number} is killed")
+            self.world.kill_node(number)
+
+    def restart(self) -> None:
+        if self.dice.random() < 0.3:
+            number = self.dice.randrange(len(self.world.servers))
+            self.note(f"Redis {number} is killed and started again")
+            self.world.restart(number)
+
+    def save(self) -> None:
+        self.note("Redis saves its data")
+        self.world.save(0, self.folder / "snapshot.rdb")
+        valid = {each.text for each in self.tokens.values()}
+        self.snapshot = self.story.now, self.story.lists(), valid
+
+    def lose(self) -> None:
+        """Kill Redis and start it from an older copy."""
+        if self.snapshot is None:
+            return
+        since, lists, valid = self.snapshot
+        if not all(token.text in valid for token in self.tokens.values()):
+            # A token of before would be back, which nobody here knows any more.
+            for key, token in list(self.tokens.items()):
+                if token.text not in valid:
+                    token.expires = time.monotonic()
+                    del self.tokens[key]
+        self.note(f"Redis comes back as it was at {since}")
+        self.world.restart(0, self.folder / "snapshot.rdb")
+        self.look_at_counters()
+        self.story.lose(since, lists)
+        self.snapshot = None
+        # The pages load their state anew, and have it said again who may listen to what.
+        self.anew()
+
+    def flush(self) -> None:
+        """Lose everything while it runs; the application grants anew what it knows."""
+        self.note("Redis is flushed")
+        lists = self.story.lists()
+        with contextlib.closing(self.world.servers[0].client()) as client:
+            client.flushall()
+        self.world.publisher.publish(self.name("first"), "so that there is a counter")
+        self.look_at_counters()
+        for token in self.tokens.values():
+            token.expires = time.monotonic()
+        self.tokens.clear()
+        self.story.lose(0, lists)
+        self.snapshot = None
+        with self.world.publisher.pipeline() as pipe:
+            for subject, channels in lists.items():
+                for channel in sorted(channels):
+                    pipe.channels.add(self.name(subject), self.name(channel))
+        self.anew()
+
+    def anew(self) -> None:
+        """Let every tab have a token of now."""
+        for tab in self.tabs:
+            if tab.token.text not in {each.text for each in self.tokens.values()}:
+                self.disconnect(tab)
+                tab.token = self.valid_token(tab.record.subject, KINDS[0])
+                tab.is_refused = False
+
+    # Rest
+
+    def rest(self) -> None:
+        """Let everything come to rest, and judge what has come."""
+        self.world.go_on()
+        wait_until = time.monotonic() + PATIENCE
+
+        def waiting() -> list[Tab]:
+            return [
+                tab for tab in self.tabs if tab.wants and not tab.is_refused and self.lacks(tab)
+            ]
+
+        # Who is new gets what is published from then on.
+        while any(t.wants and not t.is_refused and t.record.start is None for t in self.tabs):
+            self.wait(wait_until, "it does not open")
+        last = {self.send(anchor) for anchor in self.anchors}
+        self.awaited = last
+        while waiting():
+            self.wait(wait_until, f"nothing comes any more: {[t.record.name for t in waiting()]}")
+        for tab in self.tabs:
+            if tab.wants and not tab.is_refused:
+                self.counts.required += tab.record.rest()
+        self.story.rest()
+        self.note("rest")
+        assert not self.wrong, self.report()
+
+    def lacks(self, tab: Tab) -> bool:
+        due = {n for n in self.awaited if (tab.record.start or 0) <= n}
+        return not due <= tab.record.received
+
+    def wait(self, until: float, what: str) -> None:
+        assert time.monotonic() < until, self.report(what)
+        self.pump(RECONNECTION)
+
+    # Tabs
+
+    def pump(self, timeout: float) -> None:
+        for tab in self.tabs:
+            is_away = tab.wants and tab.browser is None and not tab.is_refused
+            if is_away and time.monotonic() >= tab.due:
+                self.connect(tab)
+        for key, _ in self.selector.select(timeout):
+            self.read(key.data)
+
+    def connect(self, tab: Tab) -> None:
+        tab.record.ask(tab.last)
+        port = self.world.nodes[tab.node].port
+        try:
+            tab.browser = Browser(tab.kind, port, tab.token.text, tab.last)
+        except OSError:
+            tab.node = self.some_node()
+            tab.due = time.monotonic() + RECONNECTION
+            return
+        tab.is_open = False
+        self.counts.streams += 1
+        self.selector.register(tab.browser.socket, selectors.EVENT_READ, tab)
+
+    def read(self, tab: Tab) -> None:
+        assert tab.browser is not None
+        items, has_ended = tab.browser.read(self.dice.choice((1, 30, 300, 65536, 65536)))
+        for item in items:
+            self.take(tab, item)
+        if has_ended:
+            if tab.browser is not None and tab.browser.status == 401:
+                tab.is_refused = True
+                self.check_refusal(tab)
+            self.disconnect(tab)
+            if tab.kind != "poll" or not items:
+                tab.due = time.monotonic() + RECONNECTION
+
+    def check_refusal(self, tab: Tab) -> None:
+        token = tab.token
+        is_over = token.expires is not None and time.monotonic() > token.expires - 2
+        if token.ended is None and not is_over:
+            tab.record.fault("lost", "its token is not known")
+
+    def take(self, tab: Tab, item: Item) -> None:
+        record = tab.record
+        if item.event == "authentication":
+            tab.is_open = True
+            self.note(f"{record.name} opens after {tab.last}, {tab.record.places}")
+            record.open()
+        elif item.event == "reset":
+            content = json.loads(item.data)
+            self.counts.resets += 1
+            names = [name.removeprefix(self.prefix) for name in content["channels"]]
+            self.note(f"{record.name} is told {content['reason']} {names}, id {item.identifier}")
+            record.reset(content["reason"], names)
+        elif item.event == "message":
+            self.counts.deliveries += 1
+            record.take(int(item.data.removeprefix(self.prefix)), tab.token)
+        if item.event == "position":
+            self.note(f"{record.name} is at {item.identifier}")
+        if item.identifier:
+            tab.last = item.identifier
+
+    def disconnect(self, tab: Tab, *, reset: bool = False) -> None:
+        if tab.browser is not None:
+            self.selector.unregister(tab.browser.socket)
+            tab.browser.close(reset=reset)
+            tab.browser = None
+
+    def report(self, what: str = "") -> str:
+        return "\n".join([f"mode {self.world.mode}, seed {self.seed}: {what}", *self.journal])

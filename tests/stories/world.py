@@ -1,0 +1,157 @@
+"""Real Redis and real daemons that are stopped, killed and cut off; pages of three messages."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sinapse.publisher import Publisher
+from tests.daemon import ROOT, Daemon, running_daemon
+from tests.stories.model import KEPT
+from tests.support import RedisServer, running_redis
+
+#: What is small in these daemons, so that a story of some hundred messages has many pages.
+SETTINGS = {
+    "sinapse.broker.history": {"PAGE_MESSAGES": 3, "FULL_PAGES": 4, "CHANNELS_PER_READ": 4},
+    "sinapse.broker.broker": {"RECONCILE_SLICE": 5},
+}
+
+#: Sets them in each process of a daemon, as soon as a module has been loaded.
+_PATCH = """\
+import importlib.abc, importlib.machinery, sys
+SETTINGS = {settings!r}
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name not in SETTINGS:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            for key, value in SETTINGS[name].items():
+                assert hasattr(module, key), key
+                setattr(module, key, value)
+        spec.loader.exec_module = exec_module
+        return spec
+sys.meta_path.insert(0, Finder())
+"""
+
+LASTING = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@dataclass
+class World:
+    """What a mode of stories has, and keeps from story to story."""
+
+    mode: str
+    servers: list[RedisServer]
+    nodes: list[Daemon]
+    publisher: Publisher
+    few: Publisher
+    """A publisher of which few messages are retained."""
+    other: Publisher | None = None
+    """That of another application, in another database."""
+    stories: int = 0
+    stopped: set[int] = field(default_factory=set)
+
+    @property
+    def has_workers(self) -> bool:
+        return self.mode == "workers"
+
+    def cut(self) -> None:
+        """Cut every connection to Redis."""
+        for server in self.servers:
+            with contextlib.closing(server.client()) as client:
+                for kind in ("pubsub", "normal"):
+                    client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        self.forget_connections()
+
+    def forget_connections(self) -> None:
+        for publisher in (self.publisher, self.few, self.other):
+            if publisher is not None:
+                publisher.close()
+
+    def stop(self, number: int) -> None:
+        if number not in self.stopped:
+            self.stopped.add(number)
+            os.kill(self.nodes[number].pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for number in self.stopped:
+            os.kill(self.nodes[number].pid, signal.SIGCONT)
+        self.stopped.clear()
+
+    def kill_node(self, number: int) -> None:
+        node = self.nodes[number]
+        assert node.process is not None
+        self.stopped.discard(number)
+        node.process.kill()
+        node.process.wait()
+        assert "Traceback" not in node.log, node.log
+        node.launch()
+
+    def restart(self, number: int, snapshot: Path | None = None) -> None:
+        """Kill a Redis and start it again, from what it had written or from an older copy."""
+        server = self.servers[number]
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        if snapshot is not None:
+            shutil.copy(snapshot, server.folder / "dump.rdb")
+        server.start()
+        self.forget_connections()
+
+    def save(self, number: int, to: Path) -> None:
+        server = self.servers[number]
+        with contextlib.closing(server.client()) as client:
+            client.save()
+        shutil.copy(server.folder / "dump.rdb", to)
+
+
+@contextlib.contextmanager
+def world(folder: Path, mode: str) -> Iterator[World]:
+    """Build what a mode needs: nodes, loss, databases, workers, or two or three Redis."""
+    patch = folder / "patch"
+    patch.mkdir(parents=True)
+    (patch / "sitecustomize.py").write_text(_PATCH.format(settings=SETTINGS))
+    environment = {"PYTHONPATH": f"{patch}{os.pathsep}{ROOT}"}
+    count = {"two": 2, "three": 3}.get(mode, 1)
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for number in range(count):
+            place = folder / f"redis-{number}"
+            place.mkdir()
+            lasting = () if mode == "loss" else LASTING
+            servers.append(stack.enter_context(running_redis(place, *lasting)))
+        url = " ".join(server.url for server in servers)
+        options = ("--workers", "2") if mode == "workers" else ()
+        nodes = []
+        for number in range(1 if mode == "workers" else 2):
+            place = folder / f"node-{number}"
+            place.mkdir()
+            daemon = running_daemon(place, url, *options, environment=environment)
+            nodes.append(stack.enter_context(daemon))
+        other = None
+        if mode == "databases":
+            place = folder / "other"
+            place.mkdir()
+            elsewhere = url.replace("/0", "/1")
+            stack.enter_context(running_daemon(place, elsewhere, environment=environment))
+            other = stack.enter_context(Publisher(elsewhere))
+        made = World(
+            mode,
+            servers,
+            nodes,
+            stack.enter_context(Publisher(url)),
+            stack.enter_context(Publisher(url, retain_messages=KEPT)),
+            other,
+        )
+        yield made
+        made.go_on()
+        for node in nodes:
+            assert "Traceback" not in node.log, node.log
