@@ -16,6 +16,7 @@ PUBLISH ``…:revoke``                   a token was cleared or replaced; payloa
 ``sinapse:epochs``                     hash: former epochs, and the counter that each ended at
 ``sinapse:last``                       sorted set: channels by the last id counter on them
 ``sinapse:checkpoints``                list: id counters with times, to forget the old
+``sinapse:revoked:<token>``            string: a token that is in another Redis was revoked
 ``sinapse:sent:<message id>``          string: a message of that id was published
 ``sinapse:nothing``                    never there: what would change it asks for leave to write
 PUB/SUB ``sinapse:nodes``              every node listens
@@ -73,7 +74,7 @@ JOINED = PRESENCE + ":join"
 LEFT = PRESENCE + ":leave"
 
 # What stands in the place of a kind in other keys.
-_RESERVED_KINDS = ("tokens", "channels", "grants", "retained", "sent", "presence")
+_RESERVED_KINDS = ("tokens", "channels", "grants", "retained", "revoked", "sent", "presence")
 
 _CONTROL_CHARACTER = re.compile("[\0-\x1f\x7f]")
 
@@ -122,6 +123,11 @@ def current_token_key(kind: str, subject: str) -> str:
 def channels_key(subject: str) -> str:
     """Key of the set of channels that `subject` may listen to."""
     return _CHANNELS + subject
+
+
+def revoked_key(token: str) -> str:
+    """Key that says that `token`, which is in another Redis, was revoked."""
+    return f"{PREFIX}revoked:{token}"
 
 
 def grants_key(subject: str) -> str:

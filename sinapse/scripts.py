@@ -89,6 +89,14 @@ redis.call('PUBLISH', ARGV[2], former)
 return former
 """)
 
+#: KEYS: the key that says that a token was revoked. ARGV: the token, control channel, milliseconds
+#: to remember it. It tells a Redis of a token that is in another one; so does it a node that was
+#: cut off from both.
+REVOKE_TOKEN = Script("""\
+redis.call('SET', KEYS[1], '', 'PX', ARGV[3])
+return redis.call('PUBLISH', ARGV[2], ARGV[1])
+""")
+
 #: KEYS: the subject's current token. ARGV: prefix of token keys, milliseconds, or nothing for a
 #: token that does not expire any more. Returns 1 if there was a token. A life is never made
 #: shorter: nodes look again when it would have ended.
@@ -499,9 +507,13 @@ return {subject, redis.call('PTTL', KEYS[1]), redis.call('SMEMBERS', ARGV[1] .. 
   position[1] or '', position[2] or '0', redis.call('HGETALL', ARGV[2] .. subject)}
 """)
 
-#: KEYS: the channels of a subject, retention, grants. Returns the channels, the epoch and the
-#: counter, and channels with the counters of their grants.
+#: KEYS: the channels of a subject, retention, grants, the key that says that its token was revoked.
+#: Returns false if it was, else the channels, the epoch and the counter, and channels with the
+#: counters of their grants.
 LIST_CHANNELS = Script("""\
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  return false
+end
 local position = redis.call('HMGET', KEYS[2], 'epoch', 'counter')
 return {redis.call('SMEMBERS', KEYS[1]), position[1] or '', position[2] or '0',
   redis.call('HGETALL', KEYS[3])}

@@ -26,7 +26,14 @@ USERS = re.findall(r"^    ACL SETUSER (sinapse-\w+) (.*)$", PAGE, re.MULTILINE)
 #: What each of them runs, and what it asks beside scripts.
 DAEMON = ("ATTACH", "MARK", "LAST_IDS", "LOOK_UP", "LIST_CHANNELS", "READ_HISTORY")
 PUBLISHER = (
-    *("ADD_CHANNEL", "REMOVE_CHANNEL", "CLEAR_CHANNELS", "GENERATE_TOKEN", "CLEAR_TOKEN"),
+    *(
+        "ADD_CHANNEL",
+        "REMOVE_CHANNEL",
+        "CLEAR_CHANNELS",
+        "GENERATE_TOKEN",
+        "CLEAR_TOKEN",
+        "REVOKE_TOKEN",
+    ),
     *("RENEW_TOKEN", "OBTAIN_TOKEN"),
     *("PUBLISH_PLAIN", "PUBLISH_ONCE", "PUBLISH_RETAINED", "PUBLISH_ALL"),
 )

@@ -91,7 +91,7 @@ class Broker(Service):
         self._running: Deferred[Any] | None = None
         self._subscription: Subscription | None = None
         self._lookups: list[Lookup] = []
-        self._history = History(hub, counters, self.barrier, self._unpack, self._complain)
+        self._history = History(hub, counters, self._barrier, self._unpack, self._complain)
         self._changed: set[bytes] = set()
         self._marked: Deferred[EventID] = Deferred()
         self._attachment: Attachment | None = None
@@ -148,7 +148,7 @@ class Broker(Service):
                 self._look_afresh()
                 raise BrokerUnavailable("its data have been replaced")  # noqa: TRY301
             self._hub.admit(joining, entry.subject, token, entry.channels)
-            await self.barrier()
+            await self._barrier()
             self._hub.reached(entry.position.counter)
         except BaseException:
             self._hub.abandon(joining)
@@ -167,7 +167,9 @@ class Broker(Service):
         """Return what Redis knows of `token`, or of its subject; raises as :meth:`admit` does."""
         lookup = self._lookup()
         try:
-            return await (lookup.token(token) if subject is None else lookup.subject(subject))
+            return await (
+                lookup.token(token) if subject is None else lookup.subject(subject, token)
+            )
         except txredisapi.ConnectionError as error:
             raise BrokerUnavailable(str(error)) from error
         except txredisapi.RedisError as error:
@@ -203,7 +205,7 @@ class Broker(Service):
         """
         channels = [self._hub.channels[name] for name in wants if name in self._hub.channels]
         if not all(channel.is_subscribed for channel in channels):
-            await self.barrier()
+            await self._barrier()
             for channel in channels:
                 channel.is_subscribed = True
         return await self._history.read(self._lookup(), wants)
@@ -226,11 +228,7 @@ class Broker(Service):
             raise BrokerUnavailable(self.state)
         return random.choice(self._lookups)  # noqa: S311
 
-    async def barrier(self) -> None:
-        """Return when all that Redis had done before has been handled.
-
-        Raises :class:`~sinapse.errors.BrokerUnavailable`.
-        """
+    async def _barrier(self) -> None:
         if self._subscription is None:
             raise BrokerUnavailable(self.state)
         self._synchronize()
@@ -500,7 +498,11 @@ class Broker(Service):
             part = ordered[start : start + RECONCILE_SLICE]
             entries = [
                 Deferred.fromCoroutine(
-                    _entry(lookup.token(token) if self.is_home(token) else lookup.subject(subject))
+                    _entry(
+                        lookup.token(token)
+                        if self.is_home(token)
+                        else lookup.subject(subject, token)
+                    )
                 )
                 for subject, token in part
             ]

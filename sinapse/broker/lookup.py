@@ -14,6 +14,7 @@ from sinapse.keys import (
     channels_key,
     grants_key,
     retained_key,
+    revoked_key,
     token_key,
 )
 from sinapse.scripts import ATTACH, LAST_IDS, LIST_CHANNELS, LOOK_UP, MARK, READ_HISTORY
@@ -22,6 +23,7 @@ _RETAINED = retained_key("").encode()
 _TOKENS = token_key("").encode()
 _CHANNELS = channels_key("").encode()
 _GRANTS = grants_key("").encode()
+_REVOKED = revoked_key("").encode()
 
 
 class TokenEntry(NamedTuple):
@@ -146,10 +148,16 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         remaining = milliseconds / 1000 if milliseconds >= 0 else None
         return _entry(subject, remaining, found)
 
-    async def subject(self, subject: bytes) -> TokenEntry:
-        """Look the channels of a subject up, whose token is in another Redis."""
-        keys = [_CHANNELS + subject, RETENTION, _GRANTS + subject]
-        return _entry(subject, None, await self.eval(LIST_CHANNELS.source, keys, []))
+    async def subject(self, subject: bytes, token: bytes) -> TokenEntry:
+        """Look the channels of a subject up, whose `token` is in another Redis.
+
+        Raises :class:`~sinapse.errors.Unauthorized` if that is known to be revoked.
+        """
+        keys = [_CHANNELS + subject, RETENTION, _GRANTS + subject, _REVOKED + token]
+        answer: Any = await self.eval(LIST_CHANNELS.source, keys, [])
+        if answer is None:
+            raise Unauthorized("unknown token")
+        return _entry(subject, None, answer)
 
     async def history(
         self, wants: Sequence[tuple[bytes, int]], upto: int | None, budget: Budget

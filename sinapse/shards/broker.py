@@ -83,9 +83,6 @@ class ShardedBroker(MultiService):
         for is_admitted, outcome in outcomes:
             if not is_admitted:
                 outcome.raiseException()
-        # Others are told of a revocation after the home. Who was admitted there after that knows
-        # nothing of it, so that it must have been heard here.
-        await self._brokers[home].barrier()
         # While the last one was waited for, the first may have been lost.
         for number, broker in enumerate(self._brokers):
             if not broker.vouches_for(admissions[number]):

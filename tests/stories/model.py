@@ -274,7 +274,11 @@ class Record:
             }
             if not ahead:
                 self.fault("needless", f"{reason} {channel}, at {present}: nothing is missing")
-            elif ahead <= self.excused and channel in self.told_now:
+            elif (
+                ahead <= self.excused
+                and channel in self.told_now
+                and max(ahead) < max(self.opened, self.checked)
+            ):
                 self.fault("needless", f"{reason} {channel}, at {present}: told again")
             self.told.append((channel, ahead))
             self.excused |= missing

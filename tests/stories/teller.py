@@ -388,7 +388,7 @@ class Teller:
 
     def lacks(self, tab: Tab) -> bool:
         due = {n for n in self.awaited if (tab.record.start or 0) <= n}
-        return not due <= tab.record.received
+        return not due <= tab.record.received | tab.record.excused
 
     def wait(self, until: float, what: str) -> None:
         assert time.monotonic() < until, self.report(what)

@@ -15,11 +15,18 @@ from sinapse.keys import (
     hashed_token,
     kind_name,
     new_token,
+    revoked_key,
     token_key,
 )
 from sinapse.publisher.identity import SubjectId, given_id
-from sinapse.publisher.operations.operation import Operation, Plain, Request, T, call
-from sinapse.scripts import CLEAR_TOKEN, GENERATE_TOKEN, OBTAIN_TOKEN, RENEW_TOKEN
+from sinapse.publisher.operations.operation import Operation, Request, T, call
+from sinapse.scripts import (
+    CLEAR_TOKEN,
+    GENERATE_TOKEN,
+    OBTAIN_TOKEN,
+    RENEW_TOKEN,
+    REVOKE_TOKEN,
+)
 from sinapse.sharding import shard_of
 
 #: The kind of a subject where none is named.
@@ -46,6 +53,29 @@ class _OfSubject(Operation[T]):
         return current_token_key(self.kind, self.subject)
 
 
+#: Milliseconds, a day: for how long another Redis remembers that a token was revoked. A node that
+#: was cut off from all of them for longer asks the one that had the token.
+REMEMBERED = 24 * 3600 * 1000
+
+
+class _Revoked(Operation[None]):
+    """That a token is revoked, for a Redis that has not had it."""
+
+    __slots__ = ("_token", "_told")
+
+    def __init__(self, token: bytes, told: str) -> None:
+        self._token = token.decode(errors="replace")
+        self._told = told
+
+    def request(self) -> Request:
+        """Return what Redis is told."""
+        arguments = (self._token, self._told, REMEMBERED)
+        return call(REVOKE_TOKEN, (revoked_key(self._token),), arguments)
+
+    def result(self, answer: Any) -> None:
+        """Return nothing: it does not matter who heard it."""
+
+
 class _Revoking(_OfSubject[T]):
     """What may end a token. All Redis are told which, so that every node hears it from one."""
 
@@ -62,7 +92,7 @@ class _Revoking(_OfSubject[T]):
 
     def announcement(self) -> Operation[Any] | None:
         """Return the same control message as where the token was."""
-        return None if self.former is None else Plain(("PUBLISH", self._told, self.former))
+        return None if self.former is None else _Revoked(self.former, self._told)
 
 
 class _WithNewToken(_Revoking[str]):
