@@ -147,12 +147,14 @@ return ARGV[1]
 # epoch, nothing is known of former ones either. A counter begins with the clock, in tenths of a
 # millisecond, and never gains on it: so the ids after a loss are above all that were given before.
 _BEGIN_EPOCH = """\
+local began
 local function begin_epoch(run)
   local time = redis.call('TIME')
   local epoch = string.sub(run, 1, 2) .. string.format('%x', time[1] * 1000000 + time[2])
   redis.call('HSET', KEYS[1], 'epoch', epoch, 'run', run)
   local first = string.format('%.0f', time[1] * 10000 + math.floor(time[2] / 100))
   redis.call('HSETNX', KEYS[1], 'counter', first)
+  began = epoch
   return epoch
 end
 local function end_epoch(epoch, counter)
@@ -421,7 +423,6 @@ return results
 ATTACH = Script(
     _BEGIN_EPOCH
     + """\
-local former = redis.call('HGET', KEYS[1], 'epoch')
 local epoch = current_epoch()
 local counter = redis.call('HGET', KEYS[1], 'counter') or '0'
 local reached = counter
@@ -431,18 +432,17 @@ end
 local continues = 1
 if ARGV[1] ~= '' and tonumber(reached or '-1') < tonumber(ARGV[2]) then
   continues = 0
-  if reached ~= '-1' then
-    -- What somebody may have received is gone, and so may be what nobody here has: nobody can go
-    -- on from an id that was given before, nor has who did so without knowing. All these epochs
-    -- end at -1, so that who finds it out next does not begin another one.
-    for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
-      redis.call('HSET', KEYS[2], name, '-1')
-    end
-    end_epoch(ARGV[1], '-1')
-    if epoch == former then
-      end_epoch(epoch, '-1')
-      epoch = begin_epoch(redis.call('HGET', KEYS[1], 'run'))
-    end
+  -- What somebody may have received is gone, and so may be what nobody here has: nobody can go on
+  -- from an id that was given before, nor from one of this epoch if somebody went on to it without
+  -- knowing. Epochs of which that was found out end at -1.
+  local spoilt = ARGV[1] == epoch
+  for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
+    spoilt = spoilt or redis.call('HGET', KEYS[2], name) ~= '-1'
+    redis.call('HSET', KEYS[2], name, '-1')
+  end
+  if spoilt and began ~= epoch then
+    end_epoch(epoch, '-1')
+    epoch = begin_epoch(redis.call('HGET', KEYS[1], 'run'))
   end
 end
 local same = math.min(tonumber(reached or '-1'), tonumber(ARGV[2]))
