@@ -1,7 +1,10 @@
 """Short plain answers, and the resources that give nothing else: alive, ready, not there."""
 
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
 
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -16,7 +19,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 def respond(request: Request, status: int, body: bytes = b"", headers: Headers = ()) -> int:
     """Send a short answer whole; `headers` override what every answer has."""
-    request.setResponseCode(status)
+    # Twisted has no words for those of RFC 6585.
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     if request.method != b"HEAD" and status != 204:  # RFC 9110 §8.6: not with a 204.
         headers = (*headers, (b"Content-Length", b"%d" % len(body)))
     for name, value in (
@@ -31,6 +35,12 @@ def respond(request: Request, status: int, body: bytes = b"", headers: Headers =
         request.write(body)
     request.finish()
     return NOT_DONE_YET
+
+
+def tell_fault(request: Request, what: str, failure: Failure) -> None:
+    """Log `what` went wrong with a request, and where, at a bounded rate."""
+    site: Any = request.site
+    site.faults(what, failure)
 
 
 class Plain(Resource):

@@ -121,7 +121,13 @@ class Daemon(MultiService):
             header=settings.max_header,
             body=settings.max_body,
         )
-        self._site = Site(root, reactor, request_limits, http2=settings.http2)
+        self._site = Site(
+            root,
+            reactor,
+            request_limits,
+            http2=settings.http2,
+            refused=counters.requests_refused,
+        )
 
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
         if attendance is not None:

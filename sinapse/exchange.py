@@ -12,15 +12,11 @@ from h2.errors import ErrorCodes
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
 from twisted.python.failure import Failure
-from twisted.web.http import Request
-from twisted.web.http_headers import Headers
+from twisted.web.http import Request, datetimeToString
+from twisted.web.http_headers import Headers, InvalidHeaderName
 
-from sinapse.limits import MAX_FIELDS, REASONS, RequestLimits
+from sinapse.limits import MAX_FIELDS, PATIENCE, REASONS, RequestLimits
 from sinapse.safety import SAFETY
-
-#: Seconds that a client may take to make room for the rest of an answer that is complete: as long
-#: as TCP waits for somebody to acknowledge data.
-PATIENCE = 60
 
 Fields = Iterable[tuple[bytes, bytes]]
 
@@ -102,8 +98,12 @@ class Exchange:
         for name, value in fields:
             if name.startswith(b":"):
                 pseudo[name] = value
-            else:
+                continue
+            try:
                 request.requestHeaders.addRawHeader(name, value)
+            except InvalidHeaderName:  # To h2 whatever can be printed is a name.
+                self.refuse(400)
+                return
         self._method, self._target = pseudo[b":method"], pseudo.get(b":path", b"")
         if b":authority" in pseudo:
             request.requestHeaders.setRawHeaders(b"Host", [pseudo[b":authority"]])
@@ -195,8 +195,10 @@ class Exchange:
     def refuse(self, status: int) -> None:
         """Answer without reading the rest of the request."""
         self._request = None
+        self.site.count_refused(status)
         body = b"%d %b\n" % (status, REASONS[status])
         fields = (
+            (b"date", datetimeToString()),
             (b"content-type", b"text/plain"),
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),
@@ -229,6 +231,8 @@ class Exchange:
         """Write on."""
         while self._rest and self._carrier is not None:
             written = self._carrier.write_body(self.number, self._rest[0])
+            if written and self._is_ending:
+                self._be_patient(self._carrier)
             if written < len(self._rest[0]):
                 self._rest[0] = self._rest[0][written:]
                 self._carrier.block(self)
@@ -253,9 +257,14 @@ class Exchange:
             return
         self._is_ending = True
         if self._rest:
-            self._deadline = self._carrier.call_later(PATIENCE, self.abortConnection)
+            self._be_patient(self._carrier)
         else:
             self._end()
+
+    def _be_patient(self, carrier: Carrier) -> None:
+        """Give the client time to make room for some of what is left."""
+        self._stop_waiting()
+        self._deadline = carrier.call_later(PATIENCE, self.abortConnection)
 
     def abortConnection(self) -> None:  # noqa: N802
         """End the exchange at once: EventSource takes it for a lost connection and comes back."""

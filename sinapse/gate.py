@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from sinapse import descriptors
 from sinapse.counters import Counters
+from sinapse.ending import Ending, unwritten
 from sinapse.forwarded import UNIX, TrustedProxies
 from sinapse.limits import TokenBucket
 from sinapse.ratelimit import LogLimit
@@ -37,12 +38,21 @@ PATIENCE = 1.0
 
 
 class _Counted:
-    """A transport whose end the gate is told of."""
+    """A transport whose end the gate is told of, and which has one."""
 
     server: Any
+    _ending: Ending | None = None
+
+    def loseConnection(self) -> None:  # noqa: N802
+        """Close when what waits has been written, or nobody takes it."""
+        super().loseConnection()  # type: ignore[misc]  # That of the transport.
+        if self._ending is None and unwritten(self):
+            self._ending = Ending(self, self.server.gate.call_later)
 
     def connectionLost(self, reason: Any) -> None:  # noqa: N802
         """Let go of the descriptor, once, and tell the gate."""
+        if self._ending is not None:
+            self._ending.stop()
         is_first = hasattr(self, "socket")
         super().connectionLost(reason)  # type: ignore[misc]  # That of the transport.
         if is_first:
@@ -79,6 +89,7 @@ class Gate:
         self._bucket = TokenBucket(rate, reactor.seconds) if rate else None
         self._per_address = per_address
         self._reactor = reactor
+        self.call_later = reactor.callLater
         self._connections = 0
         self._by_address: Counter[str] = Counter()
         self._paused: set[tcp.Port] = set()

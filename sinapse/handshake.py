@@ -23,6 +23,9 @@ _FIELDS = (
     "Sec-WebSocket-Extensions",
 )
 
+#: Elements of a field: clients have two or three, and each takes some time to read.
+_MOST = 20
+
 #: A client may offer its token as a subprotocol, since a page can set no other header field.
 _OFFERED = "sinapse.token."
 
@@ -49,6 +52,8 @@ def shake_hands(request: Request) -> Response:
     try:
         for name in _FIELDS:
             for value in request.requestHeaders.getRawHeaders(name.encode(), []):
+                if value.count(b",") + value.count(b";") > _MOST:
+                    return protocol.reject(400, "not a WebSocket handshake")
                 headers[name] = value.decode("latin-1")
     except InvalidHeader:  # A control character.
         return protocol.reject(400, "not a WebSocket handshake")

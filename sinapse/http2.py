@@ -4,12 +4,14 @@
 Twisted and does not fit streams: it ends those that are quiet, and turns in a circle while a client
 makes no room. docs/tls.md says more.
 
-What a client can cost is bounded. It may have a hundred exchanges at a time, and cancel so many;
+What a client can cost is bounded. It may have a hundred exchanges at a time, and cancel so many; it
+is read from in small parts, between which others have their turn, and no faster than it may speak;
 while it does not read, it is not read from; and with no exchange open it has a deadline.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from h2.config import H2Configuration
@@ -26,7 +28,8 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from hyperframe.frame import GoAwayFrame
+from h2.settings import SettingCodes
+from hyperframe.frame import Frame, GoAwayFrame
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
@@ -34,7 +37,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sinapse.exchange import Exchange, Fields
-from sinapse.limits import LINGER, TokenBucket
+from sinapse.limits import REQUESTS, TokenBucket
 
 #: Bytes of a body after which it is seen whether the transport takes more.
 WRITE_SIZE = 64 * 1024
@@ -42,6 +45,16 @@ WRITE_SIZE = 64 * 1024
 #: Exchanges that a client may cancel a second, and at once: a page that closes has as many streams
 #: as it had, but each request of a flood (CVE-2023-44487) is a look-up.
 CANCELS = 100
+
+#: Bytes that are handled in a turn of the reactor: a request with some cookies, or some 80 of the
+#: smallest, which take as long as 80 requests do.
+PART = 1024
+
+#: Frames that a client may send in a second, and at once (CVE-2019-9512: PING, -9515: SETTINGS). A
+#: request counts as several, so that there are :data:`~sinapse.limits.REQUESTS`; settings, which
+#: concern all exchanges, as some more.
+FRAMES = 1000
+_SETTINGS = 10
 
 #: Bytes of what has not come whole: four frames, or the largest header section that is decoded.
 MAX_HELD = 64 * 1024
@@ -72,6 +85,17 @@ class _State(H2Connection):
         buffer = self.incoming_buffer
         sections = buffer._headers_buffer  # noqa: SLF001
         return len(buffer._data) + sum(len(frame.data) for frame in sections)  # noqa: SLF001
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        """Let what is open go on when a client says that nothing more is to come (RFC 9113 §6.8).
+
+        To ``h2`` it is the end of everything, whatever the reason.
+        """
+        if frame.error_code != ErrorCodes.NO_ERROR:
+            return super()._receive_goaway_frame(frame)
+        event = ConnectionTerminated()
+        event.error_code = ErrorCodes.NO_ERROR
+        return [], [event]
 
     def data_frames(self, number: int, data: memoryview) -> bytes:
         """Return the frames of `data`, for which there must be room.
@@ -110,6 +134,10 @@ class HTTP2Channel(Protocol):
         self._is_over = False
         self._deadline: IDelayedCall | None = None
         self._cancels = TokenBucket(CANCELS, site.reactor.seconds)
+        self._frames = TokenBucket(FRAMES, site.reactor.seconds)
+        #: What has come and is not handled, and when the next part of it is.
+        self._unread = bytearray()
+        self._next: IDelayedCall | None = None
 
     # What the client sends
 
@@ -124,12 +152,40 @@ class HTTP2Channel(Protocol):
         """Take what the client sends."""
         if self._is_over:
             return
+        self._unread += data
+        if self._next is None:
+            self._read()
+
+    def _read(self) -> None:
+        """Handle a part of what has come, if that may be now, and the rest in turns to come."""
+        self._next = None
+        if self._is_full or self._is_over:
+            return
+        if self._unread and not self._frames.wait():
+            part = bytes(self._unread[:PART])
+            del self._unread[:PART]
+            self._handle_part(part)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._unread:
+            self._next = self.call_later(self._frames.wait(), self._read)
+            self.transport.pauseProducing()
+        elif not (self._is_full or self._is_over):
+            self.transport.resumeProducing()
+
+    def _handle_part(self, data: bytes) -> None:
         try:
             events = self._state.receive_data(data)
         except ProtocolError:
             self._close()  # The state has said why.
             return
-        if any(isinstance(event, ConnectionTerminated) for event in events):
+        except Exception:  # noqa: BLE001  # Whatever somebody has sent.
+            self.site.faults("a frame could not be read", Failure())
+            self._close(ErrorCodes.PROTOCOL_ERROR)
+            return
+        self._frames.take(len(events))
+        if any(_is_failure(event) for event in events):
             self._close()
             return
         # All of it has changed the state already, the last as well as the first: nothing may be
@@ -140,37 +196,75 @@ class HTTP2Channel(Protocol):
             self._cancelled(number)
         for number in complete & self._exchanges.keys():
             self._exchanges[number].is_all = True
+        may_write = False
         for event in events:
             # What one event leads to may be the end of everything.
             if not self._is_over:
-                self._handle(event, gone, complete)
+                may_write |= self._handle(event, gone, complete)
         if self._state.held > MAX_HELD and not self._is_over:
             self._close(ErrorCodes.ENHANCE_YOUR_CALM)
+        if may_write and not self._is_over:
+            self._go_on()
+        self._watch_head()
         self._flush()
 
-    def _handle(self, event: Event, gone: set[int], complete: set[int]) -> None:
+    def _handle(self, event: Event, gone: set[int], complete: set[int]) -> bool:
+        """Return whether there may be room now for those that wait."""
         match event:
-            case RequestReceived(stream_id=number) if self._is_going:
-                if number not in gone:
-                    self.reset(number, ErrorCodes.REFUSED_STREAM)
             case RequestReceived(stream_id=number) if number not in gone:
-                self._stop_waiting()
-                exchange = self._exchanges[number] = Exchange(self, number)
-                exchange.begin(event.headers, is_all=number in complete)
+                self._begin(event, is_all=number in complete)
             case DataReceived(stream_id=number):
                 self._state.acknowledge_received_data(event.flow_controlled_length, number)
-                if number in self._exchanges:
-                    self._exchanges[number].take(event.data)
-            case StreamEnded(stream_id=number) if number in self._exchanges:
-                self._exchanges[number].complete()
-            case WindowUpdated(stream_id=0):
-                self._go_on(*self._blocked)
-            case WindowUpdated(stream_id=number):
-                self._go_on(*(each for each in self._blocked if each.number == number))
-            case RemoteSettingsChanged():
+                if (exchange := self._exchanges.get(number)) is not None:
+                    with self._blamed(exchange):
+                        exchange.take(event.data)
+            case StreamEnded(stream_id=number):
+                if (exchange := self._exchanges.get(number)) is not None:
+                    with self._blamed(exchange):
+                        exchange.complete()
+            case WindowUpdated():
+                return True
+            case RemoteSettingsChanged(changed_settings=changed):
+                self._frames.take(_SETTINGS)
                 encoder = self._state.encoder
                 encoder.header_table_size = min(encoder.header_table_size, HEADER_TABLE_SIZE)
-                self._go_on(*self._blocked)
+                return SettingCodes.INITIAL_WINDOW_SIZE in changed
+            case ConnectionTerminated():
+                self._is_going = True
+                if not self._exchanges:
+                    self._close()
+        return False
+
+    def _begin(self, event: RequestReceived, *, is_all: bool) -> None:
+        number: int = event.stream_id
+        if self._is_going:
+            self.reset(number, ErrorCodes.REFUSED_STREAM)
+            return
+        self._stop_waiting()
+        self._frames.take(FRAMES / REQUESTS)
+        exchange = self._exchanges[number] = Exchange(self, number)
+        with self._blamed(exchange):
+            exchange.begin(event.headers, is_all=is_all)
+
+    @contextmanager
+    def _blamed(self, exchange: Exchange) -> Iterator[None]:
+        """Let what is raised be the end of one exchange, and of no other."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001  # Whatever somebody has sent.
+            self.site.faults("a request could not be read", Failure())
+            try:
+                exchange.abortConnection()
+            except ProtocolError:
+                self._close(ErrorCodes.INTERNAL_ERROR)
+
+    def _watch_head(self) -> None:
+        """See to it that a request that has begun on a quiet connection comes whole in time."""
+        timeout = self.site.limits.timeout
+        if self._exchanges or self._deadline is None or not self._state.held:
+            return
+        if self._deadline.getTime() > self.site.reactor.seconds() + timeout:
+            self._wait(timeout, self._close, ErrorCodes.NO_ERROR)
 
     def _cancelled(self, number: int) -> None:
         exchange = self._exchanges.get(number)
@@ -185,6 +279,7 @@ class HTTP2Channel(Protocol):
         """Let go of everything."""
         self._is_over = True
         self._stop_waiting()
+        self._stop_reading()
         for exchange in [*self._exchanges.values()]:
             exchange.lost(reason)
 
@@ -231,15 +326,19 @@ class HTTP2Channel(Protocol):
         if self.site.is_closing and not self._is_going:
             self._go_away()
         if not self._exchanges:
-            seconds = 0 if self._is_going else self.site.limits.timeout
+            seconds = 0 if self._is_going else self.site.limits.idle
             self._wait(seconds, self._close, ErrorCodes.NO_ERROR)
 
-    def _go_on(self, *exchanges: Exchange) -> None:
-        for exchange in exchanges:
-            if self._is_full or self._state.outbound_flow_control_window <= 0:
+    def _go_on(self) -> None:
+        """Let those go on that wait for room, and have some."""
+        state = self._state
+        for exchange in [*self._blocked]:
+            if self._is_full or state.outbound_flow_control_window <= 0:
                 return
-            self._blocked.pop(exchange, None)
-            exchange.resume()
+            stream = state.streams.get(exchange.number)
+            if stream is not None and stream.outbound_flow_control_window > 0:
+                self._blocked.pop(exchange, None)
+                exchange.resume()
 
     def _flush(self) -> None:
         if data := self._state.data_to_send():
@@ -255,8 +354,9 @@ class HTTP2Channel(Protocol):
     def resumeProducing(self) -> None:  # noqa: N802
         """Write on, and read."""
         self._is_full = False
-        self.transport.resumeProducing()
-        self._go_on(*self._blocked)
+        self._go_on()
+        if self._next is None:
+            self._read()
 
     def stopProducing(self) -> None:  # noqa: N802
         """Do nothing: the transport is going, and tells :meth:`connectionLost` next."""
@@ -280,9 +380,15 @@ class HTTP2Channel(Protocol):
         self._flush()
         for exchange in [*self._exchanges.values()]:
             exchange.lost(Failure(ConnectionDone()))
+        self._stop_waiting()
+        self._stop_reading()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
-        self._wait(LINGER, self.transport.abortConnection)
+
+    def _stop_reading(self) -> None:
+        self._unread.clear()
+        if self._next is not None and self._next.active():
+            self._next.cancel()
 
     def _wait(self, seconds: float, then: Callable[..., object], *arguments: object) -> None:
         self._stop_waiting()
@@ -292,3 +398,8 @@ class HTTP2Channel(Protocol):
         deadline, self._deadline = self._deadline, None
         if deadline is not None and deadline.active():
             deadline.cancel()
+
+
+def _is_failure(event: Event) -> bool:
+    """Whether a client says with `event` that it has failed, after which it hears nothing more."""
+    return isinstance(event, ConnectionTerminated) and event.error_code != ErrorCodes.NO_ERROR

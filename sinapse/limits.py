@@ -13,13 +13,26 @@ MAX_FIELDS = 100
 #: Seconds that a refused client has to read why.
 LINGER = 2
 
+#: Seconds without progress that a client may take to accept what we have said already: as long as
+#: TCP waits for somebody to acknowledge data.
+PATIENCE = 60
+
+#: Requests of one connection that are handled a second, and at once, however many it has sent
+#: without waiting for an answer; the others have to wait.
+REQUESTS = 200
+
+#: Digits of a Content-Length: more than any body has, and fewer than ``int`` refuses.
+MAX_DIGITS = 18
+
 #: What is said of a request that goes beyond.
 REASONS = {
     400: b"Bad Request",
+    401: b"Unauthorized",
     408: b"Request Timeout",
     413: b"Content Too Large",
     414: b"URI Too Long",
     431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
 }
 
 
@@ -28,10 +41,12 @@ class RequestLimits:
     """What a request may be: seconds until it has arrived whole, and sizes in bytes.
 
     nginx and Apache take some 8 KiB of URL, nginx and Node.js 32 and 16 KiB of header section. The
-    body is a form with a token in it.
+    body is a form with a token in it. `idle` is seconds until the next one begins on a connection
+    that stays: more than the 60 for which load balancers use it again.
     """
 
     timeout: float = 10
+    idle: float = 75
     url: int = 8 * 1024
     header: int = 16 * 1024
     body: int = 16 * 1024
@@ -58,9 +73,9 @@ class TokenBucket:
         self._at = now
         return int(self._filled)
 
-    def take(self) -> None:
-        """Note that one has passed."""
-        self._filled -= 1
+    def take(self, count: float = 1) -> None:
+        """Note that so many have passed; those that were too many are waited for."""
+        self._filled -= count
 
     def wait(self) -> float:
         """Return the seconds until one may pass."""

@@ -9,14 +9,13 @@ import random
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.http import HTTPChannel, datetimeToString, parse_qs
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse.admission import Admission, Authority
-from sinapse.answers import SERVER, Headers, Plain, respond
+from sinapse.answers import SERVER, Headers, Plain, respond, tell_fault
 from sinapse.cors import Origins, preflight_headers, response_headers
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, LimitReached, Unauthorized
@@ -26,7 +25,7 @@ from sinapse.handshake import is_requested, shake_hands
 from sinapse.handshake import token as offered_token
 from sinapse.jsonmessage import JSONList
 from sinapse.keys import presented_token
-from sinapse.limits import StreamLimits
+from sinapse.limits import MAX_FIELDS, StreamLimits
 from sinapse.safety import SAFETY
 from sinapse.streams import Streams
 from sinapse.websocket import WebSocket
@@ -40,7 +39,6 @@ class StreamResource(Plain):
     """The event stream. `retry` is in seconds."""
 
     methods = (b"GET", b"HEAD", b"OPTIONS", b"POST")
-    _log = Logger()
 
     def __init__(
         self,
@@ -87,6 +85,8 @@ class StreamResource(Plain):
         headers = response_headers(origin, self._origins, credentials=self._cookie is not None)
         if (refusal := self._refuse_socket(request, headers)) is not None:
             return refusal
+        if (trouble := _read_form(request)) is not None:
+            return self._refuse(request, *trouble, headers)
         token = _token(request)
         if not token and self._cookie is not None:
             token = request.getCookie(self._cookie) or b""
@@ -244,7 +244,7 @@ class StreamResource(Plain):
     def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
         if failure.check(CancelledError) is None:
             # A fault of ours: the client hears of a passing trouble, the log has the rest.
-            self._log.failure("a stream could not be opened", failure=failure)
+            tell_fault(request, "a stream could not be opened", failure)
             if request.channel is not None and not request.startedWriting:
                 self._send_away(request, headers)
 
@@ -254,6 +254,23 @@ def _close_after(request: Request) -> None:
     if isinstance(request.channel, HTTPChannel):
         request.channel.persistent = False
         request.setHeader(b"Connection", b"close")
+
+
+def _read_form(request: Request) -> tuple[int, str] | None:
+    """Add the fields of a form to the arguments of `request`; returns what is wrong with it, if so.
+
+    `twisted.web` is not asked to: it reads Content-Type as the header section of a mail, and other
+    bodies than these, both of which can take seconds.
+    """
+    if request.method != b"POST" or request.content is None or not (body := request.content.read()):
+        return None
+    kind = (request.getHeader(b"Content-Type") or b"").partition(b";")[0]
+    if kind.strip().lower() != b"application/x-www-form-urlencoded":
+        return 415, "the body must be a form"
+    if body.count(b"&") + body.count(b";") >= MAX_FIELDS:
+        return 400, "too many fields"
+    request.args |= parse_qs(body, keep_blank_values=1)
+    return None
 
 
 def _token(request: Request) -> bytes:

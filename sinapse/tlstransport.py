@@ -11,7 +11,11 @@ from typing import Any
 from OpenSSL.SSL import WantReadError
 from twisted.internet import tcp
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+from sinapse.ending import Ending
 
 #: Bytes taken from OpenSSL at once: more than it makes of one record, which has 16 KiB of text.
 READ_SIZE = 32 * 1024
@@ -27,7 +31,9 @@ class TLSTransport(TLSMemoryBIOProtocol):
     turn of its own.
     """
 
+    factory: "TLSFactory"
     transport: Any  # No interface has all that is needed.
+    _ending: Ending | None = None
     #: None if what is below is no socket, such as the wrapper that reads the PROXY protocol.
     _socket: tcp.Connection | None = None
 
@@ -61,6 +67,31 @@ class TLSTransport(TLSMemoryBIOProtocol):
             data = data[written:]
         self.transport.write(data)
 
+    # Twisted waits for the client to say that it has heard the last word, for however long.
+
+    def loseConnection(self) -> None:  # noqa: N802
+        """Say that this was all, and close when the client has agreed, or has had time to."""
+        super().loseConnection()
+        self._see_to_the_end()
+
+    def loseWriteConnection(self) -> None:  # noqa: N802
+        """Close: what the client says meanwhile is still read."""
+        self.loseConnection()
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:  # noqa: N802
+        super()._tlsShutdownFinished(reason)
+        self._see_to_the_end()
+
+    def _see_to_the_end(self) -> None:
+        if self._ending is None and self.connected:
+            self._ending = Ending(self.transport, self.factory.reactor.callLater)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        """Let go of the connection."""
+        super().connectionLost(reason)
+        if self._ending is not None:
+            self._ending.stop()
+
 
 class TLSFactory(TLSMemoryBIOFactory):
     """Puts TLS between the protocols of a factory and their transports.
@@ -75,3 +106,4 @@ class TLSFactory(TLSMemoryBIOFactory):
         self, creator: IOpenSSLServerConnectionCreator, factory: IProtocolFactory, reactor: Any
     ) -> None:
         super().__init__(creator, False, factory, reactor)
+        self.reactor = reactor

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import redis
+from twisted.internet.task import Clock
 
 T = TypeVar("T")
 
@@ -148,3 +149,15 @@ def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
 
 
 PYTHON = sys.executable
+
+
+class Turns(Clock):
+    """A clock that is turned by hand, and whose reactor takes one turn at a time."""
+
+    def turn(self) -> None:
+        """Do what is due, and not what comes of it."""
+        for call in [each for each in self.calls if each.getTime() <= self.seconds()]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)

@@ -13,7 +13,16 @@ from urllib.parse import urlencode
 import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
-from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame
+from hyperframe.frame import (
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -25,8 +34,9 @@ from sinapse.answers import respond
 from sinapse.connection import Connection, take_over
 from sinapse.errors import CloseReason
 from sinapse.eventstream import EventStream
-from sinapse.http2 import CANCELS, HEADER_TABLE_SIZE, HTTP2Channel
-from sinapse.limits import LINGER, MAX_FIELDS, RequestLimits
+from sinapse.exchange import Exchange
+from sinapse.http2 import _SETTINGS, CANCELS, FRAMES, HEADER_TABLE_SIZE, PART, HTTP2Channel
+from sinapse.limits import MAX_FIELDS, PATIENCE, REQUESTS, RequestLimits
 from sinapse.pending import Pending
 from sinapse.publisher import Publisher
 from sinapse.site import Site
@@ -34,7 +44,7 @@ from tests.browser import Browser, _first_browser, browser
 from tests.certificates import root
 from tests.daemon import OPENING
 from tests.http2client import WINDOW, Answer, Client, Peer
-from tests.support import RedisServer, eventually
+from tests.support import RedisServer, Turns, eventually
 from tests.test_proxies import Page
 from tests.test_resume import subscribe
 from tests.test_tls import SecureDaemon, secure_daemon
@@ -415,6 +425,81 @@ class TestLimits:
         client.wait_for_end()
         assert client.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
 
+    @pytest.mark.parametrize("name", ["x/y", "x(y", "a@b", "a,b", '"'])
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_a_name_that_is_none_is_refused_and_other_streams_go_on(
+        self, secure: SecureDaemon, client: Client, publisher: Publisher, name: str, method: str
+    ) -> None:
+        stream = opened(client, subscribe(publisher))
+        client.h2.config.validate_outbound_headers = False
+        answer = client.whole(client.request("/status", [(name, "1")], method=method))
+        assert answer.status == 400
+        publisher.publish("room:1", "hello")
+        client.wait_for("hello", stream)
+        assert "Traceback" not in secure.daemon.log
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            PingFrame(0, b"12345678").serialize(),
+            SettingsFrame(0).serialize(),
+            WindowUpdateFrame(0, window_increment=1).serialize(),
+        ],
+        ids=["PING", "SETTINGS", "WINDOW_UPDATE"],
+    )
+    def test_frames_are_handled_no_faster_than_they_may_come(self, frame: bytes) -> None:
+        pair = Pair()
+        pair.stream()  # So that there is no deadline.
+        pair.say(frame * 3 * FRAMES)
+        assert pair.transport.producerState == "paused"
+        for _ in range(3 * _SETTINGS):
+            pair.clock.pump([0.01] * 150)
+        assert pair.transport.producerState == "producing"
+        asked = pair.request("/")
+        pair.fetch()
+        assert asked.status == 200
+
+    def test_requests_are_begun_no_faster_than_they_may_come(self) -> None:
+        pair = Pair()
+        for _ in range(REQUESTS + 10):
+            pair.request("/")
+            pair.hear(pair.transport.value())
+            pair.transport.clear()
+        begun = sum(bool(answer.fields) for answer in pair.answers.values())
+        assert REQUESTS / 2 <= begun <= REQUESTS
+        pair.clock.pump([0.01] * 100)
+        pair.fetch()
+        assert all(answer.is_ended for answer in pair.answers.values())
+
+    def test_a_part_is_handled_in_a_turn_and_others_have_theirs(self) -> None:
+        pair = Pair()
+        pair.channel.dataReceived(WindowUpdateFrame(0, window_increment=1).serialize() * 500)
+        turns = 0
+        while pair.transport.producerState == "paused":
+            pair.clock.turn()
+            turns += 1
+        assert turns >= 500 * 13 / PART - 1
+
+    def test_those_that_wait_are_asked_again_when_there_may_be_room_and_only_then(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pair = Pair(window=0)
+        for _ in range(100):
+            pair.request("/")
+        asked: list[Exchange] = []
+
+        def resume(exchange: Exchange) -> None:
+            asked.append(exchange)
+
+        monkeypatch.setattr(Exchange, "resume", resume)
+        pair.clock.advance(1)
+        pair.say(SettingsFrame(0).serialize() * 50)
+        pair.say(WindowUpdateFrame(0, window_increment=1).serialize() * 50)
+        pair.clock.advance(1)
+        assert asked == []
+        pair.say(WindowUpdateFrame(1, window_increment=1).serialize())
+        assert [exchange.number for exchange in asked] == [1]
+
     def test_junk_is_the_end(self, client: Client) -> None:
         client.say(b"\0" * 9000)
         client.wait_for_end()
@@ -474,7 +559,7 @@ class Pair(Peer):
 
     def __init__(self, window: int = WINDOW, shared: int = WINDOW) -> None:
         super().__init__(window, shared)
-        self.clock = Clock()
+        self.clock = Turns()
         self.root = Endless(self.clock)
         self.channel = HTTP2Channel(Site(self.root, self.clock))
         self.transport: Any = StringTransport()
@@ -484,6 +569,8 @@ class Pair(Peer):
 
     def say(self, data: bytes) -> None:
         self.channel.dataReceived(data)
+        for _ in range(0, len(data), PART):  # A part of it in each turn.
+            self.clock.advance(0)
 
     def fetch(self) -> None:
         """Take what the server has written."""
@@ -505,14 +592,28 @@ class TestTime:
         pair.clock.advance(DEADLINE - 1)
         pair.request("/")
         pair.fetch()
-        pair.clock.advance(DEADLINE - 1)
+        pair.clock.advance(LIMITS.idle - 1)
         assert not pair.transport.disconnecting
         pair.clock.advance(1)
         pair.fetch()
         assert pair.goodbye == ErrorCodes.NO_ERROR
         assert pair.transport.disconnecting
-        pair.clock.advance(LINGER)
-        assert pair.transport.disconnected
+
+    def test_one_on_which_nothing_was_ever_asked_is_closed_sooner(self) -> None:
+        pair = Pair()
+        pair.clock.advance(DEADLINE)
+        pair.fetch()
+        assert pair.goodbye == ErrorCodes.NO_ERROR
+
+    def test_half_a_request_on_a_quiet_connection_has_as_long_as_any(self) -> None:
+        pair = Pair()
+        pair.request("/")
+        pair.fetch()
+        pair.say(HeadersFrame(3, b"\x82").serialize())
+        pair.clock.advance(DEADLINE - 1)
+        assert not pair.transport.disconnecting
+        pair.clock.advance(1)
+        assert pair.transport.disconnecting
 
     def test_one_with_a_quiet_stream_is_not(self) -> None:
         pair = Pair()
@@ -523,7 +624,7 @@ class TestTime:
         assert answer.body == b"hello"
         pair.cancel(answer)
         assert pair.root.ends == [CloseReason.CLIENT_GONE]
-        pair.clock.advance(DEADLINE)
+        pair.clock.advance(LIMITS.idle)
         assert pair.transport.disconnecting
 
     def test_a_body_that_does_not_come_is_refused(self) -> None:
@@ -544,7 +645,7 @@ class TestTime:
         pair.clock.advance(60)
         pair.fetch()
         assert answer.reset == ErrorCodes.CANCEL
-        pair.clock.advance(DEADLINE)
+        pair.clock.advance(LIMITS.idle)
         assert pair.transport.disconnecting
 
     def test_cancelled_requests_are_forgotten_in_time(self) -> None:
@@ -687,10 +788,40 @@ class TestRoom:
             pair.h2.get_next_available_stream_id(),
             [(":method", "GET"), (":path", "/stream"), (":scheme", "https"), (":authority", "a")],
         )
-        pair.h2.close_connection()
+        pair.h2.close_connection(ErrorCodes.PROTOCOL_ERROR)
         pair.flush()
         assert pair.root.ends == [CloseReason.CLIENT_GONE]
         assert pair.transport.disconnecting
+
+    def test_after_the_goodbye_of_a_client_what_is_open_goes_on(self) -> None:
+        pair = Pair()
+        answer, stream = pair.stream()
+        pair.say(GoAwayFrame(0).serialize())
+        stream.send(b"hello")
+        pair.fetch()
+        assert answer.body == b"hello"
+        late = pair.request("/")
+        pair.fetch()
+        assert late.reset == ErrorCodes.REFUSED_STREAM
+        pair.cancel(answer)
+        pair.clock.advance(0)
+        assert pair.transport.disconnecting
+
+    def test_the_goodbye_of_a_client_that_has_nothing_open_is_the_end(self) -> None:
+        pair = Pair()
+        pair.say(GoAwayFrame(0).serialize())
+        assert pair.transport.disconnecting
+
+    def test_who_takes_a_long_answer_bit_by_bit_gets_it_whole(self) -> None:
+        pair = Pair(window=1000)
+        answer = pair.request("/")
+        pair.fetch()
+        for _ in range(99):
+            pair.clock.advance(PATIENCE - 1)
+            pair.make_room(1000, answer)
+            pair.fetch()
+        assert len(answer.body) == 100_000
+        assert answer.is_ended
 
     def test_what_the_client_would_have_us_remember_is_bounded(self) -> None:
         pair = Pair()

@@ -44,7 +44,7 @@ LEVELS = (
     ("fanout",),
     ("hub", "admission"),
     ("websocketpeer",),
-    ("descriptors",),
+    ("descriptors", "ending", "faults"),
     ("connection", "handshake", "keepalive", "looplag", "broker", "exchange"),
     ("http2",),
     ("site", "tls", "gate", "tlstransport"),

@@ -6,17 +6,21 @@ import contextlib
 import os
 import random
 import socket
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.web.resource import Resource
+from twisted.web.server import Request
 
 from sinapse.answers import NotFound
-from sinapse.limits import MAX_FIELDS, RequestLimits
+from sinapse.limits import MAX_FIELDS, REQUESTS, RequestLimits
 from sinapse.site import Channel, Site
 from tests.daemon import Daemon
-from tests.support import PATIENCE
+from tests.support import PATIENCE, Turns
 
 LIMITS = RequestLimits()
 DEADLINE = int(LIMITS.timeout)
@@ -76,9 +80,15 @@ def long_query(length: int) -> bytes:
             b"400 Bad Request",
         ),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: five\r\n\r\nhello", b"400 Bad Request"),
+        (GET + b"Host: a\r\n\r\n", b"400 Bad Request"),
+        (b"GET /status HTTP/1.1\r\n\r\n", b"400 Bad Request"),
+        (b"GET /status HTTP/1.1\r\nHost: a b\r\n\r\n", b"400 Bad Request"),
+        (b"GET /status HTTP/1.1\r\nHost: u@a\r\n\r\n", b"400 Bad Request"),
+        (b"GET http://a@b/status HTTP/1.1\r\nHost: a\r\n\r\n", b"400 Bad Request"),
+        (GET + b"Transfer-Encoding: identity\r\n\r\n", b"400 Bad Request"),
         (
-            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: a\x85/b\r\nContent-Length: 1\r\n\r\nx",
-            b"400 Bad Request",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+            b"413 Content Too Large",
         ),
         (
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000000\r\n\r\n",
@@ -141,6 +151,117 @@ def test_pipelined_requests_are_answered_in_turn(daemon: Daemon) -> None:
     assert received.count(b"HTTP/1.1 200 OK\r\n") == 4
 
 
+@pytest.mark.parametrize(
+    "target", ["http://push.example/status?a", "HTTP://a:80/status", "//status", "///status"]
+)
+def test_a_target_may_name_the_server_or_have_slashes_too_many(daemon: Daemon, target: str) -> None:
+    request = f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert exchange(daemon, request.encode()).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        (b"application/x-www-form-urlencoded", b"access_token=x", b"401 Unauthorized"),
+        (b"Application/X-WWW-Form-Urlencoded ; charset=utf-8", b"access_token=x", b"401 "),
+        (b"application/x-www-form-urlencoded", b"a=&" * 1000, b"400 Bad Request"),
+        (b"multipart/form-data; boundary=x", b"--x--", b"415 Unsupported Media Type"),
+        (b"text/plain; name*", b"x", b"415 "),
+        (b"a/b;n*0*", b"x", b"415 "),
+        (b"(" * 1000, b"x", b"415 "),
+        (b"a\x85/b", b"x", b"415 "),
+    ],
+)
+def test_a_body_is_a_form_or_refused(
+    daemon: Daemon, kind: bytes, body: bytes, status: bytes
+) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: " + kind
+    request = head + b"\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    assert exchange(daemon, request).startswith(b"HTTP/1.1 " + status)
+    assert "Traceback" not in daemon.log
+
+
+class TestPipelining:
+    """Requests that come before the one in front is answered."""
+
+    REQUEST = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+
+    @staticmethod
+    def answers(transport: StringTransport) -> int:
+        written: bytes = transport.value()
+        return written.count(b"HTTP/1.1 404 ")
+
+    def test_each_has_a_turn_of_its_own_and_nothing_is_read_meanwhile(self) -> None:
+        channel, transport, clock = TestDeadline.channel()
+        channel.dataReceived(self.REQUEST * 5 + self.REQUEST[:10])
+        for count in range(1, 5):
+            assert self.answers(transport) == count
+            assert transport.producerState == "paused"
+            clock.turn()
+        assert self.answers(transport) == 5
+        channel.dataReceived(self.REQUEST[10:])
+        clock.turn()
+        assert self.answers(transport) == 6
+        assert transport.producerState == "producing"
+
+    def test_they_are_handled_no_faster_than_they_may_come(self) -> None:
+        channel, transport, clock = TestDeadline.channel()
+        channel.dataReceived(self.REQUEST * 3 * REQUESTS)
+        for _ in range(3 * REQUESTS):
+            clock.turn()
+        assert REQUESTS <= self.answers(transport) <= REQUESTS + 1
+        for _ in range(300):
+            clock.advance(0.01)
+        assert self.answers(transport) == 3 * REQUESTS
+
+    def test_while_the_answers_are_not_taken_none_is_handled(self) -> None:
+        channel, transport, clock = TestDeadline.channel()
+        channel.dataReceived(self.REQUEST * 3)
+        channel.pauseProducing()
+        clock.advance(0)
+        assert self.answers(transport) == 1
+        channel.resumeProducing()
+        clock.advance(0)
+        assert self.answers(transport) == 3
+
+    def test_what_follows_the_last_is_dropped(self) -> None:
+        channel, transport, clock = TestDeadline.channel()
+        last = b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        channel.dataReceived(last + self.REQUEST * 3)
+        clock.advance(0)
+        assert self.answers(transport) == 1
+        assert transport.disconnecting
+
+
+class Broken(Resource):
+    """A fault of ours."""
+
+    isLeaf = True  # noqa: N815
+
+    def render(self, request: Request) -> int:
+        raise RuntimeError(f"unexpected {request.method!r}\n" + "x" * 10_000)
+
+
+def test_what_we_fail_to_answer_is_a_500_and_one_line_a_while() -> None:
+    clock = Clock()
+    refused: Counter[str] = Counter()
+    site = Site(Broken(), clock, LIMITS, refused=refused)
+    said: list[str] = []
+    site.faults._error._emit = said.append
+    for _ in range(50):
+        channel, transport = site.buildProtocol(None), StringTransport()
+        channel.makeConnection(transport)
+        channel.dataReceived(TestPipelining.REQUEST)
+        assert transport.value().startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+        assert b"Content-Security-Policy" in transport.value()
+        assert b"unexpected" not in transport.value()
+        channel.connectionLost()
+    (line,) = said
+    assert "Traceback" in line
+    assert len(line) < 3000
+    assert refused == {"internal server error": 50}
+
+
 @pytest.mark.parametrize("feed", [b"", b"x"], ids=["silence", "a byte a second"])
 def test_half_a_request_is_closed_at_the_deadline(daemon: Daemon, feed: bytes) -> None:
     with connect(daemon) as client:
@@ -165,8 +286,8 @@ class TestDeadline:
     """The deadline, by a clock that the test turns."""
 
     @staticmethod
-    def channel() -> tuple[Channel, StringTransport, Clock]:
-        clock = Clock()
+    def channel() -> tuple[Channel, Any, Turns]:
+        clock = Turns()
         channel = Site(NotFound(), clock, LIMITS).buildProtocol(None)
         transport = StringTransport()
         channel.makeConnection(transport)
@@ -193,12 +314,24 @@ class TestDeadline:
     def test_the_next_request_has_as_much_time(self) -> None:
         channel, transport, clock = self.channel()
         for _ in range(5):
+            channel.dataReceived(b"GET / HT")
             clock.advance(DEADLINE - 1)
-            channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            channel.dataReceived(b"TP/1.1\r\nHost: a\r\n\r\n")
             assert transport.value().startswith(b"HTTP/1.1 404 ")
             transport.clear()
+            clock.advance(LIMITS.idle - 1)
+        channel.dataReceived(b"GET / HT")
         clock.advance(DEADLINE)
-        assert transport.disconnected
+        assert transport.value().startswith(b"HTTP/1.1 408 ")
+
+    def test_a_connection_that_stays_is_closed_in_good_order_after_a_while(self) -> None:
+        channel, transport, clock = self.channel()
+        channel.dataReceived(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        clock.advance(LIMITS.idle - 1)
+        assert not transport.disconnecting
+        clock.advance(1)
+        assert transport.disconnecting
+        assert not transport.disconnected  # That would be a reset, and lose what is on its way.
 
 
 def resident_bytes(pid: int) -> int:

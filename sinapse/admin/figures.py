@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse import __version__
-from sinapse.answers import Plain, respond
+from sinapse.answers import Plain, respond, tell_fault
 from sinapse.metrics import Node, exposition, process_figures
 
 #: A body and its content type.
@@ -20,8 +19,6 @@ Text = tuple[bytes, str]
 
 #: What JSON can carry, or will be such.
 Content = dict[str, Any] | Awaitable[dict[str, Any]]
-
-_log = Logger()
 
 
 class MetricsResource(Plain):
@@ -96,7 +93,7 @@ async def _wait_for(result: Awaitable[Any]) -> Any:
 
 def _failed(failure: Failure, request: Request) -> None:
     if request.channel is not None and not request.startedWriting:
-        _log.failure("a request for figures failed", failure=failure)
+        tell_fault(request, "a request for figures failed", failure)
         respond(request, 500, b"500 Internal Server Error\n")
 
 

@@ -7,18 +7,18 @@ from urllib.parse import unquote
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from sinapse.answers import Headers, respond
+from sinapse.answers import Headers, respond, tell_fault
 from sinapse.api.bodies import Failed
 from sinapse.api.keys import Keys
 from sinapse.api.openapi import document
 from sinapse.api.operations import DEFAULT_KIND, OPERATIONS, Call, Operation, failed
 from sinapse.errors import BrokerUnavailable, MessageTooLarge
 from sinapse.publisher.tx import Publisher
+from sinapse.site import Refusal
 
 #: Where the OpenAPI document is, for anybody: it tells nothing of anybody.
 DOCUMENT = b"/v1/openapi.json"
@@ -27,6 +27,8 @@ DOCUMENT = b"/v1/openapi.json"
 RETRY_AFTER = 2
 
 _JSON = (b"Content-Type", b"application/json")
+_CHALLENGE = (b"WWW-Authenticate", b'Bearer realm="sinapse-api"')
+_NO_KEY = "a key is needed"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
@@ -60,7 +62,6 @@ class APIResource(Resource):
     """Everything below the API's endpoint."""
 
     isLeaf = True  # noqa: N815
-    _log = Logger()
 
     def __init__(self, publisher: Publisher, keys: Keys) -> None:
         super().__init__()
@@ -68,6 +69,15 @@ class APIResource(Resource):
         self._keys = keys
         self._routes = _routes(OPERATIONS)
         self._document = document(OPERATIONS)
+
+    def screen(self, request: Request) -> Refusal | None:
+        """Refuse a body of who has no key, before any of it is read."""
+        if self._has_key(request):
+            return None
+        return Refusal(401, _encoded(Failed(_NO_KEY)), (_JSON, _CHALLENGE))
+
+    def _has_key(self, request: Request) -> bool:
+        return self._keys.allow(request.getHeader(b"Authorization") or b"")
 
     def render(self, request: Request) -> int:
         """Answer a request, now or later."""
@@ -84,9 +94,8 @@ class APIResource(Resource):
 
     def _call(self, request: Request) -> tuple[Operation, Call]:
         """Read a request; raises :class:`_Refusal`."""
-        if not self._keys.allow(request.getHeader(b"Authorization") or b""):
-            challenge = (b"WWW-Authenticate", b'Bearer realm="sinapse-api"')
-            raise _Refusal(401, "a key is needed", challenge)
+        if not self._has_key(request):
+            raise _Refusal(401, _NO_KEY, _CHALLENGE)
         operation, path = self._route(request)
         body = None
         content = request.content.read() if request.content is not None else b""
@@ -143,7 +152,7 @@ class APIResource(Resource):
 
     def _failed(self, failure: Failure, request: Request) -> None:
         if failure.check(CancelledError) is None:
-            self._log.failure("a request of the API failed", failure=failure)
+            tell_fault(request, "a request of the API failed", failure)
             if request.channel is not None and not request.startedWriting:
                 _answer(request, 500, Failed("a fault of the server's"))
 
@@ -161,4 +170,8 @@ def _read(request: Request, content: bytes, kind: type[msgspec.Struct]) -> Any:
 
 
 def _answer(request: Request, status: int, body: msgspec.Struct, headers: Headers = ()) -> int:
-    return respond(request, status, msgspec.json.encode(body) + b"\n", [_JSON, *headers])
+    return respond(request, status, _encoded(body), [_JSON, *headers])
+
+
+def _encoded(body: msgspec.Struct) -> bytes:
+    return msgspec.json.encode(body) + b"\n"

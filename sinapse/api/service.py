@@ -41,7 +41,8 @@ class API(MultiService):
             settings.redis, hash_tokens=settings.hash_tokens, reactor=reactor
         )
         limits = RequestLimits(timeout=TIMEOUT, body=MAX_BODY)
-        site = Site(APIResource(self._publisher, self._keys), reactor, limits)
+        root = APIResource(self._publisher, self._keys)
+        site = Site(root, reactor, limits, screen=root.screen)
         self._listener = Listener(settings.api, site, reactor, option="api")
         self._listener.setServiceParent(self)
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from hyperframe.frame import HeadersFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    GoAwayFrame,
+    HeadersFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 from sinapse.message import Message, pack, pack_retained
 
@@ -37,7 +43,16 @@ def _over_http2() -> list[bytes]:
     window = WindowUpdateFrame(0, window_increment=1000).serialize()
     settings = SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 10}).serialize()
     reset = RstStreamFrame(1, 8).serialize()
+    # A field that is named as no field may be (RFC 9110 §5.1), in full.
+    names = [
+        HeadersFrame(
+            1, head + b"\0%c%b\x01x" % (len(name), name), flags=["END_HEADERS"]
+        ).serialize()
+        for name in (b"a(b", b"a,b", b'"', b"x/y")
+    ]
     return [
+        *(_WHOLE + SettingsFrame(0).serialize() + each for each in names),
+        _WHOLE + headers + GoAwayFrame(0).serialize() + window,
         _WHOLE + SettingsFrame(0).serialize() + headers,
         _WHOLE + settings + headers + window + reset,
         b"\x03" + settings + headers + headers + window,
@@ -45,6 +60,7 @@ def _over_http2() -> list[bytes]:
 
 
 _FORM = b"Content-Type: application/x-www-form-urlencoded"
+_ONE = b"Content-Length: 1"
 _JSON = b"Accept: application/json"
 _EVENTS = b"Accept: text/event-stream"
 
@@ -73,6 +89,13 @@ SEEDS: dict[str, list[bytes]] = {
         _WHOLE + _request(b"GET", b"/?access_token=t", *_UPGRADE) + _masked(1, b"hello"),
         _WHOLE + _request(b"GET", b"/", *_UPGRADE, b"Sec-WebSocket-Protocol: sinapse.token.t"),
         b"\x01" + _request(b"HEAD", b"/status") + _request(b"GET", b"/ready"),
+        _WHOLE + _request(b"POST", b"/", b"Content-Type: a/b;n*0*", _ONE, body=b"x"),
+        _WHOLE + _request(b"POST", b"/", b"Content-Type: text/plain; name*", _ONE, body=b"x"),
+        _WHOLE + _request(b"POST", b"/", b"Content-Type: " + b"(" * 1000, _ONE, body=b"x"),
+        _WHOLE + _request(b"POST", b"/", b"Content-Type: " + b";" * 9000, _ONE, body=b"x"),
+        _WHOLE + _request(b"GET", b"/", b"Content-Length: " + b"9" * 5000),
+        _WHOLE + _request(b"GET", b"http://a/?access_token=t", _EVENTS) + _request(b"GET", b"//"),
+        _WHOLE + _request(b"GET", b"/status", b"Host: b"),
         _WHOLE + b"GET / HTTP/1.0\r\nCookie: a=b; c=d\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n",
     ],
     "http2": _over_http2(),

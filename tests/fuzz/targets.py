@@ -37,7 +37,26 @@ AWAY = b"a"
 #: What begins every connection of HTTP/2 (RFC 9113 §3.4); the rest is frames.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-STATUSES = {101, 200, 204, 400, 401, 403, 404, 405, 406, 408, 413, 414, 426, 429, 431, 503, 505}
+STATUSES = {
+    101,
+    200,
+    204,
+    400,
+    401,
+    403,
+    404,
+    405,
+    406,
+    408,
+    413,
+    414,
+    415,
+    426,
+    429,
+    431,
+    503,
+    505,
+}
 
 
 class Transport(StringTransport):
@@ -99,7 +118,7 @@ class Node:
             if transport.aborted:
                 break
             transport.wrappedProtocol.dataReceived(piece)
-            self.clock.advance(0)
+            self._take_turns()
         self.hub.dispatch(b"news", Message("hello"))
         self.hub.flush()
         self.clock.advance(60)
@@ -107,6 +126,11 @@ class Node:
         self.clock.advance(60)
         answer: bytes = transport.value()
         return answer
+
+    def _take_turns(self) -> None:
+        """Let everything be done that need not wait."""
+        while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+            self.clock.advance(0)
 
     def check(self) -> None:
         """Nothing is left of who was here."""

@@ -1,0 +1,30 @@
+"""Faults of ours that somebody's request has brought to light: told, but not once a request."""
+
+from collections.abc import Callable
+from traceback import format_tb
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sinapse.ratelimit import LogLimit
+
+#: Characters of what an exception says: it may quote what somebody has sent.
+MOST = 200
+
+
+class Faults:
+    """Logs at a bounded rate where something was raised; `seconds` is a clock."""
+
+    _log = Logger()
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._error = LogLimit(lambda text: self._log.error("{text}", text=text), seconds)
+
+    def __call__(self, what: str, failure: Failure) -> None:
+        """Log `what` went wrong, and where."""
+        said = ascii(failure.getErrorMessage())[:MOST]
+        frames = "".join(format_tb(failure.getTracebackObject()))
+        kind = getattr(failure.type, "__name__", "?")
+        self._error(
+            f"{what}: {kind}: {said}\nTraceback (most recent call last):\n{frames}".rstrip()
+        )
