@@ -19,8 +19,25 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 # Between entries: white space or commas, but not the comma in a {2,3} of a regular expression.
 _BETWEEN = re.compile(r"\s+|,+(?![^{]*\})")
 
-#: Header fields that scripts may set on a request.
+# The parts of a regular expression, as far as they decide how long it takes and what it admits.
+_PIECE = re.compile(
+    r"(?P<plain>\\.|\[\^?\]?(?:\\.|[^\]\\])*\])"
+    r"|(?P<open>\((?:\?(?:P<\w+>|[a-zA-Z-]*:|[=!>]|<[=!]))?)|(?P<close>\))|(?P<or>\|)"
+    r"|(?P<some>(?:[*+]|\{[0-9]*,[0-9]*\})[?+]?)|(?P<times>\{[0-9]+\}[?+]?)|(?P<maybe>\?[?+]?)"
+    r"|(?P<dot>\.)|.",
+    re.DOTALL,
+)
+
+#: Bytes of an origin: a host name has 253 at most (RFC 1035 §2.3.4); scheme and port are short.
+MAX_ORIGIN = 300
+
+#: Repeats in a regular expression. Each of them may multiply the time by the length of an origin.
+MAX_REPEATS = 3
+
+#: Header fields that mean something. Where others are asked for, that is said back: tools for
+#: tracing make scripts send them.
 ALLOWED_HEADERS = b"Authorization, Cache-Control, Last-Event-ID"
+_NAMES = re.compile(rb"[\w!#$%&'*+.^`|~-]+(?:\s*,\s*[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
 
 #: Seconds that a browser may keep the answer to a preflight: the most that Chromium takes.
 MAX_AGE = 7200
@@ -65,6 +82,8 @@ class Origins:
 
     def allows(self, origin: bytes) -> bool:
         """Whether a page of `origin` may connect."""
+        if len(origin) > MAX_ORIGIN:
+            return False
         if self.any:
             return True
         text = origin.decode("ascii", "replace").lower()
@@ -86,9 +105,41 @@ def _regular_expression(entry: str) -> re.Pattern[str]:
         with warnings.catch_warnings():
             # Of what will mean something else in a later version of Python.
             warnings.simplefilter("error")
-            return re.compile(entry, re.IGNORECASE)
+            compiled = re.compile(entry, re.IGNORECASE)
     except (re.error, OverflowError, RecursionError, Warning) as error:
         raise ValueError(f"{entry!r} is not a regular expression: {error}") from None
+    if (trouble := _trouble(entry)) is not None:
+        raise ValueError(f"{entry!r} {trouble}")
+    return compiled
+
+
+def _trouble(entry: str) -> str | None:
+    """Return why a regular expression admits what nobody meant, or may take seconds, if so."""
+    pieces = [(str(match.lastgroup), match[0]) for match in _PIECE.finditer(entry)]
+    repeats = 0
+    groups = [
+        False
+    ]  # Whether each group around, and one that has just ended, can be read in many ways.
+    ended = False
+    for (kind, _), (following, _) in zip(pieces, [*pieces[1:], ("end", "")], strict=True):
+        if kind == "dot" and following not in ("some", "times", "maybe"):
+            return r"has a dot that stands for any character: write \. for a dot"
+        if kind in ("some", "times"):
+            repeats += kind == "some"
+            if ended:
+                return "repeats what has repeats or alternatives in it, which can take very long"
+        ended = False
+        match kind:
+            case "open":
+                groups.append(False)
+            case "close" if len(groups) > 1:
+                ended = groups.pop()
+                groups[-1] |= ended
+            case "some" | "times" | "maybe" | "or":
+                groups[-1] = True
+    if repeats > MAX_REPEATS:
+        return f"has more than {MAX_REPEATS} repeats, which can take very long"
+    return None
 
 
 def response_headers(
@@ -103,12 +154,18 @@ def response_headers(
     return [(b"Vary", b"Origin")]
 
 
-def preflight_headers(origin: bytes, *, credentials: bool = False) -> list[tuple[bytes, bytes]]:
-    """Return the fields of the answer to a preflight request of an allowed `origin`."""
+def preflight_headers(
+    origin: bytes, asked: bytes | None = None, *, credentials: bool = False
+) -> list[tuple[bytes, bytes]]:
+    """Return the fields of the answer to a preflight request of an allowed `origin`.
+
+    `asked` is which header fields it asks for: those that tools for tracing add, for example.
+    """
+    names = asked if asked is not None and _NAMES.fullmatch(asked) else ALLOWED_HEADERS
     return [
         *_allowed(origin, credentials=credentials),
         (b"Access-Control-Allow-Methods", b"GET, HEAD, POST"),
-        (b"Access-Control-Allow-Headers", ALLOWED_HEADERS),
+        (b"Access-Control-Allow-Headers", names),
         (b"Access-Control-Max-Age", b"%d" % MAX_AGE),
     ]
 

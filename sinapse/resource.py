@@ -125,9 +125,9 @@ class StreamResource(Plain):
             return respond(request, 204, headers=[(b"Allow", b", ".join(self.methods))])
         if not self._origins.allows(origin):
             return self._refuse(request, 400, "origin not allowed", [(b"Vary", b"Origin")])
-        return respond(
-            request, 204, headers=preflight_headers(origin, credentials=self._cookie is not None)
-        )
+        asked = request.getHeader(b"Access-Control-Request-Headers")
+        headers = preflight_headers(origin, asked, credentials=self._cookie is not None)
+        return respond(request, 204, headers=headers)
 
     async def _open(self, request: Request, token: bytes, headers: Headers) -> None:
         try:
