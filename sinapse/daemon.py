@@ -117,6 +117,7 @@ class Daemon(MultiService):
         root.putChild(b"ready", ready)
         request_limits = RequestLimits(
             timeout=settings.request_timeout,
+            idle=settings.idle_timeout,
             url=settings.max_url,
             header=settings.max_header,
             body=settings.max_body,

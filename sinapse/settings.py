@@ -39,6 +39,7 @@ class Settings:
     max_channels_per_subject: int
     accept_rate: int
     request_timeout: float
+    idle_timeout: float
     max_url: int
     max_header: int
     max_body: int
@@ -321,7 +322,16 @@ OPTIONS = (
         f"{RequestLimits.timeout:g}",
         _seconds(1, 3600),
         "Seconds in which a request must have arrived whole, and TLS been agreed on, after a "
-        "connection was accepted or the last answer given.",
+        "connection was accepted; a later request on it, after its first byte.",
+    ),
+    Option(
+        "idle-timeout",
+        "idle_timeout",
+        "SINAPSE_IDLE_TIMEOUT",
+        f"{RequestLimits.idle:g}",
+        _seconds(1, 3600),
+        "Seconds for which a connection is kept after an answer, if nothing more is asked; longer "
+        "than a proxy in front keeps it.",
     ),
     Option(
         "max-url",

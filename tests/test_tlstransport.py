@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from sinapse import tlstransport
 from sinapse.answers import NotFound
+from sinapse.limits import LINGER, PATIENCE
 from sinapse.site import Site
 from sinapse.tls import Certificates
 from sinapse.tlstransport import TLSFactory
@@ -304,3 +305,59 @@ def test_a_peer_that_is_gone_without_a_word_is_looked_for_below(
     assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
     below.connectionLost(Failure(ConnectionDone()))
     theirs.close()
+
+
+class TestEnds:
+    """A connection that is closed ends, whatever its client does."""
+
+    @staticmethod
+    def wait(pair: Pair, seconds: float) -> None:
+        pair.reactor.pump([0.5] * int(2 * seconds))
+        pair.turn()
+        pair.reactor.advance(0)
+
+    def test_who_does_not_agree_is_waited_for_no_longer(self, pair: Pair) -> None:
+        ends = pair.server.ends
+        pair.tls.write(b"goodbye")
+        pair.tls.loseConnection()
+        self.wait(pair, LINGER - 1)
+        assert not ends
+        self.wait(pair, 1)
+        assert len(ends) == 1
+        pair.fetch()
+        assert pair.read() == b"goodbye"
+
+    def test_who_takes_what_was_said_bit_by_bit_gets_all_of_it(self, pair: Pair) -> None:
+        ends = pair.server.ends
+        text = b"x" * 1_000_000
+        pair.tls.write(text)
+        pair.tls.loseConnection()
+        received = b""
+        while not ends:
+            for _ in range(2):
+                pair.fetch(20_000)
+                received += pair.read()
+                pair.turn()
+            self.wait(pair, PATIENCE - LINGER)
+        while pair.fetch():
+            received += pair.read()
+        assert received == text
+
+    def test_who_takes_nothing_is_cut_off(self, pair: Pair) -> None:
+        ends = pair.server.ends
+        pair.tls.write(b"x" * 1_000_000)
+        pair.tls.loseConnection()
+        self.wait(pair, PATIENCE - LINGER)
+        assert not ends
+        self.wait(pair, 2 * LINGER)
+        assert len(ends) == 1
+
+    def test_nothing_is_left_to_be_done_afterwards(self, pair: Pair) -> None:
+        ends = pair.server.ends
+        pair.tls.loseConnection()
+        pair.tls.loseConnection()
+        pair.tls.abortConnection()
+        pair.turn()
+        pair.reactor.advance(0)
+        assert len(ends) == 1
+        assert pair.reactor.getDelayedCalls() == []
