@@ -102,6 +102,8 @@ class Client:
                     self.last_id = identifier
                     self.next = self.following(_counter(identifier) - base + 1)
                 continue
+            if kind == b"position":
+                continue
             number = int(text) if text.isdigit() else -1
             if kind is not None or number != self.next or _counter(identifier) != base + number:
                 raise Failure(f"{self.subject}: {match[0][:200]!r} in place of {self.next}")

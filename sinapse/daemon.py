@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -12,6 +13,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
+from sinapse import descriptors
 from sinapse.admin.root import admin_root
 from sinapse.admission import Authority, Resumptions, Table
 from sinapse.answers import Ready, Status
@@ -72,6 +74,7 @@ class Daemon(MultiService):
             per_address=settings.max_streams_per_address,
             reactor=reactor,
         )
+        aside = partial(Gate, counters, proxies, most=descriptors.aside, reactor=reactor)
         limits = StreamLimits(
             total=settings.max_streams,
             per_address=settings.max_streams_per_address,
@@ -142,8 +145,10 @@ class Daemon(MultiService):
                 admin_root(hub, broker, streams, counters, ready=ready, seconds=reactor.seconds),
                 reactor,
             )
-            self._listeners.append(Listener(settings.admin, admin, reactor, option="admin"))
-        self._api = None if settings.api is None else API(settings, reactor)
+            self._listeners.append(
+                Listener(settings.admin, admin, reactor, option="admin", gate=aside())
+            )
+        self._api = None if settings.api is None else API(settings, reactor, aside())
         if self._api is not None:
             services.append(self._api)
         self._notifier = Notifier(os.environ, reactor)

@@ -11,9 +11,13 @@ from twisted.logger import Logger
 #: Fewer than this are told of: a machine of any size carries more streams.
 FEW = 10_000
 
-#: Descriptors that are no client's: files, listening sockets, connections to Redis, twice as many
-#: while those are made again, and the administration endpoint.
+#: Descriptors that are no client's: files, listening sockets, connections to Redis, and twice as
+#: many while those are made again.
 RESERVED = 64
+
+#: Connections to ``--api``, and to ``--admin``, for which a place is kept: whoever fills the ports
+#: for streams does not keep backends from publishing, nor the other way round.
+ASIDE = 256
 
 #: Connections that are let in only to be told that there are too many streams.
 REFUSABLE = 256
@@ -56,7 +60,12 @@ def open_files() -> int:
 def connections() -> int:
     """Return how many connections of clients there may be."""
     files = open_files()
-    return files - min(RESERVED, files // 2)
+    return files - min(RESERVED, files // 2) - 2 * aside()
+
+
+def aside() -> int:
+    """Return how many connections there may be to ``--api``, and how many to ``--admin``."""
+    return min(ASIDE, open_files() // 16)
 
 
 def streams() -> int:

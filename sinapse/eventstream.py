@@ -23,11 +23,12 @@ TROUBLE_RETRY = (1.0, 5.0)
 #: A comment of 2 KiB.
 PADDING = b":" + 2048 * b" " + b"\n"
 
-#: Header fields of every event stream. ``no-store`` for caches; ``X-Accel-Buffering`` because
-#: nginx otherwise holds back everything; no referrer because the URL may carry the token.
+#: Header fields of every event stream. The charset for clients that would take Latin-1, as was the
+#: default for text; ``no-store`` for caches; ``no-transform`` and ``X-Accel-Buffering`` because
+#: servers that compress, and nginx, otherwise hold back everything.
 HEADERS = (
-    (b"Content-Type", b"text/event-stream"),
-    (b"Cache-Control", b"no-store"),
+    (b"Content-Type", b"text/event-stream; charset=utf-8"),
+    (b"Cache-Control", b"no-store, no-transform"),
     (b"X-Accel-Buffering", b"no"),
 )
 
@@ -58,8 +59,11 @@ def reconnection_time(seconds: float) -> bytes:
 
 
 def come_back(seconds: float) -> bytes:
-    """Return the block that says when to come back, and nothing else."""
-    return reconnection_time(seconds) + b"\n"
+    """Return the block that says when to come back.
+
+    It is an event that nobody listens for: some clients hear of the time by events only.
+    """
+    return reconnection_time(seconds) + encode(Message("ok", "position"))
 
 
 def opening(retry: float, position: str | None = None, *, padded: bool = False) -> bytes:

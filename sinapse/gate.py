@@ -70,7 +70,8 @@ class _UNIXTransport(_Counted, unix.Server):
 class Gate:
     """Lets in what comes to any of the ports of a node.
 
-    `rate` is accepts a second, `per_address` streams of an address, both 0 for any number.
+    `rate` is accepts a second, `per_address` streams of an address, both 0 for any number; `most`
+    returns how many connections there may be.
     """
 
     _log = Logger()
@@ -80,10 +81,12 @@ class Gate:
         counters: Counters,
         proxies: TrustedProxies,
         *,
-        rate: int,
-        per_address: int,
+        rate: int = 0,
+        per_address: int = 0,
+        most: Callable[[], int] = descriptors.connections,
         reactor: Any,
     ) -> None:
+        self._most = most
         self._counters = counters
         self._proxies = proxies
         self._bucket = TokenBucket(rate, reactor.seconds) if rate else None
@@ -155,7 +158,7 @@ class Gate:
         return port
 
     def _accept(self, port: tcp.Port, accept: Callable[[], None]) -> None:
-        room = descriptors.connections() - self._connections
+        room = self._most() - self._connections
         if room < 1:
             self._lacks_room = True
             self._pause(port, PATIENCE, "descriptors")

@@ -33,6 +33,10 @@ _ARGUMENTS = {
     "unix": ("address", "mode", "backlog", "lockfile"),
 }
 
+#: Who may connect to a UNIX socket, by what it is for: whoever connects to a port is believed who a
+#: client is, whoever connects to the others can do everything.
+MODES = {"port": "660", "admin": "600", "api": "600"}
+
 #: The kind of endpoint that stands before another one: clients come with a PROXY header.
 PROXY = "haproxy:"
 
@@ -61,7 +65,7 @@ class Listener(Service):
         self._description = description
         self._option = option
         try:
-            self._service = self._make(_with_defaults(description), factory, reactor)
+            self._service = self._make(_with_defaults(description, option), factory, reactor)
             if gate is not None:
                 self._service.endpoint = gate.watched(
                     self._service.endpoint, is_proxied=description.startswith(PROXY)
@@ -188,11 +192,13 @@ def _unix_path(description: str) -> Path | None:
     return Path(path) if path else None
 
 
-def _with_defaults(description: str) -> str:
-    """Add what an endpoint that takes a backlog was not given."""
+def _with_defaults(description: str, option: str) -> str:
+    """Add what an endpoint that takes a backlog was not given; `option` has it as its value."""
     kind, given = _read(description)
     if kind in _ARGUMENTS and "backlog" not in given:
         description += f":backlog={BACKLOG}"
+    if kind == "unix" and "mode" not in given:
+        description += f":mode={MODES[option]}"  # Twisted's own is 666.
     if kind == "unix" and "lockfile" not in given:
         # Whether a socket is stale is found out by asking it, not by a file beside it, which a
         # process with the recycled number of a dead one would keep alive.

@@ -90,6 +90,8 @@ class StreamResource(Plain):
         token = _token(request)
         if not token and self._cookie is not None:
             token = request.getCookie(self._cookie) or b""
+            if token and self._is_foreign(request):
+                return self._refuse(request, 403, "origin not allowed", headers)
         if not token:
             return self._refuse(request, 400, "access_token is missing", headers)
         stream = Deferred.fromCoroutine(self._open(request, token, headers))
@@ -102,7 +104,7 @@ class StreamResource(Plain):
         """Refuse a WebSocket that cannot be, or that a foreign page asks for.
 
         CORS does not bind WebSockets, and cookies go with them: whose page it is must be checked
-        here (RFC 6455 §10.2). A page of our own host is no foreign one.
+        here (RFC 6455 §10.2).
         """
         if not is_requested(request):
             return None
@@ -112,13 +114,24 @@ class StreamResource(Plain):
             return self._refuse(
                 request, handshake.status_code, "not a WebSocket handshake", (*headers, *fields)
             )
-        origin = request.getHeader(b"Origin")
-        host = (request.getHeader(b"Host") or b"").lower()
-        if origin is None or origin.lower().partition(b"://")[2] == host:
-            return None
-        if not self._origins.allows(origin):
+        if self._is_foreign(request):
             return self._refuse(request, 403, "origin not allowed", headers)
         return None
+
+    def _is_foreign(self, request: Request) -> bool:
+        """Whether a page asks that is neither of our own host nor one that may connect.
+
+        Browsers name the origin, but not for what a page embeds: there they say how near the site
+        is (Fetch Metadata), except over plain HTTP, and some old ones. Who says nothing is no page
+        that could read an answer.
+        """
+        origin = request.getHeader(b"Origin")
+        if origin is None:
+            site = request.getHeader(b"Sec-Fetch-Site") or b"none"
+            return site not in (b"none", b"same-origin")
+        host = (request.getHeader(b"Host") or b"").lower()
+        is_ours = origin.lower().partition(b"://")[2] == host
+        return not is_ours and not self._origins.allows(origin)
 
     def _options(self, request: Request, origin: bytes | None) -> int:
         if origin is None or request.getHeader(b"Access-Control-Request-Method") is None:

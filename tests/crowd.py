@@ -117,6 +117,8 @@ class Client:
             if self.next is None:
                 self.last_id, self.next = identifier, 0
             return
+        if kind == b"position":  # For the time to come back that stands with it.
+            return
         text = fields[b"data"].partition(b" ")[0]
         number = int(text) if text.isdigit() and kind is None else -1
         expected = self.following(self.next or 0)

@@ -23,6 +23,9 @@ ROOT = Path(__file__).parent.parent
 #: The first bytes of every stream, as the origin has them.
 OPENING = b"retry: 5000\nevent: authentication\ndata: ok\n\n"
 
+#: The last block of a stream whose client is to come back, with the time.
+COME_BACK = rb"retry: (\d+)\nevent: position\ndata: ok\n\n"
+
 
 class Event(NamedTuple):
     """One block of an event stream, its fields joined as a browser joins them."""

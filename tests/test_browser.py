@@ -261,7 +261,7 @@ def test_the_page_comes_back_when_redis_does(browser: Browser, tmp_path: Path) -
 
         with daemon.stream(token) as stream:
             assert stream.status == 200
-            assert stream.headers["Content-Type"] == "text/event-stream"
+            assert stream.headers["Content-Type"] == "text/event-stream; charset=utf-8"
             assert stream.next().retry
             stream.wait_for_end()
 

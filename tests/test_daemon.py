@@ -16,7 +16,7 @@ import redis
 
 from sinapse.eventid import EventID
 from sinapse.publisher import Publisher
-from tests.daemon import OPENING, Daemon, Ended, Event, Stream, running_daemon
+from tests.daemon import COME_BACK, OPENING, Daemon, Ended, Event, Stream, running_daemon
 from tests.support import RedisServer, eventually, running_redis
 
 
@@ -78,8 +78,8 @@ class TestStream:
         lines = head.split(b"\r\n")
         assert lines[0] == b"HTTP/1.1 200 OK"
         for field in (
-            b"Content-Type: text/event-stream",
-            b"Cache-Control: no-store",
+            b"Content-Type: text/event-stream; charset=utf-8",
+            b"Cache-Control: no-store, no-transform",
             b"X-Accel-Buffering: no",
             b"Transfer-Encoding: chunked",
             b"Vary: Origin",
@@ -189,7 +189,8 @@ class TestAnswers:
             ("PATCH", "/", 405),
             ("TRACE", "/", 405),
             ("GET", "/elsewhere", 404),
-            ("GET", "//", 404),
+            ("GET", "//", 400),
+            ("GET", "//elsewhere", 404),
             ("POST", "/status/below", 404),
             ("GET", "/status", 200),
             ("HEAD", "/status", 200),
@@ -219,7 +220,7 @@ class TestAnswers:
     ) -> None:
         answer = daemon.get(f"/?access_token={subscribe(publisher)}", "HEAD")
         assert answer.status == 200
-        assert answer.headers["Content-Type"] == "text/event-stream"
+        assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
         eventually(lambda: publisher.publish("room:1", "nobody") == 0)
 
     def test_a_subject_without_channels_is_refused(
@@ -234,7 +235,7 @@ class TestAnswers:
         with daemon.stream(subscribe(publisher)).opened() as stream:
             answers = [daemon.get("/"), daemon.get("/status"), stream.response]
             for answer in answers:
-                assert answer.headers["Cache-Control"] == "no-store"
+                assert answer.headers["Cache-Control"].startswith("no-store")
                 assert answer.headers["X-Content-Type-Options"] == "nosniff"
                 assert answer.headers["Referrer-Policy"] == "no-referrer"
                 assert answer.headers["Server"].startswith("Sinapse/")
@@ -249,15 +250,10 @@ class TestToken:
         with Stream(daemon.address, "/", {"Authorization": f"Bearer {token}"}) as stream:
             stream.opened()
 
-    @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data"])
-    def test_as_a_form_field(self, daemon: Daemon, publisher: Publisher, kind: str) -> None:
-        token = subscribe(publisher)
-        body = f"access_token={token}"
-        if kind.startswith("multipart"):
-            kind += "; boundary=xx"
-            field = 'Content-Disposition: form-data; name="access_token"'
-            body = f"--xx\r\n{field}\r\n\r\n{token}\r\n--xx--\r\n"
-        with Stream(daemon.address, "/", {"Content-Type": kind}, "POST", body) as stream:
+    def test_as_a_form_field(self, daemon: Daemon, publisher: Publisher) -> None:
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        body = f"access_token={subscribe(publisher)}"
+        with Stream(daemon.address, "/", kind, "POST", body) as stream:
             stream.opened()
             publisher.publish("room:1", "hello")
             assert stream.message() == Event("hello")
@@ -318,7 +314,7 @@ class TestCors:
             Access_Control_Request_Headers="last-event-id,cache-control,authorization",
         )
         allowed = preflight.headers["Access-Control-Allow-Headers"].lower()
-        assert set(allowed.split(", ")) == {"authorization", "cache-control", "last-event-id"}
+        assert set(allowed.split(",")) == {"authorization", "cache-control", "last-event-id"}
         assert "GET" in preflight.headers["Access-Control-Allow-Methods"]
 
 
@@ -491,7 +487,7 @@ class TestRedis:
                 assert int(refusal.headers["Retry-After"]) > 0
                 with daemon.stream("x", {"Origin": "http://a.example"}) as stream:
                     assert stream.status == 200
-                    assert stream.headers["Content-Type"] == "text/event-stream"
+                    assert stream.headers["Content-Type"] == "text/event-stream; charset=utf-8"
                     assert stream.headers["Access-Control-Allow-Origin"] == "http://a.example"
                     block = stream.block()
                     assert block.startswith(b"retry: ")
@@ -635,7 +631,7 @@ class TestStop:
             daemon.stop()
             for stream in streams:
                 # IncompleteRead, were the end missing.
-                assert re.fullmatch(rb"retry: \d+\n\n", stream.response.read())
+                assert re.fullmatch(COME_BACK, stream.response.read())
                 stream.close()
             assert "Traceback" not in daemon.log
             assert "Unhandled" not in daemon.log

@@ -44,7 +44,7 @@ def test_the_soft_limit_becomes_the_hard_one_without_a_word() -> None:
 def test_few_are_told_of_with_what_they_are_good_for() -> None:
     line, result = raised(256, 1024)
     assert result == "(1024, 1024)"
-    assert "1024 open files are allowed, which is 840 streams a process" in line
+    assert "1024 open files are allowed, which is 728 streams a process" in line
     assert "LimitNOFILE" in line
 
 

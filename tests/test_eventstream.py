@@ -216,8 +216,8 @@ def test_the_head_of_a_chunked_stream() -> None:
     assert CHUNKED.head([(b"Server", b"Sinapse"), (b"Vary", b"Origin")]) == (
         b"HTTP/1.1 200 OK\r\n"
         b"Transfer-Encoding: chunked\r\n"
-        b"Content-Type: text/event-stream\r\n"
-        b"Cache-Control: no-store\r\n"
+        b"Content-Type: text/event-stream; charset=utf-8\r\n"
+        b"Cache-Control: no-store, no-transform\r\n"
         b"X-Accel-Buffering: no\r\n"
         b"Server: Sinapse\r\n"
         b"Vary: Origin\r\n"
@@ -229,8 +229,8 @@ def test_the_head_of_an_identity_stream() -> None:
     assert IDENTITY.head([]) == (
         b"HTTP/1.0 200 OK\r\n"
         b"Connection: close\r\n"
-        b"Content-Type: text/event-stream\r\n"
-        b"Cache-Control: no-store\r\n"
+        b"Content-Type: text/event-stream; charset=utf-8\r\n"
+        b"Cache-Control: no-store, no-transform\r\n"
         b"X-Accel-Buffering: no\r\n"
         b"\r\n"
     )

@@ -14,14 +14,15 @@ import pytest
 from sinapse.gate import BESIDES
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, Stream, running_daemon
-from tests.support import PATIENCE, RedisServer, end, eventually
+from tests.support import PATIENCE, RedisServer, end, eventually, free_port
 from tests.test_limits import refused, token_of
 from tests.test_start import refusal
 
 #: Descriptors of the daemon that has few: half of them are for clients, of whom one in eight is let
 #: in only to be refused.
 DESCRIPTORS = 80
-CONNECTIONS = DESCRIPTORS // 2
+ASIDE = DESCRIPTORS // 16
+CONNECTIONS = DESCRIPTORS // 2 - 2 * ASIDE
 STREAMS = CONNECTIONS - CONNECTIONS // 8
 
 ASK = b"GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -182,3 +183,25 @@ class TestProxyProtocol:
         refused = daemon.metrics()["sinapse_connections_refused_total not a trusted proxy"]
         assert refused == 1
         assert "Traceback" not in daemon.log
+
+
+def test_connections_to_the_api_take_nothing_from_streams(
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher, stack: ExitStack
+) -> None:
+    (tmp_path / "keys").write_text("k" * 32)
+    port = free_port()
+    options = ("--api", f"tcp:{port}:interface=127.0.0.1", "--api-keys", str(tmp_path / "keys"))
+    daemon = Daemon(tmp_path, redis_server.url, *options)
+    daemon.command[:0] = ["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"]
+    try:
+        daemon.start()
+        for _ in range(2 * DESCRIPTORS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
+        eventually(lambda: "no descriptors are left" in daemon.log)
+        for _ in range(STREAMS // 2):
+            stack.enter_context(daemon.stream(token_of(publisher, "1"))).opened()
+        assert daemon.get("/status").status == 200
+        assert daemon.log.count("no descriptors are left") == 1
+    finally:
+        if daemon.process is not None:
+            end(daemon.process)

@@ -131,8 +131,8 @@ class TestStreams:
     ) -> None:
         answer = opened(client, subscribe(publisher), ("origin", "https://app.example"))
         assert answer.status == 200
-        assert answer.fields["content-type"] == "text/event-stream"
-        assert answer.fields["cache-control"] == "no-store"
+        assert answer.fields["content-type"] == "text/event-stream; charset=utf-8"
+        assert answer.fields["cache-control"] == "no-store, no-transform"
         assert answer.fields["server"].startswith("Sinapse/")
         assert answer.fields["access-control-allow-origin"] == "https://app.example"
         assert not {"connection", "transfer-encoding", "content-length"} & {*answer.fields}

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -27,9 +28,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 
 
 @contextmanager
-def listening(description: str) -> Iterator[None]:
+def listening(description: str, option: str = "port") -> Iterator[None]:
     """Listen for the length of a with block."""
-    listener = Listener(description, Factory.forProtocol(Protocol), reactor)
+    listener = Listener(description, Factory.forProtocol(Protocol), reactor, option)
     listener.privilegedStartService()
     listener.startService()
     yield
@@ -207,14 +208,14 @@ def test_a_port_that_is_out_of_range_is_named(description: str) -> None:
         ("ssl:443:certKey=c.pem", "ssl:443:certKey=c.pem:backlog=4096"),
         ("tls:/pem", "tls:/pem:backlog=4096"),
         ("haproxy:tcp:9000", "haproxy:tcp:9000:backlog=4096"),
-        ("haproxy:unix:/s", "haproxy:unix:/s:backlog=4096:lockfile=0"),
-        (r"unix:/a\:backlog=5", r"unix:/a\:backlog=5:backlog=4096:lockfile=0"),
+        ("haproxy:unix:/s", "haproxy:unix:/s:backlog=4096:mode=660:lockfile=0"),
+        (r"unix:/a\:backlog=5", r"unix:/a\:backlog=5:backlog=4096:mode=660:lockfile=0"),
         ("unix:/s:mode=600:600", "unix:/s:mode=600:600:backlog=4096:lockfile=0"),
-        ("unix:/s", "unix:/s:backlog=4096:lockfile=0"),
+        ("unix:/s", "unix:/s:backlog=4096:mode=660:lockfile=0"),
         # What was said
         ("tcp:9000:backlog=5", "tcp:9000:backlog=5"),
-        ("unix:/s:backlog=5", "unix:/s:backlog=5:lockfile=0"),
-        ("unix:/s:lockfile=1", "unix:/s:lockfile=1:backlog=4096"),
+        ("unix:/s:backlog=5", "unix:/s:backlog=5:mode=660:lockfile=0"),
+        ("unix:/s:lockfile=1", "unix:/s:lockfile=1:backlog=4096:mode=660"),
         ("tcp:9000:127.0.0.1:5", "tcp:9000:127.0.0.1:5"),
         ("tcp:9000::5", "tcp:9000::5"),
         ("tcp6:9000:5", "tcp6:9000:5"),
@@ -229,7 +230,24 @@ def test_a_port_that_is_out_of_range_is_named(description: str) -> None:
     ],
 )
 def test_defaults_are_added_where_nothing_was_said(description: str, complete: str) -> None:
-    assert _with_defaults(description) == complete
+    assert _with_defaults(description, "port") == complete
+
+
+@pytest.mark.parametrize(
+    ("option", "said", "mode"),
+    [("port", "", 0o660), ("admin", "", 0o600), ("api", "", 0o600), ("admin", ":mode=660", 0o660)],
+)
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_a_unix_socket_is_for_those_who_may(
+    short_path: Path, option: str, said: str, mode: int, umask: int
+) -> None:
+    path = short_path / "s.sock"
+    former = os.umask(umask)
+    try:
+        with listening(f"unix:{path}{said}", option):
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+    finally:
+        os.umask(former)
 
 
 def test_twisted_understands_the_defaults(short_path: Path) -> None:

@@ -197,7 +197,8 @@ def running_proxies(
         # UNIX sockets have short paths.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sinapse-")))
         socket_path = folder / "sinapse.sock"
-        options = ("--port", f"unix:{socket_path}", "--keep-alive", keep_alive, *ORIGIN)
+        options = ["--port", f"unix:{socket_path}", "--keep-alive", keep_alive, *ORIGIN]
+        options += ["--trusted-proxies", "127.0.0.1"]
         daemon = stack.enter_context(running_daemon(folder, redis_url, *options))
         running: dict[str, Proxy] = {}
 
@@ -296,6 +297,16 @@ def test_refusals_are_those_of_the_daemon(proxy: Proxy) -> None:
     with proxy.request("/", Origin="https://app.example") as stream:
         assert stream.status == 400
         assert stream.headers["Access-Control-Allow-Origin"] == "https://app.example"
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+def test_nobody_can_say_that_he_is_somebody_else(
+    proxy: Proxy, publisher: Publisher, header: str
+) -> None:
+    made_up = {header: "192.0.2.9" if header == "X-Forwarded-For" else "for=192.0.2.9"}
+    with proxy.stream(subscribe(publisher), **made_up).opened():
+        seen = json.loads(proxy.daemon.admin("/subjects/1").text)  # type: ignore[attr-defined]
+        assert [stream["address"] for stream in seen["streams"]] == ["127.0.0.1"]
 
 
 def test_no_token_is_logged(proxy: Proxy, publisher: Publisher) -> None:

@@ -215,6 +215,20 @@ class TestEmbedded:
                 assert publisher.publish("room:1", "again") == 1
                 assert stream.message() == Event("again")
 
+    def test_what_it_writes_is_for_nobody_else_whoever_sees_the_folder(
+        self, short_path: Path
+    ) -> None:
+        folder = short_path / "data"
+        folder.mkdir(mode=0o755)
+        former = os.umask(0o022)
+        try:
+            with running_daemon(short_path, f"embedded:{folder}"):
+                written = [*folder.rglob("*")]
+                assert any(path.suffix == ".aof" for path in written)
+                assert [path for path in written if path.stat().st_mode & 0o077] == []
+        finally:
+            os.umask(former)
+
     def test_a_crash_of_the_daemon_leaves_nothing_running(self, short_path: Path) -> None:
         with running_daemon(short_path, f"embedded:{short_path}") as daemon:
             assert servers_in(short_path)

@@ -224,6 +224,16 @@ class TestStopStatus:
                 assert stream.status == 401
 
 
+@pytest.fixture(scope="module")
+def shared_baker(
+    tmp_path_factory: pytest.TempPathFactory, redis_process: RedisServer
+) -> Iterator[Daemon]:
+    """One daemon that reads cookies, for tests that leave it as it was."""
+    options = ("--cookie", "push", "--origin", "https://app.example")
+    with running_daemon(tmp_path_factory.mktemp("baker"), redis_process.url, *options) as daemon:
+        yield daemon
+
+
 class TestCookies:
     """The token in a cookie."""
 
@@ -243,6 +253,40 @@ class TestCookies:
             assert stream.headers["Access-Control-Allow-Origin"] == "https://app.example"
             assert stream.headers["Access-Control-Allow-Credentials"] == "true"
         assert token not in baker.log
+
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({"Origin": "https://app.example"}, 200),
+            ({"Origin": "https://127.0.0.1", "Host": "127.0.0.1"}, 200),
+            ({"Sec-Fetch-Site": "same-origin"}, 200),
+            ({"Sec-Fetch-Site": "none"}, 200),
+            ({}, 200),
+            ({"Origin": "https://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Sec-Fetch-Site": "same-site"}, 403),
+            ({"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
+        ],
+    )
+    def test_a_foreign_page_opens_nothing_in_the_name_of_its_visitor(
+        self,
+        shared_baker: Daemon,
+        publisher: Publisher,
+        headers: dict[str, str],
+        status: int,
+    ) -> None:
+        publisher.channels.add("1", "room:1")
+        token = publisher.tokens.generate("1")
+        for method in ("GET", "POST"):
+            for accept in ("text/event-stream", "application/json", "*/*"):
+                sent = {"Cookie": f"push={token}", "Accept": accept, **headers}
+                with Stream(shared_baker.address, "/", sent, method) as stream:
+                    assert stream.status == status
+                # Who knows the token may use it from anywhere.
+                path = f"/?access_token={token}"
+                with Stream(shared_baker.address, path, sent, method) as stream:
+                    assert stream.status == 200
 
     def test_what_is_said_explicitly_comes_first(self, baker: Daemon, publisher: Publisher) -> None:
         publisher.channels.add("1", "room:1")

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from sinapse.api.keys import Keys
 from sinapse.api.resource import APIResource
 from sinapse.errors import StartError
+from sinapse.gate import Gate
 from sinapse.limits import RequestLimits
 from sinapse.listen import Listener
 from sinapse.publisher.tx import Publisher
@@ -23,11 +24,11 @@ TIMEOUT = 30
 
 
 class API(MultiService):
-    """Serves ``--api``; `settings` name its endpoint and the file with its keys."""
+    """Serves ``--api``; `settings` name its endpoint, behind `gate`, and its keys' file."""
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, reactor: Any) -> None:
+    def __init__(self, settings: Settings, reactor: Any, gate: Gate) -> None:
         """Read the keys; raises :class:`~sinapse.errors.StartError`."""
         super().__init__()
         assert settings.api is not None  # noqa: S101
@@ -43,7 +44,7 @@ class API(MultiService):
         limits = RequestLimits(timeout=TIMEOUT, body=MAX_BODY)
         root = APIResource(self._publisher, self._keys)
         site = Site(root, reactor, limits, screen=root.screen)
-        self._listener = Listener(settings.api, site, reactor, option="api")
+        self._listener = Listener(settings.api, site, reactor, option="api", gate=gate)
         self._listener.setServiceParent(self)
 
     def stopService(self) -> "Deferred[None]":  # noqa: N802

@@ -82,7 +82,8 @@ class EmbeddedServer(Service):
             *("--dir", str(self._folder), "--appendonly", "yes", "--save", ""),
             *("--daemonize", "no", "--logfile", str(self._folder / "valkey.log")),
         ]
-        shell, *arguments = bound_to_us(command)
+        # What it writes is for nobody else, whoever may look into the folder.
+        shell, *arguments = bound_to_us(["/bin/sh", "-c", 'umask 077; exec "$@"', "sh", *command])
         self._reactor.spawnProcess(
             self._process, shell, [shell, *arguments], env=None, childFDs={0: "w", 1: 1, 2: 2}
         )

@@ -29,8 +29,9 @@ PATIENCE = 30.0
 #: Attempts to find a port that nobody else takes between the look and the use.
 ATTEMPTS = 5
 
-#: What is not a message, but says how a stream stands.
+#: What is not a message, but says how a stream stands: it is open, or something stands beside it.
 _OPENED = "authentication"
+_POSITION = "position"
 
 
 class Server:
@@ -130,7 +131,8 @@ class Listener:
     def _read(self) -> None:
         try:
             for message in self._source:
-                self._arrived.put(message)
+                if message.event != _POSITION:
+                    self._arrived.put(message)
         except (HTTPError, OSError) as error:
             self._arrived.put(error)
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,10 +14,14 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
+from sinapse import descriptors
 from sinapse.admin.root import tree
 from sinapse.api.service import API
 from sinapse.broker.embedded import EmbeddedServer
+from sinapse.counters import Counters
 from sinapse.errors import StartError
+from sinapse.forwarded import TrustedProxies
+from sinapse.gate import Gate
 from sinapse.listen import Listener
 from sinapse.settings import Settings
 from sinapse.signals import Signals
@@ -59,10 +64,12 @@ class Supervisor(MultiService):
             EmbeddedServer(folder, reactor).setServiceParent(self)
         self._overview = Overview(self._workers, reactor)
         services: list[Any] = [*self._ports, self._overview, self._notifier]
+        proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
+        aside = partial(Gate, Counters(), proxies, most=descriptors.aside, reactor=reactor)
         if settings.admin is not None:
             site = Site(tree(self._overview, self._overview, Ready(self._overview)), reactor)
-            services.append(Listener(settings.admin, site, reactor, option="admin"))
-        self._api = None if settings.api is None else API(settings, reactor)
+            services.append(Listener(settings.admin, site, reactor, option="admin", gate=aside()))
+        self._api = None if settings.api is None else API(settings, reactor, aside())
         if self._api is not None:
             services.append(self._api)
         for service in services:
