@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
-import select
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,12 +20,13 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from sinapse.errors import BrokerUnavailable, InvalidChannel, MessageTooLarge
+from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, MessageTooLarge
 from sinapse.publisher import Publisher, aio
-from sinapse.publisher.http import HTTPConnections
+from sinapse.publisher.http import MOST_BYTES, MOST_MESSAGES, HTTPConnections
 from tests.daemon import ROOT, Daemon, running_daemon
 from tests.proxy import running_proxy, unchanged
-from tests.support import RedisServer, eventually, free_port, running_redis
+from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
+from tests.test_publisher_process import FORKS, exit_status, forks, in_child
 from tests.test_snippets import BLOCK
 
 KEY = "k" * 32
@@ -257,6 +259,63 @@ class TestTransport:
                 list(pool.map(lambda number: remote.publish("room:1", number), range(200)))
             assert {int(stream.next().data) for _ in range(200)} == set(range(200))
 
+    def test_more_than_one_request_takes_are_several(
+        self, remote: Publisher, api: API, node: Daemon
+    ) -> None:
+        large = [(f"room:{number}", "é" * 250_000) for number in range(20)]
+        assert remote.publish_many(large) == [0] * 20
+        small = [("room:1", str(number)) for number in range(MOST_MESSAGES + 1)]
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            assert remote.publish_many(small) == [1] * len(small)
+            assert [stream.next().data for _ in small] == [data for _, data in small]
+
+    def test_what_no_request_takes_is_too_large_and_the_others_are_published(
+        self, api: API
+    ) -> None:
+        url = f"http+sinapse://{KEY}@127.0.0.1:{api.port}"
+        with Publisher(url, max_message=2 * MOST_BYTES) as publisher:
+            large = "x" * MOST_BYTES
+            with pytest.raises(MessageTooLarge):
+                publisher.publish("room:1", large)
+            with pytest.raises(Incomplete) as caught:
+                publisher.publish_many([("room:1", "a"), ("room:1", large), ("room:1", "b")])
+        first, second, third = caught.value.results
+        assert (first, type(second), third) == (0, MessageTooLarge, 0)
+
+    def test_a_process_with_many_descriptors_uses_it(self, remote: Publisher) -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(1100):
+                stack.enter_context(Path(os.devnull).open())
+            for _ in range(3):
+                assert remote.publish("room:1", "x") == 0
+
+    @forks
+    @pytest.mark.parametrize("how", FORKS)
+    def test_a_child_has_connections_of_its_own_also_in_many_threads(
+        self, api: API, how: str
+    ) -> None:
+        url = f"http+sinapse://{KEY}@127.0.0.1:{api.port}"
+        with Publisher(url, max_connections=3) as publisher:
+            publisher.channels.add("1", "room:1")
+            held = publisher._connections._pools()._idle[0]  # type: ignore[union-attr]
+            port = held.connection.sock.getsockname()[1]  # type: ignore[union-attr]
+
+            def use() -> None:
+                barrier = threading.Barrier(8)
+
+                def look(_: int) -> set[str]:
+                    barrier.wait(PATIENCE)
+                    return publisher.channels.list("1")
+
+                with ThreadPoolExecutor(8) as pool:
+                    assert list(pool.map(look, range(8))) == [{"room:1"}] * 8
+                own = publisher._connections._pools()._idle  # type: ignore[union-attr]
+                assert port not in {each.connection.sock.getsockname()[1] for each in own}  # type: ignore[union-attr]
+
+            children = [in_child(use, FORKS[how]) for _ in range(4)]
+            assert [exit_status(child) for child in children] == [0] * 4
+            assert publisher.channels.list("1") == {"room:1"}
+
     def test_what_is_none_is_refused_as_ever(self, remote: Publisher) -> None:
         with pytest.raises(InvalidChannel):
             remote.publish("sinapse:x", "y")
@@ -315,9 +374,9 @@ class TestTransport:
                 publisher.publish("room:1", "x")
                 connections = publisher._connections
                 assert isinstance(connections, HTTPConnections)
-                (kept,) = connections._free
+                (kept,) = connections._pools()._idle
                 proxy.cut()
-                eventually(lambda: select.select([kept.sock], [], [], 0)[0])
+                eventually(lambda: kept.can_read(0))
                 assert publisher.publish("room:1", "x") == 0
             assert proxy.connections == 2
 

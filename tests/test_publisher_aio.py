@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis
+from asgiref.sync import async_to_sync
 
 from sinapse import publisher as library
 from sinapse.errors import BrokerUnavailable, InvalidChannel
@@ -98,6 +100,20 @@ class TestEventLoops:
             assert asyncio.run(publish()) == [0] * 10
             eventually(lambda: clients(redis_client) == before, "the connections are closed")
         gc.collect()  # What was left open would warn now.
+
+    def test_one_that_has_ended_is_forgotten(self, redis_server: RedisServer) -> None:
+        publisher = aio.Publisher(redis_server.url)
+        ended = []
+
+        async def publish() -> None:
+            ended.append(weakref.ref(asyncio.get_running_loop()))
+            await publisher.publish("room:1", "hello")
+
+        for _ in range(3):
+            asyncio.run(publish())
+            async_to_sync(publish)()
+        gc.collect()
+        assert [loop() for loop in ended] == [None] * 6
 
     def test_two_at_the_same_time(self, redis_server: RedisServer) -> None:
         publisher = aio.Publisher(redis_server.url, max_connections=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ctypes
 import datetime as dt
 import multiprocessing
 import os
@@ -13,7 +15,9 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -22,8 +26,13 @@ import redis
 from sinapse import publisher as library
 from sinapse.errors import BrokerUnavailable
 from sinapse.message import unpack
-from sinapse.publisher import Publisher
-from tests.flavours import Flavour
+from sinapse.publisher import Publisher, aio, tx
+from sinapse.publisher.operations.channels import AddChannel
+from sinapse.publisher.operations.messages import PublishAll
+from sinapse.publisher.operations.operation import Operation, Plain
+from sinapse.publisher.operations.presence import OnlineIn
+from sinapse.publisher.operations.tokens import GenerateToken, ObtainToken, RenewToken
+from tests.flavours import Flavour, running_reactor, wait_for_deferred
 from tests.listening import listening
 from tests.support import (
     PATIENCE,
@@ -91,9 +100,13 @@ WRITES = (
 )
 
 
-def in_child(work: Callable[[], object]) -> int:
+#: What forks: Python, and what runs none of Python's hooks, as uWSGI does.
+FORKS: dict[str, Callable[[], int]] = {"os.fork": os.fork, "libc": ctypes.PyDLL(None).fork}
+
+
+def in_child(work: Callable[[], object], fork: Callable[[], int] = os.fork) -> int:
     """Fork, do `work` in the child, and return its process id."""
-    pid = os.fork()
+    pid = fork()
     if pid:
         return pid
     status = 1
@@ -220,8 +233,9 @@ class TestThreads:
 
 @forks
 class TestForks:
+    @pytest.mark.parametrize("how", FORKS)
     def test_parent_and_child_publish_at_once_on_connections_of_their_own(
-        self, redis_server: RedisServer
+        self, redis_server: RedisServer, how: str
     ) -> None:
         with (
             listening(redis_server) as listener,
@@ -233,7 +247,7 @@ class TestForks:
                 for number in range(200):
                     assert publisher.publish("room:1", f"{who} {number}") == 1
 
-            children = [in_child(lambda who=who: publish(who)) for who in ("one", "two")]  # type: ignore[misc]
+            children = [in_child(partial(publish, who), FORKS[how]) for who in ("one", "two")]
             publish("parent")
             assert [exit_status(child) for child in children] == [0, 0]
             publisher.publish("room:1", "after")
@@ -243,13 +257,63 @@ class TestForks:
             of_one = [text for text in heard if text.startswith(who)]
             assert of_one == [f"{who} {number}" for number in range(200)]
 
+    @pytest.mark.parametrize("how", FORKS)
+    def test_a_child_has_no_connection_of_its_parent(
+        self, redis_server: RedisServer, how: str
+    ) -> None:
+        with Publisher(redis_server.url) as publisher:
+            of_parent = publisher._connections.run(Plain(("CLIENT", "ID")))
+
+            def look() -> None:
+                assert publisher._connections.run(Plain(("CLIENT", "ID"))) != of_parent
+
+            child = in_child(look, FORKS[how])
+            assert exit_status(child) == 0
+            assert publisher._connections.run(Plain(("CLIENT", "ID"))) == of_parent
+
+    @pytest.mark.parametrize("how", FORKS)
+    def test_nor_has_one_that_goes_on_with_the_event_loop(
+        self, redis_server: RedisServer, how: str
+    ) -> None:
+        publisher = aio.Publisher(redis_server.url)
+        with contextlib.closing(asyncio.new_event_loop()) as loop:
+
+            def own() -> int:
+                found: int = loop.run_until_complete(
+                    publisher._connections.run(Plain(("CLIENT", "ID")))
+                )
+                return found
+
+            def look() -> None:
+                assert own() != of_parent
+
+            of_parent = own()
+            child = in_child(look, FORKS[how])
+            assert exit_status(child) == 0
+            loop.run_until_complete(publisher.close())
+
+    @pytest.mark.parametrize("how", FORKS)
+    def test_nor_has_one_of_twisted(self, redis_server: RedisServer, how: str) -> None:
+        publisher = tx.Publisher(redis_server.url, reactor=running_reactor())
+        wait_for_deferred(lambda: publisher.publish("room:1", "hello"))
+        own = publisher._connections._own  # type: ignore[union-attr]
+        assert own().link is not None
+
+        def look() -> None:
+            assert own().link is None  # There is no reactor to connect with.
+
+        child = in_child(look, FORKS[how])
+        assert exit_status(child) == 0
+        wait_for_deferred(publisher.close)
+
+    @pytest.mark.parametrize("how", FORKS)
     def test_a_child_works_while_its_parent_used_every_connection(
-        self, own_client: redis.Redis, own_redis: RedisServer
+        self, own_client: redis.Redis, own_redis: RedisServer, how: str
     ) -> None:
         with Publisher(own_redis.url, max_connections=1, timeout=60) as publisher:
             publisher.channels.add("7", "room:1")
             with unanswered(own_client, publisher) as future:
-                child = in_child(lambda: publisher.channels.list("7"))
+                child = in_child(lambda: publisher.channels.list("7"), FORKS[how])
                 assert exit_status(child) == 0
                 assert not future.done()
             assert future.result() == 0
@@ -273,6 +337,57 @@ class TestForks:
                 assert heard == ["parent", "child", "parent"]
         finally:
             library.use(former)
+
+
+#: Publishes and looks things up while signals interrupt it, at any moment.
+INTERRUPTED = """
+import random, signal, sys, time
+from sinapse.publisher import Publisher
+
+class Interruption(Exception):
+    pass
+
+def interrupt(*_):
+    raise Interruption
+
+signal.signal(signal.SIGALRM, interrupt)
+publisher = Publisher(sys.argv[1], max_connections=2)
+publisher.channels.add("7", "room:1")
+interruptions, deadline = 0, time.monotonic() + 30
+while interruptions < 2000 and time.monotonic() < deadline:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00001, 0.0006))
+        for number in range(20):
+            assert publisher.channels.list("7") == {"room:1"}
+            assert publisher.publish("room:1", "hello", retain=number % 2) == 0
+            assert publisher.tokens.get("7") is None
+    except Interruption:
+        interruptions += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+assert interruptions > 100
+assert publisher._connections._pool._places.qsize() == 2
+"""
+
+
+class TestSignals:
+    def test_they_lose_no_place_and_mix_up_no_answers(self, redis_server: RedisServer) -> None:
+        command = [PYTHON, "-c", INTERRUPTED, redis_server.url]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+
+    def test_no_number_is_left_to_hiredis_to_write(self, redis_server: RedisServer) -> None:
+        with Publisher(redis_server.url) as publisher:
+            messages = [
+                publisher._messages.publish("room:1", "a", None, retain, message_id)
+                for retain in (0, 60)
+                for message_id in (None, "x")
+            ]
+        every: list[Operation[Any]] = [*messages, PublishAll(messages)]
+        every += [GenerateToken("7", "User", 60), ObtainToken("7", "User", 60)]
+        every += [RenewToken("7", "User", 60), OnlineIn("room:1"), AddChannel("7", "room:1")]
+        for each in every:
+            assert {type(part) for part in each.request().whole()} <= {str, bytes}
 
 
 class TestRestart:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from sinapse.publisher.http import MOST_MESSAGES
 from sinapse.publisher.operations.tokens import USER
 
 #: What a name is (see ``docs/protocol.md``), as a pattern.
@@ -11,9 +12,6 @@ NAME = r"^[^\x00-\x1f\x7f]+$"
 CHANNEL = r"^(?!sinapse:)[^\x00-\x1f\x7f]+$"
 
 MESSAGE_ID = r"^[^\x00-\x1f\x7f]{1,128}$"
-
-#: Messages of one request.
-MOST_MESSAGES = 1000
 
 
 class Publish(Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -12,12 +12,10 @@ from sinapse.errors import StartError
 from sinapse.gate import Gate
 from sinapse.limits import RequestLimits
 from sinapse.listen import Listener
+from sinapse.publisher.http import MOST_BYTES
 from sinapse.publisher.tx import Publisher
 from sinapse.settings import Settings
 from sinapse.site import Site
-
-#: Bytes of a request's body: some messages of the largest size, or many small ones.
-MAX_BODY = 8 * 1024 * 1024
 
 #: Seconds for a request to arrive whole, which may be large.
 TIMEOUT = 30
@@ -41,7 +39,7 @@ class API(MultiService):
         self._publisher = Publisher(
             settings.redis, hash_tokens=settings.hash_tokens, reactor=reactor
         )
-        limits = RequestLimits(timeout=TIMEOUT, body=MAX_BODY)
+        limits = RequestLimits(timeout=TIMEOUT, body=MOST_BYTES)
         root = APIResource(self._publisher, self._keys)
         site = Site(root, reactor, limits, screen=root.screen)
         self._listener = Listener(settings.api, site, reactor, option="api", gate=gate)

@@ -6,9 +6,9 @@ sending leaves the question whether the command was carried out, and nothing is 
 message published twice is worse than an error.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from hiredis import pack_command
 from redis.backoff import NoBackoff
@@ -40,7 +40,8 @@ from sinapse.publisher.operations.operation import (
     unavailable,
     without_arguments,
 )
-from sinapse.publisher.pool import Link, Pool
+from sinapse.publisher.pool import Busy, Link, Pool
+from sinapse.publisher.process import OfThisProcess
 from sinapse.publisher.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.redisurl import RedisURL
 
@@ -48,12 +49,22 @@ from sinapse.redisurl import RedisURL
 REFUSALS = (AuthenticationError, BusyLoadingError, ResponseError)
 
 
+class _Link(Link, Protocol):
+    """What is used of a connection of redis-py, whose methods have no types."""
+
+    def send_packed_command(self, command: list[bytes]) -> None:
+        """Send bytes."""
+
+    def read_response(self) -> Any:
+        """Return an answer."""
+
+
 class Connections:
     """Up to `size` connections to one Redis, opened when needed, shared by all threads.
 
-    `connect_timeout` and `timeout` are seconds: for an address of Redis to accept, and for an
-    answer to begin. A thread that finds every connection in use waits for one as long as a
-    healthy Redis could keep it, which is the sum of both.
+    A forked child opens its own. `connect_timeout` and `timeout` are seconds: for an address of
+    Redis to accept, and for an answer to begin. A thread that finds every connection in use waits
+    for one as long as a healthy Redis could keep it, which is the sum of both.
     """
 
     def __init__(self, url: RedisURL, *, size: int, connect_timeout: float, timeout: float) -> None:
@@ -71,7 +82,8 @@ class Connections:
             "retry": Retry(NoBackoff(), 0),
             **options(url),
         }
-        self._pool = Pool(lambda: kind(**settings), size=size, timeout=connect_timeout + timeout)
+        wait = connect_timeout + timeout
+        self._pools = OfThisProcess(lambda: Pool(lambda: kind(**settings), size=size, timeout=wait))
 
     def run(self, operation: Operation[T]) -> T:
         """Return what comes of `operation`: one round trip, once Redis knows its script."""
@@ -90,21 +102,17 @@ class Connections:
             return captured
         exchanged = exchange(self._url, operations)
         commands = next(exchanged)
-        connection = self._take()
         try:
-            while True:
-                commands = exchanged.send(_ask(connection, commands))
-        except StopIteration as end:
-            return cast(list[Any], end.value)
-        except BaseException:
-            # Interrupted, perhaps between a command and its answer: that must not be taken for
-            # the answer to the next command.
-            connection.disconnect()
-            raise
-        finally:
-            self._pool.give_back(connection)
+            with self._pool.connection() as connection:
+                return _carry_out(exchanged, connection, commands)
+        except Busy as error:
+            raise unavailable(self._url, str(error)) from None
+        except ResponseError as error:
+            raise unavailable(self._url, without_arguments(error)) from None
+        except (RedisError, UnicodeError) as error:  # UnicodeError: no name that DNS could have.
+            raise unavailable(self._url, str(error)) from error
 
-    def execute(self, *command: str | bytes | int) -> Any:
+    def execute(self, *command: str | bytes) -> Any:
         """Return the answer to `command`; strings in it are bytes."""
         return self.run(Plain(command))
 
@@ -114,16 +122,24 @@ class Connections:
         for sentinel in self._sentinels:
             sentinel.close()
 
-    def _take(self) -> Link:
-        try:
-            return self._pool.take()
-        except ResponseError as error:
-            raise unavailable(self._url, without_arguments(error)) from None
-        except (RedisError, UnicodeError) as error:  # UnicodeError: no name that DNS could have.
-            raise unavailable(self._url, str(error)) from error
+    @property
+    def _pool(self) -> Pool[_Link]:
+        return self._pools()
 
 
-def _ask(connection: Link, commands: Sequence[Command]) -> list[Any]:
+def _carry_out(
+    exchanged: Generator[list[Command], list[Any], list[Any]],
+    connection: _Link,
+    commands: list[Command],
+) -> list[Any]:
+    try:
+        while True:
+            commands = exchanged.send(_ask(connection, commands))
+    except StopIteration as end:
+        return cast(list[Any], end.value)
+
+
+def _ask(connection: _Link, commands: Sequence[Command]) -> list[Any]:
     answers: list[Any] = []
     moved = False
     try:
@@ -143,14 +159,19 @@ def _ask(connection: Link, commands: Sequence[Command]) -> list[Any]:
 
 
 def packed(commands: Sequence[Command]) -> list[bytes]:
-    """Return the bytes to send: redis-py would look at each operand, in Python."""
+    """Return the bytes to send: redis-py would look at each operand, in Python.
+
+    None of them is a number: hiredis writes those by calling Python, and ends the process if that
+    is interrupted by a signal.
+    """
     return [b"".join([pack_command(each) for each in commands])]  # type: ignore[arg-type]  # Its hint is wrong.
 
 
 def options(url: RedisURL) -> dict[str, Any]:
     """Return what connections of redis-py, of either kind, are told of `url`."""
     found: dict[str, Any] = {
-        "db": url.db,
+        # As text, for what is said at :func:`packed`.
+        "db": str(url.db) if url.db else 0,
         "username": url.username,
         "password": url.password,
         "protocol": 2,
@@ -168,7 +189,7 @@ def options(url: RedisURL) -> dict[str, Any]:
     return found
 
 
-def _connection_class(url: RedisURL, sentinels: Sequence[Connections]) -> Callable[..., Link]:
+def _connection_class(url: RedisURL, sentinels: Sequence[Connections]) -> Callable[..., _Link]:
     if url.path is not None:
         return UnixDomainSocketConnection
     if not sentinels:

@@ -6,12 +6,10 @@ been done all the same; so everything that is raised is what Redis would have le
 
 import http.client
 import json
-import os
 import select
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import singledispatch
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
@@ -35,14 +33,18 @@ from sinapse.publisher.operations.tokens import (
     ObtainToken,
     RenewToken,
 )
+from sinapse.publisher.pool import Busy, Pool
+from sinapse.publisher.process import OfThisProcess
 
 SCHEMES = ("http+sinapse", "https+sinapse")
 
 #: The port of the API where none is given: one of our own, as 9000 is that of streams.
 PORT = 9002
 
-#: Messages of one request, as the API takes them.
+#: Messages and bytes of one request, as the API takes them: some messages of the largest size, or
+#: many small ones.
 MOST_MESSAGES = 1000
+MOST_BYTES = 8 * 1024 * 1024
 
 
 class APIURL(NamedTuple):
@@ -79,7 +81,7 @@ class _Request(NamedTuple):
 
     method: str
     path: str
-    body: Mapping[str, Any] | None
+    body: bytes | None
     result: Callable[[Mapping[str, Any]], Any]
     absent: bool = False
     """A 404 means that there is nothing, and so None."""
@@ -95,14 +97,20 @@ def _(operation: Publish) -> _Request:
     return _Request("POST", "/v1/publish", _message(operation), lambda answer: answer["nodes"])
 
 
-def _message(operation: Publish) -> dict[str, Any]:
-    return {
-        "channel": operation.channel,
-        "message": operation.message.data,
-        "event": operation.message.event,
-        "retain": operation.retain / 1000,
-        "message_id": operation.message_id,
-    }
+def _message(operation: Publish) -> bytes:
+    return _json(
+        {
+            "channel": operation.channel,
+            "message": operation.message.data,
+            "event": operation.message.event,
+            "retain": operation.retain / 1000,
+            "message_id": operation.message_id,
+        }
+    )
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()  # Escaped, it could be six times as long.
 
 
 def _channels(subject: str, channel: str | None = None) -> str:
@@ -145,8 +153,10 @@ def _token(subject: str, kind: str | None = None) -> str:
     return path if kind is None else f"{path}?kind={quote(kind, safe='')}"
 
 
-def _wanted(kind: str, milliseconds: int | None) -> dict[str, Any]:
-    return {"kind": kind, "expires_in": None if milliseconds is None else milliseconds / 1000}
+def _wanted(kind: str, milliseconds: int | None) -> bytes:
+    return _json(
+        {"kind": kind, "expires_in": None if milliseconds is None else milliseconds / 1000}
+    )
 
 
 @_request.register
@@ -191,6 +201,58 @@ def _(operation: OnlineIn) -> _Request:
     return _Request("GET", path, None, lambda answer: set(answer["subjects"]))
 
 
+def _batches(operations: Sequence[Publish]) -> Iterator[list[bytes]]:
+    """Yield messages for one request each."""
+    batch: list[bytes] = []
+    size = 0
+    for operation in operations:
+        message = _message(operation)
+        # A comma each, and what is around them.
+        size += len(message) + 1
+        if batch and (len(batch) == MOST_MESSAGES or size > MOST_BYTES - 100):
+            yield batch
+            batch, size = [], len(message) + 1
+        batch.append(message)
+    if batch:
+        yield batch
+
+
+class _Link:
+    """One connection; `connect_timeout` and `timeout` are seconds."""
+
+    def __init__(
+        self, url: APIURL, context: ssl.SSLContext | None, connect_timeout: float, timeout: float
+    ) -> None:
+        if context is None:
+            self.connection = http.client.HTTPConnection(url.host, url.port)
+        else:
+            self.connection = http.client.HTTPSConnection(url.host, url.port, context=context)
+        self._connect_timeout = connect_timeout
+        self._timeout = timeout
+
+    def connect(self) -> None:
+        """Be connected."""
+        if not self._is_open:
+            self.connection.timeout = self._connect_timeout
+            self.connection.connect()
+            self.connection.sock.settimeout(self._timeout)
+
+    @property
+    def _is_open(self) -> bool:
+        return self.connection.sock is not None
+
+    def can_read(self, timeout: float) -> bool:
+        """Whether there is something to read: nothing was asked, so it is the end."""
+        # Not select(), which knows no descriptor above 1,023.
+        poll = select.poll()
+        poll.register(self.connection.sock, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+
+    def disconnect(self) -> None:
+        """Close the connection, if it is open."""
+        self.connection.close()
+
+
 class HTTPConnections:
     """What :class:`~sinapse.publisher.connections.Connections` are to a Redis.
 
@@ -200,16 +262,13 @@ class HTTPConnections:
 
     def __init__(self, url: APIURL, *, size: int, connect_timeout: float, timeout: float) -> None:
         self._url = url
-        self._connect_timeout = connect_timeout
-        self._timeout = timeout
-        self._size = size
-        self._context = ssl.create_default_context() if url.secure else None
-        self._begin()
-
-    def _begin(self) -> None:
-        self._owner = os.getpid()
-        self._free: list[http.client.HTTPConnection] = []
-        self._places = threading.BoundedSemaphore(self._size)
+        context = ssl.create_default_context() if url.secure else None
+        wait = connect_timeout + timeout
+        self._pools = OfThisProcess(
+            lambda: Pool(
+                lambda: _Link(url, context, connect_timeout, timeout), size=size, timeout=wait
+            )
+        )
 
     def run(self, operation: Operation[T]) -> T:
         """Return what comes of `operation`: one request."""
@@ -236,21 +295,20 @@ class HTTPConnections:
         return results
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
-        while self._free:
-            with suppress(IndexError):
-                self._free.pop().close()
+        """Close every connection, those in use too."""
+        self._pools().disconnect()
 
     def _publish_all(self, operations: Sequence[Publish]) -> list[Any]:
         results: list[Any] = []
-        for start in range(0, len(operations), MOST_MESSAGES):
-            messages = [_message(each) for each in operations[start : start + MOST_MESSAGES]]
-            request = _Request(
-                "POST", "/v1/publish/many", {"messages": messages}, lambda answer: answer["results"]
-            )
+        for messages in _batches(operations):
+            body = b'{"messages": [' + b",".join(messages) + b"]}"
+            request = _Request("POST", "/v1/publish/many", body, lambda answer: answer["results"])
             try:
                 with self._connection() as connection:
                     answers = self._ask(connection, request)
+            except MessageTooLarge as error:
+                results += [error] * len(messages)
+                continue
             except BrokerUnavailable as error:
                 if not results:
                     raise
@@ -268,16 +326,16 @@ class HTTPConnections:
         return PublishError(result["error"])
 
     def _ask(self, connection: http.client.HTTPConnection, request: _Request) -> Any:
-        body = None if request.body is None else json.dumps(request.body).encode()
         fields = {"Authorization": f"Bearer {self._url.key}"}
-        if body is not None:
+        if request.body is not None:
             fields["Content-Type"] = "application/json"
+            if len(request.body) > MOST_BYTES:
+                raise MessageTooLarge(f"the API takes requests of up to {MOST_BYTES} bytes")
         try:
-            connection.request(request.method, request.path, body, fields)
+            connection.request(request.method, request.path, request.body, fields)
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
-            connection.close()
             raise self._unavailable(str(error) or type(error).__name__, None) from error
         if response.status == http.HTTPStatus.OK:
             return request.result(answer)
@@ -295,45 +353,13 @@ class HTTPConnections:
 
     @contextmanager
     def _connection(self) -> Iterator[http.client.HTTPConnection]:
-        if self._owner != os.getpid():  # Sockets of the parent, and a lock that may be held.
-            self._begin()
-        if not self._places.acquire(timeout=self._connect_timeout + self._timeout):
-            raise self._unavailable("all connections are in use", delivered=False)
         try:
-            try:
-                # Asked first whether there is one, another thread could take it in between.
-                connection = self._free.pop()
-            except IndexError:
-                connection = self._made()
-            self._open(connection)
-            try:
-                yield connection
-            except BaseException:
-                # Interrupted, perhaps between a request and its answer.
-                connection.close()
-                raise
-            self._free.append(connection)
-        finally:
-            self._places.release()
-
-    def _made(self) -> http.client.HTTPConnection:
-        if self._context is None:
-            return http.client.HTTPConnection(self._url.host, self._url.port)
-        return http.client.HTTPSConnection(self._url.host, self._url.port, context=self._context)
-
-    def _open(self, connection: http.client.HTTPConnection) -> None:
-        """Connect, unless it is connected and was not closed meanwhile."""
-        if connection.sock is not None:
-            if not select.select([connection.sock], [], [], 0)[0]:
-                return
-            connection.close()
-        connection.timeout = self._connect_timeout
-        try:
-            connection.connect()
-        except OSError as error:
-            connection.close()
+            with self._pools().connection() as link:
+                yield link.connection
+        except Busy as error:
+            raise self._unavailable(str(error), delivered=False) from None
+        except OSError as error:  # What is raised for a request is none.
             raise self._unavailable(str(error), delivered=False) from error
-        connection.sock.settimeout(self._timeout)
 
     def _unavailable(self, text: str, delivered: bool | None) -> BrokerUnavailable:
         return BrokerUnavailable(f"the API at {self._url}: {text}", delivered)

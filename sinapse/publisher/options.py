@@ -1,7 +1,8 @@
 """What an integration reads from the settings of a framework: one table for all of them.
 
 ===================  =====================================================================
-``REDIS_URL``        where Redis is, or several are; else ``REDIS_URL`` of the environment
+``REDIS_URL``        where Redis is, or several are, or the API in its place; else ``REDIS_URL``
+                     of the environment
 ``URL``              the daemon, as browsers reach it: ``https://push.example/``, or a path on
                      the application's own host; else ``SINAPSE_URL`` of the environment, else
                      http://localhost:9000/
@@ -22,6 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sinapse.publisher.client import Publisher
+from sinapse.publisher.http import APIURL
 from sinapse.publisher.operations.tokens import MAX_LIFETIME
 from sinapse.publisher.retention import MAX_RETAIN, MAX_RETAIN_MESSAGES
 from sinapse.redisurl import RedisURL, from_environment
@@ -95,7 +97,8 @@ def read(given: Mapping[str, object], form: Callable[[str], str]) -> Options:
 def _redis(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a URL")  # noqa: TRY004
-    RedisURL.parse_all([value])
+    if APIURL.parse(value) is None:
+        RedisURL.parse_all([value])
     return value
 
 

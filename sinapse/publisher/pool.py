@@ -1,22 +1,22 @@
-"""A pool of redis-py's connections, for threads.
+"""A pool of connections, for threads.
 
 redis-py has one that waits as well, but for each command that costs as much as the rest of
 publishing does: locks in Python, and counting for metrics that nobody reads.
+
+An exception can come between any two steps, from a handler of signals: Ctrl-C, or a time limit of
+Celery's. No place is lost then, and no connection is used again that waits for an answer.
 """
 
-import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
-from weakref import WeakSet
-
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from typing import Generic, Protocol, TypeVar
+from weakref import ref
 
 
 class Link(Protocol):
-    """What is used of a connection of redis-py, whose methods have no types."""
+    """What a pool uses of a connection."""
 
     def connect(self) -> None:
         """Be connected."""
@@ -24,91 +24,82 @@ class Link(Protocol):
     def can_read(self, timeout: float) -> bool:
         """Whether there is something to read, or the end."""
 
-    def send_packed_command(self, command: list[bytes]) -> None:
-        """Send bytes."""
-
-    def read_response(self) -> Any:
-        """Return an answer."""
-
     def disconnect(self) -> None:
         """Close the connection, if it is open."""
 
 
-class Pool:
+L = TypeVar("L", bound=Link)
+
+
+class Busy(Exception):
+    """All connections were in use for too long."""
+
+
+class Pool(Generic[L]):
     """Up to `size` connections that `make` makes, opened when needed; the last used is used first.
 
-    Who finds all of them in use waits for one for `timeout` seconds. A forked child begins with
-    none: those of its parent are left alone.
+    Who finds all of them in use waits for one for `timeout` seconds. A pool is for one process.
     """
 
-    def __init__(self, make: Callable[[], Link], *, size: int, timeout: float) -> None:
+    def __init__(self, make: Callable[[], L], *, size: int, timeout: float) -> None:
         self._make = make
-        self._size = size
         self._timeout = timeout
-        self._begin()
-        _pools.add(self)
-
-    def _begin(self) -> None:
-        # What of both is called holds no lock that a fork could copy.
         self._places: SimpleQueue[None] = SimpleQueue()
-        for _ in range(self._size):
+        for _ in range(size):
             self._places.put(None)
-        self._idle: deque[Link] = deque()
-        self._made: list[Link] = []
+        self._idle: deque[L] = deque()
+        self._made: list[ref[L]] = []
 
-    def take(self) -> Link:
-        """Return a connection that is open; raises redis-py's ``RedisError``."""
+    @contextmanager
+    def connection(self) -> Iterator[L]:
+        """Lend a connection that is open; it is closed if the block ends with an exception.
+
+        Raises :class:`Busy`, or what `connect` does.
+        """
+        taken: list[None] = []
         try:
-            self._places.get(timeout=self._timeout)
-        except Empty:
-            raise RedisConnectionError("no connection has become available") from None
-        connection = None
-        try:
+            try:
+                # In one step, so that a signal finds a place taken and noted, or neither.
+                taken.extend(map(self._places.get, (True,), (self._timeout,)))
+            except Empty:
+                raise Busy("no connection has become available") from None
             try:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._new()
-            _open(connection)
-        except BaseException:
-            self.give_back(connection)
-            raise
-        return connection
-
-    def give_back(self, connection: Link | None) -> None:
-        """Let others have the connection, or its place."""
-        if connection is not None:
+            try:
+                _open(connection)
+                yield connection
+            except BaseException:
+                # Perhaps between a command and its answer: that must not be taken for the answer
+                # to the next command.
+                connection.disconnect()
+                raise
             self._idle.append(connection)
-        self._places.put(None)
+        finally:
+            if taken:
+                self._places.put(None)
 
     def disconnect(self) -> None:
         """Close every connection, those in use too; they are opened again when they are needed."""
-        for connection in list(self._made):
-            connection.disconnect()
+        for made in list(self._made):
+            connection = made()
+            if connection is not None:
+                connection.disconnect()
 
-    def _new(self) -> Link:
+    def _new(self) -> L:
         connection = self._make()
-        self._made.append(connection)
+        self._made = [*(each for each in self._made if each() is not None), ref(connection)]
         return connection
 
 
 def _open(connection: Link) -> None:
-    """Be connected: what Redis has closed meanwhile is noticed, and opened again."""
+    """Be connected: what the other side has closed meanwhile is noticed, and opened again."""
     connection.connect()
     try:
         if not connection.can_read(0):
             return
-    except (RedisConnectionError, RedisTimeoutError, OSError):
+    except Exception:  # noqa: BLE001, S110  # Whatever it is, the connection is of no use.
         pass
     connection.disconnect()
     connection.connect()
-
-
-_pools: WeakSet[Pool] = WeakSet()
-
-
-def _begin_all() -> None:
-    for pool in list(_pools):
-        pool._begin()  # noqa: SLF001  # It is ours.
-
-
-os.register_at_fork(after_in_child=_begin_all)

@@ -14,7 +14,7 @@ from sinapse.publisher.operations.master import Address, Master, Unknown
 class Asked(Protocol):
     """Connections to one Sentinel."""
 
-    def execute(self, *command: str | bytes | int) -> Any:
+    def execute(self, *command: str | bytes) -> Any:
         """Return the answer to `command`."""
 
 

@@ -5,7 +5,7 @@ import select
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol, cast
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from redis.asyncio.connection import (
     BlockingConnectionPool,
@@ -32,6 +32,7 @@ from sinapse.publisher.operations.operation import (
     unavailable,
     without_arguments,
 )
+from sinapse.publisher.process import OfThisProcess
 from sinapse.redisurl import RedisURL
 
 
@@ -68,6 +69,10 @@ class _Opened(NamedTuple):
     closing: AsyncGenerator[None, None]
 
 
+class _Loops(dict[asyncio.AbstractEventLoop, _Opened]):
+    """What was opened on each event loop. Plain dictionaries have no weak references."""
+
+
 class Connections:
     """Up to `size` connections to one Redis for each event loop, opened when needed.
 
@@ -94,7 +99,7 @@ class Connections:
             **_connection_class(url, self._sentinels),
             **options(url),
         }
-        self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, _Opened] = WeakKeyDictionary()
+        self._pools = OfThisProcess(_Loops)
 
     async def run(self, operation: Operation[T]) -> T:
         """Return what comes of `operation`: one round trip, once Redis knows its script."""
@@ -120,13 +125,13 @@ class Connections:
                 except StopIteration as end:
                     return cast(list[Any], end.value)
 
-    async def execute(self, *command: str | bytes | int) -> Any:
+    async def execute(self, *command: str | bytes) -> Any:
         """Return the answer to `command`; strings in it are bytes."""
         return await self.run(Plain(command))
 
     async def close(self) -> None:
         """Close every connection of this event loop, those in use too."""
-        opened = self._opened.pop(asyncio.get_running_loop(), None)
+        opened = self._opened.get(asyncio.get_running_loop())
         if opened is not None:
             await opened.closing.aclose()
         for sentinel in self._sentinels:
@@ -167,19 +172,31 @@ class Connections:
         opened = self._opened.get(loop)
         if opened is None:
             pool = cast(_Pool, BlockingConnectionPool(**self._options))
-            opened = self._opened[loop] = _Opened(pool, _closing(pool))
+            for other in list(self._opened):
+                if other.is_closed():  # Without having told anybody.
+                    self._opened.pop(other, None)
+            opened = self._opened[loop] = _Opened(pool, _closing(pool, loop, ref(self._opened)))
             await anext(opened.closing)
         return opened.pool
 
+    @property
+    def _opened(self) -> _Loops:
+        return self._pools()
 
-async def _closing(pool: _Pool) -> AsyncGenerator[None, None]:
-    """Close `pool` when this is closed: by us, or by the event loop when that ends.
+
+async def _closing(
+    pool: _Pool, loop: asyncio.AbstractEventLoop, loops: "ref[_Loops]"
+) -> AsyncGenerator[None, None]:
+    """Forget and close `pool` when this is closed: by us, or by `loop` when that ends.
 
     A loop closes the asynchronous generators that were begun on it, and nothing else.
     """
     try:
         yield
     finally:
+        opened = loops()
+        if opened is not None:
+            opened.pop(loop, None)
         await pool.disconnect()
 
 

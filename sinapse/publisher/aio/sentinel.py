@@ -14,7 +14,7 @@ from sinapse.publisher.operations.master import Address, Master, Unknown
 class Asked(Protocol):
     """Connections to one Sentinel."""
 
-    async def execute(self, *command: str | bytes | int) -> Any:
+    async def execute(self, *command: str | bytes) -> Any:
         """Return the answer to `command`."""
 
 

@@ -68,7 +68,7 @@ class Publish(Operation[int]):
         return call(
             PUBLISH_ONCE,
             (sent_key(self.message_id),),
-            (self.channel, pack(self.message), remembered(0)),
+            (self.channel, pack(self.message), str(remembered(0))),
         )
 
     def result(self, answer: int | Sequence[int | bytes]) -> Any:
@@ -80,15 +80,15 @@ class Publish(Operation[int]):
         arguments = (
             self.channel,
             pack_retained(self.message),
-            self.retain,
-            self.retain_messages,
+            str(self.retain),
+            str(self.retain_messages),
             NODES,
-            HORIZON,
+            str(HORIZON),
         )
         if self.message_id is None:
             return call(PUBLISH_RETAINED, (*_STATE, key), arguments)
         keys = (*_STATE, key, sent_key(self.message_id))
-        return call(PUBLISH_RETAINED, keys, (*arguments, remembered(self.retain)))
+        return call(PUBLISH_RETAINED, keys, (*arguments, str(remembered(self.retain))))
 
 
 class PublishTogether(Operation[list[int | Refused]]):
@@ -122,7 +122,7 @@ class PublishAll(PublishTogether):
     def request(self) -> Request:
         """Return what Redis is asked."""
         keys = [*_STATE]
-        arguments: list[Argument] = [NODES, HORIZON]
+        arguments: list[Argument] = [NODES, str(HORIZON)]
         for each in self.messages:
             keys.append(retained_key(each.channel))
             if each.message_id is not None:
@@ -130,9 +130,9 @@ class PublishAll(PublishTogether):
             arguments += (
                 each.channel,
                 pack_retained(each.message),
-                each.retain,
-                each.retain_messages,
-                "" if each.message_id is None else remembered(each.retain),
+                str(each.retain),
+                str(each.retain_messages),
+                "" if each.message_id is None else str(remembered(each.retain)),
             )
         return call(PUBLISH_ALL, keys, arguments)
 

@@ -11,7 +11,8 @@ from sinapse.scripts import Script
 
 T = TypeVar("T")
 
-Argument: TypeAlias = str | bytes | int
+#: No number: see :func:`sinapse.publisher.connections.packed`.
+Argument: TypeAlias = str | bytes
 Command: TypeAlias = tuple[Argument, ...]
 
 
@@ -37,7 +38,7 @@ class Request(NamedTuple):
 
 def call(script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Request:
     """Return the request to run `script`."""
-    return Request((len(keys), *keys, *arguments), script)
+    return Request((str(len(keys)), *keys, *arguments), script)
 
 
 class Operation(ABC, Generic[T]):

@@ -51,7 +51,7 @@ class OnlineIn(Operation[set[str]]):
     def request(self) -> Request:
         """Return what Redis is asked."""
         prefixes = presence_key(""), channels_key("")
-        return call(ONLINE_IN, (PRESENCE,), (self.channel, *prefixes, *self._place, PAGE))
+        return call(ONLINE_IN, (PRESENCE,), (self.channel, *prefixes, *self._place, str(PAGE)))
 
     def result(self, answer: Any) -> "set[str] | OnlineIn":
         """Return the ids, or the operation to go on with."""

@@ -151,7 +151,7 @@ class GenerateToken(_WithNewToken):
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        expiry = () if self.expires_in is None else ("PX", self.expires_in)
+        expiry = () if self.expires_in is None else ("PX", str(self.expires_in))
         return call(
             GENERATE_TOKEN,
             (self._current, token_key(self.stored)),
@@ -180,7 +180,7 @@ class ObtainToken(_WithNewToken):
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        expiry = () if self.expires_in is None else (self.expires_in,)
+        expiry = () if self.expires_in is None else (str(self.expires_in),)
         return call(
             OBTAIN_TOKEN,
             (self._current, token_key(self.stored)),
@@ -206,7 +206,7 @@ class RenewToken(_OfSubject[bool]):
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        expiry = () if self.expires_in is None else (self.expires_in,)
+        expiry = () if self.expires_in is None else (str(self.expires_in),)
         return call(RENEW_TOKEN, (self._current,), (token_key(""), *expiry))
 
     def result(self, answer: Any) -> bool:

@@ -23,6 +23,7 @@ from sinapse.publisher.operations.operation import (
     unavailable,
     without_arguments,
 )
+from sinapse.publisher.process import OfThisProcess
 from sinapse.redisurl import RedisURL
 from sinapse.scripts import Script
 
@@ -135,6 +136,14 @@ class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
             self.transport.abortConnection()
 
 
+class _Own:
+    """The connection of a process, and who waits for it to be made."""
+
+    def __init__(self) -> None:
+        self.link: _Link | None = None
+        self.waiting: list[Deferred[_Link]] = []
+
+
 class Connections:
     """One connection to one Redis, opened when needed, for the thread of the reactor.
 
@@ -157,8 +166,7 @@ class Connections:
             for address in url.sentinels
         ]
         self._master = Master(url.master, len(url.sentinels))
-        self._link: _Link | None = None
-        self._waiting: list[Deferred[_Link]] = []
+        self._own = OfThisProcess(_Own)
 
     async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return what comes of each of `operations`, sent together, in their order.
@@ -180,13 +188,14 @@ class Connections:
             except StopIteration as end:
                 return cast(list[Any], end.value)
 
-    def execute(self, *command: str | bytes | int) -> "Deferred[Any]":
+    def execute(self, *command: str | bytes) -> "Deferred[Any]":
         """Return the answer to `command`; strings in it are bytes."""
         return ask(self, Plain, command)
 
     async def close(self) -> None:
         """Close the connection once what is on its way was answered."""
-        link, self._link = self._link, None
+        own = self._own()
+        link, own.link = own.link, None
         if link is not None:
             await link.leave()
         for sentinel in self._sentinels:
@@ -194,14 +203,15 @@ class Connections:
 
     async def _connected(self) -> _Link:
         node = await self._node()
-        link = self._link
+        own = self._own()
+        link = own.link
         if link is not None:
             if link.node == node and not link.is_lost:
                 return link
             self._leave(link)
-        first = not self._waiting
+        first = not own.waiting
         waiting: Deferred[_Link] = Deferred()
-        self._waiting.append(waiting)
+        own.waiting.append(waiting)
         if first:
             Deferred.fromCoroutine(self._dial(node)).addBoth(self._dialled)
         return await waiting
@@ -220,16 +230,17 @@ class Connections:
                 self._master.doubt()
             text = without_arguments(error) or type(error).__name__
             raise unavailable(self._url, text) from None
-        self._link = link
+        self._own().link = link
         return link
 
     def _leave(self, link: _Link) -> None:
-        self._link = None
+        self._own().link = None
         Deferred.fromCoroutine(link.leave())
 
     def _dialled(self, outcome: Any) -> None:
         """Tell all who wait for the connection."""
-        waiting, self._waiting = self._waiting, []
+        own = self._own()
+        waiting, own.waiting = own.waiting, []
         for each in waiting:
             each.callback(outcome)
 
@@ -267,13 +278,13 @@ class Connections:
                 if refused.is_unknown_script:
                     link.hold()
                 answers.append(refused)
-                if text.startswith("READONLY") and self._link is link:
+                if text.startswith("READONLY") and self._own().link is link:
                     # What was the master is none any more: look where it is now.
                     self._leave(link)
             elif outcome.check(CancelledError):
                 raise outcome.value
             else:
                 answers.append(Lost(str(outcome.value), outcome.value))
-                if self._link is link:  # It is being closed, if it is not yet.
-                    self._link = None
+                if self._own().link is link:  # It is being closed, if it is not yet.
+                    self._own().link = None
         return answers
