@@ -100,11 +100,8 @@ class Connections:
         """
         if (captured := standin.results(operations)) is not None:
             return captured
-        exchanged = exchange(self._url, operations)
-        commands = next(exchanged)
         try:
-            with self._pool.connection() as connection:
-                return _carry_out(exchanged, connection, commands)
+            return self._pool.lend(partial(_carry_out, exchange(self._url, operations)))
         except Busy as error:
             raise unavailable(self._url, str(error)) from None
         except ResponseError as error:
@@ -128,11 +125,10 @@ class Connections:
 
 
 def _carry_out(
-    exchanged: Generator[list[Command], list[Any], list[Any]],
-    connection: _Link,
-    commands: list[Command],
+    exchanged: Generator[list[Command], list[Any], list[Any]], connection: _Link
 ) -> list[Any]:
     try:
+        commands = next(exchanged)
         while True:
             commands = exchanged.send(_ask(connection, commands))
     except StopIteration as end:

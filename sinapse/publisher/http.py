@@ -9,8 +9,7 @@ import json
 import select
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
 
@@ -274,8 +273,7 @@ class HTTPConnections:
         """Return what comes of `operation`: one request."""
         if (captured := standin.results([operation])) is not None:
             return cast(T, captured[0])
-        with self._connection() as connection:
-            return cast(T, self._ask(connection, _request(operation)))
+        return cast(T, self._ask(_request(operation)))
 
     def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return what comes of each of `operations`, in their order.
@@ -304,8 +302,7 @@ class HTTPConnections:
             body = b'{"messages": [' + b",".join(messages) + b"]}"
             request = _Request("POST", "/v1/publish/many", body, lambda answer: answer["results"])
             try:
-                with self._connection() as connection:
-                    answers = self._ask(connection, request)
+                answers = self._ask(request)
             except MessageTooLarge as error:
                 results += [error] * len(messages)
                 continue
@@ -325,41 +322,40 @@ class HTTPConnections:
             return BrokerUnavailable(result["error"], result["delivered"])
         return PublishError(result["error"])
 
-    def _ask(self, connection: http.client.HTTPConnection, request: _Request) -> Any:
+    def _ask(self, request: _Request) -> Any:
+        if request.body is not None and len(request.body) > MOST_BYTES:
+            raise MessageTooLarge(f"the API takes requests of up to {MOST_BYTES} bytes")
+        try:
+            status, answer = self._pools().lend(partial(self._answer, request))
+        except Busy as error:
+            raise self._unavailable(str(error), delivered=False) from None
+        except OSError as error:  # What goes wrong with a request is none.
+            raise self._unavailable(str(error), delivered=False) from error
+        if status == http.HTTPStatus.OK:
+            return request.result(answer)
+        if status == http.HTTPStatus.NOT_FOUND and request.absent:
+            return None
+        reason = answer.get("error", "") if isinstance(answer, dict) else ""
+        if status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise MessageTooLarge(reason)
+        if status == http.HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise PublishError(reason)
+        delivered: bool | None = False
+        if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            delivered = answer.get("delivered") if isinstance(answer, dict) else None
+        raise self._unavailable(f"answers {status} {reason}", delivered)
+
+    def _answer(self, request: _Request, link: _Link) -> tuple[int, Any]:
+        """Return the status and the body of the answer to a request."""
         fields = {"Authorization": f"Bearer {self._url.key}"}
         if request.body is not None:
             fields["Content-Type"] = "application/json"
-            if len(request.body) > MOST_BYTES:
-                raise MessageTooLarge(f"the API takes requests of up to {MOST_BYTES} bytes")
         try:
-            connection.request(request.method, request.path, request.body, fields)
-            response = connection.getresponse()
-            answer = json.loads(response.read())
+            link.connection.request(request.method, request.path, request.body, fields)
+            response = link.connection.getresponse()
+            return response.status, json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._unavailable(str(error) or type(error).__name__, None) from error
-        if response.status == http.HTTPStatus.OK:
-            return request.result(answer)
-        if response.status == http.HTTPStatus.NOT_FOUND and request.absent:
-            return None
-        reason = answer.get("error", "") if isinstance(answer, dict) else ""
-        if response.status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            raise MessageTooLarge(reason)
-        if response.status == http.HTTPStatus.UNPROCESSABLE_ENTITY:
-            raise PublishError(reason)
-        delivered: bool | None = False
-        if response.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
-            delivered = answer.get("delivered") if isinstance(answer, dict) else None
-        raise self._unavailable(f"answers {response.status} {reason}", delivered)
-
-    @contextmanager
-    def _connection(self) -> Iterator[http.client.HTTPConnection]:
-        try:
-            with self._pools().connection() as link:
-                yield link.connection
-        except Busy as error:
-            raise self._unavailable(str(error), delivered=False) from None
-        except OSError as error:  # What is raised for a request is none.
-            raise self._unavailable(str(error), delivered=False) from error
 
     def _unavailable(self, text: str, delivered: bool | None) -> BrokerUnavailable:
         return BrokerUnavailable(f"the API at {self._url}: {text}", delivered)

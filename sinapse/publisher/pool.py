@@ -8,8 +8,7 @@ Celery's. No place is lost then, and no connection is used again that waits for 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 from weakref import ref
@@ -29,6 +28,7 @@ class Link(Protocol):
 
 
 L = TypeVar("L", bound=Link)
+T = TypeVar("T")
 
 
 class Busy(Exception):
@@ -50,9 +50,8 @@ class Pool(Generic[L]):
         self._idle: deque[L] = deque()
         self._made: list[ref[L]] = []
 
-    @contextmanager
-    def connection(self) -> Iterator[L]:
-        """Lend a connection that is open; it is closed if the block ends with an exception.
+    def lend(self, work: Callable[[L], T]) -> T:
+        """Return what `work` does with a connection that is open; if it fails, that is closed.
 
         Raises :class:`Busy`, or what `connect` does.
         """
@@ -69,13 +68,14 @@ class Pool(Generic[L]):
                 connection = self._new()
             try:
                 _open(connection)
-                yield connection
+                result = work(connection)
             except BaseException:
                 # Perhaps between a command and its answer: that must not be taken for the answer
                 # to the next command.
                 connection.disconnect()
                 raise
             self._idle.append(connection)
+            return result
         finally:
             if taken:
                 self._places.put(None)
