@@ -318,7 +318,7 @@ class TestDemo:
         script = "import sys; sys.modules['flask'] = None; from sinapse.cli import main; main()"
         ports = ("--port", str(free_port()), "--daemon-port", str(free_port()))
         line = one_line(run("demo", *ports, "--folder", str(tmp_path), program=("-c", script)))
-        assert "pip install 'sinapse[demo]'" in line
+        assert "pip install 'sinapse-push[demo]'" in line
         assert list(tmp_path.iterdir()) == []
 
     def test_says_why_the_daemon_does_not_start(self, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import subprocess
 from pathlib import Path
@@ -19,6 +20,16 @@ PAGES = sorted(
 )
 
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
+#: What a page, or an error of ours, tells to install.
+INSTALL = re.compile(r"pip install((?: (?:'[^'\n]+'|[A-Za-z][\w.-]*))+)")
+REQUIREMENT = re.compile(r"([A-Za-z][\w.-]*)(?:\[([\w,-]+)\])?")
+
+#: Our own name, with extras or without, wherever it is said.
+OURS = re.compile(r"(?<![\w./-])(sinapse[\w-]*)\[([a-z]+(?:,[a-z]+)*)\]")
+
+#: What else is on PyPI, and is told to be installed beside a dependency of ours.
+OTHERS = {"atheris"}
+
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -28,6 +39,33 @@ def test_links_lead_somewhere(page: Path) -> None:
     targets = [link.partition("#")[0] for link in LINK.findall(text) if "://" not in link]
     missing = [target for target in targets if target and not (page.parent / target).exists()]
     assert missing == []
+
+
+def _names(requirements: str) -> set[str]:
+    return set(re.findall(r"^[A-Za-z][\w-]*", requirements, re.MULTILINE))
+
+
+def test_what_is_told_to_be_installed_is_there() -> None:
+    """On PyPI, the name of the import is somebody else's package."""
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    ours = setup["metadata"]["name"]
+    extras = setup["options.extras_require"]
+    known = _names(setup["options"]["install_requires"]) | OTHERS
+    known |= {name for extra in extras.values() for name in _names(extra)}
+    told = []
+    for path in (*PAGES, *ROOT.glob("[cest]*/**/*.py"), *ROOT.glob("contrib/**/*")):
+        if not path.is_file() or "node_modules" in path.parts:
+            continue
+        text = path.read_text()
+        for command in INSTALL.findall(text):
+            for name, wanted in REQUIREMENT.findall(command):
+                told.append((name, wanted))
+                assert name == ours or (name in known and not wanted), (path, command)
+        for name, wanted in OURS.findall(text):
+            assert name == ours, path
+            assert set(wanted.split(",")) <= set(extras), path
+    assert (ours, "demo") in told
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
@@ -16,6 +17,7 @@ import pytest
 
 from tests.daemon import Daemon
 from tests.support import PYTHON, RedisServer, end, eventually, free_port
+from tests.walkthrough import index
 
 # Several processes, and downloads from the package index.
 pytestmark = pytest.mark.timeout(300)
@@ -33,12 +35,12 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 }
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: str | Path, cwd: Path, environment: Mapping[str, str] = ENVIRONMENT) -> str:
     """Run a command that must succeed, and return all that it prints."""
     done = subprocess.run(
         command,
         cwd=cwd,
-        env=ENVIRONMENT,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -87,14 +89,15 @@ class Installed:
     def __init__(self, folder: Path, wheel: Path) -> None:
         self.folder = folder
         self.bin = folder / "bin"
+        self._environment = ENVIRONMENT | index(wheel)
         folder.mkdir()
         self.output = run(PYTHON, "-m", "venv", "--without-pip", folder, cwd=folder)
-        self.output += self.install(wheel)
+        self.output += self.install("sinapse-push")
 
-    def install(self, requirement: str | Path) -> str:
+    def install(self, requirement: str) -> str:
         """Install with pip, and return what it prints."""
         pip = (PYTHON, "-m", "pip", "--python", self.bin / "python")
-        return run(*pip, "install", requirement, cwd=self.folder)
+        return run(*pip, "install", requirement, cwd=self.folder, environment=self._environment)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +154,12 @@ def test_building_and_installing_print_no_warning(built: Built, installed: Insta
     assert "warning" not in (built.output + installed.output).lower()
 
 
+def test_what_others_have_published_under_our_name_is_not_installed(installed: Installed) -> None:
+    """So the test of a page that names another package fails."""
+    with pytest.raises(AssertionError, match="sinapse<0"):
+        installed.install("sinapse")
+
+
 def test_the_installed_package_is_the_one_of_the_wheel(
     installed: Installed, tmp_path: Path
 ) -> None:
@@ -192,7 +201,7 @@ def test_the_installed_chat_can_be_tried(
     built: Built, installed: Installed, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     """With the extra and a Redis; in an empty folder."""
-    output = installed.install(f"{built.wheel}[demo]")
+    output = installed.install("sinapse-push[demo]")
     port = free_port()
     options = [f"--port={port}", f"--daemon-port={free_port()}"]
     environment = ENVIRONMENT | {"REDIS_URL": redis_server.url}

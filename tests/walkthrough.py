@@ -1,7 +1,8 @@
 """Do what a page of the documentation says: write its files, run its commands, in an empty folder.
 
 A block of a page is what a sentence before it says: "Write `file`" or "Add to `file`" makes it a
-file, and `sh` makes it commands. Ports are replaced by free ones, and the package by the wheel.
+file, and `sh` makes it commands. Ports are replaced by free ones. Packages come by the names that
+the page has: ours from a folder, and what others have published under a name like it not at all.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ DAEMON_PORT = 9000
 
 #: What tells Python, pip or Sinapse of the checkout, or of the machine's settings.
 _OURS = ("PYTHON", "SINAPSE", "REDIS", "VIRTUAL_ENV", "FLASK", "DJANGO")
+
+#: What other people have published under the name of our package or command.
+FOREIGN = ("sinapse",)
 
 #: A block, and the paragraph before it.
 _BLOCK = re.compile(r"((?:[^\n]+\n)+)\n```(\w+)\n(.*?)\n```\n", re.DOTALL)
@@ -66,12 +70,18 @@ def lines_of_code(blocks: list[Block]) -> int:
     )
 
 
+def index(wheel: Path) -> dict[str, str]:
+    """Return what makes pip find `wheel`, by its name alone, and none of what is not ours."""
+    foreign = wheel.with_name("foreign.txt")
+    foreign.write_text("".join(f"{name} < 0\n" for name in FOREIGN))
+    return {"PIP_FIND_LINKS": str(wheel.parent), "PIP_CONSTRAINT": str(foreign)}
+
+
 class Walkthrough:
     """A folder in which a page is followed, with a virtual environment of its own."""
 
     def __init__(self, folder: Path, wheel: Path) -> None:
         self.folder = folder
-        self.wheel = wheel
         self._ports: dict[str, int] = {}
         self._servers: list[subprocess.Popen[bytes]] = []
         self._last = ""
@@ -81,6 +91,7 @@ class Walkthrough:
             "PATH": f"{folder / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_COMPILE": "1",
+            **index(wheel),
             "PYTHONWARNINGS": "default",
             "SINAPSE_DRAIN": "0",
             "SINAPSE_PORT": f"tcp:{daemon}:interface=127.0.0.1",
@@ -140,7 +151,6 @@ class Walkthrough:
     def _command(self, line: str) -> str:
         pip = f"{PYTHON} -m pip --python {self.folder / 'venv' / 'bin' / 'python'} install "
         line = re.sub(r"^pip install ", pip, line)
-        line = re.sub(r"\bsinapse(?=\[)", str(self.wheel), line)
         return re.sub(r"\b\d{4}\b", lambda found: str(self.port(found[0])), line)
 
     def _run(self, line: str) -> None:

