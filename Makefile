@@ -1,5 +1,5 @@
 # Two commands set everything up, with only python3 (3.11 or newer) and make present:
-#   make demo    the daemon and the chat, on http://localhost:3000
+#   make demo    the daemon and the chat, on http://localhost:3000; elsewhere: ARGS='--port 3001'
 #   make test    the test suite; a part of it: make test ARGS='-k packaging'
 # And for developers: make lint, make format, make client, make clean.
 
@@ -9,19 +9,28 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: dist demo test test-frameworks lint format client bench bench-peers clean
+.PHONY: dist demo docs test test-frameworks test-lowest lint format client bench bench-peers clean
 # A virtual environment whose making broke off must not pass for a whole one the next time.
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo
-	$(BIN)/sinapse demo
+	$(BIN)/sinapse demo $(ARGS)
 
 test: $(VENV)/develop
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-# The integrations with other versions of their frameworks. One of them: ARGS=flask-2.3
+# The integrations with other versions of their frameworks. One of them: ARGS=celery-5.5
 test-frameworks: $(VENV)/develop
 	$(BIN)/python tests/frameworks.py $(ARGS)
+
+# Some of every front, with the oldest versions of everything that setup.cfg allows: two minutes.
+LOWEST := build/lowest
+FRONTS := api commands internals http2 resume websocket publisher_aio publisher_tx celery django fastapi flask sqlalchemy
+test-lowest: $(VENV)/develop
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct '.[test]'
+	PYTHONDONTWRITEBYTECODE=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider \
+	  -m 'not browser' $(ARGS) $(FRONTS:%=tests/test_%.py)
 
 lint: $(VENV)/develop
 	$(BIN)/ruff check .

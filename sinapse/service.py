@@ -91,6 +91,9 @@ def makeService(options: Options) -> IService:  # noqa: N802
     """Return the daemon; raises :class:`~sinapse.errors.StartError`."""
     settings = resolve(options.given, os.environ)
     # Imported here because all of them import the reactor.
+    from sinapse.internals import check  # noqa: PLC0415
+
+    check()
     inheritance = Inheritance.take(os.environ)
     if inheritance is not None:
         from sinapse.workers.worker import make_worker  # noqa: PLC0415

@@ -1,6 +1,6 @@
 """Run the tests of the integrations with other versions than those that are installed here.
 
-``make test-frameworks``, or some: ``make test-frameworks ARGS='django flask-2.3'``. Each row has a
+``make test-frameworks``, or some: ``make test-frameworks ARGS='django celery-5.5'``. Each row has a
 virtual environment of its own in build/frameworks, which is kept. What is newest on the Python in
 use is what ``make test`` has. A newer Python that a row needs is found on the path.
 """
@@ -33,13 +33,11 @@ class Row(NamedTuple):
 
 ROWS = (
     Row("django-6", ("Django==6.*",), "test_django.py", (3, 12)),
-    Row("flask-2.3", ("Flask==2.3.*",), "test_flask.py"),
-    Row("flask-3.0", ("Flask==3.0.*",), "test_flask.py"),
     Row("sqlalchemy-2.0", ("SQLAlchemy[asyncio]==2.0.*", "aiosqlite"), "test_sqlalchemy.py"),
     # Without its extra, which asks for a redis-py that is older than ours.
     Row("celery-5.5", ("celery==5.5.*",), "test_celery.py"),
     Row("celery-5.6", ("celery==5.6.*",), "test_celery.py"),
-    Row("starlette-0.52", ("starlette==0.52.*", "fastapi"), "test_fastapi.py"),
+    Row("starlette-1.3", ("starlette==1.3.*", "fastapi"), "test_fastapi.py"),
 )
 
 

