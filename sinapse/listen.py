@@ -37,6 +37,9 @@ _ARGUMENTS = {
 #: client is, whoever connects to the others can do everything.
 MODES = {"port": "660", "admin": "600", "api": "600"}
 
+#: A port, or a host and a port, as other programs want it: 9000, localhost:9000, [::1]:9000.
+_PLACE = re.compile(r"(?:(?:\[([\da-fA-F:.]+)\]|(localhost|[\w-]+(?:\.[\w-]+)+)):)?(\d{1,5})")
+
 #: The kind of endpoint that stands before another one: clients come with a PROXY header.
 PROXY = "haproxy:"
 
@@ -170,6 +173,18 @@ class Listener(Service):
             raise self._error("Address already in use")
 
 
+def url(description: str) -> str:
+    """Return where a browser on this machine finds `description`, or what it is if none can."""
+    kind, given = _read(_spelled_out(description))
+    scheme = {"tcp": "http", "tcp6": "http", "ssl": "https", "tls": "https"}.get(kind)
+    if scheme is None or "port" not in given:
+        return description
+    host = given.get("interface", "")
+    if host in ("", "0.0.0.0", "127.0.0.1", "::", "::1"):  # noqa: S104  # It is looked at only.
+        host = "localhost"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{given['port']}/"
+
+
 def _read(description: str) -> tuple[str, dict[str, str]]:
     """Return the kind of an endpoint that takes a backlog, and its arguments by name."""
     kind, *arguments = _ARGUMENT.findall(description)
@@ -192,8 +207,22 @@ def _unix_path(description: str) -> Path | None:
     return Path(path) if path else None
 
 
+def _spelled_out(description: str) -> str:
+    """Return the endpoint of a port, or of a host and a port; any other as it is."""
+    place = _PLACE.fullmatch(description)
+    if place is None:
+        return description
+    ipv6, host, port = place.groups()
+    if ipv6:
+        return f"tcp6:{port}:interface={ipv6.replace(':', chr(92) + ':')}"
+    if host is None:
+        return f"tcp:{port}"
+    return f"tcp:{port}:interface={'127.0.0.1' if host == 'localhost' else host}"
+
+
 def _with_defaults(description: str, option: str) -> str:
     """Add what an endpoint that takes a backlog was not given; `option` has it as its value."""
+    description = _spelled_out(description)
     kind, given = _read(description)
     if kind in _ARGUMENTS and "backlog" not in given:
         description += f":backlog={BACKLOG}"

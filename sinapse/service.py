@@ -10,11 +10,12 @@ from typing import Any
 
 from twisted.application.app import ServerOptions
 from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from sinapse import __version__
 from sinapse.errors import StartError
-from sinapse.settings import OPTIONS, Option, resolve
+from sinapse.settings import OPTIONS, Option, is_link, resolve
 from sinapse.workers.inheritance import Inheritance
 
 
@@ -99,6 +100,14 @@ def makeService(options: Options) -> IService:  # noqa: N802
         from sinapse.workers.worker import make_worker  # noqa: PLC0415
 
         return make_worker(settings, inheritance)
+    for option in OPTIONS:
+        if is_link(option, os.environ) and option.name not in options.given:
+            Logger().warn(
+                "{variable} {value!r} is passed over: Kubernetes sets it for a Service of that name"
+                " (enableServiceLinks: false keeps it from that); --port says where to listen",
+                variable=option.variable,
+                value=os.environ[option.variable],
+            )
     from sinapse.descriptors import raise_limit  # noqa: PLC0415
 
     raise_limit()

@@ -185,7 +185,7 @@ OPTIONS = (
         "SINAPSE_PORT",
         "tcp:9000",
         _ports,
-        "Where to listen, as a Twisted endpoint description: tcp:9000, "
+        "Where to listen: 9000, localhost:9000, or a Twisted endpoint description: tcp:9000, "
         "tcp:9000:interface=127.0.0.1, unix:/run/sinapse.sock, ssl:443:privateKey=...:certKey=...; "
         "may be given several times.",
         short="p",
@@ -504,6 +504,15 @@ OPTIONS = (
 )
 
 
+def is_link(option: Option, environment: Mapping[str, str]) -> bool:
+    """Whether the variable of `option` is one of Kubernetes' for a Service of our name.
+
+    Every pod of the namespace is told where the Service ``sinapse`` is: ``SINAPSE_PORT`` is
+    ``tcp://10.0.0.12:9000`` then, which is no endpoint.
+    """
+    return option.setting == "ports" and environment.get(option.variable, "").startswith("tcp://")
+
+
 def resolve(given: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> Settings:
     """Make the settings of what the command line gave, by option name, and the environment.
 
@@ -515,7 +524,8 @@ def resolve(given: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
             source, texts = f"--{option.name}", list(given[option.name])
         else:
             # An empty variable is one that somebody meant to unset.
-            source, texts = option.variable, [environment.get(option.variable) or option.default]
+            text = None if is_link(option, environment) else environment.get(option.variable)
+            source, texts = option.variable, [text or option.default]
         try:
             values[option.setting] = option.read(texts)
         except ValueError as error:

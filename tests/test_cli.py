@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -193,6 +194,56 @@ class TestServe:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
             assert port in run("serve", "--port", port).stderr.splitlines()[-1]
+
+    @needs_proc
+    def test_people_are_told_what_runs_and_what_to_try(self, tmp_path: Path) -> None:
+        """And those who collect a log are not."""
+        port = free_port()
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [PYTHON, "-m", "sinapse", "serve", "--port", f"localhost:{port}"],
+            cwd=tmp_path,
+            env=environment(REDIS_URL="redis://127.0.0.1:1", TERM="dumb"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+        )
+        try:
+            eventually(lambda: get(port, "/status")[0] == 200, "the daemon is there")
+        finally:
+            process.terminate()
+            log, _ = process.communicate(timeout=PATIENCE)
+            os.close(theirs)
+            said = os.read(ours, 10_000).decode()
+            os.close(ours)
+        assert b"other terminal" not in log
+        where, second, third = said.splitlines()
+        assert f"streams at http://localhost:{port}/, Redis at redis://127.0.0.1:1/0" in where
+        known = "export REDIS_URL='redis://127.0.0.1:1/0'; "
+        assert f"{known}sinapse channels add ada news; sinapse listen --subject ada" in second
+        assert f"{known}sinapse publish news hello" in third
+        assert "sinapse doctor" in third
+
+    def test_to_be_ended_while_redis_is_connected_to_is_no_trouble(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as deaf:
+            url = f"redis://127.0.0.1:{deaf.getsockname()[1]}"
+            port = free_port()
+            process = subprocess.Popen(
+                [PYTHON, "-m", "sinapse", "serve", "--port", f"localhost:{port}"],
+                cwd=tmp_path,
+                env=environment(REDIS_URL=url, SINAPSE_LOG_LEVEL="warn", SINAPSE_DRAIN="0"),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+            )
+            try:
+                first, _ = deaf.accept()
+                with first:  # It is in the midst of connecting, and gets no answer.
+                    eventually(lambda: get(port, "/status")[0] == 200, "the daemon is there")
+                    process.terminate()
+                    log, _ = process.communicate(timeout=PATIENCE)
+            finally:
+                end(process)
+        assert log == b""
 
     def test_runs_in_the_foreground_until_it_is_told_to_end(
         self, tmp_path: Path, redis_server: RedisServer

@@ -86,6 +86,11 @@ class TestPublish:
             assert run("publish", "room:1", given=lines).stderr == "200 published\n"
             assert [stream.next().data for _ in range(200)] == lines.splitlines()
 
+    def test_a_line_that_is_not_utf_8_is_named(self) -> None:
+        result = CliRunner().invoke(main, ["publish", "room:1"], input=b"fine\na\xffb\n")
+        assert result.exit_code == 1
+        assert result.stderr == "Error: line 2 of standard input is not UTF-8\n"
+
     def test_a_message_id_counts_once(self, daemon: Daemon, publisher: Publisher) -> None:
         with daemon.stream(subscribe(publisher)).opened() as stream:
             for _ in range(2):
@@ -169,6 +174,45 @@ class TestListen:
         os.close(ours)
         assert "\x1b[1;36mchat" in shown
         assert '"text"' in shown
+
+    @pytest.mark.parametrize("to_people", [True, False])
+    def test_what_a_terminal_takes_for_a_command_is_shown(
+        self, daemon: Daemon, publisher: Publisher, to_people: bool
+    ) -> None:
+        token = subscribe(publisher)
+        ours, theirs = pty.openpty()
+        arguments = ("listen", url_of(daemon), "--token", token, "--count", "1")
+        stdout = theirs if to_people else subprocess.PIPE
+        with listening(daemon, *arguments, stdout=stdout) as process:
+            publisher.publish("room:1", "a\x1b]52;c;aGk=\x07\x9b2J\tb\nc", event="e\x1b[2J")
+            shown, _ = process.communicate(timeout=PATIENCE)
+        os.close(theirs)
+        if to_people:
+            shown = os.read(ours, 10_000).decode().replace("\r\n", "\n")
+        os.close(ours)
+        assert r"e\x1b[2J" in shown
+        assert r"a\x1b]52;c;aGk=\x07\x9b2J" in shown
+        for command in ("\x1b]", "\x1b[2J", "\x07", "\x9b"):
+            assert command not in shown
+
+    @pytest.mark.parametrize("url", ["ftp://localhost", "http://", "http://x:y/", "http://a b/"])
+    def test_what_is_no_url_is_a_wrong_command_line(self, url: str) -> None:
+        for command in (("listen", "--token", "x"), ("doctor",), ("ping",)):
+            said = run(command[0], url, *command[1:], code=2).stderr
+            assert f"{url!r} is no URL of a daemon: write it like http://localhost:9000/" in said
+
+    def test_a_host_and_a_port_will_do_and_the_variable_too(
+        self, daemon: Daemon, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        token = subscribe(publisher)
+        with daemon.stream(token).opened() as stream:
+            position = str(stream.position)
+        publisher.publish("room:1", "missed")
+        place = f"127.0.0.1:{daemon.port}"
+        arguments = ("--token", token, "--last-event-id", position, "--count", "1")
+        assert run("listen", place, *arguments).stdout == "message: missed\n"
+        monkeypatch.setenv("SINAPSE_URL", place)
+        assert run("listen", *arguments).stdout == "message: missed\n"
 
     def test_a_refusal_and_nobody_there(self, daemon: Daemon) -> None:
         refused = run("listen", url_of(daemon), "--token", "unknown", code=1)

@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
 
 from sinapse.errors import StartError
-from sinapse.listen import BACKLOG, Listener, _unix_path, _with_defaults
+from sinapse.listen import BACKLOG, Listener, _unix_path, _with_defaults, url
 from tests.support import eventually
 
 reactor: Any = _reactor
@@ -175,7 +175,6 @@ def test_a_tcp_port_that_is_taken_is_refused() -> None:
     "description",
     [
         "",
-        "9000",
         "pigeon:9000",
         "tcp",
         "tcp:",
@@ -205,6 +204,12 @@ def test_a_port_that_is_out_of_range_is_named(description: str) -> None:
         ("tcp:9000", "tcp:9000:backlog=4096"),
         ("tcp:9000:interface=127.0.0.1", "tcp:9000:interface=127.0.0.1:backlog=4096"),
         ("tcp6:9000", "tcp6:9000:backlog=4096"),
+        # As other programs want it
+        ("9000", "tcp:9000:backlog=4096"),
+        ("localhost:9000", "tcp:9000:interface=127.0.0.1:backlog=4096"),
+        ("10.0.0.1:9000", "tcp:9000:interface=10.0.0.1:backlog=4096"),
+        ("[::1]:9000", r"tcp6:9000:interface=\:\:1:backlog=4096"),
+        # As Twisted does
         ("ssl:443:certKey=c.pem", "ssl:443:certKey=c.pem:backlog=4096"),
         ("tls:/pem", "tls:/pem:backlog=4096"),
         ("haproxy:tcp:9000", "haproxy:tcp:9000:backlog=4096"),
@@ -248,6 +253,22 @@ def test_a_unix_socket_is_for_those_who_may(
             assert stat.S_IMODE(path.stat().st_mode) == mode
     finally:
         os.umask(former)
+
+
+@pytest.mark.parametrize(
+    ("description", "place"),
+    [
+        ("9000", "http://localhost:9000/"),
+        ("tcp:9000", "http://localhost:9000/"),
+        ("tcp:9000:interface=127.0.0.1", "http://localhost:9000/"),
+        ("[::1]:9000", "http://localhost:9000/"),
+        ("10.0.0.1:9000", "http://10.0.0.1:9000/"),
+        ("ssl:9443:privateKey=k.pem", "https://localhost:9443/"),
+        ("unix:/s", "unix:/s"),
+    ],
+)
+def test_where_a_browser_finds_it(description: str, place: str) -> None:
+    assert url(description) == place
 
 
 def test_twisted_understands_the_defaults(short_path: Path) -> None:

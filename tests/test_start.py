@@ -63,6 +63,7 @@ def refusal(
         (["--origin", "("], "--origin '(': '(' is not a regular expression"),
         (["--port", "carrier:pigeon"], "--port 'carrier:pigeon': Unknown endpoint type"),
         (["--port", "tcp:pigeon"], "--port 'tcp:pigeon': "),
+        (["--port", "99999"], "--port '99999': bind(): port must be 0-65535"),
         (["--port", "unix:/proc/s.sock"], "--port 'unix:/proc/s.sock': "),
         (["--port", "ssl:0:privateKey=/no.pem"], "--port 'ssl:0:privateKey=/no.pem': "),
         (["--redis", "redis://user:1/secret@localhost"], "the password must be percent-encoded"),
@@ -83,6 +84,22 @@ def test_a_bad_value_is_named(tmp_path: Path, options: list[str], says: str) -> 
 def test_a_bad_variable_is_named(tmp_path: Path) -> None:
     line = refusal(tmp_path, environment={"SINAPSE_KEEP_ALIVE": "soon"})
     assert line.startswith("sinapse: SINAPSE_KEEP_ALIVE 'soon': must be a number of seconds")
+
+
+def test_the_port_of_a_service_of_kubernetes_is_none_of_ours(tmp_path: Path) -> None:
+    """Each pod is told where the Service ``sinapse`` is, in a variable that we read as well."""
+    variable = {"SINAPSE_PORT": "tcp://10.0.0.12:9000"}
+    with running_daemon(tmp_path, "redis://127.0.0.1:1", environment=variable, ready=False) as one:
+        assert "passed over" not in one.log  # It was told by --port.
+    taken = socket.create_server(("127.0.0.1", 0))
+    with taken:
+        admin = f"localhost:{taken.getsockname()[1]}"
+        one = Daemon(tmp_path, "redis://127.0.0.1:1", environment=variable)
+        one.command[one.command.index("--port") :] = ["--admin", admin]
+        assert one.launch().wait(PATIENCE) == 1
+    assert "SINAPSE_PORT 'tcp://10.0.0.12:9000' is passed over" in one.log
+    # That of --port, 9000, may be taken as well.
+    assert one.log.splitlines()[-1].endswith("Address already in use")
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

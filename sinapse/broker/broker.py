@@ -385,6 +385,8 @@ class Broker(Service):
             except CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001  # Whatever it was, Redis is tried again.
+                if not self.running:  # Twisted says it in other words in the midst of connecting.
+                    raise CancelledError from None
                 if self._reactor.seconds() - started >= self._patience:
                     self._note_state(f"unavailable: {error or type(error).__name__}")
             if self.ready:
@@ -399,7 +401,8 @@ class Broker(Service):
         """Log a state when it is another than before: not once an attempt."""
         if state != self.state:
             self.state = state
-            self._log.info("Redis {url}: {state}", url=str(self._url), state=state)
+            tell = self._log.info if state.startswith("connected") else self._log.warn
+            tell("Redis {url}: {state}", url=str(self._url), state=state)
 
     async def _session(self) -> None:
         connections: list[Any] = []

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
@@ -16,8 +17,8 @@ from urllib.request import urlopen
 import click
 
 from sinapse import __version__
+from sinapse.cli.address import url_argument
 from sinapse.cli.ear import Ear
-from sinapse.cli.listen import DEFAULT_URL
 from sinapse.cli.publishing import connected
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import Publisher
@@ -57,7 +58,7 @@ class Finding(NamedTuple):
 
 
 @click.command("doctor")
-@click.argument("url", default=DEFAULT_URL)
+@url_argument
 @click.option("--redis", metavar="URL", help="Where Redis is.  [default: REDIS_URL]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(url: str, redis: str | None, as_json: bool) -> None:
@@ -207,7 +208,7 @@ def _clock(name: str, ask: Callable[..., Any]) -> Finding:
 
 def _daemon(url: str) -> Iterator[Finding]:
     for path, meaning, advice in (
-        ("status", "alive", "Start it: twistd sinapse, or sinapse serve; or name another URL."),
+        ("status", "alive", "Start it: sinapse serve; or name another URL."),
         ("ready", "Redis is there", "See its log for why it does not reach Redis."),
     ):
         try:
@@ -215,7 +216,15 @@ def _daemon(url: str) -> Iterator[Finding]:
                 server = answer.headers.get("Server", "unknown")
         except HTTPError as error:
             error.close()
-            yield Finding(Verdict.WRONG, f"{url} {path}", f"answers {error.code}", advice)
+            is_lost = error.code == HTTPStatus.NOT_FOUND
+            yield Finding(
+                Verdict.WRONG,
+                f"{url} {path}",
+                f"answers {error.code}",
+                "Does the proxy pass the path on? The daemon answers at / only."
+                if is_lost
+                else advice,
+            )
             return
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)

@@ -8,11 +8,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import click
 
+from sinapse.cli.address import url_argument
 from sinapse.cli.publishing import Refused, Unavailable, connected, in_one_line
 from sinapse.eventsource import EventSource, Received
 from sinapse.publisher.operations.tokens import USER
-
-DEFAULT_URL = "http://localhost:9000/"
 
 #: Seconds that a token lives which is made to listen.
 LIFETIME = 86400
@@ -22,7 +21,7 @@ ABOUT_THE_STREAM = ("authentication", "position")
 
 
 @click.command("listen")
-@click.argument("url", default=DEFAULT_URL)
+@url_argument
 @click.option("--subject", help="Listen in the name of this subject, with its token.")
 @click.option("--kind", default=USER, show_default=True, help="Name of the class of the subject.")
 @click.option("--token", envvar="SINAPSE_TOKEN", help="Token to listen with.")
@@ -93,7 +92,14 @@ def _as_json(message: Received) -> None:
 
 
 def _plain(message: Received) -> None:
-    click.echo(f"{message.event or 'message'}: {message.data}")
+    click.echo(f"{printable(message.event or 'message')}: {printable(message.data)}")
+
+
+def printable(text: str) -> str:
+    """Return `text` without what a terminal takes for a command, as an escape sequence is."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
+    )
 
 
 def _for_people() -> Callable[[Received], None]:
@@ -106,10 +112,10 @@ def _for_people() -> Callable[[Received], None]:
     def show(message: Received) -> None:
         event = message.event or "message"
         style = "bold red" if event == "reset" else "bold cyan"
-        console.print(Text(event, style), Text(message.id or "", "dim"))
+        console.print(Text(printable(event), style), Text(message.id or "", "dim"))
         try:
             console.print_json(message.data)
         except json.JSONDecodeError:
-            console.print(Text(message.data))
+            console.print(Text(printable(message.data)))
 
     return show

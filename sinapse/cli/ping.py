@@ -7,8 +7,8 @@ from urllib.error import HTTPError
 
 import click
 
+from sinapse.cli.address import url_argument
 from sinapse.cli.ear import Ear
-from sinapse.cli.listen import DEFAULT_URL
 from sinapse.cli.publishing import Unavailable, publishing
 from sinapse.publisher import Publisher
 
@@ -17,7 +17,7 @@ PAUSE = 0.2
 
 
 @click.command("ping")
-@click.argument("url", default=DEFAULT_URL)
+@url_argument
 @click.option("--count", default=10, show_default=True, type=click.IntRange(1), metavar="N")
 @publishing
 def command(publisher: Publisher, url: str, count: int) -> None:

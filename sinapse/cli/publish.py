@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from sinapse.cli.publishing import publishing
+from sinapse.cli.publishing import Refused, publishing
 from sinapse.publisher import Publisher
 
 
@@ -43,8 +43,12 @@ def command(
 
 
 def _lines() -> Iterator[str]:
-    for line in sys.stdin:
-        yield line.rstrip("\r\n")
+    """Yield the lines of standard input, whatever the locale: messages are UTF-8."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.rstrip(b"\r\n").decode()
+        except UnicodeDecodeError:
+            raise Refused(f"line {number} of standard input is not UTF-8") from None
 
 
 def _with_progress(lines: Iterable[str]) -> Iterable[str]:

@@ -1,8 +1,14 @@
 """``sinapse serve``: what ``twistd --nodaemon sinapse`` does, without a pid file."""
 
+import os
 import sys
+from collections.abc import Sequence
 
 import click
+
+from sinapse import __version__
+from sinapse.errors import StartError
+from sinapse.redisurl import DEFAULT_URL, RedisURL
 
 
 @click.command("serve", add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -19,5 +25,36 @@ def command(options: tuple[str, ...]) -> None:
         return
     from twisted.scripts import twistd  # noqa: PLC0415
 
+    if sys.stderr.isatty():  # What collects a log wants nothing else.
+        _say_what_runs(options)
     sys.argv = ["sinapse serve", "--nodaemon", "--pidfile=", "sinapse", *options]
     twistd.run()
+
+
+def _say_what_runs(options: Sequence[str]) -> None:
+    """Tell people where it is, and what to try next; what is wrong is said by the daemon."""
+    from sinapse.listen import url  # noqa: PLC0415
+    from sinapse.service import Options  # noqa: PLC0415
+    from sinapse.settings import resolve  # noqa: PLC0415
+
+    daemon = Options()
+    try:
+        daemon.parseOptions(list(options))
+        settings = resolve(daemon.given, os.environ)
+    except (StartError, SystemExit):  # A bad value; or --version, which has been printed.
+        return
+    redis = " ".join(map(str, settings.redis))  # Without passwords.
+    places = " ".join(map(url, settings.ports))
+    known = ""
+    if any(each.username or each.password for each in settings.redis):
+        known = "with the same REDIS_URL, "
+    elif redis != str(RedisURL.parse(DEFAULT_URL)):
+        known = f"export REDIS_URL='{redis}'; "
+    click.secho(
+        f"Sinapse {__version__}: streams at {places}, Redis at {redis}", err=True, bold=True
+    )
+    click.echo(
+        f"In another terminal: {known}sinapse channels add ada news; sinapse listen --subject ada\n"
+        f"And in a third: {known}sinapse publish news hello. Nothing arrives? sinapse doctor",
+        err=True,
+    )

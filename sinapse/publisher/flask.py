@@ -90,8 +90,15 @@ class Sinapse:
         return page.connection(_state().options, subject)
 
     def element(self, subject: object = None) -> Markup:
-        """Return the same for a template, as data in a ``script`` element."""
-        return Markup(page.element(self.connection(subject)))  # noqa: S704  # It is escaped.
+        """Return the same for a template, as data in a ``script`` element.
+
+        While Redis is away there is no token in it: the page is shown without push.
+        """
+        try:
+            content = self.connection(subject)
+        except page.NO_TOKEN as error:
+            content = page.without_push(_state().options, error)
+        return Markup(page.element(content))  # noqa: S704  # It is escaped.
 
     def token_view(self) -> tuple[Response, int] | Response:
         """Answer with the same as JSON: 401 for nobody, and 503 while Redis is away."""

@@ -1,20 +1,30 @@
 """What a page needs to open its stream: the URL of the daemon, and a token."""
 
 import json
+import logging
 from typing import NamedTuple, TypedDict
 from uuid import UUID
 
+from sinapse.errors import BrokerUnavailable, TokenIsHashed
 from sinapse.publisher.identity import SubjectId, identifier, kind_of
 from sinapse.publisher.operations.tokens import USER
 from sinapse.publisher.options import Options
 from sinapse.publisher.shared import default
 
+_log = logging.getLogger(__name__)
+
 #: Of the element in a page, for ``document.getElementById``.
 ELEMENT_ID = "sinapse-connection"
 
+#: Why there may be no token for somebody who could have one.
+NO_TOKEN = (BrokerUnavailable, TokenIsHashed)
+
 
 class Connection(TypedDict):
-    """``url``, ``token``, and the seconds that it is valid at least; None for a visitor."""
+    """``url``, ``token``, and the seconds that it is valid at least.
+
+    The latter two are None for a visitor, and in a page that goes without push.
+    """
 
     url: str
     token: str | None
@@ -52,6 +62,16 @@ def described(options: Options, token: str | None) -> Connection:
     """Return the connection of somebody who has `token`."""
     lifetime = None if token is None else options.token_lifetime
     return {"url": options.url, "token": token, "expires_in": lifetime}
+
+
+def without_push(options: Options, reason: Exception) -> Connection:
+    """Return the connection of a page that is rendered while there is no token to be had.
+
+    A page is more than what is pushed to it: it is shown, and asks the view for a token later.
+    `reason` is one of :data:`NO_TOKEN`, and is logged.
+    """
+    _log.warning("a page goes without push: %s", reason)
+    return described(options, None)
 
 
 def element(content: Connection) -> str:

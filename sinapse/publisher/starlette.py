@@ -82,8 +82,15 @@ class Sinapse:
         return page.described(self._options, token)
 
     async def element(self, subject: object | None) -> str:
-        """Return the same for HTML: as data in a ``script`` element, escaped."""
-        return page.element(await self.connection(subject))
+        """Return the same for HTML: as data in a ``script`` element, escaped.
+
+        While Redis is away there is no token in it: the page is shown without push.
+        """
+        try:
+            content = await self.connection(subject)
+        except page.NO_TOKEN as error:
+            content = page.without_push(self._options, error)
+        return page.element(content)
 
     async def token_response(self, subject: object | None) -> Response:
         """Answer with the same as JSON: 401 for nobody, and 503 while Redis is away."""

@@ -5,8 +5,9 @@ from django.template.context import RequestContext
 from django.utils.html import json_script
 from django.utils.safestring import SafeString
 
+from sinapse.publisher.django import configuration
 from sinapse.publisher.django.views import connection_of
-from sinapse.publisher.page import ELEMENT_ID
+from sinapse.publisher.page import ELEMENT_ID, NO_TOKEN, without_push
 
 register = template.Library()
 
@@ -15,7 +16,12 @@ register = template.Library()
 def sinapse_connection(context: RequestContext, element_id: str = ELEMENT_ID) -> SafeString:
     """Render what the page needs to open its stream: :func:`sinapse.publisher.page.element`.
 
-    For ``request.user``; needs the context processor for ``request`` or that for ``user``.
+    For ``request.user``; needs the context processor for ``request`` or that for ``user``. While
+    Redis is away there is no token in it: the page is shown without push.
     """
     user = context.get("user") or context["request"].user
-    return json_script(connection_of(user), element_id)
+    try:
+        content = connection_of(user)
+    except NO_TOKEN as error:
+        content = without_push(configuration.read(), error)
+    return json_script(content, element_id)

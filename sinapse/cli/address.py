@@ -1,0 +1,27 @@
+"""Where the daemon is, as a command is told."""
+
+from urllib.parse import urlsplit
+
+import click
+
+DEFAULT_URL = "http://localhost:9000/"
+
+
+def daemon_url(text: str) -> str:
+    """Return the whole URL of a daemon, of which ``localhost:9000`` is enough.
+
+    Raises ``click.BadParameter``: with what is none the command line is wrong.
+    """
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # No port, or no address.
+        is_one = False
+    if not is_one or not url.isprintable() or " " in url:
+        raise click.BadParameter(f"{text!r} is no URL of a daemon: write it like {DEFAULT_URL}")
+    return url if parts.path else parts._replace(path="/").geturl()
+
+
+#: The argument of commands that speak to a daemon.
+url_argument = click.argument("url", default=DEFAULT_URL, envvar="SINAPSE_URL", type=daemon_url)
