@@ -120,7 +120,7 @@ def state() -> Response:
     return jsonify(
         name=user.name,
         # A token, not the cookie: the daemon may be another site, and knows no sessions.
-        token=user.sinapse.auth.token or user.sinapse.auth.generate(expires_in=TOKEN_LIFETIME),
+        token=user.sinapse.auth.obtain(expires_in=TOKEN_LIFETIME),
         rooms=[
             {"id": room.id, "title": room.title, "joined": room.sinapse_channel in joined}
             for room in _rooms().values()

@@ -2,8 +2,11 @@
 
 ::
 
+    pip install 'sinapse-push[celery]'
     celery --app countdown_celery worker
-    python countdown_celery.py ada          # then listen: sinapse listen --subject ada
+    sinapse channels add ada countdown:ada
+    sinapse listen --subject ada
+    python countdown_celery.py ada
 """
 
 import os
@@ -22,7 +25,8 @@ app.conf.sinapse = {"RETAIN": 60}
 init_app(app)
 
 
-@app.task(bind=True)  # type: ignore[untyped-decorator]  # Celery has no hints.
+# The name is said: Celery would make it of the module's, which is another one for the script.
+@app.task(bind=True, name="countdown.count")  # type: ignore[untyped-decorator]  # No hints.
 def count(self: Task, channel: str, steps: int = 5, pause: float = 1.0) -> None:
     """Take `steps`, with a `pause` of seconds before each, and tell `channel` of them.
 

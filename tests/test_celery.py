@@ -121,7 +121,7 @@ def test_a_task_that_runs_again_says_it_once(site: Site) -> None:
 
 
 def test_the_countdown_of_the_example_tells_each_step(site: Site) -> None:
-    site.app.send_task("example.countdown_celery.count", ["countdown:ada", 3, 0.0])
+    site.app.send_task("countdown.count", ["countdown:ada", 3, 0.0])
     messages = wait_for(site, "countdown:ada", 3)
     told = [message for name, message in messages if name == "countdown:ada"]
     assert [message.event for message in told] == ["progress"] * 3

@@ -503,6 +503,24 @@ class TestPage:
         assert answer.status_code == 503
         assert answer["Retry-After"] == "5"
 
+    def test_while_redis_is_away_the_page_is_shown_without_push(self, ada: User) -> None:
+        client = Client()
+        client.force_login(ada)
+        with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}", URL="/streams/"):
+            answer = client.get("/page")
+        assert answer.status_code == 200
+        without = {"url": "/streams/", "token": None, "expires_in": None}
+        assert connection_in(answer.content.decode()) == without
+
+    def test_with_hashed_tokens_the_page_is_shown(
+        self, ada: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        client = Client()
+        client.force_login(ada)
+        with settings(TOKEN_LIFETIME=61):  # Another one, for a publisher of its own.
+            assert [client.get("/page").status_code for _ in range(2)] == [200, 200]
+
     def test_the_view_works_under_asgi(self, ada: User) -> None:
         async def get() -> Any:
             client = AsyncClient()

@@ -163,8 +163,25 @@ def test_while_redis_is_away_that_is_said(make: Callable[[Sinapse], ASGIApp]) ->
         answer = await client.get("/token/ada")
         assert answer.status_code == 503
         assert answer.headers["Retry-After"] == "5"
+        page = await client.get("/page/ada")
+        assert page.status_code == 200
+        assert '"token": null' in page.text
 
     within(make(Sinapse(redis_url=f"redis://127.0.0.1:{free_port()}")), use)
+
+
+@pytest.mark.parametrize("make", APPS)
+def test_with_hashed_tokens_the_page_is_shown(
+    redis_server: RedisServer,
+    make: Callable[[Sinapse], ASGIApp],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+
+    async def use(client: httpx.AsyncClient) -> None:
+        assert [(await client.get("/page/ada")).status_code for _ in range(2)] == [200, 200]
+
+    within(make(Sinapse(redis_url=redis_server.url)), use)
 
 
 def test_mixins_and_threads_publish_as_the_settings_say(

@@ -137,6 +137,26 @@ def test_while_redis_is_away_the_view_says_so() -> None:
     assert answer.headers["Retry-After"] == "5"
 
 
+def test_while_redis_is_away_the_page_is_shown_without_push(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = create_app(f"redis://127.0.0.1:{free_port()}").test_client()
+    client.post("/session/ada")
+    answer = client.get("/page")
+    assert answer.status_code == 200
+    assert '"token": null' in answer.text
+    assert "a page goes without push: Redis at " in caplog.text
+
+
+def test_with_hashed_tokens_the_page_is_shown(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+    client = create_app(redis_server.url).test_client()
+    client.post("/session/ada")
+    assert [client.get("/page").status_code for _ in range(2)] == [200, 200]
+
+
 @pytest.mark.parametrize("subject", ["7", 7, LocalProxy(lambda: User("7"))])
 def test_a_subject_may_be_an_id_or_a_proxy(
     redis_server: RedisServer, publisher: Publisher, subject: object

@@ -1,4 +1,4 @@
-"""The first section of each how-to, as a new user follows it: from pip to a message in Chromium."""
+"""The tutorial, and the first section of each how-to: from pip to a message in Chromium."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.browser import Browser, _first_browser, browser
 from tests.support import PYTHON, eventually
 from tests.test_packaging import ROOT, run
-from tests.walkthrough import START, Walkthrough, lines_of_code, read, walking
+from tests.walkthrough import START, Walkthrough, lines_of_code, read, sections, walking
 
 __all__ = ["_first_browser", "browser"]
 
@@ -49,7 +49,23 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_reader_writes_fewer_than_15_lines(page: str) -> None:
-    assert 0 < lines_of_code(read(page)) < 15
+    assert 0 < lines_of_code(read(sections(page)[0])) < 15
+
+
+def test_the_tutorial(wheel: Path, folder: Path, browser: Browser) -> None:
+    """From its first command to its last, in its own order."""
+    *steps, in_python, _ = sections("tutorial.md")
+    assert in_python.startswith("In your application")  # It is run by test_snippets.
+    walkthrough = Walkthrough(folder, wheel)
+    try:
+        for step in steps:
+            walkthrough.walk(read(step), browser)
+    finally:
+        walkthrough.end()
+    # What was published while she might not hear it is in no log of hers.
+    assert "Ada does not hear this" not in walkthrough.logs
+    assert walkthrough.logs.count("While you were away") == 1
+    browser.forget()
 
 
 def wait_for_the_message(walkthrough: Walkthrough, browser: Browser) -> None:
