@@ -69,7 +69,7 @@ class _Revoked(Operation[None]):
 
     def request(self) -> Request:
         """Return what Redis is told."""
-        arguments = (self._token, self._told, REMEMBERED)
+        arguments = (self._token, self._told, str(REMEMBERED))
         return call(REVOKE_TOKEN, (revoked_key(self._token),), arguments)
 
     def result(self, answer: Any) -> None:
