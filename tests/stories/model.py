@@ -15,8 +15,9 @@ to judge what a tab received, whenever and wherever its streams were opened:
 - *needless*: a reset for a channel of which no message is missing that could be gone; or another
   one for the same. ``data-lost`` needs a loss of data that the tab was not told of yet.
 
-Messages that are not retained are never lost. Those that live for a moment, or of which only few
-are kept, may be gone when they are read; they need not be.
+Messages that are not retained must come only to streams that were live at the last rest, of
+channels that were on the list then and still are, if nothing was disturbed since. Those that live
+for a moment, or of which only few are kept, may be gone when they are read; they need not be.
 """
 
 from __future__ import annotations
@@ -198,6 +199,8 @@ class Record:
     """Channels of which it was told since then, and has got nothing."""
     checked: int = 0
     """Up to where nothing is lost."""
+    is_calm: bool = False
+    """Its stream has been live since the last rest, and nothing was disturbed."""
 
     def fault(self, kind: str, text: str) -> None:
         self.wrong[kind] += 1
@@ -208,6 +211,7 @@ class Record:
         self.opened = self.story.now
         self.places = self.story.places(last)
         self.told_now.clear()
+        self.is_calm = False
 
     def open(self) -> None:
         if self.start is None:
@@ -298,7 +302,9 @@ class Record:
             return 0
         for sent in story.sent[self.checked :]:
             interval = story.interval(self.subject, sent)
-            if not sent.retain or interval is None or interval.end is not None or sent.is_void:
+            if interval is None or interval.end is not None or sent.is_void:
+                continue
+            if not sent.retain and not (self.is_calm and interval.begin <= self.checked):
                 continue
             count += 1
             if sent.number in self.received or sent.number in self.excused:

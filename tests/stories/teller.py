@@ -276,12 +276,18 @@ class Teller:
 
     # Faults
 
+    def disturb(self) -> None:
+        for tab in self.tabs:
+            tab.record.is_calm = False
+
     def cut(self) -> None:
+        self.disturb()
         self.note("all connections to Redis are cut")
         self.world.cut()
 
     def hiccup(self) -> None:
         """Let Redis stand still for a moment."""
+        self.disturb()
         process = self.dice.choice(self.world.servers).process
         assert process is not None
         self.note("Redis stands still")
@@ -290,6 +296,7 @@ class Teller:
         process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
+        self.disturb()
         number = self.some_node()
         self.note(f"node {number} is stopped")
         self.world.stop(number)
@@ -297,6 +304,7 @@ class Teller:
             self.cut()
 
     def kill(self) -> None:
+        self.disturb()
         if self.dice.random() < 0.3:
             number = self.some_node()
             self.note(f"node {number} is killed")
@@ -304,6 +312,7 @@ class Teller:
 
     def restart(self) -> None:
         if self.dice.random() < 0.3:
+            self.disturb()
             number = self.dice.randrange(len(self.world.servers))
             self.note(f"Redis {number} is killed and started again")
             self.world.restart(number)
@@ -318,6 +327,7 @@ class Teller:
         """Kill Redis and start it from an older copy."""
         if self.snapshot is None:
             return
+        self.disturb()
         since, lists, valid = self.snapshot
         if not all(token.text in valid for token in self.tokens.values()):
             # A token of before would be back, which nobody here knows any more.
@@ -335,6 +345,7 @@ class Teller:
 
     def flush(self) -> None:
         """Lose everything while it runs; the application grants anew what it knows."""
+        self.disturb()
         self.note("Redis is flushed")
         lists = self.story.lists()
         with contextlib.closing(self.world.servers[0].client()) as client:
@@ -382,6 +393,8 @@ class Teller:
         for tab in self.tabs:
             if tab.wants and not tab.is_refused:
                 self.counts.required += tab.record.rest()
+                # A poll that is over hears nothing before the next one, and an end comes of itself.
+                tab.record.is_calm = tab.kind != "poll" and tab.token.expires is None
         self.story.rest()
         self.note("rest")
         assert not self.wrong, self.report()
