@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import (
@@ -27,7 +27,8 @@ from sinapse.message import unpack
 from sinapse.publisher import Publisher, use
 from sinapse.publisher.sqlalchemy import Publishable, Subject, publish
 from tests.listening import Listener, listening
-from tests.support import PATIENCE, RedisServer, free_port
+from tests.proxy import running_proxy
+from tests.support import PATIENCE, RedisServer, free_port, running_redis
 
 
 class Base(DeclarativeBase):
@@ -123,14 +124,70 @@ class TestCommit:
         assert data(listener) == ["but this"]
 
     def test_what_is_closed_without_a_commit_is_not_either(
-        self, session: Session, room: Room, listener: Listener
+        self,
+        session: Session,
+        room: Room,
+        listener: Listener,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        session.refresh(room)
-        room.publish("not this")
-        session.close()
-        session.add(room)
-        session.commit()
-        assert heard(listener) == []
+        for write in (
+            lambda: setattr(room, "title", "changed"),
+            lambda: session.add(Room(title="another")),
+            lambda: session.delete(room),
+            lambda: session.execute(update(Room).values(title="changed")),
+            lambda: session.execute(text("UPDATE rooms SET title = 'changed'")),
+            lambda: session.connection().execute(update(Room).values(title="changed")),
+            lambda: session.bulk_insert_mappings(inspect(Room), [{"title": "another"}]),
+        ):
+            session.refresh(room)
+            write()
+            publish(session, room, "not this")
+            session.close()
+            session.add(room)
+            session.commit()
+            assert heard(listener) == []
+            [record] = caplog.records
+            assert record.getMessage() == "1 not published: the session ended without a commit"
+            caplog.clear()
+
+    def test_a_transaction_that_only_read_has_nothing_to_commit(
+        self, engine: Engine, listener: Listener, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with Session(engine) as session:
+            room = Room(title="Lobby")
+            session.add(room)
+            session.commit()
+            session.refresh(room)
+            room.publish("after a refresh")
+        with Session(engine) as session:
+            room = session.scalars(select(Room)).one()
+            session.execute(text(" select 1"))
+            room.publish("after a query")
+            session.rollback()
+            assert room.title == "Lobby"
+            room.publish("after another")
+        assert data(listener) == ["after a refresh", "after another"]
+        assert caplog.records == []
+
+    @pytest.mark.parametrize("of", ["all", "a maker", "one"])
+    def test_what_is_published_while_a_commit_is_told_is_committed(
+        self, engine: Engine, listener: Listener, of: str
+    ) -> None:
+        maker = sessionmaker(engine)
+        with maker() as session:
+            target = {"all": Session, "a maker": maker, "one": session}[of]
+
+            def hook(session: Session) -> None:
+                publish(session, "news", "committed")
+
+            event.listen(target, "after_commit", hook)
+            try:
+                for _ in range(3):
+                    session.execute(text("select 1"))
+                    session.commit()
+                    assert data(listener) == ["committed"]
+            finally:
+                event.remove(target, "after_commit", hook)
 
     def test_a_commit_that_fails_sends_nothing(
         self, session: Session, room: Room, listener: Listener
@@ -174,6 +231,7 @@ class TestCommit:
         def other() -> None:
             scoped.connection()
             publish(scoped, "news", "another's")
+            scoped.rollback()
             scoped.remove()
 
         thread = threading.Thread(target=other)
@@ -199,7 +257,7 @@ class TestCommit:
             out -= 1
 
         seen = []
-        monkeypatch.setattr(Publisher, "publish", lambda *_, **__: seen.append(out))
+        monkeypatch.setattr(Publisher, "publish_many", lambda *_: seen.append(out))
         session.connection()
         publish(session, "news", "hello")
         assert out == 1
@@ -393,7 +451,23 @@ class TestFailures:
         session.commit()
         assert room.title == "saved"
         session.commit()
-        assert len(caplog.records) == 2
-        assert caplog.records[0].getMessage().startswith("Not published, though committed: Redis")
+        [record] = caplog.records
+        assert record.getMessage().startswith("Not published: 2 of 2 failed: Redis")
         with pytest.raises(BrokerUnavailable):
             publish(session, "news", "3")
+
+    def test_redis_that_hangs_is_waited_for_once(
+        self, session: Session, room: Room, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with running_redis(tmp_path) as server, running_proxy(server.port) as proxy:
+            use(Publisher(proxy.url, timeout=0.2))
+            publish(session, "news", "before")
+            proxy.stall()
+            room.title = "saved"
+            for number in range(10):
+                room.publish(number)
+            session.commit()
+            asked = proxy.connections
+        assert asked == 1  # One that got no answer is closed.
+        [record] = caplog.records
+        assert record.getMessage().startswith("Not published: 10 of 10 failed: Redis")

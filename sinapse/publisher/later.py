@@ -1,9 +1,11 @@
 """Messages that are checked now and sent later: when a transaction has been committed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sinapse.keys import channel_name
 from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.operations.messages import Outgoing
 from sinapse.publisher.payload import checked
 from sinapse.publisher.retention import checked_message_id, milliseconds
 from sinapse.publisher.shared import default
@@ -22,6 +24,14 @@ class Prepared:
     def send(self) -> int:
         """Publish it with the default publisher; as :meth:`Publisher.publish`."""
         return default().publish(self.channel, self.text, self.event, self.retain, self.message_id)
+
+
+def send_all(messages: Sequence[Prepared]) -> None:
+    """Publish `messages` together, in their order; as :meth:`Publisher.publish_many`."""
+    default().publish_many(
+        Outgoing(each.channel, each.text, each.event, each.retain, each.message_id)
+        for each in messages
+    )
 
 
 def prepare(

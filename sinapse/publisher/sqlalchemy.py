@@ -7,7 +7,12 @@
     room.publish({"text": "hello"})            # once the session of the room has committed
     publish(session, "news", "hello")          # by name
 
-What is published in a savepoint that is rolled back, or in a session that is, is never heard of.
+What is published in a savepoint that is rolled back, or in a session that is, is never heard of. To
+read begins a transaction as well. If it has written nothing there is nothing to commit, and its
+messages are sent when it ends, by ``commit()`` or ``close()``; without a commit of what was
+written they are dropped, with a line in the log. A change that is made in between, on an object
+that nothing was published about yet, and never flushed, is not seen.
+
 A message is checked when it is published. When it cannot be sent after the commit, that is logged
 and raises nothing: the data are saved. It is sent when the session has given its connections to
 the database back; for an ``AsyncSession`` in a thread, so that the event loop does not wait.
@@ -15,12 +20,13 @@ the database back; for an ``AsyncSession`` in a thread, so that the event loop d
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
+from sqlalchemy import Connection, inspect
 from sqlalchemy import event as events
-from sqlalchemy import inspect
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import (
     InstanceState,
@@ -32,9 +38,9 @@ from sqlalchemy.orm import (
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from sinapse.errors import BrokerUnavailable, InvalidSubject
+from sinapse.errors import Incomplete, InvalidSubject
 from sinapse.publisher.identity import ChannelLike
-from sinapse.publisher.later import Prepared, prepare
+from sinapse.publisher.later import Prepared, prepare, send_all
 from sinapse.publisher.mixins import Publishable as AnyPublishable
 from sinapse.publisher.mixins import Subject as AnySubject
 
@@ -68,7 +74,10 @@ def publish(
     transaction = _current(of)
     if transaction is None:
         return prepared.send()
-    _waiting(of).messages.append((transaction, prepared))
+    waiting = _waiting(of)
+    waiting.messages.append((transaction, prepared))
+    if of.dirty or of.deleted:
+        waiting.written.is_true = True
     return None
 
 
@@ -116,50 +125,106 @@ class Publishable(AnyPublishable):
     publish = sinapse_publish  # type: ignore[assignment]  # As above.
 
 
+class _Written:
+    """Whether a transaction has written something, or is about to."""
+
+    def __init__(self) -> None:
+        self.is_true = False
+
+
 class _Waiting:
-    """The messages of a session that wait for the commit of their transaction, or savepoint."""
+    """The messages of a session that wait for the end of their transaction, or savepoint."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self) -> None:
         self.messages: list[tuple[SessionTransaction, Prepared]] = []
-        self._committed: SessionTransaction | None = None
-        events.listen(session, "after_commit", self._after_commit)
-        events.listen(session, "after_transaction_end", self._after_end)
-
-    def _after_commit(self, session: Session) -> None:
-        # Of a savepoint as well. Its end follows; everything else that ends was rolled back.
-        self._committed = _current(session)
-
-    def _after_end(self, session: Session, ended: SessionTransaction) -> None:
-        if not (ended.nested or ended.parent is None):
-            return  # A flush.
-        committed = ended is self._committed
-        self._committed = None
-        if committed and not ended.nested:
-            messages, self.messages = self.messages, []
-            if messages and in_greenlet():
-                # An asynchronous session, whose event loop has other things to do meanwhile.
-                await_only(asyncio.to_thread(_send, messages))
-            else:
-                _send(messages)
-        elif committed:
-            around = cast(SessionTransaction, _current(session))
-            self.messages = [(around if of is ended else of, each) for of, each in self.messages]
-        else:
-            self.messages = [(of, each) for of, each in self.messages if of is not ended]
+        self.written = _Written()
+        #: What was committed, or rolled back because somebody asked for that; its end follows.
+        self.committed: SessionTransaction | None = None
+        self.rolled_back: SessionTransaction | None = None
 
 
 def _waiting(session: Session) -> _Waiting:
     if _KEY not in session.info:
-        session.info[_KEY] = _Waiting(session)
+        session.info[_KEY] = _Waiting()
     return cast(_Waiting, session.info[_KEY])
 
 
-def _send(messages: Iterable[tuple[SessionTransaction, Prepared]]) -> None:
-    for _, prepared in messages:
-        try:
-            prepared.send()
-        except (BrokerUnavailable, ValueError) as error:
-            _log.error("Not published, though committed: %s", error)  # In a line.
+#: Connections that sessions have begun transactions on.
+_written: WeakKeyDictionary[Connection, _Written] = WeakKeyDictionary()
+
+
+# Of all sessions, and not of one when it publishes: that may be within the event.
+@events.listens_for(Session, "after_begin")
+def _after_begin(session: Session, _: SessionTransaction, connection: Connection) -> None:
+    _written[connection] = _waiting(session).written
+    if not events.contains(connection, "before_cursor_execute", _before_execute):
+        events.listen(connection, "before_cursor_execute", _before_execute)
+
+
+def _before_execute(
+    connection: Connection, _cursor: object, statement: str, _values: object, context: Any, _: bool
+) -> None:
+    if connection in _written and not _is_query(statement, context):
+        _written[connection].is_true = True
+
+
+def _is_query(statement: str, context: Any) -> bool:
+    asked = getattr(getattr(context, "compiled", None), "statement", None)
+    return getattr(asked, "is_select", False) or statement.lstrip(" (\n")[:6].upper() == "SELECT"
+
+
+@events.listens_for(Session, "transient_to_pending")
+def _added(session: Session, _: object) -> None:
+    _waiting(session).written.is_true = True
+
+
+@events.listens_for(Session, "after_commit", insert=True)  # Before others, who may publish in it.
+def _after_commit(session: Session) -> None:
+    # Of a savepoint as well.
+    _waiting(session).committed = _current(session)
+
+
+@events.listens_for(Session, "after_rollback", insert=True)
+def _after_rollback(session: Session) -> None:
+    _waiting(session).rolled_back = _current(session)
+
+
+@events.listens_for(Session, "after_transaction_end")
+def _after_end(session: Session, ended: SessionTransaction) -> None:
+    if not (ended.nested or ended.parent is None):
+        return  # A flush.
+    waiting = _waiting(session)
+    committed, waiting.committed = ended is waiting.committed, None
+    if ended.nested:
+        if committed:
+            around = cast(SessionTransaction, _current(session))
+            waiting.messages = [
+                (around if of is ended else of, each) for of, each in waiting.messages
+            ]
+        else:
+            waiting.messages = [(of, each) for of, each in waiting.messages if of is not ended]
+        return
+    messages = [each for _, each in waiting.messages]
+    # Without its messages: those may publish, too.
+    session.info[_KEY] = _Waiting()
+    if not messages or ended is waiting.rolled_back:
+        return
+    if not committed and waiting.written.is_true:
+        _log.warning("%d not published: the session ended without a commit", len(messages))
+    elif in_greenlet():
+        # An asynchronous session, whose event loop has other things to do meanwhile.
+        await_only(asyncio.to_thread(_send, messages))
+    else:
+        _send(messages)
+
+
+def _send(messages: Sequence[Prepared]) -> None:
+    try:
+        send_all(messages)
+    except Incomplete as error:
+        _log.error("Not published: %s", error)  # In a line.
+    except ValueError as error:
+        _log.error("Not published: %s", error)
 
 
 def _current(session: Session) -> SessionTransaction | None:
