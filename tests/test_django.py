@@ -27,6 +27,8 @@ from django.core.checks import run_checks  # noqa: E402
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured  # noqa: E402
 from django.core.management import CommandError, call_command  # noqa: E402
 from django.db import connections, transaction  # noqa: E402
+from django.db.models import Value  # noqa: E402
+from django.db.models.functions import Concat  # noqa: E402
 from django.test import AsyncClient, Client, TestCase, override_settings  # noqa: E402
 from django.utils.functional import SimpleLazyObject  # noqa: E402
 from django.utils.translation import gettext_lazy  # noqa: E402
@@ -50,6 +52,7 @@ from sinapse.testing import assert_publishes, capture  # noqa: E402
 from tests.daemon import Daemon, Ended  # noqa: E402
 from tests.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
 from tests.listening import Listener, listening  # noqa: E402
+from tests.proxy import running_proxy  # noqa: E402
 from tests.support import PATIENCE, RedisServer, eventually, free_port  # noqa: E402
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -195,6 +198,44 @@ class TestPublishing:
             assert room.publish("now", using="default") == 1
             assert [data for _, data in heard(listener)] == ["now"]
         assert [data for _, data in heard(listener)] == ["later"]
+
+    def test_the_database_that_it_is_written_to_counts_when_it_was_read_from_a_replica(
+        self, room: Room, listener: Listener
+    ) -> None:
+        class Router:
+            def db_for_read(self, model: object, **_: object) -> str:
+                return "other"
+
+            def db_for_write(self, model: object, **_: object) -> str:
+                return "default"
+
+        Room.objects.using("other").create(pk=room.pk, title=room.title)
+        with override_settings(DATABASE_ROUTERS=[Router()]):
+            read = Room.objects.get(pk=room.pk)
+            assert read._state.db == "other"
+            with contextlib.suppress(KeyError), transaction.atomic():
+                read.publish("not this")
+                raise KeyError
+            with transaction.atomic():
+                read.publish("but this")
+                assert heard(listener) == []
+        assert [data for _, data in heard(listener)] == ["but this"]
+
+    def test_redis_that_hangs_is_waited_for_once_in_a_commit(
+        self, room: Room, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with (
+            running_proxy(redis_server.port) as proxy,
+            settings(REDIS_URL=proxy.url, TIMEOUT=0.3),
+        ):
+            proxy.down = lambda _link, _data: b""
+            with transaction.atomic():
+                for number in range(5):
+                    with transaction.atomic():
+                        room.publish(number)
+            default().close()
+            assert proxy.connections == 1
+        assert ["given up" in record.message for record in caplog.records] == [False, *[True] * 4]
 
     def test_manual_transactions_are_refused_as_django_does(self, room: Room) -> None:
         transaction.set_autocommit(False)
@@ -437,9 +478,43 @@ class TestSignals:
         assert Room.objects.count() == 1
         assert any(record.levelno == logging.ERROR for record in caplog.records)
 
+    def test_what_is_saved_through_a_proxy_is_of_its_model(self, listener: Listener) -> None:
+        stops = [
+            publish_on_save(Room, message=["title"], channel="rooms"),
+            publish_on_delete(Room, message=["title"], channel="rooms"),
+        ]
+        try:
+            QuietRoom.objects.create(title="quiet").delete()
+        finally:
+            for stop in stops:
+                stop()
+        QuietRoom.objects.create(title="not published")
+        assert heard(listener) == [("rooms", '{"title":"quiet"}')] * 2
+
+    def test_of_an_expression_it_is_the_value(self, room: Room, listener: Listener) -> None:
+        stops = [
+            publish_on_save(Room, message=["title", "id"], channel="rooms"),
+            publish_on_delete(Room, message=["title", "id"], channel="rooms"),
+        ]
+        try:
+            room.title = Concat("title", Value("!"))
+            room.save()
+            gone = room.pk
+            room.title = Value("unknown")
+            room.delete()
+        finally:
+            for stop in stops:
+                stop()
+        texts = [json.loads(text) for _, text in heard(listener)]
+        assert texts[0] == {"title": "Lobby!", "id": gone}
+        assert "title" not in texts[1]
+
     def test_a_field_that_is_none_is_told_at_once(self) -> None:
         with pytest.raises(FieldDoesNotExist, match="titel"):
             publish_on_save(Room, message=["titel"])
+        for model, name in ((User, "groups"), (Room, "comment")):
+            with pytest.raises(ValueError, match="has many values"):
+                publish_on_save(model, message=[name])
 
 
 def connection_in(page: str) -> Any:

@@ -2,19 +2,24 @@
 
 A message is checked when it is published, and sent when the outermost transaction of its database
 has been committed. A failure to send it then is logged by Django, and raises nothing: the data
-are saved, and whatever else waits for the commit must still be done. Without a transaction it is
-sent at once, and failures are raised.
+are saved, and whatever else waits for the commit must still be done. When one was waited for in
+vain, the others of the transaction are given up, so that Redis is waited for once. Without a
+transaction it is sent at once, and failures are raised.
 """
 
 import json
+import time
 
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 
-from sinapse.errors import InvalidMessage
+from sinapse.errors import BrokerUnavailable, InvalidMessage
 from sinapse.publisher import later
 from sinapse.publisher.identity import ChannelLike
+
+#: Seconds in which a failure is none of waiting: Redis has refused that one message.
+AT_ONCE = 0.1
 
 
 def prepare(
@@ -66,9 +71,43 @@ def publish(
         connection = transaction.get_connection(using)
         # Not get_autocommit(), which would connect to a database that nobody has asked yet.
         if connection.in_atomic_block or (connection.connection and not connection.autocommit):
-            transaction.on_commit(prepared.send, using=using, robust=True)
+            send_on_commit(prepared, using)
             return None
     return prepared.send()
+
+
+def send_on_commit(prepared: later.Prepared, using: str | None) -> None:
+    """Send what is prepared once the transaction is committed, or at once if there is none."""
+    waiting = reversed(transaction.get_connection(using).run_on_commit)
+    others = (getattr(entry[1], "__self__", None) for entry in waiting)
+    hang = next((other.hang for other in others if isinstance(other, _Waiting)), _Hang())
+    transaction.on_commit(_Waiting(prepared, hang).send, using=using, robust=True)
+
+
+class _Hang:
+    """What was waited for in vain after a commit."""
+
+    error: BrokerUnavailable | None = None
+
+
+class _Waiting:
+    """A message that waits for a commit; those of one transaction share `hang`."""
+
+    def __init__(self, prepared: later.Prepared, hang: _Hang) -> None:
+        self._prepared = prepared
+        self.hang = hang
+
+    def send(self) -> None:
+        """Send it, unless another one has been waited for in vain."""
+        if self.hang.error is not None:
+            raise BrokerUnavailable(f"given up: {self.hang.error}", delivered=False)
+        began = time.monotonic()
+        try:
+            self._prepared.send()
+        except BrokerUnavailable as error:
+            if time.monotonic() - began > AT_ONCE:
+                self.hang.error = error
+            raise
 
 
 async def apublish(

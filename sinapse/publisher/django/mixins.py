@@ -2,6 +2,7 @@
 
 from typing import cast
 
+from django.db import router
 from django.db.models import Model
 
 from sinapse.publisher.django.commit import apublish, publish
@@ -49,7 +50,7 @@ class Publishable(AnyPublishable):
         """Send `message` to everybody who may listen, once the transaction is committed.
 
         As :func:`~sinapse.publisher.django.publish`. Without `using`, it is the transaction of
-        the database that the instance is of.
+        the database that the instance is written to.
         """
         return publish(
             self,
@@ -86,5 +87,7 @@ class Publishable(AnyPublishable):
     publish = sinapse_publish  # type: ignore[assignment]  # As above.
     apublish = sinapse_apublish
 
-    def _database(self) -> str | None:
-        return cast(Model, self)._state.db
+    def _database(self) -> str:
+        # Not that which it was read from, which may be a replica.
+        found: str = router.db_for_write(type(self), instance=self)  # type: ignore[arg-type]
+        return found

@@ -12,12 +12,12 @@ not published: ``QuerySet.update()``, ``bulk_create()``.
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from django.db import transaction
+from django.apps import apps
 from django.db.models import Model
 from django.db.models.signals import ModelSignal, post_delete, post_save
 from django.utils.encoding import is_protected_type
 
-from sinapse.publisher.django.commit import prepare
+from sinapse.publisher.django.commit import prepare, send_on_commit
 from sinapse.publisher.django.names import name_of
 from sinapse.publisher.identity import ChannelLike
 
@@ -48,9 +48,12 @@ def publish_on_save(
     field that is not named is not published. `channel` is one, or makes one of the instance, or
     None for an instance that is not to be published; without it, it is the instance's own. `event`
     is ``<model>-saved`` if not given. `created` is True for new instances only, and False for
-    changed ones only. Fixtures that are loaded are not published.
+    changed ones only. Fixtures that are loaded are not published. What is saved through a proxy of
+    `model` is published as well. Of a field that was set to an expression, such as ``F("n") + 1``,
+    it is the value that the database has.
 
-    Returns a function that ends it. Raises ``FieldDoesNotExist`` for a field that is none.
+    Returns a function that ends it. Raises ``FieldDoesNotExist`` for a field that is none, and
+    ``ValueError`` for one with many values, of which a function has to make something.
     """
     publish = _publication(model, message, channel, event or f"{model._meta.model_name}-saved")
 
@@ -84,25 +87,48 @@ def publish_on_delete(
 def _publication(
     model: type[M], message: Content[M], channel: Target[M] | None, event: str
 ) -> Callable[[M, str, float | None], None]:
-    if callable(message):
-        content = message
-    else:
-        fields = [model._meta.get_field(name) for name in message]
+    make = message if callable(message) else None
+    fields = [] if callable(message) else [_field(model, name) for name in message]
 
-        def content(instance: M) -> object:
-            return {field.name: _value(field, instance) for field in fields}
+    def content(instance: M, using: str) -> object:
+        if make is not None:
+            return make(instance)
+        expressions = [field.name for field in fields if _is_expression(field, instance)]
+        saved = _read(instance, expressions, using) if expressions else None
+        sources = {field: saved if field.name in expressions else instance for field in fields}
+        return {
+            field.name: _value(field, source)
+            for field, source in sources.items()
+            if source is not None
+        }
 
     def publish(instance: M, using: str, retain: float | None) -> None:
         to = channel(instance) if callable(channel) else channel or _own_channel(instance)
         if to is not None:
-            prepared = prepare(to, content(instance), event, retain)
-            transaction.on_commit(prepared.send, using=using, robust=True)
+            send_on_commit(prepare(to, content(instance, using), event, retain), using)
 
     return publish
 
 
 def _own_channel(instance: Model) -> str:
     return getattr(instance, "sinapse_channel", None) or name_of(instance)
+
+
+def _field(model: type[Model], name: str) -> Any:
+    field: Any = model._meta.get_field(name)
+    if not field.concrete or field.many_to_many:
+        raise ValueError(f"{model.__name__}.{name} has many values: publish what a function makes")
+    return field
+
+
+def _is_expression(field: Any, instance: Model) -> bool:
+    return hasattr(field.value_from_object(instance), "resolve_expression")
+
+
+def _read(instance: M, names: Sequence[str], using: str) -> M | None:
+    """Return the instance with these fields as they are saved; None if it is no more."""
+    every = type(instance)._base_manager.using(using)  # noqa: SLF001  # It is Django's for this.
+    return every.only(*names).filter(pk=instance.pk).first()
 
 
 def _value(field: Any, instance: Model) -> object:
@@ -112,9 +138,16 @@ def _value(field: Any, instance: Model) -> object:
 
 
 def _connected(signal: ModelSignal, model: type[Model], receiver: Callable[..., None]) -> Stop:
-    signal.connect(receiver, sender=model, weak=False)
+    senders = [
+        each
+        for each in apps.get_models()
+        if issubclass(each, model) and each._meta.concrete_model is model._meta.concrete_model
+    ]
+    for sender in senders:
+        signal.connect(receiver, sender=sender, weak=False)
 
     def stop() -> None:
-        signal.disconnect(receiver, sender=model)
+        for sender in senders:
+            signal.disconnect(receiver, sender=sender)
 
     return stop
