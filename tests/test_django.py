@@ -48,6 +48,7 @@ from sinapse.publisher.django import (  # noqa: E402
     publish_on_save,
     subject,
 )
+from sinapse.publisher.page import HASHED  # noqa: E402
 from sinapse.testing import assert_publishes, capture  # noqa: E402
 from tests.daemon import Daemon, Ended  # noqa: E402
 from tests.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
@@ -557,6 +558,19 @@ class TestPage:
         }
         assert "no-store" in answer["Cache-Control"]
         assert "Cookie" in answer["Vary"]
+
+    def test_where_tokens_are_hashed_it_says_that_nobody_knows_them(
+        self, ada: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        configuration.forget()
+        try:
+            client = Client()
+            client.force_login(ada)
+            answer = client.get("/push/token/")
+            assert (answer.status_code, answer.json()) == (409, {"error": HASHED})
+        finally:
+            configuration.forget()
 
     def test_a_post_needs_the_forms_token_as_everywhere(self, ada: User) -> None:
         client = Client(enforce_csrf_checks=True)

@@ -6,8 +6,9 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.applications import Starlette
+from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -22,9 +24,11 @@ from starlette.types import ASGIApp
 
 import sinapse.publisher
 from sinapse.publisher import Publisher, aio
-from sinapse.publisher.fastapi import Push, Sinapse, publisher
+from sinapse.publisher.fastapi import Push, Sinapse
+from sinapse.publisher.fastapi import publisher as dependency
+from sinapse.publisher.page import HASHED
 from tests.daemon import Daemon
-from tests.support import RedisServer, free_port
+from tests.support import RedisServer, free_port, running_redis
 
 
 @dataclass
@@ -220,6 +224,93 @@ def test_the_lifespan_closes_what_it_opened_and_leaves_the_defaults_as_they_were
         module.use(None)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_applications_each_has_its_own_and_gives_back_the_others(
+    redis_server: RedisServer, tmp_path: Path, first: int
+) -> None:
+    with running_redis(tmp_path) as another:
+        urls = [redis_server.url, another.url]
+        apps = [fastapi_app(Sinapse(redis_url=url)) for url in urls]
+
+        async def main() -> None:
+            clients, ends = [], []
+            for app in apps:
+                stack = AsyncExitStack()
+                clients.append(await stack.enter_async_context(running(app)))
+                ends.append(stack.aclose)
+            for url, client in zip(urls, clients, strict=True):
+                token = (await client.get("/token/ada")).json()["token"]
+                with Publisher(url) as publisher:
+                    assert publisher.tokens.get("ada") == token
+            await ends[first]()
+            left = 1 - first
+            assert str(aio.default().url) == str(sinapse.publisher.default().url) == urls[left]
+            assert (await clients[left].post("/rooms/1?text=hello")).status_code == 200
+            await ends[left]()
+
+        asyncio.run(main())
+
+
+def test_one_that_is_mounted_has_its_own_without_a_lifespan(
+    redis_server: RedisServer, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+    mine = Sinapse(redis_url=redis_server.url)
+    mounted = fastapi_app(mine)
+    mounted.dependency_overrides[dependency] = lambda: mine.publisher
+    outer = FastAPI()
+    outer.mount("/sub", mounted)
+
+    async def use(client: httpx.AsyncClient) -> None:
+        token = (await client.get("/sub/token/ada")).json()["token"]
+        assert publisher.tokens.get("ada") == token
+        assert (await client.post("/sub/rooms/1?text=hello")).text == "0"
+
+    within(outer, use)
+
+
+class WithIdentity(BaseUser):
+    is_authenticated = True
+    identity = "7"
+
+
+@pytest.mark.parametrize(
+    ("user", "kind", "name"),
+    [
+        (SimpleUser("ada"), "SimpleUser", "ada"),
+        (WithIdentity(), "WithIdentity", "7"),
+        (UnauthenticatedUser(), "", ""),
+    ],
+)
+def test_users_of_starlette_are_subjects_or_visitors(
+    redis_server: RedisServer, publisher: Publisher, user: BaseUser, kind: str, name: str
+) -> None:
+    sinapse = Sinapse(redis_url=redis_server.url)
+
+    async def token(_: Request) -> Response:
+        return await sinapse.token_response(user)
+
+    async def use(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/")
+        assert answer.status_code == (200 if kind else 401)
+        if kind:
+            assert publisher.tokens.get(name, kind) == answer.json()["token"]
+
+    within(Starlette(routes=[Route("/", token)], lifespan=sinapse.lifespan), use)
+
+
+def test_where_tokens_are_hashed_the_view_says_that_nobody_knows_them(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+
+    async def use(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/token/ada")
+        assert (answer.status_code, answer.json()) == (409, {"error": HASHED})
+
+    within(fastapi_app(Sinapse(redis_url=redis_server.url)), use)
+
+
 def test_an_application_can_be_started_again(redis_server: RedisServer) -> None:
     app = fastapi_app(Sinapse(redis_url=redis_server.url))
 
@@ -237,7 +328,7 @@ def test_the_dependency_can_be_overridden(redis_server: RedisServer) -> None:
         async def publish(self, *_: object, **__: object) -> int:
             return 7
 
-    app.dependency_overrides[publisher] = Silent
+    app.dependency_overrides[dependency] = Silent
 
     async def use(client: httpx.AsyncClient) -> None:
         assert (await client.post("/rooms/1?text=hello")).text == "7"
@@ -252,6 +343,10 @@ def test_the_dependency_can_be_overridden(redis_server: RedisServer) -> None:
         ({"retain": "60"}, "retain must be a number of seconds, not '60'"),
         ({"url": "push.example"}, "url must be like https://push.example/"),
         ({"redis_url": "redis://u:hid/den@a.example"}, "redis_url cannot be read"),
+        (
+            {"redis_url": "http+sinapse://key@a.example"},
+            "the API is for sinapse.publisher.Publisher",
+        ),
     ],
 )
 def test_bad_settings_are_told_when_the_application_is_made(settings: Any, fault: str) -> None:

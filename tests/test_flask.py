@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import redis
 from flask import Flask, render_template_string, request, session
 from werkzeug.local import LocalProxy
 
 from sinapse.message import unpack
 from sinapse.publisher import Publishable, Publisher, Subject, default, shared, use
 from sinapse.publisher.flask import Sinapse
+from sinapse.publisher.http import APIURL
+from sinapse.publisher.page import HASHED
 from tests.daemon import Daemon
 from tests.listening import Listener, listening
 from tests.support import RedisServer, free_port
@@ -84,6 +87,37 @@ def app(redis_server: RedisServer) -> Iterator[Flask]:
     yield app
     with app.app_context():
         default().close()
+
+
+def test_where_tokens_are_hashed_the_view_says_that_nobody_knows_them(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+    client = create_app(redis_server.url).test_client()
+    client.post("/session/ada")
+    answer = client.get("/token")
+    assert (answer.status_code, answer.get_json()) == (409, {"error": HASHED})
+
+
+def test_its_pages_are_its_own_whoever_else_is_configured(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    client = create_app(redis_server.url).test_client()
+    elsewhere = shared.Once(lambda: Publisher(f"redis://127.0.0.1:{free_port()}"))
+    shared.configure(elsewhere)  # As Celery's may be.
+    try:
+        client.post("/session/ada")
+        token = client.get("/token").get_json()["token"]
+        assert redis_client.get("sinapse:User:ada") == token.encode()
+    finally:
+        shared.withdraw(elsewhere)
+
+
+@pytest.mark.parametrize("url", ["http+sinapse://key@push.example:9002", "https+sinapse://k@h"])
+def test_the_api_may_take_the_place_of_redis(url: str) -> None:
+    app = create_app(url)
+    with app.app_context():
+        assert default().url == APIURL.parse(url)
 
 
 def test_the_page_of_a_user_has_url_and_token(app: Flask, daemon: Daemon) -> None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
-from sinapse.errors import TokenIsHashed, Unauthorized
+from sinapse.errors import Incomplete, TokenIsHashed, Unauthorized
 from sinapse.keys import HASHED, current_token_key, hashed_token, presented_token, token_key
 from sinapse.publisher import Publisher
 from sinapse.publisher.aio import Publisher as AsyncPublisher
 from sinapse.publisher.operations.tokens import GenerateToken
 from sinapse.sharding import shard_of
 from tests.daemon import Daemon, running_daemon
-from tests.support import RedisServer, eventually, running_redis
+from tests.support import RedisServer, eventually, free_port, running_redis
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,28 @@ def test_nobody_can_tell_the_current_token(hasher: Publisher, redis_server: Redi
             assert len(token) == 86
 
     asyncio.run(ask())
+
+
+def test_the_api_says_so_with_a_status_of_its_own(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    key, port = "k" * 40, free_port()
+    (tmp_path / "keys").write_text(key)
+    options = ("--api", f"tcp:{port}:interface=127.0.0.1", "--api-keys", str(tmp_path / "keys"))
+    with (
+        running_daemon(tmp_path, redis_server.url, "--hash-tokens", *options) as daemon,
+        Publisher(f"http+sinapse://{key}@127.0.0.1:{port}") as publisher,
+    ):
+        for ask in (publisher.tokens.get, publisher.tokens.obtain):
+            with pytest.raises(TokenIsHashed, match="keep the one"):
+                ask("1")
+        with publisher.pipeline() as pipe, contextlib.suppress(Incomplete):
+            token, current = pipe.tokens.generate("1"), pipe.tokens.get("1")
+            pipe.send()
+        assert len(token.result) == 86
+        with pytest.raises(TokenIsHashed):
+            current.result  # noqa: B018
+        assert "Traceback" not in daemon.log
 
 
 @pytest.mark.parametrize(("text", "hashed"), [("1", True), ("off", False), ("", False)])

@@ -92,6 +92,8 @@ def _described(operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": _content(operation.body)}
         failures |= _WITH_BODY
+    if operation.tells_token:
+        failures[409] = "Tokens are hashed: nobody knows the current one."
     if operation.missing:
         failures[404] = operation.missing.capitalize() + "."
     responses = {

@@ -57,6 +57,8 @@ class Operation(NamedTuple):
     """Type of the answer's body; None for a 204."""
     body: type[Struct] | None = None
     has_kind: bool = False
+    tells_token: bool = False
+    """It answers with 409 where tokens are hashed."""
     missing: str = ""
     """What a 404 says, if there is one: `act` returns None then."""
 
@@ -181,6 +183,7 @@ OPERATIONS = (
         _get_token,
         Token,
         has_kind=True,
+        tells_token=True,
         missing="there is no token",
     ),
     Operation(
@@ -200,6 +203,7 @@ OPERATIONS = (
         _obtain_token,
         Token,
         NewToken,
+        tells_token=True,
     ),
     Operation(
         "renewToken",

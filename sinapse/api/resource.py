@@ -16,7 +16,7 @@ from sinapse.api.bodies import Failed
 from sinapse.api.keys import Keys
 from sinapse.api.openapi import document
 from sinapse.api.operations import DEFAULT_KIND, OPERATIONS, Call, Operation, failed
-from sinapse.errors import BrokerUnavailable, MessageTooLarge
+from sinapse.errors import BrokerUnavailable, MessageTooLarge, TokenIsHashed
 from sinapse.publisher.tx import Publisher
 from sinapse.site import Refusal
 
@@ -142,6 +142,8 @@ class APIResource(Resource):
             _answer(request, 503, failed(error), [retry])
         except MessageTooLarge as error:
             _answer(request, 413, failed(error))
+        except TokenIsHashed as error:
+            _answer(request, 409, failed(error))
         except ValueError as error:
             _answer(request, 422, failed(error))
         else:

@@ -13,7 +13,9 @@
     async def token(user: CurrentUser):
         return await sinapse.token_response(user)
 
-In tests, ``app.dependency_overrides[publisher]`` takes the place of the dependency.
+In tests, ``app.dependency_overrides[publisher]`` takes the place of the dependency. So it does in
+an application that is mounted in another one, whose lifespan is not run:
+``app.dependency_overrides[publisher] = lambda: sinapse.publisher``.
 """
 
 from typing import Annotated

@@ -28,7 +28,7 @@ from flask import Flask, Response, current_app, has_app_context, jsonify
 from flask.cli import AppGroup
 from markupsafe import Markup
 
-from sinapse.errors import BrokerUnavailable, SinapseError
+from sinapse.errors import BrokerUnavailable, SinapseError, TokenIsHashed
 from sinapse.publisher import page, shared
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.identity import ChannelLike
@@ -70,7 +70,7 @@ class Sinapse:
     @property
     def publisher(self) -> Publisher:
         """The publisher of the current application."""
-        return shared.default()
+        return shared.default_of(_publisher)
 
     def publish(
         self,
@@ -87,7 +87,7 @@ class Sinapse:
         """Return what the page of `subject` needs to open its stream, or of whoever is asking."""
         if subject is None and self._load is not None:
             subject = self._load()
-        return page.connection(_state().options, subject)
+        return page.connection(_state().options, subject, self.publisher)
 
     def element(self, subject: object = None) -> Markup:
         """Return the same for a template, as data in a ``script`` element.
@@ -101,13 +101,19 @@ class Sinapse:
         return Markup(page.element(content))  # noqa: S704  # It is escaped.
 
     def token_view(self) -> tuple[Response, int] | Response:
-        """Answer with the same as JSON: 401 for nobody, and 503 while Redis is away."""
+        """Answer with the same as JSON.
+
+        401 for nobody, 503 while Redis is away, 409 where tokens are hashed.
+        """
         try:
             content = self.connection()
         except BrokerUnavailable:
             answer = jsonify(error="Redis does not answer.")
             answer.status_code = 503
             answer.headers["Retry-After"] = "5"
+        except TokenIsHashed:
+            answer = jsonify(error=page.HASHED)
+            answer.status_code = 409
         else:
             known = content["token"] is not None
             answer = jsonify(content) if known else jsonify(error="You are not signed in.")

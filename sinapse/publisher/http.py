@@ -13,7 +13,7 @@ from functools import partial, singledispatch
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
 
-from sinapse.errors import BrokerUnavailable, MessageTooLarge, PublishError
+from sinapse.errors import BrokerUnavailable, MessageTooLarge, PublishError, TokenIsHashed
 from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.channels import (
     AddChannel,
@@ -288,7 +288,7 @@ class HTTPConnections:
         for operation in operations:
             try:
                 results.append(self.run(operation))
-            except (BrokerUnavailable, PublishError) as error:
+            except (BrokerUnavailable, PublishError, TokenIsHashed) as error:
                 results.append(error)
         return results
 
@@ -340,6 +340,8 @@ class HTTPConnections:
             raise MessageTooLarge(reason)
         if status == http.HTTPStatus.UNPROCESSABLE_ENTITY:
             raise PublishError(reason)
+        if status == http.HTTPStatus.CONFLICT:
+            raise TokenIsHashed(reason)
         delivered: bool | None = False
         if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
             delivered = answer.get("delivered") if isinstance(answer, dict) else None

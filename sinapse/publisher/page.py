@@ -6,6 +6,7 @@ from typing import NamedTuple, TypedDict
 from uuid import UUID
 
 from sinapse.errors import BrokerUnavailable, TokenIsHashed
+from sinapse.publisher.client import Publisher
 from sinapse.publisher.identity import SubjectId, identifier, kind_of
 from sinapse.publisher.operations.tokens import USER
 from sinapse.publisher.options import Options
@@ -18,6 +19,10 @@ ELEMENT_ID = "sinapse-connection"
 
 #: Why there may be no token for somebody who could have one.
 NO_TOKEN = (BrokerUnavailable, TokenIsHashed)
+
+
+#: What a view says, with a 409, that cannot tell a token: this page cannot have push.
+HASHED = "Tokens are hashed: nobody knows the current one."
 
 
 class Connection(TypedDict):
@@ -45,16 +50,19 @@ def named(subject: object) -> Named:
     return Named(identifier(subject), kind_of(subject))
 
 
-def connection(options: Options, subject: object | None) -> Connection:
+def connection(
+    options: Options, subject: object | None, publisher: Publisher | None = None
+) -> Connection:
     """Return what the page of `subject` needs; None is a visitor, who has no token.
 
     The token is the current one, which lives for ``TOKEN_LIFETIME`` seconds at least: pages share
-    it, and those that are open keep their streams. Raises
-    :class:`~sinapse.errors.BrokerUnavailable`.
+    it, and those that are open keep their streams. `publisher` is the default one if none is given.
+    Raises :class:`~sinapse.errors.BrokerUnavailable`, and where tokens are hashed, so that nobody
+    knows the current one, :class:`~sinapse.errors.TokenIsHashed`.
     """
     if subject is None:
         return described(options, None)
-    tokens = default().tokens
+    tokens = (publisher or default()).tokens
     return described(options, tokens.obtain(*named(subject), options.token_lifetime))
 
 

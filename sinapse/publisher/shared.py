@@ -42,7 +42,7 @@ class Shared(Generic[P]):
     def __init__(self, new: Callable[[], P]) -> None:
         self._of_the_environment = Once(new)
         self._chosen: dict[str, P] = {}
-        self._configured: dict[str, Callable[[], P]] = {}
+        self._configured: list[Callable[[], P]] = []
 
     def default(self) -> P:
         """Return the publisher of this process.
@@ -51,10 +51,16 @@ class Shared(Generic[P]):
         was told; else one made of ``REDIS_URL``. Raises ``ValueError`` if that cannot be read, and
         what the framework has for settings that cannot.
         """
+        find = self._configured[-1] if self._configured else self._of_the_environment
+        return self.default_of(find)
+
+    def default_of(self, find: Callable[[], P]) -> P:
+        """Return the publisher that was set; else what `find` returns.
+
+        For an integration that uses its own settings, whoever else has been configured meanwhile.
+        """
         publisher = self._chosen.get("publisher")
-        if publisher is not None:
-            return publisher
-        return self._configured.get("find", self._of_the_environment)()
+        return find() if publisher is None else publisher
 
     def use(self, publisher: P | None) -> P | None:
         """Make `publisher` the default, or with None go back to what it was without.
@@ -74,13 +80,20 @@ class Shared(Generic[P]):
         For integrations, which know of settings. `find` keeps what it returns, one for a process.
         """
         if find is None:
-            self._configured.pop("find", None)
+            self._configured.clear()
         else:
-            self._configured["find"] = find
+            self.withdraw(find)
+            self._configured.append(find)
+
+    def withdraw(self, find: Callable[[], P]) -> None:
+        """Ask `find` no more, but whoever was asked before, or ``REDIS_URL``."""
+        self._configured = [each for each in self._configured if each != find]
 
 
 _shared = Shared(Publisher)
 
 default = _shared.default
+default_of = _shared.default_of
 use = _shared.use
 configure = _shared.configure
+withdraw = _shared.withdraw

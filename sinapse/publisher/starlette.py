@@ -10,18 +10,22 @@
 
 While the application runs, its publishers are the defaults of :mod:`sinapse.publisher.aio` and of
 :mod:`sinapse.publisher`, whose mixins then need no settings of their own. In a lifespan of your
-own, ``async with sinapse.lifespan(app): yield`` is all of it.
+own, ``async with sinapse.lifespan(app): yield`` is all of it. An application that is mounted in
+another one has no lifespan of its own: there, ``sinapse.publisher`` is what publishes.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypedDict, Unpack
 
+from starlette.authentication import BaseUser
 from starlette.responses import JSONResponse, Response
 
-from sinapse.errors import BrokerUnavailable
+from sinapse.errors import BrokerUnavailable, InvalidSubject, TokenIsHashed
+from sinapse.keys import subject_id
 from sinapse.publisher import aio, page, shared
-from sinapse.publisher.aio.shared import configure as configure_aio
+from sinapse.publisher.aio import shared as aio_shared
+from sinapse.publisher.identity import kind_of
 from sinapse.publisher.options import read
 
 
@@ -50,7 +54,16 @@ class Sinapse:
         self._options = read(given, str.lower)
         self._publisher = shared.Once(self._options.publisher)
         self._aio = shared.Once(lambda: aio.Publisher(**self._options.arguments))
-        self._publisher()  # The environment may have faults as well.
+        self._publisher()  # The environment may have faults as well,
+        self._aio()  # and name what is for synchronous publishers only.
+
+    @property
+    def publisher(self) -> aio.Publisher:
+        """The publisher of the application, which needs no lifespan.
+
+        Or that which was set by :func:`sinapse.publisher.aio.use`, as tests may do.
+        """
+        return aio_shared.default_of(self._aio)
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
@@ -59,12 +72,12 @@ class Sinapse:
         Nothing is opened before it is needed; what was is closed at the end.
         """
         shared.configure(self._publisher)
-        configure_aio(self._aio)
+        aio_shared.configure(self._aio)
         try:
             yield
         finally:
-            shared.configure(None)
-            configure_aio(None)
+            shared.withdraw(self._publisher)
+            aio_shared.withdraw(self._aio)
             self._publisher().close()
             if self._aio.made is not None:
                 await self._aio.made.close()
@@ -72,13 +85,15 @@ class Sinapse:
     async def connection(self, subject: object | None) -> page.Connection:
         """Return what the page of `subject` needs to open its stream.
 
-        That is an object with an id, or the id of a user; None is a visitor, who has no token.
-        Raises :class:`~sinapse.errors.BrokerUnavailable`.
+        That is an object with an id, or the id of a user. A user of Starlette's that has none goes
+        by its ``identity`` or its ``username``; one that is not authenticated, and None, is a
+        visitor, who has no token. Raises :class:`~sinapse.errors.BrokerUnavailable`, and where tokens
+        are hashed :class:`~sinapse.errors.TokenIsHashed`.
         """
-        if subject is None:
+        named = _named(subject)
+        if named is None:
             return page.described(self._options, None)
-        lifetime = self._options.token_lifetime
-        token = await aio.default().tokens.obtain(*page.named(subject), lifetime)
+        token = await self.publisher.tokens.obtain(*named, self._options.token_lifetime)
         return page.described(self._options, token)
 
     async def element(self, subject: object | None) -> str:
@@ -93,12 +108,34 @@ class Sinapse:
         return page.element(content)
 
     async def token_response(self, subject: object | None) -> Response:
-        """Answer with the same as JSON: 401 for nobody, and 503 while Redis is away."""
+        """Answer with the same as JSON.
+
+        401 for nobody, 503 while Redis is away, 409 where tokens are hashed.
+        """
         headers = {"Cache-Control": "no-store", "Vary": "Cookie, Authorization"}
-        if subject is None:
-            return JSONResponse({"error": "You are not signed in."}, 401, headers)
         try:
-            return JSONResponse(await self.connection(subject), headers=headers)
+            content = await self.connection(subject)
         except BrokerUnavailable:
             headers["Retry-After"] = "5"
             return JSONResponse({"error": "Redis does not answer."}, 503, headers)
+        except TokenIsHashed:
+            return JSONResponse({"error": page.HASHED}, 409, headers)
+        if content["token"] is None:
+            return JSONResponse({"error": "You are not signed in."}, 401, headers)
+        return JSONResponse(content, headers=headers)
+
+
+def _named(subject: object | None) -> page.Named | None:
+    if subject is None or getattr(subject, "is_authenticated", True) is False:
+        return None
+    try:
+        return page.named(subject)
+    except InvalidSubject:
+        if not isinstance(subject, BaseUser):
+            raise
+    identity: object
+    try:
+        identity = subject.identity
+    except NotImplementedError:
+        identity = getattr(subject, "username", None)
+    return page.Named(subject_id(identity), kind_of(subject))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Generic, cast
 
-from sinapse.errors import BrokerUnavailable
+from sinapse.errors import SinapseError
 from sinapse.publisher.identity import ChannelLike, SubjectId
 from sinapse.publisher.operations.channels import (
     AddChannel,
@@ -36,10 +36,10 @@ class Pending(Generic[T]):
 
     @property
     def result(self) -> T:
-        """What came of it; raises its ``BrokerUnavailable``, and ``RuntimeError`` before that."""
+        """What came of it; raises what it failed with, and ``RuntimeError`` before that."""
         if self._result is _NOT_SENT:
             raise RuntimeError("the pipeline was not sent yet")
-        if isinstance(self._result, BrokerUnavailable):
+        if isinstance(self._result, SinapseError):
             raise self._result
         return cast(T, self._result)
 
