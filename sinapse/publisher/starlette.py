@@ -87,8 +87,8 @@ class Sinapse:
 
         That is an object with an id, or the id of a user. A user of Starlette's that has none goes
         by its ``identity`` or its ``username``; one that is not authenticated, and None, is a
-        visitor, who has no token. Raises :class:`~sinapse.errors.BrokerUnavailable`, and where tokens
-        are hashed :class:`~sinapse.errors.TokenIsHashed`.
+        visitor, who has no token. Raises :class:`~sinapse.errors.BrokerUnavailable`, and where
+        tokens are hashed :class:`~sinapse.errors.TokenIsHashed`.
         """
         named = _named(subject)
         if named is None:

@@ -30,8 +30,8 @@ def connection_of(user: Any) -> Connection:
 def token(request: HttpRequest) -> JsonResponse:
     """Answer with the ``url``, the ``token`` and the seconds until it ``expires_in``, as JSON.
 
-    401 without a log-in, as scripts understand it, not the log-in page; 503 while Redis is away; 409
-    where tokens are hashed.
+    401 without a log-in, as scripts understand it, not the log-in page; 503 while Redis is away;
+    409 where tokens are hashed.
     """
     if not request.user.is_authenticated:
         return JsonResponse({"error": "You are not logged in."}, status=401)
