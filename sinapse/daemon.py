@@ -132,6 +132,7 @@ class Daemon(MultiService):
             http2=settings.http2,
             refused=counters.requests_refused,
         )
+        gate.relieve = self._site.close_an_idle
 
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
         if attendance is not None:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request, datetimeToString
 from twisted.web.http_headers import Headers, InvalidHeaderName
 
-from sinapse.limits import MAX_FIELDS, PATIENCE, REASONS, RequestLimits
+from sinapse.limits import MAX_FIELDS, MAX_NAME, PATIENCE, REASONS, RequestLimits
 from sinapse.safety import SAFETY
 
 Fields = Iterable[tuple[bytes, bytes]]
@@ -94,34 +94,35 @@ class Exchange:
         """Take the header section of the request; unless it `is_all` a body has to follow soon."""
         self.is_all = is_all
         request = self._request = self.site.requestFactory(self)
-        pseudo = {}
-        for name, value in fields:
-            if name.startswith(b":"):
-                pseudo[name] = value
-                continue
-            try:
-                request.requestHeaders.addRawHeader(name, value)
-            except InvalidHeaderName:  # To h2 whatever can be printed is a name.
-                self.refuse(400)
-                return
+        if (status := self._read_head(request, fields)) is not None:
+            self.refuse(status)
+            return
+        request.gotLength(0)  # A file in memory: the body is small.
+        request.parseCookies()
+        if not is_all and self._carrier is not None:
+            self._deadline = self._carrier.call_later(self.limits.timeout, self.refuse, 408)
+
+    def _read_head(self, request: Request, fields: Sequence[tuple[bytes, bytes]]) -> int | None:
+        """Fill in `request`; returns the status to refuse it with, if so."""
+        pseudo = {name: value for name, value in fields if name.startswith(b":")}
         self._method, self._target = pseudo[b":method"], pseudo.get(b":path", b"")
+        if len(self._target) > self.limits.url:
+            return 414
+        names = [name for name, _ in fields]
+        size = sum(map(len, names)) + sum(len(value) for _, value in fields)
+        if size > self.limits.header or len(names) > MAX_FIELDS or max(map(len, names)) > MAX_NAME:
+            return 431
+        try:
+            for name, value in fields:
+                if name not in pseudo:
+                    request.requestHeaders.addRawHeader(name, value)
+        except InvalidHeaderName:  # To h2 whatever can be printed is a name.
+            return 400
         if b":authority" in pseudo:
             request.requestHeaders.setRawHeaders(b"Host", [pseudo[b":authority"]])
-        size = sum(len(name) + len(value) for name, value in fields)
-        length = int(request.getHeader(b"Content-Length") or 0)  # That is a number.
-        if len(self._target) > self.limits.url:
-            self.refuse(414)
-        elif size > self.limits.header or len(fields) > MAX_FIELDS:
-            self.refuse(431)
-        elif length > self.limits.body:
-            self.refuse(413)
-        elif not self._target:  # CONNECT has none.
-            self.refuse(400)
-        else:
-            request.gotLength(0)  # A file in memory: the body is small.
-            request.parseCookies()
-            if not is_all and self._carrier is not None:
-                self._deadline = self._carrier.call_later(self.limits.timeout, self.refuse, 408)
+        if int(request.getHeader(b"Content-Length") or 0) > self.limits.body:  # That is a number.
+            return 413
+        return None if self._target else 400  # CONNECT has none.
 
     def take(self, data: bytes) -> None:
         """Take a part of the body."""

@@ -98,11 +98,13 @@ class Gate:
         self._paused: set[tcp.Port] = set()
         self._look: IDelayedCall | None = None
         self._lacks_room = False
+        #: Closes a connection that nobody would miss; returns whether there was one.
+        self.relieve: Callable[[], bool] = lambda: False
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
 
     def is_full(self) -> bool:
         """Whether there is no room for another stream, though for an answer to who asks for it."""
-        return self._connections > descriptors.streams()
+        return self._connections > descriptors.streams() and not self.relieve()
 
     def watched(
         self, endpoint: IStreamServerEndpoint, *, is_proxied: bool
@@ -162,7 +164,8 @@ class Gate:
         if room < 1:
             self._lacks_room = True
             self._pause(port, PATIENCE, "descriptors")
-            self._warn(f"no descriptors are left, {self._connections} connections: others wait")
+            if not self.relieve():
+                self._warn(f"no descriptors are left, {self._connections} connections: others wait")
             return
         if self._bucket is not None and (room := min(room, self._bucket.available())) < 1:
             self._pause(port, self._bucket.wait(), "rate")

@@ -241,6 +241,7 @@ class HTTP2Channel(Protocol):
             self.reset(number, ErrorCodes.REFUSED_STREAM)
             return
         self._stop_waiting()
+        self.site.idle.pop(self, None)
         self._frames.take(FRAMES / REQUESTS)
         exchange = self._exchanges[number] = Exchange(self, number)
         with self._blamed(exchange):
@@ -278,6 +279,7 @@ class HTTP2Channel(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """Let go of everything."""
         self._is_over = True
+        self.site.idle.pop(self, None)
         self._stop_waiting()
         self._stop_reading()
         for exchange in [*self._exchanges.values()]:
@@ -327,7 +329,8 @@ class HTTP2Channel(Protocol):
             self._go_away()
         if not self._exchanges:
             seconds = 0 if self._is_going else self.site.limits.idle
-            self._wait(seconds, self._close, ErrorCodes.NO_ERROR)
+            self._wait(seconds, self.close_idle)
+            self.site.idle[self] = None
 
     def _go_on(self) -> None:
         """Let those go on that wait for room, and have some."""
@@ -371,6 +374,10 @@ class HTTP2Channel(Protocol):
         self._is_going = True
         frame = GoAwayFrame(last_stream_id=self._state.highest_inbound_stream_id)
         self.transport.write(frame.serialize())
+
+    def close_idle(self) -> None:
+        """Close a connection on which nothing is asked, after what is on its way."""
+        self._close(ErrorCodes.NO_ERROR)
 
     def _close(self, error: ErrorCodes | None = None) -> None:
         """End the connection, after what is on its way: a client has to see why."""

@@ -10,6 +10,9 @@ from sinapse.errors import LimitReached
 #: Header fields of a request; browsers send about 20.
 MAX_FIELDS = 100
 
+#: Bytes of the name of one.
+MAX_NAME = 256
+
 #: Seconds that a refused client has to read why.
 LINGER = 2
 

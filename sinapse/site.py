@@ -29,6 +29,7 @@ from sinapse.http2 import HTTP2Channel
 from sinapse.limits import (
     MAX_DIGITS,
     MAX_FIELDS,
+    MAX_NAME,
     REASONS,
     REQUESTS,
     RequestLimits,
@@ -185,6 +186,7 @@ class Channel(HTTPChannel):
                 self.transport.pauseProducing()
             return
         if self._answered and not self._begun and not self._handlingRequest:
+            self.site.idle.pop(self, None)
             self.setTimeout(self.limits.timeout)
         self._begun = True
         self._parse(data)
@@ -196,6 +198,14 @@ class Channel(HTTPChannel):
             self.site.faults("a request could not be read", Failure())
             if self.transport is not None:
                 self.refuse(400)
+
+    def headerReceived(self, line: bytes) -> bool:  # noqa: N802
+        """Take a field, unless its name is longer than any: Twisted keeps thousands of names."""
+        if line.find(b":") > MAX_NAME:
+            self.refuse(431)
+            return False
+        is_right: bool = super().headerReceived(line)
+        return is_right
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:  # noqa: N802
         """Refuse lengths that are no number of bytes, and codings other than chunked."""
@@ -263,6 +273,7 @@ class Channel(HTTPChannel):
         if not self._begun:
             self.paused = False
             self.setTimeout(self.limits.idle)
+            self.site.idle[self] = None
             return
         self.setTimeout(self.limits.timeout)
         self._networkProducer.pauseProducing()
@@ -327,9 +338,13 @@ class Channel(HTTPChannel):
         if self._begun:
             self.refuse(408)
         elif self._answered:
-            self.loseConnection()
+            self.close_idle()
         else:
             self.abortConnection()
+
+    def close_idle(self) -> None:
+        """Close a connection on which nothing is asked, after what is on its way."""
+        self.loseConnection()
 
     def loseConnection(self) -> None:  # noqa: N802
         """Close, when the client has taken the last answer."""
@@ -344,6 +359,7 @@ class Channel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """Let go of the connection."""
         self._is_over = True
+        self.site.idle.pop(self, None)
         if self._ending is not None:
             self._ending.stop()
         if self._next is not None and self._next.active():
@@ -387,6 +403,16 @@ class Site(TwistedSite):
         self.faults = Faults(reactor.seconds)
         self._refused = Counter() if refused is None else refused
         self._http2 = http2
+        #: Connections on which nothing is asked, those first that are so for longest.
+        self.idle: dict[Any, None] = {}
+
+    def close_an_idle(self) -> bool:
+        """Close the connection that is idle for longest; returns whether there was one."""
+        for channel in self.idle:
+            del self.idle[channel]
+            channel.close_idle()
+            return True
+        return False
 
     def count_refused(self, status: int) -> None:
         """Count a request that was refused with `status`, as soon as that was clear."""

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -523,3 +524,18 @@ def conforms(operation: Any) -> None:
         )
 
     try_one()
+
+
+def test_who_has_no_key_is_answered_before_a_body_is_sent(api: API) -> None:
+    with socket.create_connection(("127.0.0.1", api.port), PATIENCE) as client:
+        client.sendall(
+            b"POST /v1/publish HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 8000000\r\n\r\n"
+        )
+        received = b""
+        while data := client.recv(65536):
+            received += data
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+    assert b'WWW-Authenticate: Bearer realm="sinapse-api"' in head
+    assert json.loads(body) == {"error": "a key is needed"}

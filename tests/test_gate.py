@@ -104,6 +104,23 @@ def test_when_descriptors_run_out_streams_live_on_and_others_wait(
         assert "Traceback" not in daemon.log
 
 
+def test_when_descriptors_run_out_what_is_idle_makes_room(
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher, stack: ExitStack
+) -> None:
+    with daemon_with_few_descriptors(tmp_path, redis_server) as daemon:
+        token = token_of(publisher, "1")
+        idle = [connect(stack, daemon) for _ in range(CONNECTIONS - 2)]
+        for client in idle:
+            client.sendall(b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        for _ in range(STREAMS - 4):
+            stack.enter_context(daemon.stream(token)).opened()
+        assert is_closed(idle[0])  # That which was so for longest.
+        idle[-1].sendall(ASK)
+        assert idle[-1].recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert "no descriptors are left" not in daemon.log
+
+
 def test_who_comes_faster_than_the_rate_waits_and_is_served(
     tmp_path: Path, redis_server: RedisServer, stack: ExitStack
 ) -> None:

@@ -80,6 +80,7 @@ def long_query(length: int) -> bytes:
             b"400 Bad Request",
         ),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: five\r\n\r\nhello", b"400 Bad Request"),
+        (GET + b"a" * 300 + b": b\r\n\r\n", b"431 Request Header Fields Too Large"),
         (GET + b"Host: a\r\n\r\n", b"400 Bad Request"),
         (b"GET /status HTTP/1.1\r\n\r\n", b"400 Bad Request"),
         (b"GET /status HTTP/1.1\r\nHost: a b\r\n\r\n", b"400 Bad Request"),

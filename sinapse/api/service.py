@@ -42,6 +42,7 @@ class API(MultiService):
         limits = RequestLimits(timeout=TIMEOUT, body=MOST_BYTES)
         root = APIResource(self._publisher, self._keys)
         site = Site(root, reactor, limits, screen=root.screen)
+        gate.relieve = site.close_an_idle
         self._listener = Listener(settings.api, site, reactor, option="api", gate=gate)
         self._listener.setServiceParent(self)
 
