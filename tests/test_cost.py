@@ -28,10 +28,12 @@ from hyperframe.frame import (
 )
 
 from sinapse.limits import REQUESTS, RequestLimits
+from sinapse.publisher import Publisher
 from tests.certificates import root
 from tests.daemon import Daemon, running_daemon
 from tests.support import PATIENCE, RedisServer, free_port
 from tests.test_api import KEY
+from tests.test_resume import subscribe
 
 LIMITS = RequestLimits()
 
@@ -265,3 +267,26 @@ FRAMES = {
 @pytest.mark.parametrize("name", FRAMES)
 def test_frames_cost_no_more_than_the_requests_that_there_may_be(fronts: Fronts, name: str) -> None:
     assert fronts.cost("http2", FRAMES[name]) < 2 * MOST  # A request over HTTP/2 costs more.
+
+
+MASKED = b"\x80\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"\x81" + MASKED, b"\x89" + MASKED, b"\x8a" + MASKED, b"\x01" + MASKED + b"\0" + MASKED],
+    ids=["questions", "pings", "pongs", "fragments"],
+)
+def test_frames_of_a_websocket_cost_no_more_than_requests(
+    fronts: Fronts, publisher: Publisher, frame: bytes
+) -> None:
+    token = subscribe(publisher).encode()
+
+    def upgraded() -> socket.socket:
+        client = fronts.connect["http"]()
+        client.sendall(UPGRADE.replace(b"GET /", b"GET /?access_token=" + token) + b"\r\n")
+        assert client.recv(12) == b"HTTP/1.1 101"
+        return client
+
+    websockets = fronts._replace(connect={"websocket": upgraded})
+    assert websockets.cost("websocket", filled(b"", frame, READ)) < MOST

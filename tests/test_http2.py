@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 from hyperframe.frame import (
@@ -32,13 +33,23 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse.answers import respond
 from sinapse.connection import Connection, take_over
-from sinapse.errors import CloseReason
+from sinapse.daemon import Daemon
+from sinapse.errors import CloseReason, StartError
 from sinapse.eventstream import EventStream
 from sinapse.exchange import Exchange
-from sinapse.http2 import _SETTINGS, CANCELS, FRAMES, HEADER_TABLE_SIZE, PART, HTTP2Channel
+from sinapse.http2 import (
+    _SETTINGS,
+    CANCELS,
+    FRAMES,
+    HEADER_TABLE_SIZE,
+    PART,
+    HTTP2Channel,
+    is_supported,
+)
 from sinapse.limits import MAX_FIELDS, PATIENCE, REQUESTS, RequestLimits
 from sinapse.pending import Pending
 from sinapse.publisher import Publisher
+from sinapse.settings import resolve
 from sinapse.site import Site
 from tests.browser import Browser, _first_browser, browser
 from tests.certificates import root
@@ -839,6 +850,17 @@ class TestRoom:
         pair.channel.connectionLost()
         assert pair.root.ends == [CloseReason.CLIENT_GONE] * 3
         assert pair.clock.getDelayedCalls() == []
+
+
+def test_an_h2_that_has_changed_within_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert is_supported()
+    monkeypatch.delattr(H2Connection, "_receive_goaway_frame")
+    assert not is_supported()
+    with pytest.raises(StartError, match=r"^sinapse: --http2: h2 [0-9.]+ is not supported"):
+        Daemon(resolve({}, {}))
+    Daemon(resolve({"http2": ["off"]}, {}))
 
 
 STEPS: list[st.SearchStrategy[tuple[str, int, int]]] = [
