@@ -183,35 +183,50 @@ def channel_name(name: object) -> str:
         raise InvalidChannel(
             f"channel {text[:80]!r}: names that begin with {PREFIX!r} are reserved"
         )
+    text = plain(text)
     if fault := _fault(text):
         raise InvalidChannel(f"channel {text[:80]!r}: {fault}")
     return text
 
 
+def plain(text: str) -> str:
+    """Return the very text of a subclass, which may show another one, as a ``(str, Enum)`` does."""
+    return text if type(text) is str else str.__str__(text)
+
+
 def kind_name(value: object) -> str:
     """Return `value` as the class name of a subject; raises `InvalidSubject`.
 
-    ``tokens``, ``channels`` and the like are no kinds: their keys would be other keys.
+    ``tokens``, ``channels`` and the like are no kinds, as their keys would be other keys; nor is
+    what has a colon: the kind ``User:admin`` and the id ``1`` would be ``User`` and ``admin:1``.
     """
     if not isinstance(value, str):
         raise InvalidSubject(f"a kind is the name of a class, not {type(value).__name__}")
-    fault = _fault(value)
-    if value.partition(":")[0] in _RESERVED_KINDS:
+    text = plain(value)
+    fault = _fault(text)
+    if ":" in text:
+        fault = "has a colon"
+    if text in _RESERVED_KINDS:
         fault = "is reserved"
     if fault:
-        raise InvalidSubject(f"kind {value[:80]!r}: {fault}")
-    return value
+        raise InvalidSubject(f"kind {text[:80]!r}: {fault}")
+    return text
 
 
 def subject_id(value: object) -> str:
     """Return `value` as the id of a subject; raises :class:`~sinapse.errors.InvalidSubject`."""
     if value is None:
         raise InvalidSubject("the subject has no id yet: save it first, or define sinapse_id")
-    if isinstance(value, bytes) or callable(value):  # Their str() is no id of anybody.
+    # Their str() is no id of anybody.
+    if isinstance(value, bytes | bool) or callable(value):
         raise InvalidSubject(
             f"a subject id is a str, an int or the like, not {type(value).__name__}"
         )
-    text = str(value)
+    if isinstance(value, str):
+        text = plain(value)
+    else:
+        # A subclass may show a name, as an ``(int, Enum)`` does.
+        text = int.__repr__(value) if isinstance(value, int) else str(value)
     if fault := _fault(text):
         raise InvalidSubject(f"subject id {text[:80]!r}: {fault}")
     return text

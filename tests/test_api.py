@@ -127,6 +127,20 @@ class TestPublishing:
             api.ask("POST", "/v1/publish", {"channel": "room:1", "message": "end"})
             assert [stream.next().data for _ in range(2)] == ["once", "end"]
 
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [
+            ("/v1/publish/many", {"messages": [{"channel": "room:1", "message": "a"}]}),
+            ("/v1/subjects/1/token", {}),
+        ],
+    )
+    def test_a_key_of_more_than_a_message_is_refused(
+        self, api: API, publisher: Publisher, path: str, body: Any
+    ) -> None:
+        status, answer, _ = api.ask("POST", path, body, Idempotency_Key="x")
+        assert (status, "give each a message_id" in answer["error"]) == (422, True)
+        assert publisher.tokens.get("1") is None
+
     def test_many_are_published_in_order_and_each_fails_for_itself(
         self, api: API, node: Daemon
     ) -> None:

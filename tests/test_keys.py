@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 import uuid
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from sinapse import keys
 from sinapse.errors import InvalidChannel, InvalidSubject
+from sinapse.publisher.payload import checked
+from sinapse.publisher.retention import checked_message_id
 
 #: Anything that may stand in a name, colons included.
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=100)
@@ -136,21 +139,46 @@ def test_subject_ids(value: Any, expected: str) -> None:
     assert keys.subject_id(value) == expected
 
 
-@pytest.mark.parametrize("value", [None, b"1", "1".strip, SimpleNamespace])
+@pytest.mark.parametrize("value", [None, b"1", True, False, "1".strip, SimpleNamespace])
 def test_what_is_no_subject_id(value: Any) -> None:
     with pytest.raises(InvalidSubject):
         keys.subject_id(value)
 
 
-@pytest.mark.parametrize("kind", ["User", "Admin::User", "Équipe", "user_tokens"])
+@pytest.mark.parametrize("kind", ["User", "Admin-User", "Équipe", "user_tokens"])
 def test_kinds(kind: Any) -> None:
     assert keys.kind_name(kind) == kind
 
 
-@pytest.mark.parametrize("kind", ["tokens", "channels", "channels:1", "tokens:", None, 1, str])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("tokens", "channels", "channels:1", "tokens:"),
+        *("User:admin", "Admin::User", ":", None, 1, str),
+    ],
+)
 def test_what_is_no_kind(kind: Any) -> None:
     with pytest.raises(InvalidSubject):
         keys.kind_name(kind)
+
+
+class Text(str, enum.Enum):  # noqa: UP042  # A StrEnum shows its text.
+    NEWS = "news"
+
+
+class Number(int, enum.Enum):
+    ADA = 7
+
+
+def test_of_a_subclass_it_is_the_text_that_counts() -> None:
+    assert str(Text.NEWS) != "news"
+    for read in (keys.channel_name, keys.kind_name, keys.subject_id, checked_message_id):
+        assert type(read(Text.NEWS)) is str
+        assert read(Text.NEWS) == "news"
+    assert keys.subject_id(Number.ADA) == "7"
+    message = checked(Text.NEWS, Text.NEWS, 100)
+    assert [type(each) for each in message[:2]] == [str, str]
+    assert message[:2] == ("news", "news")
 
 
 def test_no_error_quotes_more_than_a_line() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 import redis
@@ -128,6 +128,28 @@ class TestPublishMany:
             ("quiet", "d", None),
         ]
         assert [each.id is None for _, each in heard] == [False, False, False, True]
+
+    def test_mappings_are_read_by_their_names(
+        self, publisher: Publisher, listener: Listener
+    ) -> None:
+        messages: list[Mapping[str, Any]] = [
+            {"channel": "room:1", "message": "a"},
+            {"message": "b", "channel": "room:2", "event": "note", "retain": 0},
+        ]
+        assert publisher.publish_many(messages) == [1, 1]
+        assert texts(listener) == [("room:1", "a"), ("room:2", "b")]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        ["ab", {"channel": "a"}, {"channel": "a", "data": "b"}, ("a",), {"a", "b"}, None, 7],
+        ids=str,
+    )
+    def test_what_is_no_message_is_refused(
+        self, publisher: Publisher, listener: Listener, wrong: Any
+    ) -> None:
+        with pytest.raises(ValueError, match="a tuple or a mapping of channel, message, event"):
+            publisher.publish_many(cast(Any, [("room:1", "a"), wrong]))
+        assert listener.heard() == []
 
     def test_none_are_no_round_trip(
         self, publisher: Publisher, redis_client: redis.Redis, redis_server: RedisServer

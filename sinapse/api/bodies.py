@@ -9,6 +9,7 @@ from sinapse.publisher.operations.tokens import USER
 
 #: What a name is (see ``docs/protocol.md``), as a pattern.
 NAME = r"^[^\x00-\x1f\x7f]+$"
+KIND = r"^[^:\x00-\x1f\x7f]+$"
 CHANNEL = r"^(?!sinapse:)[^\x00-\x1f\x7f]+$"
 
 MESSAGE_ID = r"^[^\x00-\x1f\x7f]{1,128}$"
@@ -83,7 +84,7 @@ class NewToken(Struct, forbid_unknown_fields=True):
     """What a token is to be."""
 
     kind: Annotated[
-        str, Meta(description="Name of the subject's class.", max_length=512, pattern=NAME)
+        str, Meta(description="Name of the subject's class.", max_length=512, pattern=KIND)
     ] = USER
     expires_in: (
         Annotated[float, Meta(description="Seconds that it lives; null for ever.", gt=0, le=10**10)]

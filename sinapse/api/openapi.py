@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from sinapse import __version__
-from sinapse.api.bodies import CHANNEL, MESSAGE_ID, NAME, Failed
+from sinapse.api.bodies import CHANNEL, KIND, MESSAGE_ID, NAME, Failed
 from sinapse.api.operations import DEFAULT_KIND, Operation
 
 _PARAMETERS = {
@@ -73,10 +73,10 @@ def _described(operation: Operation) -> dict[str, Any]:
                 "in": "query",
                 "required": False,
                 "description": "Name of the subject's class.",
-                "schema": {"type": "string", "default": DEFAULT_KIND, "pattern": NAME},
+                "schema": {"type": "string", "default": DEFAULT_KIND, "pattern": KIND},
             }
         )
-    if operation.name == "publish":
+    if operation.takes_key:
         parameters.append(
             {
                 "name": "Idempotency-Key",

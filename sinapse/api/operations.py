@@ -57,6 +57,8 @@ class Operation(NamedTuple):
     """Type of the answer's body; None for a 204."""
     body: type[Struct] | None = None
     has_kind: bool = False
+    takes_key: bool = False
+    """It is done once for each Idempotency-Key."""
     tells_token: bool = False
     """It answers with 409 where tokens are hashed."""
     missing: str = ""
@@ -165,7 +167,16 @@ _CHANNELS = "/v1/subjects/{subject}/channels"
 _CHANNEL = "/v1/subjects/{subject}/channels/{channel}"
 
 OPERATIONS = (
-    Operation("publish", "POST", "/v1/publish", "Publish a message.", _publish, Published, Publish),
+    Operation(
+        "publish",
+        "POST",
+        "/v1/publish",
+        "Publish a message.",
+        _publish,
+        Published,
+        Publish,
+        takes_key=True,
+    ),
     Operation(
         "publishMany",
         "POST",

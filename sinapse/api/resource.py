@@ -102,6 +102,8 @@ class APIResource(Resource):
         if operation.body is not None:
             body = _read(request, content, operation.body)
         key = request.getHeader(b"Idempotency-Key")
+        if key is not None and operation.method == "POST" and not operation.takes_key:
+            raise _Refusal(422, "an Idempotency-Key is of one message: give each a message_id")
         (kind,) = request.args.get(b"kind", [b""])[:1] or [b""]
         try:
             call = Call(

@@ -17,7 +17,9 @@ else does.
 
 A worker of several processes has one pool of connections in each: what its parent has opened
 before they are forked, the children leave alone. A task that is run again, because its worker died
-or it is retried, publishes what has a ``message_id`` only once.
+or it is retried, publishes what has a ``message_id`` only once: that is remembered for two hours,
+or for as long as the message is retained. Where tasks come back later than that, as with a
+``visibility_timeout`` of two hours or more, retain such messages for longer.
 """
 
 from collections.abc import Mapping

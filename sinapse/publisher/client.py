@@ -79,7 +79,7 @@ class Publisher(BasePublisher):
         the publisher. It is seconds of Redis' clock, of which milliseconds count.
 
         `message_id` makes it safe to publish again when it is not known whether a message was
-        sent: what was published with that id in the last five minutes, or for as long as it is
+        sent: what was published with that id in the last two hours, or for as long as it is
         retained, is not sent again, and 0 is returned. It is 1 to 128 printable characters, and
         that of one message to one channel: a copy for another channel needs another one.
 
@@ -101,8 +101,8 @@ class Publisher(BasePublisher):
         """Send `messages` in one round trip, in their order; return how many nodes heard each.
 
         A message is ``(channel, message)``, then ``event``, ``retain`` and ``message_id`` if it has
-        them: a tuple, or :class:`~sinapse.publisher.Outgoing`. All of them are checked before any
-        is sent. Others' messages may come between them.
+        them: a tuple, :class:`~sinapse.publisher.Outgoing`, or a mapping of these names. All of
+        them are checked before any is sent. Others' messages may come between them.
 
         Raises :class:`~sinapse.errors.Incomplete` if some could not be sent: its ``results`` say
         for each how many nodes heard it, or whether it can have been delivered. With a message id

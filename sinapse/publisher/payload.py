@@ -3,7 +3,7 @@
 import json
 
 from sinapse.errors import InvalidEvent, InvalidMessage, MessageTooLarge
-from sinapse.keys import MAX_NAME_BYTES
+from sinapse.keys import MAX_NAME_BYTES, plain
 from sinapse.message import FIELD_BREAKS, Message
 
 
@@ -15,7 +15,7 @@ def checked(message: object, event: str | None, max_bytes: int) -> Message:
     :class:`~sinapse.errors.MessageTooLarge`.
     """
     if event is not None:
-        _check_event(event)
+        event = _checked_event(event)
     text = _text(message)
     # A character is at least one byte, so most of what is too large is refused unencoded.
     if len(text) > max_bytes or _size(text) > max_bytes:
@@ -25,7 +25,7 @@ def checked(message: object, event: str | None, max_bytes: int) -> Message:
 
 def _text(message: object) -> str:
     if isinstance(message, str):
-        return message
+        return plain(message)
     if isinstance(message, bytes):
         try:
             return message.decode()
@@ -44,9 +44,10 @@ def _size(text: str) -> int:
         raise InvalidMessage("text must be Unicode: a surrogate stands alone") from error
 
 
-def _check_event(event: object) -> None:
+def _checked_event(event: object) -> str:
     if not isinstance(event, str):
         raise InvalidEvent(f"an event type is a str, not {type(event).__name__}")
+    event = plain(event)
     if not event or any(character in event for character in FIELD_BREAKS):
         raise InvalidEvent(f"event type {event[:80]!r}: is empty or has a line break or NUL")
     try:
@@ -55,3 +56,4 @@ def _check_event(event: object) -> None:
         raise InvalidEvent(f"event type {event[:80]!r}: is not Unicode text") from error
     if size > MAX_NAME_BYTES:
         raise InvalidEvent(f"event type {event[:80]!r}: is over {MAX_NAME_BYTES} bytes")
+    return event

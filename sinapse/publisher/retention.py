@@ -1,5 +1,7 @@
 """Retention: how long Redis keeps messages for those who come back, and how many of a channel."""
 
+from sinapse.keys import plain
+
 #: Seconds; the default. A phone in a tunnel, a laptop that is carried to a meeting.
 RETAIN = 300.0
 
@@ -15,8 +17,9 @@ MAX_RETAIN_MESSAGES = 1_000_000
 #: of the channel lives on for a day.
 HORIZON = 2 * 24 * 3600 * 1000
 
-#: Milliseconds for which a message id is remembered at least.
-_REMEMBERED = 300 * 1000
+#: Milliseconds for which a message id is remembered at least, two hours: after one, a broker of
+#: Celery's gives the task of a worker that has died to another one.
+_REMEMBERED = 2 * 3600 * 1000
 
 _MAX_MESSAGE_ID_LENGTH = 128
 
@@ -42,6 +45,7 @@ def checked_message_id(message_id: object) -> str:
     """Return `message_id` if it can be one; raises ``ValueError``."""
     if not isinstance(message_id, str):
         raise ValueError(f"message_id is a str, not {type(message_id).__name__}")  # noqa: TRY004
+    message_id = plain(message_id)
     if not 1 <= len(message_id) <= _MAX_MESSAGE_ID_LENGTH or not message_id.isprintable():
         raise ValueError(
             f"message_id is 1 to {_MAX_MESSAGE_ID_LENGTH} printable characters: {message_id[:80]!r}"

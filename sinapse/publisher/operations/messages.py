@@ -156,12 +156,14 @@ class Outgoing(NamedTuple):
     message_id: str | None = None
 
 
-#: What ``publish_many`` takes: plain tuples will do, which begin like :class:`Outgoing`.
+#: What ``publish_many`` takes: plain tuples will do, which begin like :class:`Outgoing`, and
+#: mappings with its names.
 AnyOutgoing: TypeAlias = (
     Outgoing
     | tuple[ChannelLike, object]
     | tuple[ChannelLike, object, str | None]
     | tuple[ChannelLike, object, str | None, float | None]
+    | Mapping[str, Any]
 )
 
 
@@ -215,8 +217,7 @@ class Messages:
         operations = []
         for number, each in enumerate(messages):
             try:
-                outgoing = each if isinstance(each, Outgoing) else Outgoing(*each)
-                operations.append(self.publish(*outgoing))
+                operations.append(self.publish(*_outgoing(each)))
             except ValueError as error:
                 error.add_note(f"It is message {number} of those to publish, counted from 0.")
                 raise
@@ -235,6 +236,20 @@ class Messages:
         if message_id is not None and len(channels) > 1:
             raise ValueError("message_id is that of one message to one channel: give each its own")
         return [self.publish(each, message, event, retain, message_id) for each in channels]
+
+
+def _outgoing(given: object) -> Outgoing:
+    if isinstance(given, Outgoing):
+        return given
+    try:
+        if isinstance(given, Mapping):
+            return Outgoing(**given)
+        if isinstance(given, tuple | list):
+            return Outgoing(*given)
+    except TypeError:
+        pass
+    names = ", ".join(Outgoing._fields)
+    raise ValueError(f"a message is a tuple or a mapping of {names}, not {given!r:.80}")
 
 
 def _number(environment: Mapping[str, str], name: str, unit: str, default: int) -> int:
