@@ -10,18 +10,21 @@ to judge what a tab received, whenever and wherever its streams were opened:
   for the last time, and the stream was opened after that.
 - *doubled*, *late*: a tab got it twice, or after a later message of the same Redis. A tab comes
   back with the last event ID that it has.
-- *lost*: it was published while the channel was on the list, and it still is, the tab was known to
-  be open before, all has come to rest, and the tab has not got it, nor was told of a reset for it.
+- *lost*: it was published while the channel was on the list, and it still is, and after the id with
+  which the tab opened for the first time; all has come to rest, and the tab has not got it, nor was
+  told of a reset for it. Or its stream ended with its token, was at
+  rest before and undisturbed, and lacks something of before that.
 - *needless*: a reset for a channel of which no message is missing that could be gone; or another
   one for the same. ``data-lost`` needs a loss of data that the tab was not told of yet.
 
-Messages that are not retained must come only to streams that were live at the last rest, of
-channels that were on the list then and still are, if nothing was disturbed since. Those that live
-for a moment, or of which only few are kept, may be gone when they are read; they need not be.
+A message that is not retained is lost only where the stream was at rest before, and has been open
+and undisturbed since then. Those that live for a moment, or of which only few are kept, may be gone
+when they are read; they need not be.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -145,7 +148,7 @@ class Story:
         return None
 
     def may_be_gone(self, message: Sent) -> bool:
-        if message.is_void or message.retain <= 2:
+        if message.is_void or time.monotonic() >= message.at + message.retain - 0.001:
             return True
         if not message.channel.endswith("small"):
             return False
@@ -199,8 +202,10 @@ class Record:
     """Channels of which it was told since then, and has got nothing."""
     checked: int = 0
     """Up to where nothing is lost."""
-    is_calm: bool = False
-    """Its stream has been live since the last rest, and nothing was disturbed."""
+    base: dict[int, int] = field(default_factory=dict)
+    """By Redis, the message after which it opened for the first time."""
+    steady_since: int | None = None
+    """The present of the last rest, if its stream was live then and nothing was disturbed since."""
 
     def fault(self, kind: str, text: str) -> None:
         self.wrong[kind] += 1
@@ -211,17 +216,21 @@ class Record:
         self.opened = self.story.now
         self.places = self.story.places(last)
         self.told_now.clear()
-        self.is_calm = False
+        self.report.append(f"{self.opened}: {self.name} asks, at {self.places}")
 
-    def open(self) -> None:
+    def open(self, identifier: str | None) -> None:
+        """Take note that its stream is open; `identifier` is that of the first time."""
         if self.start is None:
-            self.start = self.checked = self.story.now
+            self.start = self.story.now
+            self.base = self.story.places(identifier)
+            self.checked = min(self.base.values()) + 1
 
     def take(self, number: int, token: Token) -> None:
         """Judge a message that has come."""
         story, sent = self.story, self.story.sent[number]
         interval = story.interval(self.subject, sent)
         what = f"{number} on {sent.channel}"
+        self.report.append(f"{story.now}: {self.name} gets {number}")
         if interval is None:
             self.fault("forbidden", f"{what}: it was not on the list")
         elif number < (story.granted_at(self.subject, sent.channel, self.opened) or 0):
@@ -245,7 +254,7 @@ class Record:
                 sent.retain
                 and number not in self.received
                 and self.story.may_be_gone(sent)
-                and number >= (self.start or 0) - 1
+                and number > self.base.get(sent.shard, -1)
                 and self.story.interval(self.subject, sent) is not None
             ):
                 found.add(number)
@@ -291,6 +300,17 @@ class Record:
             self.told_now.add(channel)
             self.covered[channel] = present
 
+    def _lacks(self, sent: Sent) -> bool:
+        """Whether a message that was for it has not come, and nothing was told that covers it.
+
+        Who is told of a channel loads its state anew, and has what had been published by then, be
+        it gone then or later.
+        """
+        if sent.number in self.received or sent.number in self.excused:
+            return False
+        told = sent.number < self.covered.get(sent.channel, 0)
+        return not (told and self.story.may_be_gone(sent))
+
     def rest(self) -> int:
         """Judge what has not come, now that nothing is under way; returns how many it had to."""
         story, count = self.story, 0
@@ -302,16 +322,37 @@ class Record:
             return 0
         for sent in story.sent[self.checked :]:
             interval = story.interval(self.subject, sent)
-            if interval is None or interval.end is not None or sent.is_void:
-                continue
-            if not sent.retain and not (self.is_calm and interval.begin <= self.checked):
+            if not sent.retain or interval is None or interval.end is not None or sent.is_void:
                 continue
             count += 1
-            if sent.number in self.received or sent.number in self.excused:
+            if sent.number <= self.base.get(sent.shard, -1):
                 continue
-            # It can have gone after the tab was told, which knows of it by its state.
-            is_covered = sent.number < self.covered.get(sent.channel, 0)
-            if not (is_covered and story.may_be_gone(sent)):
+            if self._lacks(sent):
                 self.fault("lost", f"{sent.number} on {sent.channel}, retained for {sent.retain}")
         self.checked = story.now
+        return count + self._rest_of_plain(story.now)
+
+    def _rest_of_plain(self, end: int) -> int:
+        """Judge what was not retained, and was for a stream that was live all the time."""
+        count = 0
+        since = self.steady_since
+        for sent in self.story.sent[since:end] if since is not None else ():
+            interval = self.story.interval(self.subject, sent)
+            if sent.retain or interval is None or interval.begin > (since or 0):
+                continue
+            if interval.end is None or interval.end > end:
+                count += 1
+                if sent.number not in self.received:
+                    self.fault("lost", f"{sent.number} on {sent.channel}, not retained")
         return count
+
+    def ended(self, token: Token) -> None:
+        """Judge what came before the end of a token, of which the stream has heard."""
+        if self.steady_since is None or token.ended is None or len(self.story.counters) > 1:
+            return
+        for sent in self.story.sent[self.checked : token.ended]:
+            interval = self.story.interval(self.subject, sent)
+            if interval is None or (interval.end is not None and interval.end < token.ended):
+                continue
+            if sent.retain and self._lacks(sent):
+                self.fault("lost", f"{sent.number} on {sent.channel}, before the token was over")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import selectors
 import signal
@@ -18,7 +17,7 @@ from sinapse.keys import RETENTION
 from sinapse.sharding import shard_of
 from tests.stories.model import Record, Story, Token
 from tests.stories.tabs import Browser, Item
-from tests.stories.world import World
+from tests.stories.world import LOSSY, World
 from tests.support import PATIENCE
 
 SUBJECTS = 40
@@ -28,6 +27,9 @@ CHANNELS = ("a", "b", "c", "a.small", "b.small")
 KINDS = ("User", "Tablet")
 TRANSPORTS = ("sse", "sse", "sse", "http10", "ws", "poll")
 RETAINS = (0.0, 0.05, 1.0, 300.0, 300.0, 300.0, 300.0, 86400.0)
+
+#: Seconds in which nodes that were cut off come back, and read the lists.
+CHURN = 0.2
 
 #: Seconds after which a tab comes back: not those that it is told, since nobody has the time.
 RECONNECTION = 0.02
@@ -80,7 +82,7 @@ class Teller:
         self.counts = counts
         self.folder = folder
         world.stories += 1
-        self.prefix = f"{os.getpid()}.{world.stories}."
+        self.prefix = f"{seed}."
         self.story = Story()
         self.journal: list[str] = []
         self.awaited: set[int] = set()
@@ -144,11 +146,11 @@ class Teller:
     def actions(self) -> list[Callable[[], None]]:
         """Return what may happen, as often as it is likely."""
         often: list[Callable[[], None]] = [self.publish] * 14 + [self.change] * 8 + [self.come] * 4
-        often += [self.leave] * 4 + [self.token] * 2 + [self.give_back] * 3
+        often += [self.leave] * 4 + [self.together] + [self.token] * 2 + [self.give_back] * 3
         mode = self.world.mode
-        faults: list[Callable[[], None]] = [self.cut, self.cut, self.hiccup]
-        if mode == "loss":
-            faults += [self.save, self.save, self.lose, self.flush]
+        faults: list[Callable[[], None]] = [self.cut, self.cut, self.churn, self.hiccup]
+        if mode in LOSSY:
+            faults += [self.save, self.save, self.lose, self.lose_a_little, self.flush]
         else:
             faults += [self.restart]
         if not self.world.has_workers:
@@ -235,6 +237,19 @@ class Teller:
             self.note(f"{tab.record.name} is cut off")
             self.disconnect(tab, reset=self.dice.random() < 0.5)
 
+    def together(self) -> None:
+        """Let all tabs be cut off and come back to one node at once, some of them far behind."""
+        self.note("all tabs come back together")
+        node = self.some_node()
+        for tab in self.tabs:
+            if tab.is_refused:
+                continue
+            if not tab.wants or self.dice.random() < 0.7:
+                self.disconnect(tab)
+                tab.wants, tab.due, tab.node = True, 0.0, node
+        for channel in self.dice.sample(CHANNELS, self.dice.randint(0, 2)):
+            self.send(channel)
+
     def token(self) -> None:
         """Clear a token, replace it, or let it live for longer."""
         if not self.tabs:
@@ -278,16 +293,29 @@ class Teller:
 
     def disturb(self) -> None:
         for tab in self.tabs:
-            tab.record.is_calm = False
+            tab.record.steady_since = None
 
     def cut(self) -> None:
         self.disturb()
         self.note("all connections to Redis are cut")
         self.world.cut()
 
+    def churn(self) -> None:
+        """Change lists, and publish between, while nodes come back and read them."""
+        self.cut()
+        subjects = sorted({tab.record.subject for tab in self.tabs})
+        until = time.monotonic() + CHURN
+        while subjects and time.monotonic() < until:
+            subject, channel = self.dice.choice(subjects), self.dice.choice(CHANNELS)
+            if channel not in self.story.channels(subject):
+                self.add(subject, channel)
+                continue
+            self.remove(subject, channel)
+            if self.dice.random() < 0.3:
+                self.send(channel)
+
     def hiccup(self) -> None:
         """Let Redis stand still for a moment."""
-        self.disturb()
         process = self.dice.choice(self.world.servers).process
         assert process is not None
         self.note("Redis stands still")
@@ -311,8 +339,8 @@ class Teller:
             self.world.kill_node(number)
 
     def restart(self) -> None:
+        self.disturb()
         if self.dice.random() < 0.3:
-            self.disturb()
             number = self.dice.randrange(len(self.world.servers))
             self.note(f"Redis {number} is killed and started again")
             self.world.restart(number)
@@ -323,11 +351,19 @@ class Teller:
         valid = {each.text for each in self.tokens.values()}
         self.snapshot = self.story.now, self.story.lists(), valid
 
+    def lose_a_little(self) -> None:
+        """Have Redis come back as it was a moment ago."""
+        self.save()
+        for _ in range(self.dice.randint(1, 6)):
+            self.send(self.dice.choice(CHANNELS))
+        self.pump(0.01)
+        self.lose()
+
     def lose(self) -> None:
         """Kill Redis and start it from an older copy."""
+        self.disturb()
         if self.snapshot is None:
             return
-        self.disturb()
         since, lists, valid = self.snapshot
         if not all(token.text in valid for token in self.tokens.values()):
             # A token of before would be back, which nobody here knows any more.
@@ -336,10 +372,20 @@ class Teller:
                     token.expires = time.monotonic()
                     del self.tokens[key]
         self.note(f"Redis comes back as it was at {since}")
+        # Who attaches first is left to chance, and it may be nobody for a while.
+        for number in range(len(self.world.nodes)):
+            if self.dice.random() < 0.4:
+                self.note(f"node {number} is stopped")
+                self.world.stop(number)
+        lost = sum(sent.retain > 0 for sent in self.story.sent[since:])
         self.world.restart(0, self.folder / "snapshot.rdb")
         self.look_at_counters()
         self.story.lose(since, lists)
         self.snapshot = None
+        if self.world.other is not None:
+            self.world.wait_for_other()
+            for _ in range(min(lost, 30) + self.dice.randint(-1, 2)):
+                self.send(self.dice.choice(CHANNELS))
         # The pages load their state anew, and have it said again who may listen to what.
         self.anew()
 
@@ -349,7 +395,7 @@ class Teller:
         self.note("Redis is flushed")
         lists = self.story.lists()
         with contextlib.closing(self.world.servers[0].client()) as client:
-            client.flushall()
+            client.flushdb() if self.world.other else client.flushall()
         self.world.publisher.publish(self.name("first"), "so that there is a counter")
         self.look_at_counters()
         for token in self.tokens.values():
@@ -393,8 +439,8 @@ class Teller:
         for tab in self.tabs:
             if tab.wants and not tab.is_refused:
                 self.counts.required += tab.record.rest()
-                # A poll that is over hears nothing before the next one, and an end comes of itself.
-                tab.record.is_calm = tab.kind != "poll" and tab.token.expires is None
+                is_live = tab.kind != "poll" and tab.token.expires is None
+                tab.record.steady_since = self.story.now if is_live else None
         self.story.rest()
         self.note("rest")
         assert not self.wrong, self.report()
@@ -439,6 +485,8 @@ class Teller:
             if tab.browser is not None and tab.browser.status == 401:
                 tab.is_refused = True
                 self.check_refusal(tab)
+            elif tab.kind != "poll":
+                tab.record.ended(tab.token)
             self.disconnect(tab)
             if tab.kind != "poll" or not items:
                 tab.due = time.monotonic() + RECONNECTION
@@ -454,7 +502,7 @@ class Teller:
         if item.event == "authentication":
             tab.is_open = True
             self.note(f"{record.name} opens after {tab.last}, {tab.record.places}")
-            record.open()
+            record.open(item.identifier)
         elif item.event == "reset":
             content = json.loads(item.data)
             self.counts.resets += 1
@@ -472,6 +520,7 @@ class Teller:
     def disconnect(self, tab: Tab, *, reset: bool = False) -> None:
         if tab.browser is not None:
             self.selector.unregister(tab.browser.socket)
+            tab.record.steady_since = None
             tab.browser.close(reset=reset)
             tab.browser = None
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sinapse.keys import NODES
 from sinapse.publisher import Publisher
 from tests.daemon import ROOT, Daemon, running_daemon
 from tests.stories.model import KEPT
-from tests.support import RedisServer, running_redis
+from tests.support import RedisServer, eventually, running_redis
 
 #: What is small in these daemons, so that a story of some hundred messages has many pages.
 SETTINGS = {
@@ -40,6 +41,9 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 sys.meta_path.insert(0, Finder())
 """
+
+#: Modes in which Redis comes back with older data, or with none.
+LOSSY = ("loss", "databases")
 
 LASTING = ("--appendonly", "yes", "--appendfsync", "always")
 
@@ -106,6 +110,11 @@ class World:
         server.start()
         self.forget_connections()
 
+    def wait_for_other(self) -> None:
+        """Return when the node of the other application has come back, whoever else has."""
+        with contextlib.closing(self.servers[0].client()) as client:
+            eventually(lambda: client.pubsub_numsub(NODES)[0][1] > 0)
+
     def save(self, number: int, to: Path) -> None:
         server = self.servers[number]
         with contextlib.closing(server.client()) as client:
@@ -126,7 +135,7 @@ def world(folder: Path, mode: str) -> Iterator[World]:
         for number in range(count):
             place = folder / f"redis-{number}"
             place.mkdir()
-            lasting = () if mode == "loss" else LASTING
+            lasting = () if mode in LOSSY else LASTING
             servers.append(stack.enter_context(running_redis(place, *lasting)))
         url = " ".join(server.url for server in servers)
         options = ("--workers", "2") if mode == "workers" else ()
