@@ -436,6 +436,16 @@ class Hub:
             self._end_if_empty(subject)
             self._end_if_too_many(subject)
 
+    def begin_at(self, counter: int) -> None:
+        """Go on from another place, where data are lost: what is read begins there.
+
+        That may be before the counters at which channels were granted since then.
+        """
+        self.position = counter
+        for subject in self.subjects.values():
+            for name, at in (subject.since or {}).items():
+                self._postpone(subject, name, at)
+
     def granted(self, before: int | None) -> None:
         """Let subjects listen to what was granted them before the message of that counter.
 

@@ -619,6 +619,30 @@ def test_a_reset_goes_to_those_who_listen_to_what_is_missing(table: Table) -> No
     assert other.received == [(b"reset:data-lost:1f-7", "d")]
 
 
+@pytest.mark.parametrize("lost", [0, 9])
+def test_what_is_read_after_a_break_is_for_those_who_had_the_channel_then(
+    table: Table, lost: int
+) -> None:
+    """Also where what was heard last is lost, and counters begin before it again."""
+    streams = [table.open(b"a", b"anchor", subject=name) for name in (b"1", b"2")]
+    table.hub.dispatch(b"a", Message("heard"), 5 + lost)
+    table.hub.disconnected()
+    table.hub.reconcile(b"1", {b"a": 0, b"anchor": 0})
+    table.hub.reconcile(b"2", {b"a": 7, b"anchor": 0, b"b": 8})
+    if lost:
+        table.hub.begin_at(5)
+    for counter, channel in ((6, b"a"), (7, b"a"), (8, b"a"), (9, b"b"), (10, b"a")):
+        table.hub.granted(counter)
+        table.hub.dispatch(channel, Message(str(counter)), counter)
+    table.hub.flush()
+    table.hub.connected()
+    table.publish(b"a", "live")
+    assert [stream.data for stream in streams] == [
+        ["heard", "6", "7", "8", "10", "live"],
+        ["heard", "8", "9", "10", "live"],
+    ]
+
+
 # The machine: a Redis, the connection from it, and a hub at the other end
 
 SUBJECTS = (b"1", b"2")

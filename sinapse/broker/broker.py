@@ -535,7 +535,7 @@ class Broker(Service):
         if is_first or not attachment.continues:
             # Where some of what was heard is here, all that follows it is new to everybody.
             is_other = is_first or attachment.same < 0
-            hub.position = attachment.position.counter if is_other else attachment.same
+            hub.begin_at(attachment.position.counter if is_other else attachment.same)
             if not is_first:
                 hub.tell_lost(listeners)
         # Whoever is told of a channel loads its state anew, and has all that it had by then.
