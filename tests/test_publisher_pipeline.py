@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 
 from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, InvalidEvent
 from sinapse.eventid import EventID
+from sinapse.keys import CHECKPOINTS
 from sinapse.message import unpack
 from sinapse.publisher import Outgoing, Publisher, aio, tx
 from sinapse.publisher.operations.exchange import MOST, MOST_DATA
@@ -262,7 +263,9 @@ class TestPublishMany:
                     ]
                     for channel in "abc"
                 }
-                found.append((nodes, heard, kept, sorted(client.keys())))
+                # A checkpoint is made where the counter, which begins with the clock, is round.
+                keys = {*client.keys()} - {CHECKPOINTS.encode()}
+                found.append((nodes, heard, kept, keys))
         assert found[0] == found[1]
 
 
