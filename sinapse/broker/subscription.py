@@ -155,8 +155,9 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         if self.replyQueue.waiting:
             super().replyReceived(reply)
         elif isinstance(reply, Exception) and self._asked:
-            asked = self._asked.popleft()
+            asked = self._asked[0]
             if asked.is_optional and str(reply).startswith("NOPERM"):
+                self._asked.popleft()
                 self._refuse(asked.names, str(reply))
             else:
                 # A refused PING, say, while Redis is loading: what this connection is subscribed
