@@ -18,11 +18,15 @@ RETRY = 5.0
 
 
 class Received(NamedTuple):
-    """A message: its data, its event type and its id, if it has them."""
+    """A message: its data, its event type and its id, if it has them.
+
+    `by` is ``server`` for what is the server's own, and None for what an application has published.
+    """
 
     data: str
     event: str | None
     id: str | None
+    by: str | None = None
 
 
 class EventSource:
@@ -62,6 +66,8 @@ class EventSource:
             self._opened = True
             data: list[str] = []
             event = identity = None
+            # The first event is the server's own without saying so, as it was in the beginning.
+            by: str | None = "server"
             for line in answer:
                 name, _, value = line.decode(errors="replace").rstrip("\r\n").partition(":")
                 value = value.removeprefix(" ")
@@ -71,10 +77,13 @@ class EventSource:
                     event = value
                 elif name == "id":
                     identity = value
+                elif name == "by":
+                    by = value
                 elif name == "retry" and value.isdigit():
                     self._retry = int(value) / 1000
                 elif not name and not value and line.strip() == b"":
                     self._last_id = self._last_id if identity is None else identity
                     if data:
-                        yield Received("\n".join(data), event, identity)
+                        yield Received("\n".join(data), event, identity, by)
+                        by = None
                     data, event, identity = [], None, None

@@ -23,6 +23,12 @@ TROUBLE_RETRY = (1.0, 5.0)
 #: A comment of 2 KiB.
 PADDING = b":" + 2048 * b" " + b"\n"
 
+#: The line that the server's own events have and no message can have, whatever its event type is:
+#: an application's line breaks never begin a field. By the standard, fields that are not known are
+#: passed over. The first event of a stream goes without: it is known by its place, and its bytes
+#: are those of the origin.
+OWN = "by: server\n"
+
 #: Header fields of every event stream. The charset for clients that would take Latin-1, as was the
 #: default for text; ``no-store`` for caches; ``no-transform`` and ``X-Accel-Buffering`` because
 #: servers that compress, and nginx, otherwise hold back everything.
@@ -51,6 +57,11 @@ def encode(message: Message, default_event: str | None = None) -> bytes:
     if event is not None:
         text = f"event: {event}\n{text}"
     return text.encode()
+
+
+def encode_own(message: Message) -> bytes:
+    """Return the block of an event of the server's own."""
+    return OWN.encode() + encode(message)
 
 
 def reconnection_time(seconds: float) -> bytes:
@@ -115,18 +126,18 @@ class EventStream:
         `reason` is one of those in ``docs/delivery.md``; `channels` are those concerned.
         `position` is the id to resume from when nothing else is to come.
         """
-        return self.frame(encode(Message(reset_data(reason, channels), "reset", position)))
+        return self.frame(encode_own(Message(reset_data(reason, channels), "reset", position)))
 
     def notice(self, event: str, data: str) -> bytes:
         """Return the frame of an event of the server's own."""
-        return self.frame(encode(Message(data, event)))
+        return self.frame(encode_own(Message(data, event)))
 
     def position(self, identifier: str) -> bytes:
         """Return the frame of an event that nobody listens for, so that the browser keeps its id.
 
         It has data: polyfills forget the id of a block without any.
         """
-        return self.frame(encode(Message("ok", "position", identifier)))
+        return self.frame(encode_own(Message("ok", "position", identifier)))
 
     def come_back(self, seconds: float) -> bytes:
         """Return the frame that says when to come back: the end follows."""

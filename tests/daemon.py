@@ -115,6 +115,7 @@ class Stream:
                 if name:
                     value = value.removeprefix(" ") if colon else ""
                     fields[name] = f"{fields[name]}\n{value}" if name in fields else value
+            fields.pop("by", None)  # No browser shows it.
             if fields:
                 return Event(**fields)
 

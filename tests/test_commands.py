@@ -145,6 +145,17 @@ class TestListen:
         result = run("listen", address, "--last-event-id", position, "--count", "1")
         assert result.stdout == "chat: missed\n"
 
+    def test_messages_that_are_called_as_the_servers_own_are_shown(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        arguments = ("listen", url_of(daemon), "--token", subscribe(publisher), "--count", "2")
+        with listening(daemon, *arguments) as process:
+            publisher.publish("room:1", "48.1", event="position")
+            publisher.publish("room:1", "ok", event="authentication")
+            out, err = process.communicate(timeout=PATIENCE)
+        assert out == "position: 48.1\nauthentication: ok\n"
+        assert err == "Listening.\n"
+
     def test_it_comes_back(
         self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher
     ) -> None:

@@ -756,7 +756,7 @@ class TestCommands:
         first, second = map(json.loads, out.getvalue().splitlines())
         assert (first["data"], first["event"]) == ("two\nlines", "greeting")
         assert first["id"]
-        assert second == {"data": "plain", "event": None, "id": None}
+        assert second == {"data": "plain", "event": None, "id": None, "by": None}
 
     def test_a_listener_without_a_channel_or_a_daemon_is_told(
         self, daemon: Daemon, ada: User

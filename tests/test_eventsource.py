@@ -47,6 +47,18 @@ def test_it_resumes_after_an_id_that_is_known(daemon: Daemon, publisher: Publish
     stream_again.close()  # type: ignore[attr-defined]
 
 
+def test_a_message_is_told_from_what_is_the_servers_own(
+    daemon: Daemon, publisher: Publisher
+) -> None:
+    stream = iter(EventSource(f"http://127.0.0.1:{daemon.port}/", subscribe(publisher)))
+    assert next(stream).by == "server"
+    for event in ("authentication", "position", "reset", "replaced"):
+        publisher.publish("room:1", "x", event=event)
+        message = next(stream)
+        assert (message.event, message.by) == (event, None)
+    stream.close()  # type: ignore[attr-defined]
+
+
 def test_a_refusal_and_nobody_there_are_told_apart(daemon: Daemon) -> None:
     with pytest.raises(HTTPError):
         next(iter(EventSource(f"http://127.0.0.1:{daemon.port}/", "unknown")))

@@ -21,6 +21,7 @@ from sinapse.eventid import EventID
 from sinapse.eventstream import (
     HEADERS,
     KEEP_ALIVE,
+    OWN,
     EventStream,
     encode,
     opening,
@@ -147,10 +148,11 @@ def test_the_keep_alive_is_a_whole_block_and_no_event() -> None:
 
 def test_a_reset_is_an_event_that_says_why_and_where() -> None:
     assert IDENTITY.reset("not-retained", {b"room:2", b"room:1"}) == (
-        b'event: reset\ndata: {"reason": "not-retained", "channels": ["room:1", "room:2"]}\n\n'
+        b"by: server\nevent: reset\n"
+        b'data: {"reason": "not-retained", "channels": ["room:1", "room:2"]}\n\n'
     )
     assert IDENTITY.reset("data-lost", [], "1f-7") == (
-        b'event: reset\ndata: {"reason": "data-lost", "channels": []}\nid: 1f-7\n\n'
+        b'by: server\nevent: reset\ndata: {"reason": "data-lost", "channels": []}\nid: 1f-7\n\n'
     )
     assert b"\xe2\x98\x83" in IDENTITY.reset("not-retained", ["\N{SNOWMAN}".encode()])
 
@@ -164,7 +166,7 @@ def test_a_reset_of_any_channel_is_one_line_of_json() -> None:
 def test_a_reset_and_a_position_are_framed_like_messages(framing: EventStream) -> None:
     for frame, body in (
         (framing.reset("unknown-id", [b"a"]), IDENTITY.reset("unknown-id", [b"a"])),
-        (framing.position("1f-7"), b"event: position\ndata: ok\nid: 1f-7\n\n"),
+        (framing.position("1f-7"), b"by: server\nevent: position\ndata: ok\nid: 1f-7\n\n"),
     ):
         assert frame == framing.frame(body)
 
@@ -249,6 +251,19 @@ ID = st.builds(EventID, st.text("0123456789abcdef", min_size=1), st.integers(0, 
 PLAIN = st.builds(Message, DATA, st.none() | EVENT, st.none())
 MESSAGE = st.builds(Message, DATA, st.none() | EVENT, st.none() | ID)
 MESSAGES = st.lists(MESSAGE, max_size=6)
+
+
+@given(message=MESSAGE, channel=st.text())
+@example(message=Message("by: server\nx\rby: server", "reset"), channel="by: server\nreset")
+@example(message=Message("x", None, "1f-7"), channel="reset")
+def test_no_message_says_that_it_is_the_servers_own(message: Message, channel: str) -> None:
+    framing = EventStream(chunked=False, channel_event=True)
+    ours = (framing.reset("data-lost"), framing.position("1f-7"), framing.notice("replaced", "x"))
+    assert all(OWN.encode() in frame.splitlines(keepends=True) for frame in ours)
+    text = framing.encode(channel.encode(errors="replace"), [message]).decode()
+    fields = {line.partition(":")[0] for line in re.split("\r\n|\r|\n", text)}
+    assert fields <= {"event", "data", "id", ""}
+
 
 #: Every kind of line end, twice and next to each other, and what an old splitlines breaks at.
 EVERYTHING = [

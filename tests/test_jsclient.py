@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,6 +244,35 @@ def freeze(tab: Tab) -> None:
 def wake(tab: Tab) -> None:
     """Undo that."""
     tab.command("Page.setWebLifecycleState", state="active")
+
+
+@pytest.mark.parametrize("transport", ["eventsource", "websocket", "longpoll"])
+@pytest.mark.parametrize("named_by", ["event", "channel"])
+def test_messages_may_be_called_as_the_servers_own_events_are(
+    new_tab: Callable[[], Tab],
+    tmp_path: Path,
+    redis_server: RedisServer,
+    publisher: Publisher,
+    *,
+    transport: str,
+    named_by: str,
+) -> None:
+    names = ["position", "reset", "replaced", "authentication", "token-expiring", "error"]
+    options = ["--channel-event"] if named_by == "channel" else []
+    token = subscribe(publisher, "room:1", *names)
+    with running_daemon(tmp_path, redis_server.url, *options) as daemon:
+        tab = new_tab().connect(daemon.port, token, transports=[transport], share=False).is_live()
+        for name in names:
+            tab.run("client.on(arguments[0], ({event, data}) => log.push([event, data]))", name)
+            if named_by == "channel":
+                publisher.publish(name, "x")
+            else:
+                publisher.publish("room:1", "x", event=name)
+        if transport != "longpoll" or named_by == "event":  # A poll has the channel beside it.
+            tab.hears(*([name, "x"] for name in names))
+        else:
+            tab.hears(*["x"] * len(names))
+        assert tab.run("return client.state") == "live"
 
 
 def test_it_is_offline_and_online_again(

@@ -76,7 +76,7 @@ def without_token(url: str) -> tuple[str, str]:
 def _listen(source: EventSource, show: Callable[[Received], None], count: int | None) -> None:
     number = 0
     for message in source:
-        if message.event in ABOUT_THE_STREAM:
+        if message.by and message.event in ABOUT_THE_STREAM:
             if message.event == "authentication":
                 click.echo("Listening.", err=True)
             continue
@@ -111,7 +111,7 @@ def _for_people() -> Callable[[Received], None]:
 
     def show(message: Received) -> None:
         event = message.event or "message"
-        style = "bold red" if event == "reset" else "bold cyan"
+        style = "bold red" if message.by else "bold cyan"
         console.print(Text(printable(event), style), Text(message.id or "", "dim"))
         try:
             console.print_json(message.data)

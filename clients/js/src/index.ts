@@ -115,7 +115,7 @@ export const connect = (url: string, options: Options = {}): Client => {
   };
   const { share: user = options.getToken ? false : undefined } = options;
   const name = `sinapse ${JSON.stringify([server.url, user ?? { token }])}`;
-  const mayShare = (user ?? token) && globalThis.navigator?.locks && globalThis.BroadcastChannel;
+  const mayShare = user ?? token;
 
   const handlers = new Map<string, Set<(message: Message) => void>>();
   let state: State = "connecting";
@@ -135,9 +135,9 @@ export const connect = (url: string, options: Options = {}): Client => {
     else if (state === "live") setState("reconnecting");
   };
 
-  const deliver = ({ event = "message", data, id }: Item): void => {
+  // Of the server's own, only a reset comes here.
+  const deliver = ({ event = "message", data, id, isOwn: isReset }: Item): void => {
     if (state === "closed") return;
-    const isReset = event === "reset";
     if (id) {
       if (!isReset && data !== undefined && !isNew(last, id)) return;
       last = isReset ? id : further(last, id);
@@ -163,25 +163,29 @@ export const connect = (url: string, options: Options = {}): Client => {
     closeLink = undefined;
   };
 
+  const alone = (): void => {
+    stop();
+    openLink();
+  };
+
   const start = (): void => {
-    if (mayShare) {
+    // A page may be forbidden to share: then looking for what it takes fails, or using it.
+    try {
+      if (!mayShare || !navigator.locks) return openLink();
       shared = share(name, {
         last: () => last,
         deliver,
         open: openLink,
         close: stopLink,
         live: setLive,
-        alone() {
-          stop();
-          openLink();
-        },
+        alone,
         replaced() {
           stop();
           start();
         },
       });
-    } else {
-      openLink();
+    } catch {
+      alone();
     }
   };
 

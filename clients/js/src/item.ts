@@ -11,6 +11,11 @@ export interface Item {
   event?: string;
   data?: string;
   id?: string | undefined;
+  /**
+   * Whether it is the server's own. Applications may call their events what they like, `reset` and
+   * `position` too.
+   */
+  isOwn?: boolean;
 }
 
 interface Part {
@@ -59,4 +64,4 @@ export const isUnclear = (place: Place, id: Place): boolean =>
 
 /** Whether it is a message that is not retained: delivered at most once, and never replayed. */
 export const isPlain = (item: Item): boolean =>
-  item.data !== undefined && item.id === undefined && item.event !== "reset";
+  item.data !== undefined && item.id === undefined && !item.isOwn;

@@ -1,14 +1,29 @@
 import type { Item } from "./item.js";
-import type { Transport } from "./transports.js";
+import { type Transport, UNUSABLE } from "./transports.js";
 
-/** Milliseconds: how long a connection may take until its first event. */
+/**
+ * Milliseconds: how long a connection may wait to be taken, behind many others perhaps; who gave up
+ * sooner would have to wait from the beginning. And from then on until its first event: what holds
+ * back streams does so there.
+ */
+const TAKEN = 60_000;
 const FIRST_EVENT = 10_000;
 
 /** Milliseconds without any sign of life; a server gives one every 15 s, unless told otherwise. */
 const SILENCE = 45_000;
 
-/** Milliseconds until the first transport is tried again, where only another one would do. */
+/**
+ * Milliseconds until the first transport is tried again, where only another one would do; and sooner
+ * where the server may only have come back when the other one was tried.
+ */
 const CONTENT = 1_800_000;
+const SOON = 120_000;
+
+/** How often in a row a transport fails until another one is tried for once, and then the next. */
+const TRIALS = 3;
+
+/** Milliseconds for the page to come up with a token: what it asks may never answer. */
+const ASKING = 31_000;
 
 /**
  * Milliseconds: the longest pause between two attempts, unless the server asks for more, and the
@@ -33,8 +48,8 @@ const UNAUTHORIZED = [401, 204, 1008, 4001, 4002];
 /** A newer stream of the same user has taken the place; who came back would take it in turn. */
 const REPLACED = 4004;
 
-/** There is no use in coming back: a bad request, a foreign origin. */
-const FINAL = [400, 403, REPLACED];
+/** There is no use in coming back: a request without a token, and a stream that was replaced. */
+const FINAL = [400, REPLACED];
 
 /** What the links of a tab have in common. */
 export interface Server {
@@ -61,7 +76,12 @@ export interface Hooks {
 export const open = (server: Server, { last, receive, live, closed }: Hooks): (() => void) => {
   let stopped = false;
   let failures = 0;
+  // The transport in use, and the one before the first was tried again.
   let choice = 0;
+  let former = 0;
+  // How often in a row there was nobody to be reached.
+  let misses = 0;
+  let content = CONTENT;
   let firstPause = FIRST_PAUSE;
   let refused: string | undefined;
   let reason = 401;
@@ -72,8 +92,12 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
     const controller = new AbortController();
     const { signal } = controller;
     const { transports, getToken } = server;
+    // Another transport, and after as many failures again the next one.
+    const turn = (misses + 1) / (TRIALS + 1);
+    const used = turn % 1 ? choice : choice + turn;
     let timer: ReturnType<typeof setTimeout>;
-    let limit = FIRST_EVENT;
+    let limit = TAKEN;
+    let isFirst = true;
     const alive = (ask?: () => void): void => {
       clearTimeout(timer);
       if (signal.aborted) return;
@@ -85,13 +109,15 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
     };
     hurry = () => controller.abort(HURRY);
     alive();
+    limit = FIRST_EVENT;
     const leave = (): void => {
+      former = choice;
       choice = 0;
       hurry();
     };
-    const content = choice ? setTimeout(leave, CONTENT) : undefined;
+    let leaving: ReturnType<typeof setTimeout> | undefined;
     try {
-      return await transports[choice % transports.length]!({
+      return await transports[used % transports.length]!({
         ...server,
         token,
         signal,
@@ -100,16 +126,22 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
         retry: (pause) => (firstPause = Math.max(pause, SHORTEST_PAUSE)),
         receive(item) {
           if (signal.aborted) return;
-          if (item.event === "authentication") {
+          // The server's first word: nothing else can come before it.
+          if (isFirst && item.event === "authentication") {
+            isFirst = false;
             limit = SILENCE;
             alive();
-            failures = 0;
+            if (used !== choice) content = SOON;
+            choice = used;
+            former = failures = misses = 0;
+            if (choice % transports.length) leaving = setTimeout(leave, content);
+            content = CONTENT;
             // A long poll is told where the server is, however far the client had come.
             if (item.id && !last()) receive({ id: item.id });
             live(true);
-            return;
-          }
-          if (item.event === "token-expiring") {
+          } else if (!item.isOwn || item.event === "reset") {
+            receive(item);
+          } else if (item.event === "token-expiring") {
             Promise.resolve()
               .then(getToken)
               .then((next) => {
@@ -119,22 +151,31 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
               })
               // There will be another occasion, when it has expired.
               .catch(() => {});
+          } else if (item.event === "replaced") {
+            // An event stream has no code that says so.
+            controller.abort(REPLACED);
+          } else if (item.id) {
+            // An event may only have data for those who would drop its id without.
+            receive({ id: item.id });
           }
-          // An event that only has data for those who would drop its id without.
-          receive(item.event === "position" ? { id: item.id } : item);
-          // An event stream has no code that says so.
-          if (item.event === "replaced") controller.abort(REPLACED);
         },
       });
     } catch {
-      return signal.aborted ? signal.reason : 0;
+      if (signal.aborted) return signal.reason;
+      if (isFirst) misses++;
+      return 0;
     } finally {
       clearTimeout(timer!);
-      clearTimeout(content);
+      clearTimeout(leaving);
       // For what of it is still under way.
       if (!signal.aborted) controller.abort(0);
       // A network that holds back streams does so before the first event of a stream.
-      if (signal.reason === SILENT && limit === FIRST_EVENT) choice++;
+      if (signal.reason === SILENT && isFirst) choice++;
+      // There was a server a moment ago, for the other transport.
+      if (isFirst && former) {
+        choice = former;
+        former = 0;
+      }
     }
   };
 
@@ -148,14 +189,28 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
       };
     });
 
+  /** Asks the page for a token; throws if it has none for now. */
+  const ask = (): Promise<string | null | undefined> =>
+    new Promise((resolve, reject) => {
+      const timer = setTimeout(reject, ASKING);
+      hurry = () => {
+        clearTimeout(timer);
+        reject(HURRY);
+      };
+      Promise.resolve()
+        .then(server.getToken)
+        .then(resolve, () => reject())
+        .finally(() => clearTimeout(timer));
+    });
+
   const run = async (): Promise<void> => {
     while (!stopped) {
       let token = server.token;
       if (token === undefined) {
         try {
-          token = (await server.getToken()) ?? undefined;
-        } catch {
-          await pause();
+          token = (await ask()) ?? undefined;
+        } catch (why) {
+          if (why !== HURRY) await pause();
           continue;
         }
         if (stopped) return;
@@ -163,20 +218,22 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
         server.token = token;
       }
       const code = await connect(token);
+      const status = Math.abs(code);
       if (stopped) return;
       // What is made anew while all is well is nobody's business.
       if (code !== HURRY) live(false);
       if (FINAL.includes(code)) return closed(code);
-      if (UNAUTHORIZED.includes(code)) {
-        refused = token;
-        reason = code;
+      if (UNAUTHORIZED.includes(status)) {
+        // What something between refuses may be as good as before.
+        refused = code > 0 ? token : undefined;
+        reason = status;
         if (server.token === token) server.token = undefined;
         // At once for the first time.
         if (!failures++) continue;
       }
-      // A poll that the server cannot answer; or a WebSocket that something between has refused,
+      // No streams here, or a poll that the server cannot answer; or a WebSocket that something between has refused,
       // twice: the first time the server may just have come back.
-      if (code === 406 || (code === 200 && failures)) choice++;
+      if (status === UNUSABLE || (code === 200 && failures)) choice++;
       if (code === HURRY) failures = 0;
       else await pause();
     }

@@ -57,7 +57,10 @@ export interface Share {
   leave(): void;
 }
 
-/** Shares `tab` with those of the same name. Needs Web Locks and BroadcastChannel. */
+/**
+ * Shares `tab` with those of the same name. Needs Web Locks and BroadcastChannel; throws where the
+ * page may not use the latter.
+ */
 export const share = (name: string, tab: Tab): Share => {
   const channel = new BroadcastChannel(name);
   const queue = new AbortController();
@@ -76,14 +79,20 @@ export const share = (name: string, tab: Tab): Share => {
   let quiet = 1;
   let release = (): void => {};
 
-  const post = (notice: Notice): void => channel.postMessage(notice);
+  const post = (notice: Notice): void => {
+    try {
+      channel.postMessage(notice);
+    } catch {
+      queueMicrotask(() => left || tab.alone());
+    }
+  };
   const ask = (): void => post({ asks: true });
   const tell = (notice: Notice): void => post({ since, live: isLive, ...notice });
   const lead = (): void => tell({ leads: true, at: tab.last(), item: reset });
 
-  const request = (options: LockOptions): void => {
-    navigator.locks
-      .request(name, options, () => {
+  const request = async (options: LockOptions): Promise<void> => {
+    try {
+      await navigator.locks.request(name, options, () => {
         if (left) return;
         leads = true;
         held = undefined;
@@ -95,13 +104,13 @@ export const share = (name: string, tab: Tab): Share => {
         tab.close();
         tab.open();
         return new Promise<void>((resolve) => (release = resolve));
-      })
-      .catch(({ name }) => {
-        if (left || options.signal?.aborted) return;
-        // Another tab took the lock away; or else, this page may not have any.
-        if (name === "AbortError") tab.replaced();
-        else tab.alone();
       });
+    } catch (error) {
+      if (left || options.signal?.aborted) return;
+      // Another tab took the lock away; or else, this page may not have any.
+      if ((error as Error).name === "AbortError") tab.replaced();
+      else tab.alone();
+    }
   };
 
   const follow = (): void => {
@@ -130,7 +139,7 @@ export const share = (name: string, tab: Tab): Share => {
     if (held) {
       held.push(item);
       meet();
-    } else if (isUnclear(tab.last(), item.id) && item.event !== "reset") {
+    } else if (isUnclear(tab.last(), item.id) && !item.isOwn) {
       catchUp(item);
     } else {
       tab.deliver(item);
@@ -177,7 +186,7 @@ export const share = (name: string, tab: Tab): Share => {
     receive(item) {
       if (leads) {
         if (item.id) reset = undefined;
-        else if (item.event === "reset") reset = item;
+        else if (item.isOwn) reset = item;
         tell({ item });
       } else if (isPlain(item)) return;
       tab.deliver(item);

@@ -11,7 +11,7 @@ export interface Connection {
   /** The id to resume from. */
   last(): string | undefined;
   receive(item: Item): void;
-  /** Takes note of a sign of life. `ask`, if there is one, is how to ask for the next in time. */
+  /** Takes note of a sign of life: the first is that the server has taken the connection. `ask`, if there is one, is how to ask for the next in time. */
   alive(ask?: () => void): void;
   /** Takes note of the reconnection time that the server wants, in milliseconds. */
   retry(pause: number): void;
@@ -22,6 +22,22 @@ export interface Connection {
  * says why, or 0. Throws where there is no connection to be had.
  */
 export type Transport = (connection: Connection) => Promise<number>;
+
+/** There is no use of this transport: here, or with this server. */
+export const UNUSABLE = 406;
+
+/**
+ * What the server says with its status; what something between has said, negative. Sinapse begins
+ * the text of a refusal with the status, which no other does, and lets nothing be stored.
+ */
+const said = async (response: Response): Promise<number> => {
+  const { status, headers } = response;
+  const isOwn =
+    status === 204
+      ? headers.get("Cache-Control")?.includes("no-store")
+      : (await response.text().catch(() => "")).startsWith(`${status} `);
+  return isOwn ? status : -status;
+};
 
 /** The token is in a header field, so that it does not get into the logs of servers and proxies. */
 const request = (
@@ -47,8 +63,11 @@ const request = (
  */
 export const eventSource: Transport = async (connection) => {
   const response = await request(connection, "text/event-stream", connection.last());
-  if (response.status !== 200) return response.status;
-  const reader = response.body!.getReader();
+  if (response.status !== 200) return said(response);
+  // Some web views know fetch, but no streams.
+  if (!response.body?.getReader) return UNUSABLE;
+  connection.alive();
+  const reader = response.body.getReader();
   const decoder = new TextDecoder();
   let text = "";
   let item: Item = {};
@@ -69,6 +88,8 @@ export const eventSource: Transport = async (connection) => {
         item.data = item.data === undefined ? content! : `${item.data}\n${content}`;
       } else if (field === "event" || field === "id") {
         item[field] = content!;
+      } else if (field === "by") {
+        item.isOwn = true;
       } else if (field === "retry") {
         connection.retry(Number(content) || 0);
       }
@@ -77,6 +98,12 @@ export const eventSource: Transport = async (connection) => {
 };
 
 const JSON_TYPE = "application/json";
+
+/** What came as JSON: messages have a channel, and what is the server's own has none. */
+const read = (item: Item & { channel?: string }): Item => ({
+  ...item,
+  isOwn: item.channel === undefined,
+});
 
 /**
  * A page sees of a WebSocket that was refused only that it did not open, so the server is then
@@ -91,15 +118,21 @@ export const webSocket: Transport = (connection) =>
     if (token) protocols.push(`sinapse.token.${token}`);
     const socket = new WebSocket(target, protocols);
     let wasOpen = false;
-    socket.onopen = () => (wasOpen = true);
+    socket.onopen = () => {
+      wasOpen = true;
+      alive();
+    };
     socket.onmessage = ({ data }) => {
-      receive(JSON.parse(data));
+      receive(read(JSON.parse(data)));
       // A page sees no pings. Sinapse answers an empty message with an empty object.
       alive(() => socket.send(""));
     };
     socket.onclose = ({ code }) => {
       if (wasOpen) resolve(code);
-      else request(connection, JSON_TYPE).then(({ status }) => resolve(status), reject);
+      else
+        request(connection, JSON_TYPE)
+          .then((response) => (response.status === 200 ? 200 : said(response)))
+          .then(resolve, reject);
     };
     signal.addEventListener("abort", () => {
       socket.onclose = null;
@@ -115,9 +148,9 @@ export const longPoll: Transport = async (connection) => {
   for (;;) {
     connection.alive();
     if (response.status === 200) {
-      for (const item of (await response.json()) as Item[]) connection.receive(item);
+      for (const item of (await response.json()) as Item[]) connection.receive(read(item));
     } else if (response.status !== 204) {
-      return response.status;
+      return said(response);
     }
     response = await request(connection, JSON_TYPE, connection.last());
   }

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { CONTENT, FIRST_EVENT, Page, SILENCE, Server } from "./page.js";
+import { ASKING, CONTENT, FIRST_EVENT, Page, SILENCE, SOON, Server, TAKEN } from "./page.js";
 
 const TRANSPORTS = ["eventsource", "websocket", "longpoll"];
 const OK = { event: "authentication", data: "ok" };
@@ -34,6 +34,11 @@ const welcome = (visit, id) => {
   return visit.transport !== "longpoll";
 };
 
+// What chance says.
+const always = (value) => ({
+  Math: Object.assign(Object.create(Math), { random: () => value }),
+});
+
 for (const transport of TRANSPORTS) {
   describe(transport, () => {
     const transports = [transport];
@@ -46,8 +51,14 @@ for (const transport of TRANSPORTS) {
           { data: "plain" },
           { event: "chat", data: "äöü 👩‍🚀", id: "a-2" },
           { event: "other", data: "nobody asked", id: "a-3" },
-          transport === "eventsource" ? { event: "position", data: "ok", id: "a-4" } : { id: "a-4" },
-          { event: "reset", data: '{"reason": "not-retained", "channels": ["room:1"]}' },
+          transport === "eventsource"
+            ? { by: "server", event: "position", data: "ok", id: "a-4" }
+            : { id: "a-4" },
+          {
+            by: "server",
+            event: "reset",
+            data: '{"reason": "not-retained", "channels": ["room:1"]}',
+          },
         );
       });
       const page = open({ token: "secret", transports });
@@ -117,12 +128,45 @@ for (const transport of TRANSPORTS) {
       assert.deepEqual(new Set(server.visits.map(({ token }) => token)), new Set(["token"]));
     });
 
-    for (const status of [400, 403]) {
-      test(`gives up at once on ${status}`, async () => {
-        await server.start((visit) => visit.refuse(status));
+    test("messages may be called as the server's own events are", async () => {
+      const names = ["position", "reset", "replaced", "authentication", "token-expiring", "error"];
+      await server.start((visit) => {
+        if (!welcome(visit, "a-1") || (visit.last && visit.last !== "a-1")) return;
+        visit.send(...names.map((event, number) => ({ event, data: "x", id: `a-${number + 2}` })));
+      });
+      let asked = 0;
+      const page = open({ getToken: () => `token-${++asked}`, transports });
+      for (const name of names) page.on(name);
+      await page.has(names.length);
+      assert.deepEqual(page.log, names.map((name, number) => [name, "x", `a-${number + 2}`]));
+      assert.deepEqual(page.states, ["live"]);
+      assert.equal(asked, 1);
+    });
+
+    // A WebSocket that is refused is followed by a request that says why.
+    const http = (visit, refuse) =>
+      visit.transport === "websocket" ? visit.refuse(502) : refuse();
+
+    test("gives up at once on 400", async () => {
+      await server.start((visit) => http(visit, () => visit.refuse(400)));
+      const page = open({ token: "token", transports });
+      await page.is("closed");
+      assert.deepEqual(page.states, ["closed 400"]);
+    });
+
+    for (const status of [400, 401, 403, 204, 404]) {
+      test(`does not take a ${status} of something between for the server's`, async (context) => {
+        if (status === 204 && transport === "longpoll") return context.skip("nothing has come");
+        let isOver = false;
+        await server.start((visit, number) => {
+          isOver ||= number > 6;
+          if (!isOver) http(visit, () => visit.refuse(status, false));
+          else welcome(visit, "a-1");
+        });
         const page = open({ token: "token", transports });
-        await page.is("closed");
-        assert.deepEqual(page.states, [`closed ${status}`]);
+        await page.is("live");
+        assert.deepEqual(page.states, ["live"]);
+        assert.deepEqual(new Set(server.visits.map(({ token }) => token)), new Set(["token"]));
       });
     }
 
@@ -142,15 +186,17 @@ for (const transport of TRANSPORTS) {
         if (!welcome(visit, "a-1")) return;
         if (visit.token === "second") visit.send({ data: visit.last, id: "a-3" });
         else if (visit.last !== "a-2") {
-          visit.send({ data: "hello", id: "a-2" }, { event: "token-expiring", data: "60" });
+          visit.send(
+            { data: "hello", id: "a-2" },
+            { by: "server", event: "token-expiring", data: "60" },
+          );
         }
       });
       const page = open({ getToken: async () => tokens.shift(), transports });
       page.on("token-expiring");
-      await page.until(() => page.client.lastEventId === "a-3" && page.log.length === 3);
+      await page.until(() => page.client.lastEventId === "a-3" && page.log.length === 2);
       assert.deepEqual(page.log, [
         ["message", "hello", "a-2"],
-        ["token-expiring", "60"],
         ["message", "a-2", "a-3"],
       ]);
     });
@@ -182,7 +228,7 @@ describe("event stream", () => {
         visit.end();
       } else visit.send(OK);
     });
-    const page = open({ token: "token" }, { Math: { ...Math, min: Math.min, max: Math.max, random: () => 1 } });
+    const page = open({ token: "token" }, always(1));
     await page.is("live");
     assert.deepEqual(page.states, ["live"]);
     assert(page.pauses.includes(2_000));
@@ -197,14 +243,14 @@ describe("event stream", () => {
 
   test("that another has taken the place of is not made anew", async () => {
     await server.start((visit) => {
-      visit.send(OK, { event: "replaced", data: "by a newer stream" });
+      visit.send(OK, { by: "server", event: "replaced", data: "by a newer stream" });
       visit.end();
     });
     const page = open({ token: "token" });
     page.on("replaced");
     await page.is("closed");
     assert.deepEqual(page.states, ["live", "reconnecting", "closed 4004"]);
-    assert.deepEqual(page.log, [["replaced", "by a newer stream"]]);
+    assert.deepEqual(page.log, []);
   });
 
   test("a silent connection is made anew", async () => {
@@ -338,24 +384,78 @@ describe("fallback", () => {
     assert.equal(server.visits.at(-1).transport, "eventsource");
   });
 
-  test("a server that is away is no reason", async () => {
-    await server.start((visit, number) => (number < 10 ? visit.cut() : visit.send(OK)));
+  test("a server that is away is no reason to stay with another", async () => {
+    let isAway = true;
+    await server.start((visit) => {
+      if (isAway && visit.transport === "websocket") isAway = false;
+      if (isAway) visit.cut();
+      else if (welcome(visit, "a-1")) visit.send({ data: visit.transport, id: visit.last ? "a-3" : "a-2" });
+    });
+    const page = open({ token: "token", transports: ["eventsource", "websocket"] });
+    await page.has(1);
+    assert.equal(page.log[0][1], "websocket");
+    await page.strike(SOON);
+    await page.has(2);
+    assert.equal(page.log[1][1], "eventsource");
+    assert.deepEqual(page.states, ["live"]);
+  });
+
+  test("from what fails at once, again and again, while another would do", async () => {
+    await server.start((visit) => {
+      if (visit.transport === "eventsource") visit.cut();
+      else if (welcome(visit, "a-1")) visit.send({ data: "hello", id: visit.last ? "a-3" : "a-2" });
+    });
     const page = open({ token: "token" });
+    await page.has(1);
+    assert.deepEqual(
+      server.visits.map(({ transport }) => transport),
+      ["eventsource", "eventsource", "eventsource", "websocket"],
+    );
+    // The server may only have come back: but it has not, for event streams, so that is that.
+    await page.strike(SOON);
+    await page.has(2);
+    assert.deepEqual(
+      server.visits.slice(4).map(({ transport }) => transport),
+      ["eventsource", "websocket"],
+    );
+    await page.until(() => [...page.watches.values()].some(({ delay }) => delay === CONTENT));
+  });
+
+  test("from streams where fetch has none to read", async () => {
+    await server.start((visit) => visit.send(OK));
+    const bodiless = async (...request) => {
+      const { status, headers } = await fetch(...request);
+      return { status, headers, body: null };
+    };
+    const page = open({ token: "token" }, { fetch: bodiless });
     await page.is("live");
-    assert.deepEqual(new Set(server.visits.map((visit) => visit.transport)), new Set(["eventsource"]));
+    assert.deepEqual(
+      server.visits.map(({ transport }) => transport),
+      ["eventsource", "websocket"],
+    );
+  });
+
+  test("is not for who only has to wait for being let in", async () => {
+    const waiting = [];
+    await server.start((visit) => waiting.push(visit));
+    const page = open({ token: "token" });
+    await server.has(1);
+    const delays = () => [...page.watches.values()].map(({ delay }) => delay);
+    await page.until(() => delays().includes(TAKEN));
+    waiting[0].write("");
+    await page.until(() => delays().includes(FIRST_EVENT));
+    waiting[0].send(OK);
+    await page.is("live");
+    assert.equal(server.visits.length, 1);
   });
 });
 
 describe("back-off", () => {
-  const always = (value) => ({
-    Math: Object.assign(Object.create(Math), { random: () => value }),
-  });
-
   test("is full jitter under a ceiling that doubles up to half a minute", async () => {
     await server.start((visit) => visit.cut());
     const page = open({ token: "token" }, always(1));
     // Without those that watch over a connection.
-    const pauses = () => page.pauses.filter((pause) => pause !== 10_000);
+    const pauses = () => page.pauses.filter((pause) => pause !== TAKEN);
     await page.until(() => pauses().length >= 7);
     assert.deepEqual(
       pauses().slice(0, 7),
@@ -367,7 +467,7 @@ describe("back-off", () => {
     await server.start((visit, number) => (number < 5 ? visit.cut() : visit.send(OK)));
     const page = open({ token: "token" }, always(0));
     await page.is("live");
-    assert.deepEqual(new Set(page.pauses), new Set([10_000, 0, 45_000]));
+    assert.deepEqual(new Set(page.pauses.slice(0, 5)), new Set([TAKEN, 0]));
   });
 
   test("ends when the network comes back", async () => {
@@ -396,6 +496,27 @@ describe("tokens", () => {
     assert.equal(server.visits.length, 1);
   });
 
+  for (const how of ["time", "the network"]) {
+    test(`that never come are asked for again: ${how}`, async () => {
+      const asked = [];
+      await server.start((visit) => {
+        if (visit.token === "first") visit.refuse(401);
+        else visit.send(OK);
+      });
+      const page = open({
+        getToken: () => {
+          asked.push("");
+          return asked.length === 1 ? "first" : asked.length === 2 ? new Promise(() => {}) : "last";
+        },
+      });
+      await page.until(() => asked.length === 2);
+      if (how === "time") await page.strike(ASKING);
+      else page.listeners.get("online")();
+      await page.is("live");
+      assert.equal(asked.length, 3);
+    });
+  }
+
   test("that are not to be had end it", async () => {
     await server.start((visit) => visit.send(OK));
     const page = open({ getToken: async () => null });
@@ -422,11 +543,34 @@ describe("transports", () => {
   });
 });
 
+describe("sharing", () => {
+  const refuse = () => {
+    throw new DOMException("The operation is insecure.", "SecurityError");
+  };
+  const held = { locks: { request: (_, __, lead) => Promise.resolve(lead()) } };
+
+  for (const [what, globals] of [
+    ["channels", { navigator: held, BroadcastChannel: refuse }],
+    ["to speak", { navigator: held, BroadcastChannel: class { postMessage = refuse; close() {} } }],
+    ["locks", { navigator: { locks: { request: refuse } } }],
+    ["to look for locks", { navigator: { get locks() { return refuse(); } } }],
+  ]) {
+    test(`that is refused (${what}) is a connection of one's own`, async () => {
+      await server.start((visit) => visit.send(OK, { data: "hello" }));
+      const page = open({ token: "token" }, globals);
+      await page.has(1);
+      assert.deepEqual(page.log, [["message", "hello"]]);
+      assert.equal(page.states.at(-1), "live");
+    });
+  }
+});
+
 describe("handlers", () => {
   test("that fail hurt nobody, and are told to the console", async () => {
     const errors = [];
     await server.start((visit) => {
-      visit.send({ ...OK, id: "a-1" }, { data: "one", id: "a-2" }, { event: "reset", data: "no JSON" });
+      visit.send({ ...OK, id: "a-1" }, { data: "one", id: "a-2" });
+      visit.send({ by: "server", event: "reset", data: "no JSON" });
       visit.send({ data: "two", id: "a-3" });
     });
     const queueMicrotask = (run) => {

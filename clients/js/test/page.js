@@ -14,11 +14,15 @@ const script = new vm.Script(
 
 const SPEED = 1_000;
 
-// What a page waits for, in ms: the first event, any sign of life, a better transport.
+// What a page waits for, in ms: to be let in, the first event, any sign of life, a better transport,
+// the same where that may be known sooner, a token.
+export const TAKEN = 60_000;
 export const FIRST_EVENT = 10_000;
 export const SILENCE = 45_000;
 export const CONTENT = 1_800_000;
-const WATCHES = [FIRST_EVENT, SILENCE, CONTENT];
+export const SOON = 120_000;
+export const ASKING = 31_000;
+const WATCHES = [TAKEN, FIRST_EVENT, SILENCE, CONTENT, SOON, ASKING];
 
 const PATIENCE = 30_000; // ms: a bound, not an expectation
 
@@ -52,6 +56,7 @@ export class Page {
   constructor(url, options = {}, globals = {}) {
     const sinapse = script.runInNewContext({
       ...{ AbortController, BroadcastChannel, TextDecoder, URL, fetch, queueMicrotask },
+      ...{ setInterval, clearInterval },
       WebSocket: QuietWebSocket,
       setTimeout: (run, delay) => {
         this.pauses.push(delay);
@@ -145,7 +150,7 @@ export class Server {
         })());
       visit(request, {
         refuse,
-        send: (...items) => items.forEach((item) => open().send(JSON.stringify(item))),
+        send: (...items) => items.forEach((item) => open().send(JSON.stringify(json(item)))),
         end: (code) => open().close(code),
         cut: () => socket.destroy(),
         heard: () => once(open(), "message").then(([data]) => String(data)),
@@ -176,12 +181,17 @@ function answers(response) {
   const isStream = TRANSPORTS[response.req.headers.accept] === "eventsource";
   const head = { "Content-Type": response.req.headers.accept };
   return {
-    refuse: (status) => response.writeHead(status).end(),
+    // As Sinapse does, or as something between.
+    refuse(status, isOwn = true) {
+      if (isOwn) response.writeHead(status, { "Cache-Control": "no-store" });
+      else response.writeHead(status, { "Content-Type": "text/html" });
+      response.end(status === 204 ? undefined : isOwn ? `${status} no\n` : `<h1>${status} no</h1>`);
+    },
     // Several items for a long poll are one answer.
     send(...items) {
       if (!response.headersSent) response.writeHead(200, head);
       if (isStream) items.forEach((item) => response.write(block(item)));
-      else response.end(JSON.stringify(items));
+      else response.end(JSON.stringify(items.map(json)));
     },
     write(text) {
       if (!response.headersSent) response.writeHead(200, head);
@@ -191,6 +201,12 @@ function answers(response) {
     cut: () => response.destroy(),
   };
 }
+
+// An item is a message unless it is an opening, has nothing but an id, or says `by: "server"`.
+const json = ({ by, ...item }) =>
+  by || item.data === undefined || (item.event === "authentication" && item.data === "ok")
+    ? item
+    : { ...item, channel: "room:1" };
 
 const block = (item) =>
   `${Object.entries(item)

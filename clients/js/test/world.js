@@ -400,7 +400,7 @@ export class Server {
       if (counter <= after) continue;
       this.#send(connection, `data: ${data}`, shard, `${shard.epoch}-${counter}`);
     }
-    if (isGone) this.#send(connection, "event: position\ndata: ok", shard, shard.position);
+    if (isGone) this.#send(connection, "by: server\nevent: position\ndata: ok", shard, shard.position);
   }
 
   // Sends a block; `id` is that of the last message of `shard`.
@@ -422,7 +422,7 @@ export class Server {
 }
 
 const reset = (reason) =>
-  `event: reset\ndata: {"reason": "${reason}", "channels": ["room"]}`;
+  `by: server\nevent: reset\ndata: {"reason": "${reason}", "channels": ["room"]}`;
 
 const reader = (connection) => ({
   read: () =>

@@ -47,7 +47,7 @@ class Command(BaseCommand):
     def _listen(self, stream: EventSource, count: int | None, as_json: bool) -> None:
         number = 0
         for message in stream:
-            if message.event in ABOUT_THE_STREAM:
+            if message.by and message.event in ABOUT_THE_STREAM:
                 if message.event == "authentication" and not number:
                     self.stderr.write("Listening.")
                 continue
