@@ -6,6 +6,7 @@ has its say.
 """
 
 import os
+import time
 from typing import Any
 
 from twisted.application.app import ServerOptions
@@ -88,6 +89,19 @@ for _option in OPTIONS:
     _add(_option)
 
 
+def _keep_time() -> None:
+    """Have the reactor measure durations by a clock that is never set.
+
+    By itself it goes by the time of day: set back by an hour, as by a time service or when a
+    machine is resumed, that keeps expired tokens, dead connections and hung workers for an hour.
+    Nothing is under way yet that was measured the other way.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415  # twistd may have chosen one.
+
+    clock: Any = reactor
+    clock.seconds = time.monotonic
+
+
 def makeService(options: Options) -> IService:  # noqa: N802
     """Return the daemon; raises :class:`~sinapse.errors.StartError`."""
     settings = resolve(options.given, os.environ)
@@ -95,6 +109,7 @@ def makeService(options: Options) -> IService:  # noqa: N802
     from sinapse.internals import check  # noqa: PLC0415
 
     check()
+    _keep_time()
     inheritance = Inheritance.take(os.environ)
     if inheritance is not None:
         from sinapse.workers.worker import make_worker  # noqa: PLC0415
