@@ -74,7 +74,7 @@ def come_back(seconds: float) -> bytes:
 
     It is an event that nobody listens for: some clients hear of the time by events only.
     """
-    return reconnection_time(seconds) + encode(Message("ok", "position"))
+    return reconnection_time(seconds) + encode_own(Message("ok", "position"))
 
 
 def opening(retry: float, position: str | None = None, *, padded: bool = False) -> bytes:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 OPENING = b"retry: 5000\nevent: authentication\ndata: ok\n\n"
 
 #: The last block of a stream whose client is to come back, with the time.
-COME_BACK = rb"retry: (\d+)\nevent: position\ndata: ok\n\n"
+COME_BACK = rb"retry: (\d+)\nby: server\nevent: position\ndata: ok\n\n"
 
 
 class Event(NamedTuple):
