@@ -50,13 +50,23 @@ class Sent:
 
 @dataclass
 class Interval:
-    """A time during which a channel is on a list: from one message up to before another."""
+    """A time during which a channel is on a list: from one message up to before another.
+
+    Between two messages there may be several changes, which are counted as well.
+    """
 
     begin: int
+    added: int
     end: int | None = None
+    removed: int | None = None
 
     def has(self, number: int) -> bool:
+        """Whether a message was published within it."""
         return self.begin <= number and (self.end is None or number < self.end)
+
+    def is_at(self, change: int) -> bool:
+        """Whether the channel was on the list after so many changes."""
+        return self.added <= change and (self.removed is None or change < self.removed)
 
 
 @dataclass
@@ -84,6 +94,8 @@ class Story:
         self.sent: list[Sent] = []
         self.of_channel: dict[str, list[int]] = {}
         self._lists: dict[int, dict[str, list[Interval]]] = {}
+        #: How many changes of lists there were.
+        self.changes = 0
         #: Present at each loss of data, and at the first rest after it.
         self.losses: list[list[int]] = []
         #: By Redis, the counter of its last message, and the numbers of messages by theirs.
@@ -116,12 +128,14 @@ class Story:
     def add(self, subject: int, channel: str) -> None:
         intervals = self._lists.setdefault(subject, {}).setdefault(channel, [])
         if not intervals or intervals[-1].end is not None:
-            intervals.append(Interval(self.now))
+            self.changes += 1
+            intervals.append(Interval(self.now, self.changes))
 
     def remove(self, subject: int, channel: str) -> None:
         intervals = self._lists.get(subject, {}).get(channel, [])
         if intervals and intervals[-1].end is None:
-            intervals[-1].end = self.now
+            self.changes += 1
+            intervals[-1].end, intervals[-1].removed = self.now, self.changes
 
     def channels(self, subject: int) -> frozenset[str]:
         return frozenset(
@@ -140,10 +154,10 @@ class Story:
                 return interval
         return None
 
-    def granted_at(self, subject: int, channel: str, present: int) -> int | None:
-        """Return when a channel was added that is on the list at `present`."""
+    def granted_at(self, subject: int, channel: str, change: int) -> int | None:
+        """Return when a channel was added that was on the list after so many changes."""
         for interval in self._lists.get(subject, {}).get(channel, []):
-            if interval.has(present):
+            if interval.is_at(change):
                 return interval.begin
         return None
 
@@ -194,6 +208,8 @@ class Record:
     told_losses: int = 0
     opened: int = 0
     """The present when its stream was asked for."""
+    change: int = 0
+    """How many changes of lists there had been then."""
     places: dict[int, int] = field(default_factory=dict)
     """Where it was then, by Redis."""
     covered: dict[str, int] = field(default_factory=dict)
@@ -213,7 +229,7 @@ class Record:
 
     def ask(self, last: str | None) -> None:
         """Begin to open a stream."""
-        self.opened = self.story.now
+        self.opened, self.change = self.story.now, self.story.changes
         self.places = self.story.places(last)
         self.told_now.clear()
         self.report.append(f"{self.opened}: {self.name} asks, at {self.places}")
@@ -233,7 +249,7 @@ class Record:
         self.report.append(f"{story.now}: {self.name} gets {number}")
         if interval is None:
             self.fault("forbidden", f"{what}: it was not on the list")
-        elif number < (story.granted_at(self.subject, sent.channel, self.opened) or 0):
+        elif number < (story.granted_at(self.subject, sent.channel, self.change) or 0):
             self.fault("forbidden", f"{what}: it was granted later, and then the stream was opened")
         if token.is_over(sent):
             self.fault("forbidden", f"{what}: the token was over")
