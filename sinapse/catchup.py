@@ -87,6 +87,15 @@ class CatchUp(Generic[Member]):
             if gap.channel == channel and gap.last is None:
                 gap.last = gap.first if last is None else last
 
+    def granted_anew(self, channel: bytes, at: int) -> None:
+        """Note that a channel has been withdrawn and granted again, at that counter, unheard.
+
+        What its gap would bring of before is not for these streams.
+        """
+        for gap in self.gaps:
+            if gap.channel == channel and gap.last is None and at > gap.first:
+                gap.last = gap.first
+
     def unread(self) -> list[Gap]:
         """Return the gaps of which there is more to read."""
         return [gap for gap in self.gaps if not gap.is_read]

@@ -407,6 +407,8 @@ class Hub:
             self._settle(subject, expected)
             subject.since = expected
             for name, at in expected.items():
+                if subject.catch_up is not None:
+                    subject.catch_up.granted_anew(name, at)
                 self._postpone(subject, name, at)
             self._end_if_empty(subject)
             self._end_if_too_many(subject)
@@ -486,19 +488,26 @@ class Hub:
             if subject.channels or subject.id in former:
                 self._tell_reset(subject, ResetReason.DATA_LOST, subject.channels, str(self.here))
 
-    def tell_gone(self, gone: Mapping[bytes, int]) -> set[bytes]:
+    def tell_gone(
+        self, gone: Mapping[bytes, int], known: dict[tuple[bytes, bytes], int], upto: int
+    ) -> set[bytes]:
         """Tell open streams of channels whose messages up to some counter are not retained.
 
-        Returns the ids of the subjects that lack any of them.
+        Who is told of a channel loads its state anew, and has all that it had up to the counter
+        `upto`: that is noted in `known`, by subject and channel, and is not told again. Returns the
+        ids of the subjects that are told.
         """
         self.flush()
         told = set()
         for subject in self.subjects.values():
             since = subject.since or {}
             missing = {
-                name for name in subject.channels & gone.keys() if gone[name] > since.get(name, 0)
+                name
+                for name in subject.channels & gone.keys()
+                if gone[name] > max(since.get(name, 0), known.get((subject.id, name), 0))
             }
             if missing:
+                known.update(((subject.id, name), upto) for name in missing)
                 told.add(subject.id)
                 self._tell_reset(subject, ResetReason.NOT_RETAINED, missing, None)
         return told

@@ -20,11 +20,12 @@ from hypothesis.stateful import (
 )
 
 from sinapse.audience import Subject
+from sinapse.catchup import Dispatched
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, Unauthorized
 from sinapse.hub import Hub
 from sinapse.joining import Joining
-from sinapse.keys import ADD, REMOVE, REVOKE
+from sinapse.keys import ADD, GRANT, REMOVE, REVOKE
 from sinapse.message import Message
 
 # Small stand-ins for a framing and for a stream: the hub knows no more of them than this.
@@ -610,11 +611,17 @@ def test_a_reset_goes_to_those_who_listen_to_what_is_missing(table: Table) -> No
     replaying = table.hub.open(table.admit(b"a", b"b"), lambda: Stream(table.framing), live=False)
     table.hub.dispatch(b"b", Message("1"))
     table.hub.position, table.hub.epoch = 7, "1f"
-    assert table.hub.tell_gone({b"a": 5, b"b": 5}) == {b"1", b"2"}
+    known: dict[tuple[bytes, bytes], int] = {}
+    assert table.hub.tell_gone({b"a": 5, b"b": 5}, known, 6) == {b"1", b"2"}
     assert one.received == [(b"b", "1"), (b"reset:not-retained:None", "a,b")]
     assert two.received == [(b"b", "1"), (b"reset:not-retained:None", "b")]
     assert other.sent == replaying.sent == []
     assert table.counters.resets == 2
+    # Who was told has all that there was by then, and nobody else.
+    assert table.hub.tell_gone({b"b": 6, b"d": 6}, known, 6) == {b"3"}
+    assert other.sent.pop()
+    assert table.hub.tell_gone({b"a": 7}, known, 7) == {b"1"}
+    assert one.sent.pop()
     table.hub.tell_lost(())
     assert other.received == [(b"reset:data-lost:1f-7", "d")]
 
@@ -641,6 +648,27 @@ def test_what_is_read_after_a_break_is_for_those_who_had_the_channel_then(
         ["heard", "6", "7", "8", "10", "live"],
         ["heard", "8", "9", "10", "live"],
     ]
+
+
+def test_what_nobody_heard_of_between_two_grants_is_not_read_for_who_is_held(table: Table) -> None:
+    """The node was cut off, and what it goes on reading began with the first of them."""
+    stream = table.open(b"anchor")
+    table.hub.control(b"1", GRANT, b"5 a")
+    subject = table.hub.subjects[b"1"]
+    catch_up = subject.catch_up
+    assert catch_up is not None
+    table.hub.disconnected()
+    table.hub.reconcile(b"1", {b"anchor": 0, b"a": 8})
+    table.hub.begin_at(5)
+    for counter in (6, 7, 8, 9):
+        table.hub.granted(counter)
+        table.hub.dispatch(b"a", Message(str(counter)), counter)
+    table.hub.connected()
+    for gap in catch_up.unread():
+        found = [Dispatched(counter, b"a", Message(str(counter))) for counter in (6, 7, 8, 9)]
+        gap.take(found, 9, more=False)
+    table.hub.caught_up(subject)
+    assert stream.data == ["9"]
 
 
 # The machine: a Redis, the connection from it, and a hub at the other end

@@ -96,8 +96,8 @@ class Broker(Service):
         self._marked: Deferred[EventID] = Deferred()
         self._attachment: Attachment | None = None
         self._waiting: list[Deferred[None]] = []
-        #: Channels of which open streams were told that messages are missing, and up to where.
-        self._told: dict[bytes, int] = {}
+        #: Subjects that were told what is missing of a channel, and up to where.
+        self._told: dict[tuple[bytes, bytes], int] = {}
         #: How Redis is, in words.
         self.state = "not connected yet"
         self._patience = patience
@@ -538,14 +538,15 @@ class Broker(Service):
             hub.begin_at(attachment.position.counter if is_other else attachment.same)
             if not is_first:
                 hub.tell_lost(listeners)
-        # Whoever is told of a channel loads its state anew, and has all that it had by then.
-        told_upto = {name: at for name, at in self._told.items() if name in hub.channels}
-        self._told = told_upto
+        known = {
+            (subject, name): at
+            for (subject, name), at in self._told.items()
+            if name in hub.channels_of(subject)
+        }
+        self._told = known
         async for portion in self._history.read_alone(lookup, hub.position, last_ids):
             hub.stopwatch.has_read()
-            gone = {name: at for name, at in portion.gone.items() if at > told_upto.get(name, 0)}
-            told_upto |= dict.fromkeys(gone, last_ids.position.counter)
-            told = hub.tell_gone(gone)
+            told = hub.tell_gone(portion.gone, known, last_ids.position.counter)
             for entry in portion.entries:
                 counter = entry.counter or 0
                 hub.granted(counter)
