@@ -143,7 +143,15 @@ class TestPublishMany:
     @pytest.mark.parametrize(
         "wrong",
         ["ab", {"channel": "a"}, {"channel": "a", "data": "b"}, ("a",), {"a", "b"}, None, 7],
-        ids=str,
+        ids=[
+            "text",
+            "half a mapping",
+            "other names",
+            "half a pair",
+            "a set",
+            "nothing",
+            "a number",
+        ],
     )
     def test_what_is_no_message_is_refused(
         self, publisher: Publisher, listener: Listener, wrong: Any
