@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -26,7 +25,6 @@ from sinapse.counters import Counters
 from sinapse.errors import StartError
 from sinapse.forwarded import TrustedProxies
 from sinapse.gate import Gate
-from sinapse.http2 import is_supported
 from sinapse.hub import Hub
 from sinapse.limits import RequestLimits, StreamLimits
 from sinapse.listen import Listener
@@ -127,9 +125,6 @@ class Daemon(MultiService):
             header=settings.max_header,
             body=settings.max_body,
         )
-        if settings.http2 and not is_supported():
-            version = metadata.version("h2")
-            raise StartError(f"sinapse: --http2: h2 {version} is not supported; it can be off")
         self._site = Site(
             root,
             reactor,

@@ -114,17 +114,6 @@ class _State(H2Connection):
         )
 
 
-def is_supported() -> bool:
-    """Whether ``h2`` has what is used of it that it does not promise to have."""
-    state = _State(_CONFIGURATION)
-    parts = (
-        (state.incoming_buffer, "_data"),
-        (state.incoming_buffer, "_headers_buffer"),
-        (H2Connection, "_receive_goaway_frame"),
-    )
-    return all(hasattr(place, name) for place, name in parts)
-
-
 @implementer(IProtocol, IPushProducer)
 class HTTP2Channel(Protocol):
     """One connection of a client."""

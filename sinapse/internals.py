@@ -9,6 +9,7 @@ from importlib.metadata import version
 from inspect import signature
 from typing import NamedTuple
 
+from h2.connection import H2Connection
 from h2.frame_buffer import FrameBuffer
 from twisted.application.internet import StreamServerEndpointService
 from twisted.internet import tcp
@@ -33,10 +34,12 @@ class Use(NamedTuple):
 def uses() -> Iterator[Use]:
     """Yield every use; who adds one to another module adds it here."""
     yield Use("h2", "FrameBuffer", dir(FrameBuffer(server=True)), ("_data", "_headers_buffer"))
+    yield Use("h2", "H2Connection", dir(H2Connection), ("_receive_goaway_frame",))
     yield Use("websockets", "http11.Request", signature(Request).parameters, ("method", "protocol"))
     made = FileDescriptor.__init__.__code__.co_names
-    yield Use("Twisted", "FileDescriptor", made, ("_tempDataBuffer",))
-    yield Use("Twisted", "Port", dir(tcp.Port), ("_shouldShutdown", "_preexistingSocket"))
+    yield Use("Twisted", "FileDescriptor", made, ("_tempDataBuffer", "_tempDataLen"))
+    names = ("_logConnectionLostMsg", "_preexistingSocket", "_shouldShutdown")
+    yield Use("Twisted", "Port", dir(tcp.Port), names)
     yield Use("Twisted", "TLSMemoryBIOProtocol", dir(TLSMemoryBIOProtocol), ("_flushSendBIO",))
     begun = TLSMemoryBIOProtocol.makeConnection.__code__.co_names
     yield Use("Twisted", "TLSMemoryBIOProtocol", begun, ("_tlsConnection",))
@@ -44,10 +47,16 @@ def uses() -> Iterator[Use]:
         "Twisted",
         "HTTPChannel",
         dir(HTTPChannel),
-        ("_receivedHeaderCount", "_receivedHeaderSize", "_respondToBadRequestAndDisconnect"),
+        (
+            "_maybeChooseTransferDecoder",
+            "_receivedHeaderCount",
+            "_receivedHeaderSize",
+            "_respondToBadRequestAndDisconnect",
+            "_waitingForTransport",
+        ),
     )
-    begun = HTTPChannel.connectionMade.__code__.co_names
-    yield Use("Twisted", "HTTPChannel", begun, ("_networkProducer",))
+    begun = (*HTTPChannel.connectionMade.__code__.co_names, *HTTPChannel.__init__.__code__.co_names)
+    yield Use("Twisted", "HTTPChannel", begun, ("_handlingRequest", "_networkProducer"))
     service = dir(StreamServerEndpointService)
     yield Use("Twisted", "StreamServerEndpointService", service, ("_raiseSynchronously",))
     yield Use("Twisted", "UnixAppLogger", dir(UnixAppLogger), ("_getLogObserver",))

@@ -44,7 +44,6 @@ from sinapse.http2 import (
     HEADER_TABLE_SIZE,
     PART,
     HTTP2Channel,
-    is_supported,
 )
 from sinapse.limits import MAX_FIELDS, PATIENCE, REQUESTS, RequestLimits
 from sinapse.pending import Pending
@@ -850,17 +849,6 @@ class TestRoom:
         pair.channel.connectionLost()
         assert pair.root.ends == [CloseReason.CLIENT_GONE] * 3
         assert pair.clock.getDelayedCalls() == []
-
-
-def test_an_h2_that_has_changed_within_is_refused_at_the_start(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert is_supported()
-    monkeypatch.delattr(H2Connection, "_receive_goaway_frame")
-    assert not is_supported()
-    with pytest.raises(StartError, match=r"^sinapse: --http2: h2 [0-9.]+ is not supported"):
-        Daemon(resolve({}, {}))
-    Daemon(resolve({"http2": ["off"]}, {}))
 
 
 STEPS: list[st.SearchStrategy[tuple[str, int, int]]] = [
