@@ -100,6 +100,11 @@ class CatchUp(Generic[Member]):
         """Return the gaps of which there is more to read."""
         return [gap for gap in self.gaps if not gap.is_read]
 
+    def reading_for(self, member: Member) -> set[bytes]:
+        """Return the channels that are still to be read for a stream, if it is one of these."""
+        first_gap = self.members.get(member, (0, len(self.gaps)))[1]
+        return {gap.channel for gap in self.gaps[first_gap:] if gap.last is None}
+
     def messages_for(self, member: Member) -> list[Dispatched]:
         """Return all that a stream gets when it is released, in the order of ids.
 

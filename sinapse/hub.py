@@ -285,8 +285,13 @@ class Hub:
         subject = subscriber.subject
         if subject is not None:
             self.flush()
+            since = subject.since or {}
             self._end_replay(subject, subscriber)
             self._listen(subject, subscriber)
+            for name, at in since.items():
+                # Granted while nothing was read for it: what has come since then is not heard.
+                if self.is_connected and at and not self.channels[name].is_subscribed:
+                    self._begin_catch_up(subject, name, at)
 
     def where(self, subscriber: Subscriber) -> EventID | None:
         """Return the id that a stream can resume from now; None if it is not live."""
@@ -523,9 +528,15 @@ class Hub:
         self, subject: Subject, reason: ResetReason, channels: Iterable[bytes], place: str | None
     ) -> None:
         for subscriber in subject.subscribers.keys() - subject.replaying:
+            told = set(channels)
+            if reason is ResetReason.NOT_RETAINED and subject.catch_up is not None:
+                # What a gap misses is told with what is read of it.
+                told -= subject.catch_up.reading_for(subscriber)
+                if not told:
+                    continue
             self.counters.resets += 1
             self.fan_outs.finish(subscriber)
-            subscriber.send(subscriber.framing.reset(reason, channels, place))
+            subscriber.send(subscriber.framing.reset(reason, told, place))
 
     # Catching up
 

@@ -102,8 +102,9 @@ class Replays:
             part = part._replace(gone=gone)
             if not part.more and self._finish(connection, part):
                 return
-            told |= await self._send_in_pieces(connection, part)
-            place = EventID(resolved.epoch, part.after)
+            told_now, upto = await self._send_in_pieces(connection, part)
+            told |= told_now
+            place = EventID(resolved.epoch, upto)
             await connection.drained()
 
     def _finish(self, connection: Resuming, part: Part) -> bool:
@@ -115,11 +116,15 @@ class Replays:
         self._send(connection, frames, dict(part.gone), None)
         return True
 
-    async def _send_in_pieces(self, connection: Resuming, part: Part) -> dict[bytes, int]:
+    async def _send_in_pieces(
+        self, connection: Resuming, part: Part
+    ) -> tuple[dict[bytes, int], int]:
         """Send messages as fast as the stream reads, each if it may have it at that moment.
 
-        Returns what was told to be missing, and the counters at which that was.
+        Returns what was told to be missing, with the counters at which that was, and the counter
+        up to which all was sent.
         """
+        epoch = self._hub.epoch
         gone = dict(part.gone)
         told: dict[bytes, int] = {}
         piece: list[bytes] = []
@@ -129,12 +134,14 @@ class Replays:
             if piece and size + len(frame) > self._piece:
                 told |= self._send(connection, piece, gone, upto)
                 await connection.drained()
+                if self._hub.epoch != epoch:
+                    return told, upto  # These counters are of a time that is over.
                 piece, size = [], 0
                 frame = self._frame(connection, entry)
             piece.append(frame)
             size += len(frame)
             upto = entry.counter or 0
-        return told | self._send(connection, piece, gone, part.after)
+        return told | self._send(connection, piece, gone, part.after), part.after
 
     def _send(
         self,

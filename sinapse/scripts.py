@@ -436,7 +436,8 @@ if ARGV[1] ~= '' and tonumber(reached or '-1') < tonumber(ARGV[2]) then
   -- from an id that was given before, nor from one of this epoch if somebody went on to it without
   -- knowing. Epochs of which that was found out end at -1.
   local spoilt = ARGV[1] == epoch
-  for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
+  -- Where that was found out before, what has come since then is of who knows.
+  for _, name in ipairs(reached == '-1' and {} or redis.call('HKEYS', KEYS[2])) do
     spoilt = spoilt or redis.call('HGET', KEYS[2], name) ~= '-1'
     redis.call('HSET', KEYS[2], name, '-1')
   end

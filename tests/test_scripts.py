@@ -497,6 +497,22 @@ class TestAttach:
         # And that is the end of it.
         assert store.attach(position) == (position, True, ended)
 
+    def test_who_finds_out_late_spoils_nothing_that_came_since(self, store: Store) -> None:
+        store.publish()
+        former = store.last()
+        store.seem_restarted()
+        store.attach(former._replace(counter=0))
+        found, continues, _ = store.attach(former._replace(counter=2))
+        assert not continues
+        store.publish()
+        store.seem_restarted()
+        later, continues, _ = store.attach(store.last())
+        assert continues
+        # One that has been away since then: all has been begun anew already.
+        position, continues, ended = store.attach(former._replace(counter=2))
+        assert (position, continues) == (later, False)
+        assert ended[found.epoch] == 2
+
     def test_who_is_the_first_to_find_a_loss_begins_one_epoch(self, store: Store) -> None:
         store.publish()
         former = store.last()
