@@ -285,7 +285,10 @@ class Record:
                 for loss in self.story.losses
                 if self.start is None or loss[1] < 0 or self.start <= loss[1]
             ]
-            if self.told_losses >= len(due):
+            # Until all has come to rest after a loss, another node may find it as well, and tells
+            # those again whose ids have shown it to the first one.
+            is_open = any(loss[1] < 0 for loss in due)
+            if self.told_losses >= len(due) and not is_open:
                 self.fault("needless", f"data-lost, at {present}")
             self.told_losses = len(due)
             self.excused |= set(range(present))
