@@ -341,7 +341,9 @@ class TestEnd:
         publisher.channels.add("1", "room:1")
         token = publisher.tokens.generate("1", expires_in=4)
         client.connect(daemon.port, token).opened()
-        if request.node.callspec.params["client"] not in THOSE_THAT_POLL:
+        name = request.node.callspec.params["client"]
+        # Our own client asks its page for a token then, and shows it no event.
+        if name not in THOSE_THAT_POLL and not name.startswith("sinapse"):
             assert client.next()[:2] == ("token-expiring", "2")
         publisher.publish("room:1", "last")
         assert client.data(1) == ["last"]
