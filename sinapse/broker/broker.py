@@ -533,6 +533,7 @@ class Broker(Service):
         self._attachment = attachment
         hub.epoch = attachment.position.epoch
         if is_first or not attachment.continues:
+            self._told.clear()  # Counters of then may be above those that come.
             # Where some of what was heard is here, all that follows it is new to everybody.
             is_other = is_first or attachment.same < 0
             hub.begin_at(attachment.position.counter if is_other else attachment.same)
