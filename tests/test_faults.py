@@ -410,21 +410,6 @@ def test_streams_stay_open_and_get_everything_once_and_in_order(
             assert "Unhandled" not in daemon.log
 
 
-@pytest.fixture
-def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
-    """Return a proxy to the session's Redis."""
-    with running_proxy(redis_server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def distant(tmp_path: Path, proxy: Proxy) -> Iterator[Daemon]:
-    """Return a daemon behind that proxy."""
-    with running_daemon(tmp_path, proxy.url) as daemon:
-        yield daemon
-        assert "Traceback" not in daemon.log
-
-
 def test_what_changes_during_a_break_applies_before_anything_is_delivered(
     distant: Daemon, proxy: Proxy, publisher: Publisher
 ) -> None:

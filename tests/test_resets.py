@@ -191,6 +191,23 @@ class TestOnce:
                 assert int(event.id.partition("-")[2]) > int(told[b"id"].partition(b"-")[2])
 
 
+def published_while_it_is_read(proxy: Proxy) -> threading.Event:
+    """Publish more to ``room:1`` than is retained, when a node first asks for what it has."""
+    is_done = threading.Event()
+
+    def up(_link: Link, data: bytes) -> bytes:
+        if b"sinapse:retained:room:1" in data and not is_done.is_set():
+            url = f"redis://127.0.0.1:{proxy.target}/0"
+            with Publisher(url, retain_messages=2) as other:
+                for number in range(8):
+                    other.publish("room:1", str(number))
+            is_done.set()
+        return data
+
+    proxy.up = up
+    return is_done
+
+
 class TestNeedless:
     """Nobody is told who missed nothing."""
 
@@ -214,20 +231,10 @@ class TestNeedless:
     ) -> None:
         """Of a channel that never had a message: of others it is known that there is nothing."""
         token = subscribe(publisher, "room:1", "room:2")
-        is_done = threading.Event()
-
-        def up(_link: Link, data: bytes) -> bytes:
-            if b"sinapse:retained:room:1" in data and not is_done.is_set():
-                with Publisher(proxy_target(proxy), retain_messages=2) as other:
-                    for number in range(8):
-                        other.publish("room:1", str(number))
-                is_done.set()
-            return data
-
+        is_done = published_while_it_is_read(proxy)
         with distant.stream(token).opened() as stream:
             publisher.publish("room:2", "first")
             assert stream.next().data == "first"
-            proxy.up = up
             proxy.cut()
             eventually(is_done.is_set)
             proxy.up = unchanged
@@ -240,28 +247,14 @@ class TestNeedless:
     ) -> None:
         """It has been trimmed by then."""
         token = subscribe(publisher, "anchor")
-        is_done = threading.Event()
-
-        def up(_link: Link, data: bytes) -> bytes:
-            if b"sinapse:retained:room:1" in data and not is_done.is_set():
-                with Publisher(proxy_target(proxy), retain_messages=2) as other:
-                    for number in range(8):
-                        other.publish("room:1", str(number))
-                is_done.set()
-            return data
-
+        is_done = published_while_it_is_read(proxy)
         with distant.stream(token).opened() as stream:
-            proxy.up = up
             publisher.channels.add("1", "room:1")
             eventually(is_done.is_set)
             proxy.up = unchanged
             publisher.publish("anchor", "end")
             events = until(stream, "end")
             assert (messages(events), resets(events)) == ([str(each) for each in range(8)], [])
-
-
-def proxy_target(proxy: Proxy) -> str:
-    return f"redis://127.0.0.1:{proxy.target}/0"
 
 
 class TestDue:
