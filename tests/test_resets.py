@@ -373,6 +373,40 @@ def opens(daemon: Daemon, token: str, last: str) -> bool:
         return stream.next().event == "authentication"
 
 
+def test_what_was_told_of_data_that_are_lost_hides_no_later_loss(tmp_path: Path) -> None:
+    """Counters go back with older data, to below that at which it was told."""
+    with (
+        running_redis(tmp_path) as server,
+        server.client() as client,
+        running_daemon(tmp_path, server.url) as daemon,
+    ):
+        with Publisher(server.url) as publisher:
+            token = subscribe(publisher, "room:1", "room:2")
+            publisher.publish("room:1", "kept")
+            client.save()
+            stream = daemon.stream(token).opened()
+            with stopped(daemon):
+                client.client_kill_filter(_type="pubsub")
+                for number in range(50):
+                    publisher.publish("elsewhere", str(number))
+                expire(publisher, client, "room:2")
+            assert resets([stream.next()]) == [("not-retained", ["room:2"])]
+            assert stream.next().event == "position"
+        kill(server)
+        server.start()
+        event = stream.next()
+        while event.event != "reset":
+            event = stream.next()
+        assert resets([event])[0][0] == "data-lost"
+        eventually(daemon.is_ready)
+        with Publisher(server.url) as publisher, server.client() as anew:
+            with stopped(daemon):
+                anew.client_kill_filter(_type="pubsub")
+                expire(publisher, anew, "room:2")
+            assert resets([stream.next()]) == [("not-retained", ["room:2"])]
+        stream.close()
+
+
 class TestNodes:
     """Several nodes, and several databases, on one Redis."""
 
