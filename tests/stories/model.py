@@ -206,6 +206,8 @@ class Record:
     told: list[tuple[str, set[int]]] = field(default_factory=list)
     """Resets since the last rest: of which channel, and what can have been missing."""
     told_losses: int = 0
+    was_told_early: bool = False
+    """Of the last loss it was told before all nodes knew of it."""
     opened: int = 0
     """The present when its stream was asked for."""
     change: int = 0
@@ -286,11 +288,13 @@ class Record:
                 if self.start is None or loss[1] < 0 or self.start <= loss[1]
             ]
             # Until all has come to rest after a loss, another node may find it as well, and tells
-            # those again whose ids have shown it to the first one.
+            # those again whose ids have shown it to the first one; or when they come back.
             is_open = any(loss[1] < 0 for loss in due)
-            if self.told_losses >= len(due) and not is_open:
+            is_new, self.told_losses = self.told_losses < len(due), len(due)
+            is_due = is_new or is_open or self.was_told_early
+            self.was_told_early = is_open
+            if not is_due:
                 self.fault("needless", f"data-lost, at {present}")
-            self.told_losses = len(due)
             self.excused |= set(range(present))
             self.latest.clear()
             self.told.clear()
