@@ -26,7 +26,7 @@ from django.contrib.auth.models import AnonymousUser, User  # noqa: E402
 from django.core.checks import run_checks  # noqa: E402
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured  # noqa: E402
 from django.core.management import CommandError, call_command  # noqa: E402
-from django.db import connections, transaction  # noqa: E402
+from django.db import connection, connections, models, transaction  # noqa: E402
 from django.db.models import Value  # noqa: E402
 from django.db.models.functions import Concat  # noqa: E402
 from django.test import AsyncClient, Client, TestCase, override_settings  # noqa: E402
@@ -491,6 +491,48 @@ class TestSignals:
                 stop()
         QuietRoom.objects.create(title="not published")
         assert heard(listener) == [("rooms", '{"title":"quiet"}')] * 2
+
+    def test_what_is_saved_through_a_later_proxy_is_of_its_model(self, listener: Listener) -> None:
+        stop = publish_on_save(Room, message=["title"], channel="rooms")
+
+        class LaterRoom(Room):
+            class Meta:
+                proxy = True
+                app_label = "nowhere"
+
+        try:
+            LaterRoom.objects.create(title="later")
+        finally:
+            stop()
+        LaterRoom.objects.create(title="not published")
+
+        class LastRoom(LaterRoom):
+            class Meta:
+                proxy = True
+                app_label = "nowhere"
+
+        LastRoom.objects.create(title="not published")
+        assert heard(listener) == [("rooms", '{"title":"later"}')]
+
+    def test_a_model_may_be_of_an_application_that_is_not_installed(
+        self, listener: Listener
+    ) -> None:
+        class Note(models.Model):
+            text = models.CharField(max_length=10)
+
+            class Meta:
+                app_label = "nowhere"
+
+        with connection.schema_editor() as editor:
+            editor.create_model(Note)
+        stop = publish_on_save(Note, message=["text"], channel="notes")
+        try:
+            Note.objects.create(text="seen")
+        finally:
+            stop()
+            with connection.schema_editor() as editor:
+                editor.delete_model(Note)
+        assert heard(listener) == [("notes", '{"text":"seen"}')]
 
     def test_of_an_expression_it_is_the_value(self, room: Room, listener: Listener) -> None:
         stops = [

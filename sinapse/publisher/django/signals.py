@@ -9,12 +9,11 @@ A failure of Redis is logged, and the data are saved all the same. What does not
 not published: ``QuerySet.update()``, ``bulk_create()``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from django.apps import apps
 from django.db.models import Model
-from django.db.models.signals import ModelSignal, post_delete, post_save
+from django.db.models.signals import ModelSignal, class_prepared, post_delete, post_save
 from django.utils.encoding import is_protected_type
 
 from sinapse.publisher.django.commit import prepare, send_on_commit
@@ -138,16 +137,28 @@ def _value(field: Any, instance: Model) -> object:
 
 
 def _connected(signal: ModelSignal, model: type[Model], receiver: Callable[..., None]) -> Stop:
-    senders = [
-        each
-        for each in apps.get_models()
-        if issubclass(each, model) and each._meta.concrete_model is model._meta.concrete_model
-    ]
-    for sender in senders:
-        signal.connect(receiver, sender=sender, weak=False)
+    # The models that send it by name: a receiver for all would cost each of them something, and
+    # keeps Django from deleting rows without reading them.
+    senders: list[type[Model]] = []
+
+    def connect(sender: type[Model], **_: Any) -> None:
+        if issubclass(sender, model) and sender._meta.concrete_model is model._meta.concrete_model:
+            senders.append(sender)
+            signal.connect(receiver, sender=sender, weak=False)
 
     def stop() -> None:
+        class_prepared.disconnect(connect)
         for sender in senders:
             signal.disconnect(receiver, sender=sender)
 
+    # Not of the applications' registry: a model may belong to none that is installed.
+    for sender in _with_subclasses(model):
+        connect(sender)
+    class_prepared.connect(connect, weak=False)
     return stop
+
+
+def _with_subclasses(model: type[Model]) -> Iterator[type[Model]]:
+    yield model
+    for each in model.__subclasses__():
+        yield from _with_subclasses(each)
