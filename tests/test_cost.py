@@ -41,7 +41,11 @@ LIMITS = RequestLimits()
 READ = 64 * 1024
 
 #: Seconds for which an input is looked at. What is held back until later is not paid for.
-LOOK = 1.0
+LOOK = 0.5
+
+#: An input may cost too much so many times, and has to be cheap once: the machine does something
+#: else as well, and what is costly of itself is so every time.
+LOOKS = 3
 
 #: Ordinary requests, and so how many may be handled in that time, and as many again for what the
 #: machine does to figures.
@@ -69,6 +73,13 @@ class Fronts(NamedTuple):
         for _ in range(100):
             assert self.daemon.get("/status").status == 200
         return (self.cpu() - before) / 100
+
+    def costs_less(self, front: str, data: bytes, most: float) -> None:
+        """Assert that `data` costs less than so many ordinary requests."""
+        costs: list[float] = []
+        while not costs or costs[-1] >= most:
+            assert len(costs) < LOOKS, costs
+            costs.append(self.cost(front, data))
 
     def cost(self, front: str, data: bytes) -> float:
         """Return what `data` costs within :data:`LOOK`, in ordinary requests."""
@@ -200,13 +211,13 @@ FLOODS = {
 def test_a_request_costs_no_more_than_some_ordinary_ones(
     fronts: Fronts, front: str, name: str
 ) -> None:
-    assert fronts.cost(front, REQUESTS_OF_THE_LARGEST_SIZE[name]) < MOST_OF_ONE
+    fronts.costs_less(front, REQUESTS_OF_THE_LARGEST_SIZE[name], MOST_OF_ONE)
 
 
 @pytest.mark.parametrize("name", FLOODS)
 @pytest.mark.parametrize("front", ["http", "api", "admin"])
 def test_many_at_once_cost_what_they_cost_one_by_one(fronts: Fronts, front: str, name: str) -> None:
-    assert fronts.cost(front, FLOODS[name]) < MOST
+    fronts.costs_less(front, FLOODS[name], MOST)
 
 
 @pytest.mark.parametrize("kind", [b"application/json", b"multipart/form-data; boundary=x", b""])
@@ -215,7 +226,7 @@ def test_a_body_of_who_has_no_key_is_not_read(fronts: Fronts, kind: bytes) -> No
     piece = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
     body = filled(b"", piece, 8 * 1024 * 1024)
     request = head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    assert fronts.cost("api", request) < MOST_OF_ONE
+    fronts.costs_less("api", request, MOST_OF_ONE)
 
 
 def fields(*more: tuple[str, str]) -> bytes:
@@ -266,7 +277,7 @@ FRAMES = {
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_frames_cost_no_more_than_the_requests_that_there_may_be(fronts: Fronts, name: str) -> None:
-    assert fronts.cost("http2", FRAMES[name]) < 2 * MOST  # A request over HTTP/2 costs more.
+    fronts.costs_less("http2", FRAMES[name], 2 * MOST)  # A request over HTTP/2 costs more.
 
 
 MASKED = b"\x80\0\0\0\0"
@@ -289,4 +300,4 @@ def test_frames_of_a_websocket_cost_no_more_than_requests(
         return client
 
     websockets = fronts._replace(connect={"websocket": upgraded})
-    assert websockets.cost("websocket", filled(b"", frame, READ)) < MOST
+    websockets.costs_less("websocket", filled(b"", frame, READ), MOST)
