@@ -24,8 +24,8 @@ class Entry(Protocol):
         """Who it stands for."""
 
     @property
-    def remaining(self) -> float | None:
-        """Seconds until it expires; None if it does not."""
+    def expires(self) -> float | None:
+        """When it does, on the reactor's clock: no later than for Redis; None if it does not."""
 
 
 class Admission(Protocol):

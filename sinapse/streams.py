@@ -158,7 +158,7 @@ class Streams(Service):
         self._note_open(connection, admission, address)
         connection.bucket = self._keep_alive.add(connection)
         connection.send(first)
-        self._watch_expiry(connection, admission.entry.remaining)
+        self._watch_expiry(connection, admission.entry.expires)
         if self._max_lifetime:
             seconds = self._max_lifetime * random.uniform(*LIFETIMES)  # noqa: S311
             connection.move = self._reactor.callLater(seconds, self._move_on, connection)
@@ -187,7 +187,7 @@ class Streams(Service):
             live=False,
         )
         self._note_open(poll, admission, address)
-        self._watch_expiry(poll, admission.entry.remaining)
+        self._watch_expiry(poll, admission.entry.expires)
         self._counters.replays += 1
         self._replays.begin(poll, last_event_id)
 
@@ -284,11 +284,12 @@ class Streams(Service):
             )
 
     def _watch_expiry(
-        self, connection: Connection | LongPoll, remaining: float | None, *, is_told: bool = False
+        self, connection: Connection | LongPoll, expires: float | None, *, is_told: bool = False
     ) -> None:
-        """See to it that a stream ends with its token, `remaining` seconds from now."""
-        if remaining is None or connection not in self._open:
+        """See to it that a stream ends when its token `expires`, on the reactor's clock."""
+        if expires is None or connection not in self._open:
             return
+        remaining = max(0, expires - self._reactor.seconds())
         # Of a life that is short as a whole, half may be needed; of a second, nothing is left.
         left = min(self._expiry_notice, remaining / 2)
         if is_told or remaining < 1 or not isinstance(connection, Connection):
@@ -296,27 +297,27 @@ class Streams(Service):
 
         def expire() -> None:
             if left and isinstance(connection, Connection):
-                Deferred.fromCoroutine(self._near_expiry(connection, left))
+                Deferred.fromCoroutine(self._near_expiry(connection, expires))
             else:
                 Deferred.fromCoroutine(self._at_expiry(connection))
 
         connection.expiry = self._reactor.callLater(remaining - left, expire)
 
-    async def _near_expiry(self, connection: Connection, left: float) -> None:
-        """Tell a stream that its token has `left` seconds, unless it was renewed."""
+    async def _near_expiry(self, connection: Connection, known: float) -> None:
+        """Tell a stream that its token expires, as far as is `known`, unless it was renewed."""
         try:
-            remaining = (await self._broker.look_up(connection.token)).remaining
+            expires = (await self._broker.look_up(connection.token)).expires
         except Unauthorized:
             self._hub.end(connection, CloseReason.EXPIRED)
             return
         except BrokerUnavailable:
-            self._watch_expiry(connection, left, is_told=True)
+            self._watch_expiry(connection, known, is_told=True)
             return
-        is_near = remaining is not None and remaining <= left + 1
-        if is_near:
-            seconds = str(max(1, round(remaining or 0)))
+        is_near = expires is not None and expires <= known + 1  # A second for what is rounded.
+        if expires is not None and is_near:
+            seconds = str(max(1, round(expires - self._reactor.seconds())))
             connection.send(connection.framing.notice("token-expiring", seconds))
-        self._watch_expiry(connection, remaining, is_told=is_near)
+        self._watch_expiry(connection, expires, is_told=is_near)
 
     async def _at_expiry(self, connection: Connection | LongPoll) -> None:
         """End a stream whose token has expired, unless it was renewed.
@@ -337,7 +338,7 @@ class Streams(Service):
             return
         if connection in self._open:
             self._replays.begin(connection, str(place))
-            self._watch_expiry(connection, entry.remaining)
+            self._watch_expiry(connection, entry.expires)
 
     def _refresh(self, connection: Connection) -> None:
         """Tell a stream its place, which goes on without it while its channels are quiet."""

@@ -136,11 +136,13 @@ class Stream:
         while self.next().data != data:
             pass
 
-    def wait_for_end(self) -> None:
-        """Read until the stream has ended."""
+    def wait_for_end(self) -> list[Event]:
+        """Read until the stream has ended, and return what came."""
+        came: list[Event] = []
         with contextlib.suppress(Ended):
             while True:
-                self.block()
+                came.append(self.next())
+        return came
 
     def close(self) -> None:
         """Close the connection, whether it was answered or not."""

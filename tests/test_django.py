@@ -518,7 +518,7 @@ class TestSignals:
         self, listener: Listener
     ) -> None:
         class Note(models.Model):
-            text = models.CharField(max_length=10)
+            text: models.CharField[str, str] = models.CharField(max_length=10)
 
             class Meta:
                 app_label = "nowhere"

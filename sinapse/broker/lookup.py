@@ -1,5 +1,6 @@
 """The connections on which Redis is asked: tokens and lists, positions, retained messages."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,8 +31,8 @@ class TokenEntry(NamedTuple):
     """What Redis knows of a token."""
 
     subject: bytes
-    remaining: float | None
-    """Seconds until it expires; None if it does not."""
+    expires: float | None
+    """When it does, on the monotonic clock: no later than for Redis; None if it does not."""
     channels: Mapping[bytes, int]
     """What it may listen to, and the counter at which each was granted; 0 if that is not known."""
     position: EventID
@@ -139,14 +140,17 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
 
     async def token(self, token: bytes) -> TokenEntry:
         """Look a token up; raises :class:`~sinapse.errors.Unauthorized` for one that is not."""
+        # What is left of its life is counted from here: the answer may take long, and the streams
+        # of other Redis wait for theirs as well.
+        asked = time.monotonic()
         answer: Any = await self.eval(
             LOOK_UP.source, [_TOKENS + token, RETENTION], [_CHANNELS, _GRANTS]
         )
         if answer is None:
             raise Unauthorized("unknown token")
         subject, milliseconds, *found = answer
-        remaining = milliseconds / 1000 if milliseconds >= 0 else None
-        return _entry(subject, remaining, found)
+        expires = asked + milliseconds / 1000 if milliseconds >= 0 else None
+        return _entry(subject, expires, found)
 
     async def subject(self, subject: bytes, token: bytes) -> TokenEntry:
         """Look the channels of a subject up, whose `token` is in another Redis.
@@ -199,14 +203,14 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
             self.transport.abortConnection()
 
 
-def _entry(subject: bytes, remaining: float | None, found: Any) -> TokenEntry:
+def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
     channels, epoch, counter, granted = found
     position = EventID(epoch.decode(), int(counter))
     grants = dict(zip(granted[::2], granted[1::2], strict=True))
     found = {name: parse_counter(grants.get(name, b"")) or 0 for name in channels}
     # A grant of after now is one of data that are lost.
     since = {name: at if at <= position.counter else 0 for name, at in found.items()}
-    return TokenEntry(subject, remaining, since, position)
+    return TokenEntry(subject, expires, since, position)
 
 
 def _last_ids(names: Iterable[bytes], answer: Any) -> LastIDs:

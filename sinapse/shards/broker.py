@@ -18,8 +18,8 @@ class ShardedEntry(NamedTuple):
     """What is known of a token."""
 
     subject: bytes
-    remaining: float | None
-    """Seconds until it expires; None if it does not."""
+    expires: float | None
+    """When it does, on the monotonic clock; None if it does not."""
 
 
 class ShardedAdmission(NamedTuple):
@@ -67,7 +67,7 @@ class ShardedBroker(MultiService):
             raise
         ordered = [admissions[number] for number in range(len(self._brokers))]
         joining = ShardedJoining(token, tuple(each.joining for each in ordered))
-        return ShardedAdmission(joining, ShardedEntry(entry.subject, entry.remaining))
+        return ShardedAdmission(joining, ShardedEntry(entry.subject, entry.expires))
 
     async def _admit_everywhere(self, admissions: dict[int, Admission], token: bytes) -> TokenEntry:
         home = self._home(token)
