@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from sinapse.audience import Channel, Subject
 from sinapse.errors import CloseReason
+
+#: Is told of a subject, its token, and when that expires, on the reactor's clock.
+ExpiryTold: TypeAlias = Callable[[bytes, bytes, float], None]
 
 
 class Joining(Protocol):
@@ -59,6 +62,9 @@ class Authority(Protocol):
 
     async def look_up(self, token: bytes) -> Entry:
         """Return what is known of `token`; raises as :meth:`admit` does."""
+
+    def tell_expiry_to(self, told: ExpiryTold) -> None:
+        """Tell when the tokens of open streams expire, whenever that is read again."""
 
 
 class Table(Protocol):

@@ -88,6 +88,7 @@ class Streams(Service):
         self._counters = counters
         self._replays = replays
         self._reactor = reactor
+        broker.tell_expiry_to(self._expires)
         refresh = self._refresh if retains else None
         self._keep_alive = KeepAlive(keep_alive, reactor, refresh, REFRESH)
         self._open: set[Connection | LongPoll] = set()
@@ -211,9 +212,7 @@ class Streams(Service):
             if connection.move is not None and connection.move.active():
                 connection.move.cancel()
             connection.move = None
-        if connection.expiry is not None and connection.expiry.active():
-            connection.expiry.cancel()
-        connection.expiry = None
+        self._forget_expiry(connection)
         self._limits.closed(connection.address)
         if self._attendance is not None:
             self._attendance.closed(connection.whose, self._reactor.seconds())
@@ -301,7 +300,20 @@ class Streams(Service):
             else:
                 Deferred.fromCoroutine(self._at_expiry(connection))
 
+        self._forget_expiry(connection)
         connection.expiry = self._reactor.callLater(remaining - left, expire)
+
+    def _forget_expiry(self, connection: Connection | LongPoll) -> None:
+        if connection.expiry is not None and connection.expiry.active():
+            connection.expiry.cancel()
+        connection.expiry = None
+
+    def _expires(self, subject: bytes, token: bytes, expires: float) -> None:
+        """See to it that streams end no later than that."""
+        for stream in self._hub.streams_of(subject):
+            is_known = stream.expiry is not None and stream.expiry.getTime() <= expires
+            if stream.token == token and not is_known:
+                self._watch_expiry(stream, expires)
 
     async def _near_expiry(self, connection: Connection, known: float) -> None:
         """Tell a stream that its token expires, as far as is `known`, unless it was renewed."""

@@ -103,6 +103,24 @@ def test_the_end_of_a_token_is_counted_from_when_redis_was_asked(
         assert "after its end" not in [event.data for event in stream.wait_for_end()]
 
 
+@pytest.mark.parametrize("lifetime", [3600, None])
+def test_an_earlier_end_is_found_when_redis_was_away(
+    distant: Daemon,
+    proxy: Proxy,
+    publisher: Publisher,
+    redis_client: redis.Redis,
+    lifetime: int | None,
+) -> None:
+    """Redis may be back with older data, of before the token was renewed."""
+    publisher.channels.add("1", "room:1")
+    token = publisher.tokens.generate("1", expires_in=lifetime)
+    with distant.stream(token).opened() as stream:
+        redis_client.expire(f"sinapse:tokens:{token}", 2)
+        proxy.cut()
+        stream.wait_for_end()
+    assert not redis_client.exists(f"sinapse:tokens:{token}")
+
+
 def link_asks(proxy: Proxy, token: str) -> bool:
     """Whether a token was looked up three times: to open, before its end, and at its end."""
     return sum(link.sent.count(f"sinapse:tokens:{token}".encode()) for link in proxy.links) >= 3

@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from sinapse.admission import ExpiryTold
 from sinapse.broker.dial import TIMEOUT, dial
 from sinapse.broker.history import History, Part
 from sinapse.broker.lookup import Attachment, LastIDs, Lookup, TokenEntry
@@ -111,6 +112,7 @@ class Broker(Service):
         self._probes = Probes(reactor, counters.redis_probe_seconds)
         #: Whether tokens are kept here: all are, but where there are several Redis.
         self.is_home: Callable[[bytes], bool] = lambda _token: True
+        self._tell_expiry: ExpiryTold = lambda _subject, _token, _expires: None
         hub.interest_changed = self._interest_changed
         hub.fan_outs.turn_needed = self._turn_needed
         #: Whether an id is looked into.
@@ -162,6 +164,10 @@ class Broker(Service):
     def withdraw(self, admission: Admission) -> None:
         """Give back leave that is not used."""
         self._hub.abandon(admission.joining)
+
+    def tell_expiry_to(self, told: ExpiryTold) -> None:
+        """Tell when the tokens of open streams expire, whenever that is read again."""
+        self._tell_expiry = told
 
     async def look_up(self, token: bytes, subject: bytes | None = None) -> TokenEntry:
         """Return what Redis knows of `token`, or of its subject; raises as :meth:`admit` does."""
@@ -520,6 +526,8 @@ class Broker(Service):
                     self._hub.end_token(subject, token, CloseReason.REVOKED)
                 else:
                     self._hub.reconcile(subject, entry.channels)
+                    if entry.expires is not None:  # Earlier than before, where data are lost.
+                        self._tell_expiry(subject, token, entry.expires)
 
     async def _catch_up(
         self, lookup: Lookup, attachment: Attachment, last_ids: LastIDs, listeners: set[bytes]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
 
+from sinapse.admission import ExpiryTold
 from sinapse.broker.broker import Admission, Broker
 from sinapse.broker.lookup import TokenEntry
 from sinapse.errors import BrokerUnavailable
@@ -102,6 +103,11 @@ class ShardedBroker(MultiService):
     async def look_up(self, token: bytes) -> TokenEntry:
         """Return what Redis knows of `token`; raises as :meth:`admit` does."""
         return await self._brokers[self._home(token)].look_up(token)
+
+    def tell_expiry_to(self, told: ExpiryTold) -> None:
+        """Tell when tokens expire: see :meth:`sinapse.broker.broker.Broker.tell_expiry_to`."""
+        for broker in self._brokers:
+            broker.tell_expiry_to(told)
 
     def _is_home(self, number: int, token: bytes) -> bool:
         return self._home(token) == number
