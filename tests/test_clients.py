@@ -344,7 +344,9 @@ class TestEnd:
         name = request.node.callspec.params["client"]
         # Our own client asks its page for a token then, and shows it no event.
         if name not in THOSE_THAT_POLL and not name.startswith("sinapse"):
-            assert client.next()[:2] == ("token-expiring", "2")
+            event, seconds = client.next()[:2]
+            assert event == "token-expiring"
+            assert seconds in {"1", "2"}  # On a machine that may be slow.
         publisher.publish("room:1", "last")
         assert client.data(1) == ["last"]
         assert client.closed() == kind_of(request).when_expired
