@@ -4,6 +4,8 @@
 ``sinapse:tokens:<token>``             string: the id of the subject that the token stands for;
                                        where tokens are hashed, of the hash as everywhere else
 ``sinapse:<Kind>:<id>``                string: the current token of a subject of that class
+``sinapse:obtained:<Kind>:<id>``       sorted set: tokens of that subject that were obtained, by the
+                                       time of the first time, in milliseconds
 ``sinapse:channels:<id>``              set: the channels that the subject may listen to
 ``sinapse:grants:<id>``                hash: these, and the id counter at which each was added
 PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
@@ -74,7 +76,10 @@ JOINED = PRESENCE + ":join"
 LEFT = PRESENCE + ":leave"
 
 # What stands in the place of a kind in other keys.
-_RESERVED_KINDS = ("tokens", "channels", "grants", "retained", "revoked", "sent", "presence")
+_RESERVED_KINDS = (
+    *("tokens", "channels", "grants", "obtained"),
+    *("retained", "revoked", "sent", "presence"),
+)
 
 _CONTROL_CHARACTER = re.compile("[\0-\x1f\x7f]")
 
@@ -118,6 +123,11 @@ def token_key(token: str) -> str:
 def current_token_key(kind: str, subject: str) -> str:
     """Key of the current token of `subject`, whose class is named `kind`."""
     return f"{PREFIX}{kind}:{subject}"
+
+
+def obtained_tokens_key(kind: str, subject: str) -> str:
+    """Key of the tokens of `subject` that were obtained, with the time of the first time."""
+    return f"{PREFIX}obtained:{kind}:{subject}"
 
 
 def channels_key(subject: str) -> str:

@@ -61,33 +61,52 @@ end
 return #channels
 """)
 
-#: KEYS: the subject's current token, the new token. ARGV: new token, subject, prefix of token
-#: keys, control channel; then PX and milliseconds, if it expires. Returns the former token, empty
-#: if there was none; 0 if the new token is taken already, and has changed nothing then.
-GENERATE_TOKEN = Script("""\
-local former = redis.call('GET', KEYS[1])
-if not redis.call('SET', KEYS[2], ARGV[2], 'NX', unpack(ARGV, 5)) then
+_NOW = """\
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+# The current token, and those before it that are left to run out.
+_TOKENS = """\
+local tokens = redis.call('ZRANGE', KEYS[2], 0, -1)
+local current = redis.call('GET', KEYS[1])
+if current and not redis.call('ZSCORE', KEYS[2], current) then
+  tokens[#tokens + 1] = current
+end
+"""
+
+#: KEYS: the subject's current token, its obtained tokens, the new token. ARGV: new token, subject,
+#: prefix of token keys, control channel; then PX and milliseconds, if it expires. Returns the
+#: former tokens; 0 if the new token is taken already, and has changed nothing then.
+GENERATE_TOKEN = Script(
+    _TOKENS
+    + """\
+if not redis.call('SET', KEYS[3], ARGV[2], 'NX', unpack(ARGV, 5)) then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[1], unpack(ARGV, 5))
-if former then
+redis.call('DEL', KEYS[2])
+for _, former in ipairs(tokens) do
   redis.call('DEL', ARGV[3] .. former)
   redis.call('PUBLISH', ARGV[4], former)
 end
-return former or ''
-""")
+return tokens
+"""
+)
 
-#: KEYS: the subject's current token. ARGV: prefix of token keys, control channel. Returns the token
-#: that there was, or false.
-CLEAR_TOKEN = Script("""\
-local former = redis.call('GET', KEYS[1])
-if not former then
-  return false
+#: KEYS: the subject's current token, its obtained tokens. ARGV: prefix of token keys, control
+#: channel. Returns the tokens that there were.
+CLEAR_TOKEN = Script(
+    _TOKENS
+    + """\
+redis.call('DEL', KEYS[1], KEYS[2])
+for _, former in ipairs(tokens) do
+  redis.call('DEL', ARGV[1] .. former)
+  redis.call('PUBLISH', ARGV[2], former)
 end
-redis.call('DEL', KEYS[1], ARGV[1] .. former)
-redis.call('PUBLISH', ARGV[2], former)
-return former
-""")
+return tokens
+"""
+)
 
 #: KEYS: the key that says that a token was revoked. ARGV: the token, control channel, milliseconds
 #: to remember it. It tells a Redis of a token that is in another one; so does it a node that was
@@ -97,48 +116,74 @@ redis.call('SET', KEYS[1], '', 'PX', ARGV[3])
 return redis.call('PUBLISH', ARGV[2], ARGV[1])
 """)
 
-#: KEYS: the subject's current token. ARGV: prefix of token keys, milliseconds, or nothing for a
-#: token that does not expire any more. Returns 1 if there was a token. A life is never made
-#: shorter: nodes look again when it would have ended.
-RENEW_TOKEN = Script("""\
-local token = redis.call('GET', KEYS[1])
+# Let both keys of `token` live for `life` milliseconds at least, or for ever. When it was obtained
+# first is remembered for as long as it lives: the braces are the prefix of token keys.
+_PROLONG = """\
+for _, key in ipairs({{KEYS[1], {0} .. token}}) do
+  local left = redis.call('PTTL', key)
+  if not life then
+    redis.call('PERSIST', key)
+  elseif left >= 0 and left < life then
+    redis.call('PEXPIRE', key, string.format('%.0f', life))
+  end
+end
+local lasts = redis.call('PTTL', {0} .. token)
+if lasts > redis.call('PTTL', KEYS[2]) then
+  redis.call('PEXPIRE', KEYS[2], string.format('%.0f', lasts))
+end
+"""
+
+#: KEYS: the subject's current token, its obtained tokens. ARGV: prefix of token keys, milliseconds,
+#: or nothing for a token that does not expire any more. Returns 1 if there was a token. A life is
+#: never made shorter: nodes look again when it would have ended.
+RENEW_TOKEN = Script(
+    """\
+local token, life = redis.call('GET', KEYS[1]), tonumber(ARGV[2])
 if not token or redis.call('EXISTS', ARGV[1] .. token) == 0 then
   return 0
 end
-for _, key in ipairs({KEYS[1], ARGV[1] .. token}) do
-  local left = redis.call('PTTL', key)
-  if not ARGV[2] then
-    redis.call('PERSIST', key)
-  elseif left >= 0 and left < tonumber(ARGV[2]) then
-    redis.call('PEXPIRE', key, ARGV[2])
-  end
-end
+"""
+    + _PROLONG.format("ARGV[1]")
+    + """\
 return 1
-""")
+"""
+)
 
-#: KEYS: the subject's current token, the new token. ARGV: new token, subject's id, prefix of token
-#: keys, milliseconds, or nothing for a token that does not expire. Returns the current token, which
-#: then lives for so long at least, or the new one if there was none; false if the new one is taken.
-OBTAIN_TOKEN = Script("""\
-local token = redis.call('GET', KEYS[1])
-if token and redis.call('GET', ARGV[3] .. token) == ARGV[2] then
-  for _, key in ipairs({KEYS[1], ARGV[3] .. token}) do
-    local left = redis.call('PTTL', key)
-    if not ARGV[4] then
-      redis.call('PERSIST', key)
-    elseif left >= 0 and left < tonumber(ARGV[4]) then
-      redis.call('PEXPIRE', key, ARGV[4])
+#: KEYS: the subject's current token, its obtained tokens, the new token. ARGV: new token, subject's
+#: id, prefix of token keys, milliseconds, or nothing for a token that does not expire. Returns the
+#: current token, which then lives for so long at least; or the new one, if there is none, or if
+#: that was obtained first so long ago, and runs out then. False if the new one is taken.
+OBTAIN_TOKEN = Script(
+    _NOW
+    + """\
+local token, life = redis.call('GET', KEYS[1]), tonumber(ARGV[4])
+local is_told = token and redis.call('GET', ARGV[3] .. token) == ARGV[2]
+if is_told and life and redis.call('PTTL', KEYS[1]) >= 0 then
+  redis.call('ZADD', KEYS[2], 'NX', now, token)
+  is_told = now - redis.call('ZSCORE', KEYS[2], token) < life
+end
+if not is_told then
+  token = ARGV[1]
+  local expiry = life and {'PX', ARGV[4]} or {}
+  if not redis.call('SET', KEYS[3], ARGV[2], 'NX', unpack(expiry)) then
+    return false
+  end
+  redis.call('SET', KEYS[1], token, unpack(expiry))
+  for _, former in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+    if redis.call('EXISTS', ARGV[3] .. former) == 0 then
+      redis.call('ZREM', KEYS[2], former)
     end
   end
-  return token
+  if life then
+    redis.call('ZADD', KEYS[2], now, token)
+  end
 end
-local expiry = ARGV[4] and {'PX', ARGV[4]} or {}
-if not redis.call('SET', KEYS[2], ARGV[2], 'NX', unpack(expiry)) then
-  return false
-end
-redis.call('SET', KEYS[1], ARGV[1], unpack(expiry))
-return ARGV[1]
-""")
+"""
+    + _PROLONG.format("ARGV[3]")
+    + """\
+return token
+"""
+)
 
 # An epoch is a time during which ids went up by one from message to message and none was given
 # twice. It ends with the process of Redis, since nobody can know what of its data came back with
@@ -219,11 +264,6 @@ if not epoch or redis.call('PUBSUB', 'NUMSUB', nodes .. ':' .. epoch)[2] == 0 th
 end
 """
 )
-
-_NOW = """\
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-"""
 
 # Retain a message in `key`, its id made of `epoch` and `digits`, the counter: `body` is the payload
 # without that, `expiry` when it expires, `before` the counter of the one before it; the braces may
@@ -591,11 +631,6 @@ return answer
 # the set of the subjects with streams there. So a node that dies is known to be gone without
 # anybody having written so, and to go on being there is one command, however many subjects it has.
 # While a node is in the sorted set, its subjects are those that have been told to be there.
-_NOW = """\
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-"""
-
 _ELSEWHERE = """\
 local function is_elsewhere(nodes, this, subject)
   for _, node in ipairs(nodes) do

@@ -25,6 +25,7 @@ from tests.flavours import FLAVOURS
 from tests.listening import listening
 from tests.proxy import running_proxy
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
+from tests.test_token_life import obtained
 
 COUNT = 3
 
@@ -381,6 +382,17 @@ class TestRevocation:
             assert own.tokens.clear("1") is False
             assert own.tokens.generate("1") == place.publisher.tokens.get("1")
             assert listener.heard() == [("sinapse:channels:1:revoke", token.encode())]
+
+    def test_all_are_told_of_tokens_that_are_left_to_run_out(self, place: Place) -> None:
+        tokens, home = place.publisher.tokens, shard_of(b"1", COUNT)
+        old = tokens.obtain("1", expires_in=100)
+        with contextlib.closing(place.servers[home].client()) as client:
+            obtained(client, old, ago=100)
+        new = tokens.obtain("1", expires_in=100)
+        told = [("sinapse:channels:1:revoke", each.encode()) for each in (old, new)]
+        with listening(place.servers[home - 1]) as listener:
+            assert tokens.clear("1") is True
+            assert listener.heard() == told
 
 
 class Tab:

@@ -133,6 +133,12 @@ class TestCapture:
             while tokens.get("7") is not None:
                 pass
             assert tokens.renew("7") is False
+            token = tokens.obtain("7", expires_in=0.05)
+            assert tokens.renew("7", expires_in=100) is True
+            while tokens.obtain("7", expires_in=0.05) == token:
+                pass
+            token = tokens.obtain("7")
+            assert tokens.obtain("7", expires_in=1e-3) == token
 
     def test_the_whole_of_a_subject(self) -> None:
         user, room = User(), Room()

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -207,6 +209,74 @@ class TestObtaining:
         assert another != token
         assert redis_client.get(f"sinapse:tokens:{another}") == b"1"
 
+    def test_one_that_is_as_old_as_it_was_to_become_is_left_to_run_out(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        token = publisher.tokens.generate("1", expires_in=50)
+        assert publisher.tokens.obtain("1", expires_in=100) == token
+        obtained(redis_client, token, ago=90)
+        assert publisher.tokens.obtain("1", expires_in=100) == token
+        obtained(redis_client, token, ago=100)
+        assert publisher.tokens.obtain("1", expires_in=1000) == token
+        assert publisher.tokens.renew("1", expires_in=2000)
+        another = publisher.tokens.obtain("1", expires_in=100)
+        assert another != token
+        assert publisher.tokens.obtain("1", expires_in=100) == another
+        assert publisher.tokens.get("1") == another
+        assert 50 < lifetime(publisher, another) <= 100
+        assert 1900 < redis_client.ttl(f"sinapse:tokens:{token}") <= 2000
+        # It can be revoked for as long.
+        assert 1900 < redis_client.ttl(OBTAINED) <= 2000
+
+    def test_none_lives_for_ever_by_being_obtained(self, publisher: Publisher) -> None:
+        token = publisher.tokens.obtain("1", expires_in=0.5)
+        eventually(lambda: publisher.tokens.obtain("1", expires_in=0.5) != token)
+
+    def test_one_that_never_expires_is_told_for_ever(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        token = publisher.tokens.obtain("1", expires_in=100)
+        assert publisher.tokens.renew("1")
+        obtained(redis_client, token, ago=1000)
+        assert publisher.tokens.obtain("1", expires_in=100) == token
+
+    @pytest.mark.parametrize("how", ["clear", "generate"])
+    def test_those_that_run_out_are_revoked_with_the_current_one(
+        self, daemon: Daemon, publisher: Publisher, redis_client: redis.Redis, how: str
+    ) -> None:
+        publisher.channels.add("1", "room:1")
+        tokens = set()
+        for _ in range(3):
+            token = publisher.tokens.obtain("1", expires_in=100)
+            tokens.add(token)
+            obtained(redis_client, token, ago=1000)
+        assert len(tokens) == 3
+        with ExitStack() as stack:
+            streams = [stack.enter_context(daemon.stream(token).opened()) for token in tokens]
+            assert getattr(publisher.tokens, how)("1")
+            for stream in streams:
+                stream.wait_for_end()
+        for token in tokens:
+            with daemon.stream(token) as stream:
+                assert stream.status == 401
+        assert not redis_client.exists(OBTAINED)
+
+    def test_what_is_remembered_is_what_is_left(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        def is_gone(token: str) -> bool:
+            return not redis_client.exists(f"sinapse:tokens:{token}")
+
+        lasting = publisher.tokens.obtain("1", expires_in=100)
+        obtained(redis_client, lasting, ago=1000)
+        for _ in range(2):
+            token = publisher.tokens.obtain("1", expires_in=0.05)
+            eventually(partial(is_gone, token))
+        another = publisher.tokens.obtain("1", expires_in=100)
+        assert redis_client.zrange(OBTAINED, 0, -1) == [lasting.encode(), another.encode()]
+        publisher.tokens.obtain("2", expires_in=0.05)
+        eventually(lambda: not redis_client.exists(OBTAINED[:-1] + "2"))
+
     def test_all_who_come_at_once_get_the_same(self, publisher: Publisher) -> None:
         barrier = threading.Barrier(5)
 
@@ -222,6 +292,16 @@ class TestObtaining:
         with pytest.raises(ValueError, match="expires_in"):
             publisher.tokens.obtain("1", expires_in=seconds)
         assert publisher.tokens.get("1") is None
+
+
+#: Where it is remembered when the tokens of subject 1 were obtained first.
+OBTAINED = "sinapse:obtained:User:1"
+
+
+def obtained(client: redis.Redis, token: str, *, ago: float) -> None:
+    """Let it be `ago` seconds since `token` was obtained first."""
+    seconds, microseconds = client.time()
+    client.zadd(OBTAINED, {token: (seconds - ago) * 1000 + microseconds // 1000})
 
 
 def lifetime(publisher: Publisher, token: str) -> int:

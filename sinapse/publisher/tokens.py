@@ -46,6 +46,8 @@ class Tokens:
     ) -> str:
         """Return a new token; the former one is revoked, and its open streams end.
 
+        So are those before it that :meth:`obtain` has left to run out.
+
         `expires_in` is seconds, of which milliseconds count; without it the token is valid until
         it is cleared or replaced. Raises ``ValueError`` if that is not a time to come.
         """
@@ -61,9 +63,11 @@ class Tokens:
     def obtain(self, subject: SubjectId, kind: str = USER, expires_in: float | None = None) -> str:
         """Return the current token, which lives for `expires_in` seconds at least from now on.
 
-        If there is none, a new one is made. For a page that is loaded: those that are open already
-        keep their streams, and of several that come at once all get the same token. Without
-        `expires_in` it does not expire; ``ValueError`` as :meth:`generate`.
+        If there is none, a new one is made; so it is when the current one was obtained first
+        `expires_in` seconds ago, or earlier: that is left to run out, and has lived for two such
+        times then at most. For a page that is loaded: those that are open already keep their
+        streams, and of several that come at once all get the same token. Without `expires_in` it
+        does not expire, and is told for ever; ``ValueError`` as :meth:`generate`.
         """
         return self._run(ObtainToken(subject, kind, expires_in, hashed=self._hashed))
 
@@ -76,5 +80,8 @@ class Tokens:
         return self._run(RenewToken(subject, kind, expires_in))
 
     def clear(self, subject: SubjectId, kind: str = USER) -> bool:
-        """Revoke the current token, and end its open streams; return whether there was one."""
+        """Revoke the current token, and end its open streams; return whether there was one.
+
+        So are those before it that :meth:`obtain` has left to run out.
+        """
         return self._run(ClearToken(subject, kind))

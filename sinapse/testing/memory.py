@@ -97,21 +97,37 @@ class Memory:
                 if current is not None:
                     current.renew(operation.expires_in)
                 return current is not None
-            case ObtainToken() if current is not None:
-                current.renew(operation.expires_in)
-                return current.text
-        self._tokens[key] = _Token(operation.token, operation.expires_in)
-        return operation.token
+            case ObtainToken():
+                if current is None or not current.can_be_told(operation.expires_in):
+                    current = _Token(operation.token, operation.expires_in)
+                current.tell(operation.expires_in)
+            case GenerateToken():
+                current = _Token(operation.token, operation.expires_in)
+        self._tokens[key] = current
+        return current.text
 
 
 class _Token:
     def __init__(self, text: str, lifetime: int | None) -> None:
         self.text = text
         self._end = _end(lifetime)
+        self._first_told: float | None = None
 
     @property
     def has_expired(self) -> bool:
         return time.monotonic() >= self._end
+
+    def can_be_told(self, lifetime: int | None) -> bool:
+        """Whether who asks for one of so many milliseconds gets this, or another one."""
+        if self._first_told is None or self._end == float("inf"):
+            return True
+        return time.monotonic() < self._first_told + _seconds(lifetime)
+
+    def tell(self, lifetime: int | None) -> None:
+        """Let it live on, for somebody who gets it."""
+        if self._first_told is None:
+            self._first_told = time.monotonic()
+        self.renew(lifetime)
 
     def renew(self, lifetime: int | None) -> None:
         """Let it live for so many milliseconds at least."""
@@ -119,4 +135,8 @@ class _Token:
 
 
 def _end(lifetime: int | None) -> float:
-    return float("inf") if lifetime is None else time.monotonic() + lifetime / 1000
+    return time.monotonic() + _seconds(lifetime)
+
+
+def _seconds(lifetime: int | None) -> float:
+    return float("inf") if lifetime is None else lifetime / 1000

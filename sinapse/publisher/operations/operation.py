@@ -58,9 +58,9 @@ class Operation(ABC, Generic[T]):
         """Return what comes of it as a whole where all are asked: each does its part."""
         raise NotImplementedError(f"{type(self).__name__} cannot be asked of several Redis")
 
-    def announcement(self) -> "Operation[Any] | None":
-        """Return what the other Redis are told once it is done; None for nothing."""
-        return None
+    def announcements(self) -> "Sequence[Operation[Any]]":
+        """Return what the other Redis are told once it is done."""
+        return ()
 
     @abstractmethod
     def request(self) -> Request:

@@ -54,12 +54,11 @@ class Spread:
         """
         told: dict[int, list[Operation[Any]]] = {}
         for operation, places in zip(self._operations, self._places, strict=True):
-            announcement = operation.announcement()
-            if announcement is not None:
+            if announcements := operation.announcements():
                 asked = {shard for shard, _ in places}
                 for shard in range(self._count):
                     if shard not in asked:
-                        told.setdefault(shard, []).append(announcement)
+                        told.setdefault(shard, []).extend(announcements)
         return told
 
     def _found(self, outcome: list[Any] | BrokerUnavailable, place: int) -> Any:

@@ -5,6 +5,7 @@ An operation checks what it is made of: it raises :class:`~sinapse.errors.Invali
 :class:`~sinapse.errors.TokenIsHashed` if it is to tell the current one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sinapse.errors import TokenIsHashed
@@ -15,6 +16,7 @@ from sinapse.keys import (
     hashed_token,
     kind_name,
     new_token,
+    obtained_tokens_key,
     revoked_key,
     token_key,
 )
@@ -49,8 +51,12 @@ class _OfSubject(Operation[T]):
         return self.subject
 
     @property
-    def _current(self) -> str:
-        return current_token_key(self.kind, self.subject)
+    def _keys(self) -> tuple[str, str]:
+        """The current token, and those that were obtained."""
+        return (
+            current_token_key(self.kind, self.subject),
+            obtained_tokens_key(self.kind, self.subject),
+        )
 
 
 #: Milliseconds, a day: for how long another Redis remembers that a token was revoked. A node that
@@ -77,22 +83,22 @@ class _Revoked(Operation[None]):
 
 
 class _Revoking(_OfSubject[T]):
-    """What may end a token. All Redis are told which, so that every node hears it from one."""
+    """What may end tokens. All Redis are told which, so that every node hears it from one."""
 
     __slots__ = ("former",)
 
     def __init__(self, subject: SubjectId, kind: str) -> None:
         super().__init__(subject, kind)
-        #: What stood for the token that was ended; None if there was none.
-        self.former: bytes | None = None
+        #: What stood for the tokens that were ended.
+        self.former: Sequence[bytes] = ()
 
     @property
     def _told(self) -> str:
         return control_channel(self.subject, REVOKE)
 
-    def announcement(self) -> Operation[Any] | None:
-        """Return the same control message as where the token was."""
-        return None if self.former is None else _Revoked(self.former, self._told)
+    def announcements(self) -> Sequence[Operation[Any]]:
+        """Return the same control messages as where the tokens were."""
+        return [_Revoked(token, self._told) for token in self.former]
 
 
 class _WithNewToken(_Revoking[str]):
@@ -137,7 +143,7 @@ class GetToken(_OfSubject[str | None]):
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        return Request(("GET", self._current))
+        return Request(("GET", self._keys[0]))
 
     def result(self, answer: bytes | None) -> str | None:
         """Return the token."""
@@ -154,21 +160,24 @@ class GenerateToken(_WithNewToken):
         expiry = () if self.expires_in is None else ("PX", str(self.expires_in))
         return call(
             GENERATE_TOKEN,
-            (self._current, token_key(self.stored)),
+            (*self._keys, token_key(self.stored)),
             (self.stored, self.subject, token_key(""), self._told, *expiry),
         )
 
-    def result(self, answer: bytes | int) -> str | Operation[str]:
+    def result(self, answer: list[bytes] | int) -> str | Operation[str]:
         """Return the token; it is drawn again if that is somebody's already."""
-        if isinstance(answer, bytes):
-            self.former = answer or None
+        if isinstance(answer, list):
+            self.former = answer
             return self.token
         self._draw()
         return self
 
 
 class ObtainToken(_WithNewToken):
-    """The current token, or a new one, for so many seconds from now at least, or for ever."""
+    """The current token, or a new one, for so many seconds from now at least, or for ever.
+
+    One that was obtained first so many seconds ago is not told again: it is left to run out.
+    """
 
     __slots__ = ()
 
@@ -183,7 +192,7 @@ class ObtainToken(_WithNewToken):
         expiry = () if self.expires_in is None else (str(self.expires_in),)
         return call(
             OBTAIN_TOKEN,
-            (self._current, token_key(self.stored)),
+            (*self._keys, token_key(self.stored)),
             (self.stored, self.subject, token_key(""), *expiry),
         )
 
@@ -207,7 +216,7 @@ class RenewToken(_OfSubject[bool]):
     def request(self) -> Request:
         """Return what Redis is asked."""
         expiry = () if self.expires_in is None else (str(self.expires_in),)
-        return call(RENEW_TOKEN, (self._current,), (token_key(""), *expiry))
+        return call(RENEW_TOKEN, self._keys, (token_key(""), *expiry))
 
     def result(self, answer: Any) -> bool:
         """Return whether there was one."""
@@ -215,18 +224,18 @@ class RenewToken(_OfSubject[bool]):
 
 
 class ClearToken(_Revoking[bool]):
-    """The end of the current token; whether there was one."""
+    """The end of the current token, and of those before it; whether there was one."""
 
     __slots__ = ()
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        return call(CLEAR_TOKEN, (self._current,), (token_key(""), self._told))
+        return call(CLEAR_TOKEN, self._keys, (token_key(""), self._told))
 
-    def result(self, answer: bytes | None) -> bool:
+    def result(self, answer: list[bytes]) -> bool:
         """Return whether there was one."""
         self.former = answer
-        return answer is not None
+        return bool(answer)
 
 
 def _require_plain(hashed: bool) -> None:
