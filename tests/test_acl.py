@@ -40,7 +40,7 @@ PUBLISHER = (
 PRESENCE_DAEMON = ("HOLD_PRESENCE", "JOIN_PRESENCE", "LEAVE_PRESENCE", "SWEEP_PRESENCE")
 PRESENCE_PUBLISHER = ("IS_ONLINE", "ONLINE_IN")
 DAEMON_ASKS = {
-    *("eval", "evalsha", "hget", "ping", "publish", "role"),
+    *("eval", "evalsha", "hget", "info", "ping", "publish"),
     *("psubscribe", "subscribe", "unsubscribe"),
 }
 PUBLISHER_ASKS = {"eval", "evalsha", "get", "publish", "sismember", "smembers"}

@@ -29,6 +29,7 @@ LEVELS = (
         "message",
         "keys",
         "redisurl",
+        "role",
         "scripts",
         "cors",
         "sharding",

@@ -186,7 +186,7 @@ def test_a_user_gets_in_with_the_password_and_not_without(
 ) -> None:
     place = f"127.0.0.1:{server.tls_port}/2?ssl_ca_certs={certificate.file}"
     with contextlib.closing(server.client()) as client:
-        client.execute_command("ACL SETUSER bob on >p%40 ~sinapse:* &* +@all -@admin +role")
+        client.execute_command("ACL SETUSER bob on >p%40 ~sinapse:* &* +@all -@admin")
         # A user of its own, so that the password cannot be that of the default one.
         url = f"rediss://bob:p%2540@{place}"
         with running_daemon(tmp_path, url) as daemon:

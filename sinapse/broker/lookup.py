@@ -18,6 +18,7 @@ from sinapse.keys import (
     revoked_key,
     token_key,
 )
+from sinapse.role import QUESTION, is_master
 from sinapse.scripts import ATTACH, LAST_IDS, LIST_CHANNELS, LOOK_UP, MARK, READ_HISTORY
 
 _RETAINED = retained_key("").encode()
@@ -121,8 +122,7 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
 
     async def check(self, epoch: str) -> None:
         """Raise ``txredisapi.RedisError`` unless this is a master, and its data those of before."""
-        role: Any = await self.execute_command("ROLE")
-        if role[0] != b"master":
+        if not is_master(await self.execute_command(*QUESTION)):
             raise txredisapi.ConnectionError("it is no master any more")
         current = await self.hget(RETENTION, "epoch")
         if current is None or current.decode() != epoch:

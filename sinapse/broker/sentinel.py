@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from sinapse.broker.dial import dial
 from sinapse.redisurl import RedisURL
+from sinapse.role import QUESTION, is_master
 
 #: Seconds to listen to one Sentinel before the next one: it may hang, or be cut off.
 TURN = 10
@@ -91,10 +92,10 @@ class Sentinels:
         """Raise ``txredisapi.ConnectionError`` if `node` is no master."""
         connection = await dial(txredisapi.RedisProtocol, node, self._reactor)
         try:
-            role: Any = await connection.execute_command("ROLE")
+            answer: Any = await connection.execute_command(*QUESTION)
         finally:
             connection.transport.abortConnection()
-        if role[0] != b"master":
+        if not is_master(answer):
             raise txredisapi.ConnectionError("it is no master")
 
     async def _listen(self, sentinel: RedisURL, node: RedisURL) -> RedisURL | None:

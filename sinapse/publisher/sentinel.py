@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.operations.master import Address, Master, Unknown
+from sinapse.role import QUESTION, is_master
 
 
 class Asked(Protocol):
@@ -70,6 +71,6 @@ class SecureMasterConnection(MasterConnection, SSLConnection):
 
 def _begin(connection: Any) -> None:
     connection.on_connect()
-    connection.send_command("ROLE", check_health=False)
-    if connection.read_response()[0] != b"master":
+    connection.send_command(*QUESTION, check_health=False)
+    if not is_master(connection.read_response()):
         raise RedisConnectionError(f"{connection.host}:{connection.port} is no master")

@@ -25,6 +25,7 @@ from sinapse.publisher.operations.operation import (
 )
 from sinapse.publisher.process import OfThisProcess
 from sinapse.redisurl import RedisURL
+from sinapse.role import QUESTION, is_master
 from sinapse.scripts import Script
 
 P = ParamSpec("P")
@@ -108,8 +109,7 @@ class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
 
     async def check_role(self) -> None:
         """Close the connection and raise ``txredisapi.ConnectionError`` if that is no master."""
-        role: Any = await self.execute_command("ROLE")
-        if role[0] != b"master":
+        if not is_master(await self.execute_command(*QUESTION)):
             self.transport.abortConnection()
             raise txredisapi.ConnectionError(f"{self.node.host}:{self.node.port} is no master")
 
