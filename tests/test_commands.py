@@ -17,7 +17,14 @@ from sinapse.cli import main
 from sinapse.publisher import Publisher
 from tests.daemon import ROOT, Daemon, running_daemon
 from tests.proxy import running_proxy
-from tests.support import PATIENCE, PYTHON, RedisServer, eventually, free_port
+from tests.support import (
+    PATIENCE,
+    PYTHON,
+    RedisServer,
+    eventually,
+    free_port,
+    running_redis,
+)
 from tests.test_resume import subscribe
 
 
@@ -314,6 +321,37 @@ class TestDoctor:
                 client.config_set("client-output-buffer-limit", "pubsub 32mb 8mb 60")
         assert found[f"{name}, maxmemory-policy"][:2] == ("wrong", "allkeys-lru")
         assert found[f"{name}, output buffer of subscribers"][:2] == ("warning", "1 MiB")
+
+    def test_a_redis_whose_owner_has_taken_commands_away(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Services that host Redis refuse some, or give them other names."""
+        options = [each for name in ("ROLE", "CONFIG") for each in ("--rename-command", name, "")]
+        with running_redis(tmp_path, *options) as server:
+            monkeypatch.setenv("REDIS_URL", server.url)
+            with running_daemon(tmp_path, server.url) as daemon:
+                found = diagnosis(url_of(daemon))
+                assert found[f"Redis {server.url}, scripts"][0] == "ok"
+                assert found[f"{url_of(daemon)} ready"][0] == "ok"
+        (folder := tmp_path / "without").mkdir()
+        with running_redis(folder, "--rename-command", "EVAL", "") as server:
+            found = diagnosis(f"http://127.0.0.1:{free_port()}/", "--redis", server.url, code=1)
+            assert found[f"Redis {server.url}, scripts"][0] == "wrong"
+
+    def test_a_cluster(self, tmp_path: Path) -> None:
+        with running_redis(tmp_path, "--cluster-enabled", "yes") as server:
+            found = diagnosis(f"http://127.0.0.1:{free_port()}/", "--redis", server.url, code=1)
+            assert found[f"Redis {server.url}"][:2] == ("wrong", "a cluster")
+
+    def test_somebody_else_in_another_database(
+        self, daemon: Daemon, redis_server: RedisServer
+    ) -> None:
+        name = f"Redis {redis_server.url}, other databases"
+        with Publisher(f"redis://127.0.0.1:{redis_server.port}/5") as other:
+            assert diagnosis(url_of(daemon))[name][:2] == ("ok", "without Sinapse")
+            other.publish("news", "hello")
+            found = diagnosis(url_of(daemon))[name]
+        assert found[:2] == ("warning", "Sinapse is in 5 as well")
 
     def test_nobody_there(self) -> None:
         address = f"http://127.0.0.1:{free_port()}/"

@@ -6,6 +6,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
@@ -21,8 +23,10 @@ from sinapse.cli.address import url_argument
 from sinapse.cli.ear import Ear
 from sinapse.cli.publishing import connected
 from sinapse.errors import BrokerUnavailable
+from sinapse.keys import RETENTION
 from sinapse.publisher import Publisher
 from sinapse.publisher.connections import Connections
+from sinapse.redisurl import RedisURL
 
 #: Redis knows the commands that are needed from here on.
 OLDEST_REDIS = (6, 2)
@@ -103,16 +107,31 @@ def _show(finding: Finding, *, as_json: bool) -> None:
 def _redis(publisher: Publisher) -> Iterator[Finding]:
     for url in publisher.urls:
         name = f"Redis {url}"
-        connections = Connections(url, size=1, connect_timeout=PATIENCE, timeout=PATIENCE)
         try:
-            yield from _one_redis(name, connections.execute)
+            with _connected(url) as ask:
+                yield from _one_redis(name, ask)
+                yield _databases(name, url, ask)
         except BrokerUnavailable as error:
-            text = " ".join(str(error).split())
             yield Finding(
-                Verdict.WRONG, name, text, "Start it, or say with --redis or REDIS_URL where it is."
+                Verdict.WRONG,
+                name,
+                _line(error),
+                "Start it, or say with --redis or REDIS_URL where it is.",
             )
-        finally:
-            connections.close()
+
+
+@contextmanager
+def _connected(url: RedisURL) -> Iterator[Callable[..., Any]]:
+    """Yield what asks the Redis of `url`."""
+    connections = Connections(url, size=1, connect_timeout=PATIENCE, timeout=PATIENCE)
+    try:
+        yield connections.execute
+    finally:
+        connections.close()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _one_redis(name: str, ask: Callable[..., Any]) -> Iterator[Finding]:
@@ -134,6 +153,14 @@ def _one_redis(name: str, ask: Callable[..., Any]) -> Iterator[Finding]:
             "a replica",
             "Name the master, or its Sentinels: redis+sentinel://host:port/name.",
         )
+    if information.get("redis_mode") == "cluster":
+        yield Finding(
+            Verdict.WRONG,
+            name,
+            "a cluster",
+            "It keeps apart what a script needs together: name one Redis, or several of them.",
+        )
+    yield _scripts(name, ask)
     policy = information.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and int(information.get("maxmemory", 0)):
         yield Finding(
@@ -167,6 +194,33 @@ def _one_redis(name: str, ask: Callable[..., Any]) -> Iterator[Finding]:
 def _information(answer: bytes) -> dict[str, str]:
     lines = answer.decode().splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _scripts(name: str, ask: Callable[..., Any]) -> Finding:
+    what = f"{name}, scripts"
+    try:
+        ask("EVAL", "return 1", "0")
+    except BrokerUnavailable as error:
+        return Finding(Verdict.WRONG, what, _line(error), "Allow EVAL and EVALSHA: all is done so.")
+    return Finding(Verdict.FINE, what, "run")
+
+
+def _databases(name: str, url: RedisURL, ask: Callable[..., Any]) -> Finding:
+    """Look whether somebody else is in other databases."""
+    others = []
+    for database in _information(ask("INFO", "keyspace")):
+        number = int(database.removeprefix("db"))
+        with _connected(replace(url, db=number)) as ask_there, suppress(BrokerUnavailable):  # ACL
+            if number != url.db and ask_there("EXISTS", RETENTION):
+                others.append(str(number))
+    return Finding(
+        Verdict.DOUBT if others else Verdict.FINE,
+        f"{name}, other databases",
+        f"Sinapse is in {', '.join(others)} as well" if others else "without Sinapse",
+        "Each hears what is published in the other: give channels and subjects other names there."
+        if others
+        else "",
+    )
 
 
 def _buffer(name: str, ask: Callable[..., Any]) -> Iterator[Finding]:
@@ -259,7 +313,7 @@ def _path(publisher: Publisher, url: str) -> Iterator[Finding]:
             Verdict.WRONG, what, f"answers {error.code}", "Is it the Redis of that daemon?"
         )
     except (OSError, BrokerUnavailable) as error:
-        yield Finding(Verdict.WRONG, what, " ".join(str(error).split()), "See above.")
+        yield Finding(Verdict.WRONG, what, _line(error), "See above.")
     else:
         yield Finding(Verdict.FINE, what, f"a message takes {took:.1f} ms")
 
