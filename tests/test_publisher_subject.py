@@ -15,7 +15,7 @@ import redis
 
 from sinapse import publisher as library
 from sinapse.errors import InvalidChannel, InvalidSubject
-from sinapse.publisher import Publishable, Publisher, Subject, shared
+from sinapse.publisher import Publishable, Publisher, Subject, aio, identity, shared, sqlalchemy
 from tests.listening import Listener, listening
 from tests.support import RedisServer, running_redis
 
@@ -162,6 +162,31 @@ class TestSubject:
         User().sinapse.add_channel("news")
         assert Admin().sinapse.channels == {"news"}
         assert Robot().sinapse.channels == set()
+
+    @pytest.mark.parametrize("mixin", [Subject, aio.Subject, sqlalchemy.Subject])
+    def test_classes_that_share_lists_are_warned_of_once(
+        self, mixin: type, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(identity, "_numbered", {})
+
+        def subject(name: str, identifier: object, *bases: type, **attributes: object) -> Any:
+            bases = bases or (mixin,)
+            monkeypatch.setattr(sqlalchemy, "_primary_key", lambda _: str(identifier))
+            return type(name, bases, {"id": identifier, **attributes})().sinapse._id
+
+        person = type("Person", (mixin,), {})
+        for _ in range(2):
+            subject("Admin", 1, person)
+            subject("Staff", 1, person)
+            subject("Robot", 1, sinapse_id="robot-1")
+            subject("Other", 1, sinapse_id="1")
+            subject("Device", "7f9c")
+            subject("Named", uuid.uuid4())
+        assert caplog.messages == []
+        for _ in range(2):
+            subject("Customer", 1)
+        (message,) = caplog.messages
+        assert message.startswith("Customer and Person both have numbers as ids")
 
     def test_before_a_save_nothing_works_and_nothing_is_sent(
         self, redis_client: redis.Redis, listener: Listener

@@ -1,6 +1,7 @@
 """Who an object is: its id, and the name of its channel."""
 
 import inspect
+import logging
 from functools import cache
 from typing import ClassVar, Protocol, TypeAlias, cast
 from uuid import UUID
@@ -29,6 +30,11 @@ ChannelLike: TypeAlias = str | HasChannel
 ChannelsLike: TypeAlias = list[ChannelLike] | tuple[ChannelLike, ...] | set[str] | frozenset[str]
 
 _ABSENT = object()
+
+_log = logging.getLogger(__name__)
+
+#: Classes of subjects whose ids are mere numbers, by their full names.
+_numbered: dict[tuple[str, str], str] = {}
 
 
 def given_id(value: object) -> str:
@@ -108,11 +114,52 @@ class Owned:
 
     @property
     def _id(self) -> str:
-        return identifier(self._owner)
+        found = identifier(self._owner)
+        if isinstance(self._owner, Receiving):
+            _look_for_another(self._owner, found)
+        return found
 
     @property
     def _id_and_kind(self) -> tuple[str, str]:
-        return identifier(self._owner), kind_of(self._owner)
+        return self._id, kind_of(self._owner)
+
+
+class Receiving:
+    """Somebody who may open streams, and whose list of channels goes by the id alone."""
+
+    __slots__ = ()
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _look_for_another(subject: Receiving, identifier: str) -> None:
+    """Warn if another class of subjects has numbers as ids as well: each hears what is the other's.
+
+    It is no matter where the application has chosen the id, nor between classes that have one of
+    its own in common: they may be kept in one table.
+    """
+    if not identifier.isdecimal():
+        return
+    family = [base for base in subject.__class__.__mro__ if not _is_ours(base)]
+    roots = [base for base in family if issubclass(base, Receiving)]
+    has_chosen = any("sinapse_id" in vars(each) for each in family)
+    if not roots or has_chosen or "sinapse_id" in getattr(subject, "__dict__", ()):
+        return
+    root = roots[-1]
+    names = root.__module__, root.__qualname__
+    if names in _numbered:
+        return
+    others = set(_numbered.values()) - {root.__name__}
+    _numbered[names] = root.__name__
+    for other in others:
+        _log.warning(
+            "%s and %s both have numbers as ids, and a list of channels goes by the id alone: each"
+            " hears what the other may hear; define sinapse_id in one of them",
+            root.__name__,
+            other,
+        )
 
 
 class Named:

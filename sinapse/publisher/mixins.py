@@ -6,7 +6,7 @@ frozen dataclasses. The id of an object is its ``sinapse_id`` if that is defined
 Its kind is ``sinapse_kind`` if that is defined, else the name of its class.
 """
 
-from sinapse.publisher.identity import ChannelLike, Named, Owned
+from sinapse.publisher.identity import ChannelLike, Named, Owned, Receiving
 from sinapse.publisher.shared import default
 
 
@@ -78,8 +78,12 @@ class Sinapse(Owned):
         self.clear()
 
 
-class Subject:
-    """Somebody who may open streams: ``class User(Subject)``."""
+class Subject(Receiving):
+    """Somebody who may open streams: ``class User(Subject)``.
+
+    The list of channels goes by the id alone: where several classes are subjects, let ids differ by
+    ``sinapse_id``, or ``Staff`` 1 hears what ``Customer`` 1 may hear. It is logged once.
+    """
 
     __slots__ = ()
 

@@ -1,7 +1,7 @@
 """Mixins for the classes of an application: as :mod:`sinapse.publisher.mixins`, to be awaited."""
 
 from sinapse.publisher.aio.shared import default
-from sinapse.publisher.identity import ChannelLike, Named, Owned
+from sinapse.publisher.identity import ChannelLike, Named, Owned, Receiving
 
 
 class Auth(Owned):
@@ -72,8 +72,12 @@ class Sinapse(Owned):
         await self.clear()
 
 
-class Subject:
-    """Somebody who may open streams: ``class User(Subject)``."""
+class Subject(Receiving):
+    """Somebody who may open streams: ``class User(Subject)``.
+
+    The list of channels goes by the id alone: where several classes are subjects, let ids differ by
+    ``sinapse_id``, or ``Staff`` 1 hears what ``Customer`` 1 may hear. It is logged once.
+    """
 
     __slots__ = ()
 
