@@ -143,7 +143,15 @@ class Daemon(MultiService):
         self._listeners = [*self._ports]
         if settings.admin:
             admin = Site(
-                admin_root(hub, broker, streams, counters, ready=ready, seconds=reactor.seconds),
+                admin_root(
+                    hub,
+                    broker,
+                    streams,
+                    counters,
+                    ready=ready,
+                    seconds=reactor.seconds,
+                    hosts=settings.admin_hosts,
+                ),
                 reactor,
             )
             self._listeners.append(

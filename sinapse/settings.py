@@ -47,6 +47,7 @@ class Settings:
     forwarded_header: str
     retains: bool
     admin: str | None
+    admin_hosts: tuple[str, ...]
     http2: bool
     cookie: bytes | None
     hash_tokens: bool
@@ -136,6 +137,16 @@ def _proxies(values: Sequence[str]) -> tuple[str, ...]:
         return ()
     TrustedProxies(entries)
     return entries
+
+
+def _hosts(values: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(name.lower() for value in values for name in value.split())
+    if not names:
+        raise ValueError("names no host")
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+            raise ValueError(f"{name!r} is no name of a host: that has no scheme, and no port")
+    return names
 
 
 def _cookie(values: Sequence[str]) -> bytes | None:
@@ -474,6 +485,16 @@ OPTIONS = (
         "Where to serve /metrics for Prometheus, /status as JSON and /ready, as for --port; nobody "
         "is asked for a password there, so unix:/run/sinapse-admin.sock, or "
         "tcp:9001:interface=127.0.0.1.",
+    ),
+    Option(
+        "admin-host",
+        "admin_hosts",
+        "SINAPSE_ADMIN_HOST",
+        "localhost",
+        _hosts,
+        "Name under which the administration endpoint is asked, besides localhost and addresses: "
+        "of any other, a page of its owner could be what asks; several with spaces between, or "
+        "given several times.",
     ),
     Option(
         "log-format",

@@ -192,12 +192,35 @@ def test_what_cannot_be_asked_is_said(admin: Admin, query: str) -> None:
         ({"Host": "127.0.0.1.evil.example"}, 403),
     ],
 )
-@pytest.mark.parametrize("asked", ["GET /subjects/1", "DELETE /subjects/1", "GET /channels"])
-def test_foreign_pages_are_kept_from_what_names_people(
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *("GET /subjects/1", "DELETE /subjects/1", "GET /channels"),
+        *("GET /status", "GET /metrics", "GET /"),
+    ],
+)
+def test_foreign_pages_are_kept_from_what_there_is_to_know(
     admin: Admin, asked: str, headers: dict[str, str], status: int
 ) -> None:
     method, _, path = asked.partition(" ")
     assert admin.ask(path, method, **headers).status == status
+    # It is what load balancers ask, by whatever name.
+    assert admin.ask("/ready", **headers).status == 200
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_names_that_are_ours_can_be_said(
+    tmp_path: Path, redis_server: RedisServer, workers: str
+) -> None:
+    port = free_port()
+    options = ("--admin", f"tcp:{port}:interface=127.0.0.1", "--workers", workers)
+    with running_daemon(
+        tmp_path, redis_server.url, *options, "--admin-host", "Push-1.example sinapse"
+    ):
+        for name in ("push-1.example", "PUSH-1.EXAMPLE:9001", "sinapse:9001", "127.0.0.1"):
+            assert Admin(port).ask("/metrics", Host=name).status == 200
+        for name in ("push-2.example", "example", "x.push-1.example"):
+            assert Admin(port).ask("/metrics", Host=name).status == 403
 
 
 def test_no_page_is_given_leave_to_end_streams(admin: Admin) -> None:

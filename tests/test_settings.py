@@ -103,6 +103,12 @@ ROWS = (
     Row("max-lifetime", 0.0, ("3600", 3600.0), ("0.5", 0.5)),
     Row("workers", 1, ("2", 2), ("16", 16)),
     Row("admin", None, ("tcp:1", "tcp:1"), ("unix:/run/a.sock", "unix:/run/a.sock")),
+    Row(
+        "admin-host",
+        ("localhost",),
+        ("a B.example", ("a", "b.example")),
+        ("push-1.example", ("push-1.example",)),
+    ),
     Row("log-format", "text", ("json", "json"), ("text", "text")),
     Row("log-level", "info", ("debug", "debug"), ("critical", "critical")),
     Row("presence", False, ("1", True), ("", True)),
@@ -277,6 +283,15 @@ def test_a_cookie_is_not_for_every_page() -> None:
 def test_there_is_one_administration_endpoint_at_most() -> None:
     assert resolve(given_by("--admin=off"), {"SINAPSE_ADMIN": "tcp:1"}).admin is None
     assert "names more than one endpoint" in refusal("--admin=tcp:1 tcp:2")
+
+
+def test_names_of_the_administration_endpoint() -> None:
+    assert resolve({}, {}).admin_hosts == ("localhost",)
+    given = given_by("--admin-host=a B.example", "--admin-host=c")
+    assert resolve(given, {}).admin_hosts == ("a", "b.example", "c")
+    assert "names no host" in refusal("--admin-host= ")
+    for text in ("http://a", "a:9001", "*.example", "a..b", "[::1]"):
+        assert "is no name of a host" in refusal(f"--admin-host={text}")
 
 
 @pytest.mark.parametrize(

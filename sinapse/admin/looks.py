@@ -1,15 +1,8 @@
-"""``/subjects/<id>`` and ``/channels``: look-ups, and the end of a subject's streams.
-
-Nobody is asked for a password, so it is pages of others that a browser must be kept from. They
-cannot read an answer nor ask for a DELETE, unless their host name leads to this machine (DNS
-rebinding): so what names people is answered to an address, or to ``localhost``, only.
-"""
+"""``/subjects/<id>`` and ``/channels``: look-ups, and the end of a subject's streams."""
 
 import re
-from ipaddress import ip_address
 from typing import Any, Protocol
 
-from twisted.internet.address import UNIXAddress
 from twisted.web.server import Request
 
 from sinapse.admin.figures import Content, json_answer
@@ -34,17 +27,7 @@ class Looks(Protocol):
         """Return the `count` channels with the most of `order`."""
 
 
-class Guarded(Plain):
-    """Answers nobody who came by a name that may be anybody's."""
-
-    def render(self, request: Request) -> int:
-        """Refuse a foreign page; see above."""
-        if not _is_ours(request):
-            return _refuse(request, 403, "open this by address, or as localhost")
-        return super().render(request)
-
-
-class SubjectResource(Guarded):
+class SubjectResource(Plain):
     """``/subjects/<id>``."""
 
     isLeaf = True  # noqa: N815
@@ -64,7 +47,7 @@ class SubjectResource(Guarded):
         return json_answer(request, self._looks.subject(identifier))
 
 
-class ChannelsResource(Guarded):
+class ChannelsResource(Plain):
     """``/channels?top=20&by=streams``."""
 
     def __init__(self, looks: Looks) -> None:
@@ -90,23 +73,3 @@ def _argument(request: Request, name: bytes, default: str) -> str:
 def _refuse(request: Request, status: int, why: str) -> int:
     content: dict[str, Any] = {"error": why}
     return json_answer(request, content, status)
-
-
-def _is_ours(request: Request) -> bool:
-    """Whether a page that asks this is our own, and no page asks it from elsewhere."""
-    host = request.getHeader(b"Host") or b""
-    origin = request.getHeader(b"Origin")
-    if origin is not None and origin.partition(b"://")[2] != host:
-        return False
-    if isinstance(request.getHost(), UNIXAddress):  # Where no browser gets to.
-        return True
-    name = request.getRequestHostname().decode("latin-1").lower()
-    return name == "localhost" or name.endswith(".localhost") or _is_address(name)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True

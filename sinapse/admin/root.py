@@ -1,11 +1,12 @@
 """The URLs of the administration endpoint."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from twisted.web.resource import Resource
 
 from sinapse.admin.figures import Content, MetricsResource, NodeFigures, StatusResource, Text
+from sinapse.admin.guard import Guard
 from sinapse.admin.inspection import Inspection
 from sinapse.admin.looks import ChannelsResource, Looks, SubjectResource
 from sinapse.admin.page import Page
@@ -23,12 +24,16 @@ def admin_root(
     *,
     ready: Resource,
     seconds: Callable[[], float],
+    hosts: Collection[str],
 ) -> Resource:
-    """Return the root of the administration endpoint; `seconds` is the clock of the streams."""
+    """Return the root of the administration endpoint, see :func:`tree`.
+
+    `seconds` is the clock of the streams.
+    """
     node = Node(counters, hub, is_ready=lambda: broker.ready, backlog=streams.backlog)
     figures = NodeFigures(node, lambda: broker.state)
     inspection = Inspection(hub, streams, seconds)
-    return tree(figures, inspection, ready)
+    return tree(figures, inspection, ready, hosts)
 
 
 class Figures(Protocol):
@@ -41,12 +46,12 @@ class Figures(Protocol):
         """Return what ``/status`` answers."""
 
 
-def tree(figures: Figures, looks: Looks, ready: Resource) -> Resource:
-    """Return the URLs, of what answers them."""
+def tree(figures: Figures, looks: Looks, ready: Resource, hosts: Collection[str]) -> Resource:
+    """Return the URLs, of what answers them; `hosts` are names by which we are asked."""
     root = Page()
     root.putChild(b"channels", ChannelsResource(looks))
     root.putChild(b"metrics", MetricsResource(figures.exposition))
     root.putChild(b"ready", ready)
     root.putChild(b"status", StatusResource(figures.status))
     root.putChild(b"subjects", SubjectResource(looks))
-    return root
+    return Guard(root, hosts)

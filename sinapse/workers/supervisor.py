@@ -67,7 +67,8 @@ class Supervisor(MultiService):
         proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
         aside = partial(Gate, Counters(), proxies, most=descriptors.aside, reactor=reactor)
         if settings.admin is not None:
-            site = Site(tree(self._overview, self._overview, Ready(self._overview)), reactor)
+            overview, ready = self._overview, Ready(self._overview)
+            site = Site(tree(overview, overview, ready, settings.admin_hosts), reactor)
             services.append(Listener(settings.admin, site, reactor, option="admin", gate=aside()))
         self._api = None if settings.api is None else API(settings, reactor, aside())
         if self._api is not None:

@@ -1,0 +1,67 @@
+"""Who may ask the administration endpoint anything.
+
+Nobody is asked for a password, so it is pages of others that a browser must be kept from. They
+cannot read an answer nor ask for a DELETE, unless their host name leads to this machine (DNS
+rebinding): so what tells of people, or of this node, is answered to an address, to ``localhost``,
+and to the names that ``--admin-host`` gives.
+"""
+
+from collections.abc import Collection
+from ipaddress import ip_address
+
+from twisted.internet.address import UNIXAddress
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from sinapse.admin.figures import json_answer
+from sinapse.answers import Plain
+
+#: What anybody may know: load balancers and schedulers ask it by whatever name they have.
+OPEN = b"ready"
+
+
+class Guard(Plain):
+    """Answers nobody who came by a name that may be anybody's; `hosts` are ours as well."""
+
+    def __init__(self, guarded: Resource, hosts: Collection[str]) -> None:
+        super().__init__()
+        self._guarded = guarded
+        self._hosts = hosts
+
+    def getChildWithDefault(self, path: bytes, request: Request) -> Resource:  # noqa: N802
+        """Return what is asked for, or a refusal."""
+        if path == OPEN or self._is_ours(request):
+            child: Resource = self._guarded.getChildWithDefault(path, request)
+            return child
+        return Foreign()
+
+    def _is_ours(self, request: Request) -> bool:
+        """Whether a page that asks this is our own, and no page asks it from elsewhere."""
+        host = request.getHeader(b"Host") or b""
+        origin = request.getHeader(b"Origin")
+        if origin is not None and origin.partition(b"://")[2] != host:
+            return False
+        if isinstance(request.getHost(), UNIXAddress):  # Where no browser gets to.
+            return True
+        name = request.getRequestHostname().decode("latin-1").lower()
+        is_here = name == "localhost" or name.endswith(".localhost")
+        return is_here or name in self._hosts or _is_address(name)
+
+
+class Foreign(Plain):
+    """Anything that is asked by a name that is not ours."""
+
+    isLeaf = True  # noqa: N815
+
+    def render(self, request: Request) -> int:
+        """Answer 403, whatever the method."""
+        why = "open this by address, as localhost, or by a name of --admin-host"
+        return json_answer(request, {"error": why}, 403)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
