@@ -4,17 +4,21 @@ For commands. It takes what the daemon sends, not all that a browser has to unde
 """
 
 import http.client
+import json
 import threading
 from collections.abc import Iterator
-from typing import NamedTuple
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from typing import Any, NamedTuple, NoReturn
+from urllib.error import HTTPError, URLError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 #: Seconds without a byte after which a stream is dead: four keep-alives of the daemon.
 SILENCE = 60
 
 #: Seconds before coming back, until the daemon says something else.
 RETRY = 5.0
+
+#: Event types by which the daemon says how a stream stands.
+ABOUT_THE_STREAM = ("authentication", "position")
 
 
 class Received(NamedTuple):
@@ -33,6 +37,7 @@ class EventSource:
     """What somebody with `token` hears at `url`, for ever, from `last_event_id` on.
 
     Iterating raises ``HTTPError`` if the daemon refuses, and ``OSError`` if it was never reached.
+    The token goes to `url` alone: a redirect is not followed.
     """
 
     def __init__(self, url: str, token: str, last_event_id: str = "") -> None:
@@ -62,7 +67,8 @@ class EventSource:
         fields = {"Accept": "text/event-stream", "Authorization": f"Bearer {self._token}"}
         if self._last_id:
             fields["Last-Event-ID"] = self._last_id
-        with urlopen(Request(self._url, headers=fields), timeout=SILENCE) as answer:  # noqa: S310
+        asked = Request(self._url, headers=fields)  # noqa: S310
+        with build_opener(_NoRedirect).open(asked, timeout=SILENCE) as answer:
             self._opened = True
             data: list[str] = []
             event = identity = None
@@ -87,3 +93,26 @@ class EventSource:
                         yield Received("\n".join(data), event, identity, by)
                         by = None
                     data, event, identity = [], None, None
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """Takes the token nowhere: urllib would send it along, to another host as well."""
+
+    def redirect_request(self, *arguments: Any) -> NoReturn:
+        """Say where the redirect leads."""
+        _, answer, status, *_, location = arguments
+        answer.close()
+        raise URLError(f"answers {status} and leads to {printable(location)}; ask there")
+
+
+def printable(text: str) -> str:
+    """Return `text` without what a terminal takes for a command, as an escape sequence is."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
+    )
+
+
+def printable_json(value: object) -> str:
+    """Return `value` as one line of JSON, of which the same is true."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)

@@ -194,6 +194,26 @@ class TestListen:
         assert '"text"' in shown
 
     @pytest.mark.parametrize("to_people", [True, False])
+    def test_json_is_shown_without_what_a_terminal_takes_for_a_command(
+        self, daemon: Daemon, publisher: Publisher, to_people: bool
+    ) -> None:
+        token = subscribe(publisher)
+        ours, theirs = pty.openpty()
+        arguments = ["listen", url_of(daemon), "--token", token, "--count", "2"]
+        if not to_people:
+            arguments.append("--json")
+        with listening(daemon, *arguments, stdout=theirs) as process:
+            publisher.publish("room:1", '["\x9b2J", "\\u009b2J"]')
+            publisher.publish("room:1", '["\u00e9"]')
+            process.communicate(timeout=PATIENCE)
+        os.close(theirs)
+        shown = os.read(ours, 10_000).decode()
+        os.close(ours)
+        assert "\x9b" not in shown
+        assert r"\u009b2J" in shown
+        assert "\u00e9" in shown
+
+    @pytest.mark.parametrize("to_people", [True, False])
     def test_what_a_terminal_takes_for_a_command_is_shown(
         self, daemon: Daemon, publisher: Publisher, to_people: bool
     ) -> None:

@@ -8,7 +8,7 @@ import json
 import logging
 import multiprocessing
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -735,6 +735,24 @@ def run(*command: object, **options: Any) -> tuple[str, str]:
     return out.getvalue(), err.getvalue()
 
 
+def listened(daemon: Daemon, count: int, say: Callable[[], object], *, as_json: bool) -> str:
+    """Return what ada's listener shows of so many messages, which are said while it listens."""
+    err, out = io.StringIO(), io.StringIO()
+
+    def listen() -> None:
+        try:
+            call_command("sinapse_listen", "ada", count=count, json=as_json, stdout=out, stderr=err)
+        finally:
+            connections.close_all()
+
+    with settings(URL=f"http://127.0.0.1:{daemon.port}/"), ThreadPoolExecutor(1) as thread:
+        listening = thread.submit(listen)
+        eventually(lambda: "Listening" in err.getvalue() or listening.done(), "it listens")
+        say()
+        listening.result()
+    return out.getvalue()
+
+
 class TestCommands:
     def test_a_token_for_a_user_or_another_subject(self, ada: User) -> None:
         device = Device.objects.create()
@@ -781,24 +799,29 @@ class TestCommands:
 
     def test_listening_as_a_user_does(self, daemon: Daemon, ada: User) -> None:
         subject(ada).add_channel("news")
-        err, out = io.StringIO(), io.StringIO()
 
-        def listen() -> None:
-            try:
-                call_command("sinapse_listen", "ada", count=2, json=True, stdout=out, stderr=err)
-            finally:
-                connections.close_all()
-
-        with settings(URL=f"http://127.0.0.1:{daemon.port}/"), ThreadPoolExecutor(1) as thread:
-            listening = thread.submit(listen)
-            eventually(lambda: "Listening" in err.getvalue() or listening.done(), "it listens")
+        def say() -> None:
             publish("news", "two\nlines", "greeting")
             publish("news", "plain", retain=0)
-            listening.result()
-        first, second = map(json.loads, out.getvalue().splitlines())
+
+        first, second = map(json.loads, listened(daemon, 2, say, as_json=True).splitlines())
         assert (first["data"], first["event"]) == ("two\nlines", "greeting")
         assert first["id"]
         assert second == {"data": "plain", "event": None, "id": None, "by": None}
+
+    @pytest.mark.parametrize("as_json", [True, False])
+    def test_what_a_terminal_takes_for_a_command_is_shown(
+        self, daemon: Daemon, ada: User, as_json: bool
+    ) -> None:
+        subject(ada).add_channel("news")
+
+        def say() -> None:
+            publish("news", "a\x1b]52;\x07\x9b2J", "e\x1b[2J")
+
+        shown = listened(daemon, 1, say, as_json=as_json)
+        for command in ("\x1b", "\x07", "\x9b"):
+            assert command not in shown
+        assert "52;" in shown
 
     def test_a_listener_without_a_channel_or_a_daemon_is_told(
         self, daemon: Daemon, ada: User

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import islice
 from pathlib import Path
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 
 import pytest
 
@@ -64,3 +67,32 @@ def test_a_refusal_and_nobody_there_are_told_apart(daemon: Daemon) -> None:
         next(iter(EventSource(f"http://127.0.0.1:{daemon.port}/", "unknown")))
     with pytest.raises(OSError, match="refused"):
         next(iter(EventSource(f"http://127.0.0.1:{free_port()}/", "unknown")))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_does_not_get_the_token(status: int) -> None:
+    """Neither elsewhere nor on the same host, where another path may be somebody else's."""
+    asked = []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Authorization"]))
+            self.send_response(status)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        stream = iter(EventSource(f"{address}/", "secret"))
+        with closing(stream), pytest.raises(URLError) as caught:  # type: ignore[type-var]
+            next(stream)
+        server.shutdown()
+        thread.join()
+    assert caught.value.reason == f"answers {status} and leads to {address}/elsewhere; ask there"
+    assert asked == [("/", "Bearer secret")]

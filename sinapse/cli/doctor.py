@@ -23,6 +23,7 @@ from sinapse.cli.address import url_argument
 from sinapse.cli.ear import Ear
 from sinapse.cli.publishing import connected
 from sinapse.errors import BrokerUnavailable
+from sinapse.eventsource import printable
 from sinapse.keys import RETENTION
 from sinapse.publisher import Publisher
 from sinapse.publisher.connections import Connections
@@ -96,7 +97,8 @@ def _show(finding: Finding, *, as_json: bool) -> None:
         fields = {**finding._asdict(), "verdict": word}
         click.echo(json.dumps(fields, ensure_ascii=False))
         return
-    click.echo(f"{click.style(f'{word:8}', colour)} {finding.what}: {finding.found}")
+    found = printable(finding.found)  # Some of it is what others have answered.
+    click.echo(f"{click.style(f'{word:8}', colour)} {finding.what}: {found}")
     if finding.advice:
         click.echo(f"         {finding.advice}")
 

@@ -10,14 +10,17 @@ import click
 
 from sinapse.cli.address import url_argument
 from sinapse.cli.publishing import Refused, Unavailable, connected, in_one_line
-from sinapse.eventsource import EventSource, Received
+from sinapse.eventsource import (
+    ABOUT_THE_STREAM,
+    EventSource,
+    Received,
+    printable,
+    printable_json,
+)
 from sinapse.publisher.operations.tokens import USER
 
 #: Seconds that a token lives which is made to listen.
 LIFETIME = 86400
-
-#: Event types by which the daemon says how a stream stands.
-ABOUT_THE_STREAM = ("authentication", "position")
 
 
 @click.command("listen")
@@ -59,7 +62,7 @@ def command(
     except HTTPError as error:
         with error:
             why = error.read(200).decode(errors="replace").strip()
-        raise Refused(f"{url} answers {why or error.code}") from None
+        raise Refused(f"{url} answers {printable(why) or error.code}") from None
     except (URLError, OSError, ValueError) as error:
         raise Unavailable(f"{url}: {getattr(error, 'reason', error)}") from None
 
@@ -88,18 +91,11 @@ def _listen(source: EventSource, show: Callable[[Received], None], count: int | 
 
 def _as_json(message: Received) -> None:
     fields = {name: value for name, value in message._asdict().items() if value is not None}
-    click.echo(json.dumps(fields, ensure_ascii=False))
+    click.echo(printable_json(fields))
 
 
 def _plain(message: Received) -> None:
     click.echo(f"{printable(message.event or 'message')}: {printable(message.data)}")
-
-
-def printable(text: str) -> str:
-    """Return `text` without what a terminal takes for a command, as an escape sequence is."""
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
-    )
 
 
 def _for_people() -> Callable[[Received], None]:
@@ -114,8 +110,12 @@ def _for_people() -> Callable[[Received], None]:
         style = "bold red" if message.by else "bold cyan"
         console.print(Text(printable(event), style), Text(message.id or "", "dim"))
         try:
-            console.print_json(message.data)
-        except json.JSONDecodeError:
+            content = json.loads(message.data)
+        except ValueError:
             console.print(Text(printable(message.data)))
+        else:
+            # What JSON need not escape may be a command of a terminal still.
+            is_plain = json.dumps(content, ensure_ascii=False).isprintable()
+            console.print_json(data=content, ensure_ascii=not is_plain)
 
     return show

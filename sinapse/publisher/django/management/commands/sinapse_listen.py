@@ -1,17 +1,13 @@
 """``manage.py sinapse_listen ada``: hear what a user's browser would hear."""
 
-import json
 from typing import Any
 from urllib.error import HTTPError, URLError
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from sinapse.eventsource import EventSource
+from sinapse.eventsource import ABOUT_THE_STREAM, EventSource, printable, printable_json
 from sinapse.publisher.django import configuration
 from sinapse.publisher.django.management.arguments import failing_in_one_line, found
-
-#: Event types by which the daemon says how a stream stands.
-ABOUT_THE_STREAM = ("authentication", "position")
 
 
 class Command(BaseCommand):
@@ -39,7 +35,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             pass
         except HTTPError as error:
-            why = error.read(200).decode(errors="replace").strip()
+            why = printable(error.read(200).decode(errors="replace").strip())
             raise CommandError(f"{url} answers {error.code}: {why}") from error
         except (URLError, OSError) as error:
             raise CommandError(f"{url}: {getattr(error, 'reason', error)}") from error
@@ -53,9 +49,9 @@ class Command(BaseCommand):
                 continue
             number += 1
             if as_json:
-                self.stdout.write(json.dumps(message._asdict(), ensure_ascii=False))
+                self.stdout.write(printable_json(message._asdict()))
             else:
-                self.stdout.write(f"{message.event or 'message'}: {message.data}")
+                self.stdout.write(printable(f"{message.event or 'message'}: {message.data}"))
             self.stdout.flush()
             if number == count:
                 return
