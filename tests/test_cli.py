@@ -360,6 +360,11 @@ class TestDemo:
         line = one_line(run("demo", "--port", port, "--daemon-port", port))
         assert line == f"Error: --port and --daemon-port are both {port}"
 
+    def test_refuses_a_folder_that_others_may_write_to(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o777)
+        ports = ("--port", str(free_port()), "--daemon-port", str(free_port()))
+        assert "others may write" in one_line(run("demo", *ports, "--folder", str(tmp_path)))
+
     @pytest.mark.parametrize("folder", ["/dev/null/folder", "/tmp/" + "x" * 100])
     def test_refuses_a_folder_that_cannot_be(self, folder: str) -> None:
         ports = ("--port", str(free_port()), "--daemon-port", str(free_port()))

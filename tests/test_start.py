@@ -265,6 +265,14 @@ class TestEmbedded:
                 assert publisher.publish("room:1", "hello") == 1
                 assert stream.message() == Event("hello")
 
+    def test_a_folder_that_others_may_write_to_is_warned_of(self, short_path: Path) -> None:
+        folder = short_path / "data"
+        for mode in (0o755, 0o777):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(mode)
+            with running_daemon(short_path, f"embedded:{folder}") as daemon:
+                assert ("others may write" in daemon.log) is (mode == 0o777)
+
     def test_two_daemons_do_not_share_a_folder(self, short_path: Path) -> None:
         url = f"embedded:{short_path}"
         with running_daemon(short_path, url):

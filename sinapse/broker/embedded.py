@@ -8,6 +8,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_IWOTH
 from typing import Any
 
 from twisted.application.service import Service
@@ -66,6 +67,13 @@ class EmbeddedServer(Service):
     def startService(self) -> None:  # noqa: N802
         """Start the server; the broker connects when it answers."""
         super().startService()
+        if self._folder.stat().st_mode & S_IWOTH:
+            # Volumes of containers are often such: there, nobody else is on the machine.
+            self._log.warn(
+                "embedded server: others may write into {folder}, and put files of theirs in the"
+                " place of its own",
+                folder=str(self._folder),
+            )
         self._start()
 
     def stopService(self) -> "Deferred[None] | None":  # noqa: N802

@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from stat import S_IWOTH
 
 import click
 
@@ -123,9 +124,14 @@ def _usable_folder(folder: Path | None, stack: ExitStack) -> Path:
     try:
         RedisURL.parse(f"{EMBEDDED}{folder}")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        is_shared = folder.stat().st_mode & S_IWOTH
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", error)
         raise click.ClickException(f"--folder {folder}: {reason}") from None
+    if is_shared:
+        raise click.ClickException(
+            f"--folder {folder}: others may write there, and put links in the place of logs"
+        )
     return folder
 
 

@@ -81,7 +81,9 @@ class Publisher(BasePublisher):
         `message_id` makes it safe to publish again when it is not known whether a message was
         sent: what was published with that id in the last two hours, or for as long as it is
         retained, is not sent again, and 0 is returned. It is 1 to 128 printable characters, and
-        that of one message to one channel: a copy for another channel needs another one.
+        that of one message to one channel: a copy for another channel needs another one. Ids are
+        the same for all channels and publishers: one that a stranger may choose could keep back
+        somebody else's message, so put something of your own before it, or hash it.
 
         `channel` may be a list, tuple or set of them: the message is sent to each, in one round
         trip, and the nodes are added up.
