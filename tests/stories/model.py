@@ -57,6 +57,8 @@ class Interval:
 
     begin: int
     added: int
+    granted: int
+    """When Redis says that it was added: before it began, if data were lost since then."""
     end: int | None = None
     removed: int | None = None
 
@@ -125,11 +127,12 @@ class Story:
             for shard, counter in found.items()
         }
 
-    def add(self, subject: int, channel: str) -> None:
+    def add(self, subject: int, channel: str, granted: int | None = None) -> None:
         intervals = self._lists.setdefault(subject, {}).setdefault(channel, [])
         if not intervals or intervals[-1].end is not None:
             self.changes += 1
-            intervals.append(Interval(self.now, self.changes))
+            granted = self.now if granted is None else granted
+            intervals.append(Interval(self.now, self.changes, granted))
 
     def remove(self, subject: int, channel: str) -> None:
         intervals = self._lists.get(subject, {}).get(channel, [])
@@ -137,14 +140,15 @@ class Story:
             self.changes += 1
             intervals[-1].end, intervals[-1].removed = self.now, self.changes
 
-    def channels(self, subject: int) -> frozenset[str]:
-        return frozenset(
-            name
+    def channels(self, subject: int) -> dict[str, int]:
+        """Return what a subject may listen to, and when Redis says that it was added."""
+        return {
+            name: intervals[-1].granted
             for name, intervals in self._lists.get(subject, {}).items()
             if intervals[-1].end is None
-        )
+        }
 
-    def lists(self) -> dict[int, frozenset[str]]:
+    def lists(self) -> dict[int, dict[str, int]]:
         return {subject: self.channels(subject) for subject in self._lists}
 
     def interval(self, subject: int, message: Sent) -> Interval | None:
@@ -158,7 +162,7 @@ class Story:
         """Return when a channel was added that was on the list after so many changes."""
         for interval in self._lists.get(subject, {}).get(channel, []):
             if interval.is_at(change):
-                return interval.begin
+                return interval.granted
         return None
 
     def may_be_gone(self, message: Sent) -> bool:
@@ -170,17 +174,17 @@ class Story:
             sum(number > message.number for number in self.of_channel[message.channel]) >= KEPT
         )
 
-    def lose(self, since: int, lists: dict[int, frozenset[str]]) -> None:
+    def lose(self, since: int, lists: dict[int, dict[str, int]]) -> None:
         """Take the data of Redis back to what they were at `since`, when the lists were `lists`."""
         for number in range(since, self.now):
             self.sent[number].is_void = True
         self.losses.append([self.now, -1])
         for subject in self._lists:
-            wanted, is_there = lists.get(subject, frozenset()), self.channels(subject)
-            for channel in is_there - wanted:
+            wanted, is_there = lists.get(subject, {}), self.channels(subject)
+            for channel, _ in is_there.items() - wanted.items():
                 self.remove(subject, channel)
-            for channel in wanted - is_there:
-                self.add(subject, channel)
+            for channel, granted in wanted.items() - is_there.items():
+                self.add(subject, channel, granted)
 
     def rest(self) -> None:
         for loss in self.losses:

@@ -90,7 +90,7 @@ class Teller:
         self.tokens: dict[tuple[int, str], Token] = {}
         self.tabs: list[Tab] = []
         self.selector = selectors.DefaultSelector()
-        self.snapshot: tuple[int, dict[int, frozenset[str]], set[str]] | None = None
+        self.snapshot: tuple[int, dict[int, dict[str, int]], set[str]] | None = None
         count = len(world.servers)
         self.anchors = [
             next(name for n in range(999) if self.shard(name := f"anchor{n}") == shard)
@@ -196,7 +196,7 @@ class Teller:
     def give_back(self) -> None:
         """Take a channel away, publish, and give it back."""
         subject = self.somebody()
-        channels = sorted(self.story.channels(subject) - set(self.anchors))
+        channels = sorted(self.story.channels(subject).keys() - set(self.anchors))
         if channels:
             channel = self.dice.choice(channels)
             self.remove(subject, channel)
