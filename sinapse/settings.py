@@ -492,9 +492,9 @@ OPTIONS = (
         "SINAPSE_ADMIN_HOST",
         "localhost",
         _hosts,
-        "Name under which the administration endpoint is asked, besides localhost and addresses: "
-        "of any other, a page of its owner could be what asks; several with spaces between, or "
-        "given several times.",
+        "Name under which the administration endpoint is asked, besides addresses and names "
+        "without a dot: of any other, a page of its owner could be what asks; several with spaces "
+        "between, or given several times.",
     ),
     Option(
         "log-format",

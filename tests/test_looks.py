@@ -214,12 +214,10 @@ def test_names_that_are_ours_can_be_said(
 ) -> None:
     port = free_port()
     options = ("--admin", f"tcp:{port}:interface=127.0.0.1", "--workers", workers)
-    with running_daemon(
-        tmp_path, redis_server.url, *options, "--admin-host", "Push-1.example sinapse"
-    ):
+    with running_daemon(tmp_path, redis_server.url, *options, "--admin-host", "Push-1.example"):
         for name in ("push-1.example", "PUSH-1.EXAMPLE:9001", "sinapse:9001", "127.0.0.1"):
             assert Admin(port).ask("/metrics", Host=name).status == 200
-        for name in ("push-2.example", "example", "x.push-1.example"):
+        for name in ("push-2.example", "evil.sinapse", "x.push-1.example"):
             assert Admin(port).ask("/metrics", Host=name).status == 403
 
 

@@ -2,8 +2,8 @@
 
 Nobody is asked for a password, so it is pages of others that a browser must be kept from. They
 cannot read an answer nor ask for a DELETE, unless their host name leads to this machine (DNS
-rebinding): so what tells of people, or of this node, is answered to an address, to ``localhost``,
-and to the names that ``--admin-host`` gives.
+rebinding): so what tells of people, or of this node, is answered to an address, to a name without
+a dot, which is one of the local network, and to those that ``--admin-host`` gives.
 """
 
 from collections.abc import Collection
@@ -44,7 +44,7 @@ class Guard(Plain):
         if isinstance(request.getHost(), UNIXAddress):  # Where no browser gets to.
             return True
         name = request.getRequestHostname().decode("latin-1").lower()
-        is_here = name == "localhost" or name.endswith(".localhost")
+        is_here = "." not in name or name.endswith(".localhost")
         return is_here or name in self._hosts or _is_address(name)
 
 
@@ -55,7 +55,7 @@ class Foreign(Plain):
 
     def render(self, request: Request) -> int:
         """Answer 403, whatever the method."""
-        why = "open this by address, as localhost, or by a name of --admin-host"
+        why = "open this by address, by a name without a dot, or by one of --admin-host"
         return json_answer(request, {"error": why}, 403)
 
 
