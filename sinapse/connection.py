@@ -11,6 +11,7 @@ channel off, so that an idle stream costs its connection, its transport and its 
 
 import os
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet import interfaces, tcp
@@ -23,9 +24,10 @@ from zope.interface import implementer
 from sinapse.audience import Subject
 from sinapse.errors import CloseReason
 from sinapse.eventstream import EventStream
+from sinapse.intake import Intake
 from sinapse.pending import Pending
 from sinapse.websocket import WebSocket
-from sinapse.websocketpeer import WebSocketPeer
+from sinapse.websocketpeer import SMALLEST, WebSocketPeer
 
 #: Bytes handed to the transport at once while a stream is behind: Twisted's own SEND_LIMIT.
 #: Joining a whole queue would copy it.
@@ -48,6 +50,9 @@ class Owner(Protocol):
     def closing(self, connection: "Connection") -> None:
         """See to it that the connection ends soon: it waits for its client to agree."""
 
+    def intake(self, transport: Any, handle: Callable[[bytes], None]) -> Intake:
+        """Return what hands on to `handle` what a client says over `transport`."""
+
 
 @implementer(interfaces.IProtocol, interfaces.IPushProducer)
 class Connection:
@@ -56,6 +61,7 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_drained",
+        "_intake",
         "_owner",
         "_peer",
         "_pending",
@@ -83,6 +89,8 @@ class Connection:
     ) -> None:
         self._owner = owner
         self._peer = peer
+        #: What the client of a WebSocket says; an idle connection does without.
+        self._intake: Intake | None = None
         self._transport: Any = None  # No interface has both halves of what is needed.
         self._pending: deque[bytes | memoryview] | None = None
         self._pending_bytes = 0
@@ -217,15 +225,27 @@ class Connection:
         """Do nothing; part of the interface."""
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        """Handle what the client of a WebSocket sends.
+        """Take what the client of a WebSocket sends.
 
         With an event stream it is dropped: it is read only because its end is noticed so.
         """
         if self._peer is None:
             return
+        if self._intake is None:
+            if self._peer.is_pong(data):
+                return
+            self._intake = self._owner.intake(self._transport, self._hear)
+        self._intake.take(data)
+
+    def _hear(self, data: bytes) -> None:
+        """Handle a part of what the client of a WebSocket has sent."""
+        if self._peer is None or self._intake is None:
+            return
         if self._reason is not None:
+            self._intake.stop()
             self.abandon()
             return
+        self._intake.charge(len(data) / SMALLEST)  # As if all frames were as small as can be.
         reply, reason = self._peer.receive(data)
         if reason is not None:
             self.close(reason, reply)
@@ -241,6 +261,9 @@ class Connection:
         """Let go of everything: the peer has closed, or we have."""
         self._transport = None
         self._pending = None
+        if self._intake is not None:
+            self._intake.stop()
+            self._intake = None
         self._owner.pending.forget(self)
         if self._drained is not None:
             self._drained.cancel()

@@ -37,7 +37,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sinapse.exchange import Exchange, Fields
-from sinapse.limits import REQUESTS, TokenBucket
+from sinapse.intake import Intake
+from sinapse.limits import FRAMES, REQUESTS, TokenBucket
 
 #: Bytes of a body after which it is seen whether the transport takes more.
 WRITE_SIZE = 64 * 1024
@@ -46,14 +47,8 @@ WRITE_SIZE = 64 * 1024
 #: as it had, but each request of a flood (CVE-2023-44487) is a look-up.
 CANCELS = 100
 
-#: Bytes that are handled in a turn of the reactor: a request with some cookies, or some 80 of the
-#: smallest, which take as long as 80 requests do.
-PART = 1024
-
-#: Frames that a client may send in a second, and at once (CVE-2019-9512: PING, -9515: SETTINGS). A
-#: request counts as several, so that there are :data:`~sinapse.limits.REQUESTS`; settings, which
-#: concern all exchanges, as some more.
-FRAMES = 1000
+#: Frames that settings count as, which concern all exchanges. A request counts as several, too, so
+#: that there are :data:`~sinapse.limits.REQUESTS`.
 _SETTINGS = 10
 
 #: Bytes of what has not come whole: four frames, or the largest header section that is decoded.
@@ -119,6 +114,7 @@ class HTTP2Channel(Protocol):
     """One connection of a client."""
 
     transport: Any  # No interface has all that is needed.
+    _intake: Intake
 
     def __init__(self, site: Any) -> None:
         self.site = site
@@ -134,15 +130,12 @@ class HTTP2Channel(Protocol):
         self._is_over = False
         self._deadline: IDelayedCall | None = None
         self._cancels = TokenBucket(CANCELS, site.reactor.seconds)
-        self._frames = TokenBucket(FRAMES, site.reactor.seconds)
-        #: What has come and is not handled, and when the next part of it is.
-        self._unread = bytearray()
-        self._next: IDelayedCall | None = None
 
     # What the client sends
 
     def connectionMade(self) -> None:  # noqa: N802
         """Say what we allow, and wait for a request."""
+        self._intake = Intake(self.transport, self._handle_part, self.site.reactor)
         self.transport.registerProducer(self, True)
         self._state.initiate_connection()
         self._flush()
@@ -150,29 +143,7 @@ class HTTP2Channel(Protocol):
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Take what the client sends."""
-        if self._is_over:
-            return
-        self._unread += data
-        if self._next is None:
-            self._read()
-
-    def _read(self) -> None:
-        """Handle a part of what has come, if that may be now, and the rest in turns to come."""
-        self._next = None
-        if self._is_full or self._is_over:
-            return
-        if self._unread and not self._frames.wait():
-            part = bytes(self._unread[:PART])
-            del self._unread[:PART]
-            self._handle_part(part)
-        self._read_on()
-
-    def _read_on(self) -> None:
-        if self._unread:
-            self._next = self.call_later(self._frames.wait(), self._read)
-            self.transport.pauseProducing()
-        elif not (self._is_full or self._is_over):
-            self.transport.resumeProducing()
+        self._intake.take(data)
 
     def _handle_part(self, data: bytes) -> None:
         try:
@@ -184,7 +155,7 @@ class HTTP2Channel(Protocol):
             self.site.faults("a frame could not be read", Failure())
             self._close(ErrorCodes.PROTOCOL_ERROR)
             return
-        self._frames.take(len(events))
+        self._intake.charge(len(events))
         if any(_is_failure(event) for event in events):
             self._close()
             return
@@ -225,7 +196,7 @@ class HTTP2Channel(Protocol):
             case WindowUpdated():
                 return True
             case RemoteSettingsChanged(changed_settings=changed):
-                self._frames.take(_SETTINGS)
+                self._intake.charge(_SETTINGS)
                 encoder = self._state.encoder
                 encoder.header_table_size = min(encoder.header_table_size, HEADER_TABLE_SIZE)
                 return SettingCodes.INITIAL_WINDOW_SIZE in changed
@@ -242,7 +213,7 @@ class HTTP2Channel(Protocol):
             return
         self._stop_waiting()
         self.site.idle.pop(self, None)
-        self._frames.take(FRAMES / REQUESTS)
+        self._intake.charge(FRAMES / REQUESTS)
         exchange = self._exchanges[number] = Exchange(self, number)
         with self._blamed(exchange):
             exchange.begin(event.headers, is_all=is_all)
@@ -281,7 +252,7 @@ class HTTP2Channel(Protocol):
         self._is_over = True
         self.site.idle.pop(self, None)
         self._stop_waiting()
-        self._stop_reading()
+        self._intake.stop()
         for exchange in [*self._exchanges.values()]:
             exchange.lost(reason)
 
@@ -352,14 +323,14 @@ class HTTP2Channel(Protocol):
     def pauseProducing(self) -> None:  # noqa: N802
         """Hold back, and read nothing: what is read has to be answered."""
         self._is_full = True
-        self.transport.pauseProducing()
+        self._intake.hold()
 
     def resumeProducing(self) -> None:  # noqa: N802
         """Write on, and read."""
         self._is_full = False
         self._go_on()
-        if self._next is None:
-            self._read()
+        if not self._is_full:
+            self._intake.go_on()
 
     def stopProducing(self) -> None:  # noqa: N802
         """Do nothing: the transport is going, and tells :meth:`connectionLost` next."""
@@ -388,14 +359,9 @@ class HTTP2Channel(Protocol):
         for exchange in [*self._exchanges.values()]:
             exchange.lost(Failure(ConnectionDone()))
         self._stop_waiting()
-        self._stop_reading()
+        self._intake.stop()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
-
-    def _stop_reading(self) -> None:
-        self._unread.clear()
-        if self._next is not None and self._next.active():
-            self._next.cancel()
 
     def _wait(self, seconds: float, then: Callable[..., object], *arguments: object) -> None:
         self._stop_waiting()

@@ -24,6 +24,10 @@ PATIENCE = 60
 #: without waiting for an answer; the others have to wait.
 REQUESTS = 200
 
+#: Frames of one connection, over HTTP/2 or of a WebSocket, that are handled a second, and at once
+#: (CVE-2019-9512: PING, -9515: SETTINGS).
+FRAMES = 1000
+
 #: Digits of a Content-Length: more than any body has, and fewer than ``int`` refuses.
 MAX_DIGITS = 18
 

@@ -1,6 +1,7 @@
 """The open streams of a node: opened, kept alive, ended when their token or the node does."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
@@ -17,6 +18,7 @@ from sinapse.counters import Backlog, Counters
 from sinapse.drain import Drain
 from sinapse.errors import BrokerUnavailable, CloseReason, LimitReached, Unauthorized
 from sinapse.eventstream import TROUBLE_RETRY, EventStream
+from sinapse.intake import Intake
 from sinapse.keepalive import KeepAlive
 from sinapse.limits import StreamLimits
 from sinapse.longpoll import LongPoll
@@ -248,6 +250,10 @@ class Streams(Service):
     def closing(self, connection: Connection) -> None:
         """End a connection that is to be closed, at the latest in a while."""
         self._reactor.callLater(LINGER, connection.abandon)
+
+    def intake(self, transport: Any, handle: Callable[[bytes], None]) -> Intake:
+        """Return what hands on to `handle` what a client says over `transport`."""
+        return Intake(transport, handle, self._reactor)
 
     def _make_room(self, admission: Admission) -> None:
         """End the oldest stream of a subject that has as many as it may."""

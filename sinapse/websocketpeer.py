@@ -18,9 +18,11 @@ from sinapse.websocket import frame
 #: Bytes of a message of a client.
 MAX_SIZE = 1024
 
-#: The first two bytes of a masked pong without a payload, and its size with the mask.
+#: Bytes of the smallest frame of a client: a head of two, and the mask (RFC 6455 §5.2).
+SMALLEST = 6
+
+#: The head of a pong without a payload.
 _PONG = b"\x8a\x80"
-_PONG_SIZE = 6
 
 #: An object without anything: no message.
 ANSWER = b"{}"
@@ -58,12 +60,20 @@ class WebSocketPeer:
         self._awaits_pong = True
         return was_answered
 
+    def is_pong(self, data: bytes) -> bool:
+        """Take note of `data` if it is the answer to our ping; returns whether that is all it is.
+
+        To be asked while nothing else has come yet.
+        """
+        if not self._awaits_pong or len(data) != SMALLEST or not data.startswith(_PONG):
+            return False
+        self._awaits_pong = False
+        return True
+
     def receive(self, data: bytes) -> Received:
         """Handle what has come from the client."""
         self._awaits_pong = False
         if self._protocol is None:
-            if len(data) == _PONG_SIZE and data.startswith(_PONG):
-                return Received()
             self._protocol = ServerProtocol(
                 state=State.OPEN, max_size=self._max_size, logger=_SILENT
             )

@@ -6,7 +6,7 @@ import gc
 import socket
 import struct
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,8 +22,12 @@ from twisted.web.server import NOT_DONE_YET, Request
 from sinapse.connection import Connection, SocketConnection, take_over
 from sinapse.errors import CloseReason
 from sinapse.eventstream import EventStream
+from sinapse.intake import PART, Intake
+from sinapse.limits import FRAMES
 from sinapse.pending import Pending
 from sinapse.site import Site
+from sinapse.websocket import WebSocket
+from sinapse.websocketpeer import ANSWER, SMALLEST, WebSocketPeer
 
 LIMIT = 1024 * 1024
 SERVER: Any = None  # The transport keeps the port that accepted it, and never looks at it.
@@ -42,14 +46,15 @@ class Peer:
 
     max_pending = LIMIT
 
-    def __init__(self, framing: EventStream = PLAIN, *, over_tcp: bool = False) -> None:
+    def __init__(self, framing: EventStream | WebSocket = PLAIN, *, over_tcp: bool = False) -> None:
         ours, self.theirs = tcp_pair() if over_tcp else socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.theirs.setblocking(False)
         self.reactor = MemoryReactorClock()
         self.ends: list[CloseReason] = []
         self.pending = Pending()
-        self.connection = SocketConnection(self, framing, b"token")
+        client = WebSocketPeer() if isinstance(framing, WebSocket) else None
+        self.connection = SocketConnection(self, framing, b"token", client)
         self.transport = tcp.Server(
             ours, self.connection, ("127.0.0.1", 1), SERVER, 0, self.reactor
         )
@@ -61,6 +66,9 @@ class Peer:
 
     def closing(self, connection: Connection) -> None:
         self.reactor.callLater(2, connection.abandon)
+
+    def intake(self, transport: Any, handle: Callable[[bytes], None]) -> Intake:
+        return Intake(transport, handle, self.reactor)
 
     def turn(self) -> None:
         """Let the reactor do what is due."""
@@ -261,6 +269,65 @@ def test_what_a_client_sends_is_dropped(peer: Peer) -> None:
     peer.connection.dataReceived(b"junk" * 1000)
     peer.connection.send(b"frame")
     assert peer.read() == b"frame"
+
+
+class TestWebSocket:
+    """What its client says."""
+
+    QUESTION = b"\x81\x80abcd"
+    PONG = b"\x8a\x80abcd"
+
+    @pytest.fixture
+    def socket(self) -> Iterator[Peer]:
+        peer = Peer(WebSocket(), over_tcp=True)
+        yield peer
+        peer.end()
+
+    @staticmethod
+    def say(peer: Peer, data: bytes) -> None:
+        peer.connection.dataReceived(data)
+        for _ in range(len(data) // PART):
+            peer.turn()
+
+    def test_is_handled_no_faster_than_it_may_come(self, socket: Peer) -> None:
+        self.say(socket, self.QUESTION * 3 * FRAMES)
+        answered = socket.read_all().count(ANSWER)
+        assert FRAMES <= answered <= FRAMES + PART / SMALLEST
+        assert socket.transport not in socket.reactor.getReaders()
+        socket.reactor.pump([0.01] * 250)
+        assert answered + socket.read_all().count(ANSWER) == 3 * FRAMES
+        assert socket.transport in socket.reactor.getReaders()
+
+    def test_goes_on_where_it_was_when_all_of_it_is_handled(self, socket: Peer) -> None:
+        self.say(socket, self.QUESTION[:3])
+        self.say(socket, self.QUESTION[3:])
+        assert ANSWER in socket.read_all()
+
+    def test_is_dropped_with_the_connection(self, socket: Peer) -> None:
+        self.say(socket, self.QUESTION * 3 * FRAMES)
+        socket.end()
+        assert socket.ends == [CloseReason.CLIENT_GONE]
+        assert socket.reactor.getDelayedCalls() == []
+
+    def test_is_dropped_when_the_stream_has_ended(self, socket: Peer) -> None:
+        self.say(socket, self.QUESTION * 3 * FRAMES)
+        socket.read_all()
+        socket.connection.close(CloseReason.REVOKED)
+        socket.reactor.pump([0.01] * 100)
+        assert ANSWER not in socket.read_all()
+        assert socket.ends == [CloseReason.REVOKED]
+
+    def test_costs_nothing_while_it_is_an_answer_to_a_ping(self, socket: Peer) -> None:
+        socket.connection.keep_alive()
+        self.say(socket, self.PONG)
+        assert socket.connection._intake is None
+        socket.connection.keep_alive()
+        assert socket.ends == []
+
+    def test_a_pong_that_nobody_asked_for_counts_as_well(self, socket: Peer) -> None:
+        self.say(socket, self.PONG)
+        self.say(socket, self.PONG * 3 * FRAMES)
+        assert socket.transport not in socket.reactor.getReaders()
 
 
 class TakingOver(Resource):

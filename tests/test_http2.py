@@ -40,12 +40,11 @@ from sinapse.exchange import Exchange
 from sinapse.http2 import (
     _SETTINGS,
     CANCELS,
-    FRAMES,
     HEADER_TABLE_SIZE,
-    PART,
     HTTP2Channel,
 )
-from sinapse.limits import MAX_FIELDS, PATIENCE, REQUESTS, RequestLimits
+from sinapse.intake import PART, Intake
+from sinapse.limits import FRAMES, MAX_FIELDS, PATIENCE, REQUESTS, RequestLimits
 from sinapse.pending import Pending
 from sinapse.publisher import Publisher
 from sinapse.settings import resolve
@@ -562,6 +561,9 @@ class Endless(Resource):
 
     def closing(self, connection: Connection) -> None:
         raise AssertionError(connection)
+
+    def intake(self, transport: Any, handle: Callable[[bytes], None]) -> Intake:
+        raise AssertionError(transport)
 
 
 class Pair(Peer):

@@ -45,7 +45,7 @@ LEVELS = (
     ("fanout",),
     ("hub", "admission"),
     ("websocketpeer",),
-    ("descriptors", "ending", "faults"),
+    ("descriptors", "ending", "faults", "intake"),
     ("connection", "handshake", "keepalive", "looplag", "broker", "exchange"),
     ("http2",),
     ("site", "tls", "gate", "tlstransport"),
