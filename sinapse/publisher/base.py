@@ -32,7 +32,7 @@ class BasePublisher:
         if url is None:
             url = from_environment(os.environ)
         #: Where the API is that stands in the place of Redis, if one does.
-        self.api = APIURL.parse(url) if isinstance(url, str) else None
+        self.api: APIURL | None = APIURL.parse(url) if isinstance(url, str) else None
         if self.api is not None:
             self._check_api()
             self.urls = ()

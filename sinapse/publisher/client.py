@@ -54,8 +54,8 @@ class Publisher(BasePublisher):
             self._connections = Connections(self.urls[0], size=max_connections, **options)
         else:
             self._connections = ShardedConnections(self.urls, size=max_connections, **options)
-        self.tokens = Tokens(self._connections, hashed=self.hash_tokens)
-        self.channels = Channels(self._connections)
+        self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
+        self.channels: Channels = Channels(self._connections)
 
     def _check_api(self) -> None:
         """Do nothing: it can be used here."""

@@ -129,7 +129,7 @@ class _State:
     def __init__(self, extension: Sinapse, options: Options) -> None:
         self.extension = extension
         self.options = options
-        self.publisher = shared.Once(options.publisher)
+        self.publisher: shared.Once[Publisher] = shared.Once(options.publisher)
 
 
 #: The state of the application that was initialised last.

@@ -1,6 +1,6 @@
 """Connections to whatever node is the master, by Redis Sentinel."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from redis.connection import Connection, SSLConnection
@@ -25,7 +25,7 @@ class Sentinels:
     def __init__(self, name: str, sentinels: Sequence[Asked]) -> None:
         self._sentinels = sentinels
         self._master = Master(name, len(sentinels))
-        self.doubt = self._master.doubt
+        self.doubt: Callable[[], None] = self._master.doubt
 
     def master(self) -> Address:
         """Return the master's address; raises redis-py's ``ConnectionError``."""

@@ -92,8 +92,8 @@ class Shared(Generic[P]):
 
 _shared = Shared(Publisher)
 
-default = _shared.default
-default_of = _shared.default_of
-use = _shared.use
-configure = _shared.configure
-withdraw = _shared.withdraw
+default: Callable[[], Publisher] = _shared.default
+default_of: Callable[[Callable[[], Publisher]], Publisher] = _shared.default_of
+use: Callable[[Publisher | None], Publisher | None] = _shared.use
+configure: Callable[[Callable[[], Publisher] | None], None] = _shared.configure
+withdraw: Callable[[Callable[[], Publisher]], None] = _shared.withdraw

@@ -137,7 +137,7 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.messages: list[tuple[SessionTransaction, Prepared]] = []
-        self.written = _Written()
+        self.written: _Written = _Written()
         #: What was committed, or rolled back because somebody asked for that; its end follows.
         self.committed: SessionTransaction | None = None
         self.rolled_back: SessionTransaction | None = None

@@ -46,8 +46,8 @@ class Publisher(BasePublisher):
             if len(self.urls) == 1
             else ShardedConnections(self.urls, size=max_connections, **options)
         )
-        self.tokens = Tokens(self._connections, hashed=self.hash_tokens)
-        self.channels = Channels(self._connections)
+        self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
+        self.channels: Channels = Channels(self._connections)
 
     async def publish(
         self,

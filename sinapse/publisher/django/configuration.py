@@ -62,7 +62,7 @@ def new_publisher() -> Publisher:
 
 
 #: The one of this process.
-publisher = Once(new_publisher)
+publisher: Once[Publisher] = Once(new_publisher)
 
 
 def forget() -> None:

@@ -1,9 +1,9 @@
 """``path("sinapse/", include("sinapse.publisher.django.urls"))``."""
 
-from django.urls import path
+from django.urls import URLPattern, path
 
 from sinapse.publisher.django.views import token
 
 app_name = "sinapse"
 
-urlpatterns = [path("token/", token, name="token")]
+urlpatterns: list[URLPattern] = [path("token/", token, name="token")]

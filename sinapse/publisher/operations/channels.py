@@ -29,7 +29,7 @@ class ListChannels(Operation[set[str]]):
     __slots__ = ("subject",)
 
     def __init__(self, subject: SubjectId) -> None:
-        self.subject = given_id(subject)
+        self.subject: str = given_id(subject)
 
     def request(self) -> Request:
         """Return what Redis is asked."""
@@ -50,8 +50,8 @@ class HasChannel(Operation[bool]):
     __slots__ = ("channel", "subject")
 
     def __init__(self, subject: SubjectId, channel: ChannelLike) -> None:
-        self.subject = given_id(subject)
-        self.channel = channel_name(channel)
+        self.subject: str = given_id(subject)
+        self.channel: str = channel_name(channel)
 
     @property
     def spread_by(self) -> str:
@@ -103,7 +103,7 @@ class ClearChannels(Operation[int]):
     __slots__ = ("subject",)
 
     def __init__(self, subject: SubjectId) -> None:
-        self.subject = given_id(subject)
+        self.subject: str = given_id(subject)
 
     def request(self) -> Request:
         """Return what Redis is asked."""

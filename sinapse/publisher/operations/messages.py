@@ -46,13 +46,13 @@ class Publish(Operation[int]):
         retain_messages: int,
         message_id: str | None,
     ) -> None:
-        self.channel = channel
-        self.message = message
+        self.channel: str = channel
+        self.message: Message = message
         #: Milliseconds; 0 for not at all.
-        self.retain = retain
+        self.retain: int = retain
         #: The most of the channel.
-        self.retain_messages = retain_messages
-        self.message_id = message_id
+        self.retain_messages: int = retain_messages
+        self.message_id: str | None = message_id
 
     @property
     def spread_by(self) -> str:
@@ -97,7 +97,7 @@ class PublishTogether(Operation[list[int | Refused]]):
     __slots__ = ("messages",)
 
     def __init__(self, messages: Sequence[Publish]) -> None:
-        self.messages = messages
+        self.messages: Sequence[Publish] = messages
 
     def result(self, answer: Sequence[int | bytes]) -> list[int | Refused]:
         """Return it."""

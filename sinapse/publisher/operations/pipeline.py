@@ -55,8 +55,8 @@ class Collection:
         self._messages = messages
         self._operations: list[Operation[Any]] = []
         self._pending: list[Pending[Any]] = []
-        self.tokens = CollectedTokens(self, hashed=hashed)
-        self.channels = CollectedChannels(self)
+        self.tokens: CollectedTokens = CollectedTokens(self, hashed=hashed)
+        self.channels: CollectedChannels = CollectedChannels(self)
 
     def publish(
         self,

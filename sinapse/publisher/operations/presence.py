@@ -17,7 +17,7 @@ class IsOnline(Operation[bool]):
     __slots__ = ("subject",)
 
     def __init__(self, subject: SubjectId) -> None:
-        self.subject = given_id(subject)
+        self.subject: str = given_id(subject)
 
     @property
     def spread_by(self) -> str:
@@ -39,7 +39,7 @@ class OnlineIn(Operation[set[str]]):
     __slots__ = ("_found", "_place", "channel")
 
     def __init__(self, channel: ChannelLike) -> None:
-        self.channel = channel_name(channel)
+        self.channel: str = channel_name(channel)
         self._place: tuple[bytes, bytes] = (b"", b"")
         self._found: set[str] = set()
 

@@ -42,8 +42,8 @@ class _OfSubject(Operation[T]):
     __slots__ = ("kind", "subject")
 
     def __init__(self, subject: SubjectId, kind: str) -> None:
-        self.subject = given_id(subject)
-        self.kind = kind_name(kind)
+        self.subject: str = given_id(subject)
+        self.kind: str = kind_name(kind)
 
     @property
     def spread_by(self) -> str:
@@ -110,10 +110,10 @@ class _WithNewToken(_Revoking[str]):
         self, subject: SubjectId, kind: str, expires_in: float | None, *, hashed: bool = False
     ) -> None:
         super().__init__(subject, kind)
-        self.expires_in = _lifetime(expires_in)
+        self.expires_in: int | None = _lifetime(expires_in)
         self._count = 1
         self._hashed = hashed
-        self.token = new_token()
+        self.token: str = new_token()
 
     @property
     def stored(self) -> str:
@@ -211,7 +211,7 @@ class RenewToken(_OfSubject[bool]):
 
     def __init__(self, subject: SubjectId, kind: str, expires_in: float | None) -> None:
         super().__init__(subject, kind)
-        self.expires_in = _lifetime(expires_in)
+        self.expires_in: int | None = _lifetime(expires_in)
 
     def request(self) -> Request:
         """Return what Redis is asked."""

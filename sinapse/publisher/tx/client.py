@@ -51,8 +51,8 @@ class Publisher(BasePublisher):
             for each in self.urls
         ]
         self._connections = parts[0] if len(parts) == 1 else ShardedConnections(parts)
-        self.tokens = Tokens(self._connections, hashed=self.hash_tokens)
-        self.channels = Channels(self._connections)
+        self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
+        self.channels: Channels = Channels(self._connections)
 
     def publish(
         self,

@@ -9,7 +9,7 @@ from sinapse.publisher.django import configuration
 from sinapse.publisher.django.views import connection_of
 from sinapse.publisher.page import ELEMENT_ID, NO_TOKEN, without_push
 
-register = template.Library()
+register: template.Library = template.Library()
 
 
 @register.simple_tag(takes_context=True)
