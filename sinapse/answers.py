@@ -21,11 +21,12 @@ def respond(request: Request, status: int, body: bytes = b"", headers: Headers =
     """Send a short answer whole; `headers` override what every answer has."""
     # Twisted has no words for those of RFC 6585.
     request.setResponseCode(status, HTTPStatus(status).phrase.encode())
-    if request.method != b"HEAD" and status != 204:  # RFC 9110 §8.6: not with a 204.
-        headers = (*headers, (b"Content-Length", b"%d" % len(body)))
+    if status != 204:  # It has no content, and so no length (RFC 9110 §8.6) and no type.
+        headers = ((b"Content-Type", b"text/plain; charset=utf-8"), *headers)
+        if request.method != b"HEAD":
+            headers = (*headers, (b"Content-Length", b"%d" % len(body)))
     for name, value in (
         (b"Server", SERVER),
-        (b"Content-Type", b"text/plain; charset=utf-8"),
         (b"Cache-Control", b"no-store"),
         *SAFETY,
         *headers,

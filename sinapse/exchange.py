@@ -120,7 +120,7 @@ class Exchange:
             return 400
         if b":authority" in pseudo:
             request.requestHeaders.setRawHeaders(b"Host", [pseudo[b":authority"]])
-        if int(request.getHeader(b"Content-Length") or 0) > self.limits.body:  # That is a number.
+        if _length(request) > self.limits.body:
             return 413
         return None if self._target else 400  # CONNECT has none.
 
@@ -132,8 +132,14 @@ class Exchange:
     def complete(self) -> None:
         """Handle the request: it has arrived whole."""
         self._stop_waiting()
-        if self._request is not None:
-            self._request.requestReceived(self._method, self._target, b"HTTP/2")
+        request = self._request
+        if request is None:
+            return
+        # RFC 9113 §8.1.1. What comes of a body is compared with its length by ``h2``.
+        if request.content is not None and not request.content.tell() and _length(request):
+            self.refuse(400)
+        else:
+            request.requestReceived(self._method, self._target, b"HTTP/2")
 
     def lost(self, reason: Failure) -> None:
         """Let go of everything: the client wants no answer any more, or is gone itself."""
@@ -316,3 +322,8 @@ class Exchange:
         deadline, self._deadline = self._deadline, None
         if deadline is not None and deadline.active():
             deadline.cancel()
+
+
+def _length(request: Request) -> int:
+    """Return how many bytes of a body the head of `request` tells; ``h2`` takes numbers only."""
+    return int(request.getHeader(b"Content-Length") or 0)

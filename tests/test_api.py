@@ -511,6 +511,8 @@ class TestDocument:
         answer = api.ask("GET", "/v1/openapi.json", key=None)
         assert answer.status == 200
         assert answer.body["openapi"] == "3.1.0"
+        assert answer.body["servers"][0]["url"] == "/"
+        assert answer.body["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
         assert set(answer.body["paths"]) >= {"/v1/publish", "/v1/subjects/{subject}/token"}
 
     def test_the_server_does_what_it_says(self, api: API) -> None:

@@ -214,6 +214,7 @@ class TestAnswers:
         assert answer.status == 204
         assert answer.headers["Allow"] == "GET, HEAD, OPTIONS, POST"
         assert "Content-Length" not in answer.headers
+        assert "Content-Type" not in answer.headers
 
     def test_head_answers_as_get_would_and_opens_nothing(
         self, daemon: Daemon, publisher: Publisher

@@ -405,6 +405,12 @@ class TestLimits:
         assert answer.is_ended
         assert answer.reset is None
 
+    def test_one_that_does_not_come_is_refused_alone(self, client: Client) -> None:
+        client.h2.config.validate_outbound_headers = False
+        answer = client.request("/status", [("content-length", "5")])
+        assert client.whole(answer).status == 400
+        assert client.whole(client.request("/status", [("content-length", "0")])).status == 200
+
     def test_connect_is_refused(self, client: Client) -> None:
         number = client.h2.get_next_available_stream_id()
         answer = client.answers[number] = Answer()

@@ -36,7 +36,8 @@ class Publish(Struct, forbid_unknown_fields=True, omit_defaults=True):
         Annotated[
             str,
             Meta(
-                description="What has the same id is published once, as with Idempotency-Key.",
+                description="What has the same id is published once, as with Idempotency-Key;"
+                " printable characters.",
                 pattern=MESSAGE_ID,
             ),
         ]

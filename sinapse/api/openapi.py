@@ -43,7 +43,9 @@ def document(operations: Sequence[Operation]) -> bytes:
                 "title": "Sinapse",
                 "version": __version__,
                 "description": "Publish messages, and say who may receive them.",
+                "license": {"name": "MIT", "identifier": "MIT"},
             },
+            "servers": [{"url": "/", "description": "Where this document is."}],
             "security": [{"key": []}],
             "paths": paths,
             "components": {
@@ -82,7 +84,7 @@ def _described(operation: Operation) -> dict[str, Any]:
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": False,
-                "description": "What has the same key is published once.",
+                "description": "What has the same key is published once; printable characters.",
                 "schema": {"type": "string", "pattern": MESSAGE_ID},
             }
         )
