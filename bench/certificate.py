@@ -6,13 +6,15 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
-def write_certificate(folder: Path) -> Path:
-    """Write key and certificate into one file, and return that."""
-    key = ec.generate_private_key(ec.SECP256R1())
+
+def write_certificate(folder: Path, key: Key | None = None) -> Path:
+    """Write key and certificate into one file, and return that; without a key, one of P-256."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
