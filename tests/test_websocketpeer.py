@@ -229,6 +229,13 @@ def test_7_a_close_that_is_none_is_an_error(payload: bytes, by: int | None) -> N
     assert (close_code(reply), reason) == (1002, CloseReason.PROTOCOL_ERROR)
 
 
+@PIECES
+def test_7_a_close_within_a_message_ends_it_as_well(by: int | None) -> None:
+    """To ``websockets`` it is an error, though RFC 6455 §5.4 allows it; it is over either way."""
+    reply, reason = fed(sent(TEXT, b"half", fin=False), sent(CLOSE, b"\x03\xe8"), by=by)
+    assert (close_code(reply), reason) == (1002, CloseReason.PROTOCOL_ERROR)
+
+
 def test_7_a_reason_that_is_no_utf_8_is_an_error() -> None:
     reply, reason = fed(sent(CLOSE, b"\x03\xe8\xce\xba\xed\xa0\x80"))
     assert (close_code(reply), reason) == (1007, CloseReason.PROTOCOL_ERROR)
