@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from sinapse.errors import StartError
+from sinapse.limits import FRAMES
 from sinapse.listen import Listener
 from sinapse.publisher import Publisher
 from tests.certificates import Authority, root
@@ -195,6 +196,17 @@ class TestStreams:
                 client.recv(PATIENCE)
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1008
+
+    def test_a_websocket_is_answered_all_that_it_asks(
+        self, secure: SecureDaemon, publisher: Publisher
+    ) -> None:
+        with secure.websocket(subscribe(publisher, "room:1")) as client:
+            for _ in range(FRAMES + 100):  # Some of it has to wait.
+                client.send("")
+            for _ in range(FRAMES + 100):
+                assert received(client) == {}
+            publisher.publish("room:1", "hello")
+            assert received(client)["data"] == "hello"
 
     def test_a_slow_websocket_is_closed_and_misses_nothing(
         self,
