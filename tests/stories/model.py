@@ -322,10 +322,21 @@ class Record:
                 and max(ahead) < max(self.opened, self.checked)
             ):
                 self.fault("needless", f"{reason} {channel}, at {present}: told again")
-            self.told.append((channel, ahead))
+            if not self._is_unheard(channel):
+                self.told.append((channel, ahead))
             self.excused |= missing
             self.told_now.add(channel)
             self.covered[channel] = present
+
+    def _is_unheard(self, channel: str) -> bool:
+        """Whether nothing of a channel has come since it was added.
+
+        Its node may have subscribed to it in the midst of the messages that are gone, and cannot
+        know whether it has heard them all.
+        """
+        added = self.story.granted_at(self.subject, channel, self.story.changes) or 0
+        numbers = self.story.of_channel.get(channel, [])
+        return not any(number >= added and number in self.received for number in numbers)
 
     def _lacks(self, sent: Sent) -> bool:
         """Whether a message that was for it has not come, and nothing was told that covers it.
