@@ -45,6 +45,10 @@ from sinapse.systemd import Notifier
 #: Seconds that an embedded server may take to start without anybody being told: it takes 0.1.
 EMBEDDED_START = 2
 
+#: Seconds for which clients wait in the kernel's queue while Redis is not connected yet: more than
+#: connecting takes, and less than they wait for an answer.
+OPENING = 2
+
 #: Seconds, on top of the reconnection time, for which a subject without a stream is taken to be on
 #: its way back.
 PATIENCE = 5
@@ -72,6 +76,7 @@ class Daemon(MultiService):
             proxies,
             rate=settings.accept_rate,
             per_address=settings.max_streams_per_address,
+            is_open=False,
             reactor=reactor,
         )
         aside = partial(Gate, counters, proxies, most=descriptors.aside, reactor=reactor)
@@ -84,7 +89,9 @@ class Daemon(MultiService):
             is_full=gate.is_full,
         )
         attendance = Attendance(settings.retry + PATIENCE) if settings.presence else None
+        self._gate = gate
         self._broker = broker
+        self._brokers = brokers
         self._streams = streams = Streams(
             hub,
             broker,
@@ -165,6 +172,7 @@ class Daemon(MultiService):
             service.setServiceParent(self)
         self._drain_seconds = settings.drain
         self._max_pending = settings.max_pending
+        self._opening: Deferred[None] = Deferred()
         self._drain: Deferred[None] | None = None
         self._signals = Signals(reactor, hasten=self._hasten, renew=self._renew_certificates)
 
@@ -192,7 +200,24 @@ class Daemon(MultiService):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        reactor.callWhenRunning(self._notifier.ready)
+        self._opening = Deferred.fromCoroutine(self._open())
+
+    async def _open(self) -> None:
+        """Accept when Redis is connected: nobody is sent away because it was not asked yet.
+
+        After a while without Redis, accept all the same: to say so.
+        """
+        connected = DeferredList(
+            [Deferred.fromCoroutine(broker.when_ready()) for broker in self._brokers],
+            consumeErrors=True,
+        )
+        late = reactor.callLater(OPENING, connected.cancel)
+        await connected
+        if late.active():
+            late.cancel()
+        if not self._site.is_closing:
+            self._gate.open()
+            self._notifier.ready()
 
     def stopService(self) -> "Deferred[None]":  # noqa: N802
         """Accept no more, drain, and stop everything."""
@@ -201,6 +226,7 @@ class Daemon(MultiService):
     async def _stop(self) -> None:
         self._notifier.stopping()
         self._site.is_closing = True
+        self._opening.cancel()
         await DeferredList([maybeDeferred(each.stopService) for each in self._ports])
         self._drain = Deferred.fromCoroutine(self._streams.drain(self._drain_seconds))
         with suppress(CancelledError):
@@ -220,12 +246,15 @@ class Daemon(MultiService):
             self._drain.cancel()
 
     def _renew_certificates(self) -> None:
-        self._notifier.reloading()
+        is_open = self._opening.called
+        if is_open:
+            self._notifier.reloading()
         for listener in self._listeners:
             listener.renew_certificates()
         if self._api is not None:
             self._api.renew()
-        self._notifier.ready()
+        if is_open:
+            self._notifier.ready()
 
 
 def _longest_message(environment: Mapping[str, str]) -> int:

@@ -1,4 +1,4 @@
-"""The gate: how many connections come in, how fast, and who may speak for others.
+"""The gate: from when connections come in, how many, how fast, and who may speak for others.
 
 Whom there is no room for waits in the kernel's queue, where it costs nothing, and comes in when
 there is. So descriptors are never used up: some are left for Redis, and for answers to those who
@@ -71,7 +71,7 @@ class Gate:
     """Lets in what comes to any of the ports of a node.
 
     `rate` is accepts a second, `per_address` streams of an address, both 0 for any number; `most`
-    returns how many connections there may be.
+    returns how many connections there may be. Nobody comes in before it `is_open`.
     """
 
     _log = Logger()
@@ -84,9 +84,11 @@ class Gate:
         rate: int = 0,
         per_address: int = 0,
         most: Callable[[], int] = descriptors.connections,
+        is_open: bool = True,
         reactor: Any,
     ) -> None:
         self._most = most
+        self._is_open = is_open
         self._counters = counters
         self._proxies = proxies
         self._bucket = TokenBucket(rate, reactor.seconds) if rate else None
@@ -101,6 +103,11 @@ class Gate:
         #: Closes a connection that nobody would miss; returns whether there was one.
         self.relieve: Callable[[], bool] = lambda: False
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
+
+    def open(self) -> None:
+        """Let in who comes, and who has come by now."""
+        self._is_open = True
+        self._resume()
 
     def is_full(self) -> bool:
         """Whether there is no room for another stream, though for an answer to who asks for it."""
@@ -157,6 +164,9 @@ class Gate:
         ours.factory = _Guarded(ours.factory, partial(self.enter, is_proxied=is_proxied))
         ours.transport = _UNIXTransport if isinstance(port, unix.Port) else _TCPTransport
         ours.doRead = partial(self._accept, port, port.doRead)
+        if not self._is_open:
+            port.stopReading()
+            self._paused.add(port)
         return port
 
     def _accept(self, port: tcp.Port, accept: Callable[[], None]) -> None:

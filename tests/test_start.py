@@ -8,13 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from sinapse.publisher import Publisher
-from tests.daemon import ROOT, Daemon, Event, running_daemon
-from tests.support import PATIENCE, RedisServer, eventually, free_port
+from tests.daemon import ROOT, Daemon, Event, Stream, running_daemon
+from tests.proxy import Proxy
+from tests.support import PATIENCE, RedisServer, end, eventually, free_port
+from tests.test_resume import subscribe
 
 #: Makes root obey the permissions of files.
 WITHOUT_PRIVILEGES = (
@@ -212,6 +216,69 @@ def test_help_and_version_say_what_there_is(tmp_path: Path) -> None:
     text = output("--help")
     for word in ("--port=", "--redis=", "--origin=", "--keep-alive=", "--retry=", "REDIS_URL"):
         assert word in text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+class TestOpening:
+    """Who comes at once waits until Redis has been asked, but not for ever."""
+
+    @contextmanager
+    def launched(self, folder: Path, redis_url: str, workers: int) -> Iterator[Daemon]:
+        """Launch a daemon, and return at the first moment at which it can be connected to."""
+        daemon = Daemon(folder, redis_url, f"--workers={workers}")
+        process = daemon.launch()
+
+        def is_bound() -> bool:
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", daemon.port), PATIENCE).close()
+                return True
+            return False
+
+        try:
+            eventually(is_bound)
+            yield daemon
+        finally:
+            end(process)
+        assert "Traceback" not in daemon.log
+
+    def test_nobody_is_sent_away_while_redis_is_there(
+        self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher, workers: int
+    ) -> None:
+        token = subscribe(publisher)
+        with self.launched(tmp_path, redis_server.url, workers) as daemon, ExitStack() as stack:
+            streams = [
+                stack.enter_context(daemon.stream(token, {"Accept": accepted}))
+                for accepted in ("text/event-stream", "*/*") * 20
+            ]
+            for stream in streams:
+                stream.opened()
+
+    @pytest.mark.parametrize("is_silent", [False, True])
+    def test_without_redis_it_opens_all_the_same(
+        self, tmp_path: Path, proxy: Proxy, publisher: Publisher, workers: int, *, is_silent: bool
+    ) -> None:
+        if is_silent:
+            proxy.stall()
+        url = proxy.url if is_silent else f"redis://127.0.0.1:{free_port()}"
+        with self.launched(tmp_path, url, workers) as daemon:
+            with daemon.stream("x", {"Accept": "*/*"}) as refused:
+                assert refused.status == 503
+                assert int(refused.response.headers["Retry-After"]) > 0
+            if is_silent:
+                proxy.flow()
+                eventually(daemon.is_ready)
+                daemon.stream(subscribe(publisher)).opened().close()
+
+    def test_it_ends_while_it_waits(self, tmp_path: Path, proxy: Proxy, workers: int) -> None:
+        proxy.stall()
+        with (
+            self.launched(tmp_path, proxy.url, workers) as daemon,
+            Stream(daemon.port, "/status") as waiting,
+        ):
+            eventually(lambda: proxy.connections)
+            daemon.stop()
+            with pytest.raises(ConnectionError):
+                _ = waiting.status
 
 
 class TestEmbedded:

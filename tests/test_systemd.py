@@ -22,8 +22,10 @@ from twisted.internet.task import Clock
 
 from sinapse.publisher import Publisher
 from sinapse.systemd import SOCKET, WATCHDOG, WATCHDOG_PID, Notifier
-from tests.daemon import ROOT, Daemon
+from tests.daemon import ROOT, Daemon, Stream
+from tests.proxy import Proxy
 from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually
+from tests.test_resume import subscribe
 
 UNITS = ROOT / "contrib" / "systemd"
 
@@ -134,8 +136,8 @@ def test_a_daemon_says_how_it_is(
             process = daemon.launch()
             fields = manager.wait_for("READY")
             assert fields["STATUS"] == ("2 of 2 workers serve" if workers == 2 else "serving")
-            # Whoever waits for that can connect at once.
-            assert daemon.get("/status").status == 200
+            # Whoever waits for that can connect at once, and finds it ready.
+            assert daemon.get("/ready").status == 200
             for _ in range(5):
                 while manager.next() != {"WATCHDOG": "1"}:
                     pass
@@ -148,6 +150,25 @@ def test_a_daemon_says_how_it_is(
         finally:
             if daemon.process is not None:
                 end(daemon.process)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_daemon_that_is_not_open_yet_says_nothing_of_being_ready(
+    tmp_path: Path, short_path: Path, proxy: Proxy, workers: int
+) -> None:
+    proxy.stall()
+    with managing(str(short_path / "notify")) as manager:
+        environment = {SOCKET: manager.address}
+        daemon = Daemon(tmp_path, proxy.url, f"--workers={workers}", environment=environment)
+        process = daemon.launch()
+        try:
+            eventually(lambda: proxy.connections)
+            process.send_signal(signal.SIGHUP)
+            fields = manager.wait_for("READY")
+            assert fields["STATUS"] == ("2 of 2 workers serve" if workers == 2 else "serving")
+            assert daemon.get("/ready").status == 503
+        finally:
+            end(process)
 
 
 # Sockets that are passed on.
@@ -230,6 +251,23 @@ def test_nobody_is_refused_during_a_restart(
             daemon.start()
             eventually(lambda: visitors.outcomes.total() > before + 20)
         assert set(visitors.outcomes) == {200}, visitors.outcomes
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_came_before_the_daemon_is_served(
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher, workers: int
+) -> None:
+    token = subscribe(publisher)
+    with (
+        contextlib.closing(socket.create_server(("127.0.0.1", 0), backlog=512)) as held,
+        contextlib.ExitStack() as stack,
+    ):
+        place = held.getsockname()[1]
+        early = [stack.enter_context(Stream(place, f"/?access_token={token}")) for _ in range(20)]
+        port = "systemd:domain=INET:name=sinapse"
+        with activated(tmp_path, redis_server.url, held, port, f"--workers={workers}"):
+            for stream in early:
+                stream.opened()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

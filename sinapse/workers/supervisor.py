@@ -133,12 +133,14 @@ class Supervisor(MultiService):
             self._notifier.status(status)
 
     def _renew(self) -> None:
-        self._notifier.reloading()
+        if self._was_ready:
+            self._notifier.reloading()
         if self._api is not None:
             self._api.renew()
         for worker in self._workers:
             worker.renew()
-        self._notifier.ready()
+        if self._was_ready:
+            self._notifier.ready()
 
     def _hasten(self) -> None:
         for worker in self._workers:
