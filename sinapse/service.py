@@ -16,7 +16,7 @@ from twisted.python import usage
 
 from sinapse import __version__
 from sinapse.errors import StartError
-from sinapse.settings import OPTIONS, Option, is_link, resolve
+from sinapse.settings import OPTIONS, Option, groups, is_link, resolve
 from sinapse.workers.inheritance import Inheritance
 
 
@@ -24,7 +24,6 @@ class Options(usage.Options):
     """The command line of ``twistd sinapse``: the rows of :data:`sinapse.settings.OPTIONS`."""
 
     synopsis = "[options]"
-    longdesc = "Every option can also be set in the environment; the command line wins."
 
     def __init__(self) -> None:
         #: Values by the name of the option, in the order given.
@@ -62,10 +61,39 @@ class Options(usage.Options):
         if arguments:
             raise usage.UsageError(f"unexpected argument {arguments[0]!r}")
 
+    def getUsage(self, width: int | None = None) -> str:  # noqa: N802
+        """Return the options in their order and groups; those of Twisted are in alphabetical."""
+        # Imported here because only this needs it.
+        from click import HelpFormatter  # noqa: PLC0415
+
+        formatter = HelpFormatter(width=width or int(os.environ.get("COLUMNS", "80")))
+        formatter.write_text(
+            "Every option can also be set in the environment; the command line wins."
+        )
+        for title, options in groups():
+            with formatter.section(title):
+                formatter.write_dl([(_names(option), _explained(option)) for option in options])
+        with formatter.section("Others"):
+            formatter.write_dl(
+                [(f"--{name}", self.docs[name].strip()) for name in ("help", "version")]
+            )
+        return formatter.getvalue()
+
     def opt_version(self) -> None:
         """Print the version, and exit."""
         print(f"Sinapse {__version__}")  # noqa: T201
         raise SystemExit(0)
+
+
+def _names(option: Option) -> str:
+    """Return what an option is called, with a ``=`` where a value follows."""
+    names = f"--{option.name}" if option.is_flag else f"--{option.name}="
+    return f"-{option.short}, {names}" if option.short else names
+
+
+def _explained(option: Option) -> str:
+    default = "" if option.is_flag else f", default {option.default}"
+    return f"{option.help} [{option.variable}{default}]"
 
 
 def _add(option: Option) -> None:
@@ -78,8 +106,7 @@ def _add(option: Option) -> None:
         self.given.setdefault(option.name, []).append(value)
 
     method = flag if option.is_flag else parameter
-    default = "" if option.is_flag else f", default {option.default}"
-    method.__doc__ = f"{option.help} [{option.variable}{default}]"
+    method.__doc__ = _explained(option)
     setattr(Options, f"opt_{option.name.replace('-', '_')}", method)
     if option.short:
         setattr(Options, f"opt_{option.short}", method)

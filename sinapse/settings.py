@@ -75,6 +75,8 @@ class Option:
     help: str
     short: str | None = None
     is_flag: bool = False
+    heads: str | None = None
+    """Title of the group of options that begins with this one."""
 
 
 def _seconds(least: float, most: float) -> Callable[[Sequence[str]], float]:
@@ -200,6 +202,7 @@ OPTIONS = (
         "tcp:9000:interface=127.0.0.1, unix:/run/sinapse.sock, ssl:443:privateKey=...:certKey=...; "
         "may be given several times.",
         short="p",
+        heads="Where it is, and where Redis is",
     ),
     Option(
         "redis",
@@ -230,6 +233,7 @@ OPTIONS = (
         _seconds(0.1, 3600),
         "Send a comment to streams that were quiet for this long, in seconds.",
         short="k",
+        heads="Streams",
     ),
     Option(
         "retry",
@@ -265,6 +269,7 @@ OPTIONS = (
         str(4 * 1024 * 1024),
         _bytes(64 * 1024),
         "Bytes that may wait for one slow stream before it is closed.",
+        heads="Limits",
     ),
     Option(
         "max-pending-total",
@@ -376,6 +381,7 @@ OPTIONS = (
         _proxies,
         "Addresses and networks (10.0.0.0/8) of proxies that are believed when they say who a "
         "client is; several with spaces between.",
+        heads="Connections",
     ),
     Option(
         "forwarded-header",
@@ -403,6 +409,7 @@ OPTIONS = (
         _cookie,
         "Name of a cookie to read the token from; pages of other hosts must then be named by "
         "--origin.",
+        heads="Tokens",
     ),
     Option(
         "hash-tokens",
@@ -412,24 +419,6 @@ OPTIONS = (
         _flag,
         "Redis has hashes of tokens only, as publishers write them that have this variable.",
         is_flag=True,
-    ),
-    Option(
-        "api",
-        "api",
-        "SINAPSE_API",
-        "off",
-        _endpoint,
-        "Where to serve the HTTP API for backends, as for --port; whoever has a key of --api-keys "
-        "may publish everything there, and make tokens for everybody.",
-    ),
-    Option(
-        "api-keys",
-        "api_keys",
-        "SINAPSE_API_KEYS",
-        "off",
-        _file,
-        "File with the keys of the API, of 32 characters or more, one a line; read again at "
-        "SIGHUP.",
     ),
     Option(
         "stop-status",
@@ -457,6 +446,7 @@ OPTIONS = (
         _seconds(0, 3600),
         "Seconds over which the streams are ended, evenly, after a SIGTERM; 0 for all at once, "
         "which is also what a second SIGTERM and SIGINT do.",
+        heads="Processes",
     ),
     Option(
         "max-lifetime",
@@ -475,6 +465,25 @@ OPTIONS = (
         _workers,
         "Processes that serve streams, all on the same endpoints: each uses one CPU at most; auto "
         "for as many as there are CPUs.",
+    ),
+    Option(
+        "api",
+        "api",
+        "SINAPSE_API",
+        "off",
+        _endpoint,
+        "Where to serve the HTTP API for backends, as for --port; whoever has a key of --api-keys "
+        "may publish everything there, and make tokens for everybody.",
+        heads="For backends and operators",
+    ),
+    Option(
+        "api-keys",
+        "api_keys",
+        "SINAPSE_API_KEYS",
+        "off",
+        _file,
+        "File with the keys of the API, of 32 characters or more, one a line; read again at "
+        "SIGHUP.",
     ),
     Option(
         "admin",
@@ -523,6 +532,16 @@ OPTIONS = (
         is_flag=True,
     ),
 )
+
+
+def groups() -> list[tuple[str, list[Option]]]:
+    """Return the titles of groups, each with its options, all in the order of the table."""
+    found: list[tuple[str, list[Option]]] = []
+    for option in OPTIONS:
+        if option.heads is not None:
+            found.append((option.heads, []))
+        found[-1][1].append(option)
+    return found
 
 
 def is_link(option: Option, environment: Mapping[str, str]) -> bool:

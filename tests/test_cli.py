@@ -161,6 +161,13 @@ class TestMain:
         )
         assert run(program=("-c", script)).stdout == "[]\n"
 
+    @pytest.mark.parametrize("arguments", [(), ("token",), ("channels",)])
+    def test_help_says_of_each_command_a_whole_sentence(self, arguments: tuple[str, ...]) -> None:
+        _, _, commands = run(*arguments, "--help").stdout.partition("\nCommands:\n")
+        assert commands
+        assert all(line.endswith(".") for line in commands.splitlines())
+        assert "..." not in commands
+
     def test_refuses_an_unknown_command(self) -> None:
         result = run("sing")
         assert result.returncode == 2

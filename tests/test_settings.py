@@ -17,7 +17,7 @@ import sinapse
 from sinapse.errors import StartError
 from sinapse.redisurl import RedisURL
 from sinapse.service import Options
-from sinapse.settings import OPTIONS, Settings, resolve
+from sinapse.settings import OPTIONS, Settings, groups, resolve
 
 MIB = 1024 * 1024
 BY_NAME = {option.name: option for option in OPTIONS}
@@ -95,13 +95,13 @@ ROWS = (
     Row("http2", True, ("off", False), ("on", True)),
     Row("cookie", None, ("push", b"push"), ("session-push", b"session-push")),
     Row("hash-tokens", False, ("1", True), ("", True)),
-    Row("api", None, ("tcp:1", "tcp:1"), ("off", None)),
-    Row("api-keys", None, ("/etc/keys", Path("/etc/keys")), ("off", None)),
     Row("stop-status", 401, ("204", 204), ("401", 401)),
     Row("expiry-notice", 60.0, ("0", 0.0), ("10", 10.0)),
     Row("drain", 20.0, ("0", 0.0), ("1.5", 1.5)),
     Row("max-lifetime", 0.0, ("3600", 3600.0), ("0.5", 0.5)),
     Row("workers", 1, ("2", 2), ("16", 16)),
+    Row("api", None, ("tcp:1", "tcp:1"), ("off", None)),
+    Row("api-keys", None, ("/etc/keys", Path("/etc/keys")), ("off", None)),
     Row("admin", None, ("tcp:1", "tcp:1"), ("unix:/run/a.sock", "unix:/run/a.sock")),
     Row(
         "admin-host",
@@ -151,6 +151,15 @@ def test_every_option_is_tested_here_and_fills_a_setting() -> None:
     fields = {field.name for field in dataclasses.fields(Settings)}
     assert {option.setting for option in OPTIONS} == fields
     assert len({option.variable for option in OPTIONS}) == len(OPTIONS)
+
+
+def test_help_has_the_options_in_their_order_and_in_groups() -> None:
+    text = Options().getUsage(width=80)
+    names = re.findall(r"^  (?:-\w, )?--([a-z0-9-]+)=?(?: |$)", text, re.MULTILINE)
+    assert names == [*(option.name for option in OPTIONS), "help", "version"]
+    titles = re.findall(r"^(\w.*):$", text, re.MULTILINE)
+    assert titles == [*(title for title, _ in groups()), "Others"]
+    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 # Where a value comes from

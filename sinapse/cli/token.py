@@ -49,7 +49,7 @@ def show(publisher: Publisher, subject: str, kind: str) -> None:
 @_expires_in
 @publishing
 def reset(publisher: Publisher, subject: str, kind: str, expires_in: float | None) -> None:
-    """Replace the token of SUBJECT, and print the new one: open streams end."""
+    """Replace the token of SUBJECT, and print the new one. Open streams end."""
     click.echo(publisher.tokens.reset(subject, kind, expires_in))
 
 
