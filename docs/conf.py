@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
 from sinapse import __version__  # noqa: E402  # The checkout's own.
-from sinapse.settings import OPTIONS  # noqa: E402
+from sinapse.settings import groups  # noqa: E402
 
 project = "Sinapse"
 release = version = __version__
@@ -27,35 +29,69 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 # Docstrings name classes of libraries whose own documentation is not looked up here.
 nitpicky = False
-# Pages point at folders and files of the repository; that these exist is what tests/test_docs.py
-# looks after.
-suppress_warnings = ["myst.xref_missing"]
-
 GENERATED = HERE / "_generated"
+
+#: Pages of the repository that are not in this folder, and what they are called in the site.
+ELSEWHERE = {
+    "readme": "README.md",
+    "security": "SECURITY.md",
+    "contributing": "CONTRIBUTING.md",
+    "changelog": "CHANGELOG.md",
+    "client": "clients/js/README.md",
+    "examples": "example/README.md",
+    "benchmark": "bench/README.md",
+    "systemd": "contrib/systemd/README.md",
+    "alerts": "contrib/monitoring/README.md",
+}
+
+#: What a link or an image points at.
+_TARGET = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 
 
 def generate(_app: Sphinx) -> None:
-    """Write the pages that are made of the code."""
+    """Write the pages that are made of the code, and fetch those that are elsewhere."""
     shutil.rmtree(GENERATED, ignore_errors=True)
     GENERATED.mkdir()
     lines = [
         "# Options of the daemon",
         "",
         "Of `twistd sinapse` and `sinapse serve`; the command line wins over the environment.",
-        "",
-        "| option | environment | default | |",
-        "|---|---|---|---|",
     ]
-    for option in OPTIONS:
-        names = f"`-{option.short}`, `--{option.name}`" if option.short else f"`--{option.name}`"
-        default = f"`{option.default}`" if option.default else "off"
-        text = option.help.replace("|", "\\|").replace("*", "\\*")
-        lines.append(f"| {names} | `{option.variable}` | {default} | {text} |")
+    for title, options in groups():
+        lines += ["", f"## {title}"]
+        for option in options:
+            name = f"--{option.name}" if option.is_flag else f"--{option.name}=…"
+            names = f"-{option.short}, {name}" if option.short else name
+            default = f"`{option.default}`" if option.default else "off"
+            text = option.help.replace("*", "\\*")
+            lines += ["", f"```{{option}} {names}", text, ""]
+            lines += [f"In the environment `{option.variable}`; by default {default}.", "```"]
     (GENERATED / "options.md").write_text("\n".join(lines) + "\n")
-    changes = (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "](../")
-    (GENERATED / "changelog.md").write_text(changes)
+    for name, source in ELSEWHERE.items():
+        shutil.copy(ROOT / source, GENERATED / f"{name}.md")
+
+
+def lead(_app: Sphinx, name: str, content: list[str]) -> None:
+    """Have what points at files of the repository point at pages of the site, if they are there.
+
+    Of a folder, that is the page on what is in it. Every other file comes along as it is.
+    """
+    elsewhere = ELSEWHERE.get(name.removeprefix("_generated/"))
+    source = HERE / f"{name}.md" if elsewhere is None else ROOT / elsewhere
+    pages = {ROOT / source: GENERATED / f"{page}.md" for page, source in ELSEWHERE.items()}
+
+    def target(found: re.Match[str]) -> str:
+        path = (source.parent / found[1]).resolve()
+        if path.is_dir():
+            path /= "README.md"
+        if not path.exists():
+            return found[1]
+        return os.path.relpath(pages.get(path, path), (HERE / name).parent)
+
+    content[0] = _TARGET.sub(target, content[0])
 
 
 def setup(app: Sphinx) -> None:
     """Have that done before anything is read."""
     app.connect("builder-inited", generate)
+    app.connect("source-read", lead)

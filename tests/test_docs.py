@@ -5,7 +5,9 @@ from __future__ import annotations
 import configparser
 import re
 import subprocess
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -86,6 +88,51 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "html"
 
 
+class _Page(HTMLParser):
+    """What a page of the site points at, and what in it can be pointed at."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.anchors = {""}
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.anchors.add(value or "")
+            elif name == "src" or (name == "href" and tag != "link"):
+                self.targets.append(value or "")
+
+
+@pytest.mark.timeout(180)
+def test_links_of_the_site_lead_somewhere(site: Path) -> None:
+    pages = {path: _Page(path) for path in site.rglob("*.html")}
+    missing = []
+    for path, page in pages.items():
+        for target in page.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            place = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            known = pages[place].anchors if place in pages else {"", parts.fragment}
+            if not place.is_file() or unquote(parts.fragment) not in known:
+                missing.append((path.name, target))
+    assert missing == []
+    assert any("_downloads" in target for page in pages.values() for target in page.targets)
+
+
+@pytest.mark.timeout(180)
+def test_what_is_said_of_answers_and_security_is_in_the_site(site: Path) -> None:
+    readme, security, client = (
+        (site / "_generated" / f"{name}.html").read_text()
+        for name in ("readme", "security", "client")
+    )
+    assert "4003" in readme
+    assert "What is not defended" in security
+    assert "sinapse-client" in client
+
+
 @pytest.mark.timeout(180)
 def test_every_page_is_in_the_site_and_options_are_those_of_the_code(site: Path) -> None:
     index = (site / "index.html").read_text()
@@ -95,4 +142,5 @@ def test_every_page_is_in_the_site_and_options_are_those_of_the_code(site: Path)
     for option in OPTIONS:
         assert f"--{option.name}" in options
         assert option.variable in options
+    assert "<table" not in options  # On a narrow screen, half of it would not be seen.
     assert "sinapse.publisher.Publisher.publish" in (site / "library.html").read_text()
