@@ -36,6 +36,7 @@ django.setup()
 # Only now are there settings.
 from sinapse.publisher import default  # noqa: E402
 from sinapse.publisher.django import configuration, publish_on_save  # noqa: E402
+from sinapse.publisher.page import NO_TOKEN  # noqa: E402
 from sinapse.publisher.page import connection as page_connection  # noqa: E402
 
 CHANNEL = "guestbook"
@@ -66,10 +67,13 @@ def page(_: HttpRequest) -> HttpResponse:
     return HttpResponse(PAGE.read_bytes())
 
 
-def connect(_: HttpRequest) -> JsonResponse:
+def connect(_: HttpRequest) -> HttpResponse:
     """Say where the stream is, and let the visitor hear of new entries."""
-    default().channels.add(VISITOR, CHANNEL)
-    return JsonResponse({**page_connection(configuration.read(), VISITOR)})
+    try:
+        default().channels.add(VISITOR, CHANNEL)
+        return JsonResponse({**page_connection(configuration.read(), VISITOR)})
+    except NO_TOKEN:  # The page goes without push for now: it asks again.
+        return HttpResponse(status=503, headers={"Retry-After": "5"})
 
 
 def entries(request: HttpRequest) -> HttpResponse:

@@ -1,13 +1,15 @@
 """The guest book with FastAPI: everything on the event loop. The entries end with the process."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
-from fastapi import Body, FastAPI
+from fastapi import Body, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
+from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.fastapi import Push, Sinapse
 
 PAGE = Path(__file__).with_name("templates") / "guestbook.html"
@@ -29,10 +31,16 @@ async def page() -> bytes:
 
 
 @app.get("/connection")
-async def connect(push: Push) -> Any:
+async def connect(push: Push) -> Response:
     """Say where the stream is, and let the visitor hear of new entries."""
     await push.channels.add(VISITOR, CHANNEL)
-    return await sinapse.connection(VISITOR)
+    return await sinapse.token_response(VISITOR)
+
+
+@app.exception_handler(BrokerUnavailable)
+async def without_redis(_request: Request, _error: Exception) -> Response:
+    """Have the page go without push for now: it asks again."""
+    return Response(status_code=503, headers={"Retry-After": "5"})
 
 
 @app.get("/entries")
@@ -46,7 +54,8 @@ async def write(text: Annotated[str, Body(embed=True, max_length=200)], push: Pu
     """Write an entry, which everybody sees at once."""
     entry = {"id": len(written) + 1, "text": text}
     written.append(entry)
-    await push.publish(CHANNEL, entry, event="entry")
+    with suppress(BrokerUnavailable):  # It is written all the same.
+        await push.publish(CHANNEL, entry, event="entry")
 
 
 def main() -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
+from flask.typing import ResponseReturnValue
 from sqlalchemy import String, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.flask import Sinapse
 from sinapse.publisher.sqlalchemy import publish
 
@@ -39,6 +41,7 @@ class Entry(Base):
 
 app = Flask(__name__, static_folder=None)
 sinapse = Sinapse(app)
+sinapse.subject_loader(lambda: VISITOR)
 engine = create_engine(f"sqlite:///{os.environ.get('GUESTBOOK', 'guestbook.sqlite3')}")
 
 
@@ -49,10 +52,16 @@ def page() -> bytes:
 
 
 @app.get("/connection")
-def connect() -> Response:
+def connect() -> ResponseReturnValue:
     """Say where the stream is, and let the visitor hear of new entries."""
     sinapse.publisher.channels.add(VISITOR, CHANNEL)
-    return jsonify(sinapse.connection(VISITOR))
+    return sinapse.token_view()
+
+
+@app.errorhandler(BrokerUnavailable)
+def without_redis(_: BrokerUnavailable) -> Response:
+    """Have the page go without push for now: it asks again."""
+    return Response(status=503, headers={"Retry-After": "5"})
 
 
 @app.get("/entries")
