@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 from sinapse.logs import as_json
 from sinapse.publisher import Publisher
 from tests.daemon import ROOT, Daemon, running_daemon
-from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port
+from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port, running_redis
 
 ALWAYS = ["time", "level", "pid", "logger", "message"]
 
@@ -130,6 +130,14 @@ def test_warnings_alone_are_a_short_log(tmp_path: Path, redis_server: RedisServe
     with running_daemon(tmp_path, redis_server.url, environment=environment) as daemon:
         daemon.stop()
         assert daemon.log == ""
+
+
+def test_the_loss_of_redis_is_worth_a_warning(tmp_path: Path) -> None:
+    options = ("--log-level", "warn")
+    with running_redis(tmp_path) as server, running_daemon(tmp_path, server.url, *options) as one:
+        assert one.log == ""
+        server.stop()
+        eventually(lambda: f"Redis {server.url}: unavailable" in one.log)
 
 
 @pytest.mark.parametrize("level", ["", "loud"])
