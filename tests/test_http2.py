@@ -375,6 +375,18 @@ class TestLimits:
         assert client.whole(client.request("/status", fields)).status == 431
         assert client.whole(client.request("/status")).status == 200
 
+    def test_a_head_that_is_large_when_it_is_decompressed_is_the_end(self) -> None:
+        """A field that is said once, and then named 10,000 times with a byte (RFC 7541 §6)."""
+        pair = Pair()
+        field = b"\x40\x01a" + b"\x7f\xb9\x16" + b"x" * 3000
+        request = b"\x82\x84\x87\x41\x01a"
+        frame = HeadersFrame(1, request + field + b"\xbe" * 10_000)
+        frame.flags |= {"END_HEADERS", "END_STREAM"}
+        pair.say(frame.serialize())
+        pair.fetch()
+        assert pair.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+        assert pair.transport.disconnecting
+
     @pytest.mark.parametrize("is_declared", [True, False])
     def test_a_large_body_is_refused(self, client: Client, is_declared: bool) -> None:
         body = b"x" * (LIMITS.body + 1)
