@@ -70,7 +70,7 @@ LEVELS = (
 LIBRARIES = {
     "asgiref": {"publisher.django"},
     "celery": {"publisher.celery"},
-    "click": {"cli", "publisher.flask", "testing.server"},
+    "click": {"cli", "publisher.flask", "service", "testing.server"},
     "cryptography": {"broker", "tls"},
     "django": {"publisher.django"},
     "fastapi": {"publisher.fastapi"},
