@@ -115,33 +115,32 @@ class Unauthorized(SinapseError):
 
 
 class CloseReason(Enum):
-    """Why an open stream was ended: WebSocket close code, text, may the client come back.
+    """Why an open stream was ended: WebSocket close code, and text.
 
     Codes below 4000 are those of RFC 6455 §7.4.1 and the IANA registry; an event stream has no
     close code, there the text is for logs and counters only.
     """
 
-    CLIENT_GONE = (1006, "client gone", True)
-    ANSWERED = (1000, "answered", True)
-    SHUTDOWN = (1001, "server shutting down", True)
-    DRAIN = (1001, "server draining", True)
-    SLOW_CONSUMER = (1013, "slow consumer", True)
-    TOO_MUCH_PENDING = (1013, "too much waits for slow consumers", True)
-    REVOKED = (1008, "token revoked", False)
-    EXPIRED = (4001, "token expired", False)
-    NO_CHANNELS = (4002, "no channels left", False)
-    PROTOCOL_ERROR = (1002, "protocol error", True)
-    INVALID_DATA = (1007, "not UTF-8", True)
-    NO_PONG = (4003, "no answer to a ping", True)
-    REPLACED = (4004, "replaced by a newer stream", False)
-    TOO_MANY_CHANNELS = (4005, "too many channels", True)
-    MOVED_ON = (4006, "moved on", True)
-    ENDED = (4007, "ended by the operator", True)
+    CLIENT_GONE = (1006, "client gone")
+    ANSWERED = (1000, "answered")
+    SHUTDOWN = (1001, "server shutting down")
+    DRAIN = (1001, "server draining")
+    SLOW_CONSUMER = (1013, "slow consumer")
+    TOO_MUCH_PENDING = (1013, "too much waits for slow consumers")
+    REVOKED = (1008, "token revoked")
+    EXPIRED = (4001, "token expired")
+    NO_CHANNELS = (4002, "no channels left")
+    PROTOCOL_ERROR = (1002, "protocol error")
+    INVALID_DATA = (1007, "not UTF-8")
+    NO_PONG = (4003, "no answer to a ping")
+    REPLACED = (4004, "replaced by a newer stream")
+    TOO_MANY_CHANNELS = (4005, "too many channels")
+    MOVED_ON = (4006, "moved on")
+    ENDED = (4007, "ended by the operator")
 
-    def __init__(self, code: int, text: str, reconnect: bool) -> None:
+    def __init__(self, code: int, text: str) -> None:
         self.code = code
         self.text = text
-        self.reconnect = reconnect
 
 
 class ResetReason(StrEnum):

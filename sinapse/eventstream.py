@@ -118,9 +118,7 @@ class EventStream:
             return self.frame(encode(messages[0], default_event))
         return self.frame(b"".join([encode(message, default_event) for message in messages]))
 
-    def reset(
-        self, reason: str, channels: Iterable[bytes] = (), position: str | None = None
-    ) -> bytes:
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
         """Return the frame of the event that says that messages are missing.
 
         `reason` is one of those in ``docs/delivery.md``; `channels` are those concerned.

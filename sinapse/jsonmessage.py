@@ -63,9 +63,7 @@ class JSONList:
         name = channel.decode(errors="replace")
         return b"".join([encode(message, name) + b"," for message in messages])
 
-    def reset(
-        self, reason: str, channels: Iterable[bytes] = (), position: str | None = None
-    ) -> bytes:
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
         """Return the item that says that messages are missing."""
         return reset(reason, channels, position) + b","
 

@@ -27,7 +27,10 @@ from sinapse.websocket import WebSocket
 from sinapse.websocketpeer import WebSocketPeer
 
 #: Seconds that a client has to agree to the end of its WebSocket.
-LINGER = 2
+CLOSE_TIMEOUT = 2
+
+#: Seconds after which a stream that is behind is asked again whether it may move on.
+MOVE_PAUSE = 2
 
 #: Seconds after which an event stream comes back that gave way to a newer one of its subject: long,
 #: since it will replace another one then.
@@ -119,7 +122,7 @@ class Streams(Service):
         self.is_draining = True
         now = self._reactor.seconds
         drain = Drain(self._open, seconds, now())
-        deadline = now() + seconds + LINGER
+        deadline = now() + seconds + CLOSE_TIMEOUT
         while self._open and now() < deadline:
             is_over = drain.is_over(now())
             for connection in drain.due(now()):
@@ -243,13 +246,13 @@ class Streams(Service):
     def _move_on(self, connection: Connection) -> None:
         """End a stream that has lived long enough: its client may get to another node."""
         if connection.is_behind:
-            connection.move = self._reactor.callLater(LINGER, self._move_on, connection)
+            connection.move = self._reactor.callLater(MOVE_PAUSE, self._move_on, connection)
         else:
             self._send_off(connection, CloseReason.MOVED_ON, MOVE_RETRY)
 
     def closing(self, connection: Connection) -> None:
         """End a connection that is to be closed, at the latest in a while."""
-        self._reactor.callLater(LINGER, connection.abandon)
+        self._reactor.callLater(CLOSE_TIMEOUT, connection.abandon)
 
     def intake(self, transport: Any, handle: Callable[[bytes], None]) -> Intake:
         """Return what hands on to `handle` what a client says over `transport`."""

@@ -60,9 +60,7 @@ class WebSocket:
         """Return the first frame; `position` is the id to resume from, if any."""
         return self.text(jsonmessage.opening(position))
 
-    def reset(
-        self, reason: str, channels: Iterable[bytes] = (), position: str | None = None
-    ) -> bytes:
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
         """Return the frame that says that messages are missing, as in an event stream."""
         return self.text(jsonmessage.reset(reason, channels, position))
 

@@ -147,25 +147,25 @@ def test_the_keep_alive_is_a_whole_block_and_no_event() -> None:
 
 
 def test_a_reset_is_an_event_that_says_why_and_where() -> None:
-    assert IDENTITY.reset("not-retained", {b"room:2", b"room:1"}) == (
+    assert IDENTITY.reset("not-retained", {b"room:2", b"room:1"}, None) == (
         b"by: server\nevent: reset\n"
         b'data: {"reason": "not-retained", "channels": ["room:1", "room:2"]}\n\n'
     )
     assert IDENTITY.reset("data-lost", [], "1f-7") == (
         b'by: server\nevent: reset\ndata: {"reason": "data-lost", "channels": []}\nid: 1f-7\n\n'
     )
-    assert b"\xe2\x98\x83" in IDENTITY.reset("not-retained", ["\N{SNOWMAN}".encode()])
+    assert b"\xe2\x98\x83" in IDENTITY.reset("not-retained", ["\N{SNOWMAN}".encode()], None)
 
 
 def test_a_reset_of_any_channel_is_one_line_of_json() -> None:
-    (event,) = parse(IDENTITY.reset("not-retained", [b'a"\n\r\xff', "\N{SNOWMAN}".encode()]))
+    (event,) = parse(IDENTITY.reset("not-retained", [b'a"\n\r\xff', "\N{SNOWMAN}".encode()], None))
     assert json.loads(event.data)["channels"] == ['a"\n\r\ufffd', "\N{SNOWMAN}"]
 
 
 @pytest.mark.parametrize("framing", [CHUNKED, IDENTITY])
 def test_a_reset_and_a_position_are_framed_like_messages(framing: EventStream) -> None:
     for frame, body in (
-        (framing.reset("unknown-id", [b"a"]), IDENTITY.reset("unknown-id", [b"a"])),
+        (framing.reset("unknown-id", [b"a"], None), IDENTITY.reset("unknown-id", [b"a"], None)),
         (framing.position("1f-7"), b"by: server\nevent: position\ndata: ok\nid: 1f-7\n\n"),
     ):
         assert frame == framing.frame(body)
@@ -258,7 +258,11 @@ MESSAGES = st.lists(MESSAGE, max_size=6)
 @example(message=Message("x", None, "1f-7"), channel="reset")
 def test_no_message_says_that_it_is_the_servers_own(message: Message, channel: str) -> None:
     framing = EventStream(chunked=False, channel_event=True)
-    ours = (framing.reset("data-lost"), framing.position("1f-7"), framing.notice("replaced", "x"))
+    ours = (
+        framing.reset("data-lost", (), None),
+        framing.position("1f-7"),
+        framing.notice("replaced", "x"),
+    )
     assert all(OWN.encode() in frame.splitlines(keepends=True) for frame in ours)
     text = framing.encode(channel.encode(errors="replace"), [message]).decode()
     fields = {line.partition(":")[0] for line in re.split("\r\n|\r|\n", text)}

@@ -1,9 +1,8 @@
 """What the commands share: whom they mean, and errors in one line."""
 
 import re
-from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
@@ -13,8 +12,6 @@ from django.core.management.base import CommandError
 from sinapse.errors import SinapseError
 from sinapse.publisher.django.names import subject
 from sinapse.publisher.mixins import Sinapse
-
-C = TypeVar("C", bound=Callable[..., Any])
 
 _INSTANCE = re.compile(r"(\w+\.\w+):(.+)")
 
