@@ -302,6 +302,7 @@ class Record:
             self.excused |= set(range(present))
             self.latest.clear()
             self.told.clear()
+            self.steady_since = None  # Its node was away for that.
             return
         if reason != "not-retained":
             self.fault("needless", f"{reason} {channels}, at {present}")
