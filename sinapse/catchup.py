@@ -117,9 +117,9 @@ class CatchUp(Generic[Member]):
         merged = [(counter, 0, entry) for counter, entry in read.items()]
         latest = 0
         for place, entry in enumerate(self.held[start:], 1):
+            latest = entry.counter or latest
             if entry.counter in read:
                 continue  # It was heard as well as read.
-            latest = entry.counter or latest
             merged.append((latest, place, entry))
         merged.sort(key=lambda item: item[:2])
         return [entry for _, _, entry in merged]

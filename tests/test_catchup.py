@@ -138,6 +138,16 @@ def test_a_message_without_an_id_stays_behind_the_one_it_was_held_after(
     assert got(catch_up) == ["first", "11", "12", "second", "third", "13", "14"]
 
 
+def test_a_message_without_an_id_stays_behind_one_that_was_heard_as_well_as_read(
+    catch_up: CatchUp[str],
+) -> None:
+    catch_up.open_gap(b"new", 3)
+    catch_up.members["stream"] = (0, 0)
+    catch_up.held += [entry(b"new", 4), entry(b"old", None, "plain"), entry(b"old", 5)]
+    catch_up.gaps[0].take([entry(b"new", 4)], 4, more=False)
+    assert got(catch_up) == ["4", "plain", "5"]
+
+
 def test_a_channel_withdrawn_again_counts_up_to_there(catch_up: CatchUp[str]) -> None:
     catch_up.open_gap(b"b", 10)
     catch_up.close_gap(b"b", 12)
