@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import redis
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import Publisher
@@ -627,6 +628,28 @@ def reads_history(link: Link, data: bytes) -> bool:
     return not link.is_subscriber and b"sinapse:retained:room:1" in data
 
 
+@contextlib.contextmanager
+def publisher_of_marks(proxy: Proxy) -> Iterator[threading.Event]:
+    """Yield what is set as soon as Redis has published a probe, or a mark."""
+    heard = threading.Event()
+    with redis.Redis(host="127.0.0.1", port=proxy.target) as client, client.pubsub() as pubsub:
+        pubsub.psubscribe("sinapse:nodes:*")
+
+        def listen() -> None:
+            while not heard.is_set():
+                message = pubsub.get_message(timeout=0.1)
+                if message is not None and message["type"] == "pmessage":
+                    heard.set()
+
+        listening = threading.Thread(target=listen)
+        listening.start()
+        try:
+            yield heard
+        finally:
+            heard.set()
+            listening.join()
+
+
 class TestOrder:
     """What is read from history is not ahead of what Redis says on the subscriber connection."""
 
@@ -683,3 +706,34 @@ class TestOrder:
             eventually(lambda: is_ready(distant))
             publisher.publish("room:2", "two")
             assert [stream.next().data for _ in range(2)] == ["one", "two"]
+
+    def test_a_probe_that_arrives_late_is_not_taken_for_the_mark_of_a_later_connection(
+        self, distant: Daemon, proxy: Proxy, publisher: Publisher
+    ) -> None:
+        """What lies between the node and Redis has kept it for longer than its connection lived."""
+        token = subscribe(publisher, "1", "room:1", "room:2")
+        late = threading.Event()
+        is_kept, is_done = threading.Event(), threading.Event()
+
+        def up(link: Link, data: bytes) -> bytes:
+            if link.is_subscriber or b"sinapse:nodes:" not in data:
+                return data
+            if not is_kept.is_set():
+                is_kept.set()
+                late.wait(PATIENCE)
+            elif not is_done.is_set():
+                with publisher_of_marks(proxy) as heard:
+                    late.set()
+                    heard.wait(PATIENCE)
+                publisher.channels.remove("1", "room:2")
+                publisher.publish("room:2", "after the removal")
+                is_done.set()
+            return data
+
+        with distant.stream(token).opened() as stream:
+            proxy.up = up
+            assert is_done.wait(PATIENCE)
+            proxy.up = unchanged
+            eventually(lambda: is_ready(distant))
+            publisher.publish("room:1", "end")
+            assert stream.next().data == "end"

@@ -407,6 +407,32 @@ def test_what_was_told_of_data_that_are_lost_hides_no_later_loss(tmp_path: Path)
         stream.close()
 
 
+def test_older_data_that_are_put_back_while_redis_runs_are_a_loss(
+    tmp_path: Path,
+) -> None:
+    """The process is the same, and so is the epoch: only the counter tells."""
+    with (
+        running_redis(tmp_path) as server,
+        server.client() as client,
+        running_daemon(tmp_path, server.url) as daemon,
+        Publisher(server.url) as publisher,
+    ):
+        token = subscribe(publisher, "room:1")
+        publisher.publish("room:1", "kept")
+        client.save()
+        with daemon.stream(token).opened() as stream:
+            for number in range(20):
+                publisher.publish("room:1", f"lost {number}")
+            assert until(stream, "lost 19")
+            client.execute_command("DEBUG", "RELOAD", "NOSAVE")
+            publisher.publish("room:1", "new")
+            event = stream.next()
+            assert event.data == "new" or resets([event]) == [("data-lost", ["room:1"])]
+            publisher.publish("room:1", "end")
+            events = [event, *until(stream, "end")]
+            assert resets(events) == [("data-lost", ["room:1"])]
+
+
 class TestNodes:
     """Several nodes, and several databases, on one Redis."""
 

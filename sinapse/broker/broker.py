@@ -306,9 +306,9 @@ class Broker(Service):
             self._marked.callback(place)
         elif not self.ready:
             return
-        elif place.epoch == self._epoch():
+        elif place.epoch == self._epoch() and place.counter >= self._hub.position:
             self._hub.reached(place.counter)
-        else:
+        else:  # Its counter may have gone back: older data can be put back while Redis runs.
             self._look_afresh()
 
     def _refused(self, channel: bytes, reason: str) -> None:
@@ -412,6 +412,7 @@ class Broker(Service):
 
     async def _session(self) -> None:
         connections: list[Any] = []
+        self._probes.begin()
         lost: Deferred[None] = Deferred()
 
         def note_loss(_connection: Any) -> None:

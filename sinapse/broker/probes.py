@@ -34,6 +34,10 @@ class Probes:
         self._sent_at: float | None = None
         self._sent = self._heard = 0
         #: Where they are published: nobody else hears them.
+        self.channel = b""
+
+    def begin(self) -> None:
+        """Choose another channel: what still comes on that of before is of connections of then."""
         self.channel = f"{NODES}:{secrets.token_hex(8)}".encode()
 
     def heard(self) -> None:
