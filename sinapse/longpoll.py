@@ -32,24 +32,35 @@ _STATUSES = {
 class Owner(Protocol):
     """Whoever opens the polls."""
 
+    def waited(self, poll: "LongPoll") -> None:
+        """Give the poll what it is to be answered with, if anything: nothing has come."""
+
     def closed(self, connection: "LongPoll", reason: CloseReason) -> None:
         """Forget the poll: it has ended. Called once."""
 
 
 class LongPoll:
-    """One poll; `headers` are those of its answer."""
+    """One poll, of what comes after `last_event_id`; `headers` are those of its answer."""
 
     def __init__(
-        self, owner: Owner, request: Request, headers: Headers, token: bytes, reactor: Any
+        self,
+        owner: Owner,
+        request: Request,
+        headers: Headers,
+        token: bytes,
+        reactor: Any,
+        *,
+        last_event_id: str,
     ) -> None:
         self._owner = owner
         self._request = request
         self._headers = [*headers]
         self._reactor = reactor
+        self.last_event_id = last_event_id
         self._items: list[bytes] = []
         self._drained: Deferred[None] | None = None
         self._is_answered = False
-        self._end = reactor.callLater(WAIT, self.answer)
+        self._end = reactor.callLater(WAIT, self._wait_no_longer)
         #: When the token ends, if it does.
         self.expiry: interfaces.IDelayedCall | None = None
         self.framing = JSONList()
@@ -101,6 +112,11 @@ class LongPoll:
         elif status != 204:
             body = b"%d %b\n" % (status, reason.text.encode())
         respond(request, status, body, headers)
+
+    def _wait_no_longer(self) -> None:
+        if not self._items:
+            self._owner.waited(self)
+        self.answer()
 
     def _ended(self, reason: CloseReason) -> None:
         if self._is_answered:

@@ -189,7 +189,9 @@ class Streams(Service):
         token = admission.joining.token
         poll: LongPoll = self._hub.open(
             admission.joining,
-            lambda: LongPoll(self, request, headers, token, self._reactor),
+            lambda: LongPoll(
+                self, request, headers, token, self._reactor, last_event_id=last_event_id
+            ),
             live=False,
         )
         self._note_open(poll, admission, address)
@@ -360,6 +362,15 @@ class Streams(Service):
         if connection in self._open:
             self._replays.begin(connection, str(place))
             self._watch_expiry(connection, entry.expires)
+
+    def waited(self, poll: LongPoll) -> None:
+        """Tell a poll its place, if that has gone on without it: its channels are quiet.
+
+        Its client would come again with an id that grows old.
+        """
+        place = self._hub.where(poll)
+        if place is not None and str(place) != poll.last_event_id:
+            poll.send(poll.framing.position(str(place)))
 
     def _refresh(self, connection: Connection) -> None:
         """Tell a stream its place, which goes on without it while its channels are quiet."""

@@ -156,6 +156,21 @@ def test_nothing_is_an_answer_after_a_while(daemon: Daemon, publisher: Publisher
     assert [each["data"] for each in items(daemon, token, last)] == ["hello"]
 
 
+@pytest.mark.timeout(90)
+def test_the_id_of_who_has_nothing_to_read_goes_on(daemon: Daemon, publisher: Publisher) -> None:
+    """It would be forgotten one day, in which the client was never away."""
+    token = subscribe(publisher, "room:1")
+    with waiting(daemon, token, position(daemon, token)) as poll:
+        publisher.channels.add("2", "room:2")
+        with daemon.stream(publisher.tokens.generate("2")).opened() as other:
+            publisher.publish("room:2", "for another subject")
+            last = other.next().id
+        status, [item] = poll.answer()
+    assert (status, item) == (200, {"id": last})
+    publisher.publish("room:1", "hello")
+    assert [each["data"] for each in items(daemon, token, last)] == ["hello"]
+
+
 def test_a_connection_serves_one_poll_after_the_other(daemon: Daemon, publisher: Publisher) -> None:
     token = subscribe(publisher, "room:1")
     last = position(daemon, token)
