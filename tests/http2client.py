@@ -133,7 +133,7 @@ class Client(Peer):
 
     def say(self, data: bytes) -> None:
         # The server may have closed; why is still to be read.
-        with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             self.socket.sendall(data)
 
     def read(self) -> None:

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from example.chat import LARGEST_REQUEST, MOST_ROOMS, create_app
+from sinapse.keys import NODES
 from sinapse.message import unpack
 from sinapse.publisher import Publisher, use
 from tests.support import PATIENCE, RedisServer, free_port
@@ -52,15 +53,18 @@ def ada(new_user: NewUser) -> FlaskClient:
 
 @pytest.fixture
 def heard(redis_client: redis.Redis) -> Iterator[Callable[[], tuple[str, bytes]]]:
-    """Return a function that returns what is published next, anywhere: channel and payload."""
+    """Return a function that returns what applications publish next: channel and payload."""
     with redis_client.pubsub() as pubsub:
         pubsub.psubscribe("*")
         assert pubsub.get_message(timeout=PATIENCE)
 
         def next_message() -> tuple[str, bytes]:
-            message = pubsub.get_message(timeout=PATIENCE)
-            assert message is not None
-            return message["channel"].decode(), message["data"]
+            while True:
+                message = pubsub.get_message(timeout=PATIENCE)
+                assert message is not None
+                channel = message["channel"].decode()
+                if not channel.startswith(NODES):
+                    return channel, message["data"]
 
         yield next_message
 
