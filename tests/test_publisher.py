@@ -76,8 +76,8 @@ NO_MESSAGES = [
     10**5000,
 ]
 NO_SUBJECTS = [None, "", "a\nb", "a" * 513, b"1", 1.0, object(), {"id": 1}, type]
-NO_TIMES: list[Any] = [-1, -0.001, float("nan"), float("inf"), 30 * 24 * 3600 + 1, "60", [60]]
-NO_COUNTS: list[Any] = [0, -1, 1_000_001, 1.5, "10"]
+NO_TIMES: list[Any] = [-1, -0.001, float("nan"), float("inf"), 30 * 24 * 3600 + 1, "60", [60], True]
+NO_COUNTS: list[Any] = [True, 0, -1, 1_000_001, 1.5, "10"]
 NO_MESSAGE_IDS: list[Any] = ["", "a" * 129, "a\nb", "a\0", "\ud800", b"id", 1]
 NO_KINDS = ["", "channels", "tokens", "a\nb", None, int]
 
@@ -677,7 +677,7 @@ class TestTokens:
         eventually(lambda: publisher.tokens.get("7") is None, "the token expires")
 
     @pytest.mark.parametrize(
-        "seconds", [0, -1, -0.5, float("nan"), float("inf"), 10**10 + 1, "60", [60]]
+        "seconds", [0, -1, -0.5, float("nan"), float("inf"), 10**10 + 1, "60", [60], True]
     )
     def test_no_time_to_come_is_no_lifetime(
         self, publisher: Publisher, redis_client: redis.Redis, seconds: Any

@@ -29,14 +29,22 @@ def milliseconds(seconds: object, name: str = "retain") -> int:
 
     `name` is what the caller knows it by.
     """
-    if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_RETAIN:
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not (0 <= seconds <= MAX_RETAIN)
+    ):
         raise ValueError(f"{name} is seconds, 0 (off) up to {MAX_RETAIN} (30 days): {seconds!r}")
     return max(1, round(seconds * 1000)) if seconds else 0
 
 
 def message_count(count: object, name: str = "retain_messages") -> int:
     """Return how many messages of a channel to retain; raises ``ValueError`` for no such number."""
-    if not isinstance(count, int) or not 1 <= count <= MAX_RETAIN_MESSAGES:
+    if (
+        isinstance(count, bool)
+        or not isinstance(count, int)
+        or not (1 <= count <= MAX_RETAIN_MESSAGES)
+    ):
         raise ValueError(f"{name} is a whole number, 1 to {MAX_RETAIN_MESSAGES}: {count!r}")
     return count
 

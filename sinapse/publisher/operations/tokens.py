@@ -247,6 +247,10 @@ def _lifetime(seconds: float | None) -> int | None:
     """Return a lifetime in milliseconds."""
     if seconds is None:
         return None
-    if not isinstance(seconds, int | float) or not 0 < seconds <= MAX_LIFETIME:
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not (0 < seconds <= MAX_LIFETIME)
+    ):
         raise ValueError(f"expires_in is seconds, over 0 and up to {MAX_LIFETIME}: {seconds!r}")
     return max(1, round(seconds * 1000))
