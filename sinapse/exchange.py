@@ -98,7 +98,6 @@ class Exchange:
             self.refuse(status)
             return
         request.gotLength(0)  # A file in memory: the body is small.
-        request.parseCookies()
         if not is_all and self._carrier is not None:
             self._deadline = self._carrier.call_later(self.limits.timeout, self.refuse, 408)
 

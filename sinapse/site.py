@@ -80,6 +80,19 @@ class Request(TwistedRequest):
         """Keep the body in memory: it is small, whether or not its length was told."""
         super().gotLength(0)
 
+    def parseCookies(self) -> None:  # noqa: N802
+        """Do nothing: few ask for a cookie, and thousands fit into one field."""
+
+    def getCookie(self, key: bytes) -> bytes | None:  # noqa: N802
+        """Return the value of the last cookie of that name, if there is one (RFC 6265 §5.4)."""
+        found = None
+        for field in self.requestHeaders.getRawHeaders(b"Cookie", []):
+            for pair in field.split(b";"):
+                name, equals, value = pair.lstrip().partition(b"=")
+                if equals and name == key:
+                    found = value
+        return found
+
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802
         """Handle the request: its target may name a server, or have a slash too many in front."""
         if (absolute := _ABSOLUTE.fullmatch(path)) is not None:

@@ -182,6 +182,7 @@ REQUESTS_OF_THE_LARGEST_SIZE = {
     "fields": filled(GET, b"A: b\r\n", HEADER, b"\r\n"),
     "folded field": filled(GET + b"A: b", b"\r\n ", HEADER, END),
     "cookies": filled(GET + b"Cookie: ", b"a=;", HEADER, END),
+    "cookies of nothing": filled(GET + b"Cookie: ", b";", HEADER, END),
     "origin": filled(b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://", b"a.", HEADER, END),
     "origin of one": filled(b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://", b"a", HEADER, END),
     "host": filled(b"GET / HTTP/1.1\r\nHost: ", b":1", HEADER, END),
