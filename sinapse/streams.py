@@ -1,5 +1,6 @@
 """The open streams of a node: opened, kept alive, ended when their token or the node does."""
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,9 @@ from sinapse.websocketpeer import WebSocketPeer
 
 #: Seconds that a client has to agree to the end of its WebSocket.
 CLOSE_TIMEOUT = 2
+
+#: Seconds that are too few for a token to have been renewed.
+ALMOST_OVER = 0.1
 
 #: Seconds after which a stream that is behind is asked again whether it may move on.
 MOVE_PAUSE = 2
@@ -299,7 +303,7 @@ class Streams(Service):
         """See to it that a stream ends when its token `expires`, on the reactor's clock."""
         if expires is None or connection not in self._open:
             return
-        remaining = max(0, expires - self._reactor.seconds())
+        remaining = max(0, self._left(expires))
         # Of a life that is short as a whole, half may be needed; of a second, nothing is left.
         left = min(self._expiry_notice, remaining / 2)
         if is_told or remaining < 1 or not isinstance(connection, Connection):
@@ -313,6 +317,10 @@ class Streams(Service):
 
         self._forget_expiry(connection)
         connection.expiry = self._reactor.callLater(remaining - left, expire)
+
+    def _left(self, expires: float | None) -> float:
+        """Return the seconds until then."""
+        return math.inf if expires is None else expires - self._reactor.seconds()
 
     def _forget_expiry(self, connection: Connection | LongPoll) -> None:
         if connection.expiry is not None and connection.expiry.active():
@@ -338,7 +346,7 @@ class Streams(Service):
             return
         is_near = expires is not None and expires <= known + 1  # A second for what is rounded.
         if expires is not None and is_near:
-            seconds = str(max(1, round(expires - self._reactor.seconds())))
+            seconds = str(max(1, round(self._left(expires))))
             connection.send(connection.framing.notice("token-expiring", seconds))
         self._watch_expiry(connection, expires, is_told=is_near)
 
@@ -354,6 +362,10 @@ class Streams(Service):
             return
         try:
             entry = await self._broker.look_up(connection.token)
+            # We count from before Redis did, and so may be here a moment too early.
+            while (left := self._left(entry.expires)) < ALMOST_OVER:
+                await deferLater(self._reactor, max(0, left))
+                entry = await self._broker.look_up(connection.token)
         except (Unauthorized, BrokerUnavailable):
             # As far as is known it has expired. If Redis is away and knows better, the browser
             # comes back and is admitted then.
