@@ -17,7 +17,7 @@ demo: $(VENV)/demo
 	$(BIN)/sinapse demo $(ARGS)
 
 test: $(VENV)/develop
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The integrations with other versions of their frameworks. One of them: ARGS=celery-5.5
 test-frameworks: $(VENV)/develop

@@ -18,7 +18,13 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 def respond(request: Request, status: int, body: bytes = b"", headers: Headers = ()) -> int:
-    """Send a short answer whole; `headers` override what every answer has."""
+    """Send a short answer whole; `headers` override what every answer has.
+
+    A client that has gone while its request was looked at gets none.
+    """
+    channel: Any = request.channel
+    if channel is None:
+        return NOT_DONE_YET
     # Twisted has no words for those of RFC 6585.
     request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     if status != 204:  # It has no content, and so no length (RFC 9110 §8.6) and no type.
