@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.http import APIURL
+from sinapse.publisher.numbers import is_number, is_whole
 from sinapse.publisher.operations.tokens import MAX_LIFETIME
 from sinapse.publisher.retention import MAX_RETAIN, MAX_RETAIN_MESSAGES
 from sinapse.redisurl import RedisURL, from_environment
@@ -120,8 +121,8 @@ def _url(value: object) -> str:
 
 def _number(least: float, most: float, unit: str) -> Callable[[object], float]:
     def check(value: object) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ValueError(f"must be a number of {unit}, not {value!r}")  # noqa: TRY004
+        if not is_number(value):
+            raise ValueError(f"must be a number of {unit}, not {value!r}")
         if not least <= value <= most:
             raise ValueError(f"must be {least:g} to {most:g} {unit}, not {value!r}")
         return value
@@ -131,8 +132,8 @@ def _number(least: float, most: float, unit: str) -> Callable[[object], float]:
 
 def _count(most: int, unit: str) -> Callable[[object], int]:
     def check(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"must be a whole number of {unit}, not {value!r}")  # noqa: TRY004
+        if not is_whole(value):
+            raise ValueError(f"must be a whole number of {unit}, not {value!r}")
         return int(_number(1, most, unit)(value))
 
     return check

@@ -1,6 +1,7 @@
 """Retention: how long Redis keeps messages for those who come back, and how many of a channel."""
 
 from sinapse.keys import plain
+from sinapse.publisher.numbers import is_number, is_whole
 
 #: Seconds; the default. A phone in a tunnel, a laptop that is carried to a meeting.
 RETAIN = 300.0
@@ -29,22 +30,14 @@ def milliseconds(seconds: object, name: str = "retain") -> int:
 
     `name` is what the caller knows it by.
     """
-    if (
-        isinstance(seconds, bool)
-        or not isinstance(seconds, int | float)
-        or not (0 <= seconds <= MAX_RETAIN)
-    ):
+    if not is_number(seconds) or not 0 <= seconds <= MAX_RETAIN:
         raise ValueError(f"{name} is seconds, 0 (off) up to {MAX_RETAIN} (30 days): {seconds!r}")
     return max(1, round(seconds * 1000)) if seconds else 0
 
 
 def message_count(count: object, name: str = "retain_messages") -> int:
     """Return how many messages of a channel to retain; raises ``ValueError`` for no such number."""
-    if (
-        isinstance(count, bool)
-        or not isinstance(count, int)
-        or not (1 <= count <= MAX_RETAIN_MESSAGES)
-    ):
+    if not is_whole(count) or not 1 <= count <= MAX_RETAIN_MESSAGES:
         raise ValueError(f"{name} is a whole number, 1 to {MAX_RETAIN_MESSAGES}: {count!r}")
     return count
 

@@ -21,6 +21,7 @@ from sinapse.keys import (
     token_key,
 )
 from sinapse.publisher.identity import SubjectId, given_id
+from sinapse.publisher.numbers import is_number
 from sinapse.publisher.operations.operation import Operation, Request, T, call
 from sinapse.scripts import (
     CLEAR_TOKEN,
@@ -247,10 +248,6 @@ def _lifetime(seconds: float | None) -> int | None:
     """Return a lifetime in milliseconds."""
     if seconds is None:
         return None
-    if (
-        isinstance(seconds, bool)
-        or not isinstance(seconds, int | float)
-        or not (0 < seconds <= MAX_LIFETIME)
-    ):
+    if not is_number(seconds) or not 0 < seconds <= MAX_LIFETIME:
         raise ValueError(f"expires_in is seconds, over 0 and up to {MAX_LIFETIME}: {seconds!r}")
     return max(1, round(seconds * 1000))
