@@ -6,7 +6,7 @@ For commands. It takes what the daemon sends, not all that a browser has to unde
 import http.client
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -52,7 +52,7 @@ class EventSource:
         """Come back no more, from any thread: the stream that is open is read to its end."""
         self._closed.set()
 
-    def __iter__(self) -> Iterator[Received]:
+    def __iter__(self) -> Generator[Received, None, None]:
         while not self._closed.is_set():
             try:
                 yield from self._once()

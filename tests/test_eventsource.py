@@ -33,7 +33,7 @@ def test_it_comes_back_to_where_it_was(
         publisher.publish("room:1", "3")
         rest = (each for each in stream if each.event is None)
         assert [each.data for each in islice(rest, 2)] == ["2", "3"]
-        stream.close()  # type: ignore[attr-defined]  # A generator.
+        stream.close()
 
 
 def test_it_resumes_after_an_id_that_is_known(daemon: Daemon, publisher: Publisher) -> None:
@@ -47,7 +47,7 @@ def test_it_resumes_after_an_id_that_is_known(daemon: Daemon, publisher: Publish
     message = next(stream_again)
     assert message[:2] == ("two\nlines", "chat")
     assert message.id
-    stream_again.close()  # type: ignore[attr-defined]
+    stream_again.close()
 
 
 def test_a_message_is_told_from_what_is_the_servers_own(
@@ -59,7 +59,7 @@ def test_a_message_is_told_from_what_is_the_servers_own(
         publisher.publish("room:1", "x", event=event)
         message = next(stream)
         assert (message.event, message.by) == (event, None)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
 
 def test_a_refusal_and_nobody_there_are_told_apart(daemon: Daemon) -> None:
@@ -90,7 +90,7 @@ def test_a_redirect_does_not_get_the_token(status: int) -> None:
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}"
         stream = iter(EventSource(f"{address}/", "secret"))
-        with closing(stream), pytest.raises(URLError) as caught:  # type: ignore[type-var]
+        with closing(stream), pytest.raises(URLError) as caught:
             next(stream)
         server.shutdown()
         thread.join()
