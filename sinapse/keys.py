@@ -77,8 +77,14 @@ LEFT = PRESENCE + ":leave"
 
 # What stands in the place of a kind in other keys.
 _RESERVED_KINDS = (
-    *("tokens", "channels", "grants", "obtained"),
-    *("retained", "revoked", "sent", "presence"),
+    "tokens",
+    "channels",
+    "grants",
+    "obtained",
+    "retained",
+    "revoked",
+    "sent",
+    "presence",
 )
 
 _CONTROL_CHARACTER = re.compile("[\0-\x1f\x7f]")
