@@ -15,7 +15,7 @@ from tests.certificates import root
 from tests.daemon import Daemon, running_daemon
 from tests.flavours import FLAVOURS, Flavour, stop_reactor
 from tests.proxy import Proxy, running_proxy
-from tests.support import RedisServer, running_redis
+from tests.support import RedisServer, eventually, running_redis
 
 
 def pytest_sessionfinish() -> None:
@@ -26,6 +26,13 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture(scope="session")
 def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """One Redis for the whole run; tests that break theirs start their own."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def redis_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis for a module that ruins the data or cuts off the clients of what it uses."""
     with running_redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
@@ -71,6 +78,7 @@ def shared_daemon(
 @pytest.fixture
 def daemon(shared_daemon: Daemon, redis_server: RedisServer) -> Daemon:
     """Return the session's daemon, on an empty Redis."""
+    eventually(shared_daemon.is_ready)  # The test before may have cut it off.
     return shared_daemon
 
 

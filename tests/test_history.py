@@ -25,6 +25,7 @@ from sinapse.keys import CHECKPOINTS, EPOCHS, LAST, NODES, RETENTION, retained_k
 from sinapse.message import Message, pack_retained, unpack
 from sinapse.publisher.retention import HORIZON
 from sinapse.scripts import PUBLISH_RETAINED
+from tests.support import RedisServer
 
 PAGE = 3
 CHANNELS = [f"history:{number}".encode() for number in range(4)]
@@ -116,6 +117,12 @@ class Reader:
             assert part.after >= min(wants.values())
             wants = {name: max(after, part.after) for name, after in wants.items()}
             self.ended = not part.more
+
+
+@pytest.fixture(scope="module")
+def redis_process(redis_of_module: RedisServer) -> RedisServer:
+    """Return a Redis of this module's own, which may lose its data."""
+    return redis_of_module
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from sinapse.publisher.payload import checked
 from sinapse.redisurl import RedisURL
 from tests.flavours import Flavour
 from tests.listening import Listener, listening
-from tests.support import RedisServer, eventually, running_redis
+from tests.support import RedisServer, eventually
 
 MESSAGES = {
     "text": ("hello", b"\xa5hello"),
@@ -83,10 +83,9 @@ NO_KINDS = ["", "channels", "tokens", "a\nb", None, int]
 
 
 @pytest.fixture(scope="module")
-def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run a Redis of this module's own, which may lose its data."""
-    with running_redis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
+def redis_process(redis_of_module: RedisServer) -> RedisServer:
+    """Return a Redis of this module's own, which may lose its data."""
+    return redis_of_module
 
 
 @pytest.fixture

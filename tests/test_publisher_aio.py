@@ -40,6 +40,12 @@ class Room(aio.Publishable):
     id: int | None = 1
 
 
+@pytest.fixture(scope="module")
+def redis_process(redis_of_module: RedisServer) -> RedisServer:
+    """Return a Redis of this module's own, which may lose its clients."""
+    return redis_of_module
+
+
 @pytest.fixture
 def the_default(redis_server: RedisServer) -> Iterator[aio.Publisher]:
     """Make a publisher to the session's Redis the default, for the length of a test."""

@@ -27,10 +27,9 @@ from tests.support import RedisServer, running_redis
 
 
 @pytest.fixture(scope="module")
-def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run a Redis of this module's own, which may lose its data."""
-    with running_redis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
+def redis_process(redis_of_module: RedisServer) -> RedisServer:
+    """Return a Redis of this module's own, which may lose its data."""
+    return redis_of_module
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sinapse import publisher as library
 from sinapse.errors import InvalidChannel, InvalidSubject
 from sinapse.publisher import Publishable, Publisher, Subject, aio, identity, shared, sqlalchemy
 from tests.listening import Listener, listening
-from tests.support import RedisServer, running_redis
+from tests.support import RedisServer
 
 
 @dataclass
@@ -31,10 +31,9 @@ class Room(Publishable):
 
 
 @pytest.fixture(scope="module")
-def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run a Redis of this module's own, which may lose its data."""
-    with running_redis(tmp_path_factory.mktemp("redis")) as server:
-        yield server
+def redis_process(redis_of_module: RedisServer) -> RedisServer:
+    """Return a Redis of this module's own, which may lose its data."""
+    return redis_of_module
 
 
 @pytest.fixture

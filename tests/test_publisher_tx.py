@@ -26,6 +26,12 @@ from tests.listening import listening
 from tests.support import RedisServer, running_redis
 
 
+@pytest.fixture(scope="module")
+def redis_process(redis_of_module: RedisServer) -> RedisServer:
+    """Return a Redis of this module's own, which may lose its clients."""
+    return redis_of_module
+
+
 def on_reactor(coroutine: Any) -> Any:
     """Run a coroutine in the thread of the reactor, and return what comes of it."""
     return wait_for_deferred(lambda: Deferred.fromCoroutine(coroutine))
