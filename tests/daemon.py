@@ -136,13 +136,11 @@ class Stream:
         while self.next().data != data:
             pass
 
-    def wait_for_end(self) -> list[Event]:
-        """Read until the stream has ended, and return what came."""
-        came: list[Event] = []
+    def wait_for_end(self) -> None:
+        """Read until the stream has ended."""
         with contextlib.suppress(Ended):
             while True:
-                came.append(self.next())
-        return came
+                self.block()
 
     def close(self) -> None:
         """Close the connection, whether it was answered or not."""

@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -181,15 +182,12 @@ class TestListen:
             assert out == "message: 2\nmessage: 3\n"
 
     def test_for_people(self, daemon: Daemon, publisher: Publisher) -> None:
-        token = subscribe(publisher)
-        ours, theirs = pty.openpty()
-        arguments = ("listen", url_of(daemon), "--token", token, "--count", "1")
-        with listening(daemon, *arguments, stdout=theirs) as process:
+        arguments = ("listen", url_of(daemon), "--token", subscribe(publisher), "--count", "1")
+
+        def say() -> None:
             publisher.publish("room:1", {"text": "hello"}, event="chat")
-            process.communicate(timeout=PATIENCE)
-        os.close(theirs)
-        shown = os.read(ours, 10_000).decode()
-        os.close(ours)
+
+        shown = on_a_terminal(daemon, say, *arguments)
         assert "\x1b[1;36mchat" in shown
         assert '"text"' in shown
 
@@ -197,18 +195,15 @@ class TestListen:
     def test_json_is_shown_without_what_a_terminal_takes_for_a_command(
         self, daemon: Daemon, publisher: Publisher, to_people: bool
     ) -> None:
-        token = subscribe(publisher)
-        ours, theirs = pty.openpty()
-        arguments = ["listen", url_of(daemon), "--token", token, "--count", "2"]
+        arguments = ["listen", url_of(daemon), "--token", subscribe(publisher), "--count", "2"]
         if not to_people:
             arguments.append("--json")
-        with listening(daemon, *arguments, stdout=theirs) as process:
+
+        def say() -> None:
             publisher.publish("room:1", '["\x9b2J", "\\u009b2J"]')
             publisher.publish("room:1", '["\u00e9"]')
-            process.communicate(timeout=PATIENCE)
-        os.close(theirs)
-        shown = os.read(ours, 10_000).decode()
-        os.close(ours)
+
+        shown = on_a_terminal(daemon, say, *arguments)
         assert "\x9b" not in shown
         assert r"\u009b2J" in shown
         assert "\u00e9" in shown
@@ -217,17 +212,17 @@ class TestListen:
     def test_what_a_terminal_takes_for_a_command_is_shown(
         self, daemon: Daemon, publisher: Publisher, to_people: bool
     ) -> None:
-        token = subscribe(publisher)
-        ours, theirs = pty.openpty()
-        arguments = ("listen", url_of(daemon), "--token", token, "--count", "1")
-        stdout = theirs if to_people else subprocess.PIPE
-        with listening(daemon, *arguments, stdout=stdout) as process:
+        arguments = ("listen", url_of(daemon), "--token", subscribe(publisher), "--count", "1")
+
+        def say() -> None:
             publisher.publish("room:1", "a\x1b]52;c;aGk=\x07\x9b2J\tb\nc", event="e\x1b[2J")
-            shown, _ = process.communicate(timeout=PATIENCE)
-        os.close(theirs)
+
         if to_people:
-            shown = os.read(ours, 10_000).decode().replace("\r\n", "\n")
-        os.close(ours)
+            shown = on_a_terminal(daemon, say, *arguments)
+        else:
+            with listening(daemon, *arguments) as process:
+                say()
+                shown, _ = process.communicate(timeout=PATIENCE)
         assert r"e\x1b[2J" in shown
         assert r"a\x1b]52;c;aGk=\x07\x9b2J" in shown
         for command in ("\x1b]", "\x1b[2J", "\x07", "\x9b"):
@@ -283,6 +278,18 @@ class listening:  # noqa: N801  # A context manager.
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()
+
+
+def on_a_terminal(daemon: Daemon, say: Callable[[], object], *arguments: str) -> str:
+    """Return what a listener shows on a terminal of what is said while it listens."""
+    ours, theirs = pty.openpty()
+    with listening(daemon, *arguments, stdout=theirs) as process:
+        say()
+        process.communicate(timeout=PATIENCE)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    return shown.replace("\r\n", "\n")
 
 
 class TestPing:
