@@ -42,6 +42,9 @@ class Owner(Protocol):
 class LongPoll:
     """One poll, of what comes after `last_event_id`; `headers` are those of its answer."""
 
+    #: One for all polls: the hub encodes once for each.
+    framing = JSONList()
+
     def __init__(
         self,
         owner: Owner,
@@ -63,7 +66,6 @@ class LongPoll:
         self._end = reactor.callLater(WAIT, self._wait_no_longer)
         #: When the token ends, if it does.
         self.expiry: interfaces.IDelayedCall | None = None
-        self.framing = JSONList()
         #: When it began, and where its client is; whose it is, also when it has left the hub.
         self.opened = 0.0
         self.address = ""

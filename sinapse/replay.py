@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sinapse.audience import Subject, Subscriber, encode
+from sinapse.audience import Framing, Subject, Subscriber, encode
 from sinapse.broker.broker import Broker
 from sinapse.broker.history import Part
 from sinapse.catchup import Dispatched
@@ -110,7 +110,7 @@ class Replays:
     def _finish(self, connection: Resuming, part: Part) -> bool:
         """Send all that is left and go live; not if that is more than can be sent at once."""
         later = [entry for entry in part.tape if (entry.counter or 0) > part.after]
-        frames = [self._frame(connection, entry) for entry in (*part.entries, *later)]
+        frames = [self._frame(connection, entry, part) for entry in (*part.entries, *later)]
         if part.entries and sum(map(len, frames)) > self._piece:
             return False
         self._send(connection, frames, dict(part.gone), None)
@@ -130,14 +130,14 @@ class Replays:
         piece: list[bytes] = []
         size = upto = 0
         for entry in part.entries:
-            frame = self._frame(connection, entry)
+            frame = self._frame(connection, entry, part)
             if piece and size + len(frame) > self._piece:
                 told |= self._send(connection, piece, gone, upto)
                 await connection.drained()
                 if self._hub.epoch != epoch:
                     return told, upto  # These counters are of a time that is over.
                 piece, size = [], 0
-                frame = self._frame(connection, entry)
+                frame = self._frame(connection, entry, part)
             piece.append(frame)
             size += len(frame)
             upto = entry.counter or 0
@@ -182,15 +182,24 @@ class Replays:
             connection.send(frame + connection.framing.position(place) if missing else frame)
         return dict.fromkeys(missing, self._hub.position)
 
-    def _frame(self, connection: Resuming, entry: Dispatched) -> bytes:
+    def _frame(self, connection: Resuming, entry: Dispatched, part: Part) -> bytes:
         subject = connection.subject
         if subject is None or not subject.may_have(entry):
             return b""
+        if entry.counter is None:
+            return self._encode(connection.framing, entry)
+        made = part.frames.get((connection.framing, entry.counter))
+        if made is None:
+            made = self._encode(connection.framing, entry)
+            part.frames[connection.framing, entry.counter] = made
+        return made
+
+    def _encode(self, framing: Framing, entry: Dispatched) -> bytes:
         epoch = self._hub.epoch
-        frame = encode(connection.framing, entry, epoch)
+        frame = encode(framing, entry, epoch)
         if len(frame) > self._max_pending:
             # It has grown in the framing, and no stream could hold it.
-            frame = encode(connection.framing, entry._replace(message=None), epoch)
+            frame = encode(framing, entry._replace(message=None), epoch)
         return frame
 
     def _give_up(self, connection: Resuming, reason: ResetReason) -> None:

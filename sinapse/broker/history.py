@@ -12,12 +12,14 @@ and nothing of it can follow.
 """
 
 import heapq
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import txredisapi
 from twisted.internet.defer import Deferred
 
+from sinapse.audience import Framing
 from sinapse.broker.lookup import Budget, LastIDs, Lookup, Page
 from sinapse.catchup import Dispatched
 from sinapse.counters import Counters
@@ -44,7 +46,7 @@ class Part(NamedTuple):
 
     gone: Mapping[bytes, int]
     """Channels on which a message that was wanted is no longer retained, and up to where."""
-    entries: list[Dispatched]
+    entries: Sequence[Dispatched]
     """Messages in the order of their counters, across the channels."""
     after: int
     """The counter to read after in the next round: everything up to it is in the entries."""
@@ -52,6 +54,8 @@ class Part(NamedTuple):
     """There is more to read; otherwise the entries go up to where the tape began."""
     tape: list[Dispatched]
     """What was dispatched since the round began, to go on with if there is no more."""
+    frames: dict[tuple[Framing, int], bytes]
+    """Frames of messages by their counters, kept for all who share the round."""
 
 
 class Portion(NamedTuple):
@@ -68,6 +72,36 @@ class Portion(NamedTuple):
 class _Request(NamedTuple):
     wants: Mapping[bytes, int]
     fired: "Deferred[Part]"
+
+
+class _Round(NamedTuple):
+    """What was read for all who share a round."""
+
+    upto: int
+    pages: Mapping[bytes, Page]
+    read: Mapping[bytes, list[Dispatched]]
+    tape: list[Dispatched]
+    frames: dict[tuple[Framing, int], bytes]
+
+    def part(self, wants: Mapping[bytes, int]) -> Part:
+        """Cut out what one reader wants."""
+        pages = self.pages
+        gone = {name: pages[name].gone for name, after in wants.items() if pages[name].gone > after}
+        # Where a channel has more, later messages of the others must wait for those. What the
+        # reader does not want of it, since it is further on, need not be waited for.
+        ends = [
+            max(after, pages[name].entries[-1][0])
+            for name, after in wants.items()
+            if pages[name].more
+        ]
+        end = min(ends, default=self.upto)
+        wanted = [
+            between
+            for name, after in wants.items()
+            if (between := _between(self.read[name], after, end))
+        ]
+        entries = wanted[0] if len(wanted) == 1 else list(heapq.merge(*wanted, key=_counter))
+        return Part(gone, entries, end, bool(ends), self.tape, self.frames)
 
 
 class History:
@@ -182,10 +216,11 @@ class History:
             await self._barrier()
             self._hub.reached(upto)
             read = {name: self._entries(name, page) for name, page in pages.items()}
+            this = _Round(upto, pages, read, tape, {})
             for request in requests:
                 if request.fired.called:  # Cancelled: its stream has ended.
                     continue
-                part = _part(request.wants, upto, pages, read, tape)
+                part = this.part(request.wants)
                 if part.more and part.after <= min(request.wants.values()):
                     further.append(request)
                 else:
@@ -248,27 +283,12 @@ class History:
         return entries
 
 
-def _part(
-    wants: Mapping[bytes, int],
-    upto: int,
-    pages: Mapping[bytes, Page],
-    read: Mapping[bytes, list[Dispatched]],
-    tape: list[Dispatched],
-) -> Part:
-    """Cut out of a round what one reader wants."""
-    gone = {name: pages[name].gone for name, after in wants.items() if pages[name].gone > after}
-    # Where a channel has more, later messages of the others must wait for those. What the reader
-    # does not want of it, since it is further on, need not be waited for.
-    ends = [
-        max(after, pages[name].entries[-1][0]) for name, after in wants.items() if pages[name].more
-    ]
-    end = min(ends, default=upto)
-    wanted: Iterable[list[Dispatched]] = (
-        [entry for entry in read[name] if after < _counter(entry) <= end]
-        for name, after in wants.items()
-    )
-    entries = list(heapq.merge(*wanted, key=_counter))
-    return Part(gone, entries, end, bool(ends), tape)
+def _between(entries: list[Dispatched], after: int, end: int) -> list[Dispatched]:
+    """Return those of one channel after a counter, up to another; most want all that was read."""
+    if entries and after < _counter(entries[0]) and _counter(entries[-1]) <= end:
+        return entries
+    start = bisect_right(entries, after, key=_counter)
+    return entries[start : bisect_right(entries, end, start, key=_counter)]
 
 
 def _counter(entry: Dispatched) -> int:
