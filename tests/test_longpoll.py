@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
+from twisted.web.test.requesthelper import DummyRequest
 
+from sinapse.longpoll import LongPoll
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, running_daemon
 from tests.support import RedisServer, eventually, running_redis
@@ -126,6 +129,16 @@ def test_it_ends_with_its_token_and_with_its_last_channel(
             publisher.channels.remove("1", "room:1")
         assert poll.answer()[0] == 401
     assert Poll(daemon, token, None).answer()[0] == 401
+
+
+def test_a_message_is_encoded_once_however_many_poll() -> None:
+    # And a daemon over several Redis keeps one framing for all of them, not one a poll.
+    request: Any = DummyRequest([b""])
+    owner: Any = object()
+    polls = [
+        LongPoll(owner, request, [], b"token", Clock(), last_event_id="1f-1") for _ in range(3)
+    ]
+    assert len({poll.framing for poll in polls}) == 1
 
 
 def test_an_id_that_nobody_knows_is_a_reset(daemon: Daemon, publisher: Publisher) -> None:
