@@ -11,7 +11,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHandshakeListener
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
@@ -124,7 +129,7 @@ class Request(TwistedRequest):
             super().handleContentChunk(data)
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IHalfCloseableProtocol)
 class Channel(HTTPChannel):
     """One connection of a client, until it becomes a stream or ends."""
 
@@ -342,6 +347,13 @@ class Channel(HTTPChannel):
         self._ending = Ending(self.transport, self.callLater)
 
     # The end
+
+    def readConnectionLost(self) -> None:  # noqa: N802
+        """Close after what is answered: the client says no more, and may still read."""
+        self.loseConnection()
+
+    def writeConnectionLost(self) -> None:  # noqa: N802
+        """Do nothing; part of the interface."""
 
     def resetTimeout(self) -> None:  # noqa: N802
         """Do nothing, which makes a deadline of the idle timer: a byte a second is no excuse."""

@@ -18,9 +18,11 @@ from twisted.web.server import Request
 
 from sinapse.answers import NotFound
 from sinapse.limits import MAX_FIELDS, REQUESTS, RequestLimits
+from sinapse.publisher import Publisher
 from sinapse.site import Channel, Site
 from tests.daemon import Daemon
-from tests.support import PATIENCE, Turns
+from tests.support import PATIENCE, Turns, eventually
+from tests.test_resume import subscribe
 
 LIMITS = RequestLimits()
 DEADLINE = int(LIMITS.timeout)
@@ -281,6 +283,44 @@ def test_half_a_request_is_closed_at_the_deadline(daemon: Daemon, feed: bytes) -
         else:
             pytest.fail("still open")
         assert received.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+class TestHalfClosed:
+    """Clients that say with the request that they say no more, as `nc -N` does."""
+
+    @pytest.mark.parametrize(
+        ("request_", "status"),
+        [
+            (GET + b"\r\n", b"200 OK"),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"400 Bad Request"),
+            (b"GET /no HTTP/1.1\r\nHost: a\r\n\r\n", b"404 Not Found"),
+            (b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", b"405 Method Not Allowed"),
+            (long_query(100_000), b"414 URI Too Long"),
+            (GET + b"A: " + b"x" * 100_000 + b"\r\n\r\n", b"431 Request Header Fields Too Large"),
+        ],
+        ids=["fine", "no token", "no such page", "no such method", "URL", "header field"],
+    )
+    def test_the_answer_comes_all_the_same(
+        self, daemon: Daemon, request_: bytes, status: bytes
+    ) -> None:
+        for _ in range(20):  # Whether both come in one read is chance.
+            with connect(daemon) as client:
+                client.sendall(request_)
+                client.shutdown(socket.SHUT_WR)
+                received = b""
+                while data := client.recv(65536):
+                    received += data
+            assert received.startswith(b"HTTP/1.1 " + status), received
+            assert received.count(b"HTTP/1.1") == 1
+
+    def test_a_stream_of_one_has_ended(self, daemon: Daemon, publisher: Publisher) -> None:
+        token = subscribe(publisher)
+        with connect(daemon) as client:
+            client.sendall(f"GET /?access_token={token} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(65536):
+                pass
+        eventually(lambda: daemon.metrics()["sinapse_streams"] == 0)
 
 
 class TestDeadline:
