@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from sinapse.audience import Subscriber
-from sinapse.timing import Lap, Stopwatch
+from sinapse.counters import Lap, Stopwatch
 
 #: Deliveries before others have a turn: some 60 ms at 7 µs each.
 SLICE = 8000

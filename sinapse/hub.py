@@ -25,14 +25,13 @@ from typing import TypeVar
 
 from sinapse.audience import Channel, Subject, Subscriber, encode
 from sinapse.catchup import CatchUp, Dispatched
-from sinapse.counters import Counters
+from sinapse.counters import Counters, Lap, Stopwatch
 from sinapse.errors import CloseReason, LimitReached, ResetReason, Unauthorized
 from sinapse.eventid import EventID, parse_counter
 from sinapse.fanout import FanOuts
 from sinapse.joining import Joining, Joins
 from sinapse.keys import ADD, GRANT, REMOVE, REVOKE, WITHDRAW, is_channel
 from sinapse.message import Message
-from sinapse.timing import Lap, Stopwatch
 
 Joined = TypeVar("Joined", bound=Subscriber)
 

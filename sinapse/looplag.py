@@ -7,7 +7,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall
 
-from sinapse.timing import Histogram
+from sinapse.counters import Histogram
 
 #: Seconds between two looks: some 10 µs each.
 INTERVAL = 0.5

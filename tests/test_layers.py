@@ -22,7 +22,7 @@ FOLDER = Path(sinapse.__file__).parent
 #: Modules and packages from the bottom up: each imports from lower levels only. Within a package
 #: there are no levels, but no cycles either.
 LEVELS = (
-    ("__init__", "drain", "errors", "eventid", "lifeline", "ratelimit", "timing", "flags"),
+    ("__init__", "drain", "errors", "eventid", "lifeline", "ratelimit", "flags"),
     (
         "counters",
         "eventsource",

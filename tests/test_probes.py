@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from sinapse.broker.probes import PROBE_GRACE, PROBE_INTERVAL, PROBE_TURNS, Probes
-from sinapse.timing import Histogram
+from sinapse.counters import Histogram
 
 
 class Answering:

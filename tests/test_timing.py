@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from sinapse.audience import Subject
-from sinapse.counters import Counters
+from sinapse.counters import Counters, Histogram, Stopwatch
 from sinapse.errors import CloseReason
 from sinapse.eventstream import EventStream
 from sinapse.hub import Hub
 from sinapse.looplag import INTERVAL, LoopLag
 from sinapse.message import Message
-from sinapse.timing import Histogram, Stopwatch
 
 
 @given(st.lists(st.floats(0, 10)))
