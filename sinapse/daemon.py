@@ -26,7 +26,7 @@ from sinapse.errors import StartError
 from sinapse.forwarded import TrustedProxies
 from sinapse.gate import Gate
 from sinapse.hub import Hub
-from sinapse.limits import RequestLimits, StreamLimits
+from sinapse.limits import RequestLimits
 from sinapse.listen import Listener
 from sinapse.looplag import LoopLag
 from sinapse.message import MAX_MESSAGE
@@ -39,6 +39,7 @@ from sinapse.shards.hub import ShardedHub
 from sinapse.shards.replay import ShardedReplays
 from sinapse.signals import Signals
 from sinapse.site import Site
+from sinapse.streamlimits import StreamLimits
 from sinapse.streams import Streams
 from sinapse.systemd import Notifier
 

@@ -9,7 +9,12 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
-from sinapse.limits import LINGER, PATIENCE
+#: Seconds that a refused client has to read why.
+LINGER = 2
+
+#: Seconds without progress that a client may take to accept what we have said already: as long as
+#: TCP waits for somebody to acknowledge data.
+PATIENCE = 60
 
 
 def unwritten(transport: Any) -> int:
@@ -22,7 +27,7 @@ class Ending:
     """Ends a connection whose `socket` is about to be closed, sooner or later.
 
     As long as the client takes what is written it is waited for. When all is with the kernel, which
-    goes on by itself, it has :data:`~sinapse.limits.LINGER` seconds to agree.
+    goes on by itself, it has :data:`~sinapse.ending.LINGER` seconds to agree.
     """
 
     __slots__ = ("_call_later", "_look", "_patience", "_socket", "_waiting")

@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request, datetimeToString
 from twisted.web.http_headers import Headers, InvalidHeaderName
 
-from sinapse.limits import MAX_FIELDS, MAX_NAME, PATIENCE, REASONS, RequestLimits
+from sinapse.ending import PATIENCE
+from sinapse.limits import MAX_FIELDS, MAX_NAME, REASONS, RequestLimits
 from sinapse.safety import SAFETY
 
 Fields = Iterable[tuple[bytes, bytes]]

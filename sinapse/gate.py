@@ -27,8 +27,7 @@ from sinapse import descriptors
 from sinapse.counters import Counters
 from sinapse.ending import Ending, unwritten
 from sinapse.forwarded import UNIX, TrustedProxies
-from sinapse.limits import TokenBucket
-from sinapse.ratelimit import LogLimit
+from sinapse.ratelimit import LogLimit, TokenBucket
 
 #: Connections of an address beside its streams: those that are refused, or ask for something else.
 BESIDES = 32

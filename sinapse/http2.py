@@ -38,7 +38,8 @@ from zope.interface import implementer
 
 from sinapse.exchange import Exchange, Fields
 from sinapse.intake import Intake
-from sinapse.limits import FRAMES, REQUESTS, TokenBucket
+from sinapse.limits import FRAMES, REQUESTS
+from sinapse.ratelimit import TokenBucket
 
 #: Bytes of a body after which it is seen whether the transport takes more.
 WRITE_SIZE = 64 * 1024

@@ -9,7 +9,8 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
-from sinapse.limits import FRAMES, TokenBucket
+from sinapse.limits import FRAMES
+from sinapse.ratelimit import TokenBucket
 
 #: Bytes that are handled in a turn of the reactor: a request with some cookies, or some 80 of the
 #: smallest over HTTP/2, which take as long as 80 requests do.

@@ -1,4 +1,4 @@
-"""Log lines that must not grow with traffic."""
+"""How fast something may happen: lines of the log, and whatever else is taken from a bucket."""
 
 from collections.abc import Callable
 
@@ -27,3 +27,33 @@ class LogLimit:
         self._next = now + INTERVAL
         kept_back, self._kept_back = self._kept_back, 0
         self._emit(f"{text} (and {kept_back} more since the last such line)" if kept_back else text)
+
+
+class TokenBucket:
+    """Lets `rate` a second through, and as many at once as come together in a second.
+
+    `seconds` is a clock.
+    """
+
+    def __init__(self, rate: float, seconds: Callable[[], float]) -> None:
+        self._rate = rate
+        self._most = max(1.0, rate)
+        self._seconds = seconds
+        self._filled = self._most
+        self._at = seconds()
+
+    def available(self) -> int:
+        """Return how many may pass now."""
+        now = self._seconds()
+        # A clock that goes back takes nothing away.
+        self._filled = min(self._most, self._filled + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        return int(self._filled)
+
+    def take(self, count: float = 1) -> None:
+        """Note that so many have passed; those that were too many are waited for."""
+        self._filled -= count
+
+    def wait(self) -> float:
+        """Return the seconds until one may pass."""
+        return 0.0 if self.available() >= 1 else (1 - self._filled) / self._rate

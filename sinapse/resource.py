@@ -25,8 +25,9 @@ from sinapse.handshake import is_requested, shake_hands
 from sinapse.handshake import token as offered_token
 from sinapse.jsonmessage import JSONList
 from sinapse.keys import presented_token
-from sinapse.limits import MAX_FIELDS, StreamLimits
+from sinapse.limits import MAX_FIELDS
 from sinapse.safety import SAFETY
+from sinapse.streamlimits import StreamLimits
 from sinapse.streams import Streams
 from sinapse.websocket import WebSocket
 

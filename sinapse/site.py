@@ -31,15 +31,8 @@ from sinapse.ending import Ending
 from sinapse.exchange import Fields
 from sinapse.faults import Faults
 from sinapse.http2 import HTTP2Channel
-from sinapse.limits import (
-    MAX_DIGITS,
-    MAX_FIELDS,
-    MAX_NAME,
-    REASONS,
-    REQUESTS,
-    RequestLimits,
-    TokenBucket,
-)
+from sinapse.limits import MAX_DIGITS, MAX_FIELDS, MAX_NAME, REASONS, REQUESTS, RequestLimits
+from sinapse.ratelimit import TokenBucket
 from sinapse.safety import SAFETY
 
 #: Bytes of what a refused client sends that are dropped: enough for one that had sent its request

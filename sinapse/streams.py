@@ -21,9 +21,9 @@ from sinapse.errors import BrokerUnavailable, CloseReason, LimitReached, Unautho
 from sinapse.eventstream import TROUBLE_RETRY, EventStream
 from sinapse.intake import Intake
 from sinapse.keepalive import KeepAlive
-from sinapse.limits import StreamLimits
 from sinapse.longpoll import LongPoll
 from sinapse.pending import Pending
+from sinapse.streamlimits import StreamLimits
 from sinapse.websocket import WebSocket
 from sinapse.websocketpeer import WebSocketPeer
 

@@ -34,6 +34,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from sinapse.answers import respond
 from sinapse.connection import Connection, take_over
 from sinapse.daemon import Daemon
+from sinapse.ending import PATIENCE
 from sinapse.errors import CloseReason, StartError
 from sinapse.eventstream import EventStream
 from sinapse.exchange import Exchange
@@ -44,7 +45,7 @@ from sinapse.http2 import (
     HTTP2Channel,
 )
 from sinapse.intake import PART, Intake
-from sinapse.limits import FRAMES, MAX_FIELDS, PATIENCE, REQUESTS, RequestLimits
+from sinapse.limits import FRAMES, MAX_FIELDS, REQUESTS, RequestLimits
 from sinapse.pending import Pending
 from sinapse.publisher import Publisher
 from sinapse.settings import resolve

@@ -35,6 +35,7 @@ LEVELS = (
         "sharding",
         "forwarded",
         "limits",
+        "streamlimits",
         "pending",
         "attendance",
         "safety",

@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from sinapse import tlstransport
 from sinapse.answers import NotFound
-from sinapse.limits import LINGER, PATIENCE
+from sinapse.ending import LINGER, PATIENCE
 from sinapse.site import Site
 from sinapse.tls import Certificates
 from sinapse.tlstransport import TLSFactory

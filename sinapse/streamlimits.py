@@ -1,0 +1,78 @@
+"""How many streams there may be."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
+
+from sinapse.errors import LimitReached
+
+
+class StreamLimits:
+    """How many streams there may be, in all, of an address and of a subject; 0 is any number.
+
+    A stream counts from the request on: many that come at once do not get in while the first are
+    looked up. Whoever `replaces` ends the oldest stream of a subject that has too many, in place of
+    refusing the newest. `counted` returns what an address is counted by, None if it is not;
+    `is_full` tells of another reason why there is no room.
+    """
+
+    def __init__(
+        self,
+        *,
+        total: int = 0,
+        per_address: int = 0,
+        per_subject: int = 0,
+        replaces: bool = True,
+        counted: Callable[[str], str | None] = lambda address: address,
+        is_full: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._per_address = per_address
+        self.per_subject = per_subject
+        self._replaces = replaces
+        self._total = total
+        self._counted = counted
+        self._is_full = is_full
+        self._count = 0
+        self._by_address: Counter[str] = Counter()
+
+    @contextmanager
+    def opening(self, address: str) -> Iterator[None]:
+        """Count a request for a stream; raises :class:`~sinapse.errors.LimitReached`."""
+        if self._is_full() or 0 < self._total <= self._count:
+            raise LimitReached("too many streams", 503)
+        key = self._key(address)
+        if key is not None and self._by_address[key] >= self._per_address:
+            raise LimitReached("too many streams of this address", 429)
+        self.opened(address)
+        try:
+            yield
+        finally:
+            self.closed(address)
+
+    def opened(self, address: str) -> None:
+        """Count an open stream."""
+        self._count += 1
+        if (key := self._key(address)) is not None:
+            self._by_address[key] += 1
+
+    def closed(self, address: str) -> None:
+        """Count a stream no longer."""
+        self._count -= 1
+        if (key := self._key(address)) is not None:
+            self._by_address[key] -= 1
+            if not self._by_address[key]:
+                del self._by_address[key]
+
+    def exceeded(self, streams: Sized) -> bool:
+        """Whether one of the streams of a subject must go for another one.
+
+        Raises :class:`~sinapse.errors.LimitReached` if that other one is to go.
+        """
+        if not 0 < self.per_subject <= len(streams):
+            return False
+        if not self._replaces:
+            raise LimitReached("too many streams of this subject", 429)
+        return True
+
+    def _key(self, address: str) -> str | None:
+        return self._counted(address) if self._per_address else None
