@@ -1,8 +1,15 @@
 """Processes that never outlive the one that started them, whatever ends that."""
 
+import http.client
 import os
+import signal
+import subprocess
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 # The shell becomes the command, and leaves a watcher behind that waits for a line on standard
 # input. If that ends without a line, whoever held the other end is gone, and the command is told
@@ -12,6 +19,18 @@ _WATCHED = 'exec 3<&0; (read _ <&3 || kill -TERM $$) & exec 3<&-; exec "$@" </de
 
 #: What to write to the command's standard input when it has ended.
 RELEASE = b"\n"
+
+#: Seconds for a process to answer: a bound for slow machines, it takes one or two.
+START = 30
+
+#: Seconds for a process to end in good order, after which it is killed.
+END = 10
+
+#: Seconds between two looks.
+PAUSE = 0.1
+
+#: Lines of its log that say why a process has ended.
+LAST_LINES = 12
 
 
 def bound_to_us(command: Sequence[str]) -> list[str]:
@@ -34,3 +53,77 @@ def end_with(descriptor: int, clean_up: Callable[[], object]) -> None:
             os._exit(1)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+class ChildFailed(RuntimeError):
+    """A child has ended, or does not answer; the text has the last lines of its log."""
+
+
+class Child:
+    """The running `command`, called `name`, which writes all it says to `log`.
+
+    A session of its own keeps Ctrl-C from it: it is ended when the ``with`` block ends.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> None:
+        self._name = name
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603
+                bound_to_us(command),
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Raise :class:`ChildFailed` with the reason if the process has ended."""
+        code = self._process.poll()
+        if code is not None:
+            how = f"exit code {code}" if code >= 0 else signal.strsignal(-code)
+            raise self._failure(f"has ended unexpectedly ({how})")
+
+    def wait_until_answers(self, port: int, path: str) -> None:
+        """Return when a GET of `path` is answered with 200; raises :class:`ChildFailed`."""
+        deadline = time.monotonic() + START
+        while not _answers(port, path):
+            self.check()
+            if time.monotonic() > deadline:
+                raise self._failure(f"did not answer GET {path} with 200 in {START} seconds")
+            time.sleep(PAUSE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.communicate(RELEASE)
+
+    def _failure(self, what: str) -> ChildFailed:
+        lines = self._log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        return ChildFailed("\n  ".join([f"{self._name} {what}; {self._log}:", *lines]))
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

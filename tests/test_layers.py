@@ -71,7 +71,7 @@ LEVELS = (
 LIBRARIES = {
     "asgiref": {"publisher.django"},
     "celery": {"publisher.celery"},
-    "click": {"cli", "publisher.flask", "service", "testing.server"},
+    "click": {"cli", "publisher.flask", "service"},
     "cryptography": {"broker", "tls"},
     "django": {"publisher.django"},
     "fastapi": {"publisher.fastapi"},

@@ -15,7 +15,7 @@ from stat import S_IWOTH
 import click
 
 import sinapse
-from sinapse.cli.child import PAUSE, Child
+from sinapse.lifeline import PAUSE, Child, ChildFailed
 from sinapse.redisurl import EMBEDDED, RedisURL
 
 DEFAULT_FOLDER = Path(".demo")
@@ -64,6 +64,8 @@ def command(port: int, daemon_port: int, folder: Path | None) -> None:
             _run(stack, port, daemon_port, folder, redis_url)
         except KeyboardInterrupt:
             click.echo("\nEnding.")
+        except ChildFailed as error:
+            raise click.ClickException(str(error)) from None
 
 
 def _run(stack: ExitStack, port: int, daemon_port: int, folder: Path, redis_url: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from sinapse.errors import BrokerUnavailable, TokenIsHashed
+from sinapse.lifeline import ChildFailed
 from sinapse.publisher import Publisher
 
 #: The code that sysexits.h has for a service that is not there.
@@ -63,6 +64,8 @@ class in_one_line:  # noqa: N801  # Used as a context manager, like those of con
             raise Unavailable(_line(error)) from None
         if isinstance(error, ValueError | TokenIsHashed):
             raise Refused(_line(error)) from None
+        if isinstance(error, ChildFailed):  # With lines of its log.
+            raise click.ClickException(str(error)) from None
 
 
 def _line(error: Exception) -> str:

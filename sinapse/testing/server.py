@@ -14,11 +14,9 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.error import HTTPError
 
-import click
-
-from sinapse.cli.child import Child
 from sinapse.eventsource import EventSource, Received
 from sinapse.keys import EPOCHS, PREFIX, RETENTION, channels_key
+from sinapse.lifeline import Child, ChildFailed
 from sinapse.publisher import Publisher
 from sinapse.publisher.identity import ChannelLike, SubjectId
 from sinapse.redisurl import EMBEDDED
@@ -180,10 +178,10 @@ def _started(
             attempting.enter_context(child)
             try:
                 child.wait_until_answers(port, "/ready")
-            except click.ClickException as error:
-                if attempt < ATTEMPTS and "in use" in error.message:
+            except ChildFailed as error:
+                if attempt < ATTEMPTS and "in use" in str(error):
                     continue
-                raise RuntimeError(error.message) from None
+                raise
             stack.push(attempting.pop_all())
             return port
 
