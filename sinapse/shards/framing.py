@@ -99,7 +99,7 @@ def _with_whole_json_ids(partial: bytes, ids: list[bytes], shard: int) -> bytes:
     return _with_whole_ids(partial, jsonmessage.ID, b'"', ids, shard)
 
 
-def partial_framing(whole: EventStream | WebSocket | JSONList) -> PartialFraming:
+def partial_framing(whole: object) -> PartialFraming:
     """Return the framing of what one Redis gives to streams that are framed as `whole`."""
     if isinstance(whole, EventStream):
         return PartialEventStream(whole)

@@ -8,23 +8,15 @@ from typing import NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from sinapse.audience import Channel, Subject
-from sinapse.connection import Connection
+from sinapse.audience import Channel, Framing, Subject
 from sinapse.errors import CloseReason, Unauthorized
 from sinapse.eventid import EventID, Place
-from sinapse.eventstream import EventStream
 from sinapse.hub import Hub
 from sinapse.joining import Joining
-from sinapse.jsonmessage import JSONList
-from sinapse.longpoll import LongPoll
+from sinapse.replay import Resuming
 from sinapse.shards.framing import PartialFraming, partial_framing
-from sinapse.websocket import WebSocket
 
-#: What can be open, and how it is framed.
-Whole = Connection | LongPoll
-Framing = EventStream | WebSocket | JSONList
-
-Opened = TypeVar("Opened", Connection, LongPoll)
+Whole = TypeVar("Whole", bound=Resuming)
 
 
 class ShardedJoining(NamedTuple):
@@ -39,7 +31,7 @@ class Bundle:
 
     __slots__ = ("_ids", "_waiting", "members", "whole")
 
-    def __init__(self, whole: Whole, framing: PartialFraming, place: Sequence[EventID]) -> None:
+    def __init__(self, whole: Resuming, framing: PartialFraming, place: Sequence[EventID]) -> None:
         self.whole = whole
         self._ids: list[bytes] = []
         self.begin_at(place)
@@ -111,7 +103,7 @@ class ShardedHub:
 
     def __init__(self, hubs: Sequence[Hub]) -> None:
         self.hubs = tuple(hubs)
-        self._bundles: dict[Whole, Bundle] = {}
+        self._bundles: dict[Resuming, Bundle] = {}
         self._framings: dict[Framing, PartialFraming] = {}
         for hub in self.hubs:
             hub.emptied = self._emptied
@@ -130,7 +122,7 @@ class ShardedHub:
         """Return what a subject with open streams may listen to."""
         return frozenset().union(*(hub.channels_of(subject_id) for hub in self.hubs))
 
-    def is_live(self, whole: Whole) -> bool:
+    def is_live(self, whole: Resuming) -> bool:
         """Whether a stream gets what is dispatched by each."""
         bundle = self._bundles.get(whole)
         return bundle is not None and all(
@@ -142,13 +134,13 @@ class ShardedHub:
         """Where who is live everywhere goes on."""
         return Place(hub.here for hub in self.hubs)
 
-    def where(self, whole: Whole) -> Place | None:
+    def where(self, whole: Resuming) -> Place | None:
         """Return where a stream goes on; None if it is not live everywhere."""
         if not self.is_live(whole):
             return None
         return self._at(whole, [hub.where(member) for hub, member in self._parts(whole)])
 
-    def suspend(self, whole: Whole) -> Place | None:
+    def suspend(self, whole: Resuming) -> Place | None:
         """Give a stream nothing more until it resumes from there: see :meth:`sinapse.hub.Hub`."""
         if not self.is_live(whole):
             return None
@@ -158,21 +150,21 @@ class ShardedHub:
         """Count a reset that is told for several Redis at once."""
         self.hubs[0].counters.resets += 1
 
-    def _at(self, whole: Whole, parts: Iterable[EventID | None]) -> Place:
+    def _at(self, whole: Resuming, parts: Iterable[EventID | None]) -> Place:
         place = Place(part for part in parts if part is not None)
         self._bundles[whole].begin_at(place)
         return place
 
-    def _parts(self, whole: Whole) -> list[tuple[Hub, Member]]:
+    def _parts(self, whole: Resuming) -> list[tuple[Hub, Member]]:
         return list(zip(self.hubs, self._bundles[whole].members, strict=True))
 
-    def bundle(self, whole: Whole) -> Bundle:
+    def bundle(self, whole: Resuming) -> Bundle:
         """Return what an open stream consists of; raises ``KeyError`` if it has ended."""
         return self._bundles[whole]
 
     def open(
-        self, joining: ShardedJoining, make: Callable[[], Opened], *, live: bool = True
-    ) -> Opened:
+        self, joining: ShardedJoining, make: Callable[[], Whole], *, live: bool = True
+    ) -> Whole:
         """End the joins with an open stream: see :meth:`sinapse.hub.Hub.open`."""
         parts = list(zip(self.hubs, joining.parts, strict=True))
         try:
@@ -190,7 +182,7 @@ class ShardedHub:
             self.abandon(joining)
         return whole
 
-    def streams_of(self, subject: bytes) -> list[Whole]:
+    def streams_of(self, subject: bytes) -> list[Resuming]:
         """Return the open streams of a subject, the oldest first."""
         members = self.hubs[0].streams_of(subject)
         return [member.bundle.whole for member in members if isinstance(member, Member)]
@@ -200,14 +192,14 @@ class ShardedHub:
         for hub, part in zip(self.hubs, joining.parts, strict=True):
             hub.abandon(part)
 
-    def leave(self, whole: Whole) -> None:
+    def leave(self, whole: Resuming) -> None:
         """Forget a stream that has ended."""
         bundle = self._bundles.pop(whole, None)
         if bundle is not None:
             for hub, member in zip(self.hubs, bundle.members, strict=True):
                 hub.leave(member)
 
-    def end(self, whole: Whole, reason: CloseReason) -> None:
+    def end(self, whole: Resuming, reason: CloseReason) -> None:
         """End a stream, after what was dispatched for it."""
         bundle = self._bundles.get(whole)
         if bundle is not None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from sinapse.errors import ResetReason
 from sinapse.eventid import UNKNOWN, Place
-from sinapse.replay import Replays
-from sinapse.shards.hub import ShardedHub, Whole
+from sinapse.replay import Replays, Resuming
+from sinapse.shards.hub import ShardedHub
 
 
 class ShardedReplays:
@@ -15,7 +15,7 @@ class ShardedReplays:
         self._hub = hub
         self._replays = tuple(replays)
 
-    def begin(self, whole: Whole, last_event_id: str) -> None:
+    def begin(self, whole: Resuming, last_event_id: str) -> None:
         """Resume a stream that gets nothing yet: see :meth:`sinapse.replay.Replays.begin`.
 
         Where its id has no part that is known, it goes on from here, and is told so once; as a
