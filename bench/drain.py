@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT)]
 from load import Load, Stream  # noqa: E402
 from machine import cpu, description  # noqa: E402
 
-from sinapse.keys import channels_key, token_key  # noqa: E402
+from sinapse.protocol.keys import channels_key, token_key  # noqa: E402
 from tests.daemon import Daemon  # noqa: E402
 from tests.support import RedisServer, running_redis  # noqa: E402
 

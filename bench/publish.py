@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import redis
 
-from sinapse.keys import NODES
-from sinapse.message import Message, pack
+from sinapse.protocol.keys import NODES
+from sinapse.protocol.message import Message, pack
 from sinapse.publisher import Outgoing, Publisher
 from tests.support import running_redis
 

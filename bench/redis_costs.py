@@ -25,7 +25,7 @@ import redis  # noqa: E402
 from load import Load, Stream  # noqa: E402
 from machine import description  # noqa: E402
 
-from sinapse.keys import CONTROL_PATTERN, NODES  # noqa: E402
+from sinapse.protocol.keys import CONTROL_PATTERN, NODES  # noqa: E402
 from sinapse.publisher import Publisher  # noqa: E402
 from tests.daemon import running_daemon  # noqa: E402
 from tests.support import RedisServer, eventually, running_redis  # noqa: E402

@@ -15,9 +15,9 @@ import time
 
 from celery import Celery, Task
 
+from sinapse.protocol.redisurl import DEFAULT_URL
 from sinapse.publisher import default
 from sinapse.publisher.celery import init_app
-from sinapse.redisurl import DEFAULT_URL
 
 app = Celery("countdown", broker=os.environ.get("BROKER_URL") or DEFAULT_URL)
 app.conf.broker_connection_retry_on_startup = True

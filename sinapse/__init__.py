@@ -1,7 +1,30 @@
 """Push messages from a Python backend to browsers.
 
-The daemon is ``twistd sinapse`` (:mod:`sinapse.service`); applications publish with
+The daemon is ``twistd sinapse`` (:mod:`sinapse.daemon.service`); applications publish with
 :mod:`sinapse.publisher`. ``docs/design.md`` names the reading order.
+
+``protocol``       what goes over Redis
+``hub``            who listens to what on this node
+``framing``        messages as bytes
+``publisher``      the library for applications
+``txredis``        a Redis, reached or run by Twisted
+``listen``         sockets: where connections come in
+``web``            HTTP: requests that are bounded
+``broker``         Redis for streams
+``streams``        open streams, from the request to the last byte
+``api``            the HTTP API, for backends that do not speak to Redis
+``admin``          metrics, and the live page
+``daemon``         the process
+``cli``            the command ``sinapse``
+``testing``        for the tests of applications
+``errors``         exceptions, and the reasons for which a stream ends or is reset
+``environment``    what a variable means that says yes or no
+``counters``       what a node counts, and how long things take
+``ratelimit``      how fast something may happen: lines of the log, a token bucket
+``child``          processes that end with the one that started them
+``client``         an event stream as commands and tests read it
+``settings``       the options: command line, environment, help
+``pytest_plugin``  the fixtures for tests of applications
 """
 
 __version__ = "1.0.0rc1"

@@ -44,7 +44,7 @@ class PublishError(SinapseError, ValueError):
 
 
 class InvalidChannel(PublishError):
-    """Not a channel's name: see :func:`sinapse.keys.channel_name`."""
+    """Not a channel's name: see :func:`sinapse.protocol.keys.channel_name`."""
 
 
 class InvalidEvent(PublishError):
@@ -60,7 +60,7 @@ class MessageTooLarge(PublishError):
 
 
 class InvalidSubject(PublishError):
-    """The object has no usable identifier: see :func:`sinapse.keys.subject_id`."""
+    """The object has no usable identifier: see :func:`sinapse.protocol.keys.subject_id`."""
 
 
 class TokenIsHashed(SinapseError, RuntimeError):
@@ -99,7 +99,7 @@ class Incomplete(BrokerUnavailable):
 
 
 class InvalidPayload(SinapseError):
-    """Bytes on a channel that are not a message: see :mod:`sinapse.message`."""
+    """Bytes on a channel that are not a message: see :mod:`sinapse.protocol.message`."""
 
 
 class LimitReached(SinapseError):

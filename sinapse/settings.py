@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sinapse.cors import Origins
+from sinapse.environment import is_on
 from sinapse.errors import StartError
-from sinapse.flags import is_on
-from sinapse.forwarded import HEADERS, TrustedProxies
-from sinapse.limits import RequestLimits
-from sinapse.redisurl import DEFAULT_URL, RedisURL
+from sinapse.listen.forwarded import HEADERS, TrustedProxies
+from sinapse.protocol.redisurl import DEFAULT_URL, RedisURL
+from sinapse.web.cors import Origins
+from sinapse.web.limits import RequestLimits
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from sinapse.keys import EPOCHS, RETENTION
+from sinapse.protocol.keys import EPOCHS, RETENTION
 from sinapse.publisher import Publisher
 from tests.certificates import root
 from tests.daemon import Daemon, running_daemon

@@ -20,7 +20,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.tcp import Server
 from twisted.internet.threads import deferToThread
 
-from sinapse.daemon import Daemon
+from sinapse.daemon.daemon import Daemon
 from sinapse.settings import resolve
 from tests.support import free_port
 

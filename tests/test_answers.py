@@ -6,7 +6,7 @@ from twisted.internet.testing import StringTransport
 from twisted.web.http import HTTPChannel
 from twisted.web.server import NOT_DONE_YET, Request
 
-from sinapse.answers import respond
+from sinapse.web.answers import respond
 
 
 def begun() -> tuple[Request, StringTransport]:

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinapse.attendance import Attendance
+from sinapse.hub.presence import Attendance
 
 GRACE = 10
 

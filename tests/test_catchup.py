@@ -19,14 +19,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sinapse.audience import Subject
-from sinapse.catchup import CatchUp, Dispatched, Gap
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, Unauthorized
-from sinapse.hub import Hub
-from sinapse.joining import Joining
-from sinapse.keys import ADD, GRANT, REMOVE, WITHDRAW
-from sinapse.message import Message
+from sinapse.hub.catchup import CatchUp, Dispatched, Gap
+from sinapse.hub.hub import Hub
+from sinapse.hub.joining import Joining
+from sinapse.hub.subscribers import Subject
+from sinapse.protocol.keys import ADD, GRANT, REMOVE, WITHDRAW
+from sinapse.protocol.message import Message
 
 
 def entry(channel: bytes, counter: int | None, data: str | None = None) -> Dispatched:

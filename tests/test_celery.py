@@ -13,7 +13,7 @@ import pytest
 import redis
 from celery import Celery
 
-from sinapse.message import Message, unpack
+from sinapse.protocol.message import Message, unpack
 from sinapse.publisher import default, shared, use
 from sinapse.publisher.celery import init_app
 from tests.daemon import ROOT

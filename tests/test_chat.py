@@ -15,8 +15,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from example.chat import LARGEST_REQUEST, MOST_ROOMS, create_app
-from sinapse.keys import NODES
-from sinapse.message import unpack
+from sinapse.protocol.keys import NODES
+from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher, use
 from tests.support import PATIENCE, RedisServer, free_port
 

@@ -19,15 +19,15 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from sinapse.connection import Connection, SocketConnection, take_over
 from sinapse.errors import CloseReason
-from sinapse.eventstream import EventStream
-from sinapse.intake import PART, Intake
-from sinapse.limits import FRAMES
-from sinapse.pending import Pending
-from sinapse.site import Site
-from sinapse.websocket import WebSocket
-from sinapse.websocketpeer import ANSWER, SMALLEST, WebSocketPeer
+from sinapse.framing.eventstream import EventStream
+from sinapse.framing.websocket import WebSocket
+from sinapse.streams.connection import Connection, SocketConnection, take_over
+from sinapse.streams.pending import Pending
+from sinapse.streams.websocketpeer import ANSWER, SMALLEST, WebSocketPeer
+from sinapse.web.intake import PART, Intake
+from sinapse.web.limits import FRAMES
+from sinapse.web.site import Site
 
 LIMIT = 1024 * 1024
 SERVER: Any = None  # The transport keeps the port that accepted it, and never looks at it.

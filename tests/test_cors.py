@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sinapse.cors import Origins, preflight_headers, response_headers
+from sinapse.web.cors import Origins, preflight_headers, response_headers
 
 
 @pytest.mark.parametrize(

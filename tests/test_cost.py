@@ -27,8 +27,8 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from sinapse.limits import REQUESTS, RequestLimits
 from sinapse.publisher import Publisher
+from sinapse.web.limits import REQUESTS, RequestLimits
 from tests.certificates import root
 from tests.daemon import Daemon, running_daemon
 from tests.support import PATIENCE, RedisServer, free_port

@@ -14,7 +14,7 @@ import msgpack
 import pytest
 import redis
 
-from sinapse.eventid import EventID
+from sinapse.protocol.ids import EventID
 from sinapse.publisher import Publisher
 from tests.daemon import COME_BACK, OPENING, Daemon, Ended, Event, Stream, running_daemon
 from tests.support import RedisServer, eventually, running_redis

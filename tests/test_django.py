@@ -39,7 +39,7 @@ from sinapse.errors import (  # noqa: E402
     InvalidMessage,
     InvalidSubject,
 )
-from sinapse.message import unpack  # noqa: E402
+from sinapse.protocol.message import unpack  # noqa: E402
 from sinapse.publisher import default  # noqa: E402
 from sinapse.publisher.django import (  # noqa: E402
     configuration,

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinapse.drain import Drain
 from sinapse.publisher import Publisher
+from sinapse.streams.drain import Drain
 from tests.daemon import COME_BACK, Daemon, Ended, Stream, running_daemon
 from tests.support import PATIENCE, RedisServer, eventually, running_redis
 from tests.test_longpoll import JSON, waiting

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sinapse.ending import LINGER
+from sinapse.listen.ending import LINGER
 from sinapse.publisher import Publisher
 from tests.certificates import root
 from tests.daemon import Daemon, running_daemon

@@ -11,7 +11,7 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from sinapse.eventsource import EventSource
+from sinapse.client import EventSource
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, running_daemon
 from tests.support import RedisServer, free_port

@@ -17,8 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sinapse.errors import CloseReason
-from sinapse.eventid import EventID
-from sinapse.eventstream import (
+from sinapse.framing.eventstream import (
     HEADERS,
     KEEP_ALIVE,
     OWN,
@@ -27,7 +26,8 @@ from sinapse.eventstream import (
     opening,
     reconnection_time,
 )
-from sinapse.message import Message
+from sinapse.protocol.ids import EventID
+from sinapse.protocol.message import Message
 from tests.eventsource import Event, EventSourceParser, parse
 
 IDENTITY = EventStream(chunked=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sinapse.message import unpack
+from sinapse.protocol.message import unpack
 from tests.daemon import ROOT
 from tests.listening import listening
 from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port

@@ -13,7 +13,7 @@ import redis
 from flask import Flask, render_template_string, request, session
 from werkzeug.local import LocalProxy
 
-from sinapse.message import unpack
+from sinapse.protocol.message import unpack
 from sinapse.publisher import Publishable, Publisher, Subject, default, shared, use
 from sinapse.publisher.flask import Sinapse
 from sinapse.publisher.http import APIURL

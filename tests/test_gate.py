@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sinapse.gate import BESIDES
+from sinapse.listen.gate import BESIDES
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, Stream, running_daemon
 from tests.support import PATIENCE, RedisServer, end, eventually, free_port

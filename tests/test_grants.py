@@ -8,7 +8,7 @@ import threading
 import pytest
 import redis
 
-from sinapse.keys import channels_key, grants_key
+from sinapse.protocol.keys import channels_key, grants_key
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, Stream
 from tests.proxy import Link, Proxy, unchanged

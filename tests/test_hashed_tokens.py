@@ -11,11 +11,17 @@ import pytest
 import redis
 
 from sinapse.errors import Incomplete, TokenIsHashed, Unauthorized
-from sinapse.keys import HASHED, current_token_key, hashed_token, presented_token, token_key
+from sinapse.protocol.keys import (
+    HASHED,
+    current_token_key,
+    hashed_token,
+    presented_token,
+    token_key,
+)
+from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher
 from sinapse.publisher.aio import Publisher as AsyncPublisher
 from sinapse.publisher.operations.tokens import GenerateToken
-from sinapse.sharding import shard_of
 from tests.daemon import Daemon, running_daemon
 from tests.support import RedisServer, eventually, free_port, running_redis
 

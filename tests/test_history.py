@@ -20,11 +20,11 @@ from sinapse.broker import history
 from sinapse.broker.history import History
 from sinapse.broker.lookup import Lookup
 from sinapse.counters import Counters
-from sinapse.hub import Hub
-from sinapse.keys import CHECKPOINTS, EPOCHS, LAST, NODES, RETENTION, retained_key
-from sinapse.message import Message, pack_retained, unpack
-from sinapse.publisher.retention import HORIZON
-from sinapse.scripts import PUBLISH_RETAINED
+from sinapse.hub.hub import Hub
+from sinapse.protocol.keys import CHECKPOINTS, EPOCHS, LAST, NODES, RETENTION, retained_key
+from sinapse.protocol.message import Message, pack_retained, unpack
+from sinapse.protocol.scripts import PUBLISH_RETAINED
+from sinapse.publisher.operations.retention import HORIZON
 from tests.support import RedisServer
 
 PAGE = 3

@@ -31,25 +31,25 @@ from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from sinapse.answers import respond
-from sinapse.connection import Connection, take_over
-from sinapse.daemon import Daemon
-from sinapse.ending import PATIENCE
+from sinapse.daemon.daemon import Daemon
 from sinapse.errors import CloseReason, StartError
-from sinapse.eventstream import EventStream
-from sinapse.exchange import Exchange
-from sinapse.http2 import (
+from sinapse.framing.eventstream import EventStream
+from sinapse.listen.ending import PATIENCE
+from sinapse.publisher import Publisher
+from sinapse.settings import resolve
+from sinapse.streams.connection import Connection, take_over
+from sinapse.streams.pending import Pending
+from sinapse.web.answers import respond
+from sinapse.web.exchange import Exchange
+from sinapse.web.http2 import (
     _SETTINGS,
     CANCELS,
     HEADER_TABLE_SIZE,
     HTTP2Channel,
 )
-from sinapse.intake import PART, Intake
-from sinapse.limits import FRAMES, MAX_FIELDS, REQUESTS, RequestLimits
-from sinapse.pending import Pending
-from sinapse.publisher import Publisher
-from sinapse.settings import resolve
-from sinapse.site import Site
+from sinapse.web.intake import PART, Intake
+from sinapse.web.limits import FRAMES, MAX_FIELDS, REQUESTS, RequestLimits
+from sinapse.web.site import Site
 from tests.browser import Browser, _first_browser, browser
 from tests.certificates import root
 from tests.daemon import OPENING

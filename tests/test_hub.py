@@ -19,14 +19,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sinapse.audience import Subject
-from sinapse.catchup import Dispatched
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, Unauthorized
-from sinapse.hub import Hub
-from sinapse.joining import Joining
-from sinapse.keys import ADD, GRANT, REMOVE, REVOKE
-from sinapse.message import Message
+from sinapse.hub.catchup import Dispatched
+from sinapse.hub.hub import Hub
+from sinapse.hub.joining import Joining
+from sinapse.hub.subscribers import Subject
+from sinapse.protocol.keys import ADD, GRANT, REMOVE, REVOKE
+from sinapse.protocol.message import Message
 
 # Small stand-ins for a framing and for a stream: the hub knows no more of them than this.
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
-from sinapse.intake import PART, Intake
-from sinapse.limits import FRAMES
+from sinapse.web.intake import PART, Intake
+from sinapse.web.limits import FRAMES
 from tests.support import Turns
 
 

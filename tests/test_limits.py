@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sinapse.errors import LimitReached
 from sinapse.publisher import Publisher
 from sinapse.ratelimit import TokenBucket
-from sinapse.streamlimits import StreamLimits
+from sinapse.streams.limits import StreamLimits
 from tests.certificates import root
 from tests.daemon import COME_BACK, Daemon, Stream, running_daemon
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis

@@ -16,7 +16,7 @@ from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 from websockets.sync.client import connect
 
-from sinapse.logs import as_json
+from sinapse.daemon.logs import as_json
 from sinapse.publisher import Publisher
 from tests.daemon import ROOT, Daemon, running_daemon
 from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port, running_redis
@@ -51,7 +51,9 @@ def test_each_stream_is_a_line_when_it_opens_and_one_when_it_ends(
         socket.recv()
         publisher.tokens.clear("1")
         eventually(lambda: chatty.log.count(" ended after ") == 2)
-    told = [line for line in lines(chatty.log) if line["logger"] == "sinapse.streams.Streams"]
+    told = [
+        line for line in lines(chatty.log) if line["logger"] == "sinapse.streams.streams.Streams"
+    ]
     opened, ended = told[:2], told[2:]
     assert [line["transport"] for line in opened] == ["event stream", "websocket"]
     for line in told:
@@ -77,7 +79,7 @@ def test_workers_write_the_same_lines_into_the_log_of_their_parent(
         daemon.stop()
         told = lines(daemon.log)
         assert token not in daemon.log
-    of_streams = [line for line in told if line["logger"] == "sinapse.streams.Streams"]
+    of_streams = [line for line in told if line["logger"] == "sinapse.streams.streams.Streams"]
     assert [line["subject"] for line in of_streams] == ["1", "1"]
     assert {line["worker"] for line in of_streams} <= {1, 2}
     assert daemon.pid not in {line["pid"] for line in of_streams}

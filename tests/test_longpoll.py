@@ -14,8 +14,8 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.web.test.requesthelper import DummyRequest
 
-from sinapse.longpoll import LongPoll
 from sinapse.publisher import Publisher
+from sinapse.streams.longpoll import LongPoll
 from tests.daemon import Daemon, running_daemon
 from tests.support import RedisServer, eventually, running_redis
 from tests.test_resume import subscribe

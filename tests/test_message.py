@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sinapse.errors import InvalidPayload
-from sinapse.message import Message, pack, unpack
+from sinapse.protocol.message import Message, pack, unpack
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 events = st.none() | st.text(

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinapse.errors import CloseReason
-from sinapse.pending import RELIEF, Pending
 from sinapse.publisher import Publisher
+from sinapse.streams.pending import RELIEF, Pending
 from tests.daemon import Daemon, Stream, running_daemon
 from tests.support import RedisServer, eventually
 from tests.test_connection import Peer

@@ -13,15 +13,15 @@ import pytest
 import redis
 
 from sinapse.errors import InvalidChannel, InvalidSubject
-from sinapse.keys import JOINED, LEFT, PRESENCE, presence_key
-from sinapse.publisher import Publisher, aio
-from sinapse.scripts import (
+from sinapse.protocol.keys import JOINED, LEFT, PRESENCE, presence_key
+from sinapse.protocol.scripts import (
     HOLD_PRESENCE,
     JOIN_PRESENCE,
     LEAVE_PRESENCE,
     SWEEP_PRESENCE,
     Script,
 )
+from sinapse.publisher import Publisher, aio
 from tests.daemon import Daemon, Stream, running_daemon
 from tests.support import PATIENCE, RedisServer, eventually, running_redis
 

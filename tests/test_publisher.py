@@ -22,11 +22,11 @@ from sinapse.errors import (
     MessageTooLarge,
     PublishError,
 )
-from sinapse.eventid import EventID, is_event_id
-from sinapse.message import Message, pack, pack_retained, unpack
+from sinapse.protocol.ids import EventID, is_event_id
+from sinapse.protocol.message import Message, pack, pack_retained, unpack
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import Publisher
-from sinapse.publisher.payload import checked
-from sinapse.redisurl import RedisURL
+from sinapse.publisher.operations.content import checked
 from tests.flavours import Flavour
 from tests.listening import Listener, listening
 from tests.support import RedisServer, eventually

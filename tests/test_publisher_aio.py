@@ -18,7 +18,7 @@ from asgiref.sync import async_to_sync
 
 from sinapse import publisher as library
 from sinapse.errors import BrokerUnavailable, InvalidChannel
-from sinapse.message import unpack
+from sinapse.protocol.message import unpack
 from sinapse.publisher import aio
 from sinapse.publisher.aio import channels as aio_channels
 from sinapse.publisher.aio import mixins as aio_mixins

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, InvalidEvent
-from sinapse.eventid import EventID
-from sinapse.keys import CHECKPOINTS, RETENTION
-from sinapse.message import unpack
+from sinapse.protocol.ids import EventID
+from sinapse.protocol.keys import CHECKPOINTS, RETENTION
+from sinapse.protocol.message import unpack
 from sinapse.publisher import Outgoing, Publisher, aio, tx
-from sinapse.publisher.operations.exchange import MOST, MOST_DATA
+from sinapse.publisher.operations.conversation import MOST, MOST_DATA
 from sinapse.testing import capture
 from tests.flavours import Flavour, running_reactor, wait_for_deferred
 from tests.listening import Listener, listening

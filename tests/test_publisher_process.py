@@ -25,7 +25,7 @@ import redis
 
 from sinapse import publisher as library
 from sinapse.errors import BrokerUnavailable
-from sinapse.message import unpack
+from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher, aio, tx
 from sinapse.publisher.operations.channels import AddChannel
 from sinapse.publisher.operations.messages import PublishAll

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import hiredis
 
-from sinapse import scripts
-from sinapse.keys import hashed_token
-from sinapse.message import Message, pack, pack_retained, unpack
+from sinapse.protocol import scripts
+from sinapse.protocol.keys import hashed_token
+from sinapse.protocol.message import Message, pack, pack_retained, unpack
 
 PAGE = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
 

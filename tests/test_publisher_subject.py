@@ -15,7 +15,8 @@ import redis
 
 from sinapse import publisher as library
 from sinapse.errors import InvalidChannel, InvalidSubject
-from sinapse.publisher import Publishable, Publisher, Subject, aio, identity, shared, sqlalchemy
+from sinapse.publisher import Publishable, Publisher, Subject, aio, shared, sqlalchemy
+from sinapse.publisher.operations import identity
 from tests.listening import Listener, listening
 from tests.support import RedisServer
 

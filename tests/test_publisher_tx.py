@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 
 from sinapse import publisher as library
 from sinapse.errors import InvalidChannel
-from sinapse.message import unpack
+from sinapse.protocol.message import unpack
 from sinapse.publisher import tx
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.tokens import Tokens

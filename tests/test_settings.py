@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sinapse
+from sinapse.daemon.service import Options
 from sinapse.errors import StartError
-from sinapse.redisurl import RedisURL
-from sinapse.service import Options
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.settings import OPTIONS, Settings, groups, resolve
 
 MIB = 1024 * 1024

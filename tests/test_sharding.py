@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinapse.eventid import UNKNOWN, EventID, Place
-from sinapse.eventstream import EventStream
-from sinapse.jsonmessage import JSONList
-from sinapse.message import Message
-from sinapse.sharding import shard_of
-from sinapse.shards.framing import partial_framing
-from sinapse.websocket import WebSocket
+from sinapse.framing.eventstream import EventStream
+from sinapse.framing.jsonmessage import JSONList
+from sinapse.framing.partial import partial_framing
+from sinapse.framing.websocket import WebSocket
+from sinapse.protocol.ids import UNKNOWN, EventID, Place
+from sinapse.protocol.message import Message
+from sinapse.protocol.sharding import shard_of
 
 NAMES = [f"room:{number}".encode() for number in range(3000)]
 

@@ -18,8 +18,8 @@ import pytest
 from websockets.sync.client import connect
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher, aio
-from sinapse.sharding import shard_of
 from tests.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.flavours import FLAVOURS
 from tests.listening import listening

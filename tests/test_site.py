@@ -16,10 +16,10 @@ from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from sinapse.answers import NotFound
-from sinapse.limits import MAX_FIELDS, REQUESTS, RequestLimits
 from sinapse.publisher import Publisher
-from sinapse.site import Channel, Site
+from sinapse.web.answers import NotFound
+from sinapse.web.limits import MAX_FIELDS, REQUESTS, RequestLimits
+from sinapse.web.site import Channel, Site
 from tests.daemon import Daemon
 from tests.support import PATIENCE, Turns, eventually
 from tests.test_resume import subscribe

@@ -23,7 +23,7 @@ from sqlalchemy.orm import (
 )
 
 from sinapse.errors import BrokerUnavailable, InvalidMessage, InvalidSubject
-from sinapse.message import unpack
+from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher, use
 from sinapse.publisher.sqlalchemy import Publishable, Subject, publish
 from tests.listening import Listener, listening

@@ -20,8 +20,8 @@ from typing import Self
 import pytest
 from twisted.internet.task import Clock
 
+from sinapse.daemon.systemd import SOCKET, WATCHDOG, WATCHDOG_PID, Notifier
 from sinapse.publisher import Publisher
-from sinapse.systemd import SOCKET, WATCHDOG, WATCHDOG_PID, Notifier
 from tests.daemon import ROOT, Daemon, Stream
 from tests.proxy import Proxy
 from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually

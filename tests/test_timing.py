@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from sinapse.audience import Subject
 from sinapse.counters import Counters, Histogram, Stopwatch
+from sinapse.daemon.looplag import INTERVAL, LoopLag
 from sinapse.errors import CloseReason
-from sinapse.eventstream import EventStream
-from sinapse.hub import Hub
-from sinapse.looplag import INTERVAL, LoopLag
-from sinapse.message import Message
+from sinapse.framing.eventstream import EventStream
+from sinapse.hub.hub import Hub
+from sinapse.hub.subscribers import Subject
+from sinapse.protocol.message import Message
 
 
 @given(st.lists(st.floats(0, 10)))

@@ -21,9 +21,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from sinapse.errors import StartError
-from sinapse.limits import FRAMES
-from sinapse.listen import Listener
+from sinapse.listen.listener import Listener
 from sinapse.publisher import Publisher
+from sinapse.web.limits import FRAMES
 from tests.certificates import Authority, root
 from tests.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support import PATIENCE, RedisServer, eventually, free_port

@@ -20,12 +20,12 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sinapse import tlstransport
-from sinapse.answers import NotFound
-from sinapse.ending import LINGER, PATIENCE
-from sinapse.site import Site
-from sinapse.tls import Certificates
-from sinapse.tlstransport import TLSFactory
+from sinapse.listen import tlstransport
+from sinapse.listen.certificates import Certificates
+from sinapse.listen.ending import LINGER, PATIENCE
+from sinapse.listen.tlstransport import TLSFactory
+from sinapse.web.answers import NotFound
+from sinapse.web.site import Site
 from tests.certificates import root
 
 SERVER: Any = None  # The transport keeps the port that accepted it, and never looks at it.

@@ -22,9 +22,9 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
 from sinapse.errors import CloseReason
-from sinapse.message import Message
+from sinapse.framing.websocket import WebSocket
+from sinapse.protocol.message import Message
 from sinapse.publisher import Publisher
-from sinapse.websocket import WebSocket
 from tests.daemon import Daemon, Stream, running_daemon
 from tests.support import PATIENCE, RedisServer, eventually
 from tests.test_resume import position, subscribe

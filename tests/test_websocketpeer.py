@@ -17,8 +17,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
 from sinapse.errors import CloseReason
-from sinapse.websocket import frame
-from sinapse.websocketpeer import MAX_SIZE, Received, WebSocketPeer
+from sinapse.framing.websocket import frame
+from sinapse.streams.websocketpeer import MAX_SIZE, Received, WebSocketPeer
 
 TEXT, BINARY, CONT = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
 CLOSE, PING, PONG = Opcode.CLOSE, Opcode.PING, Opcode.PONG

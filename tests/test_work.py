@@ -18,7 +18,7 @@ from typing import Self
 import pytest
 import redis
 
-from sinapse.message import Message, pack
+from sinapse.protocol.message import Message, pack
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon
 from tests.support import PATIENCE, RedisServer, end

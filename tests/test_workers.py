@@ -20,11 +20,11 @@ import pytest
 from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher, eventAsJSON
 from twisted.python.failure import Failure
 
-from sinapse.lifeline import end_with
-from sinapse.logs import as_json
+from sinapse.child import end_with
+from sinapse.daemon.logs import as_json
+from sinapse.daemon.workers.inheritance import VARIABLE, Inheritance
+from sinapse.daemon.workers.relay import MAX_LINE, Relay
 from sinapse.publisher import Publisher
-from sinapse.workers.inheritance import VARIABLE, Inheritance
-from sinapse.workers.logs import MAX_LINE, Relay
 from tests.certificates import root
 from tests.daemon import ROOT, Daemon, Stream, running_daemon
 from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port
@@ -362,8 +362,8 @@ def test_a_worker_that_hangs_is_killed_and_replaced(
     daemon = Daemon(tmp_path, redis_server.url, "--workers=2")
     at = daemon.command.index("-c") + 1
     daemon.command[at] = (
-        "import sinapse.workers.process as process; process.HUNG = 6; process.LAST_WORDS = 0.5; "
-        + daemon.command[at]
+        "import sinapse.daemon.workers.process as process; "
+        "process.HUNG = 6; process.LAST_WORDS = 0.5; " + daemon.command[at]
     )
     try:
         daemon.start()

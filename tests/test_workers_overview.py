@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinapse.metrics import BY_REASON, GAUGES, HISTOGRAMS, TOTALS, blank, exposition
+from sinapse.admin.metrics import BY_REASON, GAUGES, HISTOGRAMS, TOTALS, blank, exposition
+from sinapse.daemon.workers.client import PATIENCE as ANSWER
+from sinapse.daemon.workers.totals import LASTING, add, lasting, one_subject, top_channels, total
 from sinapse.publisher import Publisher
-from sinapse.workers.asking import PATIENCE as ANSWER
-from sinapse.workers.totals import LASTING, add, lasting, one_subject, top_channels, total
 from tests.daemon import Stream
 from tests.support import RedisServer, eventually
 from tests.test_workers import SERVES, Workers, alive, running_workers

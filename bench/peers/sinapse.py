@@ -17,11 +17,11 @@ import redis
 from load import DATA, Publishing, Stream
 
 from peers.server import Failed, Peer, Running, Workload, free_port, launched, running_redis
-from sinapse.keys import RETENTION, channels_key, token_key
+from sinapse.protocol.keys import RETENTION, channels_key, token_key
+from sinapse.protocol.scripts import Script
 from sinapse.publisher import Publisher
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.operations.operation import Operation
-from sinapse.scripts import Script
 from tests.support import PATIENCE
 
 #: Characters, as many as a real token has.

@@ -3,9 +3,11 @@
 It has no authentication, so it is off unless asked for, and meant for a UNIX socket or the
 loopback interface.
 
-:mod:`~sinapse.admin.root`         its URLs
-:mod:`~sinapse.admin.page`         ``/``, the live page
-:mod:`~sinapse.admin.figures`      ``/metrics`` and ``/status``
-:mod:`~sinapse.admin.looks`        ``/subjects/<id>`` and ``/channels``
-:mod:`~sinapse.admin.inspection`   what there is to be seen of the hub
+``root``        its URLs
+``guard``       who may ask it anything
+``page``        ``/``, the live page
+``metrics``     what there is for scrapers, from the counters
+``status``      ``/metrics`` and ``/status``
+``lookups``     ``/subjects/<id>`` and ``/channels``
+``inspection``  what there is to be seen of the hub
 """

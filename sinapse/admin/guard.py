@@ -13,8 +13,8 @@ from twisted.internet.address import UNIXAddress
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from sinapse.admin.figures import json_answer
-from sinapse.answers import Plain
+from sinapse.admin.status import json_answer
+from sinapse.web.answers import Plain
 
 #: What anybody may know: load balancers and schedulers ask it by whatever name they have.
 OPEN = b"ready"

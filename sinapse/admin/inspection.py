@@ -8,11 +8,11 @@ from collections.abc import Callable
 from heapq import nlargest
 from typing import Any
 
-from sinapse.admission import Table
-from sinapse.audience import Channel
-from sinapse.connection import Connection
-from sinapse.longpoll import LongPoll
-from sinapse.streams import Streams
+from sinapse.broker.interface import Table
+from sinapse.hub.subscribers import Channel
+from sinapse.streams.connection import Connection
+from sinapse.streams.longpoll import LongPoll
+from sinapse.streams.streams import Streams
 
 #: What channels can be ordered by, and what stands for it.
 ORDERS: dict[str, Callable[[Channel], int]] = {

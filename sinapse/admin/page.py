@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from sinapse.answers import Plain, respond
+from sinapse.web.answers import Plain, respond
 
 _FOLDER = Path(__file__).parent / "static"
 

@@ -5,15 +5,15 @@ from typing import Protocol
 
 from twisted.web.resource import Resource
 
-from sinapse.admin.figures import Content, MetricsResource, NodeFigures, StatusResource, Text
 from sinapse.admin.guard import Guard
 from sinapse.admin.inspection import Inspection
-from sinapse.admin.looks import ChannelsResource, Looks, SubjectResource
+from sinapse.admin.lookups import ChannelsResource, Looks, SubjectResource
+from sinapse.admin.metrics import Node
 from sinapse.admin.page import Page
-from sinapse.admission import Authority, Table
+from sinapse.admin.status import Content, MetricsResource, NodeFigures, StatusResource, Text
+from sinapse.broker.interface import Authority, Table
 from sinapse.counters import Counters
-from sinapse.metrics import Node
-from sinapse.streams import Streams
+from sinapse.streams.streams import Streams
 
 
 def admin_root(
@@ -37,7 +37,7 @@ def admin_root(
 
 
 class Figures(Protocol):
-    """What tells figures: :class:`~sinapse.admin.figures.NodeFigures`, or the sum of several."""
+    """What tells figures: :class:`~sinapse.admin.status.NodeFigures`, or the sum of several."""
 
     def exposition(self, accept: str) -> Text | Awaitable[Text]:
         """Return what ``/metrics`` answers."""

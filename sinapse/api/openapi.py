@@ -8,7 +8,7 @@ import msgspec
 
 from sinapse import __version__
 from sinapse.api.bodies import CHANNEL, KIND, MESSAGE_ID, NAME, Failed
-from sinapse.api.operations import DEFAULT_KIND, Operation
+from sinapse.api.endpoints import DEFAULT_KIND, Operation
 
 _PARAMETERS = {
     "subject": "Id of the subject, percent-encoded.",

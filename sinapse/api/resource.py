@@ -11,14 +11,14 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from sinapse.answers import Headers, respond, tell_fault
 from sinapse.api.bodies import Failed
+from sinapse.api.endpoints import DEFAULT_KIND, OPERATIONS, Call, Operation, failed
 from sinapse.api.keys import Keys
 from sinapse.api.openapi import document
-from sinapse.api.operations import DEFAULT_KIND, OPERATIONS, Call, Operation, failed
 from sinapse.errors import BrokerUnavailable, MessageTooLarge, TokenIsHashed
 from sinapse.publisher.tx import Publisher
-from sinapse.site import Refusal
+from sinapse.web.answers import Headers, respond, tell_fault
+from sinapse.web.site import Refusal
 
 #: Where the OpenAPI document is, for anybody: it tells nothing of anybody.
 DOCUMENT = b"/v1/openapi.json"

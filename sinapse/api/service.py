@@ -9,13 +9,13 @@ from twisted.logger import Logger
 from sinapse.api.keys import Keys
 from sinapse.api.resource import APIResource
 from sinapse.errors import StartError
-from sinapse.gate import Gate
-from sinapse.limits import RequestLimits
-from sinapse.listen import Listener
+from sinapse.listen.gate import Gate
+from sinapse.listen.listener import Listener
 from sinapse.publisher.http import MOST_BYTES
 from sinapse.publisher.tx import Publisher
 from sinapse.settings import Settings
-from sinapse.site import Site
+from sinapse.web.limits import RequestLimits
+from sinapse.web.site import Site
 
 #: Seconds for a request to arrive whole, which may be large.
 TIMEOUT = 30

@@ -15,23 +15,23 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from sinapse.admission import ExpiryTold
-from sinapse.broker.dial import TIMEOUT, dial
 from sinapse.broker.history import History, Part
+from sinapse.broker.interface import ExpiryTold
 from sinapse.broker.lookup import Attachment, LastIDs, Lookup, TokenEntry
 from sinapse.broker.probes import Probes
 from sinapse.broker.sentinel import Sentinels
 from sinapse.broker.subscription import Subscription
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, CloseReason, InvalidPayload, Unauthorized
-from sinapse.eventid import EventID, parse_id
-from sinapse.hub import Hub
-from sinapse.joining import Joining
-from sinapse.keys import MAX_TOKEN_LENGTH, NODES, parse_control
-from sinapse.message import Message, unpack
+from sinapse.hub.hub import Hub
+from sinapse.hub.joining import Joining
+from sinapse.protocol.ids import EventID, parse_id
+from sinapse.protocol.keys import MAX_TOKEN_LENGTH, NODES, parse_control
+from sinapse.protocol.message import Message, unpack
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.scripts import Script
 from sinapse.ratelimit import LogLimit
-from sinapse.redisurl import RedisURL
-from sinapse.scripts import Script
+from sinapse.txredis.dial import TIMEOUT, dial
 
 #: Connections for look-ups, so that a long answer on one does not delay the other.
 LOOKUP_CONNECTIONS = 2

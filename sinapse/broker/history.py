@@ -19,13 +19,13 @@ from typing import NamedTuple
 import txredisapi
 from twisted.internet.defer import Deferred
 
-from sinapse.audience import Framing
 from sinapse.broker.lookup import Budget, LastIDs, Lookup, Page
-from sinapse.catchup import Dispatched
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, InvalidPayload
-from sinapse.hub import Hub
-from sinapse.message import Message
+from sinapse.hub.catchup import Dispatched
+from sinapse.hub.hub import Hub
+from sinapse.hub.subscribers import Framing
+from sinapse.protocol.message import Message
 
 #: Messages, and bytes, of one channel in one round: what waits in memory is bounded by that.
 PAGE_MESSAGES = 1000

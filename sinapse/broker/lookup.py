@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import txredisapi
 
 from sinapse.errors import Unauthorized
-from sinapse.eventid import EventID, parse_counter
-from sinapse.keys import (
+from sinapse.protocol.ids import EventID, parse_counter
+from sinapse.protocol.keys import (
     EPOCHS,
     LAST,
     RETENTION,
@@ -18,8 +18,8 @@ from sinapse.keys import (
     revoked_key,
     token_key,
 )
-from sinapse.role import QUESTION, is_master
-from sinapse.scripts import ATTACH, LAST_IDS, LIST_CHANNELS, LOOK_UP, MARK, READ_HISTORY
+from sinapse.protocol.role import QUESTION, is_master
+from sinapse.protocol.scripts import ATTACH, LAST_IDS, LIST_CHANNELS, LOOK_UP, MARK, READ_HISTORY
 
 _RETAINED = retained_key("").encode()
 _TOKENS = token_key("").encode()

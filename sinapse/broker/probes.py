@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 
 from sinapse.broker.lookup import Lookup
 from sinapse.counters import Histogram
-from sinapse.keys import NODES
+from sinapse.protocol.keys import NODES
 
 #: Seconds between two probes of the connections, and for one to be answered: within twice that a
 #: Redis that does not answer, does not deliver or is no master any more has been left.

@@ -16,9 +16,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from sinapse.broker.dial import dial
-from sinapse.redisurl import RedisURL
-from sinapse.role import QUESTION, is_master
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.role import QUESTION, is_master
+from sinapse.txredis.dial import dial
 
 #: Seconds to listen to one Sentinel before the next one: it may hang, or be cut off.
 TURN = 10

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from sinapse.keys import CONTROL_PATTERN
+from sinapse.protocol.keys import CONTROL_PATTERN
 
 #: Channels in one SUBSCRIBE: Redis handles each command whole, and 50,000 names take it 90 ms.
 CHANNELS_PER_COMMAND = 1000

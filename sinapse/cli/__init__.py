@@ -3,6 +3,20 @@
 A command is imported when it is called for, so that ``--help`` is quick. What goes wrong is said in
 one line, with exit code 1; 2 is what click has for a command line that is none, and 69
 (``EX_UNAVAILABLE``) means that Redis or the daemon was not there.
+
+``serve``       the daemon in the foreground
+``demo``        the daemon and a chat
+``token``       tokens
+``channels``    what subjects may listen to
+``publish``     publishing
+``listen``      what is pushed to a browser
+``ping``        how long messages take
+``doctor``      what is wrong, and what to do
+``bench``       how fast it is on this machine
+``completion``  completion in a shell
+``publishing``  what commands share that speak to Redis
+``address``     where the daemon is
+``ear``         somebody who listens while a command tries something out
 """
 
 from importlib import import_module

@@ -22,10 +22,10 @@ from typing import NamedTuple, Self
 import click
 from prometheus_client.parser import text_string_to_metric_families
 
+from sinapse.child import Child
 from sinapse.cli.publishing import Refused, in_one_line
-from sinapse.lifeline import Child
+from sinapse.protocol.redisurl import EMBEDDED
 from sinapse.publisher import Publisher
-from sinapse.redisurl import EMBEDDED
 
 CHANNEL = "bench"
 

@@ -15,8 +15,8 @@ from stat import S_IWOTH
 import click
 
 import sinapse
-from sinapse.lifeline import PAUSE, Child, ChildFailed
-from sinapse.redisurl import EMBEDDED, RedisURL
+from sinapse.child import PAUSE, Child, ChildFailed
+from sinapse.protocol.redisurl import EMBEDDED, RedisURL
 
 DEFAULT_FOLDER = Path(".demo")
 

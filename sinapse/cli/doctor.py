@@ -22,12 +22,12 @@ from sinapse import __version__
 from sinapse.cli.address import url_argument
 from sinapse.cli.ear import Ear
 from sinapse.cli.publishing import connected
+from sinapse.client import printable
 from sinapse.errors import BrokerUnavailable
-from sinapse.eventsource import printable
-from sinapse.keys import RETENTION
+from sinapse.protocol.keys import RETENTION
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import Publisher
 from sinapse.publisher.connections import Connections
-from sinapse.redisurl import RedisURL
 
 #: Redis knows the commands that are needed from here on.
 OLDEST_REDIS = (6, 2)

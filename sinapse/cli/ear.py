@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 from urllib.error import HTTPError
 
-from sinapse.eventsource import EventSource, Received
+from sinapse.client import EventSource, Received
 from sinapse.publisher import Publisher
 
 #: Seconds that its token lives: it is gone even if the command is killed.
@@ -27,7 +27,7 @@ class Ear:
         self._heard: queue.SimpleQueue[Received | Exception] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
-        """Listen; raises as :class:`~sinapse.eventsource.EventSource`, or ``queue.Empty``."""
+        """Listen; raises as :class:`~sinapse.client.EventSource`, or ``queue.Empty``."""
         self._publisher.channels.add(self.name, self.name)
         token = self._publisher.tokens.generate(self.name, expires_in=LIFETIME)
         self._source = EventSource(self._url, token)

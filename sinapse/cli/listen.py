@@ -10,7 +10,7 @@ import click
 
 from sinapse.cli.address import url_argument
 from sinapse.cli.publishing import Refused, Unavailable, connected, in_one_line
-from sinapse.eventsource import (
+from sinapse.client import (
     ABOUT_THE_STREAM,
     EventSource,
     Received,

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from sinapse.child import ChildFailed
 from sinapse.errors import BrokerUnavailable, TokenIsHashed
-from sinapse.lifeline import ChildFailed
 from sinapse.publisher import Publisher
 
 #: The code that sysexits.h has for a service that is not there.

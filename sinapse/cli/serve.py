@@ -8,7 +8,7 @@ import click
 
 from sinapse import __version__
 from sinapse.errors import StartError
-from sinapse.redisurl import DEFAULT_URL, RedisURL
+from sinapse.protocol.redisurl import DEFAULT_URL, RedisURL
 
 
 @click.command("serve", add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -17,7 +17,7 @@ def command(options: tuple[str, ...]) -> None:
     """Run the daemon in the foreground: serve --help lists its options."""
     # Imported here because only this command needs Twisted.
     if "--help" in options:
-        from sinapse.service import Options  # noqa: PLC0415
+        from sinapse.daemon.service import Options  # noqa: PLC0415
 
         daemon = Options()
         daemon.synopsis = "Usage: sinapse serve [options]"
@@ -33,8 +33,8 @@ def command(options: tuple[str, ...]) -> None:
 
 def _say_what_runs(options: Sequence[str]) -> None:
     """Tell people where it is, and what to try next; what is wrong is said by the daemon."""
-    from sinapse.listen import url  # noqa: PLC0415
-    from sinapse.service import Options  # noqa: PLC0415
+    from sinapse.daemon.service import Options  # noqa: PLC0415
+    from sinapse.listen.listener import url  # noqa: PLC0415
     from sinapse.settings import resolve  # noqa: PLC0415
 
     daemon = Options()

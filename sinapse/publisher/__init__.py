@@ -16,6 +16,32 @@ Twisted::
     Publisher("redis://localhost:6379/0").publish("room:1", "hello")
 
 What goes to Redis is written down in ``docs/protocol.md``.
+
+``client``       the publisher: by names and ids
+``tokens``       tokens of subjects
+``channels``     what a subject may listen to
+``pipeline``     several operations in one round trip
+``mixins``       the library for the classes of an application
+``shared``       the publisher that they use
+``base``         what every kind of publisher has in common
+``connections``  operations, carried out on connections to Redis
+``pool``         the connections, shared by threads
+``shards``       the pools of several Redis
+``sentinel``     connections that follow the master
+``process``      what each process has of its own
+``http``         the HTTP API in the place of Redis
+``options``      what integrations read from the settings of a framework
+``page``         what a page needs to open its stream
+``later``        messages that are checked now and sent later
+``flask``        Flask: the extension
+``starlette``    Starlette and FastAPI: the lifespan, and what pages need
+``fastapi``      FastAPI: the dependency
+``celery``       Celery: its settings, and processes that end
+``sqlalchemy``   SQLAlchemy: publishing after the commit of a session
+``django``       Django: the app
+``aio``          the library on asyncio, under the same names
+``tx``           the library on Twisted, under the same names
+``operations``   what Redis is asked, and what its answers mean
 """
 
 from sinapse.publisher.client import Publisher

@@ -3,10 +3,10 @@
 import os
 from collections.abc import Sequence
 
-from sinapse.flags import is_on
+from sinapse.environment import is_on
+from sinapse.protocol.redisurl import RedisURL, from_environment
 from sinapse.publisher.http import APIURL
 from sinapse.publisher.operations.messages import Messages
-from sinapse.redisurl import RedisURL, from_environment
 
 #: Connections, as the origin has it. A command takes well under a millisecond of one.
 POOL_SIZE = 5

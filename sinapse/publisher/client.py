@@ -3,18 +3,18 @@
 from collections.abc import Iterable
 from typing import Self
 
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.connections import Connections
 from sinapse.publisher.http import HTTPConnections
-from sinapse.publisher.identity import ChannelLike, ChannelsLike, SubjectId
-from sinapse.publisher.operations.exchange import complete
+from sinapse.publisher.operations.conversation import complete
+from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.pipeline import Pipeline, run_each
 from sinapse.publisher.shards import ShardedConnections
 from sinapse.publisher.tokens import Tokens
-from sinapse.redisurl import RedisURL
 
 
 class Publisher(BasePublisher):
@@ -23,12 +23,12 @@ class Publisher(BasePublisher):
     One for a process is enough: threads share it, and a forked child opens connections of its
     own. Nothing is opened before it is needed, and again when Redis comes back.
 
-    `url` is read by :mod:`sinapse.redisurl`; without one, ``REDIS_URL`` decides. `max_message`
-    is bytes of data, without one ``SINAPSE_MAX_MESSAGE`` decides. `retain` is seconds for which
-    messages are retained, up to 30 days, and 0 for not at all; `retain_messages` is the most of a
-    channel; without them ``SINAPSE_RETAIN`` and ``SINAPSE_RETAIN_MESSAGES`` decide, else it is
-    five minutes and 1,000 messages. `hash_tokens`: Redis has hashes of tokens only, which is what
-    daemons with ``--hash-tokens`` expect; without it ``SINAPSE_HASH_TOKENS`` decides.
+    `url` is read by :mod:`sinapse.protocol.redisurl`; without one, ``REDIS_URL`` decides.
+    `max_message` is bytes of data, without one ``SINAPSE_MAX_MESSAGE`` decides. `retain` is seconds
+    for which messages are retained, up to 30 days, and 0 for not at all; `retain_messages` is the
+    most of a channel; without them ``SINAPSE_RETAIN`` and ``SINAPSE_RETAIN_MESSAGES`` decide, else
+    it is five minutes and 1,000 messages. `hash_tokens`: Redis has hashes of tokens only, which is
+    what daemons with ``--hash-tokens`` expect; without it ``SINAPSE_HASH_TOKENS`` decides.
     `connect_timeout` and `timeout` are seconds, for each address of Redis to accept and for each of
     its answers. Raises ``ValueError`` for a setting that cannot be used.
     """

@@ -28,8 +28,9 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.operations import standin
-from sinapse.publisher.operations.exchange import exchange
+from sinapse.publisher.operations.conversation import exchange
 from sinapse.publisher.operations.operation import (
     Command,
     Lost,
@@ -43,7 +44,6 @@ from sinapse.publisher.operations.operation import (
 from sinapse.publisher.pool import Busy, Link, Pool
 from sinapse.publisher.process import OfThisProcess
 from sinapse.publisher.sentinel import MasterConnection, SecureMasterConnection, Sentinels
-from sinapse.redisurl import RedisURL
 
 #: What Redis says, and not what happens to a connection. After some of it redis-py closes that.
 REFUSALS = (AuthenticationError, BusyLoadingError, ResponseError)

@@ -31,7 +31,7 @@ from markupsafe import Markup
 from sinapse.errors import BrokerUnavailable, SinapseError, TokenIsHashed
 from sinapse.publisher import page, shared
 from sinapse.publisher.client import Publisher
-from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.options import Options, read
 
 L = TypeVar("L", bound=Callable[[], object])

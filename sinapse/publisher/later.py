@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sinapse.keys import channel_name
-from sinapse.publisher.identity import ChannelLike
+from sinapse.protocol.keys import channel_name
+from sinapse.publisher.operations.content import checked
+from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.messages import Outgoing
-from sinapse.publisher.payload import checked
-from sinapse.publisher.retention import checked_message_id, milliseconds
+from sinapse.publisher.operations.retention import checked_message_id, milliseconds
 from sinapse.publisher.shared import default
 
 

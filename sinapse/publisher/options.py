@@ -22,12 +22,12 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from sinapse.protocol.redisurl import RedisURL, from_environment
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.http import APIURL
-from sinapse.publisher.numbers import is_number, is_whole
+from sinapse.publisher.operations.numbers import is_number, is_whole
+from sinapse.publisher.operations.retention import MAX_RETAIN, MAX_RETAIN_MESSAGES
 from sinapse.publisher.operations.tokens import MAX_LIFETIME
-from sinapse.publisher.retention import MAX_RETAIN, MAX_RETAIN_MESSAGES
-from sinapse.redisurl import RedisURL, from_environment
 
 #: Where ``sinapse serve`` listens on a developer's machine.
 DEFAULT_URL = "http://localhost:9000/"

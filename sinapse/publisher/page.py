@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sinapse.errors import BrokerUnavailable, TokenIsHashed
 from sinapse.publisher.client import Publisher
-from sinapse.publisher.identity import SubjectId, identifier, kind_of
+from sinapse.publisher.operations.identity import SubjectId, identifier, kind_of
 from sinapse.publisher.operations.tokens import USER
 from sinapse.publisher.options import Options
 from sinapse.publisher.shared import default

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.publisher.operations.exchange import complete
+from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.pipeline import Collection, settle

@@ -8,8 +8,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.role import QUESTION, is_master
 from sinapse.publisher.operations.master import Address, Master, Unknown
-from sinapse.role import QUESTION, is_master
 
 
 class Asked(Protocol):

@@ -1,14 +1,14 @@
-"""Connections to several Redis, with the channels spread over them: see :mod:`sinapse.sharding`."""
+"""Connections to several Redis, with the channels spread over them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.connections import Connections
 from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.spread import Spread
-from sinapse.redisurl import RedisURL
 
 
 class ShardedConnections:

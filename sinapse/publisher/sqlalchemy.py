@@ -39,10 +39,10 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from sinapse.errors import Incomplete, InvalidSubject
-from sinapse.publisher.identity import ChannelLike
 from sinapse.publisher.later import Prepared, prepare, send_all
 from sinapse.publisher.mixins import Publishable as AnyPublishable
 from sinapse.publisher.mixins import Subject as AnySubject
+from sinapse.publisher.operations.identity import ChannelLike
 
 AnySession: TypeAlias = (
     Session | AsyncSession | scoped_session[Session] | async_scoped_session[AsyncSession]

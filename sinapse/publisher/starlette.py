@@ -22,10 +22,10 @@ from starlette.authentication import BaseUser
 from starlette.responses import JSONResponse, Response
 
 from sinapse.errors import BrokerUnavailable, InvalidSubject, TokenIsHashed
-from sinapse.keys import subject_id
+from sinapse.protocol.keys import subject_id
 from sinapse.publisher import aio, page, shared
 from sinapse.publisher.aio import shared as aio_shared
-from sinapse.publisher.identity import kind_of
+from sinapse.publisher.operations.identity import kind_of
 from sinapse.publisher.options import read
 
 

@@ -2,7 +2,7 @@
 
 from sinapse.publisher.connections import Connections
 from sinapse.publisher.http import HTTPConnections
-from sinapse.publisher.identity import SubjectId
+from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.tokens import (
     USER,
     ClearToken,

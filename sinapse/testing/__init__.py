@@ -16,6 +16,12 @@
 While messages are captured nobody needs a Redis: tokens and lists of channels are kept in memory,
 and what is invalid raises as ever. For pytest there are the fixtures ``sinapse_messages`` and
 ``sinapse_server``, for unittest there is :class:`SinapseTestMixin`.
+
+``capture``   capturing what is published
+``messages``  what was captured, and what is expected of it
+``memory``    what a Redis would have done
+``case``      the mixin for unittest
+``server``    a real daemon
 """
 
 from sinapse.testing.capture import assert_publishes, capture, captured, refute_publishes

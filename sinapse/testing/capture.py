@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
-from sinapse.publisher.identity import ChannelLike
 from sinapse.publisher.operations import standin
+from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.testing.memory import Memory
 from sinapse.testing.messages import ANY, Anything, Expectation, Messages, Publication
 

@@ -2,7 +2,7 @@
 
 import unittest
 
-from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.testing.capture import assert_publishes, capture, refute_publishes
 from sinapse.testing.messages import ANY, Anything, Messages, Publication
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, TypeAlias, overload
 
-from sinapse.keys import channel_name
-from sinapse.publisher.identity import ChannelLike
+from sinapse.protocol.keys import channel_name
+from sinapse.publisher.operations.content import checked
+from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.messages import Publish
-from sinapse.publisher.payload import checked
 
 #: Characters of a message that a failure shows.
 SHOWN = 200

@@ -14,12 +14,12 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.error import HTTPError
 
-from sinapse.eventsource import EventSource, Received
-from sinapse.keys import EPOCHS, PREFIX, RETENTION, channels_key
-from sinapse.lifeline import Child, ChildFailed
+from sinapse.child import Child, ChildFailed
+from sinapse.client import EventSource, Received
+from sinapse.protocol.keys import EPOCHS, PREFIX, RETENTION, channels_key
+from sinapse.protocol.redisurl import EMBEDDED
 from sinapse.publisher import Publisher
-from sinapse.publisher.identity import ChannelLike, SubjectId
-from sinapse.redisurl import EMBEDDED
+from sinapse.publisher.operations.identity import ChannelLike, SubjectId
 
 #: Seconds that a test waits for a message: a bound for slow machines, it takes milliseconds.
 PATIENCE = 30.0

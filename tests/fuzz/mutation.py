@@ -13,7 +13,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from sinapse.message import Message, pack, pack_retained
+from sinapse.protocol.message import Message, pack, pack_retained
 
 CORPUS = Path(__file__).parent / "corpus"
 

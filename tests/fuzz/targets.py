@@ -15,20 +15,20 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sinapse import daemon as composition
 from sinapse.broker.broker import Admission
 from sinapse.broker.lookup import TokenEntry
+from sinapse.daemon import daemon as composition
 from sinapse.errors import BrokerUnavailable, CloseReason, InvalidPayload, Unauthorized
-from sinapse.eventid import EventID
-from sinapse.eventstream import EventStream
-from sinapse.forwarded import HEADERS, TrustedProxies
-from sinapse.http2 import HTTP2Channel
-from sinapse.jsonmessage import JSONList
-from sinapse.message import Message, unpack
+from sinapse.framing.eventstream import EventStream
+from sinapse.framing.jsonmessage import JSONList
+from sinapse.framing.websocket import WebSocket
+from sinapse.listen.forwarded import HEADERS, TrustedProxies
+from sinapse.protocol.ids import EventID
+from sinapse.protocol.message import Message, unpack
 from sinapse.settings import resolve
-from sinapse.site import Channel
-from sinapse.websocket import WebSocket
-from sinapse.websocketpeer import WebSocketPeer
+from sinapse.streams.websocketpeer import WebSocketPeer
+from sinapse.web.http2 import HTTP2Channel
+from sinapse.web.site import Channel
 
 #: A token that is good, and one for which Redis is away. Every other one is unknown.
 TOKEN = b"t"

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sinapse.keys import RETENTION
-from sinapse.sharding import shard_of
+from sinapse.protocol.keys import RETENTION
+from sinapse.protocol.sharding import shard_of
 from tests.stories.model import Record, Story, Token
 from tests.stories.tabs import Browser, Item
 from tests.stories.world import LOSSY, World

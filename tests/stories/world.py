@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sinapse.keys import NODES
+from sinapse.protocol.keys import NODES
 from sinapse.publisher import Publisher
 from tests.daemon import ROOT, Daemon, running_daemon
 from tests.stories.model import KEPT

@@ -4,7 +4,7 @@ from twisted.application.service import ServiceMaker
 
 sinapse = ServiceMaker(  # type: ignore[no-untyped-call]
     "Sinapse",
-    "sinapse.service",
+    "sinapse.daemon.service",
     "Push messages from Redis to browsers over EventSource.",
     "sinapse",
 )

@@ -2,7 +2,6 @@
 
 from sinapse.publisher.aio.connections import Connections
 from sinapse.publisher.aio.shards import ShardedConnections
-from sinapse.publisher.identity import ChannelLike, SubjectId
 from sinapse.publisher.operations.channels import (
     AddChannel,
     ClearChannels,
@@ -10,6 +9,7 @@ from sinapse.publisher.operations.channels import (
     ListChannels,
     RemoveChannel,
 )
+from sinapse.publisher.operations.identity import ChannelLike, SubjectId
 
 
 class Channels:

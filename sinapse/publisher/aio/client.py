@@ -3,17 +3,17 @@
 from collections.abc import Iterable
 from typing import Self
 
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.aio.channels import Channels
 from sinapse.publisher.aio.connections import Connections
 from sinapse.publisher.aio.pipeline import Pipeline, run_each
 from sinapse.publisher.aio.shards import ShardedConnections
 from sinapse.publisher.aio.tokens import Tokens
 from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
-from sinapse.publisher.identity import ChannelLike, ChannelsLike, SubjectId
-from sinapse.publisher.operations.exchange import complete
+from sinapse.publisher.operations.conversation import complete
+from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
-from sinapse.redisurl import RedisURL
 
 
 class Publisher(BasePublisher):

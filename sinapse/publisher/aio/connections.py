@@ -18,10 +18,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.aio.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.publisher.connections import REFUSALS, options, packed
 from sinapse.publisher.operations import standin
-from sinapse.publisher.operations.exchange import exchange
+from sinapse.publisher.operations.conversation import exchange
 from sinapse.publisher.operations.operation import (
     Command,
     Lost,
@@ -33,7 +34,6 @@ from sinapse.publisher.operations.operation import (
     without_arguments,
 )
 from sinapse.publisher.process import OfThisProcess
-from sinapse.redisurl import RedisURL
 
 
 class _Link(Protocol):

@@ -1,7 +1,7 @@
 """Mixins for the classes of an application: as :mod:`sinapse.publisher.mixins`, to be awaited."""
 
 from sinapse.publisher.aio.shared import default
-from sinapse.publisher.identity import ChannelLike, Named, Owned, Receiving
+from sinapse.publisher.operations.identity import ChannelLike, Named, Owned, Receiving
 
 
 class Auth(Owned):

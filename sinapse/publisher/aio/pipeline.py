@@ -7,7 +7,7 @@ from typing import Any, Self
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.aio.connections import Connections
 from sinapse.publisher.aio.shards import ShardedConnections
-from sinapse.publisher.operations.exchange import complete
+from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.pipeline import Collection, settle

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.aio.connections import Connections
 from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.spread import Spread
-from sinapse.redisurl import RedisURL
 
 
 class ShardedConnections:

@@ -2,7 +2,7 @@
 
 from sinapse.publisher.aio.connections import Connections
 from sinapse.publisher.aio.shards import ShardedConnections
-from sinapse.publisher.identity import SubjectId
+from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.tokens import (
     USER,
     ClearToken,

@@ -22,6 +22,20 @@ In models and views::
 In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 ``include("sinapse.publisher.django.urls")``. Management commands: ``sinapse_token``,
 ``sinapse_publish``, ``sinapse_listen``. The rest is in ``docs/howto-django.md``.
+
+``apps``           what happens when Django starts
+``configuration``  ``settings.SINAPSE``
+``checks``         system checks
+``names``          names of models
+``mixins``         publishing from models
+``signals``        publishing what is saved and deleted
+``commit``         publishing when a transaction is committed
+``revocation``     tokens that end with a log-out, or with their user
+``views``          what a page asks for its token
+``urls``           the URL of that
+``admin``          for the administration
+``management``     what ``manage.py`` can do
+``templatetags``   template tags
 """
 
 from sinapse.publisher.django.commit import apublish, publish

@@ -16,7 +16,7 @@ from django.db import transaction
 
 from sinapse.errors import BrokerUnavailable, InvalidMessage
 from sinapse.publisher import later
-from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.operations.identity import ChannelLike
 
 #: Seconds in which a failure is none of waiting: Redis has refused that one message.
 AT_ONCE = 0.1

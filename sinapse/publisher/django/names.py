@@ -11,9 +11,9 @@ from urllib.parse import quote
 from django.db.models import Model
 
 from sinapse.errors import InvalidSubject
-from sinapse.publisher import identity
 from sinapse.publisher.mixins import Sinapse
 from sinapse.publisher.mixins import Subject as AnySubject
+from sinapse.publisher.operations import identity
 from sinapse.publisher.page import Named
 
 

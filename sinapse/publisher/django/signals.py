@@ -18,7 +18,7 @@ from django.utils.encoding import is_protected_type
 
 from sinapse.publisher.django.commit import prepare, send_on_commit
 from sinapse.publisher.django.names import name_of
-from sinapse.publisher.identity import ChannelLike
+from sinapse.publisher.operations.identity import ChannelLike
 
 M = TypeVar("M", bound=Model)
 

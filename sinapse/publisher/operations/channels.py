@@ -7,7 +7,7 @@ An operation checks what it is made of: it raises :class:`~sinapse.errors.Invali
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from sinapse.keys import (
+from sinapse.protocol.keys import (
     ADD,
     GRANT,
     REMOVE,
@@ -18,9 +18,9 @@ from sinapse.keys import (
     control_channel,
     grants_key,
 )
-from sinapse.publisher.identity import ChannelLike, SubjectId, given_id
+from sinapse.protocol.scripts import ADD_CHANNEL, CLEAR_CHANNELS, REMOVE_CHANNEL, Script
+from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation, Request, call
-from sinapse.scripts import ADD_CHANNEL, CLEAR_CHANNELS, REMOVE_CHANNEL, Script
 
 
 class ListChannels(Operation[set[str]]):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from sinapse.keys import (
+from sinapse.protocol.keys import (
     CHECKPOINTS,
     EPOCHS,
     LAST,
@@ -14,11 +14,12 @@ from sinapse.keys import (
     retained_key,
     sent_key,
 )
-from sinapse.message import MAX_MESSAGE, Message, pack, pack_retained
-from sinapse.publisher.identity import ChannelLike, ChannelsLike, each_channel
+from sinapse.protocol.message import MAX_MESSAGE, Message, pack, pack_retained
+from sinapse.protocol.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_PLAIN, PUBLISH_RETAINED
+from sinapse.publisher.operations.content import checked
+from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, each_channel
 from sinapse.publisher.operations.operation import Argument, Operation, Refused, Request, call
-from sinapse.publisher.payload import checked
-from sinapse.publisher.retention import (
+from sinapse.publisher.operations.retention import (
     HORIZON,
     RETAIN,
     RETAIN_MESSAGES,
@@ -27,7 +28,6 @@ from sinapse.publisher.retention import (
     milliseconds,
     remembered,
 )
-from sinapse.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_PLAIN, PUBLISH_RETAINED
 
 #: The keys of all that is retained.
 _STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.redisurl import RedisURL
-from sinapse.scripts import Script
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.scripts import Script
 
 T = TypeVar("T")
 

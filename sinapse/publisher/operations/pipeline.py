@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Generic, cast
 
 from sinapse.errors import SinapseError
-from sinapse.publisher.identity import ChannelLike, SubjectId
 from sinapse.publisher.operations.channels import (
     AddChannel,
     ClearChannels,
@@ -12,6 +11,7 @@ from sinapse.publisher.operations.channels import (
     ListChannels,
     RemoveChannel,
 )
+from sinapse.publisher.operations.identity import ChannelLike, SubjectId
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.tokens import (

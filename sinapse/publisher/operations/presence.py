@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from sinapse.keys import PRESENCE, channel_name, channels_key, presence_key
-from sinapse.publisher.identity import ChannelLike, SubjectId, given_id
+from sinapse.protocol.keys import PRESENCE, channel_name, channels_key, presence_key
+from sinapse.protocol.scripts import IS_ONLINE, ONLINE_IN
+from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation, Request, call
-from sinapse.scripts import IS_ONLINE, ONLINE_IN
 
 #: Subjects that are looked at in one step: half a millisecond of Redis.
 PAGE = 500

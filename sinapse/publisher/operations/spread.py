@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.sharding import shard_of
 from sinapse.publisher.operations.operation import Operation
-from sinapse.sharding import shard_of
 
 
 class Spread:

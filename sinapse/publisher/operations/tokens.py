@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sinapse.errors import TokenIsHashed
-from sinapse.keys import (
+from sinapse.protocol.keys import (
     REVOKE,
     control_channel,
     current_token_key,
@@ -20,17 +20,17 @@ from sinapse.keys import (
     revoked_key,
     token_key,
 )
-from sinapse.publisher.identity import SubjectId, given_id
-from sinapse.publisher.numbers import is_number
-from sinapse.publisher.operations.operation import Operation, Request, T, call
-from sinapse.scripts import (
+from sinapse.protocol.scripts import (
     CLEAR_TOKEN,
     GENERATE_TOKEN,
     OBTAIN_TOKEN,
     RENEW_TOKEN,
     REVOKE_TOKEN,
 )
-from sinapse.sharding import shard_of
+from sinapse.protocol.sharding import shard_of
+from sinapse.publisher.operations.identity import SubjectId, given_id
+from sinapse.publisher.operations.numbers import is_number
+from sinapse.publisher.operations.operation import Operation, Request, T, call
 
 #: The kind of a subject where none is named.
 USER = "User"

@@ -14,6 +14,13 @@
 What each operation does, takes, gives and fails with is written at its namesake in
 :mod:`sinapse.publisher`. There are no mixins for Twisted; those of :mod:`sinapse.publisher` name
 the channel of an object, which can be published to.
+
+``client``       the publisher
+``tokens``       tokens of subjects
+``channels``     what a subject may listen to
+``pipeline``     several operations, sent together
+``connections``  one connection to each Redis, made as the daemon makes its own
+``shards``       the connections to several Redis
 """
 
 from sinapse.publisher.tx.client import Publisher

@@ -5,9 +5,10 @@ from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.base import CONNECT_TIMEOUT, TIMEOUT, BasePublisher
-from sinapse.publisher.identity import ChannelLike, ChannelsLike, SubjectId
-from sinapse.publisher.operations.exchange import complete
+from sinapse.publisher.operations.conversation import complete
+from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.tx.channels import Channels
@@ -15,7 +16,6 @@ from sinapse.publisher.tx.connections import Connections, ask, run
 from sinapse.publisher.tx.pipeline import Pipeline, run_each
 from sinapse.publisher.tx.shards import ShardedConnections
 from sinapse.publisher.tx.tokens import Tokens
-from sinapse.redisurl import RedisURL
 
 
 class Publisher(BasePublisher):

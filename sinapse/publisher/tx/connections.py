@@ -8,10 +8,12 @@ from typing import Any, ParamSpec, Protocol, cast
 import txredisapi
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
-from sinapse.broker.dial import dial
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.role import QUESTION, is_master
+from sinapse.protocol.scripts import Script
 from sinapse.publisher.operations import standin
-from sinapse.publisher.operations.exchange import exchange
+from sinapse.publisher.operations.conversation import exchange
 from sinapse.publisher.operations.master import Master, Unknown
 from sinapse.publisher.operations.operation import (
     Command,
@@ -24,9 +26,7 @@ from sinapse.publisher.operations.operation import (
     without_arguments,
 )
 from sinapse.publisher.process import OfThisProcess
-from sinapse.redisurl import RedisURL
-from sinapse.role import QUESTION, is_master
-from sinapse.scripts import Script
+from sinapse.txredis.dial import dial
 
 P = ParamSpec("P")
 

@@ -2,7 +2,7 @@
 
 from twisted.internet.defer import Deferred
 
-from sinapse.publisher.identity import SubjectId
+from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.tokens import (
     USER,
     ClearToken,

@@ -1,1 +1,5 @@
-"""What ``manage.py`` can do."""
+"""What ``manage.py`` can do.
+
+``arguments``  whom commands mean
+``commands``   the commands
+"""

@@ -1,1 +1,4 @@
-"""Template tags."""
+"""Template tags.
+
+``sinapse``  ``{% load sinapse %}``
+"""

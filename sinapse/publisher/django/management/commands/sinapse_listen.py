@@ -5,7 +5,7 @@ from urllib.error import HTTPError, URLError
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from sinapse.eventsource import ABOUT_THE_STREAM, EventSource, printable, printable_json
+from sinapse.client import ABOUT_THE_STREAM, EventSource, printable, printable_json
 from sinapse.publisher.django import configuration
 from sinapse.publisher.django.management.arguments import failing_in_one_line, found
 

@@ -1,0 +1,210 @@
+"""What a node counts, in the terms of Prometheus: counted elsewhere, and read when asked for.
+
+Figures are what JSON can carry. They add up: over nodes, and over the workers of one, which has a
+few more of its own. Metrics are made of figures.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from sinapse import __version__
+from sinapse.broker.interface import Table
+from sinapse.counters import Backlog, Counters
+
+#: How things stand now.
+GAUGES = {
+    "subjects": "Subjects with open streams.",
+    "channels": "Channels that somebody here may read.",
+    "redis_up": "1 if Redis is connected and everything subscribed.",
+    "streams_behind": "Streams for which something waits to be written.",
+    "pending_bytes": "Bytes that wait to be written to streams.",
+}
+
+#: Totals by the name of the counter, which is also that of the metric.
+TOTALS = {
+    "messages": "Messages received from Redis that somebody here may read.",
+    "deliveries": "Messages handed to open streams: one a message and stream.",
+    "delivered_bytes": "Bytes of these, as they go on the wire, before TLS.",
+    "invalid_payloads": "Payloads from Redis that were no message, or too large for any stream.",
+    "streams_opened": "Streams opened.",
+    "history_reads": "Reads of the retained messages of a channel: one for all who wait.",
+    "replays": "Streams that resumed after a last event ID.",
+    "resets": "Streams that were told that messages are missing.",
+    "redis_connects": "Times that Redis was reached and everything subscribed.",
+    "redis_losses": "Times that Redis was lost after that.",
+}
+
+#: Totals by reason.
+BY_REASON = {
+    "streams_closed": "Streams closed, by reason.",
+    "requests_refused": "Requests for a stream that were refused, by reason.",
+    "connections_refused": "Connections that were closed as soon as they came, by reason.",
+    "accepts_paused": "Times that no connections were accepted for a while, by reason.",
+}
+
+#: How long things take, in seconds.
+HISTOGRAMS = {
+    "fan_out_seconds": "From the encoding of messages to their last write: one a fan-out.",
+    "delivery_seconds": "From the read of Redis that brought messages to their last write: "
+    "one a fan-out.",
+    "redis_probe_seconds": "From the publication of a message of the node's own until it is heard: "
+    "one in four seconds.",
+    "loop_lag_seconds": "How late the event loop was with something that was due: two a second.",
+}
+
+
+#: Of the parent of workers: how they are, and what has happened to them.
+WORKER_GAUGES = {
+    "workers_wanted": "Workers that there should be.",
+    "workers_serving": "Workers that serve.",
+}
+WORKER_TOTALS = {
+    "worker_ends": "Workers that ended and were replaced.",
+    "worker_silences": "Times that a worker did not tell its figures when it was asked.",
+}
+
+Figures = dict[str, Any]
+
+
+def blank() -> Figures:
+    """Return the figures of a node to which nothing has happened."""
+    return {
+        "streams": 0,
+        "streams_by_transport": {},
+        **dict.fromkeys((*GAUGES, *TOTALS), 0),
+        **{name: {} for name in BY_REASON},
+    }
+
+
+class Node:
+    """Reads the counters and the table of a node.
+
+    `is_ready` tells whether Redis is there, `backlog` what waits to be written.
+    """
+
+    def __init__(
+        self,
+        counters: Counters,
+        hub: Table,
+        *,
+        is_ready: Callable[[], bool],
+        backlog: Callable[[], Backlog],
+    ) -> None:
+        self._counters = counters
+        self._hub = hub
+        self._is_ready = is_ready
+        self._backlog = backlog
+
+    def figures(self) -> Figures:
+        """Return everything that is counted."""
+        counters, backlog = self._counters, self._backlog()
+        return {
+            "streams": sum(counters.streams.values()),
+            "streams_by_transport": dict(counters.streams),
+            "subjects": len(self._hub.subjects),
+            "channels": len(self._hub.channels),
+            "redis_up": int(self._is_ready()),
+            "streams_behind": backlog.streams,
+            "pending_bytes": backlog.pending_bytes,
+            **{name: getattr(counters, name) for name in TOTALS},
+            **{name: by_text(getattr(counters, name)) for name in BY_REASON},
+            **{
+                name: {"buckets": histogram.buckets(), "sum": histogram.sum}
+                for name in HISTOGRAMS
+                if (histogram := getattr(counters, name))
+            },
+        }
+
+
+def by_text(counts: Mapping[Enum | str, int]) -> dict[str, int]:
+    """Return counts with their reasons as people read them."""
+    return {getattr(reason, "text", None) or str(reason): count for reason, count in counts.items()}
+
+
+def process_figures() -> dict[str, float]:
+    """Return the figures of this process: CPU seconds, bytes of memory, descriptors."""
+    return {
+        sample.name.removeprefix("process_"): sample.value
+        for family in PROCESS_COLLECTOR.collect()
+        for sample in family.samples
+    }
+
+
+def exposition(
+    accept: str, figures: Figures, processes: Mapping[str, Mapping[str, float]] | None = None
+) -> tuple[bytes, str]:
+    """Write figures out for a scraper, in one of the formats that an Accept header field names.
+
+    `processes` are the figures of several, by the name of each; if not given, this one has its own.
+    Returns body and content type.
+    """
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # A version that is none.
+        encode, content_type = choose_encoder("")
+    registry = CollectorRegistry()
+    registry.register(_Given([*_of_node(figures), *_of_processes(processes)]))
+    return encode(registry), content_type
+
+
+class _Given(Collector):
+    """Metrics that are made already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def _of_node(figures: Figures) -> Iterator[Metric]:
+    """Return figures as metrics, named as Prometheus recommends."""
+    info = GaugeMetricFamily("sinapse_build_info", "Always 1.", labels=["version"])
+    info.add_metric([__version__], 1)
+    yield info
+    streams = GaugeMetricFamily("sinapse_streams", "Open streams.", labels=["transport"])
+    for transport, count in figures["streams_by_transport"].items():
+        streams.add_metric([transport], count)
+    yield streams
+    for name, text in (GAUGES | WORKER_GAUGES).items():
+        if name in figures:
+            yield GaugeMetricFamily(f"sinapse_{name}", text, value=figures[name])
+    for name, text in (TOTALS | WORKER_TOTALS).items():
+        if name in figures:
+            yield CounterMetricFamily(f"sinapse_{name}", text, value=figures[name])
+    for name, text in BY_REASON.items():
+        family = CounterMetricFamily(f"sinapse_{name}", text, labels=["reason"])
+        for reason, count in figures[name].items():
+            family.add_metric([reason], count)
+        yield family
+    for name, text in HISTOGRAMS.items():
+        if (histogram := figures.get(name)) is not None:
+            buckets = list(histogram["buckets"].items())
+            yield HistogramMetricFamily(
+                f"sinapse_{name}", text, buckets=buckets, sum_value=histogram["sum"]
+            )
+
+
+def _of_processes(processes: Mapping[str, Mapping[str, float]] | None) -> Iterator[Metric]:
+    for own in PROCESS_COLLECTOR.collect():
+        if processes is None:
+            yield own
+            continue
+        family = Metric(own.name, own.documentation, own.type)
+        for sample in own.samples:
+            name = sample.name.removeprefix("process_")
+            for worker, figures in processes.items():
+                if name in figures:
+                    family.add_sample(sample.name, {"worker": worker}, figures[name])
+        yield family

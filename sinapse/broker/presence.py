@@ -1,0 +1,134 @@
+"""Presence: who is there on this node, told to one Redis, and so to all who ask there.
+
+The node has a lease that it renews, and a set of subjects. When it dies the lease runs out, and
+whichever node notices first tells that its subjects are gone, unless they are elsewhere. A node
+that has lost its lease, because it or Redis was away, begins anew under another name; what it left
+behind under the former one is swept as if that had died.
+"""
+
+import secrets
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sinapse.broker.broker import Broker
+from sinapse.errors import BrokerUnavailable
+from sinapse.hub.presence import Attendance
+from sinapse.protocol.keys import JOINED, LEFT, PRESENCE, presence_key
+from sinapse.protocol.scripts import (
+    HOLD_PRESENCE,
+    JOIN_PRESENCE,
+    LEAVE_PRESENCE,
+    SWEEP_PRESENCE,
+    Script,
+)
+
+#: Seconds between two looks at who has come and gone.
+TICK = 0.2
+
+#: Renewals of a lease, of which one must succeed in time.
+RENEWALS = 3
+
+#: Subjects told of in one step: a millisecond or two of Redis.
+SLICE = 200
+
+#: Milliseconds for which a dead node's subjects are remembered, so that somebody can tell that they
+#: are gone, even if all nodes were away for a while.
+MEMORY = 3600 * 1000
+
+
+class Presence(Service):
+    """Tells one Redis of the `attendance`. Its grace is that of a node as well."""
+
+    _log = Logger()
+
+    def __init__(self, broker: Broker, attendance: Attendance, reactor: Any) -> None:
+        self._broker = broker
+        self._attendance = attendance
+        self._reactor = reactor
+        self._lease = attendance.grace
+        self._changes: dict[bytes, bool] = {}
+        self._node = ""
+        self._renewed = 0.0
+        self._running: Deferred[None] | None = None
+        attendance.watchers.append(self._changes.__setitem__)
+
+    def startService(self) -> None:  # noqa: N802
+        """Begin to tell."""
+        super().startService()
+        self._running = Deferred.fromCoroutine(self._stay())
+        self._running.addErrback(self._failed)
+
+    def stopService(self) -> None:  # noqa: N802
+        """Tell nothing more: the lease runs out, and who has not come back elsewhere is gone."""
+        super().stopService()
+        if self._running is not None:
+            self._running.cancel()
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("presence failed", failure=failure)
+
+    async def _stay(self) -> None:
+        while True:
+            await self._broker.when_ready()
+            try:
+                await self._begin()
+                while await self._go_on():
+                    await deferLater(self._reactor, TICK)
+            except BrokerUnavailable:
+                await deferLater(self._reactor, TICK)
+
+    async def _begin(self) -> None:
+        """Take a lease under a new name, for all who are here."""
+        self._node = secrets.token_hex(8)
+        self._changes.clear()
+        self._changes.update(dict.fromkeys(self._attendance.subjects, True))
+        await self._hold(is_new=True)
+
+    async def _go_on(self) -> bool:
+        """Tell what has changed, and renew the lease in time; returns whether there is one."""
+        self._attendance.look(self._reactor.seconds())
+        changes = dict(self._changes)
+        self._changes.clear()
+        came = [subject for subject, is_here in changes.items() if is_here]
+        gone = [subject for subject, is_here in changes.items() if not is_here]
+        is_held = await self._tell(came, gone)
+        if is_held and self._reactor.seconds() - self._renewed >= self._lease / RENEWALS:
+            is_held = await self._hold()
+            while await self._sweep():
+                pass
+        return is_held
+
+    async def _tell(self, came: list[bytes], gone: list[bytes]) -> bool:
+        keys, prefix = [PRESENCE, presence_key(self._node)], presence_key("")
+        told: tuple[tuple[Script, list[str | bytes | int], list[bytes]], ...] = (
+            (JOIN_PRESENCE, [self._node, prefix, JOINED, MEMORY], came),
+            (LEAVE_PRESENCE, [self._node, prefix, LEFT], gone),
+        )
+        for script, arguments, subjects in told:
+            for start in range(0, len(subjects), SLICE):
+                part = subjects[start : start + SLICE]
+                if not await self._broker.run(script, keys, [*arguments, *part]):
+                    return False
+        return True
+
+    async def _hold(self, *, is_new: bool = False) -> bool:
+        self._renewed = self._reactor.seconds()
+        return bool(
+            await self._broker.run(
+                HOLD_PRESENCE,
+                [PRESENCE, presence_key(self._node)],
+                [self._node, int(self._lease * 1000), MEMORY, int(is_new)],
+            )
+        )
+
+    async def _sweep(self) -> bool:
+        """Tell of subjects whose node is gone; returns whether there may be more."""
+        return bool(
+            await self._broker.run(SWEEP_PRESENCE, [PRESENCE], [SLICE, presence_key(""), LEFT])
+        )

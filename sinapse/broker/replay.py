@@ -1,0 +1,239 @@
+"""Bringing streams up to date from what is retained.
+
+A stream that resumes gets every retained message after its last event ID on the channels that its
+subject may read now, of each since it was granted: page by page, as fast as it reads. When there is
+no more it goes live, in the very turn in which the last page came. A stream whose subject was
+granted a channel that this node was not subscribed to is held until what was published meanwhile
+has been read.
+
+Redis may go and come back at any point of this; what is known then is looked at afresh.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sinapse.broker.broker import Broker
+from sinapse.broker.history import Part
+from sinapse.counters import Counters
+from sinapse.errors import BrokerUnavailable, ResetReason
+from sinapse.hub.catchup import Dispatched
+from sinapse.hub.hub import Hub
+from sinapse.hub.subscribers import Framing, Subject, Subscriber, encode
+from sinapse.protocol.ids import EventID
+
+
+class Resuming(Subscriber, Protocol):
+    """A stream that resumes."""
+
+    def drained(self) -> "Deferred[None]":
+        """Fire when nothing waits to be written; it is cancelled when the stream ends."""
+
+
+class Replays:
+    """Runs every replay and every catching up.
+
+    `max_pending` is in bytes: what is read for a stream is written in pieces of a quarter of that,
+    the next when the last is gone, so that no replay makes a slow consumer of its stream.
+    """
+
+    _log = Logger()
+
+    def __init__(self, hub: Hub, broker: Broker, counters: Counters, *, max_pending: int) -> None:
+        self._hub = hub
+        self._broker = broker
+        self._counters = counters
+        self._max_pending = max_pending
+        self._piece = max_pending // 4
+        hub.catch_up_needed = self._begin_catch_up
+
+    def begin(self, connection: Resuming, last_event_id: str) -> None:
+        """Resume a stream that was opened replaying, or suspended, after what its client sent."""
+        place = EventID.parse(last_event_id)
+        if place is not None and self.may_know(place):
+            self.resume(connection, place)
+        else:
+            self._give_up(connection, ResetReason.UNKNOWN_ID)
+
+    def may_know(self, place: EventID) -> bool:
+        """Whether an id can be one that this Redis has given: it is not above the last one."""
+        here = self._hub.here
+        return place.epoch != here.epoch or place.counter <= here.counter
+
+    def resume(self, connection: Resuming, place: EventID) -> None:
+        """Resume a stream after an id that is known."""
+        Deferred.fromCoroutine(self._replay(connection, place)).addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("a replay failed", failure=failure)
+
+    # Resuming
+
+    async def _replay(self, connection: Resuming, place: EventID) -> None:
+        told: dict[bytes, int] = {}
+        failures = 0
+        while (subject := connection.subject) is not None:
+            resolved = self._broker.resolve(place)
+            if resolved is None and self._broker.ready:
+                self._give_up(connection, ResetReason.DATA_LOST)
+                return
+            after = resolved.counter if resolved else 0
+            since = subject.since or {}
+            wants = {name: max(after, since.get(name, 0)) for name in subject.channels}
+            # One that is withdrawn and granted again is another channel: between, nobody heard it.
+            heard = {name: self._hub.channels[name] for name in wants}
+            try:
+                part = await self._broker.read_history(wants)
+            except BrokerUnavailable:
+                failures += 1
+                await self._broker.when_ready(failures)
+                continue
+            subject = connection.subject
+            if subject is None or resolved is None:
+                return
+            if any(self._hub.channels[name] is not heard.get(name) for name in subject.channels):
+                continue  # Granted while it was read: that channel's messages go in their places.
+            # Whoever is told of a channel loads its state anew, and has all that it had by then.
+            gone = {name: at for name, at in part.gone.items() if at > told.get(name, 0)}
+            part = part._replace(gone=gone)
+            if not part.more and self._finish(connection, part):
+                return
+            told_now, upto = await self._send_in_pieces(connection, part)
+            told |= told_now
+            place = EventID(resolved.epoch, upto)
+            await connection.drained()
+
+    def _finish(self, connection: Resuming, part: Part) -> bool:
+        """Send all that is left and go live; not if that is more than can be sent at once."""
+        later = [entry for entry in part.tape if (entry.counter or 0) > part.after]
+        frames = [self._frame(connection, entry, part) for entry in (*part.entries, *later)]
+        if part.entries and sum(map(len, frames)) > self._piece:
+            return False
+        self._send(connection, frames, dict(part.gone), None)
+        return True
+
+    async def _send_in_pieces(
+        self, connection: Resuming, part: Part
+    ) -> tuple[dict[bytes, int], int]:
+        """Send messages as fast as the stream reads, each if it may have it at that moment.
+
+        Returns what was told to be missing, with the counters at which that was, and the counter
+        up to which all was sent.
+        """
+        epoch = self._hub.epoch
+        gone = dict(part.gone)
+        told: dict[bytes, int] = {}
+        piece: list[bytes] = []
+        size = upto = 0
+        for entry in part.entries:
+            frame = self._frame(connection, entry, part)
+            if piece and size + len(frame) > self._piece:
+                told |= self._send(connection, piece, gone, upto)
+                await connection.drained()
+                if self._hub.epoch != epoch:
+                    return told, upto  # These counters are of a time that is over.
+                piece, size = [], 0
+                frame = self._frame(connection, entry, part)
+            piece.append(frame)
+            size += len(frame)
+            upto = entry.counter or 0
+        return told | self._send(connection, piece, gone, part.after), part.after
+
+    def _send(
+        self,
+        connection: Resuming,
+        frames: Sequence[bytes],
+        gone: dict[bytes, int],
+        upto: int | None,
+    ) -> dict[bytes, int]:
+        """Send messages up to a counter, and before them what is missing up to there.
+
+        With None there is no more, and the stream is live from then on. A loss is told with the
+        messages in whose midst it is, and the id behind them: so it is told once, though each part
+        may be for another connection. Those that are told are taken out of `gone`, and returned
+        with the counter of now.
+        """
+        subject = connection.subject
+        if subject is None:
+            return {}
+        since = subject.since or {}
+        due = [name for name, at in gone.items() if upto is None or at <= upto]
+        missing = {
+            name for name in due if gone.pop(name) > since.get(name, 0) and name in subject.channels
+        }
+        if missing:
+            self._counters.resets += 1
+            reset = connection.framing.reset(ResetReason.NOT_RETAINED, missing, None)
+            frames = [reset, *frames]
+        frame = b"".join(frames)
+        if upto is None:
+            if frame:
+                connection.send(frame)
+            self._hub.go_live(connection)
+            if missing:
+                # So that it is told once, even if no other message follows.
+                connection.send(connection.framing.position(str(self._hub.here)))
+        elif frame:
+            place = str(EventID(self._hub.epoch, upto))
+            connection.send(frame + connection.framing.position(place) if missing else frame)
+        return dict.fromkeys(missing, self._hub.position)
+
+    def _frame(self, connection: Resuming, entry: Dispatched, part: Part) -> bytes:
+        subject = connection.subject
+        if subject is None or not subject.may_have(entry):
+            return b""
+        if entry.counter is None:
+            return self._encode(connection.framing, entry)
+        made = part.frames.get((connection.framing, entry.counter))
+        if made is None:
+            made = self._encode(connection.framing, entry)
+            part.frames[connection.framing, entry.counter] = made
+        return made
+
+    def _encode(self, framing: Framing, entry: Dispatched) -> bytes:
+        epoch = self._hub.epoch
+        frame = encode(framing, entry, epoch)
+        if len(frame) > self._max_pending:
+            # It has grown in the framing, and no stream could hold it.
+            frame = encode(framing, entry._replace(message=None), epoch)
+        return frame
+
+    def _give_up(self, connection: Resuming, reason: ResetReason) -> None:
+        """Tell a stream that nobody knows what it missed, and let it go on from here."""
+        subject = connection.subject
+        if subject is not None:
+            self._counters.resets += 1
+            channels = subject.channels
+            self._hub.go_live(connection)
+            place = str(self._hub.here)
+            connection.send(connection.framing.reset(reason, channels, place))
+
+    # Catching up
+
+    def _begin_catch_up(self, subject: Subject) -> None:
+        Deferred.fromCoroutine(self._catch_up(subject)).addErrback(self._failed)
+
+    async def _catch_up(self, subject: Subject) -> None:
+        catch_up = subject.catch_up
+        failures = 0
+        while catch_up is not None and subject.catch_up is catch_up:
+            gaps = catch_up.unread()
+            if not gaps:
+                self._hub.caught_up(subject)
+                return
+            wants: dict[bytes, int] = {}
+            for gap in gaps:
+                wants[gap.channel] = min(gap.after, wants.get(gap.channel, gap.after))
+            try:
+                part = await self._broker.read_history(wants)
+            except BrokerUnavailable:
+                failures += 1
+                await self._broker.when_ready(failures)
+                continue
+            for gap in gaps:
+                gone = part.gone.get(gap.channel, 0)
+                gap.take(part.entries, part.after, more=part.more, gone=gone)

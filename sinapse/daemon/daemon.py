@@ -1,0 +1,292 @@
+"""The composition root: every part of the daemon, made and wired, from top to bottom."""
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.logger import Logger
+
+from sinapse.admin.root import admin_root
+from sinapse.api.service import API
+from sinapse.broker.broker import Broker
+from sinapse.broker.interface import Authority, Resumptions, Table
+from sinapse.broker.presence import Presence
+from sinapse.broker.replay import Replays
+from sinapse.broker.shards.broker import ShardedBroker
+from sinapse.broker.shards.hub import ShardedHub
+from sinapse.broker.shards.replay import ShardedReplays
+from sinapse.counters import Counters
+from sinapse.daemon.looplag import LoopLag
+from sinapse.daemon.signals import Signals
+from sinapse.daemon.systemd import Notifier
+from sinapse.errors import StartError
+from sinapse.hub.hub import Hub
+from sinapse.hub.presence import Attendance
+from sinapse.listen import descriptors
+from sinapse.listen.forwarded import TrustedProxies
+from sinapse.listen.gate import Gate
+from sinapse.listen.listener import Listener
+from sinapse.protocol.message import MAX_MESSAGE
+from sinapse.settings import Settings
+from sinapse.streams.limits import StreamLimits
+from sinapse.streams.resource import StreamResource
+from sinapse.streams.streams import Streams
+from sinapse.txredis.embedded import EmbeddedServer
+from sinapse.web.answers import Ready, Status
+from sinapse.web.limits import RequestLimits
+from sinapse.web.site import Site
+
+#: Seconds that an embedded server may take to start without anybody being told: it takes 0.1.
+EMBEDDED_START = 2
+
+#: Seconds for which clients wait in the kernel's queue while Redis is not connected yet: more than
+#: connecting takes, and less than they wait for an answer.
+OPENING = 2
+
+#: Seconds, on top of the reconnection time, for which a subject without a stream is taken to be on
+#: its way back.
+PATIENCE = 5
+
+#: Python's own are 700, 10, 10: with these a connect takes a quarter to a third less CPU, since the
+#: collector walked all open streams again and again. Streams are freed without it.
+GC_THRESHOLDS = (10_000, 20, 50)
+
+reactor: Any = _reactor
+
+
+class Daemon(MultiService):
+    """All services, started in the order of their making and stopped in the reverse of it."""
+
+    _log = Logger()
+
+    def __init__(self, settings: Settings, listen: Callable[..., Listener] = Listener) -> None:
+        """Make everything; `listen` makes what serves a ``--port``."""
+        super().__init__()
+        counters = Counters()
+        hub, broker, replays, brokers = _redis(settings, counters)
+        proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
+        gate = Gate(
+            counters,
+            proxies,
+            rate=settings.accept_rate,
+            per_address=settings.max_streams_per_address,
+            is_open=False,
+            reactor=reactor,
+        )
+        aside = partial(Gate, counters, proxies, most=descriptors.aside, reactor=reactor)
+        limits = StreamLimits(
+            total=settings.max_streams,
+            per_address=settings.max_streams_per_address,
+            per_subject=settings.max_streams_per_subject,
+            replaces=settings.subject_overflow == "replace",
+            counted=proxies.counted,
+            is_full=gate.is_full,
+        )
+        attendance = Attendance(settings.retry + PATIENCE) if settings.presence else None
+        self._gate = gate
+        self._broker = broker
+        self._brokers = brokers
+        self._streams = streams = Streams(
+            hub,
+            broker,
+            replays,
+            counters,
+            max_pending=settings.max_pending,
+            max_pending_total=settings.max_pending_total,
+            keep_alive=settings.keep_alive,
+            expiry_notice=settings.expiry_notice,
+            max_lifetime=settings.max_lifetime,
+            retains=settings.retains,
+            is_logged=settings.log_level == "debug",
+            limits=limits,
+            attendance=attendance,
+            reactor=reactor,
+        )
+        root = StreamResource(
+            broker,
+            streams,
+            counters,
+            origins=settings.origins,
+            retry=settings.retry,
+            channel_event=settings.channel_event,
+            retains=settings.retains,
+            cookie=settings.cookie,
+            hash_tokens=settings.hash_tokens,
+            stop_status=settings.stop_status,
+            limits=limits,
+            proxies=proxies,
+        )
+        root.putChild(b"status", Status())
+        ready = Ready(self._trouble)
+        root.putChild(b"ready", ready)
+        request_limits = RequestLimits(
+            timeout=settings.request_timeout,
+            idle=settings.idle_timeout,
+            url=settings.max_url,
+            header=settings.max_header,
+            body=settings.max_body,
+        )
+        self._site = Site(
+            root,
+            reactor,
+            request_limits,
+            http2=settings.http2,
+            refused=counters.requests_refused,
+        )
+        gate.relieve = self._site.close_an_idle
+
+        services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
+        if attendance is not None:
+            services += [Presence(each, attendance, reactor) for each in brokers]
+        if (folder := settings.redis[0].embedded) is not None:
+            services.insert(0, EmbeddedServer(folder, reactor))
+        self._ports = [listen(port, self._site, reactor, gate=gate) for port in settings.ports]
+        self._listeners = [*self._ports]
+        if settings.admin:
+            admin = Site(
+                admin_root(
+                    hub,
+                    broker,
+                    streams,
+                    counters,
+                    ready=ready,
+                    seconds=reactor.seconds,
+                    hosts=settings.admin_hosts,
+                ),
+                reactor,
+            )
+            self._listeners.append(
+                Listener(settings.admin, admin, reactor, option="admin", gate=aside())
+            )
+        self._api = None if settings.api is None else API(settings, reactor, aside())
+        if self._api is not None:
+            services.append(self._api)
+        self._notifier = Notifier(os.environ, reactor)
+        for service in (*services, *self._listeners, self._notifier):
+            service.setServiceParent(self)
+        self._drain_seconds = settings.drain
+        self._max_pending = settings.max_pending
+        self._opening: Deferred[None] = Deferred()
+        self._drain: Deferred[None] | None = None
+        self._signals = Signals(reactor, hasten=self._hasten, renew=self._renew_certificates)
+
+    def privilegedStartService(self) -> None:  # noqa: N802
+        """Bind; raises :class:`~sinapse.errors.StartError`."""
+        self._signals.watch()
+        try:
+            super().privilegedStartService()
+        except StartError:
+            # twistd has put its log in the place of standard error by now.
+            sys.stderr = sys.__stderr__
+            raise
+
+    def startService(self) -> None:  # noqa: N802
+        """Start everything."""
+        super().startService()
+        if (longest := _longest_message(os.environ)) > self._max_pending:
+            self._log.warn(
+                "--max-pending {most}: a message may have {longest} bytes (SINAPSE_MAX_MESSAGE);"
+                " who would get one that fits into no stream is told a reset",
+                most=self._max_pending,
+                longest=longest,
+            )
+        # What is there now stays: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        self._opening = Deferred.fromCoroutine(self._open())
+
+    async def _open(self) -> None:
+        """Accept when Redis is connected: nobody is sent away because it was not asked yet.
+
+        After a while without Redis, accept all the same: to say so.
+        """
+        connected = DeferredList(
+            [Deferred.fromCoroutine(broker.when_ready()) for broker in self._brokers],
+            consumeErrors=True,
+        )
+        late = reactor.callLater(OPENING, connected.cancel)
+        await connected
+        if late.active():
+            late.cancel()
+        if not self._site.is_closing:
+            self._gate.open()
+            self._notifier.ready()
+
+    def stopService(self) -> "Deferred[None]":  # noqa: N802
+        """Accept no more, drain, and stop everything."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._notifier.stopping()
+        self._site.is_closing = True
+        self._opening.cancel()
+        await DeferredList([maybeDeferred(each.stopService) for each in self._ports])
+        self._drain = Deferred.fromCoroutine(self._streams.drain(self._drain_seconds))
+        with suppress(CancelledError):
+            await self._drain
+        await super().stopService()
+
+    def _trouble(self) -> str | None:
+        """Return why nobody should come here now, if so."""
+        if self._streams.is_draining:
+            return "draining"
+        return None if self._broker.ready else "Redis is not available"
+
+    def _hasten(self) -> None:
+        """Wait for nobody any longer."""
+        self._drain_seconds = 0
+        if self._drain is not None:
+            self._drain.cancel()
+
+    def _renew_certificates(self) -> None:
+        is_open = self._opening.called
+        if is_open:
+            self._notifier.reloading()
+        for listener in self._listeners:
+            listener.renew_certificates()
+        if self._api is not None:
+            self._api.renew()
+        if is_open:
+            self._notifier.ready()
+
+
+def _longest_message(environment: Mapping[str, str]) -> int:
+    """Return how many bytes of data a message may have, as far as is known here."""
+    text = environment.get("SINAPSE_MAX_MESSAGE", "")
+    return int(text) if text.isdecimal() and len(text) < 20 else MAX_MESSAGE
+
+
+def _redis(
+    settings: Settings, counters: Counters
+) -> tuple[Table, Authority, Resumptions, list[Broker]]:
+    """Return what streams need of Redis, and the parts that it is made of."""
+    several = len(settings.redis) > 1
+    most = settings.max_channels_per_subject
+    hubs = [Hub(counters, ends_when_empty=not several, max_channels=most) for _ in settings.redis]
+    brokers = [
+        Broker(
+            url,
+            hub,
+            counters,
+            max_message=settings.max_pending,
+            patience=EMBEDDED_START if url.embedded is not None else 0,
+            reactor=reactor,
+        )
+        for url, hub in zip(settings.redis, hubs, strict=True)
+    ]
+    replays = [
+        Replays(hub, broker, counters, max_pending=settings.max_pending)
+        for hub, broker in zip(hubs, brokers, strict=True)
+    ]
+    if not several:
+        return hubs[0], brokers[0], replays[0], brokers
+    whole = ShardedHub(hubs)
+    return whole, ShardedBroker(brokers, whole), ShardedReplays(whole, replays), brokers

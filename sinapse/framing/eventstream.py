@@ -1,0 +1,155 @@
+"""Framing of an event stream (WHATWG HTML §9.2), as the body of an HTTP response.
+
+An event is a block of ``field: value`` lines that an empty line ends. HTTP/1.1 carries the body
+in chunks (RFC 9112 §7.1), HTTP/1.0 as it is, ended by the close of the connection, and HTTP/2 has
+frames of its own about it; so there are two framings, and a message is encoded once for each that
+is in use.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from sinapse.errors import CloseReason
+from sinapse.framing.jsonmessage import reset_data
+from sinapse.protocol.message import Message, without_breaks
+
+#: A comment that is a whole block. A lone ``:`` line would stay in the parser's buffer of some
+#: clients, and in the buffer of proxies that forward whole blocks.
+KEEP_ALIVE = b":\n\n"
+
+#: Seconds after which to come back while something is wrong: at random, so that not all clients
+#: come at once.
+TROUBLE_RETRY = (1.0, 5.0)
+
+#: A comment of 2 KiB.
+PADDING = b":" + 2048 * b" " + b"\n"
+
+#: The line that the server's own events have and no message can have, whatever its event type is:
+#: an application's line breaks never begin a field. By the standard, fields that are not known are
+#: passed over. The first event of a stream goes without: it is known by its place, and its bytes
+#: are those of the origin.
+OWN = "by: server\n"
+
+#: Header fields of every event stream. The charset for clients that would take Latin-1, as was the
+#: default for text; ``no-store`` for caches; ``no-transform`` and ``X-Accel-Buffering`` because
+#: servers that compress, and nginx, otherwise hold back everything.
+HEADERS = (
+    (b"Content-Type", b"text/event-stream; charset=utf-8"),
+    (b"Cache-Control", b"no-store, no-transform"),
+    (b"X-Accel-Buffering", b"no"),
+)
+
+
+def encode(message: Message, default_event: str | None = None) -> bytes:
+    r"""Return the block of one message.
+
+    A line break in the data, be it CR LF, LF or CR, starts another ``data`` line: the browser
+    joins the lines with LF. `default_event` is the type of a message that has none.
+
+    The id comes last: there are clients that take it for where they are before they have the rest.
+    """
+    data = message.data
+    if "\r" in data:
+        data = data.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" in data:
+        data = data.replace("\n", "\ndata: ")
+    text = f"data: {data}\n\n" if message.id is None else f"data: {data}\nid: {message.id}\n\n"
+    event = message.event or default_event
+    if event is not None:
+        text = f"event: {event}\n{text}"
+    return text.encode()
+
+
+def encode_own(message: Message) -> bytes:
+    """Return the block of an event of the server's own."""
+    return OWN.encode() + encode(message)
+
+
+def reconnection_time(seconds: float) -> bytes:
+    """Return the line that tells the browser how long to wait before it connects again."""
+    return b"retry: %d\n" % round(seconds * 1000)
+
+
+def come_back(seconds: float) -> bytes:
+    """Return the block that says when to come back.
+
+    It is an event that nobody listens for: some clients hear of the time by events only.
+    """
+    return reconnection_time(seconds) + encode_own(Message("ok", "position"))
+
+
+def opening(retry: float, position: str | None = None, *, padded: bool = False) -> bytes:
+    """Return the first bytes of a stream: the origin's, and the id to resume from if any.
+
+    Those that are `padded` begin with a comment of 2 KiB: some old browsers, and polyfills in
+    them, see nothing of a response before as much has come.
+    """
+    padding = PADDING if padded else b""
+    resume = b"" if position is None else b"id: %b\n" % position.encode()
+    return padding + reconnection_time(retry) + resume + encode(Message("ok", "authentication"))
+
+
+class EventStream:
+    """One of the two framings; the same functions as every other framing has.
+
+    `channel_event`: messages without an event type get the channel's name as theirs.
+    """
+
+    __slots__ = ("_end", "channel_event", "chunked", "keep_alive")
+
+    #: What streams of this framing are counted as.
+    transport = "event stream"
+
+    def __init__(self, *, chunked: bool, channel_event: bool = False) -> None:
+        self.chunked = chunked
+        self.channel_event = channel_event
+        self.keep_alive = self.frame(KEEP_ALIVE)
+        self._end = b"0\r\n\r\n" if chunked else b""
+
+    def frame(self, body: bytes) -> bytes:
+        """Return `body` as it goes on the wire."""
+        return b"%x\r\n%b\r\n" % (len(body), body) if self.chunked else body
+
+    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
+        """Return the frame of `messages`, which were published to `channel` in this order."""
+        default_event = None
+        if self.channel_event:
+            default_event = without_breaks(channel.decode(errors="replace"))
+        if len(messages) == 1:
+            return self.frame(encode(messages[0], default_event))
+        return self.frame(b"".join([encode(message, default_event) for message in messages]))
+
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
+        """Return the frame of the event that says that messages are missing.
+
+        `reason` is one of those in ``docs/delivery.md``; `channels` are those concerned.
+        `position` is the id to resume from when nothing else is to come.
+        """
+        return self.frame(encode_own(Message(reset_data(reason, channels), "reset", position)))
+
+    def notice(self, event: str, data: str) -> bytes:
+        """Return the frame of an event of the server's own."""
+        return self.frame(encode_own(Message(data, event)))
+
+    def position(self, identifier: str) -> bytes:
+        """Return the frame of an event that nobody listens for, so that the browser keeps its id.
+
+        It has data: polyfills forget the id of a block without any.
+        """
+        return self.frame(encode_own(Message("ok", "position", identifier)))
+
+    def come_back(self, seconds: float) -> bytes:
+        """Return the frame that says when to come back: the end follows."""
+        return self.frame(come_back(seconds))
+
+    def ending(self, reason: CloseReason) -> bytes:  # noqa: ARG002
+        """Return what ends the body in good order; it has no place for a reason."""
+        return self._end
+
+    def head(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Return the head of a stream over HTTP/1, with `headers` added."""
+        if self.chunked:
+            lines = [b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked"]
+        else:
+            lines = [b"HTTP/1.0 200 OK", b"Connection: close"]
+        lines += [b"%b: %b" % field for field in (*HEADERS, *headers)]
+        return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -1,0 +1,108 @@
+"""Framing of a stream over several Redis.
+
+A message is still encoded once for all; what is another for every stream, the parts of its id that
+come from other Redis, is put in as it is sent. The id of the message stands in the frame as it was
+given, and cannot be mistaken: in an event stream a line of data begins with ``data:``, and in JSON
+quotes within a text are escaped.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from sinapse.framing import jsonmessage
+from sinapse.framing.eventstream import EventStream
+from sinapse.framing.jsonmessage import JSONList
+from sinapse.framing.websocket import WebSocket
+from sinapse.protocol.ids import SEPARATOR
+from sinapse.protocol.message import Message
+
+_SEPARATOR = SEPARATOR.encode()
+
+
+class PartialFraming(Protocol):
+    """How messages of one Redis become bytes for one kind of stream."""
+
+    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
+        """Return `messages` of `channel`, each with its own part of the id."""
+
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
+        """Return what says that messages of `channels` are missing."""
+
+    def position(self, identifier: str) -> bytes:
+        """Return what says where to resume from, and nothing else."""
+
+    def complete(self, partial: bytes, ids: list[bytes], shard: int) -> bytes:
+        """Return the frame of `partial`, which comes from the Redis with the number `shard`.
+
+        `ids` are the parts of the id that the stream has come to, and are brought up to date.
+        """
+
+
+def _with_whole_ids(
+    partial: bytes, before: bytes, after: bytes, ids: list[bytes], shard: int
+) -> bytes:
+    """Replace each id, which stands between `before` and `after`, by the whole one."""
+    first, *others = partial.split(before)
+    if not others:
+        return partial
+    parts = [first]
+    for other in others:
+        ids[shard], _, rest = other.partition(after)
+        parts += (before, _SEPARATOR.join(ids), after, rest)
+    return b"".join(parts)
+
+
+class PartialEventStream(EventStream):
+    """Of an event stream: the body, not yet in chunks."""
+
+    __slots__ = ("_whole",)
+
+    def __init__(self, whole: EventStream) -> None:
+        super().__init__(chunked=False, channel_event=whole.channel_event)
+        self._whole = whole
+
+    def complete(self, partial: bytes, ids: list[bytes], shard: int) -> bytes:
+        """See :class:`PartialFraming`."""
+        return self._whole.frame(_with_whole_ids(partial, b"\nid: ", b"\n", ids, shard))
+
+
+class PartialWebSocket(WebSocket):
+    """Of a WebSocket: its JSON texts, each on a line."""
+
+    __slots__ = ("_whole",)
+
+    def __init__(self, whole: WebSocket) -> None:
+        super().__init__(channel_event=whole.channel_event)
+        self._whole = whole
+
+    def text(self, payload: bytes) -> bytes:
+        """Return one line."""
+        return payload + b"\n"
+
+    def complete(self, partial: bytes, ids: list[bytes], shard: int) -> bytes:
+        """See :class:`PartialFraming`."""
+        texts = _with_whole_json_ids(partial, ids, shard).splitlines()
+        return b"".join([self._whole.text(text) for text in texts])
+
+
+class PartialJSONList(JSONList):
+    """Of a long poll: its items."""
+
+    __slots__ = ()
+
+    def complete(self, partial: bytes, ids: list[bytes], shard: int) -> bytes:
+        """See :class:`PartialFraming`."""
+        return _with_whole_json_ids(partial, ids, shard)
+
+
+def _with_whole_json_ids(partial: bytes, ids: list[bytes], shard: int) -> bytes:
+    return _with_whole_ids(partial, jsonmessage.ID, b'"', ids, shard)
+
+
+def partial_framing(whole: object) -> PartialFraming:
+    """Return the framing of what one Redis gives to streams that are framed as `whole`."""
+    if isinstance(whole, EventStream):
+        return PartialEventStream(whole)
+    if isinstance(whole, WebSocket):
+        return PartialWebSocket(whole)
+    return PartialJSONList()

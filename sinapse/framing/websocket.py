@@ -1,0 +1,81 @@
+"""Framing of a WebSocket (RFC 6455 §5): one text frame a message, JSON in it.
+
+A server's frames are not masked, so a frame is encoded once for all who get it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from sinapse.errors import CloseReason
+from sinapse.framing import jsonmessage
+from sinapse.protocol.message import Message
+
+_FINAL = 0x80
+_TEXT = 0x1
+_CLOSE = 0x8
+_PING = 0x9
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """Return one whole frame (RFC 6455 §5.2)."""
+    size = len(payload)
+    if size < 126:
+        head = bytes((_FINAL | opcode, size))
+    elif size < 1 << 16:
+        head = bytes((_FINAL | opcode, 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((_FINAL | opcode, 127)) + size.to_bytes(8, "big")
+    return head + payload
+
+
+class WebSocket:
+    """The framing; the same functions as every other framing has.
+
+    `channel_event`: messages without an event type get the channel's name as theirs.
+    """
+
+    __slots__ = ("channel_event", "keep_alive")
+
+    #: What streams of this framing are counted as.
+    transport = "websocket"
+
+    def __init__(self, *, channel_event: bool = False) -> None:
+        self.channel_event = channel_event
+        self.keep_alive = frame(_PING, b"")
+
+    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
+        """Return the frames of `messages`, which were published to `channel` in this order."""
+        name = channel.decode(errors="replace")
+        return b"".join([self.text(self._encode(message, name)) for message in messages])
+
+    def _encode(self, message: Message, channel: str) -> bytes:
+        if self.channel_event and message.event is None:
+            message = message._replace(event=channel)
+        return jsonmessage.encode(message, channel)
+
+    def text(self, payload: bytes) -> bytes:
+        """Return one message of the WebSocket."""
+        return frame(_TEXT, payload)
+
+    def opening(self, position: str | None = None) -> bytes:
+        """Return the first frame; `position` is the id to resume from, if any."""
+        return self.text(jsonmessage.opening(position))
+
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
+        """Return the frame that says that messages are missing, as in an event stream."""
+        return self.text(jsonmessage.reset(reason, channels, position))
+
+    def notice(self, event: str, data: str) -> bytes:
+        """Return the frame of an event of the server's own."""
+        return self.text(jsonmessage.encode(Message(data, event)))
+
+    def position(self, identifier: str) -> bytes:
+        """Return the frame that says where to resume from, and nothing else."""
+        return self.text(jsonmessage.position(identifier))
+
+    def come_back(self, seconds: float) -> bytes:  # noqa: ARG002
+        """Return nothing: the close code says that the client may come back, and no more."""
+        return b""
+
+    def ending(self, reason: CloseReason) -> bytes:
+        """Return the close frame (RFC 6455 §5.5.1)."""
+        return frame(_CLOSE, reason.code.to_bytes(2, "big") + reason.text.encode())

@@ -1,0 +1,150 @@
+"""Catching up: a channel that was granted to open streams before this node was subscribed to it.
+
+What is published between the grant and the subscription reaches no node. It is read from what is
+retained, and to keep the order of ids across all channels of a stream, the streams of the subject
+are held meanwhile: what is dispatched for them is kept as messages, and merged with what was read.
+"""
+
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from sinapse.protocol.message import Message
+
+Member = TypeVar("Member")
+
+
+class Dispatched(NamedTuple):
+    """A message on its way to streams."""
+
+    counter: int | None
+    """That of its id; None for a message that is not retained."""
+    channel: bytes
+    message: Message | None
+    """None for one that is longer than a stream may hold."""
+
+
+class Gap:
+    """The messages of one channel that nobody here has heard.
+
+    They are those after `first`, up to the counter at which the channel was withdrawn again if it
+    was, else up to where reading ends because everything later is heard.
+    """
+
+    __slots__ = ("after", "channel", "entries", "first", "gone", "is_read", "last")
+
+    def __init__(self, channel: bytes, first: int) -> None:
+        self.channel = channel
+        self.first = self.after = first
+        self.last: int | None = None
+        #: Up to which counter messages may be gone.
+        self.gone = first
+        self.is_read = False
+        self.entries: list[Dispatched] = []
+
+    def contains(self, entry: Dispatched) -> bool:
+        """Whether a message is in the range that was read."""
+        return (
+            entry.channel == self.channel
+            and entry.counter is not None
+            and self.first < entry.counter <= self.after
+            and (self.last is None or entry.counter <= self.last)
+        )
+
+    def take(self, entries: Sequence[Dispatched], after: int, *, more: bool, gone: int = 0) -> None:
+        """Take what was read up to the counter `after`, of this and other channels.
+
+        Messages of this one may be gone up to the counter `gone`.
+        """
+        start, self.after = self.after, max(after, self.after)
+        self.gone = max(gone, self.gone)
+        self.entries += [
+            entry for entry in entries if self.contains(entry) and (entry.counter or 0) > start
+        ]
+        self.is_read = not more or (self.last is not None and after >= self.last)
+
+
+class CatchUp(Generic[Member]):
+    """The held streams of one subject."""
+
+    __slots__ = ("gaps", "held", "members")
+
+    def __init__(self) -> None:
+        self.held: list[Dispatched] = []
+        #: Streams, and how much was held, and how many gaps there were, when each began to be.
+        self.members: dict[Member, tuple[int, int]] = {}
+        self.gaps: list[Gap] = []
+
+    def open_gap(self, channel: bytes, after: int) -> None:
+        """Note that a channel was granted, at that counter."""
+        self.gaps.append(Gap(channel, after))
+
+    def close_gap(self, channel: bytes, last: int | None) -> None:
+        """Note that a channel was withdrawn, at that counter if it is known.
+
+        If it is not, nothing of the gap is delivered: it cannot be told what came after.
+        """
+        for gap in self.gaps:
+            if gap.channel == channel and gap.last is None:
+                gap.last = gap.first if last is None else last
+
+    def granted_anew(self, channel: bytes, at: int) -> None:
+        """Note that a channel has been withdrawn and granted again, at that counter, unheard.
+
+        What its gap would bring of before is not for these streams.
+        """
+        for gap in self.gaps:
+            if gap.channel == channel and gap.last is None and at > gap.first:
+                gap.last = gap.first
+
+    def unread(self) -> list[Gap]:
+        """Return the gaps of which there is more to read."""
+        return [gap for gap in self.gaps if not gap.is_read]
+
+    def reading_for(self, member: Member) -> set[bytes]:
+        """Return the channels that are still to be read for a stream, if it is one of these."""
+        first_gap = self.members.get(member, (0, len(self.gaps)))[1]
+        return {gap.channel for gap in self.gaps[first_gap:] if gap.last is None}
+
+    def messages_for(self, member: Member) -> list[Dispatched]:
+        """Return all that a stream gets when it is released, in the order of ids.
+
+        A message without an id keeps its place behind the one that it was held after.
+        """
+        start, first_gap = self.members[member]
+        gaps = self.gaps[first_gap:]
+        # Gaps overlap where a stream opened in the middle of one, and began its own.
+        read = {entry.counter or 0: entry for gap in gaps for entry in gap.entries}
+        merged = [(counter, 0, entry) for counter, entry in read.items()]
+        latest = 0
+        for place, entry in enumerate(self.held[start:], 1):
+            latest = entry.counter or latest
+            if entry.counter in read:
+                continue  # It was heard as well as read.
+            merged.append((latest, place, entry))
+        merged.sort(key=lambda item: item[:2])
+        return [entry for _, _, entry in merged]
+
+    def missing_for(self, member: Member) -> set[bytes]:
+        """Return the channels of which a stream may lack a message.
+
+        What is gone may have been heard. Counters are those of all channels, so if all of them are
+        known that may be gone, none is missing.
+        """
+        start, first_gap = self.members[member]
+        gaps = self.gaps[first_gap:]
+        lacking = [gap for gap in gaps if gap.last is None and gap.gone > gap.first]
+        if not lacking:
+            return set()
+        known = {entry.counter for entry in self.held[start:]}
+        known.update(entry.counter for gap in gaps for entry in gap.entries)
+        return {
+            gap.channel
+            for gap in lacking
+            if not all(counter in known for counter in range(gap.first + 1, gap.gone + 1))
+        }
+
+    def drop(self) -> None:
+        """Forget what was held and read: it is of data that are lost."""
+        self.held.clear()
+        self.gaps.clear()
+        self.members = dict.fromkeys(self.members, (0, 0))

@@ -1,0 +1,696 @@
+"""Who listens to what, exactly: the subscription table of a node. No socket, no timer.
+
+Redis gives messages and control messages on one connection, in one order, and the hub is told
+of them in that order. :meth:`Hub.dispatch` collects messages; :meth:`Hub.flush`, called when one
+read of that connection has been handled, gives every touched subscriber its messages of that
+read in one :meth:`Subscriber.send`, in the order of publication. A control message is applied at
+once: what was dispatched before it is flushed first, what follows sees the new list.
+
+A subscriber opens in three steps, so that no list is ever wrong, not even for an instant:
+
+1. :meth:`Hub.join` before the look-up is sent: control messages are noted from now on.
+2. :meth:`Hub.admit` with the answer: its channels are kept subscribed.
+3. :meth:`Hub.open` when everything published before the answer has been handled.
+
+A subscriber that resumes is opened replaying: it is ended when it must be, but gets nothing until
+:meth:`Hub.go_live`. While history is read for it, :meth:`Hub.tape` keeps what is dispatched, so
+that history and live messages join without a gap.
+"""
+
+import heapq
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sinapse.counters import Counters, Lap, Stopwatch
+from sinapse.errors import CloseReason, LimitReached, ResetReason, Unauthorized
+from sinapse.hub.catchup import CatchUp, Dispatched
+from sinapse.hub.fanout import FanOuts
+from sinapse.hub.joining import Joining, Joins
+from sinapse.hub.subscribers import Channel, Subject, Subscriber, encode
+from sinapse.protocol.ids import EventID, parse_counter
+from sinapse.protocol.keys import ADD, GRANT, REMOVE, REVOKE, WITHDRAW, is_channel
+from sinapse.protocol.message import Message
+
+Joined = TypeVar("Joined", bound=Subscriber)
+
+
+class Hub:
+    """The table of a node. `max_channels` is how many a subject may have, 0 for any number."""
+
+    def __init__(
+        self, counters: Counters, *, ends_when_empty: bool = True, max_channels: int = 0
+    ) -> None:
+        """Make the table; `ends_when_empty`: a subject that may listen to nothing has no streams.
+
+        Otherwise :attr:`emptied` is told of it.
+        """
+        self.channels: dict[bytes, Channel] = {}
+        self.subjects: dict[bytes, Subject] = {}
+        #: Counter up to which everything retained that may be heard here has been dispatched, and
+        #: the epoch that it belongs to.
+        self.position = 0
+        self.epoch = ""
+        #: Redis is heard. While it is not, nothing can be caught up with.
+        self.is_connected = False
+        #: Told of a channel that is needed from now on, or no longer.
+        self.interest_changed: Callable[[bytes], None] = _nobody
+        #: Told of a subject that has begun to catch up; it ends with :meth:`caught_up`.
+        self.catch_up_needed: Callable[[Subject], None] = _nobody
+        #: Told of a subject whose list was emptied.
+        self.emptied: Callable[[Subject], None] = self._end_all if ends_when_empty else _nobody
+        self._ends_when_empty = ends_when_empty
+        #: Told of a subject that has more channels than it may, and how many.
+        self.channels_exceeded: Callable[[bytes, int], None] = lambda _subject, _count: None
+        self._max_channels = max_channels
+        self.counters = counters
+        self._batch: list[tuple[Channel, list[Message]]] = []
+        self._tape: list[Dispatched] | None = None
+        self._joins = Joins()
+        #: Grants, by their counters, of channels whose messages are still to be read from there on.
+        self._postponed: list[tuple[int, bytes, bytes]] = []
+        #: What is sent over several turns of the reactor.
+        self.stopwatch = Stopwatch(counters.fan_out_seconds, counters.delivery_seconds)
+        self.fan_outs = FanOuts(self.stopwatch)
+
+    # Messages
+
+    def dispatch(self, name: bytes, message: Message, counter: int | None = None) -> None:
+        """Take a message that was published to the channel `name`.
+
+        `counter` is that of its id. Counters only go up on one connection; one that does not was
+        dispatched before, from history.
+        """
+        if counter is not None:
+            if counter <= self.position:
+                return
+            self.position = counter
+        channel = self.channels.get(name)
+        if channel is None:  # Unsubscribed, and Redis does not know yet.
+            return
+        self.counters.messages += 1
+        if self._tape is not None:
+            self._tape.append(Dispatched(counter, name, message))
+        for subject in channel.holding:
+            assert subject.catch_up is not None  # noqa: S101
+            subject.catch_up.held.append(Dispatched(counter, name, message))
+        batch = self._batch
+        if batch and batch[-1][0] is channel:
+            batch[-1][1].append(message)
+        else:
+            batch.append((channel, [message]))
+
+    def omit(self, name: bytes, counter: int) -> None:
+        """Tell who listens to the channel `name` of a message that no stream can hold.
+
+        `counter` is that of its id, as for :meth:`dispatch`.
+        """
+        if counter <= self.position:
+            return
+        self.flush()
+        self.position = counter
+        channel = self.channels.get(name)
+        if channel is None:
+            return
+        entry = Dispatched(counter, name, None)
+        if self._tape is not None:
+            self._tape.append(entry)
+        for subject in channel.holding:
+            assert subject.catch_up is not None  # noqa: S101
+            subject.catch_up.held.append(entry)
+        for framing, audience in list(channel.audiences.items()):
+            frame = encode(framing, entry, self.epoch)
+            for subscriber in list(audience):
+                self.counters.resets += 1
+                self.fan_outs.finish(subscriber)
+                subscriber.send(frame)
+
+    @property
+    def here(self) -> EventID:
+        """The id that a stream can resume from to which all that was dispatched has been sent."""
+        return EventID(self.epoch, self.position)
+
+    def reached(self, counter: int) -> None:
+        """Take note that everything that was published up to `counter` has been handled.
+
+        So what a stream began or was brought up to date with does not come again after a break.
+        """
+        self.position = max(self.position, counter)
+
+    def flush(self) -> None:
+        """Send what was dispatched: one frame a framing, one send a touched subscriber."""
+        batch = self._batch
+        if not batch:
+            return
+        self._batch = []
+        lap = self.stopwatch.start()
+        is_sent = self._send(*batch[0], lap) if len(batch) == 1 else self._send_all(batch, lap)
+        if is_sent:
+            self.stopwatch.stop(lap)
+
+    def _send(self, channel: Channel, messages: list[Message], lap: Lap) -> bool:
+        """Send messages of one channel; returns whether all of it has been sent."""
+        channel.messages += len(messages)
+        is_sent = True
+        for framing, audience in channel.audiences.items():
+            frame = framing.encode(channel.name, messages)
+            if self.fan_outs or len(audience) > self.fan_outs.slice_size:
+                shared = [frame]
+                is_sent &= self.fan_outs.begin(dict.fromkeys(audience, shared), lap)
+            else:
+                for subscriber in audience:
+                    subscriber.send(frame)
+            self.counters.deliveries += len(messages) * len(audience)
+            self.counters.delivered_bytes += len(frame) * len(audience)
+        return is_sent
+
+    def _send_all(self, batch: list[tuple[Channel, list[Message]]], lap: Lap) -> bool:
+        """Send messages of several channels.
+
+        Frames are collected by subscriber, which keeps their order across channels and makes one
+        system call of many.
+        """
+        outbox: dict[Subscriber, list[bytes]] = {}
+        deliveries = size = 0
+        for channel, messages in batch:
+            channel.messages += len(messages)
+            for framing, audience in channel.audiences.items():
+                frame = framing.encode(channel.name, messages)
+                for subscriber in audience:
+                    if (frames := outbox.get(subscriber)) is None:
+                        outbox[subscriber] = [frame]
+                    else:
+                        frames.append(frame)
+                deliveries += len(messages) * len(audience)
+                size += len(frame) * len(audience)
+        self.counters.deliveries += deliveries
+        self.counters.delivered_bytes += size
+        return self.fan_outs.begin(outbox, lap)
+
+    @contextmanager
+    def tape(self) -> Iterator[list[Dispatched]]:
+        """Keep what is dispatched in the ``with`` block; one block at a time."""
+        self.flush()
+        self._tape = []
+        try:
+            yield self._tape
+        finally:
+            self._tape = None
+
+    # Opening and leaving
+
+    def join(self) -> Joining:
+        """Begin to open a subscriber, before anything is looked up for it."""
+        return self._joins.begin()
+
+    def admit(
+        self, joining: Joining, subject: bytes, token: bytes, channels: Mapping[bytes, int]
+    ) -> None:
+        """Take the answer of the look-up, and hold its channels.
+
+        They come with the counters at which they were granted, 0 if that is not known.
+
+        Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing, and
+        :class:`~sinapse.errors.LimitReached` if to too many.
+        """
+        joining.subject = subject
+        joining.token = token
+        joining.answer = {name: at for name, at in channels.items() if is_channel(name)}
+        self._require(joining.answer)
+        self._check_number(subject, joining.answer)
+        # All of them: a removal that was noted already may be older than the answer, and the
+        # addition that followed it is still on its way.
+        joining.channels = frozenset(joining.answer)
+        for name in joining.channels:
+            self._hold(name)
+
+    def expected(self, joining: Joining) -> Mapping[bytes, int | None]:
+        """Return the channels that a subscriber will have that opens now.
+
+        One that was granted since the look-up has the counter of that. Raises
+        :class:`~sinapse.errors.Unauthorized` if the token was revoked, and
+        :class:`~sinapse.errors.LimitReached` if they are too many.
+        """
+        self.flush()
+        channels = self._joins.channels(joining)
+        self._check_number(joining.subject, channels)
+        return channels
+
+    def open(self, joining: Joining, make: Callable[[], Joined], *, live: bool = True) -> Joined:
+        """End the join with an open subscriber: it gets what is dispatched from now on.
+
+        To be called when everything published before the answer has been dispatched. `make` is
+        only called if the subscriber may open; otherwise, since the token was revoked or the
+        list emptied meanwhile, this raises :class:`~sinapse.errors.Unauthorized`; if that has
+        become too long, :class:`~sinapse.errors.LimitReached`. One that is not `live` gets nothing
+        until :meth:`go_live`.
+        """
+        try:
+            expected = self.expected(joining)
+            self._require(expected)
+            subscriber = make()
+            subject = self.subjects.get(joining.subject)
+            if subject is None:
+                subject = self.subjects[joining.subject] = Subject(joining.subject)
+            for name in joining.answer:
+                self.channels[name].is_subscribed = True
+            since = {
+                name: joining.answer.get(name, 0) if after is None else after
+                for name, after in expected.items()
+            }
+            self._settle(subject, since)
+            subject.subscribers[subscriber] = None
+            subscriber.subject = subject
+            if live:
+                self._listen(subject, subscriber)
+                for name, after in expected.items():
+                    if after is not None and not self.channels[name].is_subscribed:
+                        self._begin_catch_up(subject, name, after)
+            else:
+                subject.replaying |= {subscriber}
+                subject.since = since
+        finally:
+            self.abandon(joining)
+        return subscriber
+
+    def streams_of(self, subject: bytes) -> list[Subscriber]:
+        """Return the open subscribers of a subject, the oldest first."""
+        found = self.subjects.get(subject)
+        return [] if found is None else list(found.subscribers)
+
+    def go_live(self, subscriber: Subscriber) -> None:
+        """Let a subscriber that has replayed all it missed get what is dispatched from now on."""
+        subject = subscriber.subject
+        if subject is not None:
+            self.flush()
+            since = subject.since or {}
+            self._end_replay(subject, subscriber)
+            self._listen(subject, subscriber)
+            for name, at in since.items():
+                # Granted while nothing was read for it: what has come since then is not heard.
+                if self.is_connected and at and not self.channels[name].is_subscribed:
+                    self._begin_catch_up(subject, name, at)
+
+    def where(self, subscriber: Subscriber) -> EventID | None:
+        """Return the id that a stream can resume from now; None if it is not live."""
+        if not self.is_live(subscriber):
+            return None
+        self.flush()
+        self.fan_outs.finish(subscriber)
+        return self.here
+
+    def suspend(self, subscriber: Subscriber) -> EventID | None:
+        """Give a stream nothing more until it resumes from the id that is returned.
+
+        It is then as one that replays. None, and nothing is changed, if it is not live.
+        """
+        place = self.where(subscriber)
+        subject = subscriber.subject
+        if place is not None and subject is not None:
+            self._stop_listening(subject.channels, subscriber)
+            subject.replaying |= {subscriber}
+            subject.since = subject.since or {}
+        return place
+
+    def abandon(self, joining: Joining) -> None:
+        """End a join that did not become a subscriber, or has become one."""
+        self._joins.end(joining)
+        for name in joining.channels:
+            self._release(name)
+        joining.channels = frozenset()
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber whose stream has ended."""
+        subject = subscriber.subject
+        if subject is None:
+            return
+        subscriber.subject = None
+        self.fan_outs.forget(subscriber)
+        subject.subscribers.pop(subscriber, None)
+        self._end_replay(subject, subscriber)
+        if subject.catch_up is not None:
+            subject.catch_up.members.pop(subscriber, None)
+        self._stop_listening(subject.channels, subscriber)
+        if not subject.subscribers:
+            del self.subjects[subject.id]
+            self._end_catch_up(subject)
+            for name in subject.channels:
+                self._release(name)
+
+    def end(self, subscriber: Subscriber, reason: CloseReason) -> None:
+        """End a stream, after what was dispatched for it."""
+        self.flush()
+        self.fan_outs.finish(subscriber)
+        self.leave(subscriber)
+        subscriber.close(reason)
+
+    # Looking in
+
+    def channels_of(self, subject_id: bytes) -> AbstractSet[bytes]:
+        """Return what a subject with open streams may listen to."""
+        subject = self.subjects.get(subject_id)
+        return subject.channels if subject is not None else frozenset()
+
+    def is_live(self, subscriber: Subscriber) -> bool:
+        """Whether a subscriber gets what is dispatched: it neither replays nor is held."""
+        subject = subscriber.subject
+        if subject is None or subscriber in subject.replaying:
+            return False
+        return subject.catch_up is None or subscriber not in subject.catch_up.members
+
+    # Live authorisation
+
+    def control(self, subject_id: bytes, action: str, value: bytes) -> None:
+        """Apply a control message: ADD or REMOVE of a channel, or REVOKE of a token.
+
+        GRANT and WITHDRAW are ADD and REMOVE with the counter at which that was done; each comes
+        first, and the plain one then changes nothing. Others are ignored, so that the protocol
+        can grow.
+        """
+        at: int | None = None
+        if action in (GRANT, WITHDRAW):
+            counter, _, value = value.partition(b" ")
+            at = parse_counter(counter)
+            action = ADD if action == GRANT else REMOVE
+        if action == ADD and not is_channel(value):
+            return
+        self._joins.note(subject_id, action, value, at)
+        subject = self.subjects.get(subject_id)
+        if subject is None:
+            return
+        if action == ADD and value not in subject.channels:
+            self.flush()
+            self._grant(subject, value, at)
+            self._end_if_too_many(subject)
+        elif action == REMOVE and value in subject.channels:
+            self.flush()
+            self._withdraw(subject, value, at)
+            self._end_if_empty(subject)
+        elif action == REVOKE:
+            self.end_token(subject_id, value, CloseReason.REVOKED)
+
+    def end_token(self, subject_id: bytes, token: bytes, reason: CloseReason) -> None:
+        """End the streams that were opened with a token of the subject."""
+        subject = self.subjects.get(subject_id)
+        if subject is not None:
+            self.flush()
+            for subscriber in [each for each in subject.subscribers if each.token == token]:
+                self.end(subscriber, reason)
+
+    def reconcile(self, subject_id: bytes, channels: Mapping[bytes, int]) -> None:
+        """Make the list of a subject with open streams what Redis says it is now.
+
+        That is while Redis is not heard. The channels come with the counters at which they were
+        granted: what was published before is not for the subject, though it is going to be read.
+        """
+        subject = self.subjects.get(subject_id)
+        if subject is not None:
+            self.flush()
+            expected = {name: at for name, at in channels.items() if is_channel(name)}
+            self._settle(subject, expected)
+            subject.since = expected
+            for name, at in expected.items():
+                if subject.catch_up is not None:
+                    subject.catch_up.granted_anew(name, at)
+                self._postpone(subject, name, at)
+            self._end_if_empty(subject)
+            self._end_if_too_many(subject)
+
+    # Connecting
+
+    def disconnected(self) -> None:
+        """Take note that Redis is not heard: from now on messages are missed."""
+        self.flush()
+        self.is_connected = False
+        for channel in self.channels.values():
+            channel.is_subscribed = False
+
+    def connected(self) -> None:
+        """Take note that Redis is heard, on all channels that are needed.
+
+        Who may listen to nothing now, or to too much, is ended: lists that were read again were on
+        their way to what they are.
+        """
+        self.granted(None)
+        self.is_connected = True
+        for channel in self.channels.values():
+            channel.is_subscribed = True
+        for subject in list(self.subjects.values()):
+            if not subject.replaying:
+                subject.since = None
+            self._end_if_empty(subject)
+            self._end_if_too_many(subject)
+
+    def begin_at(self, counter: int) -> None:
+        """Go on from another place, where data are lost: what is read begins there.
+
+        That may be before the counters at which channels were granted since then.
+        """
+        self.position = counter
+        for subject in self.subjects.values():
+            for name, at in (subject.since or {}).items():
+                self._postpone(subject, name, at)
+
+    def granted(self, before: int | None) -> None:
+        """Let subjects listen to what was granted them before the message of that counter.
+
+        It is the next one to be dispatched, of those that are read after Redis was not heard; None
+        when there are no more.
+        """
+        postponed = self._postponed
+        if not postponed or (before is not None and postponed[0][0] >= before):
+            return
+        self.flush()
+        while postponed and (before is None or postponed[0][0] < before):
+            at, subject_id, name = heapq.heappop(postponed)
+            subject = self.subjects.get(subject_id)
+            # Withdrawn, and perhaps granted again, since then.
+            if subject is None or (subject.since or {}).get(name) != at:
+                continue
+            channel = self.channels[name]
+            for subscriber in subject.listening():
+                channel.listen(subscriber)
+            if subject.catch_up is not None:
+                channel.holding.add(subject)
+
+    def listeners(self) -> set[bytes]:
+        """Return the ids of the subjects that may listen to something."""
+        return {subject.id for subject in self.subjects.values() if subject.channels}
+
+    def tell_lost(self, former: Container[bytes]) -> None:
+        """Tell all open streams that data are lost, and that they go on from here.
+
+        Those of `former` subjects are told as well if they may listen to nothing: what they had
+        been listening to may be what is lost. What is held is of the data that are lost.
+        """
+        self.flush()
+        for subject in list(self.subjects.values()):
+            if subject.catch_up is not None:
+                subject.catch_up.drop()
+                self.caught_up(subject)
+            if subject.channels or subject.id in former:
+                self._tell_reset(subject, ResetReason.DATA_LOST, subject.channels, str(self.here))
+
+    def tell_gone(
+        self, gone: Mapping[bytes, int], known: dict[tuple[bytes, bytes], int], upto: int
+    ) -> set[bytes]:
+        """Tell open streams of channels whose messages up to some counter are not retained.
+
+        Who is told of a channel loads its state anew, and has all that it had up to the counter
+        `upto`: that is noted in `known`, by subject and channel, and is not told again. Returns the
+        ids of the subjects that are told.
+        """
+        self.flush()
+        told = set()
+        for subject in self.subjects.values():
+            since = subject.since or {}
+            missing = {
+                name
+                for name in subject.channels & gone.keys()
+                if gone[name] > max(since.get(name, 0), known.get((subject.id, name), 0))
+            }
+            if missing:
+                known.update(((subject.id, name), upto) for name in missing)
+                told.add(subject.id)
+                self._tell_reset(subject, ResetReason.NOT_RETAINED, missing, None)
+        return told
+
+    def tell_position(self, subjects: Iterable[bytes]) -> None:
+        """Tell the live streams of subjects from where they go on."""
+        for subject in filter(None, map(self.subjects.get, subjects)):
+            for subscriber in subject.listening():
+                if (place := self.where(subscriber)) is not None:
+                    subscriber.send(subscriber.framing.position(str(place)))
+
+    def _tell_reset(
+        self, subject: Subject, reason: ResetReason, channels: Iterable[bytes], place: str | None
+    ) -> None:
+        for subscriber in subject.subscribers.keys() - subject.replaying:
+            told = set(channels)
+            if reason is ResetReason.NOT_RETAINED and subject.catch_up is not None:
+                # What a gap misses is told with what is read of it.
+                told -= subject.catch_up.reading_for(subscriber)
+                if not told:
+                    continue
+            self.counters.resets += 1
+            self.fan_outs.finish(subscriber)
+            subscriber.send(subscriber.framing.reset(reason, told, place))
+
+    # Catching up
+
+    def caught_up(self, subject: Subject) -> None:
+        """Release the streams that were held, with what was read for them and what was held."""
+        catch_up = subject.catch_up
+        if catch_up is None:
+            return
+        self.flush()
+        self._end_catch_up(subject)
+        for subscriber in catch_up.members:
+            framing = subscriber.framing
+            frames = [
+                encode(framing, entry, self.epoch) for entry in catch_up.messages_for(subscriber)
+            ]
+            if missing := catch_up.missing_for(subscriber) & subject.channels:
+                self.counters.resets += 1
+                frames.insert(0, framing.reset(ResetReason.NOT_RETAINED, missing, None))
+                frames.append(framing.position(str(self.here)))
+            if frames:
+                self.fan_outs.finish(subscriber)
+                subscriber.send(b"".join(frames))
+            self._listen(subject, subscriber)
+        self._end_if_empty(subject)
+
+    def _begin_catch_up(self, subject: Subject, name: bytes, after: int) -> None:
+        is_new = subject.catch_up is None
+        catch_up = subject.catch_up or CatchUp()
+        for subscriber in subject.listening():
+            self._stop_listening(subject.channels, subscriber)
+            catch_up.members[subscriber] = len(catch_up.held), len(catch_up.gaps)
+        catch_up.open_gap(name, after)
+        subject.catch_up = catch_up
+        for each in subject.channels:
+            self.channels[each].holding.add(subject)
+        if is_new:
+            self.catch_up_needed(subject)
+
+    def _end_catch_up(self, subject: Subject) -> None:
+        subject.catch_up = None
+        for name in subject.channels:
+            self.channels[name].holding.discard(subject)
+
+    # The table itself
+
+    def _settle(self, subject: Subject, expected: Mapping[bytes, int]) -> None:
+        for name in expected.keys() - subject.channels:
+            self._grant(subject, name, None)
+            if subject.since is not None:
+                subject.since[name] = expected[name]
+        for name in subject.channels - expected.keys():
+            self._withdraw(subject, name, None)
+
+    def _grant(self, subject: Subject, name: bytes, after: int | None) -> None:
+        channel = self._hold(name)
+        subject.channels.add(name)
+        if subject.since is not None:
+            subject.since[name] = after or 0
+        is_missed = self.is_connected and after is not None and not channel.is_subscribed
+        if is_missed and (subject.catch_up is not None or subject.listening()):
+            self._begin_catch_up(subject, name, after or 0)
+            return
+        if subject.catch_up is not None:
+            channel.holding.add(subject)
+        for subscriber in subject.listening():
+            channel.listen(subscriber)
+        self._postpone(subject, name, after or 0)
+
+    def _postpone(self, subject: Subject, name: bytes, at: int) -> None:
+        """Let a subject listen to a channel only from the counter of its grant on.
+
+        That is while Redis is not heard: what it has of after our position is going to be read.
+        """
+        if self._is_ahead(at):
+            channel = self.channels[name]
+            self._stop_listening([name], *subject.subscribers)
+            channel.holding.discard(subject)
+            heapq.heappush(self._postponed, (at, subject.id, name))
+
+    def _withdraw(self, subject: Subject, name: bytes, at: int | None) -> None:
+        channel = self.channels[name]
+        self._stop_listening([name], *subject.subscribers)
+        channel.holding.discard(subject)
+        if subject.catch_up is not None:
+            subject.catch_up.close_gap(name, at)
+        if subject.since is not None:
+            subject.since.pop(name, None)
+        subject.channels.remove(name)
+        self._release(name)
+
+    def _end_if_empty(self, subject: Subject) -> None:
+        # Streams that are held get first what they are held for.
+        if not subject.channels and subject.catch_up is None and self.is_connected:
+            self.emptied(subject)
+
+    def _end_all(self, subject: Subject) -> None:
+        for subscriber in list(subject.subscribers):
+            self.end(subscriber, CloseReason.NO_CHANNELS)
+
+    def _require(self, channels: Collection[bytes]) -> None:
+        if self._ends_when_empty and not channels:
+            raise Unauthorized("no channels")
+
+    def _check_number(self, subject: bytes, channels: Collection[bytes]) -> None:
+        """Raise :class:`~sinapse.errors.LimitReached` if these are more than a subject may have.
+
+        To deliver some of them only would be to lose messages in silence.
+        """
+        if 0 < self._max_channels < len(channels):
+            self.channels_exceeded(subject, len(channels))
+            raise LimitReached(CloseReason.TOO_MANY_CHANNELS.text, 503)
+
+    def _end_if_too_many(self, subject: Subject) -> None:
+        if not self.is_connected:
+            return
+        try:
+            self._check_number(subject.id, subject.channels)
+        except LimitReached:
+            for subscriber in list(subject.subscribers):
+                self.end(subscriber, CloseReason.TOO_MANY_CHANNELS)
+
+    def _hold(self, name: bytes) -> Channel:
+        channel = self.channels.get(name)
+        if channel is None:
+            channel = self.channels[name] = Channel(name)
+            self.interest_changed(name)
+        channel.holders += 1
+        return channel
+
+    def _release(self, name: bytes) -> None:
+        channel = self.channels[name]
+        channel.holders -= 1
+        if not channel.holders:
+            del self.channels[name]
+            self.interest_changed(name)
+
+    def _end_replay(self, subject: Subject, subscriber: Subscriber) -> None:
+        subject.replaying -= {subscriber}
+        if not subject.replaying and self.is_connected:
+            subject.since = None
+
+    def _listen(self, subject: Subject, subscriber: Subscriber) -> None:
+        for name in subject.channels:
+            if not self._is_ahead((subject.since or {}).get(name, 0)):
+                self.channels[name].listen(subscriber)
+
+    def _is_ahead(self, at: int) -> bool:
+        """Whether something of before a grant is still going to be dispatched."""
+        return not self.is_connected and at > self.position
+
+    def _stop_listening(self, names: Iterable[bytes], *subscribers: Subscriber) -> None:
+        for name in names:
+            for subscriber in subscribers:
+                self.channels[name].stop_listening(subscriber)
+
+
+def _nobody(_who: object) -> None:
+    """Stand in until a broker is there."""

@@ -1,0 +1,87 @@
+"""Subscribers on their way in, and what changes for them meanwhile.
+
+From before the look-up is sent until the subscriber opens, control messages are noted. The list of
+channels is then the answer of the look-up with the notes on top. Each of them sets the final state
+of one channel, so one that the answer already contains does no harm.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sinapse.errors import Unauthorized
+from sinapse.protocol.keys import ADD, REMOVE, REVOKE
+
+
+class Joining:
+    """A subscriber on its way in: since when control messages are noted, and what it holds."""
+
+    __slots__ = ("answer", "channels", "mark", "subject", "token")
+
+    def __init__(self, mark: int) -> None:
+        self.mark = mark
+        self.subject = b""
+        self.token = b""
+        #: Channels of the look-up's answer, and the counter at which each was granted.
+        self.answer: Mapping[bytes, int] = {}
+        #: Channels that are kept subscribed for it.
+        self.channels: frozenset[bytes] = frozenset()
+
+
+class _Note(NamedTuple):
+    number: int
+    action: str
+    value: bytes
+    after: int | None
+
+
+class Joins:
+    """All who are on their way in, and the notes that any of them may need."""
+
+    def __init__(self) -> None:
+        self._joins: dict[Joining, None] = {}  # The oldest first.
+        self._notes: dict[bytes, deque[_Note]] = {}
+        self._order: deque[tuple[int, bytes]] = deque()
+        self._number = 0
+
+    def begin(self) -> Joining:
+        """Begin to note control messages for a new joining."""
+        joining = Joining(self._number)
+        self._joins[joining] = None
+        return joining
+
+    def note(self, subject: bytes, action: str, value: bytes, after: int | None) -> None:
+        """Note a control message; `after` is the counter that a grant tells."""
+        self._number += 1
+        if self._joins:
+            note = _Note(self._number, action, value, after)
+            self._notes.setdefault(subject, deque()).append(note)
+            self._order.append((self._number, subject))
+
+    def channels(self, joining: Joining) -> dict[bytes, int | None]:
+        """Return the list as it is now; a channel granted meanwhile has the counter of that.
+
+        Raises :class:`~sinapse.errors.Unauthorized` if the token was revoked.
+        """
+        channels: dict[bytes, int | None] = dict.fromkeys(joining.answer)
+        for note in self._notes.get(joining.subject, ()):
+            if note.number <= joining.mark:
+                continue
+            if note.action == ADD:
+                channels.setdefault(note.value, note.after)
+            elif note.action == REMOVE:
+                channels.pop(note.value, None)
+            elif note.action == REVOKE and note.value == joining.token:
+                raise Unauthorized("token revoked")
+        return channels
+
+    def end(self, joining: Joining) -> None:
+        """Forget a joining, and the notes that were kept for it."""
+        self._joins.pop(joining, None)
+        oldest = next(iter(self._joins), None)
+        while self._order and (oldest is None or self._order[0][0] <= oldest.mark):
+            _, subject = self._order.popleft()
+            notes = self._notes[subject]
+            notes.popleft()
+            if not notes:
+                del self._notes[subject]

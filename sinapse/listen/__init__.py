@@ -1,0 +1,11 @@
+"""Sockets: where connections come in, and how they end.
+
+``listener``      any of Twisted's server endpoints
+``inherited``     sockets that somebody else has bound
+``certificates``  keys and certificates of an endpoint, read again when renewed
+``tlstransport``  TLS written straight to the socket
+``gate``          from when connections come in, how many, how fast
+``forwarded``     who a client is behind proxies
+``descriptors``   how many connections a process may have
+``ending``        the end of a connection in good order, with a deadline
+"""

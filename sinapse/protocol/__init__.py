@@ -1,0 +1,10 @@
+"""What goes over Redis, without any I/O: see ``docs/protocol.md``.
+
+``keys``      every name in Redis, and what a valid one is
+``message``   the payload of a message
+``ids``       ids of retained messages, and last event IDs
+``scripts``   the Lua scripts of both sides
+``redisurl``  where Redis is
+``role``      whether that is the master
+``sharding``  which of several Redis has what
+"""

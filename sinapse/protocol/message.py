@@ -1,0 +1,88 @@
+"""The payload of a message on a Redis PUB/SUB channel.
+
+MessagePack (https://msgpack.org), in one of three shapes::
+
+    data                            a string: no event type
+    [event or nil, data]            an array
+    [event or nil, data, id]        a retained message; readers ignore what follows
+
+``data``, ``event`` and ``id`` are UTF-8 text; ids are those of :mod:`.ids`. Strings are
+written as the *raw* family of the first MessagePack specification (fixstr, str 16, str 32; never
+str 8 or bin), which every decoder old and new reads as a string; all string and binary types are
+accepted in return.
+"""
+
+from typing import NamedTuple
+
+import msgpack
+
+from sinapse.errors import InvalidPayload
+from sinapse.protocol.ids import is_event_id
+
+#: What would end a field of an event stream early, or be refused by a parser
+#: (WHATWG HTML §9.2.6: CR, LF; NUL for ids).
+FIELD_BREAKS = "\r\n\0"
+
+#: Bytes of data, the default: 1 MiB, as in Mercure and NATS. A message is held in memory once a
+#: node, and for each subscriber that is behind.
+MAX_MESSAGE = 1024 * 1024
+
+_NO_BREAKS = str.maketrans("", "", FIELD_BREAKS)
+
+
+def without_breaks(text: str) -> str:
+    """Return `text` as it can stand in a field, whatever somebody has put in it."""
+    return text.translate(_NO_BREAKS)
+
+
+class Message(NamedTuple):
+    """What was published: its data, its event type if it has one, its id if it is retained."""
+
+    data: str
+    event: str | None = None
+    id: str | None = None
+
+
+def pack(message: Message) -> bytes:
+    """Encode `message` for PUBLISH."""
+    body: str | list[str] = message.data if message.event is None else [message.event, message.data]
+    return msgpack.packb(body, use_bin_type=False)  # type: ignore[no-any-return]  # untyped
+
+
+def pack_retained(message: Message) -> bytes:
+    """Encode `message` but for its id, which Redis gives and appends, as a short string."""
+    # As an array of three, whose last is the one byte of an empty string.
+    body = msgpack.packb((message.event, message.data, ""), use_bin_type=False)
+    return body[:-1]  # type: ignore[no-any-return]  # untyped
+
+
+def unpack(payload: bytes) -> Message:
+    """Decode what was published; an event type is made harmless by dropping its line breaks.
+
+    Raises :class:`~sinapse.errors.InvalidPayload`, whose text never quotes the payload: it may
+    be anything, and ends up in a log.
+    """
+    try:
+        # raw=False decodes every string as strict UTF-8.
+        body = msgpack.unpackb(payload, raw=False, strict_map_key=False)
+    except (msgpack.UnpackException, ValueError, TypeError, OverflowError) as error:
+        raise InvalidPayload(f"not MessagePack ({type(error).__name__})") from error
+    if isinstance(body, list):
+        if len(body) < 2:
+            raise InvalidPayload(f"an array of {len(body)} elements, at least 2 expected")
+        event = None if body[0] is None else without_breaks(_text(body[0]))
+        # An id that is none of ours would be a promise that nobody can keep.
+        identifier = body[2] if len(body) > 2 and is_event_id(body[2]) else None
+        return Message(_text(body[1]), event or None, identifier)
+    return Message(_text(body))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidPayload("not UTF-8") from error
+    raise InvalidPayload(f"a {type(value).__name__} where text is expected")

@@ -1,0 +1,59 @@
+"""From what an application has to a message that can be published."""
+
+import json
+
+from sinapse.errors import InvalidEvent, InvalidMessage, MessageTooLarge
+from sinapse.protocol.keys import MAX_NAME_BYTES, plain
+from sinapse.protocol.message import FIELD_BREAKS, Message
+
+
+def checked(message: object, event: str | None, max_bytes: int) -> Message:
+    """Return `message` as it is published; its data may have `max_bytes` bytes.
+
+    Text is sent as it is, be it ``str`` or ``bytes`` of UTF-8; anything else as compact JSON.
+    Raises :class:`~sinapse.errors.InvalidMessage`, :class:`~sinapse.errors.InvalidEvent` or
+    :class:`~sinapse.errors.MessageTooLarge`.
+    """
+    if event is not None:
+        event = _checked_event(event)
+    text = _text(message)
+    # A character is at least one byte, so most of what is too large is refused unencoded.
+    if len(text) > max_bytes or _size(text) > max_bytes:
+        raise MessageTooLarge(f"the message is over {max_bytes} bytes")
+    return Message(text, event)
+
+
+def _text(message: object) -> str:
+    if isinstance(message, str):
+        return plain(message)
+    if isinstance(message, bytes):
+        try:
+            return message.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidMessage("bytes must be UTF-8") from error
+    try:
+        return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMessage(f"JSON cannot carry this {type(message).__name__}: {error}") from error
+
+
+def _size(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidMessage("text must be Unicode: a surrogate stands alone") from error
+
+
+def _checked_event(event: object) -> str:
+    if not isinstance(event, str):
+        raise InvalidEvent(f"an event type is a str, not {type(event).__name__}")
+    event = plain(event)
+    if not event or any(character in event for character in FIELD_BREAKS):
+        raise InvalidEvent(f"event type {event[:80]!r}: is empty or has a line break or NUL")
+    try:
+        size = len(event.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(f"event type {event[:80]!r}: is not Unicode text") from error
+    if size > MAX_NAME_BYTES:
+        raise InvalidEvent(f"event type {event[:80]!r}: is over {MAX_NAME_BYTES} bytes")
+    return event

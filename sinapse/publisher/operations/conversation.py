@@ -1,0 +1,140 @@
+"""What is sent for operations, and what comes of them: a conversation, whoever carries it."""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from sinapse.errors import Incomplete, SinapseError
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.scripts import Script
+from sinapse.publisher.operations.messages import Publish, PublishAll, PublishPlain, PublishTogether
+from sinapse.publisher.operations.operation import (
+    Command,
+    Lost,
+    Operation,
+    Refused,
+    Request,
+    unavailable,
+)
+
+#: Messages, and characters of their data, that one call of a script may publish: for so long, some
+#: 1.3 milliseconds if they are retained, Redis does nothing else.
+MOST = 200
+MOST_DATA = 256 * 1024
+
+#: How Redis 6.2, 7 and Valkey say that a script went on until a command that its user may not
+#: call. It is the one failure of our scripts that can come after a first write; one that a script
+#: itself has told, of a message, comes before any of that message.
+_DENIED_IN_SCRIPT = ("executing the script can't", "ACL failure in script")
+
+#: An operation, and which of those that were given it stands for.
+_Call = tuple[Sequence[int], Operation[Any]]
+
+
+def exchange(
+    url: RedisURL, operations: Sequence[Operation[Any]], known: set[Script] | None = None
+) -> Generator[list[Command], list[Any], list[Any]]:
+    """Yield commands to send together, take their answers, and return what came of each operation.
+
+    In the place of an answer there can be :class:`~sinapse.publisher.operations.operation.Refused`
+    or :class:`~sinapse.publisher.operations.operation.Lost`, and in that of a result
+    :class:`~sinapse.errors.BrokerUnavailable`. Nothing is sent twice that Redis can have carried
+    out. Messages of one kind that follow each other are published by one call. Of several calls,
+    each script is sent whole the first time: none of them has to be sent again, out of order,
+    because Redis does not know it yet.
+
+    Where others' commands follow on the connection before the answers have come, they too have to
+    do so: `known` are the scripts that were sent on it, which is kept up to date here.
+    """
+    results: list[Any] = [None] * len(operations)
+    waiting = _calls(operations)
+    while waiting:
+        if len(waiting) == 1:
+            request = waiting[0][1].request()
+            answers = yield [request.short()] if known is None else _introduced([request], known)
+            if type(answers[0]) is Refused and answers[0].is_unknown_script:
+                if known is not None:
+                    known.clear()  # Redis forgets all of them together.
+                answers = yield [request.whole()]
+        else:
+            # From the start: Redis can have forgotten meanwhile what is known here.
+            answers = yield _introduced([operation.request() for _, operation in waiting], set())
+        further: list[_Call] = []
+        for (places, operation), answer in zip(waiting, answers, strict=True):
+            result = _failure(answer) or operation.result(answer)
+            if isinstance(result, Operation):
+                further.append((places, result))
+            elif isinstance(operation, PublishTogether) and isinstance(result, list):
+                for place, each in zip(places, result, strict=True):
+                    results[place] = _outcome(url, each)
+            else:
+                for place in places:
+                    results[place] = _outcome(url, result)
+        waiting = further
+    return results
+
+
+def _calls(operations: Sequence[Operation[Any]]) -> list[_Call]:
+    """Return the operations with messages joined that follow each other and are of one kind."""
+    if len(operations) == 1:
+        return [((0,), operations[0])]
+    calls: list[_Call] = []
+    joined: list[Publish] = []
+
+    def join(end: int) -> None:
+        if joined:
+            operation = joined[0] if len(joined) == 1 else _together(joined[0])(tuple(joined))
+            calls.append((range(end - len(joined), end), operation))
+            joined.clear()
+
+    data = 0
+    for place, operation in enumerate(operations):
+        if type(operation) is Publish and (operation.retain or operation.message_id is None):
+            is_other = joined and _together(joined[0]) is not _together(operation)
+            if is_other or len(joined) == MOST or data > MOST_DATA:
+                join(place)
+            data = len(operation.message.data) + (data if joined else 0)
+            joined.append(operation)
+        else:
+            join(place)
+            calls.append(((place,), operation))
+    join(len(operations))
+    return calls
+
+
+def _introduced(requests: Sequence[Request], known: set[Script]) -> list[Command]:
+    commands = []
+    for request in requests:
+        if request.script is None or request.script in known:
+            commands.append(request.short())
+        else:
+            commands.append(request.whole())
+            known.add(request.script)
+    return commands
+
+
+def _together(message: Publish) -> type[PublishTogether]:
+    return PublishAll if message.retain else PublishPlain
+
+
+def _failure(answer: object) -> Refused | Lost | None:
+    """Return what there is in the place of an answer."""
+    if type(answer) is Refused and any(part in answer.text for part in _DENIED_IN_SCRIPT):
+        return Lost(answer.text)
+    return answer if isinstance(answer, Refused | Lost) else None
+
+
+def _outcome(url: RedisURL, result: Any) -> Any:
+    if type(result) is Lost:
+        error = unavailable(url, result.text, delivered=None)
+        error.__cause__ = result.cause
+        return error
+    if type(result) is Refused:
+        return unavailable(url, result.text, delivered=False)
+    return result
+
+
+def complete(results: list[Any]) -> list[Any]:
+    """Return `results`; raises :class:`~sinapse.errors.Incomplete` if there are failures."""
+    if any(isinstance(each, SinapseError) for each in results):
+        raise Incomplete(results)
+    return results

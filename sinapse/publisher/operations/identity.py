@@ -1,0 +1,177 @@
+"""Who an object is: its id, and the name of its channel."""
+
+import inspect
+import logging
+from functools import cache
+from typing import ClassVar, Protocol, TypeAlias, cast
+from uuid import UUID
+
+import inflection
+
+from sinapse.errors import InvalidSubject
+from sinapse.protocol.keys import kind_name, subject_id
+
+#: What the plain interface takes as the id of a subject.
+SubjectId: TypeAlias = str | int | UUID
+
+
+class HasChannel(Protocol):
+    """An object that messages can be published to."""
+
+    @property
+    def sinapse_channel(self) -> str:
+        """Name of its channel."""
+
+
+#: A channel's name, or an object that has one.
+ChannelLike: TypeAlias = str | HasChannel
+
+#: Several of them.
+ChannelsLike: TypeAlias = list[ChannelLike] | tuple[ChannelLike, ...] | set[str] | frozenset[str]
+
+_ABSENT = object()
+
+_log = logging.getLogger(__name__)
+
+#: Classes of subjects whose ids are mere numbers, by their full names.
+_numbered: dict[tuple[str, str], str] = {}
+
+
+def given_id(value: object) -> str:
+    """Return an id that was given to the plain interface.
+
+    Objects are refused: their ``str()`` is a name to show, seldom the id, and a list of channels
+    kept under it would never be found. Raises :class:`~sinapse.errors.InvalidSubject`.
+    """
+    if value is not None and not isinstance(value, SubjectId):
+        raise InvalidSubject(
+            f"a subject's id is a str, int or UUID, not {type(value).__name__};"
+            " objects of a class with the Subject mixin have .sinapse"
+        )
+    return subject_id(value)
+
+
+def identifier(thing: object) -> str:
+    """Return the id of an object: its ``sinapse_id``, ``pk``, ``id`` or ``to_param()``.
+
+    The first of them that is defined decides, even if it is None, as it is before a save. Raises
+    :class:`~sinapse.errors.InvalidSubject`.
+    """
+    for name in ("sinapse_id", "pk", "id"):
+        value = _attribute(thing, name)
+        if value is not _ABSENT:
+            return subject_id(value)
+    to_param = _attribute(thing, "to_param")
+    if not callable(to_param):
+        raise InvalidSubject(
+            f"{type(thing).__name__} has no id: define sinapse_id, pk, id or to_param()"
+        )
+    return subject_id(to_param())
+
+
+def kind_of(thing: object) -> str:
+    """Return what kind of subject an object is: its ``sinapse_kind``, or the name of its class."""
+    kind = _attribute(thing, "sinapse_kind")
+    # Not type(): for a proxy, such as a framework has for the current user, that is no answer.
+    return thing.__class__.__name__ if kind is _ABSENT else kind_name(kind)
+
+
+def each_channel(channel: ChannelLike | ChannelsLike) -> list[ChannelLike]:
+    """Return the channels that `channel` is, one or several."""
+    if isinstance(channel, list | tuple | set | frozenset) and not hasattr(
+        channel,
+        "sinapse_channel",  # A tuple with names may be an object of the application.
+    ):
+        return list(channel)
+    return [cast(ChannelLike, channel)]
+
+
+def channel_of(thing: object) -> str:
+    """Return the name of an object's channel, made of its class and id: ``chat_room:12``."""
+    return f"{_singular(type(thing).__name__)}:{identifier(thing)}"
+
+
+@cache
+def _singular(class_name: str) -> str:
+    return str(inflection.singularize(inflection.underscore(class_name)))
+
+
+def _attribute(thing: object, name: str) -> object:
+    try:
+        return getattr(thing, name)
+    except AttributeError as error:
+        # A property that fails must not make another attribute the id of somebody else.
+        if inspect.getattr_static(thing, name, _ABSENT) is not _ABSENT:
+            raise InvalidSubject(f"{type(thing).__name__}.{name} has no value") from error
+        return _ABSENT
+
+
+class Owned:
+    """Something that belongs to a subject."""
+
+    def __init__(self, owner: object) -> None:
+        self._owner = owner
+
+    @property
+    def _id(self) -> str:
+        found = identifier(self._owner)
+        if isinstance(self._owner, Receiving):
+            _look_for_another(self._owner, found)
+        return found
+
+    @property
+    def _id_and_kind(self) -> tuple[str, str]:
+        return self._id, kind_of(self._owner)
+
+
+class Receiving:
+    """Somebody who may open streams, and whose list of channels goes by the id alone."""
+
+    __slots__ = ()
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _look_for_another(subject: Receiving, identifier: str) -> None:
+    """Warn if another class of subjects has numbers as ids as well: each hears what is the other's.
+
+    It is no matter where the application has chosen the id, nor between classes that have one of
+    its own in common: they may be kept in one table.
+    """
+    if not identifier.isdecimal():
+        return
+    family = [base for base in subject.__class__.__mro__ if not _is_ours(base)]
+    roots = [base for base in family if issubclass(base, Receiving)]
+    has_chosen = any("sinapse_id" in vars(each) for each in family)
+    if not roots or has_chosen or "sinapse_id" in getattr(subject, "__dict__", ()):
+        return
+    root = roots[-1]
+    names = root.__module__, root.__qualname__
+    if names in _numbered:
+        return
+    others = set(_numbered.values()) - {root.__name__}
+    _numbered[names] = root.__name__
+    for other in others:
+        _log.warning(
+            "%s and %s both have numbers as ids, and a list of channels goes by the id alone: each"
+            " hears what the other may hear; define sinapse_id in one of them",
+            root.__name__,
+            other,
+        )
+
+
+class Named:
+    """Something that has a channel, named after its class and its id."""
+
+    __slots__ = ()
+
+    #: Seconds for which the messages of this class are retained, 0 for not at all; None leaves it
+    #: to the publisher.
+    sinapse_retain: ClassVar[float | None] = None
+
+    @property
+    def sinapse_channel(self) -> str:
+        """Name of the channel: class name, underscored and singular, and id: ``chat_room:12``."""
+        return channel_of(self)

@@ -1,0 +1,59 @@
+"""Retention: how long Redis keeps messages for those who come back, and how many of a channel."""
+
+from sinapse.protocol.keys import plain
+from sinapse.publisher.operations.numbers import is_number, is_whole
+
+#: Seconds; the default. A phone in a tunnel, a laptop that is carried to a meeting.
+RETAIN = 300.0
+
+#: Seconds, 30 days: what has to be kept for longer belongs in a database.
+MAX_RETAIN = 30 * 24 * 3600
+
+#: Messages of a channel; the default, and the most.
+RETAIN_MESSAGES = 1000
+MAX_RETAIN_MESSAGES = 1_000_000
+
+#: Milliseconds, two days: for how long after a message it is known that its channel had one. What
+#: is retained for a day at most is so remembered for a day after it is gone; for the rest the key
+#: of the channel lives on for a day.
+HORIZON = 2 * 24 * 3600 * 1000
+
+#: Milliseconds for which a message id is remembered at least, two hours: after one, a broker of
+#: Celery's gives the task of a worker that has died to another one.
+_REMEMBERED = 2 * 3600 * 1000
+
+_MAX_MESSAGE_ID_LENGTH = 128
+
+
+def milliseconds(seconds: object, name: str = "retain") -> int:
+    """Return a time to retain messages, 0 for not at all; raises ``ValueError`` for no such time.
+
+    `name` is what the caller knows it by.
+    """
+    if not is_number(seconds) or not 0 <= seconds <= MAX_RETAIN:
+        raise ValueError(f"{name} is seconds, 0 (off) up to {MAX_RETAIN} (30 days): {seconds!r}")
+    return max(1, round(seconds * 1000)) if seconds else 0
+
+
+def message_count(count: object, name: str = "retain_messages") -> int:
+    """Return how many messages of a channel to retain; raises ``ValueError`` for no such number."""
+    if not is_whole(count) or not 1 <= count <= MAX_RETAIN_MESSAGES:
+        raise ValueError(f"{name} is a whole number, 1 to {MAX_RETAIN_MESSAGES}: {count!r}")
+    return count
+
+
+def checked_message_id(message_id: object) -> str:
+    """Return `message_id` if it can be one; raises ``ValueError``."""
+    if not isinstance(message_id, str):
+        raise ValueError(f"message_id is a str, not {type(message_id).__name__}")  # noqa: TRY004
+    message_id = plain(message_id)
+    if not 1 <= len(message_id) <= _MAX_MESSAGE_ID_LENGTH or not message_id.isprintable():
+        raise ValueError(
+            f"message_id is 1 to {_MAX_MESSAGE_ID_LENGTH} printable characters: {message_id[:80]!r}"
+        )
+    return message_id
+
+
+def remembered(retain: int) -> int:
+    """Return how long to remember the id of a message that is retained so long; milliseconds."""
+    return max(retain, _REMEMBERED)

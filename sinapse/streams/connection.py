@@ -1,0 +1,426 @@
+"""One open stream as an I/O object: live or behind, and bounded.
+
+A stream is *live* while everything sent to it has been written, and *behind* while frames wait;
+these are shared with all other streams, and their bytes are counted. A stream over its limit is
+a slow consumer and is closed: the browser comes back, with its last event ID. So a slow stream
+never costs more than the limit, and never delays another.
+
+:func:`take_over` moves the transport of a request to a connection and cuts the request and its
+channel off, so that an idle stream costs its connection, its transport and its socket only.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet import interfaces, tcp
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+from zope.interface import implementer
+
+from sinapse.errors import CloseReason
+from sinapse.framing.eventstream import EventStream
+from sinapse.framing.websocket import WebSocket
+from sinapse.hub.subscribers import Subject
+from sinapse.streams.pending import Pending
+from sinapse.streams.websocketpeer import SMALLEST, WebSocketPeer
+from sinapse.web.intake import Intake
+
+#: Bytes handed to the transport at once while a stream is behind: Twisted's own SEND_LIMIT.
+#: Joining a whole queue would copy it.
+WRITE_SIZE = 128 * 1024
+
+_write = os.write
+
+
+class Owner(Protocol):
+    """Whoever opens the streams."""
+
+    max_pending: int
+    """Bytes that may wait for one stream."""
+    pending: Pending
+    """What waits for all of them."""
+
+    def closed(self, connection: "Connection", reason: CloseReason) -> None:
+        """Forget the connection: it has ended, whoever ended it. Called once."""
+
+    def closing(self, connection: "Connection") -> None:
+        """See to it that the connection ends soon: it waits for its client to agree."""
+
+    def intake(self, transport: Any, handle: Callable[[bytes], None]) -> Intake:
+        """Return what hands on to `handle` what a client says over `transport`."""
+
+
+@implementer(interfaces.IProtocol, interfaces.IPushProducer)
+class Connection:
+    """What streams over any kind of transport have in common."""
+
+    __slots__ = (
+        "__weakref__",
+        "_drained",
+        "_intake",
+        "_owner",
+        "_peer",
+        "_pending",
+        "_pending_bytes",
+        "_reason",
+        "_transport",
+        "address",
+        "bucket",
+        "expiry",
+        "framing",
+        "move",
+        "opened",
+        "quiet",
+        "subject",
+        "token",
+        "whose",
+    )
+
+    def __init__(
+        self,
+        owner: Owner,
+        framing: EventStream | WebSocket,
+        token: bytes,
+        peer: WebSocketPeer | None = None,
+    ) -> None:
+        self._owner = owner
+        self._peer = peer
+        #: What the client of a WebSocket says; an idle connection does without.
+        self._intake: Intake | None = None
+        self._transport: Any = None  # No interface has both halves of what is needed.
+        self._pending: deque[bytes | memoryview] | None = None
+        self._pending_bytes = 0
+        self._reason: CloseReason | None = None
+        self._drained: Deferred[None] | None = None
+        #: Place in the ring of keep-alives.
+        self.bucket = 0
+        #: When the token ends, if it does.
+        self.expiry: interfaces.IDelayedCall | None = None
+        #: When it is to move on to another node, if it is.
+        self.move: interfaces.IDelayedCall | None = None
+        self.framing = framing
+        #: When it opened, and where its client is; whose it is, also when it has left the hub.
+        self.opened = 0.0
+        self.address = ""
+        self.whose = b""
+        #: Nothing was written since the keep-alive looked last.
+        self.quiet = False
+        self.subject: Subject | None = None
+        self.token = token
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be written."""
+        return 0 if self._pending is None else self._pending_bytes
+
+    # Sending
+
+    def send(self, frame: bytes) -> None:
+        """Write `frame`, or queue it behind what waits already."""
+        raise NotImplementedError
+
+    def keep_alive(self) -> None:
+        """Write a comment or a ping, unless something better is on its way anyway."""
+        if self._pending is not None:
+            return
+        if self._peer is None or self._peer.ping():
+            self.send(self.framing.keep_alive)
+        else:
+            self.close(CloseReason.NO_PONG)
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Write on: the transport has written what it had."""
+        raise NotImplementedError
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Fall behind: the transport has enough for now."""
+        raise NotImplementedError
+
+    def stopProducing(self) -> None:  # noqa: N802
+        """Do nothing: the transport is going, and tells :meth:`connectionLost` next."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits to be written."""
+        return self._pending is not None
+
+    def drained(self) -> "Deferred[None]":
+        """Fire when nothing waits to be written; it is cancelled when the stream ends."""
+        self._drained = Deferred()
+        waiting = self._drained
+        if self._pending is None:
+            self._be_live()
+        return waiting
+
+    def _be_live(self) -> None:
+        self._pending = None
+        self._owner.pending.forget(self)
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            drained.callback(None)
+
+    def _queue(self, frame: bytes | memoryview) -> None:
+        if self._pending is None or self._reason is not None:
+            return
+        self._pending_bytes += len(frame)
+        if self._pending_bytes > self._owner.max_pending:
+            self.close(CloseReason.SLOW_CONSUMER)
+        else:
+            self._pending.append(frame)
+            self._owner.pending.add(self, len(frame))
+
+    def _next_write(self, pending: deque[bytes | memoryview]) -> bytes:
+        """Take as many frames from the queue as make one write, or a part of a large one.
+
+        The transport copies what it is given, the rest of a frame is that of all streams.
+        """
+        frame = pending.popleft()
+        if len(frame) > WRITE_SIZE:
+            view = memoryview(frame)
+            pending.appendleft(view[WRITE_SIZE:])
+            return bytes(view[:WRITE_SIZE])
+        frames = [frame]
+        size = len(frame)
+        while pending and size + len(pending[0]) <= WRITE_SIZE:
+            frames.append(pending.popleft())
+            size += len(frames[-1])
+        return b"".join(frames)
+
+    # Ending
+
+    def close(self, reason: CloseReason, last: bytes | None = None) -> None:
+        """End the stream: in good order if it is live, at once if it is behind.
+
+        `last` is what is written last, if the client has agreed already.
+        """
+        if self._reason is not None:
+            return
+        if self._pending is None:
+            self.send(self.framing.ending(reason) if last is None else last)
+        self._reason = reason
+        self._owner.pending.forget(self)
+        if self._transport is None:
+            return
+        if self._pending is None and self._peer is not None and last is None:
+            # A WebSocket ends when both have said so (RFC 6455 §7.1.1): closed before, a socket
+            # with something unread in it is reset, and the client may never hear our reason.
+            self._owner.closing(self)
+        elif self._pending is None:
+            self._transport.loseConnection()
+        else:
+            # loseConnection would wait for what is buffered: for ever, if nobody reads it.
+            self._transport.abortConnection()
+
+    # IProtocol
+
+    def makeConnection(self, transport: interfaces.ITransport) -> None:  # noqa: N802
+        """Become the protocol of `transport`."""
+        raise NotImplementedError
+
+    def connectionMade(self) -> None:  # noqa: N802
+        """Do nothing; part of the interface."""
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        """Take what the client of a WebSocket sends.
+
+        With an event stream it is dropped: it is read only because its end is noticed so.
+        """
+        if self._peer is None:
+            return
+        if self._intake is None:
+            if self._peer.is_pong(data):
+                return
+            self._intake = self._owner.intake(self._transport, self._hear)
+        self._intake.take(data)
+
+    def _hear(self, data: bytes) -> None:
+        """Handle a part of what the client of a WebSocket has sent."""
+        if self._peer is None or self._intake is None:
+            return
+        if self._reason is not None:
+            self._intake.stop()
+            self.abandon()
+            return
+        self._intake.charge(len(data) / SMALLEST)  # As if all frames were as small as can be.
+        reply, reason = self._peer.receive(data)
+        if reason is not None:
+            self.close(reason, reply)
+        elif reply:
+            self.send(reply)
+
+    def abandon(self) -> None:
+        """Wait for the client no longer."""
+        if self._transport is not None:
+            self._transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002, N802
+        """Let go of everything: the peer has closed, or we have."""
+        self._transport = None
+        self._pending = None
+        if self._intake is not None:
+            self._intake.stop()
+            self._intake = None
+        self._owner.pending.forget(self)
+        if self._drained is not None:
+            self._drained.cancel()
+        if self._reason is None:
+            self._reason = CloseReason.CLIENT_GONE
+        self._owner.closed(self, self._reason)
+
+
+class SocketConnection(Connection):
+    """A stream over TCP or a UNIX socket, written straight to the descriptor.
+
+    ``transport.write`` costs two epoll_ctl calls and a second pass a frame, ``writeSomeData``
+    touches three more objects; the cache lines of these are what is left of the cost of a
+    delivery. Only what does not fit goes the long way.
+
+    The descriptor can never be another's: the transport closes it and calls
+    :meth:`connectionLost` with nothing in between, and that forgets it.
+    """
+
+    __slots__ = ("_descriptor", "_writing")
+
+    def __init__(
+        self,
+        owner: Owner,
+        framing: EventStream | WebSocket,
+        token: bytes,
+        peer: WebSocketPeer | None = None,
+    ) -> None:
+        super().__init__(owner, framing, token, peer)
+        self._descriptor = -1
+        #: Those of the pending bytes that the transport holds.
+        self._writing = 0
+
+    def makeConnection(self, transport: Any) -> None:  # noqa: D102, N802
+        self._transport = transport
+        self._descriptor = transport.fileno()
+        transport.protocol = self
+
+    def send(self, frame: bytes) -> None:  # noqa: D102
+        if self._pending is not None:
+            self._queue(frame)
+            return
+        try:
+            written = _write(self._descriptor, frame)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            # Reset by the peer, or ended already. abortConnection tells connectionLost in a
+            # later turn of the reactor, when the hub has left the loop that it is in now.
+            self._descriptor = -1
+            if self._transport is not None and self._reason is None:
+                self._transport.abortConnection()
+            return
+        self.quiet = False
+        if written != len(frame):
+            self._fall_behind(memoryview(frame)[written:])
+
+    def _fall_behind(self, rest: memoryview) -> None:
+        self._pending = deque()
+        self._pending_bytes = self._writing = 0
+        self._queue(rest)
+        if self._reason is None:
+            # A pull producer is asked for more: now, and whenever the buffer has been written.
+            self._transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:  # noqa: D102, N802
+        if self._pending is None or self._reason is not None:
+            return
+        self._pending_bytes -= self._writing
+        self._owner.pending.take(self, self._writing)
+        if self._pending:
+            data = self._next_write(self._pending)
+            self._writing = len(data)
+            self._transport.write(data)
+        else:
+            self._transport.unregisterProducer()
+            self._be_live()
+
+    def close(self, reason: CloseReason, last: bytes | None = None) -> None:  # noqa: D102
+        super().close(reason, last)
+        self._descriptor = -1
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: D102, N802
+        self._descriptor = -1
+        super().connectionLost(reason)
+
+
+class TransportConnection(Connection):
+    """A stream over any other transport, TLS and HTTP/2: by ``write`` and the producer calls.
+
+    What waits here is bounded as ever; the transport itself holds at most one write more.
+    """
+
+    __slots__ = ("_paused",)
+
+    def __init__(
+        self,
+        owner: Owner,
+        framing: EventStream | WebSocket,
+        token: bytes,
+        peer: WebSocketPeer | None = None,
+    ) -> None:
+        super().__init__(owner, framing, token, peer)
+        self._paused = False
+
+    def makeConnection(self, transport: Any) -> None:  # noqa: D102, N802
+        self._transport = transport
+        transport.wrappedProtocol = self
+        transport.registerProducer(self, True)
+
+    def send(self, frame: bytes) -> None:  # noqa: D102
+        if self._pending is not None:
+            self._queue(frame)
+        elif self._transport is not None and self._reason is None:
+            self.quiet = False
+            self._transport.write(frame)
+
+    def pauseProducing(self) -> None:  # noqa: D102, N802
+        self._paused = True
+        if self._pending is None:
+            self._pending = deque()
+            self._pending_bytes = 0
+
+    def resumeProducing(self) -> None:  # noqa: D102, N802
+        self._paused = False
+        while self._pending and not self._paused:
+            data = self._next_write(self._pending)
+            self._pending_bytes -= len(data)
+            self._owner.pending.take(self, len(data))
+            self._transport.write(data)
+        if not self._paused:
+            self._be_live()
+
+    def close(self, reason: CloseReason, last: bytes | None = None) -> None:  # noqa: D102
+        if self._reason is None and self._transport is not None:
+            # A transport with a producer would wait for that to finish.
+            self._transport.unregisterProducer()
+        super().close(reason, last)
+
+
+def take_over(
+    request: Request,
+    owner: Owner,
+    framing: EventStream | WebSocket,
+    token: bytes,
+    peer: WebSocketPeer | None = None,
+) -> Connection:
+    """Make a connection of the transport of `request`; nothing may refer to that afterwards.
+
+    The request must have been received whole, and not been answered.
+    """
+    parts: Any = request
+    transport = parts.channel.hand_over()
+    request.notifications.clear()
+    parts.channel = parts.transport = parts.content = None
+    plain = isinstance(transport, tcp.Connection) and not transport.TLS
+    kind = SocketConnection if plain else TransportConnection
+    connection: Connection = kind(owner, framing, token, peer)
+    connection.makeConnection(transport)
+    return connection

@@ -1,0 +1,131 @@
+"""A long poll: one answer with what has come, for networks that hold back what is streamed.
+
+A poll is a stream that ends with the first thing it gets. It resumes where the client was, waits
+for at most :data:`WAIT` seconds, and whatever comes after its answer is for the next poll.
+"""
+
+from typing import Any, Protocol
+
+from twisted.internet import interfaces
+from twisted.internet.defer import Deferred
+from twisted.web.server import Request
+
+from sinapse.errors import CloseReason
+from sinapse.framing.jsonmessage import JSONList
+from sinapse.hub.subscribers import Subject
+from sinapse.web.answers import Headers, respond
+
+#: Seconds: below the 30 s after which many proxies give up.
+WAIT = 25
+
+#: What a poll is answered with when it ends without a message; 204 otherwise.
+_STATUSES = {
+    CloseReason.REVOKED: 401,
+    CloseReason.EXPIRED: 401,
+    CloseReason.NO_CHANNELS: 401,
+    CloseReason.REPLACED: 429,
+    CloseReason.SHUTDOWN: 503,
+    CloseReason.TOO_MANY_CHANNELS: 503,
+}
+
+
+class Owner(Protocol):
+    """Whoever opens the polls."""
+
+    def waited(self, poll: "LongPoll") -> None:
+        """Give the poll what it is to be answered with, if anything: nothing has come."""
+
+    def closed(self, connection: "LongPoll", reason: CloseReason) -> None:
+        """Forget the poll: it has ended. Called once."""
+
+
+class LongPoll:
+    """One poll, of what comes after `last_event_id`; `headers` are those of its answer."""
+
+    #: One for all polls: the hub encodes once for each.
+    framing = JSONList()
+
+    def __init__(
+        self,
+        owner: Owner,
+        request: Request,
+        headers: Headers,
+        token: bytes,
+        reactor: Any,
+        *,
+        last_event_id: str,
+    ) -> None:
+        self._owner = owner
+        self._request = request
+        self._headers = [*headers]
+        self._reactor = reactor
+        self.last_event_id = last_event_id
+        self._items: list[bytes] = []
+        self._drained: Deferred[None] | None = None
+        self._is_answered = False
+        self._end = reactor.callLater(WAIT, self._wait_no_longer)
+        #: When the token ends, if it does.
+        self.expiry: interfaces.IDelayedCall | None = None
+        #: When it began, and where its client is; whose it is, also when it has left the hub.
+        self.opened = 0.0
+        self.address = ""
+        self.whose = b""
+        self.subject: Subject | None = None
+        self.token = token
+        request.notifyFinish().addErrback(lambda _: self._ended(CloseReason.CLIENT_GONE))
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be written: what has come is answered in the same turn."""
+        return sum(map(len, self._items))
+
+    def send(self, frame: bytes) -> None:
+        """Take some items, and answer as soon as nobody is in the midst of something."""
+        if not self._items:
+            self._reactor.callLater(0, self.answer)
+        self._items.append(frame)
+
+    def drained(self) -> "Deferred[None]":
+        """Return what fires at once while there is nothing to answer with.
+
+        Otherwise it never does, and is cancelled: there is one answer, and so one page.
+        """
+        waiting: Deferred[None] = Deferred()
+        if self._items:
+            self._drained = waiting
+        else:
+            waiting.callback(None)
+        return waiting
+
+    def close(self, reason: CloseReason) -> None:
+        """Answer now."""
+        self.answer(reason)
+
+    def answer(self, reason: CloseReason = CloseReason.ANSWERED) -> None:
+        """Answer with what has come."""
+        if self._is_answered:
+            return
+        request, headers = self._request, self._headers
+        status = 200 if self._items else _STATUSES.get(reason, 204)
+        body = self.framing.whole(self._items) if self._items else b""
+        self._ended(reason)
+        if status == 200:
+            headers = [*headers, (b"Content-Type", b"application/json")]
+        elif status != 204:
+            body = b"%d %b\n" % (status, reason.text.encode())
+        respond(request, status, body, headers)
+
+    def _wait_no_longer(self) -> None:
+        if not self._items:
+            self._owner.waited(self)
+        self.answer()
+
+    def _ended(self, reason: CloseReason) -> None:
+        if self._is_answered:
+            return
+        self._is_answered = True
+        if self._end.active():
+            self._end.cancel()
+        if self._drained is not None:
+            self._drained.cancel()
+        self._owner.closed(self, reason)

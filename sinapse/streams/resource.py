@@ -1,0 +1,317 @@
+"""The URL of streams: ``/``, an event stream, or a WebSocket by upgrade.
+
+A stream is refused with a plain answer until the very moment that it opens. Only a passing
+trouble is different: an EventSource gives up for ever on anything but a 200, so it gets one,
+with a reconnection time, and the end; it comes back by itself.
+"""
+
+import random
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, datetimeToString, parse_qs
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from sinapse.broker.interface import Admission, Authority
+from sinapse.counters import Counters
+from sinapse.errors import BrokerUnavailable, LimitReached, Unauthorized
+from sinapse.framing.eventstream import HEADERS, TROUBLE_RETRY, EventStream, come_back, opening
+from sinapse.framing.jsonmessage import JSONList
+from sinapse.framing.websocket import WebSocket
+from sinapse.listen.forwarded import UNIX, TrustedProxies
+from sinapse.protocol.keys import presented_token
+from sinapse.streams.handshake import is_requested, shake_hands
+from sinapse.streams.handshake import token as offered_token
+from sinapse.streams.limits import StreamLimits
+from sinapse.streams.streams import Streams
+from sinapse.web.answers import SERVER, Headers, Plain, respond, tell_fault
+from sinapse.web.cors import Origins, preflight_headers, response_headers
+from sinapse.web.limits import MAX_FIELDS
+from sinapse.web.safety import SAFETY
+
+#: Seconds after which to come back while a limit is reached: as long as those who were refused
+#: are many, they must cost little.
+LIMIT_RETRY = (5.0, 15.0)
+
+
+class StreamResource(Plain):
+    """The event stream. `retry` is in seconds."""
+
+    methods = (b"GET", b"HEAD", b"OPTIONS", b"POST")
+
+    def __init__(
+        self,
+        broker: Authority,
+        streams: Streams,
+        counters: Counters,
+        *,
+        origins: Origins,
+        retry: float,
+        channel_event: bool,
+        retains: bool,
+        cookie: bytes | None,
+        hash_tokens: bool,
+        stop_status: int,
+        limits: StreamLimits,
+        proxies: TrustedProxies,
+    ) -> None:
+        super().__init__()
+        self._broker = broker
+        self._streams = streams
+        self._counters = counters
+        self._origins = origins
+        self._retry = retry
+        self._retains = retains
+        self._cookie = cookie
+        self._hash_tokens = hash_tokens
+        self._stop_status = stop_status
+        self._limits = limits
+        self._proxies = proxies
+        # One object a framing: the hub encodes once for each.
+        self._chunked = EventStream(chunked=True, channel_event=channel_event)
+        self._identity = EventStream(chunked=False, channel_event=channel_event)
+        self._websocket = WebSocket(channel_event=channel_event)
+
+    def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: N802
+        """Be what stands at the root."""
+        return self if not path and not request.postpath else super().getChild(path, request)
+
+    def answer(self, request: Request) -> int:
+        """Answer a preflight, or begin to open a stream."""
+        origin = request.getHeader(b"Origin") or request.getHeader(b"X-Origin")
+        if request.method == b"OPTIONS":
+            return self._options(request, origin)
+        headers = response_headers(origin, self._origins, credentials=self._cookie is not None)
+        if (refusal := self._refuse_socket(request, headers)) is not None:
+            return refusal
+        if (trouble := _read_form(request)) is not None:
+            return self._refuse(request, *trouble, headers)
+        token = _token(request)
+        if not token and self._cookie is not None:
+            token = request.getCookie(self._cookie) or b""
+            if token and self._is_foreign(request):
+                return self._refuse(request, 403, "origin not allowed", headers)
+        if not token:
+            return self._refuse(request, 400, "access_token is missing", headers)
+        stream = Deferred.fromCoroutine(self._open(request, token, headers))
+        # A client may go away while its token is looked up.
+        request.notifyFinish().addErrback(lambda _: stream.cancel())
+        stream.addErrback(self._failed, request, headers)
+        return NOT_DONE_YET
+
+    def _refuse_socket(self, request: Request, headers: Headers) -> int | None:
+        """Refuse a WebSocket that cannot be, or that a foreign page asks for.
+
+        CORS does not bind WebSockets, and cookies go with them: whose page it is must be checked
+        here (RFC 6455 §10.2).
+        """
+        if not is_requested(request):
+            return None
+        handshake = shake_hands(request)
+        if handshake.status_code != 101:
+            fields = [(b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13")]
+            return self._refuse(
+                request, handshake.status_code, "not a WebSocket handshake", (*headers, *fields)
+            )
+        if self._is_foreign(request):
+            return self._refuse(request, 403, "origin not allowed", headers)
+        return None
+
+    def _is_foreign(self, request: Request) -> bool:
+        """Whether a page asks that is neither of our own host nor one that may connect.
+
+        Browsers name the origin, but not for what a page embeds: there they say how near the site
+        is (Fetch Metadata), except over plain HTTP, and some old ones. Who says nothing is no page
+        that could read an answer.
+        """
+        origin = request.getHeader(b"Origin")
+        if origin is None:
+            site = request.getHeader(b"Sec-Fetch-Site") or b"none"
+            return site not in (b"none", b"same-origin")
+        host = (request.getHeader(b"Host") or b"").lower()
+        is_ours = origin.lower().partition(b"://")[2] == host
+        return not is_ours and not self._origins.allows(origin)
+
+    def _options(self, request: Request, origin: bytes | None) -> int:
+        if origin is None or request.getHeader(b"Access-Control-Request-Method") is None:
+            return respond(request, 204, headers=[(b"Allow", b", ".join(self.methods))])
+        if not self._origins.allows(origin):
+            return self._refuse(request, 400, "origin not allowed", [(b"Vary", b"Origin")])
+        asked = request.getHeader(b"Access-Control-Request-Headers")
+        headers = preflight_headers(origin, asked, credentials=self._cookie is not None)
+        return respond(request, 204, headers=headers)
+
+    async def _open(self, request: Request, token: bytes, headers: Headers) -> None:
+        try:
+            address = self._address(request)
+            with self._limits.opening(address):
+                # From here on nothing but what Redis has is known of the token.
+                token = presented_token(token, hashed=self._hash_tokens)
+                admission = await self._broker.admit(token)
+                if self._streams.is_draining:
+                    self._broker.withdraw(admission)
+                    self._send_away(request, headers, "draining")
+                elif request.method == b"HEAD":
+                    self._broker.withdraw(admission)
+                    respond(request, 200, headers=(*HEADERS, *headers))
+                else:
+                    self._begin(request, admission, headers, address)
+        except LimitReached as error:
+            # The connection itself takes room.
+            _close_after(request)
+            self._send_away(request, headers, str(error), error.status, LIMIT_RETRY)
+        except Unauthorized as error:
+            if self._stop_status == 204 and _is_event_source(request):
+                self._counters.requests_refused[str(error)] += 1
+                respond(request, 204, headers=headers)
+                return
+            challenge = (b"WWW-Authenticate", b'Bearer realm="sinapse"')
+            self._refuse(request, 401, str(error), (*headers, challenge))
+        except BrokerUnavailable:
+            self._send_away(request, headers)
+
+    def _address(self, request: Request) -> str:
+        """Return the address of the client, as far as those between are trusted."""
+        peer = str(getattr(request.getClientAddress(), "host", UNIX))
+        fields = request.requestHeaders.getRawHeaders(self._proxies.header, [])
+        return self._proxies.client(peer, fields)
+
+    def _begin(
+        self, request: Request, admission: Admission, headers: Headers, address: str
+    ) -> None:
+        """Begin a stream or a poll, which is counted by `address`."""
+        last_event_id = _last_event_id(request) if self._retains else None
+        # A stream that resumes keeps its own id until it has got what it missed.
+        tells_id = self._retains and last_event_id is None
+        position = str(self._streams.here) if tells_id else None
+        if _is_poll(request):
+            self._poll(request, admission, headers, last_event_id, address)
+            return
+        framing, first = self._first(request, headers, position)
+        self._streams.open(
+            request, admission, framing, first, last_event_id=last_event_id, address=address
+        )
+
+    def _poll(
+        self,
+        request: Request,
+        admission: Admission,
+        headers: Headers,
+        last_event_id: str | None,
+        address: str,
+    ) -> None:
+        """Begin a long poll; a client that comes for the first time learns where it begins."""
+        if last_event_id is not None:
+            self._streams.poll(
+                request, admission, headers, last_event_id=last_event_id, address=address
+            )
+            return
+        self._broker.withdraw(admission)
+        if not self._retains:
+            self._refuse(request, 406, "long polls need messages to be retained", headers)
+            return
+        framing = JSONList()
+        body = framing.whole([framing.opening(str(self._streams.here))])
+        respond(request, 200, body, (*headers, (b"Content-Type", b"application/json")))
+
+    def _first(
+        self, request: Request, headers: Headers, position: str | None
+    ) -> tuple[EventStream | WebSocket, bytes]:
+        """Return the framing of a stream, and its first bytes: the response head, the opening."""
+        if is_requested(request):
+            handshake = shake_hands(request)
+            handshake.headers["Server"] = SERVER.decode()
+            return self._websocket, handshake.serialize() + self._websocket.opening(position)
+        framing = self._chunked if request.clientproto == b"HTTP/1.1" else self._identity
+        fields = ((b"Server", SERVER), (b"Date", datetimeToString()), *SAFETY, *headers)
+        padded = b"true" in request.args.get(b"padding", [])
+        first = framing.frame(opening(self._retry, position, padded=padded))
+        if request.clientproto == b"HTTP/2":
+            exchange: Any = request.channel
+            exchange.answer(200, (*HEADERS, *fields))  # Written with the first bytes.
+            return framing, first
+        return framing, framing.head(fields) + first
+
+    def _refuse(self, request: Request, status: int, reason: str, headers: Headers) -> int:
+        self._counters.requests_refused[reason] += 1
+        return respond(request, status, f"{status} {reason}\n".encode(), headers)
+
+    def _send_away(
+        self,
+        request: Request,
+        headers: Headers,
+        reason: str = "unavailable",
+        status: int = 503,
+        retry: tuple[float, float] = TROUBLE_RETRY,
+    ) -> None:
+        """Tell a client to come back in a while; `status` is for others than an EventSource."""
+        seconds = random.uniform(*retry)  # noqa: S311
+        if _is_event_source(request):
+            self._counters.requests_refused[reason] += 1
+            respond(request, 200, come_back(seconds), (*HEADERS, *headers))
+        else:
+            retry_after = (b"Retry-After", b"%d" % round(seconds))
+            self._refuse(request, status, reason, (*headers, retry_after))
+
+    def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
+        if failure.check(CancelledError) is None:
+            # A fault of ours: the client hears of a passing trouble, the log has the rest.
+            tell_fault(request, "a stream could not be opened", failure)
+            if request.channel is not None and not request.startedWriting:
+                self._send_away(request, headers)
+
+
+def _close_after(request: Request) -> None:
+    """Have the connection end with the answer to `request`, if that is the only one on it."""
+    if isinstance(request.channel, HTTPChannel):
+        request.channel.persistent = False
+        request.setHeader(b"Connection", b"close")
+
+
+def _read_form(request: Request) -> tuple[int, str] | None:
+    """Add the fields of a form to the arguments of `request`; returns what is wrong with it, if so.
+
+    `twisted.web` is not asked to: it reads Content-Type as the header section of a mail, and other
+    bodies than these, both of which can take seconds.
+    """
+    if request.method != b"POST" or request.content is None or not (body := request.content.read()):
+        return None
+    kind = (request.getHeader(b"Content-Type") or b"").partition(b";")[0]
+    if kind.strip().lower() != b"application/x-www-form-urlencoded":
+        return 415, "the body must be a form"
+    if body.count(b"&") + body.count(b";") >= MAX_FIELDS:
+        return 400, "too many fields"
+    request.args |= parse_qs(body, keep_blank_values=1)
+    return None
+
+
+def _token(request: Request) -> bytes:
+    """Return the token of a request: from the query or the form, or as they are said otherwise."""
+    tokens: list[bytes] = request.args.get(b"access_token", [])
+    for token in filter(None, tokens):
+        return token
+    scheme, _, credentials = (request.getHeader(b"Authorization") or b"").partition(b" ")
+    return credentials.strip() if scheme.lower() == b"bearer" else offered_token(request)
+
+
+def _is_event_source(request: Request) -> bool:
+    return b"text/event-stream" in (request.getHeader(b"Accept") or b"")
+
+
+def _is_poll(request: Request) -> bool:
+    """Whether the answer is to be whole: asked for by who accepts JSON and no event stream."""
+    accepts_json = b"application/json" in (request.getHeader(b"Accept") or b"")
+    return accepts_json and not _is_event_source(request) and not is_requested(request)
+
+
+def _last_event_id(request: Request) -> str | None:
+    """Return where a client was: from the header field, or as polyfills send it; None if new."""
+    header = request.getHeader(b"Last-Event-ID")
+    values = [] if header is None else [header]
+    for name in (b"lastEventId", b"last_event_id"):
+        values += request.args.get(name, [])
+    for value in filter(None, values):
+        return str(value, "utf-8", "replace")
+    return None

@@ -1,0 +1,399 @@
+"""The open streams of a node: opened, kept alive, ended when their token or the node does."""
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.web.server import Request
+
+from sinapse.broker.interface import Admission, Authority, Resumptions, Table
+from sinapse.counters import Backlog, Counters
+from sinapse.errors import BrokerUnavailable, CloseReason, LimitReached, Unauthorized
+from sinapse.framing.eventstream import TROUBLE_RETRY, EventStream
+from sinapse.framing.websocket import WebSocket
+from sinapse.hub.presence import Attendance
+from sinapse.streams.connection import Connection, take_over
+from sinapse.streams.drain import Drain
+from sinapse.streams.keepalive import KeepAlive
+from sinapse.streams.limits import StreamLimits
+from sinapse.streams.longpoll import LongPoll
+from sinapse.streams.pending import Pending
+from sinapse.streams.websocketpeer import WebSocketPeer
+from sinapse.web.answers import Headers
+from sinapse.web.intake import Intake
+
+#: Seconds that a client has to agree to the end of its WebSocket.
+CLOSE_TIMEOUT = 2
+
+#: Seconds that are too few for a token to have been renewed.
+ALMOST_OVER = 0.1
+
+#: Seconds after which a stream that is behind is asked again whether it may move on.
+MOVE_PAUSE = 2
+
+#: Seconds after which an event stream comes back that gave way to a newer one of its subject: long,
+#: since it will replace another one then.
+REPLACED_RETRY = (30.0, 90.0)
+
+#: Seconds after which a stream is told its place anew, however quiet it is: for some days Redis
+#: remembers which channels had messages, and an id that is younger can always be resumed from.
+REFRESH = 3600
+
+#: Parts of its longest life after which a stream ends, at random: those that came together do not
+#: go together.
+LIFETIMES = (0.9, 1.1)
+
+#: Seconds after which it comes back: nothing is wrong, and few are on their way.
+MOVE_RETRY = (0.1, 1.0)
+
+#: Seconds between two looks at whose turn it is in a drain.
+TICK = 0.05
+
+
+class Streams(Service):
+    """All open streams. `max_pending` is in bytes a stream, the others in seconds.
+
+    `max_pending_total` is bytes as well, for all of them, or 0.
+
+    `retains`: streams can be resumed, and are told their place now and then.
+
+    `is_logged`: each of them is worth a line when it opens, and another when it ends.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        hub: Table,
+        broker: Authority,
+        replays: Resumptions,
+        counters: Counters,
+        *,
+        max_pending: int,
+        max_pending_total: int,
+        keep_alive: float,
+        expiry_notice: float,
+        max_lifetime: float,
+        retains: bool,
+        is_logged: bool,
+        limits: StreamLimits,
+        attendance: Attendance | None,
+        reactor: Any,
+    ) -> None:
+        self.max_pending = max_pending
+        self.pending = Pending(max_pending_total)
+        self._expiry_notice = expiry_notice
+        self._max_lifetime = max_lifetime
+        self._is_logged = is_logged
+        self._limits = limits
+        self._attendance = attendance
+        self._hub = hub
+        self._broker = broker
+        self._counters = counters
+        self._replays = replays
+        self._reactor = reactor
+        broker.tell_expiry_to(self._expires)
+        refresh = self._refresh if retains else None
+        self._keep_alive = KeepAlive(keep_alive, reactor, refresh, REFRESH)
+        self._open: set[Connection | LongPoll] = set()
+        #: No stream is to be opened any more.
+        self.is_draining = False
+
+    @property
+    def here(self) -> Any:
+        """Where a stream goes on that opens now; its text is the id to resume from."""
+        return self._hub.here
+
+    def startService(self) -> None:  # noqa: N802
+        """Begin to send keep-alives."""
+        super().startService()
+        self._keep_alive.start()
+
+    def stopService(self) -> None:  # noqa: N802
+        """End all streams that are left."""
+        super().stopService()
+        self._keep_alive.stop()
+        for connection in list(self._open):
+            self._send_off(connection, CloseReason.SHUTDOWN)
+
+    async def drain(self, seconds: float) -> None:
+        """End all streams, evenly over some seconds, and return when none is left."""
+        self.is_draining = True
+        now = self._reactor.seconds
+        drain = Drain(self._open, seconds, now())
+        deadline = now() + seconds + CLOSE_TIMEOUT
+        while self._open and now() < deadline:
+            is_over = drain.is_over(now())
+            for connection in drain.due(now()):
+                if connection not in self._open:
+                    continue
+                if is_over:
+                    self._send_off(connection, CloseReason.SHUTDOWN)
+                elif isinstance(connection, Connection) and connection.is_behind:
+                    # To end it now would take from it what waits.
+                    drain.postpone(connection)
+                else:
+                    self._send_off(connection, CloseReason.DRAIN)
+            await deferLater(self._reactor, TICK)
+
+    def open(
+        self,
+        request: Request,
+        admission: Admission,
+        framing: EventStream | WebSocket,
+        first: bytes,
+        *,
+        last_event_id: str | None = None,
+        address: str,
+    ) -> None:
+        """Turn `request` into a stream whose first bytes are `first`, response head included.
+
+        It resumes after `last_event_id`, if that is given, and is counted by `address`. Raises
+        :class:`~sinapse.errors.Unauthorized` if the leave was withdrawn on the way, and
+        :class:`~sinapse.errors.LimitReached` if the subject has too many streams or channels; the
+        request can then still be answered.
+        """
+
+        def make() -> Connection:
+            peer = WebSocketPeer() if isinstance(framing, WebSocket) else None
+            return take_over(request, self, framing, admission.joining.token, peer)
+
+        self._make_room(admission)
+        connection: Connection = self._hub.open(admission.joining, make, live=last_event_id is None)
+        self._note_open(connection, admission, address)
+        connection.bucket = self._keep_alive.add(connection)
+        connection.send(first)
+        self._watch_expiry(connection, admission.entry.expires)
+        if self._max_lifetime:
+            seconds = self._max_lifetime * random.uniform(*LIFETIMES)  # noqa: S311
+            connection.move = self._reactor.callLater(seconds, self._move_on, connection)
+        if last_event_id is not None:
+            self._counters.replays += 1
+            self._replays.begin(connection, last_event_id)
+
+    def poll(
+        self,
+        request: Request,
+        admission: Admission,
+        headers: Headers,
+        *,
+        last_event_id: str,
+        address: str,
+    ) -> None:
+        """Let `request` wait for what comes after `last_event_id`, with `headers` in its answer.
+
+        Raises as :meth:`open` does.
+        """
+        self._make_room(admission)
+        token = admission.joining.token
+        poll: LongPoll = self._hub.open(
+            admission.joining,
+            lambda: LongPoll(
+                self, request, headers, token, self._reactor, last_event_id=last_event_id
+            ),
+            live=False,
+        )
+        self._note_open(poll, admission, address)
+        self._watch_expiry(poll, admission.entry.expires)
+        self._counters.replays += 1
+        self._replays.begin(poll, last_event_id)
+
+    def backlog(self) -> Backlog:
+        """Return how many streams are behind, and with how much."""
+        return Backlog(self.pending.streams, self.pending.total)
+
+    def end(self, subject: bytes) -> int:
+        """End the streams of a subject, who may come back; returns how many that were."""
+        found = self._hub.streams_of(subject)
+        for stream in found:
+            self._send_off(stream, CloseReason.ENDED)
+        return len(found)
+
+    def closed(self, connection: Connection | LongPoll, reason: CloseReason) -> None:
+        """Forget a connection that has ended."""
+        self._hub.leave(connection)
+        self._open.discard(connection)
+        if isinstance(connection, Connection):
+            self._keep_alive.discard(connection, connection.bucket)
+            if connection.move is not None and connection.move.active():
+                connection.move.cancel()
+            connection.move = None
+        self._forget_expiry(connection)
+        self._limits.closed(connection.address)
+        if self._attendance is not None:
+            self._attendance.closed(connection.whose, self._reactor.seconds())
+        self._counters.streams_closed[reason] += 1
+        self._counters.streams[connection.framing.transport] -= 1
+        if self._is_logged:
+            self._log.debug(
+                "stream of {subject!r} ended after {seconds} s: {reason}; {transport}, {address}",
+                seconds=round(self._reactor.seconds() - connection.opened, 1),
+                reason=reason.text,
+                **_facts(connection),
+            )
+
+    def _send_off(
+        self,
+        connection: Connection | LongPoll,
+        reason: CloseReason,
+        retry: tuple[float, float] = TROUBLE_RETRY,
+    ) -> None:
+        """End a stream whose client is to come back, but not at the same moment as all others."""
+        if isinstance(connection, Connection):
+            seconds = random.uniform(*retry)  # noqa: S311
+            connection.send(connection.framing.come_back(seconds))
+        self._hub.end(connection, reason)
+
+    def _move_on(self, connection: Connection) -> None:
+        """End a stream that has lived long enough: its client may get to another node."""
+        if connection.is_behind:
+            connection.move = self._reactor.callLater(MOVE_PAUSE, self._move_on, connection)
+        else:
+            self._send_off(connection, CloseReason.MOVED_ON, MOVE_RETRY)
+
+    def closing(self, connection: Connection) -> None:
+        """End a connection that is to be closed, at the latest in a while."""
+        self._reactor.callLater(CLOSE_TIMEOUT, connection.abandon)
+
+    def intake(self, transport: Any, handle: Callable[[bytes], None]) -> Intake:
+        """Return what hands on to `handle` what a client says over `transport`."""
+        return Intake(transport, handle, self._reactor)
+
+    def _make_room(self, admission: Admission) -> None:
+        """End the oldest stream of a subject that has as many as it may."""
+        if not self._limits.per_subject:
+            return
+        streams = self._hub.streams_of(admission.entry.subject)
+        try:
+            if not self._limits.exceeded(streams):
+                return
+        except LimitReached:
+            self._broker.withdraw(admission)
+            raise
+        oldest = streams[0]
+        if isinstance(oldest, Connection):
+            oldest.send(oldest.framing.notice("replaced", "by a newer stream"))
+        self._send_off(oldest, CloseReason.REPLACED, REPLACED_RETRY)
+
+    def _note_open(
+        self, connection: Connection | LongPoll, admission: Admission, address: str
+    ) -> None:
+        connection.opened = self._reactor.seconds()
+        connection.address = address
+        connection.whose = admission.entry.subject
+        self._limits.opened(address)
+        if self._attendance is not None:
+            self._attendance.opened(connection.whose)
+        self._open.add(connection)
+        self._counters.streams_opened += 1
+        self._counters.streams[connection.framing.transport] += 1
+        if self._is_logged:
+            self._log.debug(
+                "stream of {subject!r} opened: {transport}, {address}", **_facts(connection)
+            )
+
+    def _watch_expiry(
+        self, connection: Connection | LongPoll, expires: float | None, *, is_told: bool = False
+    ) -> None:
+        """See to it that a stream ends when its token `expires`, on the reactor's clock."""
+        if expires is None or connection not in self._open:
+            return
+        remaining = max(0, self._left(expires))
+        # Of a life that is short as a whole, half may be needed; of a second, nothing is left.
+        left = min(self._expiry_notice, remaining / 2)
+        if is_told or remaining < 1 or not isinstance(connection, Connection):
+            left = 0
+
+        def expire() -> None:
+            if left and isinstance(connection, Connection):
+                Deferred.fromCoroutine(self._near_expiry(connection, expires))
+            else:
+                Deferred.fromCoroutine(self._at_expiry(connection))
+
+        self._forget_expiry(connection)
+        connection.expiry = self._reactor.callLater(remaining - left, expire)
+
+    def _left(self, expires: float | None) -> float:
+        """Return the seconds until then."""
+        return math.inf if expires is None else expires - self._reactor.seconds()
+
+    def _forget_expiry(self, connection: Connection | LongPoll) -> None:
+        if connection.expiry is not None and connection.expiry.active():
+            connection.expiry.cancel()
+        connection.expiry = None
+
+    def _expires(self, subject: bytes, token: bytes, expires: float) -> None:
+        """See to it that streams end no later than that."""
+        for stream in self._hub.streams_of(subject):
+            is_known = stream.expiry is not None and stream.expiry.getTime() <= expires
+            if stream.token == token and not is_known:
+                self._watch_expiry(stream, expires)
+
+    async def _near_expiry(self, connection: Connection, known: float) -> None:
+        """Tell a stream that its token expires, as far as is `known`, unless it was renewed."""
+        try:
+            expires = (await self._broker.look_up(connection.token)).expires
+        except Unauthorized:
+            self._hub.end(connection, CloseReason.EXPIRED)
+            return
+        except BrokerUnavailable:
+            self._watch_expiry(connection, known, is_told=True)
+            return
+        is_near = expires is not None and expires <= known + 1  # A second for what is rounded.
+        if expires is not None and is_near:
+            seconds = str(max(1, round(self._left(expires))))
+            connection.send(connection.framing.notice("token-expiring", seconds))
+        self._watch_expiry(connection, expires, is_told=is_near)
+
+    async def _at_expiry(self, connection: Connection | LongPoll) -> None:
+        """End a stream whose token has expired, unless it was renewed.
+
+        Until that is known it gets nothing: what is published now would be for nobody.
+        """
+        place = self._hub.suspend(connection)
+        if place is None:
+            # It is being brought up to date. When it comes back its token is looked up.
+            self._send_off(connection, CloseReason.MOVED_ON, MOVE_RETRY)
+            return
+        try:
+            entry = await self._broker.look_up(connection.token)
+            # We count from before Redis did, and so may be here a moment too early.
+            while (left := self._left(entry.expires)) < ALMOST_OVER:
+                await deferLater(self._reactor, max(0, left))
+                entry = await self._broker.look_up(connection.token)
+        except (Unauthorized, BrokerUnavailable):
+            # As far as is known it has expired. If Redis is away and knows better, the browser
+            # comes back and is admitted then.
+            self._hub.end(connection, CloseReason.EXPIRED)
+            return
+        if connection in self._open:
+            self._replays.begin(connection, str(place))
+            self._watch_expiry(connection, entry.expires)
+
+    def waited(self, poll: LongPoll) -> None:
+        """Tell a poll its place, if that has gone on without it: its channels are quiet.
+
+        Its client would come again with an id that grows old.
+        """
+        place = self._hub.where(poll)
+        if place is not None and str(place) != poll.last_event_id:
+            poll.send(poll.framing.position(str(place)))
+
+    def _refresh(self, connection: Connection) -> None:
+        """Tell a stream its place, which goes on without it while its channels are quiet."""
+        if not connection.is_behind and (place := self._hub.where(connection)) is not None:
+            connection.send(connection.framing.position(str(place)))
+
+
+def _facts(connection: Connection | LongPoll) -> dict[str, str]:
+    """Return what a line of the log says of a stream, and never its token."""
+    return {
+        "subject": connection.whose.decode(errors="replace"),
+        "transport": connection.framing.transport,
+        "address": connection.address,
+    }

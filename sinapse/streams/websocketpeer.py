@@ -1,0 +1,118 @@
+"""The client's side of a WebSocket: what it sends means next to nothing, but has to be right.
+
+Frames are parsed by ``websockets``. Its parser is made when it is needed, since nearly everything
+that a client ever sends is the answer to a ping: 1.4 KiB that an idle connection does without.
+"""
+
+import codecs
+import logging
+from typing import NamedTuple
+
+from websockets.frames import DATA_OPCODES, Frame, Opcode
+from websockets.protocol import Event, State
+from websockets.server import ServerProtocol
+
+from sinapse.errors import CloseReason
+from sinapse.framing.websocket import frame
+
+#: Bytes of a message of a client.
+MAX_SIZE = 1024
+
+#: Bytes of the smallest frame of a client: a head of two, and the mask (RFC 6455 §5.2).
+SMALLEST = 6
+
+#: The head of a pong without a payload.
+_PONG = b"\x8a\x80"
+
+#: An object without anything: no message.
+ANSWER = b"{}"
+
+# What a client does wrong is no news.
+_SILENT = logging.getLogger(__name__)
+_SILENT.disabled = True
+
+_Decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Received(NamedTuple):
+    """What follows from what a client has sent."""
+
+    reply: bytes = b""
+    """To be sent."""
+    reason: CloseReason | None = None
+    """Why the connection ends, if it does; `reply` ends with our close frame then."""
+
+
+class WebSocketPeer:
+    """One client, whose messages may have `max_size` bytes."""
+
+    __slots__ = ("_awaits_pong", "_decoder", "_max_size", "_protocol")
+
+    def __init__(self, max_size: int = MAX_SIZE) -> None:
+        self._max_size = max_size
+        self._protocol: ServerProtocol | None = None
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._awaits_pong = False
+
+    def ping(self) -> bool:
+        """Take note that a ping is sent; returns whether the one before was answered."""
+        was_answered = not self._awaits_pong
+        self._awaits_pong = True
+        return was_answered
+
+    def is_pong(self, data: bytes) -> bool:
+        """Take note of `data` if it is the answer to our ping; returns whether that is all it is.
+
+        To be asked while nothing else has come yet.
+        """
+        if not self._awaits_pong or len(data) != SMALLEST or not data.startswith(_PONG):
+            return False
+        self._awaits_pong = False
+        return True
+
+    def receive(self, data: bytes) -> Received:
+        """Handle what has come from the client."""
+        self._awaits_pong = False
+        if self._protocol is None:
+            self._protocol = ServerProtocol(
+                state=State.OPEN, max_size=self._max_size, logger=_SILENT
+            )
+        protocol = self._protocol
+        protocol.receive_data(data)
+        for event in protocol.events_received():
+            if isinstance(event, Frame) and not self._is_text_right(event):
+                invalid = CloseReason.INVALID_DATA
+                return Received(frame(Opcode.CLOSE, invalid.code.to_bytes(2, "big")), invalid)
+            self.handle(event)
+        reply = b"".join(protocol.data_to_send())
+        if protocol.state is State.OPEN:
+            return Received(reply)
+        failed = protocol.parser_exc is not None
+        return Received(reply, CloseReason.PROTOCOL_ERROR if failed else CloseReason.CLIENT_GONE)
+
+    def handle(self, event: Event) -> None:
+        """Answer an empty text: a page, which sees no pings, asks so whether anybody is there.
+
+        Whatever else a client says means nothing: clients never publish.
+        """
+        if not isinstance(event, Frame) or self._protocol is None:
+            return
+        is_question = event.opcode is Opcode.TEXT and event.fin and not event.data
+        if is_question and self._protocol.state is State.OPEN:
+            self._protocol.send_text(ANSWER)
+
+    def _is_text_right(self, received: Frame) -> bool:
+        """Whether a text message is UTF-8 as far as it has come (RFC 6455 §8.1)."""
+        if received.opcode not in DATA_OPCODES:
+            return True
+        if received.opcode is Opcode.TEXT:
+            self._decoder = _Decoder()
+        if self._decoder is None:
+            return True
+        try:
+            self._decoder.decode(bytes(received.data), received.fin)
+        except UnicodeDecodeError:
+            return False
+        if received.fin:
+            self._decoder = None
+        return True

@@ -1,0 +1,77 @@
+"""How to reach a Redis: endpoint, TLS, AUTH and SELECT."""
+
+from typing import Any, TypeVar
+
+import txredisapi
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.txredis.tls import connect_securely
+
+#: Seconds to connect, and for the answer to a command: a healthy Redis takes milliseconds.
+TIMEOUT = 5
+
+Protocol = TypeVar("Protocol", bound=txredisapi.RedisProtocol)
+
+
+class _Factory(Factory):
+    noisy = False
+
+    def __init__(self, kind: Any, timeout: float) -> None:
+        self._kind = kind
+        self._timeout = timeout
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ARG002, N802
+        # Raw bytes: the defaults turn a payload 42 into a number, and 1_000 as well.
+        return self._kind(charset=None, convertNumbers=False, replyTimeout=self._timeout)
+
+
+def endpoint(url: RedisURL, reactor: Any, timeout: float = TIMEOUT) -> IStreamClientEndpoint:
+    """Return the endpoint of `url`, without TLS."""
+    if url.path is not None:
+        return UNIXClientEndpoint(reactor, url.path, timeout=timeout)
+    return HostnameEndpoint(reactor, url.host, url.port, timeout=timeout)
+
+
+async def dial(
+    kind: type[Protocol],
+    url: RedisURL,
+    reactor: Any,
+    connect_timeout: float = TIMEOUT,
+    timeout: float = TIMEOUT,  # noqa: ASYNC109  # It is the library's to keep, an answer at a time.
+) -> Protocol:
+    """Connect and return a protocol that is ready for commands.
+
+    The user name and password are sent here and not by txredisapi, which would never try again
+    after an error. Raises what the endpoint raises, or ``txredisapi.RedisError``.
+    """
+    factory = _Factory(kind, timeout)
+    plain = endpoint(url, reactor, connect_timeout)
+    protocol: Protocol
+    if url.tls:
+        protocol = await connect_securely(plain, factory, url, reactor)
+    else:
+        connecting: Deferred[Any] = plain.connect(factory)
+        protocol = await connecting
+    try:
+        if url.password is not None:
+            await _authenticate(protocol, url.password, url.username)
+        if url.db:
+            await protocol.select(url.db)
+    except BaseException:
+        protocol.transport.abortConnection()
+        raise
+    return protocol
+
+
+async def _authenticate(
+    protocol: txredisapi.RedisProtocol, password: str, username: str | None
+) -> None:
+    try:
+        await protocol.auth(password, username)
+    except txredisapi.ResponseError as error:
+        # A Redis that knows no AUTH quotes it with its arguments.
+        raise txredisapi.ResponseError(str(error).partition(", with args")[0]) from None

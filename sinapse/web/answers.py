@@ -1,0 +1,101 @@
+"""Short plain answers, and the resources that give nothing else: alive, ready, not there."""
+
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from sinapse import __version__
+from sinapse.web.safety import SAFETY
+
+#: What we are called in answers.
+SERVER = f"Sinapse/{__version__}".encode()
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+def respond(request: Request, status: int, body: bytes = b"", headers: Headers = ()) -> int:
+    """Send a short answer whole; `headers` override what every answer has.
+
+    A client that has gone while its request was looked at gets none.
+    """
+    channel: Any = request.channel
+    if channel is None:
+        return NOT_DONE_YET
+    # Twisted has no words for those of RFC 6585.
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
+    if status != 204:  # It has no content, and so no length (RFC 9110 §8.6) and no type.
+        headers = ((b"Content-Type", b"text/plain; charset=utf-8"), *headers)
+        if request.method != b"HEAD":
+            headers = (*headers, (b"Content-Length", b"%d" % len(body)))
+    for name, value in (
+        (b"Server", SERVER),
+        (b"Cache-Control", b"no-store"),
+        *SAFETY,
+        *headers,
+    ):
+        request.setHeader(name, value)
+    if request.method != b"HEAD":
+        request.write(body)
+    request.finish()
+    return NOT_DONE_YET
+
+
+def tell_fault(request: Request, what: str, failure: Failure) -> None:
+    """Log `what` went wrong with a request, and where, at a bounded rate."""
+    site: Any = request.site
+    site.faults(what, failure)
+
+
+class Plain(Resource):
+    """What all resources share: their methods, and 404 for what is not there."""
+
+    methods: tuple[bytes, ...] = (b"GET", b"HEAD")
+
+    def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: ARG002, N802
+        """Return the resource of an unknown path."""
+        return NotFound()
+
+    def render(self, request: Request) -> int:
+        """Call what answers the method of `request`."""
+        if request.method in self.methods:
+            return self.answer(request)
+        allow = (b"Allow", b", ".join(self.methods))
+        return respond(request, 405, b"405 Method Not Allowed\n", [allow])
+
+    def answer(self, request: Request) -> int:
+        """Answer a request with an allowed method."""
+        raise NotImplementedError
+
+
+class NotFound(Plain):
+    """Any other URL."""
+
+    def render(self, request: Request) -> int:
+        """Answer 404, whatever the method."""
+        return respond(request, 404, b"404 Not Found\n")
+
+
+class Status(Plain):
+    """Alive: the process answers."""
+
+    def answer(self, request: Request) -> int:
+        """Answer 200, always."""
+        return respond(request, 200, b"OK\n")
+
+
+class Ready(Plain):
+    """Ready: clients may come. `trouble` returns why they should not, if so."""
+
+    def __init__(self, trouble: Callable[[], str | None]) -> None:
+        super().__init__()
+        self._trouble = trouble
+
+    def answer(self, request: Request) -> int:
+        """Answer 200 or 503."""
+        if (trouble := self._trouble()) is None:
+            return respond(request, 200, b"OK\n")
+        return respond(request, 503, f"503 {trouble}\n".encode())

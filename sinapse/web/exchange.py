@@ -1,0 +1,329 @@
+"""One request over HTTP/2 and its answer, which share a connection with many others.
+
+To the request it is what the channel is over HTTP/1. When the request becomes an event stream it
+is the transport of that: what may not be written yet waits here, at most one write of it, and the
+stream is told to hold back.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from h2.errors import ErrorCodes
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
+from twisted.python.failure import Failure
+from twisted.web.http import Request, datetimeToString
+from twisted.web.http_headers import Headers, InvalidHeaderName
+
+from sinapse.listen.ending import PATIENCE
+from sinapse.web.limits import MAX_FIELDS, MAX_NAME, REASONS, RequestLimits
+from sinapse.web.safety import SAFETY
+
+Fields = Iterable[tuple[bytes, bytes]]
+
+
+class Carrier(Protocol):
+    """The connection that exchanges share, by their numbers."""
+
+    site: Any
+    transport: Any
+    call_later: Callable[..., IDelayedCall]
+
+    def write_head(self, number: int, fields: Fields, *, is_all: bool) -> None:
+        """Write status and header fields of an answer."""
+
+    def write_body(self, number: int, data: memoryview) -> int:
+        """Write as much of `data` as may be now; returns how many bytes."""
+
+    def block(self, exchange: "Exchange") -> None:
+        """Call :meth:`Exchange.resume` when there may be room."""
+
+    def end_body(self, number: int) -> None:
+        """Write the end of an answer."""
+
+    def reset(self, number: int, error: ErrorCodes) -> None:
+        """Tell the client that nothing more is said on an exchange, nor listened to."""
+
+    def forget(self, exchange: "Exchange") -> None:
+        """Take note that an exchange has ended."""
+
+
+class Exchange:
+    """The exchange with this number on `carrier`."""
+
+    __slots__ = (
+        "_carrier",
+        "_deadline",
+        "_head",
+        "_is_ending",
+        "_method",
+        "_producer",
+        "_request",
+        "_rest",
+        "_target",
+        "is_all",
+        "number",
+        "site",
+        "transport",
+        "wrappedProtocol",
+    )
+
+    #: Where requests log themselves, if there is a place.
+    factory = None
+
+    def __init__(self, carrier: Carrier, number: int) -> None:
+        self.number = number
+        #: The client has said all of its request.
+        self.is_all = False
+        self.site = carrier.site
+        self.transport = carrier.transport
+        #: The stream that the request has become.
+        self.wrappedProtocol: Any = None  # The name is Twisted's.
+        self._carrier: Carrier | None = carrier
+        self._request: Request | None = None
+        self._method = self._target = b""
+        self._head: list[tuple[bytes, bytes]] | None = None
+        #: What waits: rarely more than one write.
+        self._rest: list[memoryview] = []
+        self._is_ending = False
+        self._producer: IPushProducer | None = None
+        self._deadline: IDelayedCall | None = None
+
+    # What the client sends
+
+    def begin(self, fields: Sequence[tuple[bytes, bytes]], *, is_all: bool) -> None:
+        """Take the header section of the request; unless it `is_all` a body has to follow soon."""
+        self.is_all = is_all
+        request = self._request = self.site.requestFactory(self)
+        if (status := self._read_head(request, fields)) is not None:
+            self.refuse(status)
+            return
+        request.gotLength(0)  # A file in memory: the body is small.
+        if not is_all and self._carrier is not None:
+            self._deadline = self._carrier.call_later(self.limits.timeout, self.refuse, 408)
+
+    def _read_head(self, request: Request, fields: Sequence[tuple[bytes, bytes]]) -> int | None:
+        """Fill in `request`; returns the status to refuse it with, if so."""
+        pseudo = {name: value for name, value in fields if name.startswith(b":")}
+        self._method, self._target = pseudo[b":method"], pseudo.get(b":path", b"")
+        if len(self._target) > self.limits.url:
+            return 414
+        names = [name for name, _ in fields]
+        size = sum(map(len, names)) + sum(len(value) for _, value in fields)
+        if size > self.limits.header or len(names) > MAX_FIELDS or max(map(len, names)) > MAX_NAME:
+            return 431
+        try:
+            for name, value in fields:
+                if name not in pseudo:
+                    request.requestHeaders.addRawHeader(name, value)
+        except InvalidHeaderName:  # To h2 whatever can be printed is a name.
+            return 400
+        if b":authority" in pseudo:
+            request.requestHeaders.setRawHeaders(b"Host", [pseudo[b":authority"]])
+        if _length(request) > self.limits.body:
+            return 413
+        return None if self._target else 400  # CONNECT has none.
+
+    def take(self, data: bytes) -> None:
+        """Take a part of the body."""
+        if self._request is not None:
+            self._request.handleContentChunk(data)
+
+    def complete(self) -> None:
+        """Handle the request: it has arrived whole."""
+        self._stop_waiting()
+        request = self._request
+        if request is None:
+            return
+        # RFC 9113 §8.1.1. What comes of a body is compared with its length by ``h2``.
+        if request.content is not None and not request.content.tell() and _length(request):
+            self.refuse(400)
+        else:
+            request.requestReceived(self._method, self._target, b"HTTP/2")
+
+    def lost(self, reason: Failure) -> None:
+        """Let go of everything: the client wants no answer any more, or is gone itself."""
+        if self._carrier is None:
+            return
+        self._forget()
+        parties, self._request, self.wrappedProtocol = (
+            (self._request, self.wrappedProtocol),
+            None,
+            None,
+        )
+        for each in filter(None, parties):
+            each.connectionLost(reason)
+
+    # The channel of a request
+
+    @property
+    def limits(self) -> RequestLimits:
+        """What a request may be."""
+        limits: RequestLimits = self.site.limits
+        return limits
+
+    def getPeer(self) -> IAddress:  # noqa: N802
+        """Return the address of the client."""
+        address: IAddress = self.transport.getPeer()
+        return address
+
+    def getHost(self) -> IAddress:  # noqa: N802
+        """Return our own address."""
+        address: IAddress = self.transport.getHost()
+        return address
+
+    def isSecure(self) -> bool:  # noqa: N802
+        """HTTP/2 is only spoken over TLS."""
+        return True
+
+    def writeHeaders(  # noqa: N802
+        self,
+        version: bytes,  # noqa: ARG002
+        code: bytes,
+        reason: bytes,  # noqa: ARG002
+        headers: Headers,
+    ) -> None:
+        """Keep the head of the answer until something follows it, or nothing does."""
+        fields = [(name, value) for name, each in headers.getAllRawHeaders() for value in each]
+        self.answer(int(code), fields)
+
+    def answer(self, status: int, fields: Fields) -> None:
+        """Have the answer begin so: with the first that is written."""
+        self._head = [(b":status", b"%d" % status), *fields]
+
+    def requestDone(self, request: Request) -> None:  # noqa: ARG002, N802
+        """End the answer: all of it was written."""
+        self._request = None
+        self.loseConnection()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802
+        self.refuse(400)
+
+    def refuse(self, status: int) -> None:
+        """Answer without reading the rest of the request."""
+        self._request = None
+        self.site.count_refused(status)
+        body = b"%d %b\n" % (status, REASONS[status])
+        fields = (
+            (b"date", datetimeToString()),
+            (b"content-type", b"text/plain"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            *SAFETY,
+        )
+        self.answer(status, fields)
+        self.write(body)
+        self.loseConnection()
+
+    def hand_over(self) -> "Exchange":
+        """Let the request go, and be the transport of a stream from now on."""
+        self._request = None
+        return self
+
+    # The transport of a stream
+
+    def write(self, data: bytes) -> None:
+        """Write `data`, or keep it until there is room."""
+        if self._carrier is None or self._is_ending:
+            return
+        self._write_head(self._carrier)
+        view = memoryview(data)
+        if not self._rest:
+            view = view[self._carrier.write_body(self.number, view) :]
+        if view:
+            self._rest.append(view)
+            self._hold_back()
+
+    def resume(self) -> None:
+        """Write on."""
+        while self._rest and self._carrier is not None:
+            written = self._carrier.write_body(self.number, self._rest[0])
+            if written and self._is_ending:
+                self._be_patient(self._carrier)
+            if written < len(self._rest[0]):
+                self._rest[0] = self._rest[0][written:]
+                self._carrier.block(self)
+                return
+            del self._rest[0]
+        if self._is_ending:
+            self._end()
+        elif self._producer is not None:
+            self._producer.resumeProducing()
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # noqa: ARG002, N802
+        """Tell `producer` when to hold back."""
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:  # noqa: N802
+        """Tell nobody."""
+        self._producer = None
+
+    def loseConnection(self) -> None:  # noqa: N802
+        """End the answer, after what waits."""
+        if self._carrier is None or self._is_ending:
+            return
+        self._is_ending = True
+        if self._rest:
+            self._be_patient(self._carrier)
+        else:
+            self._end()
+
+    def _be_patient(self, carrier: Carrier) -> None:
+        """Give the client time to make room for some of what is left."""
+        self._stop_waiting()
+        self._deadline = carrier.call_later(PATIENCE, self.abortConnection)
+
+    def abortConnection(self) -> None:  # noqa: N802
+        """End the exchange at once: EventSource takes it for a lost connection and comes back."""
+        if self._carrier is not None:
+            self._carrier.reset(self.number, ErrorCodes.CANCEL)
+            self._leave(Failure(ConnectionAborted()))
+
+    def _write_head(self, carrier: Carrier, *, is_all: bool = False) -> bool:
+        head, self._head = self._head, None
+        if head is not None:
+            carrier.write_head(self.number, head, is_all=is_all)
+        return head is not None
+
+    def _hold_back(self) -> None:
+        if self._carrier is not None:
+            self._carrier.block(self)
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def _end(self) -> None:
+        carrier = self._carrier
+        if carrier is None:
+            return
+        if not self._write_head(carrier, is_all=True):
+            carrier.end_body(self.number)
+        if not self.is_all:
+            # RFC 9113 §8.1: so the client knows that it need not send the rest.
+            carrier.reset(self.number, ErrorCodes.NO_ERROR)
+        self._leave(Failure(ConnectionDone()))
+
+    def _leave(self, reason: Failure) -> None:
+        """Let go of everything, and tell the stream in a turn of its own, as sockets do."""
+        carrier, stream = self._carrier, self.wrappedProtocol
+        self.wrappedProtocol = None
+        if carrier is not None and stream is not None:
+            carrier.call_later(0, stream.connectionLost, reason)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._stop_waiting()
+        carrier, self._carrier = self._carrier, None
+        self._producer = None
+        self._rest.clear()
+        if carrier is not None:
+            carrier.forget(self)
+
+    def _stop_waiting(self) -> None:
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None and deadline.active():
+            deadline.cancel()
+
+
+def _length(request: Request) -> int:
+    """Return how many bytes of a body the head of `request` tells; ``h2`` takes numbers only."""
+    return int(request.getHeader(b"Content-Length") or 0)

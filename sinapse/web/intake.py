@@ -1,0 +1,91 @@
+"""What a client sends, handled in small parts and no faster than it may speak.
+
+Between two parts others have their turn, and what has to wait is left in the network: from a client
+whose last words are not handled yet nothing more is read.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+
+from sinapse.ratelimit import TokenBucket
+from sinapse.web.limits import FRAMES
+
+#: Bytes that are handled in a turn of the reactor: a request with some cookies, or some 80 of the
+#: smallest over HTTP/2, which take as long as 80 requests do.
+PART = 1024
+
+
+class Intake:
+    """What comes over `transport`, given to `handle` in parts; `reactor` is the clock.
+
+    Whoever handles a part says by :meth:`charge` what it was worth.
+    """
+
+    __slots__ = (
+        "_call_later",
+        "_frames",
+        "_handle",
+        "_is_held",
+        "_is_over",
+        "_next",
+        "_transport",
+        "_unread",
+    )
+
+    def __init__(self, transport: Any, handle: Callable[[bytes], None], reactor: Any) -> None:
+        self._transport = transport
+        self._handle = handle
+        self._call_later: Callable[..., IDelayedCall] = reactor.callLater
+        self._frames = TokenBucket(FRAMES, reactor.seconds)
+        #: What has come and is not handled, and when the next part of it is.
+        self._unread = bytearray()
+        self._next: IDelayedCall | None = None
+        self._is_held = False
+        self._is_over = False
+
+    def take(self, data: bytes) -> None:
+        """Take what has come, and handle as much of it as may be now."""
+        if self._is_over:
+            return
+        self._unread += data
+        if self._next is None:
+            self._read()
+
+    def charge(self, frames: float) -> None:
+        """Note that so many frames were handled."""
+        self._frames.take(frames)
+
+    def hold(self) -> None:
+        """Read nothing until :meth:`go_on`: the client takes no answers."""
+        self._is_held = True
+        self._transport.pauseProducing()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._is_held = False
+        if self._next is None:
+            self._read()
+
+    def stop(self) -> None:
+        """Handle nothing more, whatever has come or comes."""
+        self._is_over = True
+        self._unread.clear()
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+
+    def _read(self) -> None:
+        """Handle a part of what has come, if that may be now, and the rest in turns to come."""
+        self._next = None
+        if self._is_held or self._is_over:
+            return
+        if self._unread and not self._frames.wait():
+            part = bytes(self._unread[:PART])
+            del self._unread[:PART]
+            self._handle(part)
+        if self._unread:
+            self._next = self._call_later(self._frames.wait(), self._read)
+            self._transport.pauseProducing()
+        elif not (self._is_held or self._is_over):
+            self._transport.resumeProducing()
