@@ -17,6 +17,31 @@ from tests.flavours import FLAVOURS, Flavour, stop_reactor
 from tests.proxy import Proxy, running_proxy
 from tests.support import RedisServer, eventually, running_redis
 
+#: Modules that take a minute or more, the longest first.
+LONG = (
+    "walkthroughs",
+    "faults",
+    "clients",
+    "start",
+    "delivery",
+    "workers",
+    "container",
+    "packaging",
+    "examples",
+    "tls",
+    "cli",
+    "nodes",
+    "jsclient",
+    "snippets",
+    "token_life",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what is long: no process is to be at it when all the others have ended."""
+    place = {f"test_{name}": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
 
 def pytest_sessionfinish() -> None:
     """End what the kinds of publishers have started."""
