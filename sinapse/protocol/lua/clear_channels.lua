@@ -1,0 +1,13 @@
+-- Removes all channels of a subject, and tells every node.
+-- KEYS: the set of channels, retention, grants.
+-- ARGV: control channel to remove, and to withdraw.
+-- Returns how many channels there were.
+
+local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
+local channels = redis.call('SMEMBERS', KEYS[1])
+redis.call('DEL', KEYS[1], KEYS[3])
+for _, channel in ipairs(channels) do
+  redis.call('PUBLISH', ARGV[2], counter .. ' ' .. channel)
+  redis.call('PUBLISH', ARGV[1], channel)
+end
+return #channels

@@ -1,0 +1,4 @@
+-- `time` as Redis tells it, and `now` in milliseconds.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)

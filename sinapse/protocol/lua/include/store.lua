@@ -1,0 +1,20 @@
+-- Retains a message in `key` until `expiry`, its id made of `epoch` and `digits`, the counter:
+-- `body` is its payload without that, `before` the counter of the one before it, `most` how many
+-- are kept, nil if that is seen to later. Returns the payload, and an error if nothing is retained.
+
+local function store(key, body, epoch, digits, expiry, before, most)
+  local payload = body .. string.char(161 + #epoch + #digits) .. epoch .. '-' .. digits
+  local entry = digits .. '-' .. expiry
+  local added
+  if most then
+    added = redis.pcall('XADD', key, 'MAXLEN', '=', most, entry, 'p', payload, 'b', before)
+  else
+    added = redis.pcall('XADD', key, entry, 'p', payload, 'b', before)
+  end
+  if type(added) == 'table' and string.find(added.err, 'equal or smaller', 1, true) then
+    -- The counter went back, but not the messages: what nobody can resume from is not kept.
+    redis.call('DEL', key)
+    added = redis.call('XADD', key, entry, 'p', payload, 'b', string.format('%.0f', digits - 1))
+  end
+  return payload, type(added) == 'table' and added
+end

@@ -1,0 +1,12 @@
+-- Removes a channel from what a subject may listen to, and tells every node.
+-- KEYS: the set of channels, retention, grants.
+-- ARGV: channel, control channel to remove, and to withdraw.
+-- Returns 1 if the channel was there. A node that is reading what it missed of the channel learns
+-- up to which id that may still be delivered.
+
+local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
+local removed = redis.call('SREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('PUBLISH', ARGV[3], counter .. ' ' .. ARGV[1])
+redis.call('PUBLISH', ARGV[2], ARGV[1])
+return removed
