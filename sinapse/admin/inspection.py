@@ -10,8 +10,7 @@ from typing import Any
 
 from sinapse.broker.interface import Table
 from sinapse.hub.subscribers import Channel
-from sinapse.streams.connection import Connection
-from sinapse.streams.longpoll import LongPoll
+from sinapse.streams.stream import Stream
 from sinapse.streams.streams import Streams
 
 #: What channels can be ordered by, and what stands for it.
@@ -57,7 +56,7 @@ class Inspection:
             ],
         }
 
-    def _stream(self, stream: Connection | LongPoll) -> dict[str, Any]:
+    def _stream(self, stream: Stream) -> dict[str, Any]:
         return {
             "transport": stream.framing.transport,
             "address": stream.address,
@@ -66,7 +65,7 @@ class Inspection:
             "pending_bytes": stream.pending_bytes,
         }
 
-    def _state(self, stream: Connection | LongPoll) -> str:
+    def _state(self, stream: Stream) -> str:
         if not self._hub.is_live(stream):
             return "catching up"
         return "behind" if stream.pending_bytes else "live"

@@ -2,6 +2,7 @@
 
 ``resource``       the URL of streams
 ``streams``        the open streams of a node: opened, expired, drained
+``stream``         what every open stream has
 ``connection``     one open stream: live or behind, bounded
 ``longpoll``       a stream that ends with its first answer
 ``handshake``      the opening of a WebSocket

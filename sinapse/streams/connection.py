@@ -24,8 +24,8 @@ from zope.interface import implementer
 from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.websocket import WebSocket
-from sinapse.hub.subscribers import Subject
 from sinapse.streams.pending import Pending
+from sinapse.streams.stream import Stream
 from sinapse.streams.websocketpeer import SMALLEST, WebSocketPeer
 from sinapse.web.intake import Intake
 
@@ -55,7 +55,7 @@ class Owner(Protocol):
 
 
 @implementer(interfaces.IProtocol, interfaces.IPushProducer)
-class Connection:
+class Connection(Stream):
     """What streams over any kind of transport have in common."""
 
     __slots__ = (
@@ -68,17 +68,11 @@ class Connection:
         "_pending_bytes",
         "_reason",
         "_transport",
-        "address",
-        "bucket",
-        "expiry",
         "framing",
-        "move",
-        "opened",
         "quiet",
-        "subject",
-        "token",
-        "whose",
     )
+
+    framing: EventStream | WebSocket
 
     def __init__(
         self,
@@ -87,6 +81,7 @@ class Connection:
         token: bytes,
         peer: WebSocketPeer | None = None,
     ) -> None:
+        super().__init__(token)
         self._owner = owner
         self._peer = peer
         #: What the client of a WebSocket says; an idle connection does without.
@@ -96,21 +91,8 @@ class Connection:
         self._pending_bytes = 0
         self._reason: CloseReason | None = None
         self._drained: Deferred[None] | None = None
-        #: Place in the ring of keep-alives.
-        self.bucket = 0
-        #: When the token ends, if it does.
-        self.expiry: interfaces.IDelayedCall | None = None
-        #: When it is to move on to another node, if it is.
-        self.move: interfaces.IDelayedCall | None = None
         self.framing = framing
-        #: When it opened, and where its client is; whose it is, also when it has left the hub.
-        self.opened = 0.0
-        self.address = ""
-        self.whose = b""
-        #: Nothing was written since the keep-alive looked last.
         self.quiet = False
-        self.subject: Subject | None = None
-        self.token = token
 
     @property
     def pending_bytes(self) -> int:
@@ -119,9 +101,11 @@ class Connection:
 
     # Sending
 
-    def send(self, frame: bytes) -> None:
-        """Write `frame`, or queue it behind what waits already."""
-        raise NotImplementedError
+    def notice(self, event: str, data: str) -> None:  # noqa: D102
+        self.send(self.framing.notice(event, data))
+
+    def come_back(self, seconds: float) -> None:  # noqa: D102
+        self.send(self.framing.come_back(seconds))
 
     def keep_alive(self) -> None:
         """Write a comment or a ping, unless something better is on its way anyway."""

@@ -6,13 +6,12 @@ for at most :data:`WAIT` seconds, and whatever comes after its answer is for the
 
 from typing import Any, Protocol
 
-from twisted.internet import interfaces
 from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from sinapse.errors import CloseReason
 from sinapse.framing.jsonmessage import JSONList
-from sinapse.hub.subscribers import Subject
+from sinapse.streams.stream import Stream
 from sinapse.web.answers import Headers, respond
 
 #: Seconds: below the 30 s after which many proxies give up.
@@ -39,8 +38,10 @@ class Owner(Protocol):
         """Forget the poll: it has ended. Called once."""
 
 
-class LongPoll:
+class LongPoll(Stream):
     """One poll, of what comes after `last_event_id`; `headers` are those of its answer."""
+
+    goes_on = False
 
     #: One for all polls: the hub encodes once for each.
     framing = JSONList()
@@ -55,6 +56,7 @@ class LongPoll:
         *,
         last_event_id: str,
     ) -> None:
+        super().__init__(token)
         self._owner = owner
         self._request = request
         self._headers = [*headers]
@@ -64,14 +66,6 @@ class LongPoll:
         self._drained: Deferred[None] | None = None
         self._is_answered = False
         self._end = reactor.callLater(WAIT, self._wait_no_longer)
-        #: When the token ends, if it does.
-        self.expiry: interfaces.IDelayedCall | None = None
-        #: When it began, and where its client is; whose it is, also when it has left the hub.
-        self.opened = 0.0
-        self.address = ""
-        self.whose = b""
-        self.subject: Subject | None = None
-        self.token = token
         request.notifyFinish().addErrback(lambda _: self._ended(CloseReason.CLIENT_GONE))
 
     @property

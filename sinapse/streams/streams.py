@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -23,6 +23,7 @@ from sinapse.streams.keepalive import KeepAlive
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.longpoll import LongPoll
 from sinapse.streams.pending import Pending
+from sinapse.streams.stream import Stream
 from sinapse.streams.websocketpeer import WebSocketPeer
 from sinapse.web.answers import Headers
 from sinapse.web.intake import Intake
@@ -53,6 +54,8 @@ MOVE_RETRY = (0.1, 1.0)
 
 #: Seconds between two looks at whose turn it is in a drain.
 TICK = 0.05
+
+Opened = TypeVar("Opened", bound=Stream)
 
 
 class Streams(Service):
@@ -100,7 +103,7 @@ class Streams(Service):
         broker.tell_expiry_to(self._expires)
         refresh = self._refresh if retains else None
         self._keep_alive = KeepAlive(keep_alive, reactor, refresh, REFRESH)
-        self._open: set[Connection | LongPoll] = set()
+        self._open: set[Stream] = set()
         #: No stream is to be opened any more.
         self.is_draining = False
 
@@ -118,8 +121,8 @@ class Streams(Service):
         """End all streams that are left."""
         super().stopService()
         self._keep_alive.stop()
-        for connection in list(self._open):
-            self._send_off(connection, CloseReason.SHUTDOWN)
+        for stream in list(self._open):
+            self._send_off(stream, CloseReason.SHUTDOWN)
 
     async def drain(self, seconds: float) -> None:
         """End all streams, evenly over some seconds, and return when none is left."""
@@ -129,16 +132,16 @@ class Streams(Service):
         deadline = now() + seconds + CLOSE_TIMEOUT
         while self._open and now() < deadline:
             is_over = drain.is_over(now())
-            for connection in drain.due(now()):
-                if connection not in self._open:
+            for stream in drain.due(now()):
+                if stream not in self._open:
                     continue
                 if is_over:
-                    self._send_off(connection, CloseReason.SHUTDOWN)
-                elif isinstance(connection, Connection) and connection.is_behind:
+                    self._send_off(stream, CloseReason.SHUTDOWN)
+                elif stream.is_behind:
                     # To end it now would take from it what waits.
-                    drain.postpone(connection)
+                    drain.postpone(stream)
                 else:
-                    self._send_off(connection, CloseReason.DRAIN)
+                    self._send_off(stream, CloseReason.DRAIN)
             await deferLater(self._reactor, TICK)
 
     def open(
@@ -163,18 +166,14 @@ class Streams(Service):
             peer = WebSocketPeer() if isinstance(framing, WebSocket) else None
             return take_over(request, self, framing, admission.joining.token, peer)
 
-        self._make_room(admission)
-        connection: Connection = self._hub.open(admission.joining, make, live=last_event_id is None)
-        self._note_open(connection, admission, address)
+        connection = self._admit(make, admission, last_event_id, address)
         connection.bucket = self._keep_alive.add(connection)
         connection.send(first)
-        self._watch_expiry(connection, admission.entry.expires)
         if self._max_lifetime:
             seconds = self._max_lifetime * random.uniform(*LIFETIMES)  # noqa: S311
             connection.move = self._reactor.callLater(seconds, self._move_on, connection)
         if last_event_id is not None:
-            self._counters.replays += 1
-            self._replays.begin(connection, last_event_id)
+            self._resume(connection, last_event_id)
 
     def poll(
         self,
@@ -189,19 +188,32 @@ class Streams(Service):
 
         Raises as :meth:`open` does.
         """
-        self._make_room(admission)
-        token = admission.joining.token
-        poll: LongPoll = self._hub.open(
-            admission.joining,
-            lambda: LongPoll(
+
+        def make() -> LongPoll:
+            token = admission.joining.token
+            return LongPoll(
                 self, request, headers, token, self._reactor, last_event_id=last_event_id
-            ),
-            live=False,
-        )
-        self._note_open(poll, admission, address)
-        self._watch_expiry(poll, admission.entry.expires)
+            )
+
+        self._resume(self._admit(make, admission, last_event_id, address), last_event_id)
+
+    def _admit(
+        self,
+        make: Callable[[], Opened],
+        admission: Admission,
+        last_event_id: str | None,
+        address: str,
+    ) -> Opened:
+        """Open what `make` makes, and take note of it."""
+        self._make_room(admission)
+        stream: Opened = self._hub.open(admission.joining, make, live=last_event_id is None)
+        self._note_open(stream, admission, address)
+        self._watch_expiry(stream, admission.entry.expires)
+        return stream
+
+    def _resume(self, stream: Connection | LongPoll, last_event_id: str) -> None:
         self._counters.replays += 1
-        self._replays.begin(poll, last_event_id)
+        self._replays.begin(stream, last_event_id)
 
     def backlog(self) -> Backlog:
         """Return how many streams are behind, and with how much."""
@@ -214,47 +226,43 @@ class Streams(Service):
             self._send_off(stream, CloseReason.ENDED)
         return len(found)
 
-    def closed(self, connection: Connection | LongPoll, reason: CloseReason) -> None:
-        """Forget a connection that has ended."""
-        self._hub.leave(connection)
-        self._open.discard(connection)
-        if isinstance(connection, Connection):
-            self._keep_alive.discard(connection, connection.bucket)
-            if connection.move is not None and connection.move.active():
-                connection.move.cancel()
-            connection.move = None
-        self._forget_expiry(connection)
-        self._limits.closed(connection.address)
+    def closed(self, stream: Stream, reason: CloseReason) -> None:
+        """Forget a stream that has ended."""
+        self._hub.leave(stream)
+        self._open.discard(stream)
+        if stream.bucket is not None:
+            self._keep_alive.discard(stream, stream.bucket)
+        stream.forget_move()
+        stream.forget_expiry()
+        self._limits.closed(stream.address)
         if self._attendance is not None:
-            self._attendance.closed(connection.whose, self._reactor.seconds())
+            self._attendance.closed(stream.whose, self._reactor.seconds())
         self._counters.streams_closed[reason] += 1
-        self._counters.streams[connection.framing.transport] -= 1
+        self._counters.streams[stream.framing.transport] -= 1
         if self._is_logged:
             self._log.debug(
                 "stream of {subject!r} ended after {seconds} s: {reason}; {transport}, {address}",
-                seconds=round(self._reactor.seconds() - connection.opened, 1),
+                seconds=round(self._reactor.seconds() - stream.opened, 1),
                 reason=reason.text,
-                **_facts(connection),
+                **_facts(stream),
             )
 
     def _send_off(
         self,
-        connection: Connection | LongPoll,
+        stream: Stream,
         reason: CloseReason,
         retry: tuple[float, float] = TROUBLE_RETRY,
     ) -> None:
         """End a stream whose client is to come back, but not at the same moment as all others."""
-        if isinstance(connection, Connection):
-            seconds = random.uniform(*retry)  # noqa: S311
-            connection.send(connection.framing.come_back(seconds))
-        self._hub.end(connection, reason)
+        stream.come_back(random.uniform(*retry))  # noqa: S311
+        self._hub.end(stream, reason)
 
-    def _move_on(self, connection: Connection) -> None:
+    def _move_on(self, stream: Stream) -> None:
         """End a stream that has lived long enough: its client may get to another node."""
-        if connection.is_behind:
-            connection.move = self._reactor.callLater(MOVE_PAUSE, self._move_on, connection)
+        if stream.is_behind:
+            stream.move = self._reactor.callLater(MOVE_PAUSE, self._move_on, stream)
         else:
-            self._send_off(connection, CloseReason.MOVED_ON, MOVE_RETRY)
+            self._send_off(stream, CloseReason.MOVED_ON, MOVE_RETRY)
 
     def closing(self, connection: Connection) -> None:
         """End a connection that is to be closed, at the latest in a while."""
@@ -276,56 +284,48 @@ class Streams(Service):
             self._broker.withdraw(admission)
             raise
         oldest = streams[0]
-        if isinstance(oldest, Connection):
-            oldest.send(oldest.framing.notice("replaced", "by a newer stream"))
+        oldest.notice("replaced", "by a newer stream")
         self._send_off(oldest, CloseReason.REPLACED, REPLACED_RETRY)
 
-    def _note_open(
-        self, connection: Connection | LongPoll, admission: Admission, address: str
-    ) -> None:
-        connection.opened = self._reactor.seconds()
-        connection.address = address
-        connection.whose = admission.entry.subject
+    def _note_open(self, stream: Stream, admission: Admission, address: str) -> None:
+        stream.opened = self._reactor.seconds()
+        stream.address = address
+        stream.whose = admission.entry.subject
         self._limits.opened(address)
         if self._attendance is not None:
-            self._attendance.opened(connection.whose)
-        self._open.add(connection)
+            self._attendance.opened(stream.whose)
+        self._open.add(stream)
         self._counters.streams_opened += 1
-        self._counters.streams[connection.framing.transport] += 1
+        self._counters.streams[stream.framing.transport] += 1
         if self._is_logged:
             self._log.debug(
-                "stream of {subject!r} opened: {transport}, {address}", **_facts(connection)
+                "stream of {subject!r} opened: {transport}, {address}", **_facts(stream)
             )
 
     def _watch_expiry(
-        self, connection: Connection | LongPoll, expires: float | None, *, is_told: bool = False
+        self, stream: Stream, expires: float | None, *, is_told: bool = False
     ) -> None:
         """See to it that a stream ends when its token `expires`, on the reactor's clock."""
-        if expires is None or connection not in self._open:
+        if expires is None or stream not in self._open:
             return
         remaining = max(0, self._left(expires))
         # Of a life that is short as a whole, half may be needed; of a second, nothing is left.
         left = min(self._expiry_notice, remaining / 2)
-        if is_told or remaining < 1 or not isinstance(connection, Connection):
+        if is_told or remaining < 1 or not stream.goes_on:
             left = 0
 
         def expire() -> None:
-            if left and isinstance(connection, Connection):
-                Deferred.fromCoroutine(self._near_expiry(connection, expires))
+            if left:
+                Deferred.fromCoroutine(self._near_expiry(stream, expires))
             else:
-                Deferred.fromCoroutine(self._at_expiry(connection))
+                Deferred.fromCoroutine(self._at_expiry(stream))
 
-        self._forget_expiry(connection)
-        connection.expiry = self._reactor.callLater(remaining - left, expire)
+        stream.forget_expiry()
+        stream.expiry = self._reactor.callLater(remaining - left, expire)
 
     def _left(self, expires: float | None) -> float:
         """Return the seconds until then."""
         return math.inf if expires is None else expires - self._reactor.seconds()
-
-    def _forget_expiry(self, connection: Connection | LongPoll) -> None:
-        if connection.expiry is not None and connection.expiry.active():
-            connection.expiry.cancel()
-        connection.expiry = None
 
     def _expires(self, subject: bytes, token: bytes, expires: float) -> None:
         """See to it that streams end no later than that."""
@@ -334,46 +334,46 @@ class Streams(Service):
             if stream.token == token and not is_known:
                 self._watch_expiry(stream, expires)
 
-    async def _near_expiry(self, connection: Connection, known: float) -> None:
+    async def _near_expiry(self, stream: Stream, known: float) -> None:
         """Tell a stream that its token expires, as far as is `known`, unless it was renewed."""
         try:
-            expires = (await self._broker.look_up(connection.token)).expires
+            expires = (await self._broker.look_up(stream.token)).expires
         except Unauthorized:
-            self._hub.end(connection, CloseReason.EXPIRED)
+            self._hub.end(stream, CloseReason.EXPIRED)
             return
         except BrokerUnavailable:
-            self._watch_expiry(connection, known, is_told=True)
+            self._watch_expiry(stream, known, is_told=True)
             return
         is_near = expires is not None and expires <= known + 1  # A second for what is rounded.
         if expires is not None and is_near:
             seconds = str(max(1, round(self._left(expires))))
-            connection.send(connection.framing.notice("token-expiring", seconds))
-        self._watch_expiry(connection, expires, is_told=is_near)
+            stream.notice("token-expiring", seconds)
+        self._watch_expiry(stream, expires, is_told=is_near)
 
-    async def _at_expiry(self, connection: Connection | LongPoll) -> None:
+    async def _at_expiry(self, stream: Stream) -> None:
         """End a stream whose token has expired, unless it was renewed.
 
         Until that is known it gets nothing: what is published now would be for nobody.
         """
-        place = self._hub.suspend(connection)
+        place = self._hub.suspend(stream)
         if place is None:
             # It is being brought up to date. When it comes back its token is looked up.
-            self._send_off(connection, CloseReason.MOVED_ON, MOVE_RETRY)
+            self._send_off(stream, CloseReason.MOVED_ON, MOVE_RETRY)
             return
         try:
-            entry = await self._broker.look_up(connection.token)
+            entry = await self._broker.look_up(stream.token)
             # We count from before Redis did, and so may be here a moment too early.
             while (left := self._left(entry.expires)) < ALMOST_OVER:
                 await deferLater(self._reactor, max(0, left))
-                entry = await self._broker.look_up(connection.token)
+                entry = await self._broker.look_up(stream.token)
         except (Unauthorized, BrokerUnavailable):
             # As far as is known it has expired. If Redis is away and knows better, the browser
             # comes back and is admitted then.
-            self._hub.end(connection, CloseReason.EXPIRED)
+            self._hub.end(stream, CloseReason.EXPIRED)
             return
-        if connection in self._open:
-            self._replays.begin(connection, str(place))
-            self._watch_expiry(connection, entry.expires)
+        if stream in self._open:
+            self._replays.begin(stream, str(place))
+            self._watch_expiry(stream, entry.expires)
 
     def waited(self, poll: LongPoll) -> None:
         """Tell a poll its place, if that has gone on without it: its channels are quiet.
@@ -384,16 +384,16 @@ class Streams(Service):
         if place is not None and str(place) != poll.last_event_id:
             poll.send(poll.framing.position(str(place)))
 
-    def _refresh(self, connection: Connection) -> None:
+    def _refresh(self, stream: Stream) -> None:
         """Tell a stream its place, which goes on without it while its channels are quiet."""
-        if not connection.is_behind and (place := self._hub.where(connection)) is not None:
-            connection.send(connection.framing.position(str(place)))
+        if not stream.is_behind and (place := self._hub.where(stream)) is not None:
+            stream.send(stream.framing.position(str(place)))
 
 
-def _facts(connection: Connection | LongPoll) -> dict[str, str]:
+def _facts(stream: Stream) -> dict[str, str]:
     """Return what a line of the log says of a stream, and never its token."""
     return {
-        "subject": connection.whose.decode(errors="replace"),
-        "transport": connection.framing.transport,
-        "address": connection.address,
+        "subject": stream.whose.decode(errors="replace"),
+        "transport": stream.framing.transport,
+        "address": stream.address,
     }
