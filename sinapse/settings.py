@@ -1,4 +1,4 @@
-"""What can be configured: one table, for the command line, the environment and ``--help``.
+"""What can be configured: declared once, for the command line, the environment and ``--help``.
 
 The command line wins over the environment. A bad value ends the start with one line that names
 the option, or the variable, and the value.
@@ -7,8 +7,8 @@ the option, or the variable, and the value.
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,53 +19,13 @@ from sinapse.protocol.redisurl import DEFAULT_URL, RedisURL
 from sinapse.web.cors import Origins
 from sinapse.web.limits import RequestLimits
 
-
-@dataclass(frozen=True)
-class Settings:
-    """All that the daemon is told; durations in seconds, sizes in bytes."""
-
-    ports: tuple[str, ...]
-    redis: tuple[RedisURL, ...]
-    origins: Origins
-    keep_alive: float
-    retry: float
-    channel_event: bool
-    max_pending: int
-    max_pending_total: int
-    max_streams: int
-    max_streams_per_subject: int
-    subject_overflow: str
-    max_streams_per_address: int
-    max_channels_per_subject: int
-    accept_rate: int
-    request_timeout: float
-    idle_timeout: float
-    max_url: int
-    max_header: int
-    max_body: int
-    trusted_proxies: tuple[str, ...]
-    forwarded_header: str
-    retains: bool
-    admin: str | None
-    admin_hosts: tuple[str, ...]
-    http2: bool
-    cookie: bytes | None
-    hash_tokens: bool
-    api: str | None
-    api_keys: Path | None
-    stop_status: int
-    expiry_notice: float
-    drain: float
-    max_lifetime: float
-    log_format: str
-    log_level: str
-    presence: bool
-    workers: int
+#: What says of an option that it is not used. Case does not matter, here as in all words.
+OFF = ("off", "none")
 
 
 @dataclass(frozen=True)
 class Option:
-    """One row of the table. `read` makes the setting of all values given, and raises ValueError."""
+    """What a setting is called. `read` makes it of all values given, and raises ``ValueError``."""
 
     name: str
     setting: str
@@ -77,6 +37,15 @@ class Option:
     is_flag: bool = False
     heads: str | None = None
     """Title of the group of options that begins with this one."""
+
+
+def option(default: str, read: Callable[[Sequence[str]], Any], text: str, **more: Any) -> Any:
+    """Declare a setting; what it is called follows from its name, unless `more` says otherwise.
+
+    `text` is its help, and `more` what else an :class:`Option` has.
+    """
+    declared = {"name": "", "setting": "", "variable": ""} | more
+    return field(metadata={"option": Option(default=default, read=read, help=text, **declared)})
 
 
 def _seconds(least: float, most: float) -> Callable[[Sequence[str]], float]:
@@ -114,6 +83,25 @@ def _flag(values: Sequence[str]) -> bool:
     return is_on(values[-1])
 
 
+def _word(*words: str) -> Callable[[Sequence[str]], str]:
+    meant = {word.lower(): word for word in words}
+
+    def read(values: Sequence[str]) -> str:
+        if values[-1].lower() not in meant:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return meant[values[-1].lower()]
+
+    return read
+
+
+def _is_off(text: str) -> bool:
+    return text.lower() in OFF
+
+
+def _switch(values: Sequence[str]) -> bool:
+    return not _is_off(values[-1]) and _word("on", "off")(values) == "on"
+
+
 def _ports(values: Sequence[str]) -> tuple[str, ...]:
     ports = tuple(port for value in values for port in value.split())
     if not ports:
@@ -121,21 +109,11 @@ def _ports(values: Sequence[str]) -> tuple[str, ...]:
     return ports
 
 
-def _choice(*choices: str) -> Callable[[Sequence[str]], str]:
-    def read(values: Sequence[str]) -> str:
-        for choice in choices:
-            if choice.lower() == values[-1].lower():
-                return choice
-        raise ValueError(f"must be {' or '.join(choices)}")
-
-    return read
-
-
 def _proxies(values: Sequence[str]) -> tuple[str, ...]:
     entries = tuple(filter(None, re.split(r"[\s,]+", " ".join(values))))
     if not entries:
         raise ValueError("names no proxy")
-    if entries == ("none",):
+    if len(entries) == 1 and _is_off(entries[0]):
         return ()
     TrustedProxies(entries)
     return entries
@@ -155,21 +133,12 @@ def _cookie(values: Sequence[str]) -> bytes | None:
     name = values[-1]
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
         raise ValueError("is no name of a cookie (RFC 6265 §4.1.1)")
-    return None if name == "off" else name.encode()
-
-
-def _word(*words: str) -> Callable[[Sequence[str]], str]:
-    def read(values: Sequence[str]) -> str:
-        if values[-1] not in words:
-            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
-        return values[-1]
-
-    return read
+    return None if _is_off(name) else name.encode()
 
 
 def _workers(values: Sequence[str]) -> int:
     text = values[-1]
-    if text == "auto":
+    if text.lower() == "auto":
         # Those that this process may run on, where the system tells.
         own = getattr(os, "sched_getaffinity", None)
         return len(own(0)) if own is not None else os.cpu_count() or 1
@@ -182,356 +151,265 @@ def _endpoint(values: Sequence[str]) -> str | None:
     ports = _ports(values[-1:])
     if len(ports) > 1:
         raise ValueError("names more than one endpoint")
-    return None if ports == ("off",) else ports[0]
+    return None if _is_off(ports[0]) else ports[0]
 
 
 def _file(values: Sequence[str]) -> Path | None:
     if not values[-1]:
         raise ValueError("names no file")
-    return None if values[-1] == "off" else Path(values[-1])
+    return None if _is_off(values[-1]) else Path(values[-1])
 
 
-OPTIONS = (
-    Option(
-        "port",
-        "ports",
-        "SINAPSE_PORT",
+@dataclass(frozen=True)
+class Settings:
+    """All that the daemon is told; durations in seconds, sizes in bytes."""
+
+    ports: tuple[str, ...] = option(
         "tcp:9000",
         _ports,
         "Where to listen: 9000, localhost:9000, or a Twisted endpoint description: tcp:9000, "
         "tcp:9000:interface=127.0.0.1, unix:/run/sinapse.sock, ssl:443:privateKey=...:certKey=...; "
         "may be given several times.",
+        name="port",
         short="p",
         heads="Where it is, and where Redis is",
-    ),
-    Option(
-        "redis",
-        "redis",
-        "REDIS_URL",
+    )
+    redis: tuple[RedisURL, ...] = option(
         DEFAULT_URL,
         RedisURL.parse_all,
         "Where Redis is: redis://user:password@host:port/db, rediss://..., unix:///path?db=0, "
         "redis+sentinel://host:port,host:port/master-name/db, or "
         "embedded:FOLDER for a private Valkey with its data in that folder. Several, with spaces "
         "between or given several times, share the channels; their order matters.",
-    ),
-    Option(
-        "origin",
-        "origins",
-        "SINAPSE_CORS_ORIGIN",
+        variable="REDIS_URL",
+    )
+    origins: Origins = option(
         "*",
         Origins,
         "Pages of which origin may connect: *, a host name, a full origin, or a regular "
         "expression; several with spaces between, or given several times.",
+        name="origin",
+        variable="SINAPSE_CORS_ORIGIN",
         short="o",
-    ),
-    Option(
-        "keep-alive",
-        "keep_alive",
-        "SINAPSE_KEEP_ALIVE",
+    )
+    keep_alive: float = option(
         "15",
         _seconds(0.1, 3600),
         "Send a comment to streams that were quiet for this long, in seconds.",
         short="k",
         heads="Streams",
-    ),
-    Option(
-        "retry",
-        "retry",
-        "SINAPSE_RETRY",
+    )
+    retry: float = option(
         "5",
         _seconds(0, 3600),
         "Reconnection time that browsers are told, in seconds.",
         short="r",
-    ),
-    Option(
-        "channel-event",
-        "channel_event",
-        "SINAPSE_CHANNEL_EVENT",
+    )
+    channel_event: bool = option(
         "",
         _flag,
         "Give messages that have no event type the name of their channel as one.",
         is_flag=True,
-    ),
-    Option(
-        "retain",
-        "retains",
-        "SINAPSE_RETAIN",
+    )
+    retains: bool = option(
         "300",
         lambda values: _seconds(0, 10**9)(values) > 0,
         "Seconds that publishers retain messages, unless they say otherwise; here, 0 means that "
         "streams carry no ids and nobody resumes.",
-    ),
-    Option(
-        "max-pending",
-        "max_pending",
-        "SINAPSE_MAX_PENDING",
+        name="retain",
+    )
+    max_pending: int = option(
         str(4 * 1024 * 1024),
         _bytes(64 * 1024),
         "Bytes that may wait for one slow stream before it is closed.",
         heads="Limits",
-    ),
-    Option(
-        "max-pending-total",
-        "max_pending_total",
-        "SINAPSE_MAX_PENDING_TOTAL",
+    )
+    max_pending_total: int = option(
         str(1024 * 1024 * 1024),
         _number(0, unit=" of bytes"),
         "Bytes that may wait for all slow streams together, before the slowest are closed; 0 for "
         "any number.",
-    ),
-    Option(
-        "max-streams",
-        "max_streams",
-        "SINAPSE_MAX_STREAMS",
+    )
+    max_streams: int = option(
         "0",
         _number(0),
         "Streams that may be open at once; 0 for as many as there are file descriptors for.",
-    ),
-    Option(
-        "max-streams-per-subject",
-        "max_streams_per_subject",
-        "SINAPSE_MAX_STREAMS_PER_SUBJECT",
+    )
+    max_streams_per_subject: int = option(
         "0",
         _number(0),
         "Streams that a subject may have open at once; 0 for any number.",
-    ),
-    Option(
-        "subject-overflow",
-        "subject_overflow",
-        "SINAPSE_SUBJECT_OVERFLOW",
+    )
+    subject_overflow: str = option(
         "replace",
-        _choice("replace", "refuse"),
+        _word("replace", "refuse"),
         "What happens to one stream more than a subject may have: replace, which ends its oldest "
         "one, or refuse.",
-    ),
-    Option(
-        "max-streams-per-address",
-        "max_streams_per_address",
-        "SINAPSE_MAX_STREAMS_PER_ADDRESS",
+    )
+    max_streams_per_address: int = option(
         "0",
         _number(0),
         "Streams that an address (of IPv6, a /64 network) may have open at once; 0 for any number. "
         "Behind a proxy, --trusted-proxies must name it.",
-    ),
-    Option(
-        "max-channels-per-subject",
-        "max_channels_per_subject",
-        "SINAPSE_MAX_CHANNELS_PER_SUBJECT",
+    )
+    max_channels_per_subject: int = option(
         "0",
         _number(0),
         "Channels that a subject may listen to; one with more of them has no streams. 0 for any "
         "number.",
-    ),
-    Option(
-        "accept-rate",
-        "accept_rate",
-        "SINAPSE_ACCEPT_RATE",
+    )
+    accept_rate: int = option(
         "0",
         _number(0),
         "Connections that are accepted in a second, others wait; 0 for as many as come.",
-    ),
-    Option(
-        "request-timeout",
-        "request_timeout",
-        "SINAPSE_REQUEST_TIMEOUT",
+    )
+    request_timeout: float = option(
         f"{RequestLimits.timeout:g}",
         _seconds(1, 3600),
         "Seconds in which a request must have arrived whole, and TLS been agreed on, after a "
         "connection was accepted; a later request on it, after its first byte.",
-    ),
-    Option(
-        "idle-timeout",
-        "idle_timeout",
-        "SINAPSE_IDLE_TIMEOUT",
+    )
+    idle_timeout: float = option(
         f"{RequestLimits.idle:g}",
         _seconds(1, 3600),
         "Seconds for which a connection is kept after an answer, if nothing more is asked; longer "
         "than a proxy in front keeps it.",
-    ),
-    Option(
-        "max-url",
-        "max_url",
-        "SINAPSE_MAX_URL",
+    )
+    max_url: int = option(
         str(RequestLimits.url),
         _bytes(1024, 256 * 1024),
         "Bytes of a request's first line.",
-    ),
-    Option(
-        "max-header",
-        "max_header",
-        "SINAPSE_MAX_HEADER",
+    )
+    max_header: int = option(
         str(RequestLimits.header),
         _bytes(1024, 256 * 1024),
         "Bytes of a request's header section, the first line included.",
-    ),
-    Option(
-        "max-body",
-        "max_body",
-        "SINAPSE_MAX_BODY",
+    )
+    max_body: int = option(
         str(RequestLimits.body),
         _bytes(0, 1024 * 1024),
         "Bytes of a request's body: a form with a token in it.",
-    ),
-    Option(
-        "trusted-proxies",
-        "trusted_proxies",
-        "SINAPSE_TRUSTED_PROXIES",
+    )
+    trusted_proxies: tuple[str, ...] = option(
         "none",
         _proxies,
         "Addresses and networks (10.0.0.0/8) of proxies that are believed when they say who a "
         "client is; several with spaces between.",
         heads="Connections",
-    ),
-    Option(
-        "forwarded-header",
-        "forwarded_header",
-        "SINAPSE_FORWARDED_HEADER",
+    )
+    forwarded_header: str = option(
         HEADERS[0],
-        _choice(*HEADERS),
+        _word(*HEADERS),
         f"Where they say it: {HEADERS[0]} or {HEADERS[1]}. The other one is not read, since a "
         "proxy passes it on as it comes.",
-    ),
-    Option(
-        "http2",
-        "http2",
-        "SINAPSE_HTTP2",
+    )
+    http2: bool = option(
         "on",
-        lambda values: _choice("on", "off")(values) == "on",
+        _switch,
         "Speak HTTP/2 over TLS with clients that can, so that all streams of a browser share one "
         "connection: on or off.",
-    ),
-    Option(
-        "cookie",
-        "cookie",
-        "SINAPSE_COOKIE",
+    )
+    cookie: bytes | None = option(
         "off",
         _cookie,
         "Name of a cookie to read the token from; pages of other hosts must then be named by "
         "--origin.",
         heads="Tokens",
-    ),
-    Option(
-        "hash-tokens",
-        "hash_tokens",
-        "SINAPSE_HASH_TOKENS",
+    )
+    hash_tokens: bool = option(
         "",
         _flag,
         "Redis has hashes of tokens only, as publishers write them that have this variable.",
         is_flag=True,
-    ),
-    Option(
-        "stop-status",
-        "stop_status",
-        "SINAPSE_STOP_STATUS",
+    )
+    stop_status: int = option(
         "401",
         lambda values: int(_word("401", "204")(values)),
         "Answer to an EventSource whose token is not valid: 401, or 204, at which clients stop "
         "that come back after a 401.",
-    ),
-    Option(
-        "expiry-notice",
-        "expiry_notice",
-        "SINAPSE_EXPIRY_NOTICE",
+    )
+    expiry_notice: float = option(
         "60",
         _seconds(0, 86400),
         "Seconds before the end of a token that its streams are told, so that the page can get "
         "another one; 0 for not at all.",
-    ),
-    Option(
-        "drain",
-        "drain",
-        "SINAPSE_DRAIN",
+    )
+    drain: float = option(
         "20",
         _seconds(0, 3600),
         "Seconds over which the streams are ended, evenly, after a SIGTERM; 0 for all at once, "
         "which is also what a second SIGTERM and SIGINT do.",
         heads="Processes",
-    ),
-    Option(
-        "max-lifetime",
-        "max_lifetime",
-        "SINAPSE_MAX_LIFETIME",
+    )
+    max_lifetime: float = option(
         "0",
         _seconds(0, 10**7),
         "Seconds after which a stream is ended, give or take a tenth, so that its client comes "
         "back by way of the load balancer; 0 for never.",
-    ),
-    Option(
-        "workers",
-        "workers",
-        "SINAPSE_WORKERS",
+    )
+    workers: int = option(
         "1",
         _workers,
         "Processes that serve streams, all on the same endpoints: each uses one CPU at most; auto "
         "for as many as there are CPUs.",
-    ),
-    Option(
-        "api",
-        "api",
-        "SINAPSE_API",
+    )
+    api: str | None = option(
         "off",
         _endpoint,
         "Where to serve the HTTP API for backends, as for --port; whoever has a key of --api-keys "
         "may publish everything there, and make tokens for everybody.",
         heads="For backends and operators",
-    ),
-    Option(
-        "api-keys",
-        "api_keys",
-        "SINAPSE_API_KEYS",
+    )
+    api_keys: Path | None = option(
         "off",
         _file,
         "File with the keys of the API, of 32 characters or more, one a line; read again at "
         "SIGHUP.",
-    ),
-    Option(
-        "admin",
-        "admin",
-        "SINAPSE_ADMIN",
+    )
+    admin: str | None = option(
         "off",
         _endpoint,
         "Where to serve /metrics for Prometheus, /status as JSON and /ready, as for --port; nobody "
         "is asked for a password there, so unix:/run/sinapse-admin.sock, or "
         "tcp:9001:interface=127.0.0.1.",
-    ),
-    Option(
-        "admin-host",
-        "admin_hosts",
-        "SINAPSE_ADMIN_HOST",
+    )
+    admin_hosts: tuple[str, ...] = option(
         "localhost",
         _hosts,
         "Name under which the administration endpoint is asked, besides addresses and names "
         "without a dot: of any other, a page of its owner could be what asks; several with spaces "
         "between, or given several times.",
-    ),
-    Option(
-        "log-format",
-        "log_format",
-        "SINAPSE_LOG_FORMAT",
+        name="admin-host",
+    )
+    log_format: str = option(
         "text",
         _word("text", "json"),
         "How the log is written: text, or json for an object a line.",
-    ),
-    Option(
-        "log-level",
-        "log_level",
-        "SINAPSE_LOG_LEVEL",
+    )
+    log_level: str = option(
         "info",
         _word("debug", "info", "warn", "error", "critical"),
         "The least that is worth a line: debug (each stream, when it opens and ends), info (what "
         "changes), warn, error or critical.",
-    ),
-    Option(
-        "presence",
-        "presence",
-        "SINAPSE_PRESENCE",
+    )
+    presence: bool = option(
         "",
         _flag,
         "Tell Redis which subjects have streams, for Publisher.online() and online_in().",
         is_flag=True,
-    ),
-)
+    )
+
+
+def _options() -> Iterator[Option]:
+    for each in fields(Settings):
+        declared: Option = each.metadata["option"]
+        words = declared.name or each.name.replace("_", "-")
+        variable = declared.variable or f"SINAPSE_{words.upper().replace('-', '_')}"
+        yield replace(declared, name=words, setting=each.name, variable=variable)
+
+
+#: All of them, in their order.
+OPTIONS = tuple(_options())
 
 
 def groups() -> list[tuple[str, list[Option]]]:

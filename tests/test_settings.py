@@ -33,6 +33,10 @@ def allowed(origins: Any) -> list[str]:
     return [origin for origin in known if origins.allows(origin.encode())]
 
 
+#: Words for what is not used.
+NOTHING = ("off", "OFF", "none", "None")
+
+
 class Row(NamedTuple):
     """An option: its default, and what other texts mean; `seen` makes settings comparable."""
 
@@ -216,6 +220,36 @@ def test_ports_add_up_and_of_others_the_last_counts() -> None:
 def test_origins_add_up() -> None:
     resolved = resolve(given_by("-o", "a.org", "--origin=b.org"), {})
     assert allowed(resolved.origins) == ["http://a.org", "http://b.org"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("log-format", "JSON", "json"),
+        ("log-level", "Warn", "warn"),
+        ("subject-overflow", "REFUSE", "refuse"),
+        ("forwarded-header", "FORWARDED", "Forwarded"),
+        ("http2", "ON", True),
+        *(
+            (name, text, None)
+            for name in ("admin", "api", "api-keys", "cookie")
+            for text in NOTHING
+        ),
+        *(("http2", text, False) for text in NOTHING),
+        *(("trusted-proxies", text, ()) for text in NOTHING),
+    ],
+)
+def test_case_does_not_matter_in_words_and_none_is_off(name: str, text: str, value: object) -> None:
+    option = next(each for each in OPTIONS if each.name == name)
+    by_command_line = resolve(given_by(f"--{name}={text}"), {})
+    by_environment = resolve({}, {option.variable: text})
+    assert getattr(by_command_line, option.setting) == value
+    assert getattr(by_environment, option.setting) == value
+
+
+def test_auto_is_a_word_too() -> None:
+    count = resolve(given_by("--workers=auto"), {}).workers
+    assert resolve(given_by("--workers=AUTO"), {}).workers == count
 
 
 @pytest.mark.parametrize(
