@@ -8,9 +8,9 @@ sampled by the node's own probes.
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sinapse.errors import CloseReason
 
@@ -59,48 +59,61 @@ class Backlog(NamedTuple):
     """Bytes that wait for them."""
 
 
+def _total(text: str) -> Any:
+    return field(default=0, metadata={"text": text})
+
+
+def _by(label: str, text: str, known: Iterable[str] = ()) -> Any:
+    made = dict.fromkeys(known, 0)
+    return field(default_factory=lambda: Counter(made), metadata={"text": text, "by": label})
+
+
+def _times(text: str) -> Any:
+    return field(default_factory=Histogram, metadata={"text": text})
+
+
 @dataclass(slots=True)
 class Counters:
-    """Totals since the start of the node."""
+    """Totals since the start of the node: metrics of the same names, with the texts given here."""
 
-    messages: int = 0
-    """Messages received from Redis that somebody here may read."""
-    deliveries: int = 0
-    """Messages handed to open streams: one a message and stream."""
-    delivered_bytes: int = 0
-    """Bytes of these, as they go on the wire, before TLS."""
-    invalid_payloads: int = 0
-    """Payloads that were no message, or too large for any stream."""
-    streams_opened: int = 0
-    """Streams opened."""
-    streams: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(TRANSPORTS, 0)))
-    """Open streams, by transport."""
-    streams_closed: Counter[CloseReason] = field(default_factory=Counter)
-    """Streams closed, by reason."""
-    requests_refused: Counter[str] = field(default_factory=Counter)
-    """Requests for a stream that were refused, by reason."""
-    connections_refused: Counter[str] = field(default_factory=Counter)
-    """Connections that were closed as soon as they came, by reason."""
-    accepts_paused: Counter[str] = field(default_factory=Counter)
-    """Times that no connections were accepted for a while, by reason."""
-    history_reads: int = 0
-    """Reads of the retained messages of a channel: one for all who wait."""
-    replays: int = 0
-    """Streams that resumed after a last event ID."""
-    resets: int = 0
-    """Streams that were told that messages are missing."""
-    redis_connects: int = 0
-    """Times that Redis was reached and everything subscribed."""
-    redis_losses: int = 0
-    """Times that Redis was lost after that."""
-    fan_out_seconds: Histogram = field(default_factory=Histogram)
-    """From the encoding of messages to their last write: one a fan-out."""
-    delivery_seconds: Histogram = field(default_factory=Histogram)
-    """From the read of Redis that brought messages to their last write: one a fan-out."""
-    redis_probe_seconds: Histogram = field(default_factory=Histogram)
-    """From the publication of a message of this node's own until it is heard: one a probe."""
-    loop_lag_seconds: Histogram = field(default_factory=Histogram)
-    """How late the event loop was with something that was due: two a second."""
+    messages: int = _total("Messages received from Redis that somebody here may read.")
+    deliveries: int = _total("Messages handed to open streams: one a message and stream.")
+    delivered_bytes: int = _total("Bytes of these, as they go on the wire, before TLS.")
+    invalid_payloads: int = _total(
+        "Payloads from Redis that were no message, or too large for any stream."
+    )
+    streams_opened: int = _total("Streams opened.")
+    streams: Counter[str] = _by("transport", "Open streams.", TRANSPORTS)
+    streams_closed: Counter[CloseReason] = _by("reason", "Streams closed, by reason.")
+    requests_refused: Counter[str] = _by(
+        "reason", "Requests for a stream that were refused, by reason."
+    )
+    connections_refused: Counter[str] = _by(
+        "reason", "Connections that were closed as soon as they came, by reason."
+    )
+    accepts_paused: Counter[str] = _by(
+        "reason", "Times that no connections were accepted for a while, by reason."
+    )
+    history_reads: int = _total(
+        "Reads of the retained messages of a channel: one for all who wait."
+    )
+    replays: int = _total("Streams that resumed after a last event ID.")
+    resets: int = _total("Streams that were told that messages are missing.")
+    redis_connects: int = _total("Times that Redis was reached and everything subscribed.")
+    redis_losses: int = _total("Times that Redis was lost after that.")
+    fan_out_seconds: Histogram = _times(
+        "From the encoding of messages to their last write: one a fan-out."
+    )
+    delivery_seconds: Histogram = _times(
+        "From the read of Redis that brought messages to their last write: one a fan-out."
+    )
+    redis_probe_seconds: Histogram = _times(
+        "From the publication of a message of the node's own until it is heard: "
+        "one in four seconds."
+    )
+    loop_lag_seconds: Histogram = _times(
+        "How late the event loop was with something that was due: two a second."
+    )
 
 
 #: When something was read, and when it began to be sent.

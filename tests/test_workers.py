@@ -198,7 +198,7 @@ def test_the_log_tells_which_worker_says_what(workers: Workers) -> None:
     for number in (1, 2):
         line = rf"\[worker {number}, sinapse\.broker.*connected"
         eventually(lambda line=line: re.search(line, workers.daemon.log))  # type: ignore[misc]
-    assert re.search(r"\[sinapse\.workers\.supervisor", workers.daemon.log)
+    assert re.search(r"\[sinapse\.daemon\.workers\.supervisor", workers.daemon.log)
 
 
 def test_a_worker_that_dies_is_replaced_and_all_of_them_end_with_sigterm(

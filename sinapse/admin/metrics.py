@@ -5,6 +5,7 @@ few more of its own. Metrics are made of figures.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import Field, fields
 from enum import Enum
 from typing import Any
 
@@ -20,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from sinapse import __version__
 from sinapse.broker.interface import Table
-from sinapse.counters import Backlog, Counters
+from sinapse.counters import Backlog, Counters, Histogram
 
 #: How things stand now.
 GAUGES = {
@@ -31,38 +32,18 @@ GAUGES = {
     "pending_bytes": "Bytes that wait to be written to streams.",
 }
 
-#: Totals by the name of the counter, which is also that of the metric.
-TOTALS = {
-    "messages": "Messages received from Redis that somebody here may read.",
-    "deliveries": "Messages handed to open streams: one a message and stream.",
-    "delivered_bytes": "Bytes of these, as they go on the wire, before TLS.",
-    "invalid_payloads": "Payloads from Redis that were no message, or too large for any stream.",
-    "streams_opened": "Streams opened.",
-    "history_reads": "Reads of the retained messages of a channel: one for all who wait.",
-    "replays": "Streams that resumed after a last event ID.",
-    "resets": "Streams that were told that messages are missing.",
-    "redis_connects": "Times that Redis was reached and everything subscribed.",
-    "redis_losses": "Times that Redis was lost after that.",
-}
+#: What is counted, by the names of the counters: each is a metric of that name.
+COUNTED = {each.name: each for each in fields(Counters)}
 
-#: Totals by reason.
-BY_REASON = {
-    "streams_closed": "Streams closed, by reason.",
-    "requests_refused": "Requests for a stream that were refused, by reason.",
-    "connections_refused": "Connections that were closed as soon as they came, by reason.",
-    "accepts_paused": "Times that no connections were accepted for a while, by reason.",
-}
 
-#: How long things take, in seconds.
-HISTOGRAMS = {
-    "fan_out_seconds": "From the encoding of messages to their last write: one a fan-out.",
-    "delivery_seconds": "From the read of Redis that brought messages to their last write: "
-    "one a fan-out.",
-    "redis_probe_seconds": "From the publication of a message of the node's own until it is heard: "
-    "one in four seconds.",
-    "loop_lag_seconds": "How late the event loop was with something that was due: two a second.",
-}
+def _texts(of: Callable[[Field[Any]], bool]) -> dict[str, str]:
+    return {name: each.metadata["text"] for name, each in COUNTED.items() if of(each)}
 
+
+#: Totals, totals by reason, and how long things take, in seconds: names and texts.
+TOTALS = _texts(lambda each: each.default == 0)
+BY_REASON = _texts(lambda each: each.metadata.get("by") == "reason")
+HISTOGRAMS = _texts(lambda each: each.default_factory is Histogram)
 
 #: Of the parent of workers: how they are, and what has happened to them.
 WORKER_GAUGES = {
@@ -173,7 +154,9 @@ def _of_node(figures: Figures) -> Iterator[Metric]:
     info = GaugeMetricFamily("sinapse_build_info", "Always 1.", labels=["version"])
     info.add_metric([__version__], 1)
     yield info
-    streams = GaugeMetricFamily("sinapse_streams", "Open streams.", labels=["transport"])
+    streams = GaugeMetricFamily(
+        "sinapse_streams", COUNTED["streams"].metadata["text"], labels=["transport"]
+    )
     for transport, count in figures["streams_by_transport"].items():
         streams.add_metric([transport], count)
     yield streams
