@@ -18,7 +18,7 @@ The daemon is ``twistd sinapse`` (:mod:`sinapse.daemon.service`); applications p
 ``cli``            the command ``sinapse``
 ``testing``        for the tests of applications
 ``errors``         exceptions, and the reasons for which a stream ends or is reset
-``environment``    what a variable means that says yes or no
+``environment``    what both sides read in the environment
 ``counters``       what a node counts, and how long things take
 ``ratelimit``      how fast something may happen: lines of the log, a token bucket
 ``child``          processes that end with the one that started them

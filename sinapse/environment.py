@@ -1,4 +1,7 @@
-"""What an environment variable means that says yes or no."""
+"""What both sides read in the environment."""
+
+#: Where ``sinapse serve`` listens on a developer's machine, if ``SINAPSE_URL`` says nothing.
+DAEMON_URL = "http://localhost:9000/"
 
 
 def is_on(text: str) -> bool:

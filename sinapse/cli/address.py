@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import click
 
-DEFAULT_URL = "http://localhost:9000/"
+from sinapse.environment import DAEMON_URL
 
 
 def daemon_url(text: str) -> str:
@@ -19,9 +19,9 @@ def daemon_url(text: str) -> str:
     except ValueError:  # No port, or no address.
         is_one = False
     if not is_one or not url.isprintable() or " " in url:
-        raise click.BadParameter(f"{text!r} is no URL of a daemon: write it like {DEFAULT_URL}")
+        raise click.BadParameter(f"{text!r} is no URL of a daemon: write it like {DAEMON_URL}")
     return url if parts.path else parts._replace(path="/").geturl()
 
 
 #: The argument of commands that speak to a daemon.
-url_argument = click.argument("url", default=DEFAULT_URL, envvar="SINAPSE_URL", type=daemon_url)
+url_argument = click.argument("url", default=DAEMON_URL, envvar="SINAPSE_URL", type=daemon_url)

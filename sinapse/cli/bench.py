@@ -22,7 +22,7 @@ from typing import NamedTuple, Self
 import click
 from prometheus_client.parser import text_string_to_metric_families
 
-from sinapse.child import Child
+from sinapse.child import Child, free_port
 from sinapse.cli.publishing import Refused, in_one_line
 from sinapse.protocol.redisurl import EMBEDDED
 from sinapse.publisher import Publisher
@@ -71,7 +71,7 @@ def command(streams: int) -> None:
     _allow(streams + 100)
     with ExitStack() as stack, in_one_line():
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sinapse-")))
-        port = _free_port()
+        port = free_port()
         admin = folder / "admin.sock"
         url = f"{EMBEDDED}{folder}"
         serve = [sys.executable, "-m", "sinapse", "serve", "--redis", url, "--drain", "0"]
@@ -195,12 +195,6 @@ def _allow(files: int) -> None:
         raise Refused(f"--streams: the limit of open files here is {hard} (ulimit -Hn)")
     if soft < files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _print(figures: Iterator[Figure]) -> None:

@@ -24,6 +24,7 @@ from sinapse.cli.ear import Ear
 from sinapse.cli.publishing import connected
 from sinapse.client import printable
 from sinapse.errors import BrokerUnavailable
+from sinapse.listen.bounds import BACKLOG, FEW_FILES
 from sinapse.protocol.keys import RETENTION
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import Publisher
@@ -32,14 +33,8 @@ from sinapse.publisher.connections import Connections
 #: Redis knows the commands that are needed from here on.
 OLDEST_REDIS = (6, 2)
 
-#: Open files below which a daemon would have to refuse streams soon.
-FEW_FILES = 10_000
-
 #: Seconds that clocks may differ: logs and expiry times of applications rest on them.
 CLOCK_SKEW = 2.0
-
-#: Connections that may wait to be accepted, as the daemon asks for.
-BACKLOG = 4096
 
 #: Seconds in which the first bytes of a stream, and a message, have to be here.
 PATIENCE = 5.0

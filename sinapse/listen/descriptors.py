@@ -8,8 +8,7 @@ import resource
 
 from twisted.logger import Logger
 
-#: Fewer than this are told of: a machine of any size carries more streams.
-FEW = 10_000
+from sinapse.listen.bounds import FEW_FILES
 
 #: Descriptors that are no client's: files, listening sockets, connections to Redis, and twice as
 #: many while those are made again.
@@ -42,7 +41,7 @@ def raise_limit() -> None:
                 hard=hard,
                 error=error,
             )
-    if (files := open_files()) < FEW:
+    if (files := open_files()) < FEW_FILES:
         _log.warn(
             "{files} open files are allowed, which is {streams} streams a process: raise the hard"
             " limit (LimitNOFILE= of systemd, ulimit -Hn)",

@@ -16,13 +16,10 @@ from twisted.protocols.haproxy import proxyEndpoint
 
 from sinapse.errors import StartError
 from sinapse.listen import certificates
+from sinapse.listen.bounds import BACKLOG
 from sinapse.listen.gate import Gate
 from sinapse.listen.inherited import SharedSocket
 from sinapse.listen.tlstransport import TLSFactory
-
-#: Connections that the kernel accepts before we do. Twisted's 50 make a second of delay when
-#: thousands come at once; the system's own limit (net.core.somaxconn) applies as well.
-BACKLOG = 4096
 
 # The endpoints that take a backlog, and the order of the arguments that are given without a name.
 _ARGUMENTS = {

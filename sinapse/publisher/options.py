@@ -22,15 +22,13 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from sinapse.environment import DAEMON_URL
 from sinapse.protocol.redisurl import RedisURL, from_environment
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.http import APIURL
 from sinapse.publisher.operations.numbers import is_number, is_whole
 from sinapse.publisher.operations.retention import MAX_RETAIN, MAX_RETAIN_MESSAGES
 from sinapse.publisher.operations.tokens import MAX_LIFETIME
-
-#: Where ``sinapse serve`` listens on a developer's machine.
-DEFAULT_URL = "http://localhost:9000/"
 
 #: Seconds, a day: a page that was open for longer asks for another token.
 TOKEN_LIFETIME = 24 * 3600
@@ -85,7 +83,7 @@ def read(given: Mapping[str, object], form: Callable[[str], str]) -> Options:
         if given.get(name) is not None
     }
     try:
-        url = values.pop("daemon", None) or _url(os.environ.get("SINAPSE_URL") or DEFAULT_URL)
+        url = values.pop("daemon", None) or _url(os.environ.get("SINAPSE_URL") or DAEMON_URL)
     except ValueError as error:
         raise ValueError(f"SINAPSE_URL {error}") from None
     try:

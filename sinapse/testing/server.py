@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import queue
-import socket
 import sys
 import tempfile
 import threading
@@ -14,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.error import HTTPError
 
-from sinapse.child import Child, ChildFailed
+from sinapse.child import Child, ChildFailed, free_port
 from sinapse.client import EventSource, Received
 from sinapse.protocol.keys import EPOCHS, PREFIX, RETENTION, channels_key
 from sinapse.protocol.redisurl import EMBEDDED
@@ -169,7 +168,7 @@ def _started(
     attempt = 0
     while True:
         attempt += 1
-        port = _free_port()
+        port = free_port()
         command = [sys.executable, "-m", "sinapse", "serve", "--redis", redis_url, "--drain", "0"]
         # Streams that break off are back soon: tests wait for them.
         command += ["--port", f"tcp:{port}:interface=127.0.0.1", "--retry", "1", *options]
@@ -184,10 +183,3 @@ def _started(
                 raise
             stack.push(attempting.pop_all())
             return port
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
