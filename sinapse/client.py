@@ -5,6 +5,7 @@ For commands. It takes what the daemon sends, not all that a browser has to unde
 
 import http.client
 import json
+import queue
 import threading
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple, NoReturn
@@ -93,6 +94,43 @@ class EventSource:
                         yield Received("\n".join(data), event, identity, by)
                         by = None
                     data, event, identity = [], None, None
+
+
+class ThreadedEventSource:
+    """An event stream that is read in a thread: who waits for a message need not wait for ever."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._source = EventSource(url, token)
+        self._arrived: queue.SimpleQueue[Received | Exception] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._read, name="sinapse stream", daemon=True)
+        self._thread.start()
+
+    def next(self, timeout: float) -> Received:
+        """Return the next message.
+
+        Raises ``queue.Empty`` if none comes within `timeout` seconds, and as :class:`EventSource`.
+        """
+        arrived = self._arrived.get(timeout=timeout)
+        if isinstance(arrived, Exception):
+            raise arrived
+        return arrived
+
+    def close(self, timeout: float = 0) -> None:
+        """Read no more; wait so many seconds for the stream to end, after which it is left alone.
+
+        It ends when its token, or its last channel, is gone.
+        """
+        self._source.close()
+        self._thread.join(timeout)
+
+    def _read(self) -> None:
+        try:
+            for message in self._source:
+                self._arrived.put(message)
+        except (OSError, ValueError) as error:
+            if isinstance(error, HTTPError):
+                error.close()
+            self._arrived.put(error)
 
 
 class _NoRedirect(HTTPRedirectHandler):

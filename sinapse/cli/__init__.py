@@ -16,7 +16,7 @@ one line, with exit code 1; 2 is what click has for a command line that is none,
 ``completion``  completion in a shell
 ``publishing``  what commands share that speak to Redis
 ``address``     where the daemon is
-``ear``         somebody who listens while a command tries something out
+``trial``       a stream of their own, for commands that try something out
 """
 
 from importlib import import_module

@@ -20,8 +20,8 @@ import click
 
 from sinapse import __version__
 from sinapse.cli.address import url_argument
-from sinapse.cli.ear import Ear
 from sinapse.cli.publishing import connected
+from sinapse.cli.trial import Trial
 from sinapse.client import printable
 from sinapse.errors import BrokerUnavailable
 from sinapse.listen.bounds import BACKLOG, FEW_FILES
@@ -292,10 +292,10 @@ def _path(publisher: Publisher, url: str) -> Iterator[Finding]:
     """Look whether what is published here arrives there, and at once."""
     what = f"from Redis through {url}"
     try:
-        with Ear(publisher, url) as ear:
+        with Trial(publisher, url) as trial:
             start = time.perf_counter()
-            publisher.publish(ear.name, "x", retain=0)
-            ear.next(PATIENCE)
+            publisher.publish(trial.name, "x", retain=0)
+            trial.next(PATIENCE)
             took = 1000 * (time.perf_counter() - start)
     except queue.Empty:
         yield Finding(

@@ -8,8 +8,8 @@ from urllib.error import HTTPError
 import click
 
 from sinapse.cli.address import url_argument
-from sinapse.cli.ear import Ear
 from sinapse.cli.publishing import Unavailable, publishing
+from sinapse.cli.trial import Trial
 from sinapse.publisher import Publisher
 
 #: Seconds between two messages.
@@ -27,13 +27,13 @@ def command(publisher: Publisher, url: str, count: int) -> None:
     """
     times = []
     try:
-        with Ear(publisher, url) as ear:
+        with Trial(publisher, url) as trial:
             for number in range(count):
                 if number:
                     time.sleep(PAUSE)
                 start = time.perf_counter()
-                publisher.publish(ear.name, str(number), retain=0)
-                ear.next()
+                publisher.publish(trial.name, str(number), retain=0)
+                trial.next()
                 times.append(1000 * (time.perf_counter() - start))
                 click.echo(f"{times[-1]:.2f} ms")
     except KeyboardInterrupt:

@@ -6,15 +6,13 @@ import os
 import queue
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.error import HTTPError
 
 from sinapse.child import Child, ChildFailed, free_port
-from sinapse.client import EventSource, Received
+from sinapse.client import Received, ThreadedEventSource
 from sinapse.protocol.keys import EPOCHS, PREFIX, RETENTION, channels_key
 from sinapse.protocol.redisurl import EMBEDDED
 from sinapse.publisher import Publisher
@@ -80,10 +78,8 @@ class Listener:
     """An open stream, whose messages are read as they come."""
 
     def __init__(self, url: str, token: str) -> None:
-        self._source = EventSource(url, token)
-        self._arrived: queue.SimpleQueue[Received | Exception] = queue.SimpleQueue()
+        self._stream = ThreadedEventSource(url, token)
         self._seen: list[Received] = []
-        threading.Thread(target=self._read, name="sinapse listener", daemon=True).start()
 
     def opened(self) -> Self:
         """Wait until the stream is open."""
@@ -98,11 +94,13 @@ class Listener:
         Raises ``AssertionError`` if none comes within `timeout` seconds, or the stream is refused.
         """
         try:
-            arrived = self._arrived.get(timeout=timeout)
+            arrived = self._stream.next(timeout)
+            while arrived.event == _POSITION:
+                arrived = self._stream.next(timeout)
         except queue.Empty:
             raise self._failure(f"no message came within {timeout:g} s") from None
-        if isinstance(arrived, Exception):
-            raise self._failure(f"the stream has ended: {arrived}") from arrived
+        except (OSError, ValueError) as error:
+            raise self._failure(f"the stream has ended: {error}") from error
         self._seen.append(arrived)
         return arrived
 
@@ -112,7 +110,7 @@ class Listener:
 
     def close(self) -> None:
         """Read no more; the stream itself ends when its token is gone."""
-        self._source.close()
+        self._stream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -124,14 +122,6 @@ class Listener:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _read(self) -> None:
-        try:
-            for message in self._source:
-                if message.event != _POSITION:
-                    self._arrived.put(message)
-        except (HTTPError, OSError) as error:
-            self._arrived.put(error)
 
     def _failure(self, text: str) -> AssertionError:
         seen = ", ".join(repr(each.data) for each in self._seen)
