@@ -20,7 +20,7 @@ from tests.support import PATIENCE, PYTHON, end, eventually, free_port
 
 ROOT = Path(__file__).parent.parent
 
-#: The first bytes of every stream, as the origin has them.
+#: The first bytes of every stream, as Ruby's Sinapse has them.
 OPENING = b"retry: 5000\nevent: authentication\ndata: ok\n\n"
 
 #: The last block of a stream whose client is to come back, with the time.

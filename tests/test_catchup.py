@@ -275,7 +275,7 @@ def test_nothing_has_to_be_read_of_a_channel_that_is_subscribed_to(node: Node, b
 
 
 def test_nothing_is_read_of_a_channel_that_nobody_told_the_counter_of(node: Node) -> None:
-    # As from the origin's library, or a counter that is none.
+    # As from Ruby's library, or a counter that is none.
     stream = node.open(b"a")
     node.hub.control(b"1", ADD, b"b")
     node.hub.control(b"1", GRANT, b"x c")

@@ -125,7 +125,7 @@ def test_a_channel_that_is_given_back_during_a_replay_has_nothing_of_between(
 def test_lists_without_grants_are_read_from_the_id_on(
     daemon: Daemon, publisher: Publisher, redis_client: redis.Redis, token: str
 ) -> None:
-    """As the origin's library writes them."""
+    """As Ruby's library writes them."""
     redis_client.delete(grants_key("1"))
     redis_client.sadd(channels_key("1"), "room:2")
     with daemon.stream(token).opened() as stream:

@@ -26,7 +26,7 @@ PADDING = b":" + 2048 * b" " + b"\n"
 #: The line that the server's own events have and no message can have, whatever its event type is:
 #: an application's line breaks never begin a field. By the standard, fields that are not known are
 #: passed over. The first event of a stream goes without: it is known by its place, and its bytes
-#: are those of the origin.
+#: are those of Ruby's Sinapse.
 OWN = "by: server\n"
 
 #: Header fields of every event stream. The charset for clients that would take Latin-1, as was the
@@ -78,7 +78,7 @@ def come_back(seconds: float) -> bytes:
 
 
 def opening(retry: float, position: str | None = None, *, padded: bool = False) -> bytes:
-    """Return the first bytes of a stream: the origin's, and the id to resume from if any.
+    """Return the first bytes of a stream: Ruby's, and the id to resume from if any.
 
     Those that are `padded` begin with a comment of 2 KiB: some old browsers, and polyfills in
     them, see nothing of a response before as much has come.

@@ -45,7 +45,7 @@ PREFIX = "sinapse:"
 #: Bytes. Redis would take 512 MB; a name is sent with every message, and kept for every node.
 MAX_NAME_BYTES = 512
 
-#: Bytes of randomness, as the origin has it; 86 characters in URL-safe base64.
+#: Bytes of randomness, as Ruby's Sinapse has it; 86 characters in URL-safe base64.
 TOKEN_BYTES = 64
 
 #: Characters. Longer ones are not looked up: they cannot be ours.

@@ -8,7 +8,7 @@ from sinapse.protocol.redisurl import RedisURL, from_environment
 from sinapse.publisher.http import APIURL
 from sinapse.publisher.operations.messages import Messages
 
-#: Connections, as the origin has it. A command takes well under a millisecond of one.
+#: Connections, as Ruby's Sinapse has it. A command takes well under a millisecond of one.
 POOL_SIZE = 5
 
 #: Seconds for an address of Redis to accept, and for an answer to begin.

@@ -17,7 +17,7 @@ class Channels:
     """``publisher.channels``: the list of each subject, applied to its open streams at once.
 
     A channel is a name, or an object that has ``sinapse_channel``. Lists go by the id alone:
-    ``User`` 1 and ``Admin`` 1 share theirs, as in the origin; a class that defines
+    ``User`` 1 and ``Admin`` 1 share theirs, as in Ruby's Sinapse; a class that defines
     ``sinapse_id`` can keep apart. Every operation raises
     :class:`~sinapse.errors.InvalidSubject` or :class:`~sinapse.errors.InvalidChannel` for what
     is none, and :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses.

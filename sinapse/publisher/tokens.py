@@ -54,9 +54,9 @@ class Tokens:
         return self._run(GenerateToken(subject, kind, expires_in, hashed=self._hashed))
 
     def reset(self, subject: SubjectId, kind: str = USER, expires_in: float | None = None) -> str:
-        """Return a new token in place of the former one: the origin's name for `generate`.
+        """Return a new token in place of the former one: Ruby's name for `generate`.
 
-        The origin forgot to delete the former token, which stayed valid. Here it does not.
+        Ruby's Sinapse forgot to delete the former token, which stayed valid. Here it does not.
         """
         return self.generate(subject, kind, expires_in)
 

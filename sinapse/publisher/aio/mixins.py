@@ -17,7 +17,7 @@ class Auth(Owned):
         return await default().tokens.generate(*self._id_and_kind, expires_in)
 
     async def reset(self, expires_in: float | None = None) -> str:
-        """Return a new token in place of the former one: the origin's name for `generate`."""
+        """Return a new token in place of the former one: Ruby's name for `generate`."""
         return await default().tokens.reset(*self._id_and_kind, expires_in)
 
     async def obtain(self, expires_in: float | None = None) -> str:

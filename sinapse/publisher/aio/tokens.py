@@ -35,7 +35,7 @@ class Tokens:
     async def reset(
         self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
     ) -> str:
-        """Return a new token in place of the former one: the origin's name for `generate`."""
+        """Return a new token in place of the former one: Ruby's name for `generate`."""
         return await self.generate(subject, kind, expires_in)
 
     async def obtain(

@@ -112,7 +112,7 @@ class CollectedTokens:
     def reset(
         self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
     ) -> Pending[str]:
-        """Make a new token in place of the former one: the origin's name for `generate`."""
+        """Make a new token in place of the former one: Ruby's name for `generate`."""
         return self.generate(subject, kind, expires_in)
 
     def obtain(

@@ -34,7 +34,7 @@ class Tokens:
     def reset(
         self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
     ) -> "Deferred[str]":
-        """Return a new token in place of the former one: the origin's name for `generate`."""
+        """Return a new token in place of the former one: Ruby's name for `generate`."""
         return self.generate(subject, kind, expires_in)
 
     def obtain(
