@@ -15,7 +15,6 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
 from sinapse import __version__  # noqa: E402  # The checkout's own.
-from sinapse.settings import groups  # noqa: E402
 
 project = "Sinapse"
 release = version = __version__
@@ -49,24 +48,9 @@ _TARGET = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 
 
 def generate(_app: Sphinx) -> None:
-    """Write the pages that are made of the code, and fetch those that are elsewhere."""
+    """Fetch the pages that are elsewhere."""
     shutil.rmtree(GENERATED, ignore_errors=True)
     GENERATED.mkdir()
-    lines = [
-        "# Options of the daemon",
-        "",
-        "Of `twistd sinapse` and `sinapse serve`; the command line wins over the environment.",
-    ]
-    for title, options in groups():
-        lines += ["", f"## {title}"]
-        for option in options:
-            name = f"--{option.name}" if option.is_flag else f"--{option.name}=…"
-            names = f"-{option.short}, {name}" if option.short else name
-            default = f"`{option.default}`" if option.default else "off"
-            text = option.help.replace("*", "\\*")
-            lines += ["", f"```{{option}} {names}", text, ""]
-            lines += [f"In the environment `{option.variable}`; by default {default}.", "```"]
-    (GENERATED / "options.md").write_text("\n".join(lines) + "\n")
     for name, source in ELSEWHERE.items():
         shutil.copy(ROOT / source, GENERATED / f"{name}.md")
 

@@ -348,7 +348,7 @@ def test_both_services_are_the_same_but_for_where_they_listen() -> None:
 
 
 def test_the_options_in_the_units_are_options() -> None:
-    known = (ROOT / "README.md").read_text()
+    known = (ROOT / "docs" / "options.md").read_text()
     for unit in UNITS.iterdir():
         for name in re.findall(r"\b(?:SINAPSE|REDIS)_[A-Z_]+", unit.read_text()):
             assert f"`{name}`" in known
