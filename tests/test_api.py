@@ -312,8 +312,8 @@ class TestTransport:
         url = f"http+sinapse://{KEY}@127.0.0.1:{api.port}"
         with Publisher(url, max_connections=3) as publisher:
             publisher.channels.add("1", "room:1")
-            held = publisher._connections._pools()._idle[0]  # type: ignore[union-attr]
-            port = held.connection.sock.getsockname()[1]  # type: ignore[union-attr]
+            held = publisher._connections._pools()._idle[0]  # type: ignore[attr-defined]
+            port = held.connection.sock.getsockname()[1]
 
             def use() -> None:
                 barrier = threading.Barrier(8)
@@ -324,8 +324,8 @@ class TestTransport:
 
                 with ThreadPoolExecutor(8) as pool:
                     assert list(pool.map(look, range(8))) == [{"room:1"}] * 8
-                own = publisher._connections._pools()._idle  # type: ignore[union-attr]
-                assert port not in {each.connection.sock.getsockname()[1] for each in own}  # type: ignore[union-attr]
+                own = publisher._connections._pools()._idle  # type: ignore[attr-defined]
+                assert port not in {each.connection.sock.getsockname()[1] for each in own}
 
             children = [in_child(use, FORKS[how]) for _ in range(4)]
             assert [exit_status(child) for child in children] == [0] * 4

@@ -15,8 +15,8 @@ from werkzeug.local import LocalProxy
 
 from sinapse.protocol.message import unpack
 from sinapse.publisher import Publishable, Publisher, Subject, default, shared, use
+from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.flask import Sinapse
-from sinapse.publisher.http import APIURL
 from sinapse.publisher.page import HASHED
 from tests.daemon import Daemon
 from tests.listening import Listener, listening

@@ -228,6 +228,13 @@ def test_a_backend_that_publishes_loads_no_framework() -> None:
     assert {name.partition(".")[0] for name in loaded}.isdisjoint(frameworks)
 
 
+def test_a_backend_that_publishes_loads_little_beside_redis() -> None:
+    ours = loaded_by("import sinapse.publisher") - loaded_by("import redis")
+    roots = {name.partition(".")[0] for name in ours}
+    assert roots.isdisjoint({"http", "email", "urllib", "ssl"})
+    assert {"sinapse", "msgpack", "inflection"} <= roots
+
+
 def test_the_command_line_is_read_before_a_reactor_is_there() -> None:
     # So that twistd --reactor has its say.
     program = "from sinapse.daemon.service import Options; usage = Options().getUsage()"

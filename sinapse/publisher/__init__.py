@@ -29,6 +29,7 @@ What goes to Redis is written down in ``docs/protocol.md``.
 ``shards``       the pools of several Redis
 ``sentinel``     connections that follow the master
 ``process``      what each process has of its own
+``apiurl``       where the HTTP API is
 ``http``         the HTTP API in the place of Redis
 ``options``      what integrations read from the settings of a framework
 ``page``         what a page needs to open its stream

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sinapse.environment import is_on
 from sinapse.protocol.redisurl import RedisURL, from_environment
-from sinapse.publisher.http import APIURL
+from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.operations.messages import Messages
 
 #: Connections, as Ruby's Sinapse has it. A command takes well under a millisecond of one.

@@ -1,7 +1,5 @@
 """Channels: what a subject may listen to, now and on its open streams."""
 
-from sinapse.publisher.connections import Connections
-from sinapse.publisher.http import HTTPConnections
 from sinapse.publisher.operations.channels import (
     AddChannel,
     ClearChannels,
@@ -10,7 +8,7 @@ from sinapse.publisher.operations.channels import (
     RemoveChannel,
 )
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId
-from sinapse.publisher.shards import ShardedConnections
+from sinapse.publisher.pipeline import Runner
 
 
 class Channels:
@@ -23,7 +21,7 @@ class Channels:
     is none, and :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses.
     """
 
-    def __init__(self, connections: Connections | ShardedConnections | HTTPConnections) -> None:
+    def __init__(self, connections: Runner) -> None:
         self._run = connections.run
 
     def list(self, subject: SubjectId) -> set[str]:

@@ -7,12 +7,11 @@ from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.connections import Connections
-from sinapse.publisher.http import HTTPConnections
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
-from sinapse.publisher.pipeline import Pipeline, run_each
+from sinapse.publisher.pipeline import Pipeline, Runner, run_each
 from sinapse.publisher.shards import ShardedConnections
 from sinapse.publisher.tokens import Tokens
 
@@ -47,8 +46,11 @@ class Publisher(BasePublisher):
     ) -> None:
         super().__init__(url, max_message, retain, retain_messages, hash_tokens)
         options = {"connect_timeout": connect_timeout, "timeout": timeout}
-        self._connections: Connections | ShardedConnections | HTTPConnections
+        self._connections: Runner
         if self.api is not None:
+            # What speaks HTTP is not loaded where there is a Redis.
+            from sinapse.publisher.http import HTTPConnections  # noqa: PLC0415
+
             self._connections = HTTPConnections(self.api, size=max_connections, **options)
         elif len(self.urls) == 1:
             self._connections = Connections(self.urls[0], size=max_connections, **options)

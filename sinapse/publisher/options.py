@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 
 from sinapse.environment import DAEMON_URL
 from sinapse.protocol.redisurl import RedisURL, from_environment
+from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.client import Publisher
-from sinapse.publisher.http import APIURL
 from sinapse.publisher.operations.numbers import is_number, is_whole
 from sinapse.publisher.operations.retention import MAX_RETAIN, MAX_RETAIN_MESSAGES
 from sinapse.publisher.operations.tokens import MAX_LIFETIME

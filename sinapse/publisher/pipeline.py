@@ -7,15 +7,21 @@ from typing import Any, Protocol, Self
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.messages import Messages
-from sinapse.publisher.operations.operation import Operation
+from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.pipeline import Collection, settle
 
 
 class Runner(Protocol):
-    """Who carries out operations."""
+    """Who carries out operations: one Redis, several, or the API in their place."""
+
+    def run(self, operation: Operation[T]) -> T:
+        """Return what comes of `operation`."""
 
     def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return what comes of each of `operations`."""
+
+    def close(self) -> None:
+        """Close all connections."""
 
 
 def run_each(connections: Runner, operations: Sequence[Operation[Any]]) -> list[Any]:

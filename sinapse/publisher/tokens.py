@@ -1,7 +1,5 @@
 """Tokens: with one, a browser opens a stream in the name of a subject."""
 
-from sinapse.publisher.connections import Connections
-from sinapse.publisher.http import HTTPConnections
 from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.tokens import (
     USER,
@@ -11,7 +9,7 @@ from sinapse.publisher.operations.tokens import (
     ObtainToken,
     RenewToken,
 )
-from sinapse.publisher.shards import ShardedConnections
+from sinapse.publisher.pipeline import Runner
 
 
 class Tokens:
@@ -28,12 +26,7 @@ class Tokens:
     to find that out: nodes hear of it from those that are there.
     """
 
-    def __init__(
-        self,
-        connections: Connections | ShardedConnections | HTTPConnections,
-        *,
-        hashed: bool = False,
-    ) -> None:
+    def __init__(self, connections: Runner, *, hashed: bool = False) -> None:
         self._run = connections.run
         self._hashed = hashed
 

@@ -15,6 +15,8 @@ from sinapse.client import Received, ThreadedEventSource
 from sinapse.protocol.keys import EPOCHS, PREFIX, RETENTION, channels_key
 from sinapse.protocol.redisurl import EMBEDDED
 from sinapse.publisher import Publisher
+from sinapse.publisher.base import CONNECT_TIMEOUT, TIMEOUT
+from sinapse.publisher.connections import Connections
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId
 
 #: Seconds that a test waits for a message: a bound for slow machines, it takes milliseconds.
@@ -62,15 +64,17 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
-        execute = self.publisher._connections.execute  # type: ignore[union-attr]  # noqa: SLF001
-        lists = channels_key("")
-        for key in execute("KEYS", f"{lists}*"):
-            self.publisher.channels.clear(key.decode().removeprefix(lists))  # Ends the streams.
-        # The counter of the ids stays: those that were given are not to be given again.
-        kept = {RETENTION.encode(), EPOCHS.encode()}
-        rest = [key for key in execute("KEYS", f"{PREFIX}*") if key not in kept]
-        if rest:
-            execute("DEL", *rest)
+        url = self.publisher.urls[0]
+        own = Connections(url, size=1, connect_timeout=CONNECT_TIMEOUT, timeout=TIMEOUT)
+        with contextlib.closing(own) as redis:
+            lists = channels_key("")
+            for key in redis.execute("KEYS", f"{lists}*"):
+                self.publisher.channels.clear(key.decode().removeprefix(lists))  # Ends the streams.
+            # The counter of the ids stays: those that were given are not to be given again.
+            kept = {RETENTION.encode(), EPOCHS.encode()}
+            rest = [key for key in redis.execute("KEYS", f"{PREFIX}*") if key not in kept]
+            if rest:
+                redis.execute("DEL", *rest)
 
 
 class Listener:
