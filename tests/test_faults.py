@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.keys import RETENTION
 from sinapse.publisher import Publisher
 from tests.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.proxy import Link, Proxy, running_proxy, unchanged
@@ -737,3 +738,53 @@ class TestOrder:
             eventually(lambda: is_ready(distant))
             publisher.publish("room:1", "end")
             assert stream.next().data == "end"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ("sinapse:retention", "counter", "abc"),
+        ("sinapse:retention", "counter", "9" * 40),
+        ("sinapse:retention", "counter", "-5"),
+        ("sinapse:retention", "epoch", "XYZ!"),
+        ("sinapse:retention", "epoch", b"\xff"),
+        ("sinapse:retention", "floor", "abc"),
+        ("sinapse:epochs", "aa", "abc"),
+        ("sinapse:epochs", b"\xff", "9" * 5000),
+    ],
+)
+def test_what_others_write_where_ids_are_kept_stops_nobody(
+    distant: Daemon,
+    proxy: Proxy,
+    publisher: Publisher,
+    redis_client: redis.Redis,
+    written: tuple[str, str | bytes, str | bytes],
+) -> None:
+    key, field, value = written
+    token = subscribe(publisher, "1", "room:1")
+    publisher.publish("room:1", "former")
+    with distant.stream(token).opened() as stream:
+        redis_client.hset(key, field, value)
+        if key != RETENTION or field == "floor":  # Otherwise a probe finds it.
+            proxy.cut()
+        eventually(lambda: distant.metrics()["sinapse_redis_connects_total"] == 2)
+        with distant.stream(token).opened() as another:
+            publisher.publish("room:1", "later")
+            assert another.message().data == "later"
+        stream.wait_for_message("later")
+    redis_client.delete("sinapse:epochs")
+
+
+def test_a_list_of_another_type_is_told_with_its_key_and_without_the_token(
+    daemon: Daemon, publisher: Publisher, redis_client: redis.Redis
+) -> None:
+    token = subscribe(publisher, "1", "room:1")
+    other = subscribe(publisher, "2", "room:1")
+    redis_client.delete("sinapse:channels:1")
+    redis_client.set("sinapse:channels:1", "no set")
+    with daemon.stream(token) as stream, daemon.stream(other).opened() as another:
+        assert stream.next().event == "position"  # It is told to come back.
+        publisher.publish("room:1", "hello")
+        assert another.message().data == "hello"
+    assert "one of these keys holds what is not Sinapse's: sinapse:tokens:…" in daemon.log
+    assert token not in daemon.log

@@ -39,10 +39,10 @@ class Direct(Lookup):
         self.before: Callable[[Sequence[Any]], None] = lambda _keys: None
         self.calls = 0
 
-    async def eval(self, source: str, keys: Any, arguments: Any) -> Any:
+    async def eval(self, script: str, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
         self.before(keys)
         self.calls += 1
-        return self.client.eval(source, len(keys), *keys, *arguments)
+        return self.client.eval(script, len(keys), *keys, *args)
 
 
 @dataclass

@@ -185,3 +185,21 @@ def test_no_error_quotes_more_than_a_line() -> None:
     with pytest.raises(InvalidChannel) as raised:
         keys.channel_name("a\n" + "b" * 100_000)
     assert len(str(raised.value)) < 200
+
+
+def test_keys_of_another_type_are_named_and_no_token_is() -> None:
+    refusal = "WRONGTYPE Operation against a key"
+    names: list[str | bytes] = [
+        "sinapse:User:1",
+        b"sinapse:tokens:secret",
+        "sinapse:revoked:secret",
+        b"sinapse:a\x1b",
+    ]
+    text = keys.of_another_type(
+        refusal, names, ["room:1", "sinapse:grants:", "sinapse:channels:1:add", 1]
+    )
+    assert text.startswith("WRONGTYPE: ")
+    assert text.endswith(
+        ": sinapse:User:1, sinapse:tokens:…, sinapse:revoked:…, 'sinapse:a\\x1b', sinapse:grants:…"
+    )
+    assert keys.of_another_type("OOM command not allowed", names) == "OOM command not allowed"

@@ -433,8 +433,13 @@ class TestPipeline:
         assert raised.value.delivered is None
         assert known(raised.value) == [1, False, 1, False, 1]
         assert pending[2].result == 1
-        with pytest.raises(BrokerUnavailable, match="WRONGTYPE"):
+        with pytest.raises(BrokerUnavailable, match=r"WRONGTYPE: .*: sinapse:retained:bad$"):
             pending[1].result  # noqa: B018
+        with pytest.raises(
+            BrokerUnavailable, match=r"WRONGTYPE: .*: sinapse:channels:bad, "
+        ) as told:
+            pending[3].result  # noqa: B018
+        assert "bad:add" not in str(told.value)
         assert [data for _, data in texts(listener)] == ["a", "c", "d"]
         assert not redis_client.exists("sinapse:sent:b")
 

@@ -23,16 +23,31 @@ from sinapse.protocol.keys import (
     CHECKPOINTS,
     EPOCHS,
     LAST,
+    LEFT,
     NODES,
+    PRESENCE,
     RETENTION,
     channels_key,
+    current_token_key,
     grants_key,
+    obtained_tokens_key,
+    presence_key,
     retained_key,
     sent_key,
     token_key,
 )
 from sinapse.protocol.message import Message, pack_retained, unpack
-from sinapse.protocol.scripts import ATTACH, LOOK_UP, PUBLISH_RETAINED, READ_HISTORY, Script
+from sinapse.protocol.scripts import (
+    ADD_CHANNEL,
+    ATTACH,
+    LOOK_UP,
+    OBTAIN_TOKEN,
+    PUBLISH_RETAINED,
+    READ_HISTORY,
+    REMOVE_CHANNEL,
+    SWEEP_PRESENCE,
+    Script,
+)
 from tests.listening import listening
 from tests.support import RedisServer, eventually, redis_binary
 
@@ -434,6 +449,101 @@ class TestKeeping:
             assert len(listener.heard()) == 2
         assert store.last().counter == 2
         assert 0 < store.client.pttl(sent_key("a")) <= MINUTE
+
+
+class TestOthersWrite:
+    """What somebody else has written at the keys of Sinapse is his, and nobody else's trouble."""
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("counter", "abc"),
+            ("counter", "-5"),
+            ("counter", "007"),
+            ("counter", "9" * 18),
+            ("counter", "9" * 40),
+            ("epoch", "XYZ!"),
+            ("epoch", b"\xff\xfe"),
+            ("epoch", "a" * 300),
+            ("epoch", "a\nb"),
+        ],
+    )
+    def test_what_ids_are_made_of_counts_as_lost(
+        self, store: Store, field: str, value: str | bytes
+    ) -> None:
+        store.publish(data="former")
+        store.client.hset(EPOCHS, "1f", "5")
+        known = store.attach()[0]
+        store.client.hset(RETENTION, field, value)
+        here, continues, ended = store.attach(known)
+        assert EventID.parse(str(here)) == here
+        assert (continues, ended) == (False, {})
+        assert here.epoch != known.epoch
+        assert here.counter >= known.counter
+        store.publish(data="new")
+        assert store.read("a", here.counter).entries == [(here.counter + 1, "new")]
+
+    @pytest.mark.parametrize("end", ["abc", "9" * 5000, "", "-7"])
+    def test_an_epoch_whose_end_is_none_was_lost(self, store: Store, end: str) -> None:
+        store.attach()
+        store.client.hset(EPOCHS, "1f", end)
+        assert not store.attach(EventID("1f", 3))[1]
+
+    def test_what_is_gone_is_known_from_what_is_sound(self, store: Store) -> None:
+        store.attach()
+        key = retained_key("a")
+        payload = pack_retained(Message("x"))
+        store.client.xadd(key, {"p": payload, "b": "zzz"}, id=f"1-{store.now()}")  # Expired.
+        store.client.zadd(LAST, {"a": float("inf")})
+        store.client.hset(RETENTION, mapping={"counter": 2, "floor": "abc"})
+        answer: Any = store.client.eval(
+            READ_HISTORY.source, 3, RETENTION, LAST, key, "", 10, 1000, 10, 1000, 0, "a"
+        )
+        assert answer == [b"2", [b"2", 0, []]]
+
+    def test_the_times_of_counters_are_kept_anew(self, store: Store, server: RedisServer) -> None:
+        for begin in (
+            lambda: store.client.set(CHECKPOINTS, "no list"),
+            lambda: store.client.rpush(CHECKPOINTS, "a b", "\x00"),
+        ):
+            store.begin()
+            begin()
+            store.client.hset(RETENTION, "counter", 1023)
+            with listening(server) as listener:
+                assert store.publish() == 1
+                assert len(listener.heard()) == 1
+            [noted] = store.client.lrange(CHECKPOINTS, 0, -1)
+            assert noted.startswith(b"1024 ")
+
+    @pytest.mark.parametrize("script", [ADD_CHANNEL, REMOVE_CHANNEL], ids=lambda it: it.name)
+    def test_a_list_is_not_changed_where_its_grants_are_none(
+        self, store: Store, server: RedisServer, script: Script
+    ) -> None:
+        store.client.sadd(channels_key("1"), "b")
+        if script is REMOVE_CHANNEL:
+            store.client.sadd(channels_key("1"), "a")
+        before = store.client.smembers(channels_key("1"))
+        store.client.set(grants_key("1"), "no hash")
+        keys = [channels_key("1"), RETENTION, grants_key("1")]
+        with listening(server) as listener:
+            with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+                store.client.eval(script.source, 3, *keys, "a", "told", "told first")
+            assert listener.heard() == []
+        assert store.client.smembers(channels_key("1")) == before
+
+    def test_no_token_is_left_that_nobody_was_told(self, store: Store) -> None:
+        store.client.set(obtained_tokens_key("User", "1"), "no set")
+        keys = [current_token_key("User", "1"), obtained_tokens_key("User", "1"), token_key("new")]
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            store.client.eval(OBTAIN_TOKEN.source, 3, *keys, "new", "1", token_key(""), MINUTE)
+        assert not store.client.exists(token_key("new"), current_token_key("User", "1"))
+
+    def test_a_node_that_left_no_set_is_swept(self, store: Store) -> None:
+        store.client.zadd(PRESENCE, {"dead": 1})
+        store.client.set(presence_key("dead"), "no set")
+        arguments = (200, presence_key(""), LEFT)
+        assert store.client.eval(SWEEP_PRESENCE.source, 1, PRESENCE, *arguments) == 1
+        assert store.client.eval(SWEEP_PRESENCE.source, 1, PRESENCE, *arguments) == 0
 
 
 class TestAttach:

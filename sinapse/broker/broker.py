@@ -301,6 +301,9 @@ class Broker(Service):
         """Take note of a probe, or of a mark, which has the last id of that instant."""
         self._probes.heard()
         if place is None:
+            # What ids are made of was written by somebody else: who connects begins anew.
+            if self.ready:
+                self._look_afresh()
             return
         if not self._marked.called:
             self._marked.callback(place)

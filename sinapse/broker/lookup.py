@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import txredisapi
 
 from sinapse.errors import Unauthorized
-from sinapse.protocol.ids import EventID, parse_counter
+from sinapse.protocol.ids import UNKNOWN, EventID, parse_counter, parse_id
 from sinapse.protocol.keys import (
     EPOCHS,
     LAST,
     RETENTION,
     channels_key,
     grants_key,
+    of_another_type,
     retained_key,
     revoked_key,
     token_key,
@@ -116,16 +117,19 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         epoch, counter = known or ("", 0)
         answer = await self.eval(ATTACH.source, [RETENTION, EPOCHS], [epoch, counter])
         names, counters = answer[3][::2], answer[3][1::2]
-        ended = {name.decode(): int(end) for name, end in zip(names, counters, strict=True)}
-        position = EventID(answer[0].decode(), int(answer[1]))
-        return Attachment(position, bool(answer[2]), ended, int(answer[4]))
+        ended = {
+            name.decode(errors="replace"): end
+            for name, counter in zip(names, counters, strict=True)
+            if (end := parse_counter(counter)) is not None
+        }
+        return Attachment(_position(answer[0], answer[1]), bool(answer[2]), ended, int(answer[4]))
 
     async def check(self, epoch: str) -> None:
         """Raise ``txredisapi.RedisError`` unless this is a master, and its data those of before."""
         if not is_master(await self.execute_command(*QUESTION)):
             raise txredisapi.ConnectionError("it is no master any more")
         current = await self.hget(RETENTION, "epoch")
-        if current is None or current.decode() != epoch:
+        if current != epoch.encode():
             raise txredisapi.ConnectionError("its data have been replaced")
 
     async def mark(self, channel: bytes, names: Iterable[bytes] = ()) -> LastIDs:
@@ -193,7 +197,17 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
             )
             for gone, more, entries, *error in answer[1:]
         ]
-        return int(answer[0]), pages
+        return parse_counter(answer[0]) or 0, pages
+
+    async def eval(self, script: str, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
+        """Return what `script` returns."""
+        try:
+            return await super().eval(script, keys, args)
+        except txredisapi.ResponseError as error:
+            text = of_another_type(str(error), keys, args)
+            if text == str(error):
+                raise
+            raise txredisapi.ResponseError(text) from None
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: N802
         """Handle every whole reply of a read."""
@@ -203,9 +217,22 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
             self.transport.abortConnection()
 
 
+def _position(epoch: bytes, counter: bytes) -> EventID:
+    """Return an id; if somebody else has written what is no part of one, one never given."""
+    return parse_id(b"%s-%s" % (epoch, counter)) or UNKNOWN
+
+
+def _score(text: bytes) -> int | None:
+    """Return a counter that is a score, or what a script made of one; None if it is none."""
+    try:
+        return int(float(text))
+    except (ValueError, OverflowError):
+        return None
+
+
 def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
     channels, epoch, counter, granted = found
-    position = EventID(epoch.decode(), int(counter))
+    position = _position(epoch, counter)
     grants = dict(zip(granted[::2], granted[1::2], strict=True))
     found = {name: parse_counter(grants.get(name, b"")) or 0 for name in channels}
     # A grant of after now is one of data that are lost.
@@ -216,8 +243,8 @@ def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
 def _last_ids(names: Iterable[bytes], answer: Any) -> LastIDs:
     epoch, counter, floor, scores = answer
     counters = {
-        name: int(float(score))
+        name: last
         for name, score in zip(names, scores, strict=True)
-        if score is not None
+        if score is not None and (last := _score(score)) is not None
     }
-    return LastIDs(EventID(epoch.decode(), int(counter)), int(floor), counters)
+    return LastIDs(_position(epoch, counter), parse_counter(floor) or 0, counters)

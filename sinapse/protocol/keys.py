@@ -35,6 +35,7 @@ return ``str``; the daemon works on the bytes that Redis sends.
 
 import re
 import secrets
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 
@@ -87,7 +88,13 @@ _RESERVED_KINDS = (
     "presence",
 )
 
+#: Keys that are named where one of them is of another type.
+MAX_NAMED = 8
+
 _CONTROL_CHARACTER = re.compile("[\0-\x1f\x7f]")
+
+#: What keys begin with whose rest is a token.
+_SECRET = (f"{PREFIX}tokens:", f"{PREFIX}revoked:")
 
 _CHANNELS = PREFIX + "channels:"
 _CONTROL_PREFIX = _CHANNELS.encode()
@@ -203,6 +210,32 @@ def channel_name(name: object) -> str:
     if fault := _fault(text):
         raise InvalidChannel(f"channel {text[:80]!r}: {fault}")
     return text
+
+
+def of_another_type(
+    refusal: str, keys: Iterable[str | bytes], arguments: Iterable[object] = ()
+) -> str:
+    """Return what Redis refused; with the keys it can be about, if one of them is of another type.
+
+    Redis does not say which. A script has `keys`, and finds others by prefixes among its
+    `arguments`. Tokens are left out.
+    """
+    if not refusal.startswith("WRONGTYPE"):
+        return refusal
+    named: dict[str, None] = {}
+    for each in (*keys, *(each for each in arguments if _is_prefix(each))):
+        text = each.decode(errors="replace") if isinstance(each, bytes) else str(each)
+        prefix = f"{PREFIX}{text.split(':')[1]}:" if text.startswith(_SECRET) else text
+        shown = f"{prefix}…" if prefix.endswith(":") else prefix[:80]
+        named[shown if shown.isprintable() else ascii(shown)] = None
+    some = ", ".join([*named][:MAX_NAMED])
+    return f"WRONGTYPE: one of these keys holds what is not Sinapse's: {some}"
+
+
+def _is_prefix(argument: object) -> bool:
+    if isinstance(argument, bytes):
+        return argument.startswith(PREFIX.encode()) and argument.endswith(b":")
+    return isinstance(argument, str) and argument.startswith(PREFIX) and argument.endswith(":")
 
 
 def plain(text: str) -> str:

@@ -6,6 +6,8 @@
 -- announcement is all that Ruby's Sinapse knows.
 
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
+-- Its type is seen before anything is written.
+redis.call('HGET', KEYS[3], ARGV[1])
 local added = redis.call('SADD', KEYS[1], ARGV[1])
 if added == 1 then
   redis.call('HSET', KEYS[3], ARGV[1], counter)

@@ -11,6 +11,9 @@ local counter = redis.call('HGET', KEYS[1], 'counter') or '0'
 local reached = counter
 if ARGV[1] ~= epoch then
   reached = redis.call('HGET', KEYS[2], ARGV[1])
+  if reached ~= '-1' and not is_counter(reached) then
+    reached = nil
+  end
 end
 local continues = 1
 if ARGV[1] ~= '' and tonumber(reached or '-1') < tonumber(ARGV[2]) then

@@ -16,12 +16,13 @@ if is_told and life and redis.call('PTTL', KEYS[1]) >= 0 then
 end
 if not is_told then
   token = ARGV[1]
+  local obtained = redis.call('ZRANGE', KEYS[2], 0, -1)
   local expiry = life and {'PX', ARGV[4]} or {}
   if not redis.call('SET', KEYS[3], ARGV[2], 'NX', unpack(expiry)) then
     return false
   end
   redis.call('SET', KEYS[1], token, unpack(expiry))
-  for _, former in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+  for _, former in ipairs(obtained) do
     if redis.call('EXISTS', ARGV[3] .. former) == 0 then
       redis.call('ZREM', KEYS[2], former)
     end

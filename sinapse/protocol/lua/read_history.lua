@@ -36,7 +36,8 @@ for index = 1, channels do
     elseif oldest.err then
       answer[#answer + 1] = {upto, 0, entries, oldest.err}
     else
-      local gone = oldest[1] and oldest[1][2][4] or last or floor
+      local before = oldest[1] and oldest[1][2][4]
+      local gone = is_counter(before) and before or is_counter(last) and last or floor
       repeat
         page = redis.call('XRANGE', key, string.format('%.0f', start), upto, 'COUNT', 16)
         for _, entry in ipairs(page) do

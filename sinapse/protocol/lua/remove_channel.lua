@@ -5,6 +5,8 @@
 -- up to which id that may still be delivered.
 
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
+-- Its type is seen before anything is written.
+redis.call('HGET', KEYS[3], ARGV[1])
 local removed = redis.call('SREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('PUBLISH', ARGV[3], counter .. ' ' .. ARGV[1])

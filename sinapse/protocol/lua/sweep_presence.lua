@@ -10,7 +10,10 @@ if not gone then
   return 0
 end
 local nodes = redis.call('ZRANGE', KEYS[1], 0, -1)
-local subjects = redis.call('SPOP', ARGV[2] .. gone, ARGV[1])
+local subjects = redis.pcall('SPOP', ARGV[2] .. gone, ARGV[1])
+if subjects.err and not string.find(subjects.err, 'WRONGTYPE', 1, true) then
+  return subjects
+end
 if #subjects < tonumber(ARGV[1]) then
   redis.call('ZREM', KEYS[1], gone)
 end

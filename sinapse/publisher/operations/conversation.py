@@ -60,7 +60,7 @@ def exchange(
             answers = yield _introduced([operation.request() for _, operation in waiting], set())
         further: list[_Call] = []
         for (places, operation), answer in zip(waiting, answers, strict=True):
-            result = _failure(answer) or operation.result(answer)
+            result = _failure(operation, answer) or operation.result(answer)
             if isinstance(result, Operation):
                 further.append((places, result))
             elif isinstance(operation, PublishTogether) and isinstance(result, list):
@@ -116,11 +116,13 @@ def _together(message: Publish) -> type[PublishTogether]:
     return PublishAll if message.retain else PublishPlain
 
 
-def _failure(answer: object) -> Refused | Lost | None:
+def _failure(operation: Operation[Any], answer: object) -> Refused | Lost | None:
     """Return what there is in the place of an answer."""
-    if type(answer) is Refused and any(part in answer.text for part in _DENIED_IN_SCRIPT):
-        return Lost(answer.text)
-    return answer if isinstance(answer, Refused | Lost) else None
+    if type(answer) is Refused:
+        if any(part in answer.text for part in _DENIED_IN_SCRIPT):
+            return Lost(answer.text)
+        return Refused(operation.request().refused(answer.text))
+    return answer if isinstance(answer, Lost) else None
 
 
 def _outcome(url: RedisURL, result: Any) -> Any:

@@ -11,6 +11,7 @@ from sinapse.protocol.keys import (
     NOTHING,
     RETENTION,
     channel_name,
+    of_another_type,
     retained_key,
     sent_key,
 )
@@ -73,7 +74,7 @@ class Publish(Operation[int]):
 
     def result(self, answer: int | Sequence[int | bytes]) -> Any:
         """Return how many, or why it could not be published."""
-        return _heard(answer if isinstance(answer, int) else answer[0])
+        return _heard(self, answer if isinstance(answer, int) else answer[0])
 
     def _retained(self) -> Request:
         key = retained_key(self.channel)
@@ -101,7 +102,8 @@ class PublishTogether(Operation[list[int | Refused]]):
 
     def result(self, answer: Sequence[int | bytes]) -> list[int | Refused]:
         """Return it."""
-        return [_heard(each) for each in answer]
+        pairs = zip(self.messages, answer, strict=True)
+        return [_heard(message, each) for message, each in pairs]
 
 
 class PublishPlain(PublishTogether):
@@ -142,8 +144,11 @@ def _plain(messages: Iterable[Publish]) -> Request:
     return call(PUBLISH_PLAIN, (NOTHING,), arguments)
 
 
-def _heard(answer: int | bytes) -> int | Refused:
-    return Refused(answer.decode(errors="replace")) if isinstance(answer, bytes) else max(0, answer)
+def _heard(message: Publish, answer: int | bytes) -> int | Refused:
+    if isinstance(answer, int):
+        return max(0, answer)
+    text = answer.decode(errors="replace")
+    return Refused(of_another_type(text, [retained_key(message.channel)]))
 
 
 class Outgoing(NamedTuple):

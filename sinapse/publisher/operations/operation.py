@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.keys import of_another_type
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.scripts import Script
 
@@ -28,6 +29,13 @@ class Request(NamedTuple):
         return (
             self.operands if self.script is None else ("EVALSHA", self.script.sha, *self.operands)
         )
+
+    def refused(self, text: str) -> str:
+        """Return what Redis said when it refused the request, made clearer where it can be."""
+        if self.script is None:
+            return of_another_type(text, self.operands[1:2])
+        last = 1 + int(self.operands[0])
+        return of_another_type(text, self.operands[1:last], self.operands[last:])
 
     def whole(self) -> Command:
         """Return the command for any Redis."""

@@ -4,9 +4,14 @@
 -- to by then is written down, so that an id of its is known to be older, or to be lost. Without an
 -- epoch, nothing is known of former ones either. A counter begins with the clock, in tenths of a
 -- millisecond, and never gains on it: so the ids after a loss are above all that were given before.
--- KEYS[1] is retention, KEYS[2] the epochs that have ended. `current_epoch` says as well whether it
--- has just begun.
+-- What somebody else has written there counts for nothing: these are data that are lost. KEYS[1] is
+-- retention, KEYS[2] the epochs that have ended. `current_epoch` says as well whether it has just
+-- begun.
 
+-- include: is_counter
+local function is_epoch(text)
+  return text and #text <= 16 and string.find(text, '^[0-9a-f]+$') ~= nil
+end
 local function begin_epoch(run)
   local time = redis.call('TIME')
   local epoch = string.sub(run, 1, 2) .. string.format('%x', time[1] * 1000000 + time[2])
@@ -26,6 +31,10 @@ end
 local function current_epoch()
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   local state = redis.call('HMGET', KEYS[1], 'epoch', 'run', 'counter')
+  if not is_epoch(state[1] or '0') or not is_counter(state[3] or '0') then
+    redis.call('DEL', KEYS[1])
+    state = {}
+  end
   if state[1] and state[2] == run then
     return state[1]
   end
