@@ -13,7 +13,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from twisted.internet.task import Clock
+from twisted.web.resource import Resource
+from twisted.web.server import Site
 
+from sinapse.errors import StartError
+from sinapse.listen.listener import Listener
 from sinapse.publisher import Publisher
 from tests.daemon import ROOT, Daemon, Event, Stream, running_daemon
 from tests.proxy import Proxy
@@ -61,6 +66,7 @@ def refusal(
         (["--retry", "nan"], "--retry 'nan': must be a number of seconds"),
         (["--max-pending", "4MB"], "--max-pending '4MB': must be a number of bytes"),
         (["--redis", "http://localhost"], "--redis: the scheme must be one of redis, "),
+        (["--redis", "localhost:6379"], "--redis: has no scheme: write redis://HOST:6379/0"),
         (["--redis", "redis://:secret@localhost:port"], "--redis: "),
         (["--redis", "embedded:"], "--redis: embedded: needs a folder"),
         (["--redis", "embedded:/proc/nothing"], "--redis embedded:/proc/nothing: "),
@@ -83,6 +89,33 @@ def test_a_bad_value_is_named(tmp_path: Path, options: list[str], says: str) -> 
     line = refusal(tmp_path, *options)
     assert says in line
     assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "meant"),
+    [
+        ("--port", "::1:9000", "[::1]:9000"),
+        ("--port", ":9000", "9000"),
+        ("--port", "*:9000", "9000"),
+        ("--port", "9000/tcp", "9000"),
+        ("--port", "9000:9001", "9000 9001"),
+        ("--port", "localhost", "localhost:9000"),
+        ("--port", "10.0.0.1", "10.0.0.1:9000"),
+        ("--port", "http://localhost:80/", "localhost:80"),
+        ("--port", "https://localhost", "ssl:9000:privateKey=FILE:certKey=FILE"),
+        ("--port", "tcp:localhost:80", "localhost:80"),
+        ("--port", "/run/sinapse.sock", "unix:/run/sinapse.sock"),
+        ("--port", "carrier:pigeon", "9000, localhost:9000, or an endpoint as --help says"),
+        ("--admin", "localhost", "localhost:9001"),
+    ],
+)
+def test_what_is_an_endpoint_elsewhere_is_told_as_it_is_written_here(
+    option: str, given: str, meant: str
+) -> None:
+    with pytest.raises(StartError) as raised:
+        Listener(given, Site(Resource()), Clock(), option.removeprefix("--"))
+    assert str(raised.value).startswith(f"sinapse: {option} {given!r}: ")
+    assert str(raised.value).endswith(f"; write {meant}")
 
 
 def test_a_bad_variable_is_named(tmp_path: Path) -> None:

@@ -37,6 +37,25 @@ MODES = {"port": "660", "admin": "600", "api": "600"}
 #: A port, or a host and a port, as other programs want it: 9000, localhost:9000, [::1]:9000.
 _PLACE = re.compile(r"(?:(?:\[([\da-fA-F:.]+)\]|(localhost|[\w-]+(?:\.[\w-]+)+)):)?(\d{1,5})")
 
+#: What other programs take for a place, and what is written for it here. That of a host alone
+#: is by what it is for.
+_MEANT = [
+    (re.compile(pattern), written)
+    for pattern, written in (
+        (r"([\da-fA-F]*(?::[\da-fA-F]*){2,7}):(\d{1,5})", "[{0}]:{1}"),
+        (r"(?:\*?:)?(\d{1,5})(?:/tcp)?", "{0}"),
+        (r"(\d{1,5})[:,;](\d{1,5})", "{0} {1}"),
+        (r"https://[^:/]+(?::(\d{1,5}))?/?", "ssl:{0}:privateKey=FILE:certKey=FILE"),
+        (r"http://([^:/]+|\[[^]/]+\])(?::(\d{1,5}))?/?", "{0}:{1}"),
+        (r"(?:tcp:|tcp://)([^:=/]+):(\d{1,5})", "{0}:{1}"),
+        (r"(?:unix://)?(/.+)", "unix:{0}"),
+        (r"([A-Za-z][\w.-]*|\d+(?:\.\d+){3}|\[[\da-fA-F:]+\])", "{0}:{1}"),
+    )
+]
+
+#: The usual ports, by what they are for.
+PORTS = {"port": "9000", "admin": "9001", "api": "9002"}
+
 #: The kind of endpoint that stands before another one: clients come with a PROXY header.
 PROXY = "haproxy:"
 
@@ -73,7 +92,11 @@ class Listener(Service):
         except StartError:
             raise
         except Exception as error:  # noqa: BLE001  # Parsers of endpoints raise anything.
-            raise self._error(error) from None
+            meant = _meant(description, option)
+            if meant is None and str(error).startswith("Unknown endpoint type"):
+                port = PORTS[option]
+                meant = f"{port}, localhost:{port}, or an endpoint as --help says"
+            raise self._error(f"{error}; write {meant}" if meant else error) from None
 
     def _make(
         self, description: str, factory: IProtocolFactory, reactor: Any
@@ -215,6 +238,15 @@ def _spelled_out(description: str) -> str:
     if host is None:
         return f"tcp:{port}"
     return f"tcp:{port}:interface={'127.0.0.1' if host == 'localhost' else host}"
+
+
+def _meant(description: str, option: str) -> str | None:
+    """Return what to write for what is no endpoint, but is one elsewhere; None if it is not."""
+    for pattern, written in _MEANT:
+        if found := pattern.fullmatch(description):
+            # The one that is missing is the last.
+            return written.format(*(each or PORTS[option] for each in (*found.groups(), None)))
+    return None
 
 
 def _with_defaults(description: str, option: str) -> str:

@@ -210,6 +210,8 @@ class _Parts(NamedTuple):
 
 
 def _split(url: str) -> _Parts:
+    if "://" not in url:
+        raise ValueError("has no scheme: write redis://HOST:6379/0, or embedded:FOLDER")
     match = _PARTS.fullmatch(url)
     scheme = match[1].lower() if match else ""
     if match is None or scheme not in SCHEMES:
