@@ -121,6 +121,19 @@ class TestErrors:
         (line,) = result.stderr.splitlines()
         assert line.startswith("Error: Redis at redis://127.0.0.1:")
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [("token", "new", "1"), ("token", "show", "1"), ("listen", "--subject", "1")],
+        ids=" ".join,
+    )
+    def test_where_tokens_are_hashed_it_is_said_what_makes_one(
+        self, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        (line,) = run(*arguments, code=1).stderr.splitlines()
+        assert line.startswith("Error: tokens are hashed, and nobody can tell the current one: ")
+        assert "'sinapse token reset' makes another" in line
+
     def test_a_url_that_is_none_is_not_quoted(self) -> None:
         result = run("token", "new", "1", "--redis", "http://:secret@x", code=1)
         (line,) = result.stderr.splitlines()

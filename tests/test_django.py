@@ -833,6 +833,17 @@ class TestCommands:
         with settings(URL="/streams/"), pytest.raises(CommandError, match="--url is needed"):
             run("sinapse_listen", "ada")
 
+    @pytest.mark.parametrize("name", ["sinapse_token", "sinapse_listen"])
+    def test_where_tokens_are_hashed_it_is_said_what_makes_one(
+        self, ada: User, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        with (
+            settings(TOKEN_LIFETIME=62),  # Another one, for a publisher of its own.
+            pytest.raises(CommandError, match=r"'sinapse_token --new' makes another in its place$"),
+        ):
+            run(name, "ada")
+
 
 def messages(**options: Any) -> list[str]:
     """Return what our checks say."""
@@ -863,7 +874,7 @@ class TestSettings:
             ({"RETAIN": "60"}, "SINAPSE['RETAIN'] must be a number of seconds, not '60'"),
             ({"RETAIN_MESSAGES": 0}, "SINAPSE['RETAIN_MESSAGES'] must be 1 to 1e+06 messages"),
             ({"URL": "push.example"}, "SINAPSE['URL'] must be like https://push.example/"),
-            ({"REDIS_URL": "localhost"}, "SINAPSE['REDIS_URL'] the scheme must be one of"),
+            ({"REDIS_URL": "localhost"}, "SINAPSE['REDIS_URL'] has no scheme: write redis://"),
             ({"REVOKE_ON_LOGOUT": "no"}, "SINAPSE['REVOKE_ON_LOGOUT'] must be True or False"),
             ("redis://a.example", "SINAPSE must be a dictionary"),
         ],

@@ -23,7 +23,8 @@ TESTS = {
 
 
 def test_every_failure_is_there() -> None:
-    expected = [f"{letter}{number}" for letter in "RH" for number in range(1, 21)]
+    ends = {"R": 21, "H": 20}
+    expected = [f"{letter}{n + 1}" for letter, end in ends.items() for n in range(end)]
     assert [number for number, _ in ROWS] == expected
 
 

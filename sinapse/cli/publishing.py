@@ -13,6 +13,12 @@ from sinapse.publisher import Publisher
 #: The code that sysexits.h has for a service that is not there.
 UNAVAILABLE = 69
 
+#: What there is to do where Redis has hashes of tokens only.
+HASHED = (
+    "tokens are hashed, and nobody can tell the current one: "
+    "'sinapse token reset' makes another in its place, and --token listens with it"
+)
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -62,7 +68,9 @@ class in_one_line:  # noqa: N801  # Used as a context manager, like those of con
         """Turn an error into one of click's."""
         if isinstance(error, BrokerUnavailable):
             raise Unavailable(_line(error)) from None
-        if isinstance(error, ValueError | TokenIsHashed):
+        if isinstance(error, TokenIsHashed):
+            raise Refused(HASHED) from None
+        if isinstance(error, ValueError):
             raise Refused(_line(error)) from None
         if isinstance(error, ChildFailed):  # With lines of its log.
             raise click.ClickException(str(error)) from None

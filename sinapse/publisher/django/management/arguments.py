@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, ValidationError
 from django.core.management.base import CommandError
 
-from sinapse.errors import SinapseError
+from sinapse.errors import SinapseError, TokenIsHashed
 from sinapse.publisher.django.names import subject
 from sinapse.publisher.mixins import Sinapse
 
@@ -38,6 +38,11 @@ def failing_in_one_line(handle: Any) -> Any:
     def handled(self: Any, *_: Any, **options: Any) -> Any:
         try:
             return handle(self, **options)
+        except TokenIsHashed as error:
+            raise CommandError(
+                "tokens are hashed, and nobody can tell the current one: "
+                "'sinapse_token --new' makes another in its place"
+            ) from error
         except (SinapseError, ImproperlyConfigured, ValueError) as error:
             raise CommandError(str(error)) from error
 
