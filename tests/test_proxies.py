@@ -114,6 +114,7 @@ class Proxy:
     def websocket(self, query: str, **options: Any) -> Iterator[ClientConnection]:
         """Open a WebSocket, and read what comes first."""
         url = f"wss://127.0.0.1:{self.port}/{query}"
+        options = {"open_timeout": PATIENCE} | options
         with connect(url, ssl=self.context, proxy=None, **options) as client:
             assert received(client)["event"] == "authentication"
             yield client
