@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import txredisapi
+from twisted.python.failure import Failure
 
 from sinapse.errors import Unauthorized
 from sinapse.protocol.ids import UNKNOWN, EventID, parse_counter, parse_id
@@ -199,15 +200,9 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         ]
         return parse_counter(answer[0]) or 0, pages
 
-    async def eval(self, script: str, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
-        """Return what `script` returns."""
-        try:
-            return await super().eval(script, keys, args)
-        except txredisapi.ResponseError as error:
-            text = of_another_type(str(error), keys, args)
-            if text == str(error):
-                raise
-            raise txredisapi.ResponseError(text) from None
+    def eval(self, script: str, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
+        """Return what `script` returns, in a Deferred."""
+        return super().eval(script, keys, args).addErrback(_name_keys, keys, args)
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: N802
         """Handle every whole reply of a read."""
@@ -215,6 +210,15 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
             super().dataReceived(data, unpause)
         except txredisapi.InvalidData:  # Whatever this is, it does not speak Redis' protocol.
             self.transport.abortConnection()
+
+
+def _name_keys(failure: Failure, keys: Sequence[Any], args: Sequence[Any]) -> Failure:
+    """Say which keys it can be about, where one is of another type."""
+    if failure.check(txredisapi.ResponseError):
+        text = of_another_type(str(failure.value), keys, args)
+        if text != str(failure.value):
+            return Failure(txredisapi.ResponseError(text))
+    return failure
 
 
 def _position(epoch: bytes, counter: bytes) -> EventID:
