@@ -7,6 +7,6 @@
 ``gate``          from when connections come in, how many, how fast
 ``forwarded``     who a client is behind proxies
 ``descriptors``   how many connections a process may have
-``bounds``         what the system should allow
+``bounds``        what the system should allow
 ``ending``        the end of a connection in good order, with a deadline
 """

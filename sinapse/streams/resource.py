@@ -18,13 +18,13 @@ from sinapse.broker.interface import Admission, Authority
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, LimitReached, Unauthorized
 from sinapse.framing.eventstream import HEADERS, TROUBLE_RETRY, EventStream, come_back, opening
-from sinapse.framing.jsonmessage import JSONList
 from sinapse.framing.websocket import WebSocket
 from sinapse.listen.forwarded import UNIX, TrustedProxies
 from sinapse.protocol.keys import presented_token
 from sinapse.streams.handshake import is_requested, shake_hands
 from sinapse.streams.handshake import token as offered_token
 from sinapse.streams.limits import StreamLimits
+from sinapse.streams.longpoll import LongPoll
 from sinapse.streams.streams import Streams
 from sinapse.web.answers import SERVER, Headers, Plain, respond, tell_fault
 from sinapse.web.cors import Origins, preflight_headers, response_headers
@@ -212,7 +212,7 @@ class StreamResource(Plain):
         if not self._retains:
             self._refuse(request, 406, "long polls need messages to be retained", headers)
             return
-        framing = JSONList()
+        framing = LongPoll.framing
         body = framing.whole([framing.opening(str(self._streams.here))])
         respond(request, 200, body, (*headers, (b"Content-Type", b"application/json")))
 

@@ -50,13 +50,13 @@ class Stream:
         raise NotImplementedError
 
     def notice(self, event: str, data: str) -> None:
-        """Tell the client of an event of the server's own."""
+        """Tell the client of an event of the server's own; not one that would be answered so."""
 
     def come_back(self, seconds: float) -> None:
-        """Tell the client when to come back: the end follows."""
+        """Tell the client when to come back, before the end; nothing, if its answer says so."""
 
     def keep_alive(self) -> None:
-        """Write something that means nothing."""
+        """Write something that means nothing; not to who is answered soon anyway."""
 
     def close(self, reason: CloseReason) -> None:
         """End the stream."""
