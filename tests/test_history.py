@@ -14,7 +14,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 
 from sinapse.broker import history
 from sinapse.broker.history import History
@@ -23,7 +23,7 @@ from sinapse.counters import Counters
 from sinapse.hub.hub import Hub
 from sinapse.protocol.keys import CHECKPOINTS, EPOCHS, LAST, NODES, RETENTION, retained_key
 from sinapse.protocol.message import Message, pack_retained, unpack
-from sinapse.protocol.scripts import PUBLISH_RETAINED
+from sinapse.protocol.scripts import PUBLISH_RETAINED, Script
 from sinapse.publisher.operations.retention import HORIZON
 from tests.support import RedisServer
 
@@ -39,10 +39,12 @@ class Direct(Lookup):
         self.before: Callable[[Sequence[Any]], None] = lambda _keys: None
         self.calls = 0
 
-    async def eval(self, script: str, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
+    def run(
+        self, script: Script, keys: Sequence[Any], arguments: Sequence[Any] = ()
+    ) -> Deferred[Any]:
         self.before(keys)
         self.calls += 1
-        return self.client.eval(script, len(keys), *keys, *args)
+        return execute(self.client.eval, script.source, len(keys), *keys, *arguments)
 
 
 @dataclass

@@ -47,7 +47,7 @@ LIBRARIES = {
     "fastapi": {"publisher.fastapi"},
     "flask": {"publisher.flask"},
     "h2": {"daemon.internals", "web"},
-    "hiredis": {"broker", "publisher"},
+    "hiredis": {"broker", "publisher", "txredis"},
     "hyperframe": {"web"},
     "inflection": {"publisher"},
     "markupsafe": {"publisher.flask"},

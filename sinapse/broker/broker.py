@@ -190,7 +190,7 @@ class Broker(Service):
         """Return what `script` returns; raises :class:`~sinapse.errors.BrokerUnavailable`."""
         lookup = self._lookup()
         try:
-            return await lookup.eval(script.source, keys, arguments)
+            return await lookup.run(script, keys, arguments)
         except txredisapi.RedisError as error:
             if not isinstance(error, txredisapi.ConnectionError):
                 self._complain(f"a script failed: {error}")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import txredisapi
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sinapse.errors import Unauthorized
@@ -21,7 +22,16 @@ from sinapse.protocol.keys import (
     token_key,
 )
 from sinapse.protocol.role import QUESTION, is_master
-from sinapse.protocol.scripts import ATTACH, LAST_IDS, LIST_CHANNELS, LOOK_UP, MARK, READ_HISTORY
+from sinapse.protocol.scripts import (
+    ATTACH,
+    LAST_IDS,
+    LIST_CHANNELS,
+    LOOK_UP,
+    MARK,
+    READ_HISTORY,
+    Script,
+)
+from sinapse.txredis.link import Link
 
 _RETAINED = retained_key("").encode()
 _TOKENS = token_key("").encode()
@@ -107,16 +117,21 @@ class Budget(NamedTuple):
     """Bytes of all channels."""
 
 
-class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
-    """One connection for commands; they are pipelined, and fail when the answer is late.
+class Lookup(Link):
+    """One connection on which Redis is asked.
 
     Everything raises ``txredisapi.RedisError`` when Redis cannot say.
     """
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        #: Scripts that Redis has run.
+        self._known: set[str] = set()
+
     async def attach(self, known: EventID | None) -> Attachment:
         """Make sure that there is an epoch, and learn whether one can go on from `known`."""
         epoch, counter = known or ("", 0)
-        answer = await self.eval(ATTACH.source, [RETENTION, EPOCHS], [epoch, counter])
+        answer = await self.run(ATTACH, [RETENTION, EPOCHS], [epoch, counter])
         names, counters = answer[3][::2], answer[3][1::2]
         ended = {
             name.decode(errors="replace"): end
@@ -136,21 +151,19 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
     async def mark(self, channel: bytes, names: Iterable[bytes] = ()) -> LastIDs:
         """Publish the last id to `channel`, and return those of the channels `names`."""
         names = list(names)
-        return _last_ids(names, await self.eval(MARK.source, [RETENTION, LAST], [channel, *names]))
+        return _last_ids(names, await self.run(MARK, [RETENTION, LAST], [channel, *names]))
 
     async def last_ids(self, names: Iterable[bytes]) -> LastIDs:
         """Return the last ids of the channels `names`."""
         names = list(names)
-        return _last_ids(names, await self.eval(LAST_IDS.source, [RETENTION, LAST], names))
+        return _last_ids(names, await self.run(LAST_IDS, [RETENTION, LAST], names))
 
     async def token(self, token: bytes) -> TokenEntry:
         """Look a token up; raises :class:`~sinapse.errors.Unauthorized` for one that is not."""
         # What is left of its life is counted from here: the answer may take long, and the streams
         # of other Redis wait for theirs as well.
         asked = time.monotonic()
-        answer: Any = await self.eval(
-            LOOK_UP.source, [_TOKENS + token, RETENTION], [_CHANNELS, _GRANTS]
-        )
+        answer: Any = await self.run(LOOK_UP, [_TOKENS + token, RETENTION], [_CHANNELS, _GRANTS])
         if answer is None:
             raise Unauthorized("unknown token")
         subject, milliseconds, *found = answer
@@ -163,7 +176,7 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         Raises :class:`~sinapse.errors.Unauthorized` if that is known to be revoked.
         """
         keys = [_CHANNELS + subject, RETENTION, _GRANTS + subject, _REVOKED + token]
-        answer: Any = await self.eval(LIST_CHANNELS.source, keys, [])
+        answer: Any = await self.run(LIST_CHANNELS, keys, [])
         if answer is None:
             raise Unauthorized("unknown token")
         return _entry(subject, None, answer)
@@ -177,8 +190,8 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         `upto` it is the counter of this instant; returns it, and a page for each channel.
         """
         keys: Iterable[Any] = [_RETAINED + name for name, _ in wants]
-        answer = await self.eval(
-            READ_HISTORY.source,
+        answer = await self.run(
+            READ_HISTORY,
             [RETENTION, LAST, *keys],
             [
                 *("" if upto is None else upto, *budget),
@@ -200,16 +213,33 @@ class Lookup(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         ]
         return parse_counter(answer[0]) or 0, pages
 
-    def eval(self, script: str, keys: Sequence[Any] = (), args: Sequence[Any] = ()) -> Any:
-        """Return what `script` returns, in a Deferred."""
-        return super().eval(script, keys, args).addErrback(_name_keys, keys, args)
+    def run(
+        self, script: Script, keys: Sequence[Any], arguments: Sequence[Any] = ()
+    ) -> "Deferred[Any]":
+        """Return what `script` returns."""
+        if script.name not in self._known:
+            return self._send_whole(script, keys, arguments)
+        answer = self.execute_command(b"EVALSHA", script.sha, len(keys), *keys, *arguments)
+        return answer.addErrback(self._refused, script, keys, arguments)
 
-    def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: N802
-        """Handle every whole reply of a read."""
-        try:
-            super().dataReceived(data, unpause)
-        except txredisapi.InvalidData:  # Whatever this is, it does not speak Redis' protocol.
-            self.transport.abortConnection()
+    def _send_whole(
+        self, script: Script, keys: Sequence[Any], arguments: Sequence[Any]
+    ) -> "Deferred[Any]":
+        answer = self.execute_command(b"EVAL", script.source, len(keys), *keys, *arguments)
+
+        def note(result: Any) -> Any:
+            self._known.add(script.name)
+            return result
+
+        return answer.addCallbacks(note, _name_keys, errbackArgs=(keys, arguments))
+
+    def _refused(
+        self, failure: Failure, script: Script, keys: Sequence[Any], arguments: Sequence[Any]
+    ) -> Any:
+        """Send a script whole that Redis has forgotten."""
+        if failure.check(txredisapi.ResponseError) and str(failure.value).startswith("NOSCRIPT"):
+            return self._send_whole(script, keys, arguments)
+        return _name_keys(failure, keys, arguments)
 
 
 def _name_keys(failure: Failure, keys: Sequence[Any], args: Sequence[Any]) -> Failure:
@@ -237,10 +267,12 @@ def _score(text: bytes) -> int | None:
 def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
     channels, epoch, counter, granted = found
     position = _position(epoch, counter)
-    grants = dict(zip(granted[::2], granted[1::2], strict=True))
-    found = {name: parse_counter(grants.get(name, b"")) or 0 for name in channels}
-    # A grant of after now is one of data that are lost.
-    since = {name: at if at <= position.counter else 0 for name, at in found.items()}
+    since = dict.fromkeys(channels, 0)
+    for name, digits in zip(granted[::2], granted[1::2], strict=True):
+        at = parse_counter(digits)
+        # A grant of after now is one of data that are lost.
+        if name in since and at is not None and at <= position.counter:
+            since[name] = at
     return TokenEntry(subject, expires, since, position)
 
 

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.role import QUESTION, is_master
 from sinapse.txredis.dial import dial
+from sinapse.txredis.link import Link
 
 #: Seconds to listen to one Sentinel before the next one: it may hang, or be cut off.
 TURN = 10
@@ -90,7 +91,7 @@ class Sentinels:
 
     async def _check(self, node: RedisURL) -> None:
         """Raise ``txredisapi.ConnectionError`` if `node` is no master."""
-        connection = await dial(txredisapi.RedisProtocol, node, self._reactor)
+        connection = await dial(Link, node, self._reactor)
         try:
             answer: Any = await connection.execute_command(*QUESTION)
         finally:

@@ -1,8 +1,7 @@
 """How many streams there may be."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Sized
 
 from sinapse.errors import LimitReached
 
@@ -35,19 +34,17 @@ class StreamLimits:
         self._count = 0
         self._by_address: Counter[str] = Counter()
 
-    @contextmanager
-    def opening(self, address: str) -> Iterator[None]:
-        """Count a request for a stream; raises :class:`~sinapse.errors.LimitReached`."""
+    def opening(self, address: str) -> "_Opening":
+        """Count a request for a stream as long as what is returned is entered.
+
+        Raises :class:`~sinapse.errors.LimitReached`.
+        """
         if self._is_full() or 0 < self._total <= self._count:
             raise LimitReached("too many streams", 503)
         key = self._key(address)
         if key is not None and self._by_address[key] >= self._per_address:
             raise LimitReached("too many streams of this address", 429)
-        self.opened(address)
-        try:
-            yield
-        finally:
-            self.closed(address)
+        return _Opening(self, address)
 
     def opened(self, address: str) -> None:
         """Count an open stream."""
@@ -76,3 +73,19 @@ class StreamLimits:
 
     def _key(self, address: str) -> str | None:
         return self._counted(address) if self._per_address else None
+
+
+class _Opening:
+    """A request for a stream, which counts as one."""
+
+    __slots__ = ("_address", "_limits")
+
+    def __init__(self, limits: StreamLimits, address: str) -> None:
+        self._limits = limits
+        self._address = address
+
+    def __enter__(self) -> None:
+        self._limits.opened(self._address)
+
+    def __exit__(self, *_: object) -> None:
+        self._limits.closed(self._address)

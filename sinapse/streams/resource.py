@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, datetimeToString, parse_qs
+from twisted.web.http import HTTPChannel, parse_qs
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -26,7 +26,7 @@ from sinapse.streams.handshake import token as offered_token
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.longpoll import LongPoll
 from sinapse.streams.streams import Streams
-from sinapse.web.answers import SERVER, Headers, Plain, respond, tell_fault
+from sinapse.web.answers import SERVER, Headers, Plain, date, respond, tell_fault
 from sinapse.web.cors import Origins, preflight_headers, response_headers
 from sinapse.web.limits import MAX_FIELDS
 from sinapse.web.safety import SAFETY
@@ -225,7 +225,7 @@ class StreamResource(Plain):
             handshake.headers["Server"] = SERVER.decode()
             return self._websocket, handshake.serialize() + self._websocket.opening(position)
         framing = self._chunked if request.clientproto == b"HTTP/1.1" else self._identity
-        fields = ((b"Server", SERVER), (b"Date", datetimeToString()), *SAFETY, *headers)
+        fields = ((b"Server", SERVER), (b"Date", date()), *SAFETY, *headers)
         padded = b"true" in request.args.get(b"padding", [])
         first = framing.frame(opening(self._retry, position, padded=padded))
         if request.clientproto == b"HTTP/2":

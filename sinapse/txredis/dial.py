@@ -20,13 +20,16 @@ Protocol = TypeVar("Protocol", bound=txredisapi.RedisProtocol)
 class _Factory(Factory):
     noisy = False
 
-    def __init__(self, kind: Any, timeout: float) -> None:
+    def __init__(self, kind: Any, timeout: float, reactor: Any) -> None:
         self._kind = kind
         self._timeout = timeout
+        self._reactor = reactor
 
     def buildProtocol(self, addr: IAddress | None) -> Any:  # noqa: ARG002, N802
         # Raw bytes: the defaults turn a payload 42 into a number, and 1_000 as well.
-        return self._kind(charset=None, convertNumbers=False, replyTimeout=self._timeout)
+        protocol = self._kind(charset=None, convertNumbers=False, replyTimeout=self._timeout)
+        protocol.clock = self._reactor
+        return protocol
 
 
 def endpoint(url: RedisURL, reactor: Any, timeout: float = TIMEOUT) -> IStreamClientEndpoint:
@@ -48,7 +51,7 @@ async def dial(
     The user name and password are sent here and not by txredisapi, which would never try again
     after an error. Raises what the endpoint raises, or ``txredisapi.RedisError``.
     """
-    factory = _Factory(kind, timeout)
+    factory = _Factory(kind, timeout, reactor)
     plain = endpoint(url, reactor, connect_timeout)
     protocol: Protocol
     if url.tls:

@@ -1,10 +1,13 @@
 """Short plain answers, and the resources that give nothing else: alive, ready, not there."""
 
+import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
 from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -15,6 +18,17 @@ from sinapse.web.safety import SAFETY
 SERVER = f"Sinapse/{__version__}".encode()
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+
+def date() -> bytes:
+    """Return the field Date of an answer that is given now (RFC 9110 §6.6.1)."""
+    return _date(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    text: bytes = datetimeToString(second)
+    return text
 
 
 def respond(request: Request, status: int, body: bytes = b"", headers: Headers = ()) -> int:

@@ -12,10 +12,11 @@ from h2.errors import ErrorCodes
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
 from twisted.python.failure import Failure
-from twisted.web.http import Request, datetimeToString
+from twisted.web.http import Request
 from twisted.web.http_headers import Headers, InvalidHeaderName
 
 from sinapse.listen.ending import PATIENCE
+from sinapse.web.answers import date
 from sinapse.web.limits import MAX_FIELDS, MAX_NAME, REASONS, RequestLimits
 from sinapse.web.safety import SAFETY
 
@@ -205,7 +206,7 @@ class Exchange:
         self.site.count_refused(status)
         body = b"%d %b\n" % (status, REASONS[status])
         fields = (
-            (b"date", datetimeToString()),
+            (b"date", date()),
             (b"content-type", b"text/plain"),
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"no-store"),

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request as TwistedRequest
@@ -29,6 +29,7 @@ from zope.interface import implementer
 
 from sinapse.listen.ending import Ending
 from sinapse.ratelimit import TokenBucket
+from sinapse.web.answers import date
 from sinapse.web.exchange import Fields
 from sinapse.web.faults import Faults
 from sinapse.web.http2 import HTTP2Channel
@@ -327,7 +328,7 @@ class Channel(HTTPChannel):
         body = line + b"\n" if body is None else body
         fields = (
             (b"Connection", b"close"),
-            (b"Date", datetimeToString()),
+            (b"Date", date()),
             *fields,
             (b"Content-Length", b"%d" % len(body)),
             (b"Cache-Control", b"no-store"),

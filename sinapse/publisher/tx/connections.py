@@ -27,6 +27,7 @@ from sinapse.publisher.operations.operation import (
 )
 from sinapse.publisher.process import OfThisProcess
 from sinapse.txredis.dial import dial
+from sinapse.txredis.link import Link
 
 P = ParamSpec("P")
 
@@ -57,7 +58,7 @@ def ask(
     return Deferred.fromCoroutine(run_it())
 
 
-class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
+class _Link(Link):
     """One connection, to `node`."""
 
     node: RedisURL
@@ -73,7 +74,7 @@ class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         """Whether it was closed, also if the reactor has not seen that yet."""
         if not self.connected:
             return True
-        if self.replyQueue.waiting:
+        if self.waiting is not None:
             return False
         poll = select.poll()
         poll.register(self.transport.fileno(), select.POLLIN)
@@ -90,10 +91,9 @@ class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         Redis has forgotten a script. What it refused for that is sent again, in the order of the
         answers, and comes before what follows.
         """
-        waiting = self.replyQueue.waiting
-        if waiting and self._held is None:
+        if self._held is None and (waiting := self.waiting) is not None:
             self._held = []
-            waiting[-1].addBoth(self._release)
+            waiting.addBoth(self._release)
 
     async def released(self) -> None:
         """Wait for the end of that."""
@@ -102,10 +102,11 @@ class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
             self._held.append(waiting)
             await waiting
 
-    def _release(self, _: object) -> None:
+    def _release(self, answer: Any) -> Any:
         held, self._held = self._held, None
         for each in held or ():
             each.callback(None)
+        return answer
 
     async def check_role(self) -> None:
         """Close the connection and raise ``txredisapi.ConnectionError`` if that is no master."""
@@ -126,13 +127,6 @@ class _Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         if self.connected:
             with suppress(txredisapi.RedisError):
                 await self.execute_command("QUIT")
-            self.transport.abortConnection()
-
-    def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: N802
-        """Handle every whole reply of a read."""
-        try:
-            super().dataReceived(data, unpause)
-        except txredisapi.InvalidData:  # Whatever this is, it does not speak Redis' protocol.
             self.transport.abortConnection()
 
 

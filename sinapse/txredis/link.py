@@ -1,0 +1,97 @@
+"""A connection to Redis for commands.
+
+Commands follow each other on it without waiting for answers. Each costs one Deferred, and all share
+one timer, where txredisapi makes two and a timer for each: a stream that opens asks once.
+"""
+
+from collections import deque
+from typing import Any
+
+import hiredis
+import txredisapi
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+
+class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
+    """One connection for commands, which is given up when an answer is late.
+
+    Whatever fails raises ``txredisapi.RedisError``: ``ResponseError`` what Redis refuses,
+    ``ConnectionError`` or ``TimeoutError`` what may have been done or not.
+    """
+
+    #: The reactor; whoever makes it says which.
+    clock: Any
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._parser = hiredis.Reader(
+            protocolError=txredisapi.InvalidData, replyError=txredisapi.ResponseError
+        )
+        #: What was asked and is not answered yet, and by when it must be.
+        self._asked: deque[tuple[float, Deferred[Any]]] = deque()
+        self._deadline: IDelayedCall | None = None
+
+    @property
+    def waiting(self) -> "Deferred[Any] | None":
+        """What the last command will be answered with; None if all were answered."""
+        return self._asked[-1][1] if self._asked else None
+
+    def execute_command(self, *words: str | bytes | float) -> "Deferred[Any]":
+        """Return the answer to a command; text in it is sent as UTF-8."""
+        if not self.connected:
+            raise txredisapi.ConnectionError("not connected")
+        self.transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]  # its hint is wrong
+        answer: Deferred[Any] = Deferred()
+        due = self.clock.seconds() + self.replyTimeout
+        self._asked.append((due, answer))
+        if self._deadline is None:
+            self._deadline = self.clock.callLater(self.replyTimeout, self._look_at_deadline)
+        return answer
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: ARG002, N802
+        """Handle every whole reply of a read."""
+        parser = self._parser
+        parser.feed(data)
+        try:
+            while (reply := parser.gets()) is not False:
+                self.replyReceived(reply)
+        except txredisapi.InvalidData:  # Whatever this is, it does not speak Redis' protocol.
+            self.transport.abortConnection()
+
+    def replyReceived(self, reply: Any) -> None:  # noqa: N802
+        """Answer what was asked first."""
+        if not self._asked:
+            return  # An error that Redis says before it closes the connection.
+        _, answer = self._asked.popleft()
+        if isinstance(reply, Exception):
+            answer.errback(reply)
+        else:
+            answer.callback(reply)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        """Fail what was not answered, once it is known that the connection is no more."""
+        super().connectionLost(reason)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._fail(txredisapi.ConnectionError("connection lost"))
+
+    def _look_at_deadline(self) -> None:
+        """Give the connection up if what was asked first should have been answered by now."""
+        self._deadline = None
+        if not self._asked:
+            return
+        left = self._asked[0][0] - self.clock.seconds()
+        if left > 0:
+            self._deadline = self.clock.callLater(left, self._look_at_deadline)
+            return
+        self.transport.abortConnection()
+        self._fail(txredisapi.TimeoutError(f"no answer within {self.replyTimeout:g} s"))
+
+    def _fail(self, error: Exception) -> None:
+        asked, self._asked = self._asked, deque()
+        for _, answer in asked:
+            answer.errback(error)
