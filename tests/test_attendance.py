@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinapse.hub.presence import Attendance
+from sinapse.hub.presence import Presence
 
 GRACE = 10
 
@@ -18,60 +18,60 @@ HAPPENING = st.one_of(
 )
 
 
-def watched() -> tuple[Attendance, list[tuple[bytes, bool]]]:
-    attendance, told = Attendance(GRACE), []
-    attendance.watchers.append(lambda subject, is_here: told.append((subject, is_here)))
-    return attendance, told
+def watched() -> tuple[Presence, list[tuple[bytes, bool]]]:
+    presence, told = Presence(GRACE), []
+    presence.watchers.append(lambda subject, is_here: told.append((subject, is_here)))
+    return presence, told
 
 
 def test_several_streams_count_once() -> None:
-    attendance, told = watched()
-    attendance.opened(b"1")
-    attendance.opened(b"1")
-    attendance.closed(b"1", 0)
-    attendance.look(100)
+    presence, told = watched()
+    presence.opened(b"1")
+    presence.opened(b"1")
+    presence.closed(b"1", 0)
+    presence.look(100)
     assert told == [(b"1", True)]
-    attendance.closed(b"1", 100)
-    attendance.look(100 + GRACE)
+    presence.closed(b"1", 100)
+    presence.look(100 + GRACE)
     assert told == [(b"1", True), (b"1", False)]
-    assert not attendance.subjects
+    assert not presence.subjects
 
 
 def test_who_comes_back_in_time_was_never_gone() -> None:
-    attendance, told = watched()
-    attendance.opened(b"1")
-    attendance.closed(b"1", 0)
-    attendance.look(GRACE - 1)
-    attendance.opened(b"1")
-    attendance.look(1000)
+    presence, told = watched()
+    presence.opened(b"1")
+    presence.closed(b"1", 0)
+    presence.look(GRACE - 1)
+    presence.opened(b"1")
+    presence.look(1000)
     assert told == [(b"1", True)]
-    attendance.closed(b"1", 1000)
-    attendance.look(1000 + GRACE - 1)
-    assert list(attendance.subjects) == [b"1"]
+    presence.closed(b"1", 1000)
+    presence.look(1000 + GRACE - 1)
+    assert list(presence.subjects) == [b"1"]
 
 
 @given(st.lists(HAPPENING, max_size=60))
 def test_it_is_told_as_the_rule_says(happenings: list[tuple[str, bytes] | int]) -> None:
-    attendance, told = watched()
+    presence, told = watched()
     now, streams = 0, Counter[bytes]()
     seen: dict[bytes, int] = {}
     for happening in happenings:
         if isinstance(happening, int):
             now += happening
         elif happening[0] == "open":
-            attendance.opened(happening[1])
+            presence.opened(happening[1])
             streams[happening[1]] += 1
         elif streams[happening[1]]:
-            attendance.closed(happening[1], now)
+            presence.closed(happening[1], now)
             streams[happening[1]] -= 1
             seen[happening[1]] = now
-        attendance.look(now)
+        presence.look(now)
         there = {
             subject
             for subject in streams
             if streams[subject] or (subject in seen and now - seen[subject] < GRACE)
         }
-        assert attendance.subjects == there
+        assert presence.subjects == there
         # Of each subject, it is told in turn that it has come and that it has gone.
         for subject in streams:
             events = [is_here for each, is_here in told if each == subject]

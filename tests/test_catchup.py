@@ -27,6 +27,7 @@ from sinapse.hub.joining import Joining
 from sinapse.hub.subscribers import Subject
 from sinapse.protocol.keys import ADD, GRANT, REMOVE, WITHDRAW
 from sinapse.protocol.message import Message
+from tests.hubs import Keeper, kept
 
 
 def entry(channel: bytes, counter: int | None, data: str | None = None) -> Dispatched:
@@ -197,15 +198,14 @@ class Node:
     """A connected hub, with the subjects that have to catch up."""
 
     def __init__(self) -> None:
-        self.hub = Hub(Counters())
         self.framing = Lines()
         self.behind: list[Subject] = []
-        self.hub.catch_up_needed = self.behind.append
+        self.hub = kept(Keeper(catch_up_needed=self.behind.append), Counters(), Hub)
         self.hub.connected()
 
     def join(self, *channels: bytes, subject: bytes = b"1") -> Joining:
         joining = self.hub.join()
-        self.hub.admit(joining, subject, b"token", dict.fromkeys(channels, 0))
+        self.hub.expect(joining, subject, b"token", dict.fromkeys(channels, 0))
         return joining
 
     def open(self, *channels: bytes, subject: bytes = b"1", live: bool = True) -> Stream:
@@ -296,7 +296,7 @@ def test_a_channel_granted_during_a_join_is_read_from_the_grant_on(node: Node) -
 def test_a_channel_of_the_answer_needs_no_reading_though_its_grant_was_noted(node: Node) -> None:
     joining = node.hub.join()
     node.hub.control(b"1", GRANT, b"10 b")
-    node.hub.admit(joining, b"1", b"token", {b"a": 0, b"b": 0})
+    node.hub.expect(joining, b"1", b"token", {b"a": 0, b"b": 0})
     node.hub.open(joining, lambda: Stream(node.framing))
     assert node.behind == []
 
@@ -439,10 +439,8 @@ class CatchUpMachine(RuleBasedStateMachine):
         self.subscribed: set[bytes] = set()
         self.connection: deque[Callable[[], None]] = deque()
         # The node
-        self.hub = Hub(Counters())
         self.changed: list[bytes] = []
-        self.hub.interest_changed = self.changed.append
-        self.hub.catch_up_needed = self.begin_reading
+        self.hub = kept(Keeper(self.changed.append, self.begin_reading), Counters(), Hub)
         self.hub.connected()
         self.framing = Lines()
         self.asked = 0
@@ -523,7 +521,7 @@ class CatchUpMachine(RuleBasedStateMachine):
         self.requests.remove(request)
         answer = request.answer or set()
         try:
-            self.hub.admit(request.joining, request.subject, b"token", dict.fromkeys(answer, 0))
+            self.hub.expect(request.joining, request.subject, b"token", dict.fromkeys(answer, 0))
         except Unauthorized:
             assert not answer
             self.hub.abandon(request.joining)

@@ -25,6 +25,7 @@ from sinapse.protocol.keys import CHECKPOINTS, EPOCHS, LAST, NODES, RETENTION, r
 from sinapse.protocol.message import Message, pack_retained, unpack
 from sinapse.protocol.scripts import PUBLISH_RETAINED, Script
 from sinapse.publisher.operations.retention import HORIZON
+from tests.hubs import Keeper, kept
 from tests.support import RedisServer
 
 PAGE = 3
@@ -59,7 +60,7 @@ class Reads:
         for key in self.client.scan_iter():
             self.client.delete(key)
         self.client.hset(RETENTION, mapping={"counter": 0, "epoch": "1f", "run": "x"})
-        self.hub = Hub(self.counters)
+        self.hub = kept(Keeper(), self.counters, Hub)
         self.hub.epoch = "1f"
         self.lookup = Direct(self.client)
         #: Resumed one after another, so that those who wait do so at the same time.

@@ -27,6 +27,7 @@ from sinapse.hub.joining import Joining
 from sinapse.hub.subscribers import Subject
 from sinapse.protocol.keys import ADD, GRANT, REMOVE, REVOKE
 from sinapse.protocol.message import Message
+from tests.hubs import Keeper, kept
 
 # Small stand-ins for a framing and for a stream: the hub knows no more of them than this.
 
@@ -107,8 +108,7 @@ class Table:
     interest: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.hub = Hub(self.counters)
-        self.hub.interest_changed = self.interest.append
+        self.hub = kept(Keeper(self.interest.append), self.counters, Hub)
         self.hub.connected()
 
     def open(
@@ -123,7 +123,7 @@ class Table:
 
     def admit(self, *channels: bytes, subject: bytes = b"1", token: bytes = b"token") -> Joining:
         joining = self.hub.join()
-        self.hub.admit(joining, subject, token, dict.fromkeys(channels, 0))
+        self.hub.expect(joining, subject, token, dict.fromkeys(channels, 0))
         return joining
 
     def publish(self, channel: bytes, *data: str) -> None:
@@ -265,7 +265,7 @@ def test_control_messages_during_a_join_go_on_top_of_the_answer(
     joining = table.hub.join()
     for action, value in before_the_answer:
         table.hub.control(b"1", action, value)
-    table.hub.admit(joining, b"1", b"token", {b"a": 0, b"b": 0})
+    table.hub.expect(joining, b"1", b"token", {b"a": 0, b"b": 0})
     for action, value in after_the_answer:
         table.hub.control(b"1", action, value)
     stream = table.hub.open(joining, lambda: Stream(table.framing))
@@ -293,7 +293,7 @@ def test_control_messages_of_others_do_not_change_a_join(table: Table) -> None:
 def test_who_may_listen_to_nothing_is_not_admitted(table: Table) -> None:
     joining = table.hub.join()
     with pytest.raises(Unauthorized, match="no channels"):
-        table.hub.admit(joining, b"1", b"token", {})
+        table.hub.expect(joining, b"1", b"token", {})
     table.hub.abandon(joining)
     assert remains(table.hub) == []
 
@@ -327,7 +327,7 @@ def test_an_old_removal_that_arrives_late_does_not_refuse_who_may_listen(table: 
     # In Redis: removed, added, looked up. Of the first two only one has arrived.
     joining = table.hub.join()
     table.hub.control(b"1", REMOVE, b"a")
-    table.hub.admit(joining, b"1", b"token", {b"a": 0})
+    table.hub.expect(joining, b"1", b"token", {b"a": 0})
     table.hub.control(b"1", ADD, b"a")
     stream = table.hub.open(joining, lambda: Stream(table.framing))
     table.publish(b"a", "1")
@@ -338,7 +338,7 @@ def test_all_channels_of_the_answer_are_held_whatever_was_noted_before(table: Ta
     # Held now, they are subscribed to when the stream opens.
     joining = table.hub.join()
     table.hub.control(b"1", REMOVE, b"a")
-    table.hub.admit(joining, b"1", b"token", {b"a": 0, b"b": 0})
+    table.hub.expect(joining, b"1", b"token", {b"a": 0, b"b": 0})
     assert set(table.hub.channels) == {b"a", b"b"}
 
 
@@ -529,7 +529,7 @@ def test_notes_are_kept_for_those_who_joined_before_them(table: Table) -> None:
     table.hub.control(b"1", REMOVE, b"a")
     for other in others:
         table.hub.abandon(other)
-    table.hub.admit(joining, b"1", b"token", {b"a": 0, b"b": 0})
+    table.hub.expect(joining, b"1", b"token", {b"a": 0, b"b": 0})
     stream = table.hub.open(joining, lambda: Stream(table.framing))
     table.publish(b"a", "1")
     table.publish(b"b", "2")
@@ -751,10 +751,10 @@ class HubMachine(RuleBasedStateMachine):
         self.revoked: set[bytes] = set()
         # The hub, who is at it, and what it should have done
         self.counters = Counters()
-        self.hub = WatchedHub(self.counters)
+        keeper = Keeper(self.check_interest, turn_needed=self.ask_for_a_turn)
+        self.hub = kept(keeper, self.counters, WatchedHub)
         self.hub.flushing = self.check_flush
         self.hub.connected()
-        self.hub.interest_changed = self.check_interest
         self.framings = {name: Lines(name) for name in FRAMINGS}
         self.requests: list[Request] = []
         self.streams: dict[Stream, bytes] = {}
@@ -765,7 +765,6 @@ class HubMachine(RuleBasedStateMachine):
         self.interest: set[bytes] = set()
         self.messages = self.deliveries = 0
         self.turns = 0
-        self.hub.fan_outs.turn_needed = self.ask_for_a_turn
 
     @initialize(slice_size=st.sampled_from((1, 2, 1000)), count=st.integers(0, 3))
     def begin(self, slice_size: int, count: int) -> None:
@@ -965,12 +964,12 @@ class HubMachine(RuleBasedStateMachine):
             self.give_up(request)
             return
         if channels - {RESERVED}:
-            self.hub.admit(request.joining, subject, request.token, dict.fromkeys(channels, 0))
+            self.hub.expect(request.joining, subject, request.token, dict.fromkeys(channels, 0))
             request.is_admitted = True
             self.connection.append(request)
         else:
             with pytest.raises(Unauthorized):
-                self.hub.admit(request.joining, subject, request.token, dict.fromkeys(channels, 0))
+                self.hub.expect(request.joining, subject, request.token, dict.fromkeys(channels, 0))
             self.give_up(request)
 
     def open(self, request: Request) -> None:

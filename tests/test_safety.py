@@ -106,7 +106,7 @@ if fault == "answer":
 elif fault == "open":
     streams.Streams.open = streams.Streams.poll = fail
 elif fault == "hub":
-    hub.Hub.admit = fail
+    hub.Hub.expect = fail
 elif fault == "handshake":
     resource.shake_hands = fail
 from twisted.scripts.twistd import run

@@ -15,6 +15,7 @@ from sinapse.framing.eventstream import EventStream
 from sinapse.hub.hub import Hub
 from sinapse.hub.subscribers import Subject
 from sinapse.protocol.message import Message
+from tests.hubs import Keeper, kept
 
 
 @given(st.lists(st.floats(0, 10)))
@@ -50,13 +51,14 @@ class Stream:
 def crowded(count: int, slice_size: int) -> tuple[Counters, Hub, Clock]:
     """Return a hub with streams to one channel, whose time is told by the clock."""
     clock, counters = Clock(), Counters()
-    hub = Hub(counters)
+    keeper = Keeper()
+    hub = kept(keeper, counters, Hub)
     hub.stopwatch = Stopwatch(counters.fan_out_seconds, counters.delivery_seconds, clock.seconds)
-    hub.fan_outs = type(hub.fan_outs)(hub.stopwatch, slice_size)
+    hub.fan_outs = type(hub.fan_outs)(hub.stopwatch, keeper.turn_needed, slice_size)
     framing = EventStream(chunked=True)
     for number in range(count):
         joining = hub.join()
-        hub.admit(joining, b"%d" % number, b"token", {b"room": 0})
+        hub.expect(joining, b"%d" % number, b"token", {b"room": 0})
         hub.open(joining, lambda: Stream(clock, framing))
     return counters, hub, clock
 

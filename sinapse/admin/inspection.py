@@ -8,7 +8,7 @@ from collections.abc import Callable
 from heapq import nlargest
 from typing import Any
 
-from sinapse.broker.interface import Table
+from sinapse.broker.interface import Broker
 from sinapse.hub.subscribers import Channel
 from sinapse.streams.stream import Stream
 from sinapse.streams.streams import Streams
@@ -23,8 +23,10 @@ ORDERS: dict[str, Callable[[Channel], int]] = {
 class Inspection:
     """Looks at the table and the streams; `seconds` is the clock by which these have opened."""
 
-    def __init__(self, hub: Table, streams: Streams, seconds: Callable[[], float]) -> None:
-        self._hub = hub
+    def __init__(
+        self, broker: Broker[Stream], streams: Streams, seconds: Callable[[], float]
+    ) -> None:
+        self._broker = broker
         self._streams = streams
         self._seconds = seconds
 
@@ -33,8 +35,8 @@ class Inspection:
         subject = _bytes(identifier)
         return {
             "subject": identifier,
-            "channels": sorted(map(_text, self._hub.channels_of(subject))),
-            "streams": [self._stream(stream) for stream in self._hub.streams_of(subject)],
+            "channels": sorted(map(_text, self._broker.channels_of(subject))),
+            "streams": [self._stream(stream) for stream in self._broker.streams_of(subject)],
         }
 
     def end(self, identifier: str) -> dict[str, Any]:
@@ -43,7 +45,7 @@ class Inspection:
 
     def channels(self, count: int, order: str) -> dict[str, Any]:
         """Return the `count` channels with the most of `order`, one of :data:`ORDERS`."""
-        channels = self._hub.channels
+        channels = self._broker.channels
         return {
             "total": len(channels),
             "channels": [
@@ -66,7 +68,7 @@ class Inspection:
         }
 
     def _state(self, stream: Stream) -> str:
-        if not self._hub.is_live(stream):
+        if not self._broker.is_live(stream):
             return "catching up"
         return "behind" if stream.pending_bytes else "live"
 

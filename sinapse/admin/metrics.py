@@ -20,8 +20,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from sinapse import __version__
-from sinapse.broker.interface import Table
+from sinapse.broker.interface import Broker
 from sinapse.counters import Backlog, Counters, Histogram
+from sinapse.streams.stream import Stream
 
 #: How things stand now.
 GAUGES = {
@@ -77,13 +78,13 @@ class Node:
     def __init__(
         self,
         counters: Counters,
-        hub: Table,
+        broker: Broker[Stream],
         *,
         is_ready: Callable[[], bool],
         backlog: Callable[[], Backlog],
     ) -> None:
         self._counters = counters
-        self._hub = hub
+        self._broker = broker
         self._is_ready = is_ready
         self._backlog = backlog
 
@@ -93,8 +94,8 @@ class Node:
         return {
             "streams": sum(counters.streams.values()),
             "streams_by_transport": dict(counters.streams),
-            "subjects": len(self._hub.subjects),
-            "channels": len(self._hub.channels),
+            "subjects": len(self._broker.subjects),
+            "channels": len(self._broker.channels),
             "redis_up": int(self._is_ready()),
             "streams_behind": backlog.streams,
             "pending_bytes": backlog.pending_bytes,

@@ -11,14 +11,14 @@ from sinapse.admin.lookups import ChannelsResource, Looks, SubjectResource
 from sinapse.admin.metrics import Node
 from sinapse.admin.page import Page
 from sinapse.admin.status import Content, MetricsResource, NodeFigures, StatusResource, Text
-from sinapse.broker.interface import Authority, Table
+from sinapse.broker.interface import Broker
 from sinapse.counters import Counters
+from sinapse.streams.stream import Stream
 from sinapse.streams.streams import Streams
 
 
 def admin_root(
-    hub: Table,
-    broker: Authority,
+    broker: Broker[Stream],
     streams: Streams,
     counters: Counters,
     *,
@@ -30,9 +30,9 @@ def admin_root(
 
     `seconds` is the clock of the streams.
     """
-    node = Node(counters, hub, is_ready=lambda: broker.ready, backlog=streams.backlog)
+    node = Node(counters, broker, is_ready=lambda: broker.ready, backlog=streams.backlog)
     figures = NodeFigures(node, lambda: broker.state)
-    inspection = Inspection(hub, streams, seconds)
+    inspection = Inspection(broker, streams, seconds)
     return tree(figures, inspection, ready, hosts)
 
 

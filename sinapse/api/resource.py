@@ -17,7 +17,7 @@ from sinapse.api.keys import Keys
 from sinapse.api.openapi import document
 from sinapse.errors import BrokerUnavailable, MessageTooLarge, TokenIsHashed
 from sinapse.publisher.tx import Publisher
-from sinapse.web.answers import Headers, respond, tell_fault
+from sinapse.web.answers import Fields, respond, tell_fault
 from sinapse.web.site import Refusal
 
 #: Where the OpenAPI document is, for anybody: it tells nothing of anybody.
@@ -173,7 +173,7 @@ def _read(request: Request, content: bytes, kind: type[msgspec.Struct]) -> Any:
         raise _Refusal(400, f"not JSON: {error}") from None
 
 
-def _answer(request: Request, status: int, body: msgspec.Struct, headers: Headers = ()) -> int:
+def _answer(request: Request, status: int, body: msgspec.Struct, headers: Fields = ()) -> int:
     return respond(request, status, _encoded(body), [_JSON, *headers])
 
 

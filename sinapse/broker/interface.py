@@ -1,50 +1,52 @@
-"""What streams need of Redis, be it one or several: leave, a place in the table, replays."""
+"""What streams need of Redis, be it one or several."""
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+
+from twisted.internet.defer import Deferred
 
 from sinapse.errors import CloseReason
-from sinapse.hub.subscribers import Channel, Subject
+from sinapse.hub.joining import Joining
+from sinapse.hub.subscribers import Channel, Subject, Subscriber
 
 #: Is told of a subject, its token, and when that expires, on the reactor's clock.
 ExpiryTold: TypeAlias = Callable[[bytes, bytes, float], None]
 
 
-class Joining(Protocol):
-    """A stream on its way in."""
+class Resuming(Subscriber, Protocol):
+    """An open stream, which may have to be brought up to date."""
 
-    @property
-    def token(self) -> bytes:
-        """What it was admitted with."""
-
-
-class Entry(Protocol):
-    """What is known of a token."""
-
-    @property
-    def subject(self) -> bytes:
-        """Who it stands for."""
-
-    @property
-    def expires(self) -> float | None:
-        """When it does, on the reactor's clock: no later than for Redis; None if it does not."""
+    def drained(self) -> "Deferred[None]":
+        """Fire when nothing waits to be written; it is cancelled when the stream ends."""
 
 
-class Admission(Protocol):
-    """Leave to open a stream, to be used in the very turn of the reactor that brought it."""
+class Admitted(NamedTuple):
+    """The right to open a stream, as far as one Redis can give it."""
 
-    @property
-    def joining(self) -> Any:
-        """For :meth:`Table.open`; a :class:`Joining`."""
-
-    @property
-    def entry(self) -> Entry:
-        """What its token is good for."""
+    joining: Joining
+    session: object
+    """The life of the connections that it rests on."""
 
 
-class Authority(Protocol):
-    """Who says who may listen to what."""
+class Admission(NamedTuple):
+    """The right to open a stream, to be used in the turn of the reactor that brought it."""
+
+    token: bytes
+    subject: bytes
+    """Who the token stands for."""
+    expires: float | None
+    """When it does, on the reactor's clock: no later than for Redis; None if it does not."""
+    parts: Sequence[Admitted]
+    """One for each Redis."""
+
+
+Streaming = TypeVar("Streaming", bound=Resuming)
+Opened = TypeVar("Opened", bound=Resuming)
+
+
+class Broker(Protocol[Streaming]):
+    """Who says who may listen to what, and gives it to the streams that are open here."""
 
     @property
     def ready(self) -> bool:
@@ -54,21 +56,57 @@ class Authority(Protocol):
     def state(self) -> str:
         """How it is, in words."""
 
+    async def when_ready(self) -> None:
+        """Return when it is."""
+
+    # Streams on their way in
+
     async def admit(self, token: bytes) -> Admission:
-        """Give leave; raises ``Unauthorized``, ``LimitReached``, or ``BrokerUnavailable``."""
+        """Look up who may listen to what, and subscribe to it.
 
-    def withdraw(self, admission: Any) -> None:
-        """Take back leave that is not used."""
+        Raises :class:`~sinapse.errors.Unauthorized`, :class:`~sinapse.errors.LimitReached`, or
+        :class:`~sinapse.errors.BrokerUnavailable` when Redis cannot say.
+        """
 
-    async def look_up(self, token: bytes) -> Entry:
-        """Return what is known of `token`; raises as :meth:`admit` does."""
+    def withdraw(self, admission: Admission) -> None:
+        """Give up an admission that is not used."""
+
+    def open(
+        self, admission: Admission, make: Callable[[], Opened], *, live: bool = True
+    ) -> Opened:
+        """Return the open stream that `make` makes: see :meth:`sinapse.hub.hub.Hub.open`."""
+
+    async def expiry(self, token: bytes) -> float | None:
+        """Return when `token` expires, as in an admission; raises as :meth:`admit` does."""
 
     def tell_expiry_to(self, told: ExpiryTold) -> None:
         """Tell when the tokens of open streams expire, whenever that is read again."""
 
+    # Open streams
 
-class Table(Protocol):
-    """Who listens to what on this node."""
+    @property
+    def here(self) -> str:
+        """The id from which whoever is live now goes on."""
+
+    def resume(self, stream: Streaming, last_event_id: str) -> None:
+        """Bring a stream up to date that gets nothing yet, after what its client sent as an id."""
+
+    def is_live(self, stream: Streaming) -> bool:
+        """Whether a stream gets what is dispatched: it neither replays nor is held."""
+
+    def where(self, stream: Streaming) -> str | None:
+        """Return the id from which a stream goes on; None if it is not live."""
+
+    def suspend(self, stream: Streaming) -> str | None:
+        """Give a stream nothing more until it resumes from the id that is returned, as `where`."""
+
+    def leave(self, stream: Streaming) -> None:
+        """Forget a stream that has ended."""
+
+    def end(self, stream: Streaming, reason: CloseReason) -> None:
+        """End a stream, after what was dispatched for it."""
+
+    # Who is there
 
     @property
     def subjects(self) -> Mapping[bytes, Subject]:
@@ -78,37 +116,8 @@ class Table(Protocol):
     def channels(self) -> Mapping[bytes, Channel]:
         """Channels that somebody here may listen to."""
 
-    @property
-    def here(self) -> Any:
-        """Where who is live now goes on; its text is the id to resume from."""
-
-    def streams_of(self, subject: bytes) -> Sequence[Any]:
+    def streams_of(self, subject: bytes) -> Sequence[Streaming]:
         """Return the open streams of a subject, the oldest first."""
 
-    def channels_of(self, subject_id: bytes) -> AbstractSet[bytes]:
+    def channels_of(self, subject: bytes) -> AbstractSet[bytes]:
         """Return what a subject with open streams may listen to."""
-
-    def is_live(self, subscriber: Any) -> bool:
-        """Whether a stream gets what is dispatched: it neither replays nor is held."""
-
-    def open(self, joining: Any, make: Callable[[], Any], *, live: bool = True) -> Any:
-        """End a join with an open stream, which `make` makes; raises as ``Authority.admit``."""
-
-    def where(self, subscriber: Any) -> Any:
-        """Return where a stream goes on, as :attr:`here`; None if it is not live."""
-
-    def suspend(self, subscriber: Any) -> Any:
-        """Give a stream nothing more until it resumes from what is returned, as :meth:`where`."""
-
-    def leave(self, subscriber: Any) -> None:
-        """Forget a stream that has ended."""
-
-    def end(self, subscriber: Any, reason: CloseReason) -> None:
-        """End a stream, after what was dispatched for it."""
-
-
-class Resumptions(Protocol):
-    """Who brings streams up to date."""
-
-    def begin(self, connection: Any, last_event_id: str) -> None:
-        """Resume a stream that gets nothing yet, after what its client sent as an id."""

@@ -15,9 +15,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sinapse.broker.broker import Broker
+from sinapse.broker.broker import RedisBroker
 from sinapse.errors import BrokerUnavailable
-from sinapse.hub.presence import Attendance
+from sinapse.hub.presence import Presence
 from sinapse.protocol.keys import JOINED, LEFT, PRESENCE, presence_key
 from sinapse.protocol.scripts import (
     HOLD_PRESENCE,
@@ -41,21 +41,21 @@ SLICE = 200
 MEMORY = 3600 * 1000
 
 
-class Presence(Service):
-    """Tells one Redis of the `attendance`. Its grace is that of a node as well."""
+class PresenceService(Service):
+    """Tells one Redis of the `presence`. Its grace is that of a node as well."""
 
     _log = Logger()
 
-    def __init__(self, broker: Broker, attendance: Attendance, reactor: Any) -> None:
+    def __init__(self, broker: RedisBroker[Any], presence: Presence, reactor: Any) -> None:
         self._broker = broker
-        self._attendance = attendance
+        self._presence = presence
         self._reactor = reactor
-        self._lease = attendance.grace
+        self._lease = presence.grace
         self._changes: dict[bytes, bool] = {}
         self._node = ""
         self._renewed = 0.0
         self._running: Deferred[None] | None = None
-        attendance.watchers.append(self._changes.__setitem__)
+        presence.watchers.append(self._changes.__setitem__)
 
     def startService(self) -> None:  # noqa: N802
         """Begin to tell."""
@@ -87,12 +87,12 @@ class Presence(Service):
         """Take a lease under a new name, for all who are here."""
         self._node = secrets.token_hex(8)
         self._changes.clear()
-        self._changes.update(dict.fromkeys(self._attendance.subjects, True))
+        self._changes.update(dict.fromkeys(self._presence.subjects, True))
         await self._hold(is_new=True)
 
     async def _go_on(self) -> bool:
         """Tell what has changed, and renew the lease in time; returns whether there is one."""
-        self._attendance.look(self._reactor.seconds())
+        self._presence.look(self._reactor.seconds())
         changes = dict(self._changes)
         self._changes.clear()
         came = [subject for subject, is_here in changes.items() if is_here]

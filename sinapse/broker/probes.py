@@ -34,10 +34,6 @@ class Probes:
         self._sent_at: float | None = None
         self._sent = self._heard = 0
         #: Where they are published: nobody else hears them.
-        self.channel = b""
-
-    def begin(self) -> None:
-        """Choose another channel: what still comes on that of before is of connections of then."""
         self.channel = f"{NODES}:{secrets.token_hex(8)}".encode()
 
     def heard(self) -> None:
@@ -54,8 +50,7 @@ class Probes:
 
         Every connection of `lookups` must answer, of a master whose data are those of `epoch`.
         """
-        self._sent = self._heard = 0
-        self._sent_at = None
+        self._sent = self._heard = 0  # Without the mark that was heard before.
         turns = 0
 
         def wait() -> None:

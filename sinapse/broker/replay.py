@@ -9,28 +9,41 @@ has been read.
 Redis may go and come back at any point of this; what is known then is looked at afresh.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sinapse.broker.broker import Broker
 from sinapse.broker.history import Part
+from sinapse.broker.interface import Resuming
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, ResetReason
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
-from sinapse.hub.subscribers import Framing, Subject, Subscriber, encode
+from sinapse.hub.subscribers import Framing, Subject, encode
 from sinapse.protocol.ids import EventID
 
 
-class Resuming(Subscriber, Protocol):
-    """A stream that resumes."""
+class Source(Protocol):
+    """Where what is retained is read."""
 
-    def drained(self) -> "Deferred[None]":
-        """Fire when nothing waits to be written; it is cancelled when the stream ends."""
+    @property
+    def ready(self) -> bool:
+        """Whether it can be read now."""
+
+    async def when_ready(self, failures: int = 0) -> None:
+        """Return when it can, later the more often it could not."""
+
+    def resolve(self, identifier: EventID) -> EventID | None:
+        """Return the same place among the ids of this time; None if it cannot be resumed from."""
+
+    async def read_history(self, wants: Mapping[bytes, int]) -> Part:
+        """Return the next part of what channels have, each after its counter.
+
+        Raises :class:`~sinapse.errors.BrokerUnavailable`.
+        """
 
 
 class Replays:
@@ -42,13 +55,12 @@ class Replays:
 
     _log = Logger()
 
-    def __init__(self, hub: Hub, broker: Broker, counters: Counters, *, max_pending: int) -> None:
+    def __init__(self, hub: Hub, source: Source, counters: Counters, *, max_pending: int) -> None:
         self._hub = hub
-        self._broker = broker
+        self._source = source
         self._counters = counters
         self._max_pending = max_pending
         self._piece = max_pending // 4
-        hub.catch_up_needed = self._begin_catch_up
 
     def begin(self, connection: Resuming, last_event_id: str) -> None:
         """Resume a stream that was opened replaying, or suspended, after what its client sent."""
@@ -77,8 +89,8 @@ class Replays:
         told: dict[bytes, int] = {}
         failures = 0
         while (subject := connection.subject) is not None:
-            resolved = self._broker.resolve(place)
-            if resolved is None and self._broker.ready:
+            resolved = self._source.resolve(place)
+            if resolved is None and self._source.ready:
                 self._give_up(connection, ResetReason.DATA_LOST)
                 return
             after = resolved.counter if resolved else 0
@@ -87,10 +99,10 @@ class Replays:
             # One that is withdrawn and granted again is another channel: between, nobody heard it.
             heard = {name: self._hub.channels[name] for name in wants}
             try:
-                part = await self._broker.read_history(wants)
+                part = await self._source.read_history(wants)
             except BrokerUnavailable:
                 failures += 1
-                await self._broker.when_ready(failures)
+                await self._source.when_ready(failures)
                 continue
             subject = connection.subject
             if subject is None or resolved is None:
@@ -214,7 +226,8 @@ class Replays:
 
     # Catching up
 
-    def _begin_catch_up(self, subject: Subject) -> None:
+    def catch_up(self, subject: Subject) -> None:
+        """Read what a subject has missed of channels that were granted to it."""
         Deferred.fromCoroutine(self._catch_up(subject)).addErrback(self._failed)
 
     async def _catch_up(self, subject: Subject) -> None:
@@ -229,10 +242,10 @@ class Replays:
             for gap in gaps:
                 wants[gap.channel] = min(gap.after, wants.get(gap.channel, gap.after))
             try:
-                part = await self._broker.read_history(wants)
+                part = await self._source.read_history(wants)
             except BrokerUnavailable:
                 failures += 1
-                await self._broker.when_ready(failures)
+                await self._source.when_ready(failures)
                 continue
             for gap in gaps:
                 gone = part.gone.get(gap.channel, 0)

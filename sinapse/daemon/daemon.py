@@ -3,7 +3,7 @@
 import gc
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -15,20 +15,16 @@ from twisted.logger import Logger
 
 from sinapse.admin.root import admin_root
 from sinapse.api.service import API
-from sinapse.broker.broker import Broker
-from sinapse.broker.interface import Authority, Resumptions, Table
-from sinapse.broker.presence import Presence
-from sinapse.broker.replay import Replays
-from sinapse.broker.shards.broker import ShardedBroker
-from sinapse.broker.shards.hub import ShardedHub
-from sinapse.broker.shards.replay import ShardedReplays
+from sinapse.broker.broker import RedisBroker
+from sinapse.broker.interface import Broker
+from sinapse.broker.presence import PresenceService
+from sinapse.broker.sharded import ShardedBroker
 from sinapse.counters import Counters
 from sinapse.daemon.looplag import LoopLag
 from sinapse.daemon.signals import Signals
 from sinapse.daemon.systemd import Notifier
 from sinapse.errors import StartError
-from sinapse.hub.hub import Hub
-from sinapse.hub.presence import Attendance
+from sinapse.hub.presence import Presence
 from sinapse.listen import descriptors
 from sinapse.listen.forwarded import TrustedProxies
 from sinapse.listen.gate import Gate
@@ -37,14 +33,12 @@ from sinapse.protocol.message import MAX_MESSAGE
 from sinapse.settings import Settings
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.resource import StreamResource
+from sinapse.streams.stream import Stream
 from sinapse.streams.streams import Streams
 from sinapse.txredis.embedded import EmbeddedServer
 from sinapse.web.answers import Ready, Status
 from sinapse.web.limits import RequestLimits
 from sinapse.web.site import Site
-
-#: Seconds that an embedded server may take to start without anybody being told: it takes 0.1.
-EMBEDDED_START = 2
 
 #: Seconds for which clients wait in the kernel's queue while Redis is not connected yet: more than
 #: connecting takes, and less than they wait for an answer.
@@ -70,7 +64,7 @@ class Daemon(MultiService):
         """Make everything; `listen` makes what serves a ``--port``."""
         super().__init__()
         counters = Counters()
-        hub, broker, replays, brokers = _redis(settings, counters)
+        broker, parts = _broker(settings, counters)
         proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
         gate = Gate(
             counters,
@@ -89,14 +83,11 @@ class Daemon(MultiService):
             counted=proxies.counted,
             is_full=gate.is_full,
         )
-        attendance = Attendance(settings.retry + PATIENCE) if settings.presence else None
+        presence = Presence(settings.retry + PATIENCE) if settings.presence else None
         self._gate = gate
         self._broker = broker
-        self._brokers = brokers
         self._streams = streams = Streams(
-            hub,
             broker,
-            replays,
             counters,
             max_pending=settings.max_pending,
             max_pending_total=settings.max_pending_total,
@@ -106,7 +97,7 @@ class Daemon(MultiService):
             retains=settings.retains,
             is_logged=settings.log_level == "debug",
             limits=limits,
-            attendance=attendance,
+            presence=presence,
             reactor=reactor,
         )
         root = StreamResource(
@@ -143,8 +134,8 @@ class Daemon(MultiService):
         gate.relieve = self._site.close_an_idle
 
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
-        if attendance is not None:
-            services += [Presence(each, attendance, reactor) for each in brokers]
+        if presence is not None:
+            services += [PresenceService(each, presence, reactor) for each in parts]
         if (folder := settings.redis[0].embedded) is not None:
             services.insert(0, EmbeddedServer(folder, reactor))
         self._ports = [listen(port, self._site, reactor, gate=gate) for port in settings.ports]
@@ -152,7 +143,6 @@ class Daemon(MultiService):
         if settings.admin:
             admin = Site(
                 admin_root(
-                    hub,
                     broker,
                     streams,
                     counters,
@@ -208,12 +198,10 @@ class Daemon(MultiService):
 
         After a while without Redis, accept all the same: to say so.
         """
-        connected = DeferredList(
-            [Deferred.fromCoroutine(broker.when_ready()) for broker in self._brokers],
-            consumeErrors=True,
-        )
+        connected = Deferred.fromCoroutine(self._broker.when_ready())
         late = reactor.callLater(OPENING, connected.cancel)
-        await connected
+        with suppress(CancelledError):
+            await connected
         if late.active():
             late.cancel()
         if not self._site.is_closing:
@@ -264,29 +252,19 @@ def _longest_message(environment: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() and len(text) < 20 else MAX_MESSAGE
 
 
-def _redis(
+def _broker(
     settings: Settings, counters: Counters
-) -> tuple[Table, Authority, Resumptions, list[Broker]]:
-    """Return what streams need of Redis, and the parts that it is made of."""
-    several = len(settings.redis) > 1
-    most = settings.max_channels_per_subject
-    hubs = [Hub(counters, ends_when_empty=not several, max_channels=most) for _ in settings.redis]
-    brokers = [
-        Broker(
-            url,
-            hub,
-            counters,
-            max_message=settings.max_pending,
-            patience=EMBEDDED_START if url.embedded is not None else 0,
-            reactor=reactor,
-        )
-        for url, hub in zip(settings.redis, hubs, strict=True)
-    ]
-    replays = [
-        Replays(hub, broker, counters, max_pending=settings.max_pending)
-        for hub, broker in zip(hubs, brokers, strict=True)
-    ]
-    if not several:
-        return hubs[0], brokers[0], replays[0], brokers
-    whole = ShardedHub(hubs)
-    return whole, ShardedBroker(brokers, whole), ShardedReplays(whole, replays), brokers
+) -> tuple[Broker[Stream], Sequence[RedisBroker[Any]]]:
+    """Return Redis, as streams see it, and the brokers of each one that it is made of."""
+    make: Any = partial(
+        RedisBroker,
+        counters=counters,
+        max_pending=settings.max_pending,
+        max_channels=settings.max_channels_per_subject,
+        reactor=reactor,
+    )
+    if len(settings.redis) == 1:
+        one: RedisBroker[Stream] = make(settings.redis[0])
+        return one, [one]
+    several: ShardedBroker[Stream] = ShardedBroker(settings.redis, make)
+    return several, several.parts

@@ -19,13 +19,17 @@ MOST = 2
 
 
 class FanOuts:
-    """Fan-outs under way. `slice_size` is the number of deliveries made at once."""
+    """Fan-outs under way. `slice_size` is the number of deliveries made at once.
 
-    def __init__(self, stopwatch: Stopwatch, slice_size: int = SLICE) -> None:
+    `turn_needed` is told that there is more to do: :meth:`go_on` is to be called, in another turn.
+    """
+
+    def __init__(
+        self, stopwatch: Stopwatch, turn_needed: Callable[[], None], slice_size: int = SLICE
+    ) -> None:
         self.slice_size = slice_size
         self._stopwatch = stopwatch
-        #: Told that there is more to do: :meth:`go_on` is to be called, in another turn.
-        self.turn_needed: Callable[[], None] = lambda: None
+        self._turn_needed = turn_needed
         self._waiting: deque[tuple[dict[Subscriber, list[bytes]], Lap]] = deque()
 
     def __bool__(self) -> bool:
@@ -66,7 +70,7 @@ class FanOuts:
             self._waiting.popleft()
             self._stopwatch.stop(lap)
         if self._waiting:
-            self.turn_needed()
+            self._turn_needed()
 
     def finish(self, subscriber: Subscriber) -> None:
         """Send one subscriber all that waits for it."""

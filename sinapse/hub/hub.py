@@ -1,15 +1,14 @@
 """Who listens to what, exactly: the subscription table of a node. No socket, no timer.
 
 Redis gives messages and control messages on one connection, in one order, and the hub is told
-of them in that order. :meth:`Hub.dispatch` collects messages; :meth:`Hub.flush`, called when one
-read of that connection has been handled, gives every touched subscriber its messages of that
-read in one :meth:`Subscriber.send`, in the order of publication. A control message is applied at
-once: what was dispatched before it is flushed first, what follows sees the new list.
+of them in that order. Messages it hands out as a :class:`~sinapse.hub.dispatch.Dispatcher`. A
+control message is applied at once: what was dispatched before it is flushed first, what follows
+sees the new list.
 
 A subscriber opens in three steps, so that no list is ever wrong, not even for an instant:
 
 1. :meth:`Hub.join` before the look-up is sent: control messages are noted from now on.
-2. :meth:`Hub.admit` with the answer: its channels are kept subscribed.
+2. :meth:`Hub.expect` with the answer: its channels are kept subscribed.
 3. :meth:`Hub.open` when everything published before the answer has been handled.
 
 A subscriber that resumes is opened replaying: it is ended when it must be, but gets nothing until
@@ -18,185 +17,66 @@ that history and live messages join without a gap.
 """
 
 import heapq
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from sinapse.counters import Counters, Lap, Stopwatch
+from sinapse.counters import Counters
 from sinapse.errors import CloseReason, LimitReached, ResetReason, Unauthorized
-from sinapse.hub.catchup import CatchUp, Dispatched
-from sinapse.hub.fanout import FanOuts
+from sinapse.hub.catchup import CatchUp
+from sinapse.hub.dispatch import Dispatcher
 from sinapse.hub.joining import Joining, Joins
 from sinapse.hub.subscribers import Channel, Subject, Subscriber, encode
 from sinapse.protocol.ids import EventID, parse_counter
 from sinapse.protocol.keys import ADD, GRANT, REMOVE, REVOKE, WITHDRAW, is_channel
-from sinapse.protocol.message import Message
 
 Joined = TypeVar("Joined", bound=Subscriber)
 
 
-class Hub:
-    """The table of a node. `max_channels` is how many a subject may have, 0 for any number."""
+class HubOwner(Protocol):
+    """Who keeps a hub, and does for it what takes a connection or a clock."""
+
+    def interest_changed(self, channel: bytes) -> None:
+        """Take note of a channel that is needed from now on, or no longer."""
+
+    def catch_up_needed(self, subject: Subject) -> None:
+        """Read what a subject has missed; that ends with :meth:`Hub.caught_up`."""
+
+    def emptied(self, subject: Subject) -> None:
+        """Take note of a subject with open streams that may listen to nothing here any more."""
+
+    def too_many_channels(self, subject: bytes, count: int) -> None:
+        """Take note of a subject that has more channels than it may, and how many."""
+
+    def turn_needed(self) -> None:
+        """Call ``fan_outs.go_on()`` in another turn of the reactor."""
+
+
+class Hub(Dispatcher):
+    """The table of a node, kept by `owner`.
+
+    `max_channels` is how many a subject may have, 0 for any number. With `admits_empty` a stream
+    may open that may listen to nothing: here, but perhaps elsewhere.
+    """
 
     def __init__(
-        self, counters: Counters, *, ends_when_empty: bool = True, max_channels: int = 0
+        self,
+        counters: Counters,
+        owner: HubOwner,
+        *,
+        max_channels: int = 0,
+        admits_empty: bool = False,
     ) -> None:
-        """Make the table; `ends_when_empty`: a subject that may listen to nothing has no streams.
-
-        Otherwise :attr:`emptied` is told of it.
-        """
-        self.channels: dict[bytes, Channel] = {}
+        super().__init__(counters, owner.turn_needed)
         self.subjects: dict[bytes, Subject] = {}
-        #: Counter up to which everything retained that may be heard here has been dispatched, and
-        #: the epoch that it belongs to.
-        self.position = 0
-        self.epoch = ""
         #: Redis is heard. While it is not, nothing can be caught up with.
         self.is_connected = False
-        #: Told of a channel that is needed from now on, or no longer.
-        self.interest_changed: Callable[[bytes], None] = _nobody
-        #: Told of a subject that has begun to catch up; it ends with :meth:`caught_up`.
-        self.catch_up_needed: Callable[[Subject], None] = _nobody
-        #: Told of a subject whose list was emptied.
-        self.emptied: Callable[[Subject], None] = self._end_all if ends_when_empty else _nobody
-        self._ends_when_empty = ends_when_empty
-        #: Told of a subject that has more channels than it may, and how many.
-        self.channels_exceeded: Callable[[bytes, int], None] = lambda _subject, _count: None
+        self._owner = owner
         self._max_channels = max_channels
-        self.counters = counters
-        self._batch: list[tuple[Channel, list[Message]]] = []
-        self._tape: list[Dispatched] | None = None
+        self._admits_empty = admits_empty
         self._joins = Joins()
         #: Grants, by their counters, of channels whose messages are still to be read from there on.
         self._postponed: list[tuple[int, bytes, bytes]] = []
-        #: What is sent over several turns of the reactor.
-        self.stopwatch = Stopwatch(counters.fan_out_seconds, counters.delivery_seconds)
-        self.fan_outs = FanOuts(self.stopwatch)
-
-    # Messages
-
-    def dispatch(self, name: bytes, message: Message, counter: int | None = None) -> None:
-        """Take a message that was published to the channel `name`.
-
-        `counter` is that of its id. Counters only go up on one connection; one that does not was
-        dispatched before, from history.
-        """
-        if counter is not None:
-            if counter <= self.position:
-                return
-            self.position = counter
-        channel = self.channels.get(name)
-        if channel is None:  # Unsubscribed, and Redis does not know yet.
-            return
-        self.counters.messages += 1
-        if self._tape is not None:
-            self._tape.append(Dispatched(counter, name, message))
-        for subject in channel.holding:
-            assert subject.catch_up is not None  # noqa: S101
-            subject.catch_up.held.append(Dispatched(counter, name, message))
-        batch = self._batch
-        if batch and batch[-1][0] is channel:
-            batch[-1][1].append(message)
-        else:
-            batch.append((channel, [message]))
-
-    def omit(self, name: bytes, counter: int) -> None:
-        """Tell who listens to the channel `name` of a message that no stream can hold.
-
-        `counter` is that of its id, as for :meth:`dispatch`.
-        """
-        if counter <= self.position:
-            return
-        self.flush()
-        self.position = counter
-        channel = self.channels.get(name)
-        if channel is None:
-            return
-        entry = Dispatched(counter, name, None)
-        if self._tape is not None:
-            self._tape.append(entry)
-        for subject in channel.holding:
-            assert subject.catch_up is not None  # noqa: S101
-            subject.catch_up.held.append(entry)
-        for framing, audience in list(channel.audiences.items()):
-            frame = encode(framing, entry, self.epoch)
-            for subscriber in list(audience):
-                self.counters.resets += 1
-                self.fan_outs.finish(subscriber)
-                subscriber.send(frame)
-
-    @property
-    def here(self) -> EventID:
-        """The id that a stream can resume from to which all that was dispatched has been sent."""
-        return EventID(self.epoch, self.position)
-
-    def reached(self, counter: int) -> None:
-        """Take note that everything that was published up to `counter` has been handled.
-
-        So what a stream began or was brought up to date with does not come again after a break.
-        """
-        self.position = max(self.position, counter)
-
-    def flush(self) -> None:
-        """Send what was dispatched: one frame a framing, one send a touched subscriber."""
-        batch = self._batch
-        if not batch:
-            return
-        self._batch = []
-        lap = self.stopwatch.start()
-        is_sent = self._send(*batch[0], lap) if len(batch) == 1 else self._send_all(batch, lap)
-        if is_sent:
-            self.stopwatch.stop(lap)
-
-    def _send(self, channel: Channel, messages: list[Message], lap: Lap) -> bool:
-        """Send messages of one channel; returns whether all of it has been sent."""
-        channel.messages += len(messages)
-        is_sent = True
-        for framing, audience in channel.audiences.items():
-            frame = framing.encode(channel.name, messages)
-            if self.fan_outs or len(audience) > self.fan_outs.slice_size:
-                shared = [frame]
-                is_sent &= self.fan_outs.begin(dict.fromkeys(audience, shared), lap)
-            else:
-                for subscriber in audience:
-                    subscriber.send(frame)
-            self.counters.deliveries += len(messages) * len(audience)
-            self.counters.delivered_bytes += len(frame) * len(audience)
-        return is_sent
-
-    def _send_all(self, batch: list[tuple[Channel, list[Message]]], lap: Lap) -> bool:
-        """Send messages of several channels.
-
-        Frames are collected by subscriber, which keeps their order across channels and makes one
-        system call of many.
-        """
-        outbox: dict[Subscriber, list[bytes]] = {}
-        deliveries = size = 0
-        for channel, messages in batch:
-            channel.messages += len(messages)
-            for framing, audience in channel.audiences.items():
-                frame = framing.encode(channel.name, messages)
-                for subscriber in audience:
-                    if (frames := outbox.get(subscriber)) is None:
-                        outbox[subscriber] = [frame]
-                    else:
-                        frames.append(frame)
-                deliveries += len(messages) * len(audience)
-                size += len(frame) * len(audience)
-        self.counters.deliveries += deliveries
-        self.counters.delivered_bytes += size
-        return self.fan_outs.begin(outbox, lap)
-
-    @contextmanager
-    def tape(self) -> Iterator[list[Dispatched]]:
-        """Keep what is dispatched in the ``with`` block; one block at a time."""
-        self.flush()
-        self._tape = []
-        try:
-            yield self._tape
-        finally:
-            self._tape = None
 
     # Opening and leaving
 
@@ -204,7 +84,7 @@ class Hub:
         """Begin to open a subscriber, before anything is looked up for it."""
         return self._joins.begin()
 
-    def admit(
+    def expect(
         self, joining: Joining, subject: bytes, token: bytes, channels: Mapping[bytes, int]
     ) -> None:
         """Take the answer of the look-up, and hold its channels.
@@ -344,6 +224,11 @@ class Hub:
         self.fan_outs.finish(subscriber)
         self.leave(subscriber)
         subscriber.close(reason)
+
+    def end_all(self, subject: Subject, reason: CloseReason) -> None:
+        """End all streams of a subject."""
+        for subscriber in list(subject.subscribers):
+            self.end(subscriber, reason)
 
     # Looking in
 
@@ -572,7 +457,7 @@ class Hub:
         for each in subject.channels:
             self.channels[each].holding.add(subject)
         if is_new:
-            self.catch_up_needed(subject)
+            self._owner.catch_up_needed(subject)
 
     def _end_catch_up(self, subject: Subject) -> None:
         subject.catch_up = None
@@ -629,14 +514,10 @@ class Hub:
     def _end_if_empty(self, subject: Subject) -> None:
         # Streams that are held get first what they are held for.
         if not subject.channels and subject.catch_up is None and self.is_connected:
-            self.emptied(subject)
-
-    def _end_all(self, subject: Subject) -> None:
-        for subscriber in list(subject.subscribers):
-            self.end(subscriber, CloseReason.NO_CHANNELS)
+            self._owner.emptied(subject)
 
     def _require(self, channels: Collection[bytes]) -> None:
-        if self._ends_when_empty and not channels:
+        if not channels and not self._admits_empty:
             raise Unauthorized("no channels")
 
     def _check_number(self, subject: bytes, channels: Collection[bytes]) -> None:
@@ -645,7 +526,7 @@ class Hub:
         To deliver some of them only would be to lose messages in silence.
         """
         if 0 < self._max_channels < len(channels):
-            self.channels_exceeded(subject, len(channels))
+            self._owner.too_many_channels(subject, len(channels))
             raise LimitReached(CloseReason.TOO_MANY_CHANNELS.text, 503)
 
     def _end_if_too_many(self, subject: Subject) -> None:
@@ -654,14 +535,13 @@ class Hub:
         try:
             self._check_number(subject.id, subject.channels)
         except LimitReached:
-            for subscriber in list(subject.subscribers):
-                self.end(subscriber, CloseReason.TOO_MANY_CHANNELS)
+            self.end_all(subject, CloseReason.TOO_MANY_CHANNELS)
 
     def _hold(self, name: bytes) -> Channel:
         channel = self.channels.get(name)
         if channel is None:
             channel = self.channels[name] = Channel(name)
-            self.interest_changed(name)
+            self._owner.interest_changed(name)
         channel.holders += 1
         return channel
 
@@ -670,7 +550,7 @@ class Hub:
         channel.holders -= 1
         if not channel.holders:
             del self.channels[name]
-            self.interest_changed(name)
+            self._owner.interest_changed(name)
 
     def _end_replay(self, subject: Subject, subscriber: Subscriber) -> None:
         subject.replaying -= {subscriber}
@@ -690,7 +570,3 @@ class Hub:
         for name in names:
             for subscriber in subscribers:
                 self.channels[name].stop_listening(subscriber)
-
-
-def _nobody(_who: object) -> None:
-    """Stand in until a broker is there."""

@@ -7,7 +7,7 @@ changes, the pause between two long polls.
 from collections.abc import Callable, KeysView
 
 
-class Attendance:
+class Presence:
     """Counts the streams of each subject; several of one count once."""
 
     def __init__(self, grace: float) -> None:

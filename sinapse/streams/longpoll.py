@@ -12,7 +12,7 @@ from twisted.web.server import Request
 from sinapse.errors import CloseReason
 from sinapse.framing.jsonmessage import JSONList
 from sinapse.streams.stream import Stream
-from sinapse.web.answers import Headers, respond
+from sinapse.web.answers import Fields, respond
 
 #: Seconds: below the 30 s after which many proxies give up.
 WAIT = 25
@@ -50,7 +50,7 @@ class LongPoll(Stream):
         self,
         owner: Owner,
         request: Request,
-        headers: Headers,
+        headers: Fields,
         token: bytes,
         reactor: Any,
         *,

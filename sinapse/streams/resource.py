@@ -14,7 +14,7 @@ from twisted.web.http import HTTPChannel, parse_qs
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from sinapse.broker.interface import Admission, Authority
+from sinapse.broker.interface import Admission, Broker
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, LimitReached, Unauthorized
 from sinapse.framing.eventstream import HEADERS, TROUBLE_RETRY, EventStream, come_back, opening
@@ -25,8 +25,9 @@ from sinapse.streams.handshake import is_requested, shake_hands
 from sinapse.streams.handshake import token as offered_token
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.longpoll import LongPoll
+from sinapse.streams.stream import Stream
 from sinapse.streams.streams import Streams
-from sinapse.web.answers import SERVER, Headers, Plain, date, respond, tell_fault
+from sinapse.web.answers import SERVER, Fields, Plain, date, respond, tell_fault
 from sinapse.web.cors import Origins, preflight_headers, response_headers
 from sinapse.web.limits import MAX_FIELDS
 from sinapse.web.safety import SAFETY
@@ -43,7 +44,7 @@ class StreamResource(Plain):
 
     def __init__(
         self,
-        broker: Authority,
+        broker: Broker[Stream],
         streams: Streams,
         counters: Counters,
         *,
@@ -101,7 +102,7 @@ class StreamResource(Plain):
         stream.addErrback(self._failed, request, headers)
         return NOT_DONE_YET
 
-    def _refuse_socket(self, request: Request, headers: Headers) -> int | None:
+    def _refuse_socket(self, request: Request, headers: Fields) -> int | None:
         """Refuse a WebSocket that cannot be, or that a foreign page asks for.
 
         CORS does not bind WebSockets, and cookies go with them: whose page it is must be checked
@@ -139,11 +140,11 @@ class StreamResource(Plain):
             return respond(request, 204, headers=[(b"Allow", b", ".join(self.methods))])
         if not self._origins.allows(origin):
             return self._refuse(request, 400, "origin not allowed", [(b"Vary", b"Origin")])
-        asked = request.getHeader(b"Access-Control-Request-Headers")
+        asked = request.getHeader(b"Access-Control-Request-Fields")
         headers = preflight_headers(origin, asked, credentials=self._cookie is not None)
         return respond(request, 204, headers=headers)
 
-    async def _open(self, request: Request, token: bytes, headers: Headers) -> None:
+    async def _open(self, request: Request, token: bytes, headers: Fields) -> None:
         try:
             address = self._address(request)
             with self._limits.opening(address):
@@ -178,14 +179,12 @@ class StreamResource(Plain):
         fields = request.requestHeaders.getRawHeaders(self._proxies.header, [])
         return self._proxies.client(peer, fields)
 
-    def _begin(
-        self, request: Request, admission: Admission, headers: Headers, address: str
-    ) -> None:
+    def _begin(self, request: Request, admission: Admission, headers: Fields, address: str) -> None:
         """Begin a stream or a poll, which is counted by `address`."""
         last_event_id = _last_event_id(request) if self._retains else None
         # A stream that resumes keeps its own id until it has got what it missed.
         tells_id = self._retains and last_event_id is None
-        position = str(self._streams.here) if tells_id else None
+        position = self._streams.here if tells_id else None
         if _is_poll(request):
             self._poll(request, admission, headers, last_event_id, address)
             return
@@ -198,7 +197,7 @@ class StreamResource(Plain):
         self,
         request: Request,
         admission: Admission,
-        headers: Headers,
+        headers: Fields,
         last_event_id: str | None,
         address: str,
     ) -> None:
@@ -213,11 +212,11 @@ class StreamResource(Plain):
             self._refuse(request, 406, "long polls need messages to be retained", headers)
             return
         framing = LongPoll.framing
-        body = framing.whole([framing.opening(str(self._streams.here))])
+        body = framing.whole([framing.opening(self._streams.here)])
         respond(request, 200, body, (*headers, (b"Content-Type", b"application/json")))
 
     def _first(
-        self, request: Request, headers: Headers, position: str | None
+        self, request: Request, headers: Fields, position: str | None
     ) -> tuple[EventStream | WebSocket, bytes]:
         """Return the framing of a stream, and its first bytes: the response head, the opening."""
         if is_requested(request):
@@ -234,14 +233,14 @@ class StreamResource(Plain):
             return framing, first
         return framing, framing.head(fields) + first
 
-    def _refuse(self, request: Request, status: int, reason: str, headers: Headers) -> int:
+    def _refuse(self, request: Request, status: int, reason: str, headers: Fields) -> int:
         self._counters.requests_refused[reason] += 1
         return respond(request, status, f"{status} {reason}\n".encode(), headers)
 
     def _send_away(
         self,
         request: Request,
-        headers: Headers,
+        headers: Fields,
         reason: str = "unavailable",
         status: int = 503,
         retry: tuple[float, float] = TROUBLE_RETRY,
@@ -255,7 +254,7 @@ class StreamResource(Plain):
             retry_after = (b"Retry-After", b"%d" % round(seconds))
             self._refuse(request, status, reason, (*headers, retry_after))
 
-    def _failed(self, failure: Failure, request: Request, headers: Headers) -> None:
+    def _failed(self, failure: Failure, request: Request, headers: Fields) -> None:
         if failure.check(CancelledError) is None:
             # A fault of ours: the client hears of a passing trouble, the log has the rest.
             tell_fault(request, "a stream could not be opened", failure)

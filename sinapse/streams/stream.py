@@ -1,5 +1,6 @@
 """What every open stream has, whatever carries it."""
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from sinapse.errors import CloseReason
@@ -47,6 +48,10 @@ class Stream:
 
     def send(self, frame: bytes) -> None:
         """Write `frame`, or queue it behind what waits already."""
+        raise NotImplementedError
+
+    def drained(self) -> "Deferred[None]":
+        """Fire when nothing waits to be written; it is cancelled when the stream ends."""
         raise NotImplementedError
 
     def notice(self, event: str, data: str) -> None:

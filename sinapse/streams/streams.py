@@ -11,12 +11,12 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.web.server import Request
 
-from sinapse.broker.interface import Admission, Authority, Resumptions, Table
+from sinapse.broker.interface import Admission, Broker
 from sinapse.counters import Backlog, Counters
 from sinapse.errors import BrokerUnavailable, CloseReason, LimitReached, Unauthorized
 from sinapse.framing.eventstream import TROUBLE_RETRY, EventStream
 from sinapse.framing.websocket import WebSocket
-from sinapse.hub.presence import Attendance
+from sinapse.hub.presence import Presence
 from sinapse.streams.connection import Connection, take_over
 from sinapse.streams.drain import Drain
 from sinapse.streams.keepalive import KeepAlive
@@ -25,7 +25,7 @@ from sinapse.streams.longpoll import LongPoll
 from sinapse.streams.pending import Pending
 from sinapse.streams.stream import Stream
 from sinapse.streams.websocketpeer import WebSocketPeer
-from sinapse.web.answers import Headers
+from sinapse.web.answers import Fields
 from sinapse.web.intake import Intake
 
 #: Seconds that a client has to agree to the end of its WebSocket.
@@ -72,9 +72,7 @@ class Streams(Service):
 
     def __init__(
         self,
-        hub: Table,
-        broker: Authority,
-        replays: Resumptions,
+        broker: Broker[Stream],
         counters: Counters,
         *,
         max_pending: int,
@@ -85,7 +83,7 @@ class Streams(Service):
         retains: bool,
         is_logged: bool,
         limits: StreamLimits,
-        attendance: Attendance | None,
+        presence: Presence | None,
         reactor: Any,
     ) -> None:
         self.max_pending = max_pending
@@ -94,11 +92,9 @@ class Streams(Service):
         self._max_lifetime = max_lifetime
         self._is_logged = is_logged
         self._limits = limits
-        self._attendance = attendance
-        self._hub = hub
+        self._presence = presence
         self._broker = broker
         self._counters = counters
-        self._replays = replays
         self._reactor = reactor
         broker.tell_expiry_to(self._expires)
         refresh = self._refresh if retains else None
@@ -108,9 +104,9 @@ class Streams(Service):
         self.is_draining = False
 
     @property
-    def here(self) -> Any:
-        """Where a stream goes on that opens now; its text is the id to resume from."""
-        return self._hub.here
+    def here(self) -> str:
+        """The id from which a stream goes on that opens now."""
+        return self._broker.here
 
     def startService(self) -> None:  # noqa: N802
         """Begin to send keep-alives."""
@@ -157,14 +153,14 @@ class Streams(Service):
         """Turn `request` into a stream whose first bytes are `first`, response head included.
 
         It resumes after `last_event_id`, if that is given, and is counted by `address`. Raises
-        :class:`~sinapse.errors.Unauthorized` if the leave was withdrawn on the way, and
+        :class:`~sinapse.errors.Unauthorized` if its token was revoked on the way, and
         :class:`~sinapse.errors.LimitReached` if the subject has too many streams or channels; the
         request can then still be answered.
         """
 
         def make() -> Connection:
             peer = WebSocketPeer() if isinstance(framing, WebSocket) else None
-            return take_over(request, self, framing, admission.joining.token, peer)
+            return take_over(request, self, framing, admission.token, peer)
 
         connection = self._admit(make, admission, last_event_id, address)
         connection.bucket = self._keep_alive.add(connection)
@@ -179,7 +175,7 @@ class Streams(Service):
         self,
         request: Request,
         admission: Admission,
-        headers: Headers,
+        headers: Fields,
         *,
         last_event_id: str,
         address: str,
@@ -190,7 +186,7 @@ class Streams(Service):
         """
 
         def make() -> LongPoll:
-            token = admission.joining.token
+            token = admission.token
             return LongPoll(
                 self, request, headers, token, self._reactor, last_event_id=last_event_id
             )
@@ -206,14 +202,14 @@ class Streams(Service):
     ) -> Opened:
         """Open what `make` makes, and take note of it."""
         self._make_room(admission)
-        stream: Opened = self._hub.open(admission.joining, make, live=last_event_id is None)
+        stream = self._broker.open(admission, make, live=last_event_id is None)
         self._note_open(stream, admission, address)
-        self._watch_expiry(stream, admission.entry.expires)
+        self._watch_expiry(stream, admission.expires)
         return stream
 
     def _resume(self, stream: Connection | LongPoll, last_event_id: str) -> None:
         self._counters.replays += 1
-        self._replays.begin(stream, last_event_id)
+        self._broker.resume(stream, last_event_id)
 
     def backlog(self) -> Backlog:
         """Return how many streams are behind, and with how much."""
@@ -221,22 +217,22 @@ class Streams(Service):
 
     def end(self, subject: bytes) -> int:
         """End the streams of a subject, who may come back; returns how many that were."""
-        found = self._hub.streams_of(subject)
+        found = self._broker.streams_of(subject)
         for stream in found:
             self._send_off(stream, CloseReason.ENDED)
         return len(found)
 
     def closed(self, stream: Stream, reason: CloseReason) -> None:
         """Forget a stream that has ended."""
-        self._hub.leave(stream)
+        self._broker.leave(stream)
         self._open.discard(stream)
         if stream.bucket is not None:
             self._keep_alive.discard(stream, stream.bucket)
         stream.forget_move()
         stream.forget_expiry()
         self._limits.closed(stream.address)
-        if self._attendance is not None:
-            self._attendance.closed(stream.whose, self._reactor.seconds())
+        if self._presence is not None:
+            self._presence.closed(stream.whose, self._reactor.seconds())
         self._counters.streams_closed[reason] += 1
         self._counters.streams[stream.framing.transport] -= 1
         if self._is_logged:
@@ -255,7 +251,7 @@ class Streams(Service):
     ) -> None:
         """End a stream whose client is to come back, but not at the same moment as all others."""
         stream.come_back(random.uniform(*retry))  # noqa: S311
-        self._hub.end(stream, reason)
+        self._broker.end(stream, reason)
 
     def _move_on(self, stream: Stream) -> None:
         """End a stream that has lived long enough: its client may get to another node."""
@@ -276,7 +272,7 @@ class Streams(Service):
         """End the oldest stream of a subject that has as many as it may."""
         if not self._limits.per_subject:
             return
-        streams = self._hub.streams_of(admission.entry.subject)
+        streams = self._broker.streams_of(admission.subject)
         try:
             if not self._limits.exceeded(streams):
                 return
@@ -290,10 +286,10 @@ class Streams(Service):
     def _note_open(self, stream: Stream, admission: Admission, address: str) -> None:
         stream.opened = self._reactor.seconds()
         stream.address = address
-        stream.whose = admission.entry.subject
+        stream.whose = admission.subject
         self._limits.opened(address)
-        if self._attendance is not None:
-            self._attendance.opened(stream.whose)
+        if self._presence is not None:
+            self._presence.opened(stream.whose)
         self._open.add(stream)
         self._counters.streams_opened += 1
         self._counters.streams[stream.framing.transport] += 1
@@ -329,7 +325,7 @@ class Streams(Service):
 
     def _expires(self, subject: bytes, token: bytes, expires: float) -> None:
         """See to it that streams end no later than that."""
-        for stream in self._hub.streams_of(subject):
+        for stream in self._broker.streams_of(subject):
             is_known = stream.expiry is not None and stream.expiry.getTime() <= expires
             if stream.token == token and not is_known:
                 self._watch_expiry(stream, expires)
@@ -337,9 +333,9 @@ class Streams(Service):
     async def _near_expiry(self, stream: Stream, known: float) -> None:
         """Tell a stream that its token expires, as far as is `known`, unless it was renewed."""
         try:
-            expires = (await self._broker.look_up(stream.token)).expires
+            expires = await self._broker.expiry(stream.token)
         except Unauthorized:
-            self._hub.end(stream, CloseReason.EXPIRED)
+            self._broker.end(stream, CloseReason.EXPIRED)
             return
         except BrokerUnavailable:
             self._watch_expiry(stream, known, is_told=True)
@@ -355,39 +351,39 @@ class Streams(Service):
 
         Until that is known it gets nothing: what is published now would be for nobody.
         """
-        place = self._hub.suspend(stream)
+        place = self._broker.suspend(stream)
         if place is None:
             # It is being brought up to date. When it comes back its token is looked up.
             self._send_off(stream, CloseReason.MOVED_ON, MOVE_RETRY)
             return
         try:
-            entry = await self._broker.look_up(stream.token)
+            expires = await self._broker.expiry(stream.token)
             # We count from before Redis did, and so may be here a moment too early.
-            while (left := self._left(entry.expires)) < ALMOST_OVER:
+            while (left := self._left(expires)) < ALMOST_OVER:
                 await deferLater(self._reactor, max(0, left))
-                entry = await self._broker.look_up(stream.token)
+                expires = await self._broker.expiry(stream.token)
         except (Unauthorized, BrokerUnavailable):
             # As far as is known it has expired. If Redis is away and knows better, the browser
             # comes back and is admitted then.
-            self._hub.end(stream, CloseReason.EXPIRED)
+            self._broker.end(stream, CloseReason.EXPIRED)
             return
         if stream in self._open:
-            self._replays.begin(stream, str(place))
-            self._watch_expiry(stream, entry.expires)
+            self._broker.resume(stream, place)
+            self._watch_expiry(stream, expires)
 
     def waited(self, poll: LongPoll) -> None:
         """Tell a poll its place, if that has gone on without it: its channels are quiet.
 
         Its client would come again with an id that grows old.
         """
-        place = self._hub.where(poll)
-        if place is not None and str(place) != poll.last_event_id:
-            poll.send(poll.framing.position(str(place)))
+        place = self._broker.where(poll)
+        if place is not None and place != poll.last_event_id:
+            poll.send(poll.framing.position(place))
 
     def _refresh(self, stream: Stream) -> None:
         """Tell a stream its place, which goes on without it while its channels are quiet."""
-        if not stream.is_behind and (place := self._hub.where(stream)) is not None:
-            stream.send(stream.framing.position(str(place)))
+        if not stream.is_behind and (place := self._broker.where(stream)) is not None:
+            stream.send(stream.framing.position(place))
 
 
 def _facts(stream: Stream) -> dict[str, str]:

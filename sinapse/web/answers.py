@@ -12,12 +12,16 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse import __version__
+from sinapse.web.limits import REASONS
 from sinapse.web.safety import SAFETY
 
 #: What we are called in answers.
 SERVER = f"Sinapse/{__version__}".encode()
 
-Headers = Iterable[tuple[bytes, bytes]]
+#: Header fields of an answer.
+Fields = Iterable[tuple[bytes, bytes]]
+
+PLAIN_TEXT = ((b"Content-Type", b"text/plain"),)
 
 
 def date() -> bytes:
@@ -31,7 +35,17 @@ def _date(second: int) -> bytes:
     return text
 
 
-def respond(request: Request, status: int, body: bytes = b"", headers: Headers = ()) -> int:
+def refusal(status: int, body: bytes | None, fields: Fields) -> tuple[bytes, Fields]:
+    """Return the body, which is the status in words without another, and the fields of a refusal.
+
+    `fields` say of what type the body is.
+    """
+    body = b"%d %b\n" % (status, REASONS[status]) if body is None else body
+    length = (b"Content-Length", b"%d" % len(body))
+    return body, ((b"Date", date()), *fields, length, (b"Cache-Control", b"no-store"), *SAFETY)
+
+
+def respond(request: Request, status: int, body: bytes = b"", headers: Fields = ()) -> int:
     """Send a short answer whole; `headers` override what every answer has.
 
     A client that has gone while its request was looked at gets none.

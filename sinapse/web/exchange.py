@@ -5,7 +5,7 @@ is the transport of that: what may not be written yet waits here, at most one wr
 stream is told to hold back.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from h2.errors import ErrorCodes
@@ -16,11 +16,8 @@ from twisted.web.http import Request
 from twisted.web.http_headers import Headers, InvalidHeaderName
 
 from sinapse.listen.ending import PATIENCE
-from sinapse.web.answers import date
-from sinapse.web.limits import MAX_FIELDS, MAX_NAME, REASONS, RequestLimits
-from sinapse.web.safety import SAFETY
-
-Fields = Iterable[tuple[bytes, bytes]]
+from sinapse.web.answers import PLAIN_TEXT, Fields, refusal
+from sinapse.web.limits import MAX_FIELDS, MAX_NAME, RequestLimits
 
 
 class Carrier(Protocol):
@@ -204,14 +201,7 @@ class Exchange:
         """Answer without reading the rest of the request."""
         self._request = None
         self.site.count_refused(status)
-        body = b"%d %b\n" % (status, REASONS[status])
-        fields = (
-            (b"date", date()),
-            (b"content-type", b"text/plain"),
-            (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
-            *SAFETY,
-        )
+        body, fields = refusal(status, None, PLAIN_TEXT)
         self.answer(status, fields)
         self.write(body)
         self.loseConnection()

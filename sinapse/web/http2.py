@@ -37,7 +37,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sinapse.ratelimit import TokenBucket
-from sinapse.web.exchange import Exchange, Fields
+from sinapse.web.answers import Fields
+from sinapse.web.exchange import Exchange
 from sinapse.web.intake import Intake
 from sinapse.web.limits import FRAMES, REQUESTS
 

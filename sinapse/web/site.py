@@ -29,12 +29,10 @@ from zope.interface import implementer
 
 from sinapse.listen.ending import Ending
 from sinapse.ratelimit import TokenBucket
-from sinapse.web.answers import date
-from sinapse.web.exchange import Fields
+from sinapse.web.answers import PLAIN_TEXT, Fields, refusal
 from sinapse.web.faults import Faults
 from sinapse.web.http2 import HTTP2Channel
 from sinapse.web.limits import MAX_DIGITS, MAX_FIELDS, MAX_NAME, REASONS, REQUESTS, RequestLimits
-from sinapse.web.safety import SAFETY
 
 #: Bytes of what a refused client sends that are dropped: enough for one that had sent its request
 #: already.
@@ -55,16 +53,13 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", re.ASCII)
 
 
-_PLAIN = ((b"Content-Type", b"text/plain"),)
-
-
 class Refusal(NamedTuple):
     """An answer that is given without reading the rest of a request."""
 
     status: int
     body: bytes | None = None
     """None for the status in words."""
-    fields: Fields = _PLAIN
+    fields: Fields = PLAIN_TEXT
 
 
 class Request(TwistedRequest):
@@ -312,7 +307,7 @@ class Channel(HTTPChannel):
             if self._next is None:
                 self._next = self.callLater(0, self._go_on)
 
-    def refuse(self, status: int, body: bytes | None = None, fields: Fields = _PLAIN) -> None:
+    def refuse(self, status: int, body: bytes | None = None, fields: Fields = PLAIN_TEXT) -> None:
         """Answer and disconnect, without reading the rest; see :class:`Refusal`.
 
         The connection is closed for writing only at first: a close with unread data in the
@@ -324,18 +319,10 @@ class Channel(HTTPChannel):
         self.length = None  # No request is complete any more.
         self.setTimeout(None)
         self.site.count_refused(status)
-        line = b"%d %b" % (status, REASONS[status])
-        body = line + b"\n" if body is None else body
-        fields = (
-            (b"Connection", b"close"),
-            (b"Date", date()),
-            *fields,
-            (b"Content-Length", b"%d" % len(body)),
-            (b"Cache-Control", b"no-store"),
-            *SAFETY,
-        )
-        head = b"".join([b"%b: %b\r\n" % field for field in fields])
-        self.transport.write(b"HTTP/1.1 %b\r\n%b\r\n%b" % (line, head, body))
+        body, fields = refusal(status, body, fields)
+        lines = [b"%b: %b\r\n" % field for field in ((b"Connection", b"close"), *fields)]
+        line = b"HTTP/1.1 %d %b\r\n" % (status, REASONS[status])
+        self.transport.write(b"%b%b\r\n%b" % (line, b"".join(lines), body))
         close = getattr(self.transport, "loseWriteConnection", self.transport.loseConnection)
         close()
         self._ending = Ending(self.transport, self.callLater)

@@ -15,15 +15,14 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sinapse.broker.broker import Admission
-from sinapse.broker.lookup import TokenEntry
+from sinapse.broker.interface import Admission, Admitted
 from sinapse.daemon import daemon as composition
 from sinapse.errors import BrokerUnavailable, CloseReason, InvalidPayload, Unauthorized
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.jsonmessage import JSONList
 from sinapse.framing.websocket import WebSocket
+from sinapse.hub.hub import Hub
 from sinapse.listen.forwarded import HEADERS, TrustedProxies
-from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message, unpack
 from sinapse.settings import resolve
 from sinapse.streams.websocketpeer import WebSocketPeer
@@ -86,28 +85,28 @@ class Node:
         finally:
             composition.reactor = former
         self.streams = self._daemon._streams
-        self.hub: Any = self.streams._hub
         self.site = self._daemon._site
         broker: Any = self._daemon._broker
+        self.hub: Hub = broker.hub
         broker.admit = self._admit
-        broker.look_up = self._look_up
+        broker.expiry = self._expiry
 
     async def _admit(self, token: bytes) -> Admission:
         joining = self.hub.join()
         try:
-            entry = await self._look_up(token)
-            self.hub.admit(joining, entry.subject, token, entry.channels)
+            expires = await self._expiry(token)
+            self.hub.expect(joining, b"1", token, {b"news": 0})
         except BaseException:
             self.hub.abandon(joining)
             raise
-        return Admission(joining, entry, None)
+        return Admission(token, b"1", expires, [Admitted(joining, None)])
 
-    async def _look_up(self, token: bytes) -> TokenEntry:
+    async def _expiry(self, token: bytes) -> float | None:
         if token == AWAY:
             raise BrokerUnavailable("away")
         if token != TOKEN:
             raise Unauthorized("unknown token")
-        return TokenEntry(b"1", None, {b"news": 0}, EventID("1", 1))
+        return None
 
     def feed(self, protocol: Any, pieces: Iterator[bytes]) -> bytes:
         """Connect, feed what a client sends, disconnect; return what it was answered."""

@@ -19,7 +19,7 @@ from tests.support import RedisServer, eventually, running_redis
 #: What is small in these daemons, so that a story of some hundred messages has many pages.
 SETTINGS = {
     "sinapse.broker.history": {"PAGE_MESSAGES": 3, "FULL_PAGES": 4, "CHANNELS_PER_READ": 4},
-    "sinapse.broker.broker": {"RECONCILE_SLICE": 5},
+    "sinapse.broker.recovery": {"RECONCILE_SLICE": 5},
 }
 
 #: Sets them in each process of a daemon, as soon as a module has been loaded.

@@ -1,0 +1,88 @@
+"""An open stream over several Redis: a member of the hub of each, put together here.
+
+Its last event ID has one part for each Redis, the id of the last message that came from there. So
+it is right for this very stream, whatever the others do: one is away, another replays, a third is
+live.
+"""
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+
+from sinapse.broker.interface import Resuming
+from sinapse.errors import CloseReason
+from sinapse.framing.partial import PartialFraming
+from sinapse.hub.subscribers import Subject
+from sinapse.protocol.ids import EventID
+
+
+class Bundle:
+    """An open stream, and the place that it has come to in each Redis."""
+
+    __slots__ = ("_ids", "_waiting", "members", "stream")
+
+    def __init__(self, stream: Resuming, framing: PartialFraming, place: Sequence[EventID]) -> None:
+        self.stream = stream
+        self._ids: list[bytes] = []
+        self.begin_at(place)
+        self._waiting: list[Deferred[None]] = []
+        self.members = [Member(self, shard, framing) for shard in range(len(place))]
+
+    def begin_at(self, place: Sequence[EventID]) -> None:
+        """Take note of where the stream is, in each Redis."""
+        self._ids = [str(each).encode() for each in place]
+
+    def send(self, partial: bytes, framing: PartialFraming, shard: int) -> None:
+        """Complete what comes from one Redis, and send it."""
+        self.stream.send(framing.complete(partial, self._ids, shard))
+
+    def drained(self) -> "Deferred[None]":
+        """Fire when nothing waits to be written; it is cancelled when the stream ends."""
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        if len(self._waiting) == 1:
+            self.stream.drained().addCallbacks(self._go_on, self._give_up)
+        return waiting
+
+    def _go_on(self, _: None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def _give_up(self, _: object) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.cancel()
+
+
+class Member:
+    """What a stream is in the table of one Redis."""
+
+    __slots__ = ("bundle", "framing", "shard", "subject")
+
+    def __init__(self, bundle: Bundle, shard: int, framing: PartialFraming) -> None:
+        self.bundle = bundle
+        self.shard = shard
+        self.framing = framing
+        self.subject: Subject | None = None
+
+    @property
+    def token(self) -> bytes:
+        """That of the stream."""
+        return self.bundle.stream.token
+
+    @token.setter
+    def token(self, token: bytes) -> None:
+        self.bundle.stream.token = token
+
+    def send(self, partial: bytes) -> None:
+        """Complete `partial`, and send it."""
+        self.bundle.send(partial, self.framing, self.shard)
+
+    def close(self, reason: CloseReason) -> None:
+        """End the stream, whose other memberships end with it."""
+        self.bundle.stream.close(reason)
+
+    def drained(self) -> "Deferred[None]":
+        """Fire when nothing waits to be written; it is cancelled when the stream ends."""
+        return self.bundle.drained()

@@ -1,0 +1,307 @@
+"""One life of the connections to Redis.
+
+One subscriber connection and a few for look-ups live and die together, in :meth:`Session.run`,
+which reads from top to bottom: connect, subscribe, reconcile, catch up, go on until something is
+lost. Open streams stay open throughout.
+"""
+
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import txredisapi
+from twisted.internet.defer import CancelledError, Deferred
+
+from sinapse.broker.lookup import LastIDs, Lookup
+from sinapse.broker.payloads import Payloads
+from sinapse.broker.probes import Probes
+from sinapse.broker.recovery import Recovering, Recovery
+from sinapse.broker.sentinel import Sentinels
+from sinapse.broker.subscription import Subscription
+from sinapse.counters import Counters
+from sinapse.errors import InvalidPayload
+from sinapse.protocol.ids import EventID, parse_id
+from sinapse.protocol.keys import NODES, parse_control
+from sinapse.protocol.message import unpack
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.txredis.dial import TIMEOUT, dial
+
+#: Connections for look-ups, so that a long answer on one does not delay the other.
+LOOKUP_CONNECTIONS = 2
+
+#: Messages by which a counter may be ahead of what was heard last: more than any Redis takes
+#: between two probes.
+MAX_JUMP = 1_000_000
+
+Connected = TypeVar("Connected", Lookup, Subscription)
+Heard = TypeVar("Heard")
+
+
+class SessionOwner(Recovering, Protocol):
+    """Who begins one session after another, and keeps what must last."""
+
+    payloads: Payloads
+    counters: Counters
+    sentinels: Sentinels
+
+    def warn(self, text: str) -> None:
+        """Log, at a bounded rate, what is wrong with what came."""
+
+    def connected(self, node: RedisURL) -> None:
+        """Take note that the session is ready, with the node that it is with."""
+
+
+class Session:
+    """Connections to Redis, from the first that is made until one of them is lost."""
+
+    def __init__(self, owner: SessionOwner, reactor: Any) -> None:
+        self._owner = owner
+        self._hub = owner.hub
+        self._is_too_long = owner.payloads.is_too_long
+        self._reactor = reactor
+        self._probes = Probes(reactor, owner.counters.redis_probe_seconds)
+        self._marked: Deferred[EventID] = Deferred()
+        #: Channels that are needed now, or no longer, and that Redis was not told of.
+        self._changed: set[bytes] = set()
+        #: Whether an id is looked into.
+        self._is_doubting = False
+        self._subscription: Subscription | None = None
+        #: The connections on which Redis is asked.
+        self.lookups: list[Lookup] = []
+        #: That of the ids that Redis gives now.
+        self.epoch = ""
+        #: Connected, subscribed, reconciled and caught up.
+        self.is_ready = False
+
+    async def run(self) -> NoReturn:
+        """Connect, and stay so until something is lost; raises what that was."""
+        connections: list[Any] = []
+        lost: Deferred[None] = Deferred()
+
+        def note_loss(_connection: Any) -> None:
+            if not lost.called:
+                lost.callback(None)
+
+        async def connect(kind: type[Connected]) -> Connected:
+            connection = await dial(kind, node, self._reactor)
+            connections.append(connection)
+            connection.whenDisconnected().addCallback(note_loss)
+            return connection
+
+        # One session is with one node: Sentinels may name another at any time.
+        node = await self._owner.sentinels.locate()
+        try:
+            lookups = [await connect(Lookup) for _ in range(LOOKUP_CONNECTIONS)]
+            subscription = await connect(Subscription)
+            self._hear(subscription)
+            # Control messages first: what changes from now on is heard.
+            subscription.subscribe_control()
+            await self._in_time(subscription.barrier())
+            recovery = Recovery(self._owner, lookups[0], self._reactor)
+            attachment = await lookups[0].attach(recovery.known())
+            await lookups[0].check(attachment.position.epoch)
+            # What is heard while lists are read is applied after them, in the order of Redis.
+            subscription.hold()
+            await recovery.reconcile()
+            # Publishers look after the epoch themselves until a node stands for it.
+            epoch = f"{NODES}:{attachment.position.epoch}"
+            subscription.subscribe_for_good(NODES.encode(), epoch.encode(), self._probes.channel)
+            self._changed = set(self._hub.channels)
+            # From the mark on messages wait, in Redis if they are many, for those before them.
+            # Control messages wait with them: none that came after one of those is read before it.
+            last_ids = None
+            while last_ids is None or self._changed:  # A channel may have been granted meanwhile.
+                subscription.release()
+                self._set_interest(subscription)
+                await self._in_time(subscription.barrier())
+                last_ids = await self._mark(lookups[0], subscription)
+            if last_ids.position.epoch != attachment.position.epoch:
+                raise txredisapi.ConnectionError("its data have been replaced")
+            self.epoch = attachment.position.epoch
+            await recovery.catch_up(attachment, last_ids)
+            self.lookups = lookups
+            self._subscription = subscription
+            self._synchronize()
+            self.is_ready = True
+            self._owner.connected(node)
+            subscription.release()
+            await self._until_lost(lost, node)
+            raise txredisapi.ConnectionError("connection lost")
+        finally:
+            self._subscription = None
+            for connection in connections:
+                connection.transport.abortConnection()
+
+    # What is asked of it
+
+    def interest_changed(self, channel: bytes) -> None:
+        """Subscribe to a channel that is needed now, or is no longer, in another turn."""
+        if not self._changed:
+            self._reactor.callLater(0, self._synchronize)
+        self._changed.add(channel)
+
+    async def barrier(self) -> None:
+        """Return when what Redis had done before now has been handled, also for new channels.
+
+        Raises ``txredisapi.RedisError``.
+        """
+        if self._subscription is None:
+            raise txredisapi.ConnectionError("connection lost")
+        self._synchronize()
+        await self._subscription.barrier()
+
+    def give_up(self) -> None:
+        """End: Redis has lost its data, and the next session begins to count anew."""
+        if self._subscription is not None:
+            self._subscription.transport.abortConnection()
+
+    def read_on(self) -> None:
+        """Read again, where that had to wait for large fan-outs."""
+        if self._subscription is not None and self._subscription.is_held:
+            self._subscription.release()
+
+    def _synchronize(self) -> None:
+        if self._subscription is not None:
+            self._set_interest(self._subscription)
+
+    def _set_interest(self, subscription: Subscription) -> None:
+        changed, self._changed = self._changed, set()
+        subscription.set_interest(changed, self._hub.channels.keys())
+
+    # What Redis sends
+
+    def _hear(self, subscription: Subscription) -> None:
+        subscription.published = self._published
+        subscription.controlled = self._controlled
+        subscription.refused = self._refused
+        subscription.read = self._hub.stopwatch.has_read
+        subscription.handled = self._handled
+
+    def _published(self, channel: bytes, payload: bytes) -> None:
+        if channel == self._probes.channel:
+            self._reached(parse_id(payload))
+            return
+        if not self.is_ready:
+            return  # While channels are subscribed to again: it is read from what is retained.
+        try:
+            message = unpack(payload)
+        except InvalidPayload as error:
+            self._owner.counters.invalid_payloads += 1
+            name = repr(channel.decode(errors="replace"))
+            self._owner.warn(f"channel {name}: skipped a payload: {error}")
+            return
+        is_too_long = self._is_too_long(payload, message)
+        if message.id is None:
+            if not is_too_long:
+                self._hub.dispatch(channel, message)
+            return
+        epoch, _, digits = message.id.partition("-")
+        counter = int(digits)
+        if epoch != self.epoch or counter > self._hub.position + MAX_JUMP:
+            self._doubt(channel, EventID(epoch, counter))
+        elif is_too_long:
+            self._hub.omit(channel, counter)
+        else:
+            self._hub.dispatch(channel, message, counter)
+
+    def _controlled(self, name: bytes, value: bytes) -> None:
+        if (control := parse_control(name)) is not None:
+            self._hub.control(*control, value)
+
+    def _refused(self, channel: bytes, reason: str) -> None:
+        """Do without a channel that this node's user of Redis may not hear."""
+        name = repr(channel.decode(errors="replace"))
+        self._owner.complain(f"channel {name} is not heard: {reason}")
+
+    def _handled(self) -> None:
+        """End a read: what it brought is sent, or at least begun to be sent."""
+        self._hub.flush()
+        if self._subscription is not None and self._hub.fan_outs.is_full:
+            self._subscription.hold()
+
+    def _reached(self, place: EventID | None) -> None:
+        """Take note of a probe, or of a mark, which has the last id of that instant."""
+        self._probes.heard()
+        if place is None:
+            # What ids are made of was written by somebody else: who connects begins anew.
+            if self.is_ready:
+                self.give_up()
+            return
+        if not self._marked.called:
+            self._marked.callback(place)
+        elif not self.is_ready:
+            return
+        elif place.epoch == self.epoch and place.counter >= self._hub.position:
+            self._hub.reached(place.counter)
+        else:  # Its counter may have gone back: older data can be put back while Redis runs.
+            self.give_up()
+
+    def _doubt(self, channel: bytes, place: EventID) -> None:
+        """Look whether an id is one that Redis has given, before anything is done about it.
+
+        If it is, its data are not those of before: a new session begins, which reads what was
+        published. Otherwise somebody has made it up, or it is of another database of this Redis.
+        """
+        if self._is_doubting:
+            return
+        self._is_doubting = True
+        Deferred.fromCoroutine(self._look_whether(channel, place))
+
+    async def _look_whether(self, channel: bytes, place: EventID) -> None:
+        try:
+            here = (await self.lookups[0].last_ids([])).position
+        except txredisapi.RedisError:
+            here = place
+        finally:
+            self._is_doubting = False
+        is_given = here.epoch == place.epoch and here.counter >= place.counter
+        if is_given or here.epoch != self.epoch:
+            self.give_up()
+            return
+        self._owner.counters.invalid_payloads += 1
+        name = repr(channel.decode(errors="replace"))
+        self._owner.complain(
+            f"channel {name}: skipped a message with an id that was not given here"
+        )
+
+    # Connecting
+
+    async def _mark(self, lookup: Lookup, subscription: Subscription) -> LastIDs:
+        """Hold what is heard from some place on; returns the last ids there of all channels."""
+        marked: Deferred[EventID] = Deferred()
+        self._marked = marked
+        marked.addCallback(lambda _: subscription.hold())
+
+        def give_up(_: object) -> None:
+            if not marked.called:
+                marked.errback(txredisapi.ConnectionError("connection lost"))
+
+        subscription.whenDisconnected().addCallback(give_up)
+        try:
+            last_ids = await lookup.mark(self._probes.channel, self._hub.channels)
+            await self._in_time(marked)
+        finally:
+            marked.addErrback(lambda _: None)  # Nobody waits for it any more.
+        return last_ids
+
+    async def _until_lost(self, lost: "Deferred[None]", node: RedisURL) -> None:
+        """Return when any of the connections is lost; one that is no good is made to be."""
+
+        def give_up(reason: str) -> None:
+            if not lost.called:
+                lost.errback(txredisapi.ConnectionError(reason))
+
+        probes = self._probes.start(self.lookups, self.epoch, give_up)
+        moving = Deferred.fromCoroutine(self._owner.sentinels.until_moved(node))
+        moving.addCallbacks(give_up, lambda failure: failure.trap(CancelledError))
+        try:
+            await lost
+        finally:
+            probes.stop()
+            moving.cancel()
+
+    def _in_time(self, heard: "Deferred[Heard]") -> "Deferred[Heard]":
+        """Fail when what is to be heard is late; later on the probes see to that."""
+        return heard.addTimeout(TIMEOUT, self._reactor, _late)
+
+
+def _late(_failure: object, seconds: float) -> NoReturn:
+    raise txredisapi.TimeoutError(f"connected, but nothing is heard for {seconds:g} s")
