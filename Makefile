@@ -23,16 +23,19 @@ test: $(VENV)/develop
 
 # The integrations with other versions of their frameworks. One of them: ARGS=celery-5.5
 test-frameworks: $(VENV)/develop
-	$(BIN)/python tests/frameworks.py $(ARGS)
+	$(BIN)/python tests/support/frameworks.py $(ARGS)
 
 # Some of every front, with the oldest versions of everything that setup.cfg allows: two minutes.
 LOWEST := build/lowest
-FRONTS := api commands internals http2 resume websocket publisher_aio publisher_tx celery django fastapi flask sqlalchemy
+FRONTS := api/test_api cli/test_commands daemon/test_internals web/test_http2 system/test_resume \
+  streams/test_websocket publisher/test_aio publisher/test_tx publisher/test_celery \
+  publisher/test_django publisher/test_fastapi publisher/test_flask \
+  publisher/test_sqlalchemy
 test-lowest: $(VENV)/develop
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct '.[test]'
 	PYTHONDONTWRITEBYTECODE=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider \
-	  -m 'not browser' $(ARGS) $(FRONTS:%=tests/test_%.py)
+	  -m 'not browser' $(ARGS) $(FRONTS:%=tests/%.py)
 
 lint: $(VENV)/develop
 	$(BIN)/ruff check .

@@ -21,8 +21,8 @@ from load import Load, Stream  # noqa: E402
 from machine import cpu, description  # noqa: E402
 
 from sinapse.protocol.keys import channels_key, token_key  # noqa: E402
-from tests.daemon import Daemon  # noqa: E402
 from tests.support import RedisServer, running_redis  # noqa: E402
+from tests.support.daemon import Daemon  # noqa: E402
 
 DEFAULTS = 15_000, 3
 DRAINS = (20, 0)

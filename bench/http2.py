@@ -21,9 +21,9 @@ from certificate import write_certificate  # noqa: E402
 from machine import cpu, description, memory  # noqa: E402
 
 from sinapse.publisher import Publisher  # noqa: E402
-from tests.daemon import Daemon, Stream, running_daemon  # noqa: E402
-from tests.http2client import Client  # noqa: E402
 from tests.support import RedisServer, free_port, running_redis  # noqa: E402
+from tests.support.daemon import Daemon, Stream, running_daemon  # noqa: E402
+from tests.support.http2client import Client  # noqa: E402
 
 STREAMS = 500
 MESSAGES = 40

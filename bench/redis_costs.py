@@ -27,8 +27,8 @@ from machine import description  # noqa: E402
 
 from sinapse.protocol.keys import CONTROL_PATTERN, NODES  # noqa: E402
 from sinapse.publisher import Publisher  # noqa: E402
-from tests.daemon import running_daemon  # noqa: E402
 from tests.support import RedisServer, eventually, running_redis  # noqa: E402
+from tests.support.daemon import running_daemon  # noqa: E402
 
 ROUNDS = 5
 

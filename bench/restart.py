@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sinapse.publisher import Publisher
-from tests.crowd import Crowd
 from tests.support import running_redis
-from tests.test_nodes import restart, running_nodes
+from tests.support.crowd import Crowd
+from tests.system.test_nodes import restart, running_nodes
 
 DEFAULTS = "haproxy", "2000", "20"
 DRAIN = ("--drain", "20")

@@ -27,8 +27,8 @@ from pathlib import Path
 
 from bench.machine import memory
 from sinapse.publisher import Publisher
-from tests.daemon import Daemon, running_daemon
 from tests.support import running_redis
+from tests.support.daemon import Daemon, running_daemon
 
 DEFAULTS = 10, 2000
 CHANNELS = 100

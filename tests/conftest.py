@@ -11,36 +11,38 @@ import redis
 
 from sinapse.protocol.keys import EPOCHS, RETENTION
 from sinapse.publisher import Publisher
-from tests.certificates import root
-from tests.daemon import Daemon, running_daemon
-from tests.flavours import FLAVOURS, Flavour, stop_reactor
-from tests.proxy import Proxy, running_proxy
 from tests.support import RedisServer, eventually, running_redis
+from tests.support.certificates import root
+from tests.support.daemon import Daemon, running_daemon
+from tests.support.flavours import FLAVOURS, Flavour, stop_reactor
+from tests.support.proxy import Proxy, running_proxy
+
+HERE = Path(__file__).parent
 
 #: Modules that take a minute or more, the longest first.
 LONG = (
-    "walkthroughs",
-    "faults",
-    "clients",
-    "start",
-    "delivery",
-    "workers",
-    "container",
-    "packaging",
-    "examples",
-    "tls",
-    "cli",
-    "nodes",
-    "jsclient",
-    "snippets",
-    "token_life",
+    "system/test_walkthroughs.py",
+    "system/test_faults.py",
+    "system/test_clients.py",
+    "daemon/test_start.py",
+    "system/test_delivery.py",
+    "daemon/test_workers.py",
+    "system/test_container.py",
+    "project/test_packaging.py",
+    "project/test_examples.py",
+    "listen/test_tls.py",
+    "cli/test_cli.py",
+    "system/test_nodes.py",
+    "system/test_jsclient.py",
+    "project/test_snippets.py",
+    "system/test_token_life.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what is long: no process is to be at it when all the others have ended."""
-    place = {f"test_{name}": number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+    place = {HERE / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
 def pytest_sessionfinish() -> None:

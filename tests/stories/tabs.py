@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tests.eventsource import EventSourceParser
+from tests.support.eventsource import EventSourceParser
 
 
 class Item(NamedTuple):

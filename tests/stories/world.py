@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sinapse.protocol.keys import NODES
 from sinapse.publisher import Publisher
-from tests.daemon import ROOT, Daemon, running_daemon
 from tests.stories.model import KEPT
 from tests.support import RedisServer, eventually, running_redis
+from tests.support.daemon import ROOT, Daemon, running_daemon
 
 #: What is small in these daemons, so that a story of some hundred messages has many pages.
 SETTINGS = {

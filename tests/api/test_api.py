@@ -1,0 +1,557 @@
+"""The HTTP API, on a real daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pytest
+import redis
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, MessageTooLarge
+from sinapse.publisher import Publisher, aio
+from sinapse.publisher.http import MOST_BYTES, MOST_MESSAGES, HTTPConnections
+from tests.project.test_snippets import BLOCK
+from tests.publisher.test_process import FORKS, exit_status, forks, in_child
+from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
+from tests.support.daemon import ROOT, Daemon, running_daemon
+from tests.support.proxy import running_proxy, unchanged
+
+KEY = "k" * 32
+OTHER = "o" * 40
+
+
+class Answer(NamedTuple):
+    status: int
+    body: Any
+    headers: http.client.HTTPMessage
+
+
+class API:
+    """A client; `key` is None for a request without one."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.port = port
+        self.keys = folder / "keys"
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = KEY,
+        raw: bytes | None = None,
+        **headers: str,
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        if key is not None:
+            fields["Authorization"] = f"Bearer {key}"
+        if body is not None:
+            raw = json.dumps(body).encode()
+        if raw is not None:
+            fields.setdefault("Content-Type", "application/json")
+        connection.request(method, path, raw, fields)
+        response = connection.getresponse()
+        text = response.read()
+        connection.close()
+        return Answer(response.status, json.loads(text) if text else None, response.headers)
+
+
+@pytest.fixture(scope="module")
+def _serving(
+    redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Daemon, API]]:
+    folder = tmp_path_factory.mktemp("api")
+    api = API(free_port(), folder)
+    api.keys.write_text(f"# of the shop\n{KEY}\n\n")
+    endpoint = f"tcp:{api.port}:interface=127.0.0.1"
+    options = ("--api", endpoint, "--api-keys", str(api.keys), "--presence")
+    with running_daemon(folder, redis_process.url, *options) as daemon:
+        yield daemon, api
+        assert "Traceback" not in daemon.log
+        assert KEY not in daemon.log
+
+
+@pytest.fixture
+def api(_serving: tuple[Daemon, API], redis_server: RedisServer) -> API:
+    return _serving[1]
+
+
+@pytest.fixture
+def node(_serving: tuple[Daemon, API], redis_server: RedisServer) -> Daemon:
+    return _serving[0]
+
+
+def subscribe(api: API, *channels: str) -> str:
+    for channel in channels:
+        assert api.ask("PUT", f"/v1/subjects/1/channels/{quote(channel, safe='')}").status == 200
+    token: str = api.ask("POST", "/v1/subjects/1/token", {}).body["token"]
+    return token
+
+
+class TestPublishing:
+    def test_a_message_is_published(self, api: API, node: Daemon) -> None:
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            message = {"channel": "room:1", "message": "hello", "event": "chat"}
+            assert api.ask("POST", "/v1/publish", message)[:2] == (200, {"nodes": 1})
+            event = stream.next()
+            assert (event.data, event.event) == ("hello", "chat")
+            assert event.id
+            plain = {"channel": "room:1", "message": {"a": [1]}, "retain": 0}
+            assert api.ask("POST", "/v1/publish", plain).status == 200
+            event = stream.next()
+            assert (json.loads(event.data), event.id) == ({"a": [1]}, None)
+
+    def test_what_has_the_same_key_is_published_once(self, api: API, node: Daemon) -> None:
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            for _ in range(3):
+                message = {"channel": "room:1", "message": "once"}
+                assert api.ask("POST", "/v1/publish", message, Idempotency_Key="x").status == 200
+            message = {"channel": "room:1", "message": "once", "message_id": "x"}
+            assert api.ask("POST", "/v1/publish", message).body == {"nodes": 0}
+            api.ask("POST", "/v1/publish", {"channel": "room:1", "message": "end"})
+            assert [stream.next().data for _ in range(2)] == ["once", "end"]
+
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [
+            ("/v1/publish/many", {"messages": [{"channel": "room:1", "message": "a"}]}),
+            ("/v1/subjects/1/token", {}),
+        ],
+    )
+    def test_a_key_of_more_than_a_message_is_refused(
+        self, api: API, publisher: Publisher, path: str, body: Any
+    ) -> None:
+        status, answer, _ = api.ask("POST", path, body, Idempotency_Key="x")
+        assert (status, "give each a message_id" in answer["error"]) == (422, True)
+        assert publisher.tokens.get("1") is None
+
+    def test_many_are_published_in_order_and_each_fails_for_itself(
+        self, api: API, node: Daemon
+    ) -> None:
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            messages: list[dict[str, Any]] = [
+                {"channel": "room:1", "message": str(number)} for number in range(300)
+            ]
+            messages[100] = {"channel": "room:1", "message": "x" * (1024 * 1024 + 1)}
+            status, body, _ = api.ask("POST", "/v1/publish/many", {"messages": messages})
+            assert status == 200
+            failed = body["results"].pop(100)
+            assert "over 1048576 bytes" in failed["error"]
+            assert body["results"] == [{"nodes": 1}] * 299
+            heard = [stream.next().data for _ in range(299)]
+            assert heard == [str(number) for number in range(300) if number != 100]
+
+    def test_many_stay_in_order_also_when_redis_knows_no_script(
+        self, api: API, node: Daemon, redis_client: redis.Redis
+    ) -> None:
+        messages = [
+            {"channel": "room:1", "message": str(n), "retain": 300 * (n % 2)} for n in range(6)
+        ]
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            for _ in range(2):
+                redis_client.script_flush()
+                body = api.ask("POST", "/v1/publish/many", {"messages": messages}).body
+                assert body["results"] == [{"nodes": 1}] * 6
+                assert [stream.next().data for _ in range(6)] == [str(n) for n in range(6)]
+
+    def test_a_message_that_is_too_large_is_413(self, api: API) -> None:
+        message = {"channel": "room:1", "message": "x" * (1024 * 1024 + 1)}
+        assert api.ask("POST", "/v1/publish", message).status == 413
+
+
+class TestTokens:
+    def test_a_life(self, api: API, publisher: Publisher) -> None:
+        path = "/v1/subjects/1/token"
+        assert api.ask("GET", path)[:2] == (404, {"error": "there is no token"})
+        assert api.ask("PATCH", path, {"expires_in": 60}).body == {"renewed": False}
+        token = api.ask("POST", path, {"expires_in": 60}).body["token"]
+        assert publisher.tokens.get("1") == token
+        assert api.ask("GET", path).body == api.ask("PUT", path, {}).body == {"token": token}
+        assert api.ask("PATCH", path, {}).body == {"renewed": True}
+        assert api.ask("DELETE", path).body == {"changed": True}
+        assert api.ask("DELETE", path).body == {"changed": False}
+        assert publisher.tokens.get("1") is None
+
+    def test_kinds_are_apart(self, api: API, publisher: Publisher) -> None:
+        token = api.ask("POST", "/v1/subjects/1/token", {"kind": "Admin"}).body["token"]
+        assert api.ask("GET", "/v1/subjects/1/token").status == 404
+        assert api.ask("GET", "/v1/subjects/1/token?kind=Admin").body == {"token": token}
+        assert publisher.tokens.get("1", "Admin") == token
+
+
+class TestChannels:
+    def test_lists_change_and_open_streams_follow(self, api: API, node: Daemon) -> None:
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            assert api.ask("PUT", "/v1/subjects/1/channels/a%2Fb%20c").body == {"changed": True}
+            assert api.ask("PUT", "/v1/subjects/1/channels/a%2Fb%20c").body == {"changed": False}
+            listed = api.ask("GET", "/v1/subjects/1/channels").body
+            assert listed == {"channels": ["a/b c", "room:1"]}
+            api.ask("POST", "/v1/publish", {"channel": "a/b c", "message": "here"})
+            assert stream.next().data == "here"
+            there = "/v1/subjects/1/channels/room:1"
+            assert api.ask("GET", there).body == {"listens": True}
+            assert api.ask("DELETE", there).body == {"changed": True}
+            assert api.ask("GET", there).body == {"listens": False}
+            assert api.ask("DELETE", "/v1/subjects/1/channels").body == {"removed": 1}
+            stream.wait_for_end()
+
+
+class TestPresence:
+    def test_who_is_there(self, api: API, node: Daemon) -> None:
+        # Somebody of whom no other test has had a stream: who is gone counts as there for a while.
+        api.ask("PUT", "/v1/subjects/ada/channels/presence")
+        token = api.ask("POST", "/v1/subjects/ada/token", {}).body["token"]
+        assert api.ask("GET", "/v1/subjects/ada/online").body == {"online": False}
+        assert api.ask("GET", "/v1/channels/presence/online").body == {"subjects": []}
+        with node.stream(token).opened():
+            eventually(lambda: api.ask("GET", "/v1/subjects/ada/online").body == {"online": True})
+            found = api.ask("GET", "/v1/channels/presence/online").body
+            assert found == {"subjects": ["ada"]}
+
+
+class TestTransport:
+    """The library, with the API in the place of Redis."""
+
+    @pytest.fixture
+    def remote(self, api: API) -> Iterator[Publisher]:
+        with Publisher(f"http+sinapse://{KEY}@127.0.0.1:{api.port}") as publisher:
+            yield publisher
+
+    def test_it_does_what_it_does_with_redis(self, remote: Publisher, node: Daemon) -> None:
+        assert remote.channels.add("1", "a/b c") is True
+        assert remote.channels.add("1", "a/b c") is False
+        assert remote.channels.has("1", "a/b c")
+        assert remote.tokens.get("1") is None
+        token = remote.tokens.generate("1", expires_in=60)
+        assert remote.tokens.get("1") == remote.tokens.obtain("1") == token
+        assert remote.tokens.renew("1")
+        assert remote.tokens.get("1", "Admin") is None
+        with node.stream(token).opened() as stream:
+            assert remote.publish("a/b c", {"x": "\n"}, event="chat") == 1
+            event = stream.next()
+            assert (json.loads(event.data), event.event) == ({"x": "\n"}, "chat")
+            for _ in range(2):
+                remote.publish("a/b c", "once", message_id="x")
+            assert remote.publish("a/b c", "plain", retain=0) == 1
+            events = [stream.next() for _ in range(2)]
+            assert [event.data for event in events] == ["once", "plain"]
+            assert [event.id is None for event in events] == [False, True]
+            eventually(lambda: remote.online("1"))
+            assert remote.online_in("a/b c") == {"1"}
+        assert remote.channels.list("1") == {"a/b c"}
+        assert remote.channels.remove("1", "a/b c") is True
+        assert remote.channels.clear("1") == 0
+        assert remote.tokens.clear("1") is True
+        assert remote.tokens.clear("1") is False
+
+    def test_what_the_page_shows_runs(self, api: API) -> None:
+        (block,) = BLOCK.findall((ROOT / "docs" / "api.md").read_text())
+        here = block.replace("KEY@push.example:9002", f"{KEY}@127.0.0.1:{api.port}")
+        assert here != block
+        names: dict[str, Any] = {}
+        exec(here, names)  # That is the test.
+        names["publisher"].close()
+
+    def test_threads_share_it(self, remote: Publisher, api: API, node: Daemon) -> None:
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            with ThreadPoolExecutor(12) as pool:
+                list(pool.map(lambda number: remote.publish("room:1", number), range(200)))
+            assert {int(stream.next().data) for _ in range(200)} == set(range(200))
+
+    def test_more_than_one_request_takes_are_several(
+        self, remote: Publisher, api: API, node: Daemon
+    ) -> None:
+        large = [(f"room:{number}", "é" * 250_000) for number in range(20)]
+        assert remote.publish_many(large) == [0] * 20
+        small = [("room:1", str(number)) for number in range(MOST_MESSAGES + 1)]
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            assert remote.publish_many(small) == [1] * len(small)
+            assert [stream.next().data for _ in small] == [data for _, data in small]
+
+    def test_what_no_request_takes_is_too_large_and_the_others_are_published(
+        self, api: API
+    ) -> None:
+        url = f"http+sinapse://{KEY}@127.0.0.1:{api.port}"
+        with Publisher(url, max_message=2 * MOST_BYTES) as publisher:
+            large = "x" * MOST_BYTES
+            with pytest.raises(MessageTooLarge):
+                publisher.publish("room:1", large)
+            with pytest.raises(Incomplete) as caught:
+                publisher.publish_many([("room:1", "a"), ("room:1", large), ("room:1", "b")])
+        first, second, third = caught.value.results
+        assert (first, type(second), third) == (0, MessageTooLarge, 0)
+
+    def test_a_process_with_many_descriptors_uses_it(self, remote: Publisher) -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(1100):
+                stack.enter_context(Path(os.devnull).open())
+            for _ in range(3):
+                assert remote.publish("room:1", "x") == 0
+
+    @forks
+    @pytest.mark.parametrize("how", FORKS)
+    def test_a_child_has_connections_of_its_own_also_in_many_threads(
+        self, api: API, how: str
+    ) -> None:
+        url = f"http+sinapse://{KEY}@127.0.0.1:{api.port}"
+        with Publisher(url, max_connections=3) as publisher:
+            publisher.channels.add("1", "room:1")
+            held = publisher._connections._pools()._idle[0]  # type: ignore[attr-defined]
+            port = held.connection.sock.getsockname()[1]
+
+            def use() -> None:
+                barrier = threading.Barrier(8)
+
+                def look(_: int) -> set[str]:
+                    barrier.wait(PATIENCE)
+                    return publisher.channels.list("1")
+
+                with ThreadPoolExecutor(8) as pool:
+                    assert list(pool.map(look, range(8))) == [{"room:1"}] * 8
+                own = publisher._connections._pools()._idle  # type: ignore[attr-defined]
+                assert port not in {each.connection.sock.getsockname()[1] for each in own}
+
+            children = [in_child(use, FORKS[how]) for _ in range(4)]
+            assert [exit_status(child) for child in children] == [0] * 4
+            assert publisher.channels.list("1") == {"room:1"}
+
+    def test_what_is_none_is_refused_as_ever(self, remote: Publisher) -> None:
+        with pytest.raises(InvalidChannel):
+            remote.publish("sinapse:x", "y")
+        with pytest.raises(MessageTooLarge):
+            remote.publish("room:1", "x" * (1024 * 1024 + 1))
+
+    def test_what_went_wrong_is_said(self, api: API) -> None:
+        with Publisher(f"http+sinapse://{OTHER}@127.0.0.1:{api.port}") as stranger:
+            with pytest.raises(BrokerUnavailable, match="answers 401 a key is needed") as caught:
+                stranger.publish("room:1", "x")
+            assert caught.value.delivered is False
+            assert OTHER not in f"{stranger!r} {caught.value}"
+        with Publisher(f"http+sinapse://{KEY}@127.0.0.1:{free_port()}") as nowhere:
+            with pytest.raises(BrokerUnavailable, match="refused") as caught:
+                nowhere.publish("room:1", "x")
+            assert caught.value.delivered is False
+
+    def test_an_answer_that_is_lost_leaves_the_question(self, api: API) -> None:
+        with running_proxy(api.port) as proxy:
+            proxy.down = lambda _link, _data: b""
+            url = f"http+sinapse://{KEY}@127.0.0.1:{proxy.port}"
+            with Publisher(url, timeout=0.5) as publisher:
+                with pytest.raises(BrokerUnavailable) as caught:
+                    publisher.publish("room:1", "x")
+                assert caught.value.delivered is None
+                proxy.down = unchanged
+                assert publisher.publish("room:1", "x") == 0
+
+    def test_of_many_it_is_known_which_were_published(
+        self, api: API, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sinapse.publisher.http.MOST_MESSAGES", 2)
+        heard = bytearray()
+
+        def lose_the_second(_link: object, data: bytes) -> bytes:
+            heard.extend(data)
+            return data if heard.count(b"HTTP/1.1 ") == 1 else b""
+
+        with running_proxy(api.port) as proxy:
+            proxy.down = lose_the_second
+            url = f"http+sinapse://{KEY}@127.0.0.1:{proxy.port}"
+            with Publisher(url, timeout=1) as publisher:
+                operations = [
+                    publisher._messages.publish("room:1", str(number), None, None, None)
+                    for number in range(4)
+                ]
+                first, second, third, fourth = publisher._connections.run_all(operations)
+        assert (first, second) == (0, 0)
+        for lost in (third, fourth):
+            assert isinstance(lost, BrokerUnavailable)
+            assert lost.delivered is None
+
+    def test_a_connection_that_was_closed_meanwhile_is_made_again(self, api: API) -> None:
+        with running_proxy(api.port) as proxy:
+            with Publisher(f"http+sinapse://{KEY}@127.0.0.1:{proxy.port}") as publisher:
+                publisher.publish("room:1", "x")
+                connections = publisher._connections
+                assert isinstance(connections, HTTPConnections)
+                (kept,) = connections._pools()._idle
+                proxy.cut()
+                eventually(lambda: kept.can_read(0))
+                assert publisher.publish("room:1", "x") == 0
+            assert proxy.connections == 2
+
+    @pytest.mark.parametrize(
+        "url",
+        ["http+sinapse://h", "http+sinapse://:k@h", "http+sinapse://k@h/x", "https+sinapse://k@:1"],
+    )
+    def test_a_url_that_is_none(self, url: str) -> None:
+        with pytest.raises(ValueError, match=r"is written|nothing after the port"):
+            Publisher(url)
+
+    def test_those_that_do_not_wait_need_redis(self) -> None:
+        with pytest.raises(ValueError, match="here, Redis is needed"):
+            aio.Publisher(f"http+sinapse://{KEY}@localhost")
+
+
+class TestRefusals:
+    def test_without_a_key_nothing_is_done(self, api: API, publisher: Publisher) -> None:
+        for key in (None, OTHER, "", KEY + "k"):
+            answer = api.ask("PUT", "/v1/subjects/1/channels/room:1", key=key)
+            assert (answer.status, answer.body) == (401, {"error": "a key is needed"})
+            assert answer.headers["WWW-Authenticate"] == 'Bearer realm="sinapse-api"'
+        assert publisher.channels.list("1") == set()
+
+    @pytest.mark.parametrize(
+        ("method", "path", "raw", "status", "says"),
+        [
+            ("POST", "/v1/publish", b"{", 400, "not JSON"),
+            ("POST", "/v1/publish", b'{"channel":"\xff"}', 400, "not JSON"),
+            ("POST", "/v1/publish", b'{"message":' + b"[" * 100_000, 400, "not JSON"),
+            ("POST", "/v1/publish", b"{}", 422, "missing required field `channel`"),
+            ("POST", "/v1/publish", b'{"channel":"a","message":1,"x":1}', 422, "unknown field"),
+            ("POST", "/v1/publish", b'{"channel":1,"message":1}', 422, "Expected `str`"),
+            ("POST", "/v1/publish", b'{"channel":"a","message":"b","event":"\\n"}', 422, "event"),
+            ("POST", "/v1/publish", b'{"channel":"a","message":"b","retain":-1}', 422, "retain"),
+            ("POST", "/v1/publish/many", b'{"messages":[]}', 422, "length >= 1"),
+            ("POST", "/v1/subjects/1/token", b'{"expires_in":0}', 422, "expires_in"),
+            ("PUT", "/v1/subjects/1/channels/sinapse:x", None, 422, "reserved"),
+            ("GET", "/v1/subjects/%ff/channels", None, 400, "UTF-8"),
+            ("GET", "/v1/subjects/%00/channels", None, 422, "control characters"),
+            ("GET", "/v1/nothing", None, 404, "nothing here"),
+            ("GET", "/", None, 404, "nothing here"),
+        ],
+    )
+    def test_a_request_that_is_none(  # noqa: PLR0917  # Rows of a table.
+        self, api: API, method: str, path: str, raw: bytes | None, status: int, says: str
+    ) -> None:
+        answer = api.ask(method, path, raw=raw)
+        assert (answer.status, says in answer.body["error"]) == (status, True), answer.body
+
+    def test_another_method_and_another_type(self, api: API) -> None:
+        answer = api.ask("PATCH", "/v1/publish")
+        assert answer.status == 405
+        assert answer.headers["Allow"] == "POST"
+        assert api.ask("POST", "/v1/publish", raw=b"{}", Content_Type="text/plain").status == 415
+
+    def test_while_redis_is_away_it_is_said_whether_it_can_have_been_done(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "redis").mkdir()
+        with running_redis(tmp_path / "redis") as server:
+            api = API(free_port(), tmp_path)
+            api.keys.write_text(KEY)
+            options = ("--api", f"tcp:{api.port}:interface=127.0.0.1", "--api-keys", str(api.keys))
+            with running_daemon(tmp_path, server.url, *options):
+                server.stop()
+                answer = api.ask("POST", "/v1/publish", {"channel": "a", "message": "b"})
+                assert answer.status == 503
+                assert answer.headers["Retry-After"] == "2"
+                assert answer.body["delivered"] is False
+                server.start()
+                message = {"channel": "a", "message": "b"}
+                eventually(lambda: api.ask("POST", "/v1/publish", message).status == 200)
+
+
+class TestKeys:
+    def test_they_are_read_again(self, api: API, node: Daemon) -> None:
+        former = api.keys.read_text()
+        api.keys.write_text(f"{OTHER}\n")
+        os.kill(node.pid, signal.SIGHUP)
+        path = "/v1/subjects/1/channels"
+        eventually(lambda: api.ask("GET", path, key=OTHER).status == 200)
+        assert api.ask("GET", path).status == 401
+        api.keys.write_text("short\n")
+        os.kill(node.pid, signal.SIGHUP)
+        eventually(lambda: "line 1: a key has 32 characters" in node.log)
+        assert api.ask("GET", path, key=OTHER).status == 200
+        api.keys.write_text(former)
+        os.kill(node.pid, signal.SIGHUP)
+        eventually(lambda: api.ask("GET", path).status == 200)
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            (None, "No such file or directory"),
+            ("", "there is no key in it"),
+            ("# nothing\n", "there is no key in it"),
+            (f"{KEY}\nshort\n", "line 2: a key has 32 characters or more, no spaces"),
+            (f"{KEY} {KEY}\n", "line 1: a key has 32 characters or more, no spaces"),
+            ("\N{SNOWMAN}" * 32, "has characters that are not ASCII"),
+        ],
+    )
+    def test_a_file_that_cannot_be_used_ends_the_start(
+        self, tmp_path: Path, text: str | None, reason: str
+    ) -> None:
+        file = tmp_path / "keys"
+        if text is not None:
+            file.write_text(text)
+        options = ("--api", f"tcp:{free_port()}", "--api-keys", str(file))
+        daemon = Daemon(tmp_path, "redis://127.0.0.1:1", *options)
+        assert daemon.launch().wait(30) == 1
+        assert daemon.log.splitlines()[-1] == f"sinapse: --api-keys {str(file)!r}: {reason}"
+
+
+class TestDocument:
+    def test_anybody_may_read_it(self, api: API) -> None:
+        answer = api.ask("GET", "/v1/openapi.json", key=None)
+        assert answer.status == 200
+        assert answer.body["openapi"] == "3.1.0"
+        assert answer.body["servers"][0]["url"] == "/"
+        assert answer.body["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
+        assert set(answer.body["paths"]) >= {"/v1/publish", "/v1/subjects/{subject}/token"}
+
+    def test_the_server_does_what_it_says(self, api: API) -> None:
+        document = json.loads(json.dumps(api.ask("GET", "/v1/openapi.json").body))
+        schema = schemathesis.openapi.from_dict(document)
+        schema.config.update(base_url=f"http://127.0.0.1:{api.port}")
+        operations: list[Any] = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]
+        assert len(operations) == 14
+        for operation in operations:
+            conforms(operation)
+
+
+def conforms(operation: Any) -> None:
+    """Try an operation with what its document says, and with what it does not say."""
+
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+    def try_one(case: Any) -> None:
+        # A name is bounded in bytes, which a schema cannot say.
+        case.call_and_validate(
+            headers={"Authorization": f"Bearer {KEY}"},
+            excluded_checks=[positive_data_acceptance],
+        )
+
+    try_one()
+
+
+def test_who_has_no_key_is_answered_before_a_body_is_sent(api: API) -> None:
+    with socket.create_connection(("127.0.0.1", api.port), PATIENCE) as client:
+        client.sendall(
+            b"POST /v1/publish HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 8000000\r\n\r\n"
+        )
+        received = b""
+        while data := client.recv(65536):
+            received += data
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+    assert b'WWW-Authenticate: Bearer realm="sinapse-api"' in head
+    assert json.loads(body) == {"error": "a key is needed"}

@@ -1,0 +1,309 @@
+"""Presence: who is there, on which node whatever, and when a node has died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from sinapse.errors import InvalidChannel, InvalidSubject
+from sinapse.protocol.keys import JOINED, LEFT, PRESENCE, presence_key
+from sinapse.protocol.scripts import (
+    HOLD_PRESENCE,
+    JOIN_PRESENCE,
+    LEAVE_PRESENCE,
+    SWEEP_PRESENCE,
+    Script,
+)
+from sinapse.publisher import Publisher, aio
+from tests.support import PATIENCE, RedisServer, eventually, running_redis
+from tests.support.daemon import Daemon, Stream, running_daemon
+
+HOUR = 3600 * 1000
+
+
+class Events:
+    """Hears of joins and leaves."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._subscription = client.pubsub(ignore_subscribe_messages=False)
+        self._subscription.subscribe(JOINED, LEFT)
+        for _ in range(2):
+            assert self._subscription.get_message(timeout=PATIENCE)
+        self.heard: list[tuple[str, str]] = []
+
+    def take(self) -> list[tuple[str, str]]:
+        """Return all that was told so far."""
+        while (message := self._subscription.get_message(timeout=0.01)) is not None:
+            kind = message["channel"].decode().removeprefix("sinapse:presence:")
+            self.heard.append((kind, message["data"].decode()))
+        return self.heard
+
+    def wait_for(self, *events: tuple[str, str]) -> None:
+        """Return when just these were told, in any order."""
+        eventually(lambda: len(self.take()) >= len(events), f"{events}")
+        assert sorted(self.heard) == sorted(events)
+
+    def close(self) -> None:
+        self._subscription.close()
+
+
+@pytest.fixture
+def events(redis_client: redis.Redis) -> Iterator[Events]:
+    with contextlib.closing(Events(redis_client)) as events:
+        yield events
+
+
+class Node:
+    """What a node does to Redis, without a clock."""
+
+    def __init__(self, client: redis.Redis, name: str) -> None:
+        self._client = client
+        self.name = name
+
+    def _run(self, script: Script, arguments: list[Any], *more: str) -> int:
+        keys = [PRESENCE, presence_key(self.name)][: 1 if script is SWEEP_PRESENCE else 2]
+        answer: Any = self._client.eval(script.source, len(keys), *keys, *arguments, *more)
+        return int(answer)
+
+    def hold(self, milliseconds: int = HOUR, *, begin: bool = False) -> int:
+        return self._run(HOLD_PRESENCE, [self.name, milliseconds, HOUR, int(begin)])
+
+    def join(self, *subjects: str) -> int:
+        return self._run(JOIN_PRESENCE, [self.name, presence_key(""), JOINED, HOUR], *subjects)
+
+    def leave(self, *subjects: str) -> int:
+        return self._run(LEAVE_PRESENCE, [self.name, presence_key(""), LEFT], *subjects)
+
+    def sweep(self, count: int = 100) -> int:
+        return self._run(SWEEP_PRESENCE, [count, presence_key(""), LEFT])
+
+    def die(self) -> None:
+        """Let the lease run out."""
+        assert self.hold(1) == 1
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def nodes(redis_client: redis.Redis) -> list[Node]:
+    nodes = [Node(redis_client, name) for name in ("a1", "b2", "c3")]
+    for node in nodes:
+        node.hold(begin=True)
+    return nodes
+
+
+# The scripts
+
+
+def test_a_subject_on_several_nodes_joins_once_and_leaves_once(
+    nodes: list[Node], events: Events, publisher: Publisher
+) -> None:
+    one, two, _ = nodes
+    assert one.join("1", "2") == two.join("1") == 1
+    assert one.join("1") == 1  # Said again, it is not told again.
+    assert publisher.online("1")
+    one.leave("1")
+    assert publisher.online("1")
+    two.leave("1")
+    two.leave("1", "nobody")
+    assert not publisher.online("1")
+    events.wait_for(("join", "1"), ("join", "2"), ("leave", "1"))
+
+
+def test_a_node_that_is_gone_is_not_asked_and_its_leaves_are_told_once(
+    nodes: list[Node], events: Events, publisher: Publisher, redis_client: redis.Redis
+) -> None:
+    one, two, three = nodes
+    one.join("1", "2", "3")
+    two.join("2")
+    one.die()
+    assert [publisher.online(each) for each in "123"] == [False, True, False]
+    assert one.join("4") == one.leave("1") == one.hold() == 0
+    # Whoever comes first, and in steps.
+    while two.sweep(1) or three.sweep(1):
+        pass
+    events.wait_for(*(("join", each) for each in "123"), *(("leave", each) for each in "13"))
+    assert redis_client.zrange(PRESENCE, 0, -1) == [b"b2", b"c3"]
+    assert not redis_client.exists(presence_key("a1"))
+
+
+def test_who_comes_back_before_it_is_told_that_the_node_is_gone_was_never_away(
+    nodes: list[Node], events: Events, publisher: Publisher
+) -> None:
+    one, two, three = nodes
+    one.join("1")
+    one.die()
+    two.join("1")
+    assert publisher.online("1")
+    while three.sweep():
+        pass
+    events.wait_for(("join", "1"))
+
+
+def test_of_two_nodes_that_die_together_leaves_are_told_once(
+    nodes: list[Node], events: Events
+) -> None:
+    one, two, three = nodes
+    one.join("1")
+    two.join("1")
+    one.die()
+    two.die()
+    while three.sweep():
+        pass
+    events.wait_for(("join", "1"), ("leave", "1"))
+
+
+def test_nothing_is_kept_for_ever(nodes: list[Node], redis_client: redis.Redis) -> None:
+    nodes[0].join("1")
+    for key in (PRESENCE, presence_key("a1")):
+        assert 0 < redis_client.pttl(key) <= HOUR
+
+
+def test_who_is_there_and_may_listen_is_found_page_by_page(
+    nodes: list[Node], publisher: Publisher
+) -> None:
+    everybody = [str(number) for number in range(2000)]
+    for number, node in enumerate(nodes):
+        for start in range(0, 1500, 500):
+            node.join(*everybody[number * 200 + start : number * 200 + start + 500])
+    members = everybody[::7]
+    for member in members:
+        publisher.channels.add(member, "room:1")
+    publisher.channels.add("not there", "room:1")
+    assert publisher.online_in("room:1") == {each for each in members if int(each) < 1900}
+    nodes[2].die()
+    assert publisher.online_in("room:1") == {each for each in members if int(each) < 1700}
+    assert publisher.online_in("room:2") == set()
+
+
+def test_it_can_be_asked_from_asyncio_as_well(
+    nodes: list[Node], publisher: Publisher, redis_server: RedisServer
+) -> None:
+    nodes[0].join("1", "2")
+    publisher.channels.add("1", "room:1")
+
+    async def ask() -> None:
+        async with aio.Publisher(redis_server.url) as asked:
+            assert await asked.online("1")
+            assert not await asked.online("3")
+            assert await asked.online_in("room:1") == {"1"}
+
+    asyncio.run(ask())
+
+
+def test_what_is_no_subject_and_no_channel_is_refused(publisher: Publisher) -> None:
+    with pytest.raises(InvalidSubject):
+        publisher.online("")
+    with pytest.raises(InvalidChannel):
+        publisher.online_in("sinapse:x")
+    assert not publisher.online("1")  # Where no node tells, nobody is there.
+
+
+# Daemons
+
+
+def open_stream(daemon: Daemon, publisher: Publisher, subject: str) -> Stream:
+    publisher.channels.add(subject, "room:1")
+    token = publisher.tokens.get(subject) or publisher.tokens.generate(subject)
+    stream = daemon.stream(token)
+    assert stream.next().event == "authentication"
+    return stream
+
+
+def test_a_node_that_is_killed_is_gone_and_the_other_tells(
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher, events: Events
+) -> None:
+    options = ("--presence", "--retry", "0")
+    publisher.channels.add("elsewhere", "room:1")
+    with (
+        running_daemon(tmp_path, redis_server.url, *options) as one,
+        running_daemon(tmp_path, redis_server.url, *options) as other,
+        open_stream(one, publisher, "1"),
+        open_stream(one, publisher, "2"),
+        open_stream(other, publisher, "2"),
+        open_stream(other, publisher, "3"),
+    ):
+        everybody = {"1", "2", "3"}
+        eventually(lambda: publisher.online_in("room:1") == everybody)
+        assert not publisher.online("elsewhere")
+        events.wait_for(*(("join", each) for each in everybody))
+        assert one.process is not None
+        one.process.kill()
+        events.wait_for(*(("join", each) for each in everybody), ("leave", "1"))
+        assert publisher.online_in("room:1") == {"2", "3"}
+        assert not publisher.online("1")
+        assert "Traceback" not in other.log
+
+
+def test_tabs_count_once_and_a_reload_is_no_absence(
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher, events: Events
+) -> None:
+    # Nobody is away for a minute.
+    with running_daemon(tmp_path, redis_server.url, "--presence", "--retry", "60") as daemon:
+        first = open_stream(daemon, publisher, "1")
+        events.wait_for(("join", "1"))
+        with open_stream(daemon, publisher, "1"):
+            first.close()
+        eventually(lambda: daemon.metrics()["sinapse_streams"] == 0)
+        assert publisher.online("1")
+        with open_stream(daemon, publisher, "1"), open_stream(daemon, publisher, "2"):
+            # What was told of the second comes after all that was told of the first.
+            events.wait_for(("join", "1"), ("join", "2"))
+
+
+def test_who_closes_the_last_tab_leaves(
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher, events: Events
+) -> None:
+    with running_daemon(tmp_path, redis_server.url, "--presence", "--retry", "0") as daemon:
+        open_stream(daemon, publisher, "1").close()
+        events.wait_for(("join", "1"), ("leave", "1"))
+        assert not publisher.online("1")
+
+
+def test_a_redis_without_its_data_is_told_again(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    with (
+        running_redis(tmp_path / "redis") as server,
+        running_daemon(tmp_path, server.url, "--presence") as daemon,
+        Publisher(server.url) as publisher,
+        open_stream(daemon, publisher, "1"),
+    ):
+        eventually(lambda: publisher.online("1"))
+        with server.client() as client:
+            client.delete(*client.keys(PRESENCE + "*"))
+        eventually(lambda: publisher.online("1"), "it is told of again, at the next renewal")
+        assert "Traceback" not in daemon.log
+
+
+def test_without_it_nothing_is_written(
+    daemon: Daemon, publisher: Publisher, redis_client: redis.Redis
+) -> None:
+    with open_stream(daemon, publisher, "1"):
+        assert not publisher.online("1")
+    assert redis_client.keys(PRESENCE + "*") == []
+
+
+def test_of_several_redis_each_knows(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(running_redis(folder)) for folder in folders]
+        urls = " ".join(server.url for server in servers)
+        daemon = stack.enter_context(running_daemon(tmp_path, urls, "--presence"))
+        publisher = stack.enter_context(Publisher(urls))
+        subjects = [str(number) for number in range(8)]
+        for subject in subjects:
+            publisher.channels.add(subject, f"room:{subject}")
+            stack.enter_context(open_stream(daemon, publisher, subject))
+        eventually(lambda: all(map(publisher.online, subjects)))
+        eventually(lambda: publisher.online_in("room:1") == set(subjects))
+        assert publisher.online_in("room:3") == {"3"}
+        clients = [stack.enter_context(server.client()) for server in servers]
+        assert all(client.exists(PRESENCE) for client in clients)

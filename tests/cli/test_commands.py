@@ -1,0 +1,438 @@
+"""The commands that speak to a real Redis and a real daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sinapse.cli import main
+from sinapse.publisher import Publisher
+from tests.support import (
+    PATIENCE,
+    PYTHON,
+    RedisServer,
+    eventually,
+    free_port,
+    running_redis,
+)
+from tests.support.daemon import ROOT, Daemon, running_daemon
+from tests.support.proxy import running_proxy
+from tests.system.test_resume import subscribe
+
+
+@pytest.fixture(autouse=True)
+def _redis(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+
+
+def run(*arguments: str, given: str | None = None, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, arguments, input=given)
+    assert result.exit_code == code, (result.output, result.exception)
+    if code:
+        assert "Traceback" not in result.output
+    return result
+
+
+def url_of(daemon: Daemon) -> str:
+    return f"http://127.0.0.1:{daemon.port}/"
+
+
+class TestTokens:
+    def test_one_is_made_shown_replaced_and_revoked(self, publisher: Publisher) -> None:
+        made = run("token", "new", "1").stdout.strip()
+        assert made == publisher.tokens.get("1")
+        assert run("token", "show", "1").stdout == f"{made}\n"
+        assert "has a token" in run("token", "new", "1", code=1).stderr
+        other = run("token", "reset", "1", "--expires-in", "60").stdout.strip()
+        assert other == publisher.tokens.get("1") != made
+        assert run("token", "revoke", "1").stdout == ""
+        assert publisher.tokens.get("1") is None
+        assert run("token", "show", "1", code=1).stderr == "Error: User 1 has no token\n"
+        assert "has no token" in run("token", "revoke", "1", code=1).stderr
+
+    def test_kinds_have_tokens_of_their_own(self, publisher: Publisher) -> None:
+        token = run("token", "new", "1", "--kind", "Admin").stdout.strip()
+        assert publisher.tokens.get("1", "Admin") == token
+        assert publisher.tokens.get("1") is None
+
+
+class TestChannels:
+    def test_they_are_added_listed_and_removed(self, publisher: Publisher) -> None:
+        run("channels", "add", "1", "room:2", "room:1")
+        assert run("channels", "list", "1").stdout == "room:1\nroom:2\n"
+        run("channels", "remove", "1", "room:2")
+        assert publisher.channels.list("1") == {"room:1"}
+
+    def test_a_name_that_is_none_is_refused(self) -> None:
+        error = run("channels", "add", "1", "sinapse:x", code=1).stderr
+        assert error == (
+            "Error: channel 'sinapse:x': names that begin with 'sinapse:' are reserved\n"
+        )
+
+
+class TestPublish:
+    def test_a_message_is_published(self, daemon: Daemon, publisher: Publisher) -> None:
+        with daemon.stream(subscribe(publisher)).opened() as stream:
+            result = run("publish", "room:1", "hello", "--event", "chat", "--retain", "60")
+            assert result.stderr == "1 daemon had listeners\n"
+            event = stream.next()
+            assert (event.data, event.event) == ("hello", "chat")
+            assert event.id
+
+    def test_without_one_each_line_is(self, daemon: Daemon, publisher: Publisher) -> None:
+        with daemon.stream(subscribe(publisher)).opened() as stream:
+            lines = "".join(f"line {number}\n" for number in range(200))
+            assert run("publish", "room:1", given=lines).stderr == "200 published\n"
+            assert [stream.next().data for _ in range(200)] == lines.splitlines()
+
+    def test_a_line_that_is_not_utf_8_is_named(self) -> None:
+        result = CliRunner().invoke(main, ["publish", "room:1"], input=b"fine\na\xffb\n")
+        assert result.exit_code == 1
+        assert result.stderr == "Error: line 2 of standard input is not UTF-8\n"
+
+    def test_a_message_id_counts_once(self, daemon: Daemon, publisher: Publisher) -> None:
+        with daemon.stream(subscribe(publisher)).opened() as stream:
+            for _ in range(2):
+                run("publish", "room:1", "once", "--message-id", "x")
+            run("publish", "room:1", "end")
+            assert [stream.next().data for _ in range(2)] == ["once", "end"]
+        assert "--message-id" in run("publish", "room:1", "--message-id", "x", code=2).stderr
+
+
+class TestErrors:
+    """One line, and the code that says what kind."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("token", "new", "1"), ("channels", "list", "1"), ("publish", "a", "b"), ("ping",)],
+        ids=lambda arguments: arguments[0],
+    )
+    def test_no_redis(self, arguments: tuple[str, ...]) -> None:
+        result = run(*arguments, "--redis", f"redis://127.0.0.1:{free_port()}", code=69)
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("Error: Redis at redis://127.0.0.1:")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("token", "new", "1"), ("token", "show", "1"), ("listen", "--subject", "1")],
+        ids=" ".join,
+    )
+    def test_where_tokens_are_hashed_it_is_said_what_makes_one(
+        self, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        (line,) = run(*arguments, code=1).stderr.splitlines()
+        assert line.startswith("Error: tokens are hashed, and nobody can tell the current one: ")
+        assert "'sinapse token reset' makes another" in line
+
+    def test_a_url_that_is_none_is_not_quoted(self) -> None:
+        result = run("token", "new", "1", "--redis", "http://:secret@x", code=1)
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("Error: --redis: the scheme must be one of")
+        assert "secret" not in line
+
+
+class TestListen:
+    def test_json_lines(self, daemon: Daemon, publisher: Publisher) -> None:
+        publisher.channels.add("1", "room:1")
+        publisher.tokens.generate("1")
+        arguments = ("listen", url_of(daemon), "--subject", "1", "--json", "--count", "2")
+        with listening(daemon, *arguments) as process:
+            publisher.publish("room:1", "two\nlines", event="chat")
+            publisher.publish("room:1", "plain", retain=0)
+            out, err = process.communicate(timeout=PATIENCE)
+        first, second = map(json.loads, out.splitlines())
+        assert (first["data"], first["event"]) == ("two\nlines", "chat")
+        assert first["id"]
+        assert second == {"data": "plain"}
+        assert err == "Listening.\n"
+        assert process.returncode == 0
+
+    def test_plain_when_it_is_piped_and_resumed(self, daemon: Daemon, publisher: Publisher) -> None:
+        token = subscribe(publisher)
+        with daemon.stream(token).opened() as stream:
+            position = str(stream.position)
+        publisher.publish("room:1", "missed", event="chat")
+        address = f"{url_of(daemon)}?access_token={token}"
+        result = run("listen", address, "--last-event-id", position, "--count", "1")
+        assert result.stdout == "chat: missed\n"
+
+    def test_messages_that_are_called_as_the_servers_own_are_shown(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        arguments = ("listen", url_of(daemon), "--token", subscribe(publisher), "--count", "2")
+        with listening(daemon, *arguments) as process:
+            publisher.publish("room:1", "48.1", event="position")
+            publisher.publish("room:1", "ok", event="authentication")
+            out, err = process.communicate(timeout=PATIENCE)
+        assert out == "position: 48.1\nauthentication: ok\n"
+        assert err == "Listening.\n"
+
+    def test_it_comes_back(
+        self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher)
+        with running_daemon(tmp_path, redis_server.url, "--retry", "0.1") as daemon:
+            arguments = ("listen", url_of(daemon), "--token", token, "--count", "3")
+            with listening(daemon, *arguments) as process:
+                publisher.publish("room:1", "1")
+                assert process.stdout is not None
+                assert process.stdout.readline() == "message: 1\n"
+                daemon.stop()
+                publisher.publish("room:1", "2")
+                daemon.start()
+                publisher.publish("room:1", "3")
+                out, _ = process.communicate(timeout=PATIENCE)
+            assert out == "message: 2\nmessage: 3\n"
+
+    def test_for_people(self, daemon: Daemon, publisher: Publisher) -> None:
+        arguments = ("listen", url_of(daemon), "--token", subscribe(publisher), "--count", "1")
+
+        def say() -> None:
+            publisher.publish("room:1", {"text": "hello"}, event="chat")
+
+        shown = on_a_terminal(daemon, say, *arguments)
+        assert "\x1b[1;36mchat" in shown
+        assert '"text"' in shown
+
+    @pytest.mark.parametrize("to_people", [True, False])
+    def test_json_is_shown_without_what_a_terminal_takes_for_a_command(
+        self, daemon: Daemon, publisher: Publisher, to_people: bool
+    ) -> None:
+        arguments = ["listen", url_of(daemon), "--token", subscribe(publisher), "--count", "2"]
+        if not to_people:
+            arguments.append("--json")
+
+        def say() -> None:
+            publisher.publish("room:1", '["\x9b2J", "\\u009b2J"]')
+            publisher.publish("room:1", '["\u00e9"]')
+
+        shown = on_a_terminal(daemon, say, *arguments)
+        assert "\x9b" not in shown
+        assert r"\u009b2J" in shown
+        assert "\u00e9" in shown
+
+    @pytest.mark.parametrize("to_people", [True, False])
+    def test_what_a_terminal_takes_for_a_command_is_shown(
+        self, daemon: Daemon, publisher: Publisher, to_people: bool
+    ) -> None:
+        arguments = ("listen", url_of(daemon), "--token", subscribe(publisher), "--count", "1")
+
+        def say() -> None:
+            publisher.publish("room:1", "a\x1b]52;c;aGk=\x07\x9b2J\tb\nc", event="e\x1b[2J")
+
+        if to_people:
+            shown = on_a_terminal(daemon, say, *arguments)
+        else:
+            with listening(daemon, *arguments) as process:
+                say()
+                shown, _ = process.communicate(timeout=PATIENCE)
+        assert r"e\x1b[2J" in shown
+        assert r"a\x1b]52;c;aGk=\x07\x9b2J" in shown
+        for command in ("\x1b]", "\x1b[2J", "\x07", "\x9b"):
+            assert command not in shown
+
+    @pytest.mark.parametrize("url", ["ftp://localhost", "http://", "http://x:y/", "http://a b/"])
+    def test_what_is_no_url_is_a_wrong_command_line(self, url: str) -> None:
+        for command in (("listen", "--token", "x"), ("doctor",), ("ping",)):
+            said = run(command[0], url, *command[1:], code=2).stderr
+            assert f"{url!r} is no URL of a daemon: write it like http://localhost:9000/" in said
+
+    def test_a_host_and_a_port_will_do_and_the_variable_too(
+        self, daemon: Daemon, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        token = subscribe(publisher)
+        with daemon.stream(token).opened() as stream:
+            position = str(stream.position)
+        publisher.publish("room:1", "missed")
+        place = f"127.0.0.1:{daemon.port}"
+        arguments = ("--token", token, "--last-event-id", position, "--count", "1")
+        assert run("listen", place, *arguments).stdout == "message: missed\n"
+        monkeypatch.setenv("SINAPSE_URL", place)
+        assert run("listen", *arguments).stdout == "message: missed\n"
+
+    def test_a_refusal_and_nobody_there(self, daemon: Daemon) -> None:
+        refused = run("listen", url_of(daemon), "--token", "unknown", code=1)
+        assert refused.stderr == f"Error: {url_of(daemon)} answers 401 unknown token\n"
+        nobody = run("listen", f"http://127.0.0.1:{free_port()}/", "--token", "x", code=69)
+        assert "Connection refused" in nobody.stderr
+        assert "whose stream?" in run("listen", code=2).stderr
+
+
+class listening:  # noqa: N801  # A context manager.
+    """Run ``sinapse listen`` as a process, and return when it is open."""
+
+    def __init__(self, daemon: Daemon, *arguments: str, stdout: int = subprocess.PIPE) -> None:
+        self._daemon = daemon
+        self._before = daemon.metrics()["sinapse_streams_opened_total"]
+        self._process = subprocess.Popen(
+            [PYTHON, "-m", "sinapse", *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> subprocess.Popen[str]:
+        eventually(lambda: self._daemon.metrics()["sinapse_streams_opened_total"] > self._before)
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+
+def on_a_terminal(daemon: Daemon, say: Callable[[], object], *arguments: str) -> str:
+    """Return what a listener shows on a terminal of what is said while it listens."""
+    ours, theirs = pty.openpty()
+    with listening(daemon, *arguments, stdout=theirs) as process:
+        say()
+        process.communicate(timeout=PATIENCE)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    return shown.replace("\r\n", "\n")
+
+
+class TestPing:
+    def test_it_says_how_long_messages_take_and_leaves_nothing(
+        self, daemon: Daemon, redis_server: RedisServer
+    ) -> None:
+        result = run("ping", url_of(daemon), "--count", "3")
+        assert len(re.findall(r"^\d+\.\d\d ms$", result.stdout, re.MULTILINE)) == 3
+        assert re.search(r"^3 of 3: [\d.]+ / [\d.]+ / [\d.]+ ms$", result.stderr, re.MULTILINE)
+        with redis_server.client() as client:
+            assert client.keys("sinapse:*trial*") == []
+            assert client.keys("sinapse:tokens:*") == []
+
+    def test_nobody_there(self) -> None:
+        assert "refused" in run("ping", f"http://127.0.0.1:{free_port()}/", code=69).stderr
+
+
+def diagnosis(*arguments: str, code: int = 0) -> dict[str, tuple[str, str, str]]:
+    """Return what the doctor finds: verdict, finding and advice, by what was looked at."""
+    lines = run("doctor", *arguments, "--json", code=code).stdout.splitlines()
+    findings = map(json.loads, lines)
+    return {each["what"]: (each["verdict"], each["found"], each["advice"]) for each in findings}
+
+
+class TestDoctor:
+    def test_all_is_well(self, daemon: Daemon, redis_server: RedisServer) -> None:
+        found = diagnosis(url_of(daemon))
+        name = f"Redis {redis_server.url}"
+        assert found[name][0] == "ok"
+        assert re.fullmatch(r"(Redis|Valkey) [\d.]+", found[name][1])
+        assert found[f"{name}, append-only file"][0] == "warning"
+        assert "appendonly yes" in found[f"{name}, append-only file"][2]
+        assert found[f"{name}, clock"][0] == "ok"
+        assert found[f"{name}, output buffer of subscribers"][:2] == ("ok", "32 MiB")
+        assert found[f"{url_of(daemon)} ready"][0] == "ok"
+        path = found[f"from Redis through {url_of(daemon)}"]
+        assert path[0] == "ok"
+        assert re.fullmatch(r"a message takes [\d.]+ ms", path[1])
+
+    def test_it_is_shown_in_words(self, daemon: Daemon) -> None:
+        shown = run("doctor", url_of(daemon)).stdout
+        assert re.search(r"^warning  Redis .*, append-only file: off$", shown, re.MULTILINE)
+        assert "         A restart takes tokens" in shown
+
+    def test_what_is_wrong_with_redis(self, daemon: Daemon, redis_server: RedisServer) -> None:
+        name = f"Redis {redis_server.url}"
+        with redis_server.client() as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            client.config_set("maxmemory", 2**30)
+            client.config_set("client-output-buffer-limit", "pubsub 1mb 1mb 60")
+            try:
+                found = diagnosis(url_of(daemon), code=1)
+            finally:
+                client.config_set("maxmemory", 0)
+                client.config_set("maxmemory-policy", "noeviction")
+                client.config_set("client-output-buffer-limit", "pubsub 32mb 8mb 60")
+        assert found[f"{name}, maxmemory-policy"][:2] == ("wrong", "allkeys-lru")
+        assert found[f"{name}, output buffer of subscribers"][:2] == ("warning", "1 MiB")
+
+    def test_a_redis_whose_owner_has_taken_commands_away(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Services that host Redis refuse some, or give them other names."""
+        options = [each for name in ("ROLE", "CONFIG") for each in ("--rename-command", name, "")]
+        with running_redis(tmp_path, *options) as server:
+            monkeypatch.setenv("REDIS_URL", server.url)
+            with running_daemon(tmp_path, server.url) as daemon:
+                found = diagnosis(url_of(daemon))
+                assert found[f"Redis {server.url}, scripts"][0] == "ok"
+                assert found[f"{url_of(daemon)} ready"][0] == "ok"
+        (folder := tmp_path / "without").mkdir()
+        with running_redis(folder, "--rename-command", "EVAL", "") as server:
+            found = diagnosis(f"http://127.0.0.1:{free_port()}/", "--redis", server.url, code=1)
+            assert found[f"Redis {server.url}, scripts"][0] == "wrong"
+
+    def test_a_cluster(self, tmp_path: Path) -> None:
+        with running_redis(tmp_path, "--cluster-enabled", "yes") as server:
+            found = diagnosis(f"http://127.0.0.1:{free_port()}/", "--redis", server.url, code=1)
+            assert found[f"Redis {server.url}"][:2] == ("wrong", "a cluster")
+
+    def test_somebody_else_in_another_database(
+        self, daemon: Daemon, redis_server: RedisServer
+    ) -> None:
+        name = f"Redis {redis_server.url}, other databases"
+        with Publisher(f"redis://127.0.0.1:{redis_server.port}/5") as other:
+            assert diagnosis(url_of(daemon))[name][:2] == ("ok", "without Sinapse")
+            other.publish("news", "hello")
+            found = diagnosis(url_of(daemon))[name]
+        assert found[:2] == ("warning", "Sinapse is in 5 as well")
+
+    def test_nobody_there(self) -> None:
+        address = f"http://127.0.0.1:{free_port()}/"
+        nowhere = f"redis://127.0.0.1:{free_port()}"
+        found = diagnosis(address, "--redis", nowhere, code=1)
+        assert found[f"Redis {nowhere}/0"][0] == "wrong"
+        assert found[f"{address} status"][0] == "wrong"
+
+    def test_a_proxy_that_holds_streams_back(
+        self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sinapse.cli.doctor.PATIENCE", 2.0)
+        with running_proxy(daemon.port) as proxy:
+            held = bytearray()
+            lock = threading.Lock()
+
+            def hold(_link: object, data: bytes) -> bytes:
+                with lock:
+                    held.extend(data)
+                    # The opening passes, what follows waits for more.
+                    return data if b"authentication" in data or b"Content-Length" in data else b""
+
+            proxy.down = hold
+            address = f"http://127.0.0.1:{proxy.port}/"
+            found = diagnosis(address, code=1)
+            verdict, what, advice = found[f"from Redis through {address}"]
+            assert (verdict, what) == ("wrong", "nothing arrives within 2 s")
+            assert "proxy_buffering off" in advice
+
+
+def test_bench_measures_a_daemon_of_its_own() -> None:
+    shown = run("bench", "--streams", "20").stdout
+    units = re.findall(r"^(\S.*\S) +([\d.,]+) (\S.*)$", shown, re.MULTILINE)
+    assert [unit for _, _, unit in units] == ["µs", "KiB", "µs", "a second", "µs", "ms"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete(shell: str) -> None:
+    assert "_SINAPSE_COMPLETE" in run("completion", shell).stdout
+    words = {"COMP_WORDS": "sinapse tok", "COMP_CWORD": "1"}
+    result = CliRunner().invoke(
+        main, env={"_SINAPSE_COMPLETE": "bash_complete", **words}, prog_name="sinapse"
+    )
+    assert result.output == "plain,token\n"

@@ -1,0 +1,1108 @@
+"""The subscription table: who gets what, exactly, whatever happens in between."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from sinapse.counters import Counters
+from sinapse.errors import CloseReason, Unauthorized
+from sinapse.hub.catchup import Dispatched
+from sinapse.hub.hub import Hub
+from sinapse.hub.joining import Joining
+from sinapse.hub.subscribers import Subject
+from sinapse.protocol.keys import ADD, GRANT, REMOVE, REVOKE
+from sinapse.protocol.message import Message
+from tests.support.hubs import Keeper, kept
+
+# Small stand-ins for a framing and for a stream: the hub knows no more of them than this.
+
+
+class Lines:
+    """A framing whose frames say what is in them, and that remembers what it encoded."""
+
+    def __init__(self, name: str = "lines") -> None:
+        self.name = name
+        self.encoded: list[tuple[bytes, list[str]]] = []
+
+    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
+        data = [message.data for message in messages]
+        self.encoded.append((channel, data))
+        return "".join(f"{self.name} {channel.decode()} {each}\n" for each in data).encode()
+
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
+        names = b",".join(sorted(channels)).decode()
+        return f"{self.name} reset:{reason}:{position} {names}\n".encode()
+
+    def position(self, identifier: str) -> bytes:
+        return f"{self.name} position {identifier}\n".encode()
+
+
+class Stream:
+    """A subscriber that keeps what it is sent."""
+
+    def __init__(self, framing: Lines, token: bytes = b"token", number: int = 0) -> None:
+        self.framing = framing
+        self.token = token
+        self.number = number
+        self.subject: Subject | None = None
+        self.sent: list[bytes] = []
+        self.closed: CloseReason | None = None
+
+    def __hash__(self) -> int:
+        # So that sets of streams have the same order in every run of one example.
+        return self.number
+
+    def send(self, frame: bytes) -> None:
+        assert self.closed is None
+        self.sent.append(frame)
+
+    def close(self, reason: CloseReason) -> None:
+        assert self.closed is None
+        assert self.subject is None, "closed before it was forgotten"
+        self.closed = reason
+
+    @property
+    def received(self) -> list[tuple[bytes, str]]:
+        """Channels and data of all messages, in order."""
+        rows = [line.split(" ") for frame in self.sent for line in frame.decode().splitlines()]
+        assert all(name == self.framing.name for name, _, _ in rows)
+        return [(channel.encode(), data) for _, channel, data in rows]
+
+    @property
+    def data(self) -> list[str]:
+        return [data for _, data in self.received]
+
+
+def remains(part: object) -> list[object]:
+    """Return what the collections of a hub and of its parts hold: nothing, when all have gone."""
+    found: list[object] = []
+    for each in vars(part).values():
+        if isinstance(each, Collection):
+            found += each
+        elif type(each).__module__.startswith("sinapse.") and hasattr(each, "__dict__"):
+            found += remains(each)
+    return found
+
+
+@dataclass
+class Table:
+    """A hub, and short ways to do things with it."""
+
+    counters: Counters = field(default_factory=Counters)
+    framing: Lines = field(default_factory=Lines)
+    interest: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.hub = kept(Keeper(self.interest.append), self.counters, Hub)
+        self.hub.connected()
+
+    def open(
+        self,
+        *channels: bytes,
+        subject: bytes = b"1",
+        token: bytes = b"token",
+        framing: Lines | None = None,
+    ) -> Stream:
+        joining = self.admit(*channels, subject=subject, token=token)
+        return self.hub.open(joining, lambda: Stream(framing or self.framing, token))
+
+    def admit(self, *channels: bytes, subject: bytes = b"1", token: bytes = b"token") -> Joining:
+        joining = self.hub.join()
+        self.hub.expect(joining, subject, token, dict.fromkeys(channels, 0))
+        return joining
+
+    def publish(self, channel: bytes, *data: str) -> None:
+        for each in data:
+            self.hub.dispatch(channel, Message(each))
+        self.hub.flush()
+
+
+@pytest.fixture
+def table() -> Table:
+    return Table()
+
+
+# Messages
+
+
+def test_a_message_goes_to_every_subscriber_of_its_channel_and_to_no_other(table: Table) -> None:
+    one, two = table.open(b"a", b"b"), table.open(b"b", subject=b"2")
+    table.publish(b"a", "1")
+    table.publish(b"b", "2")
+    table.publish(b"c", "3")
+    assert one.received == [(b"a", "1"), (b"b", "2")]
+    assert two.received == [(b"b", "2")]
+
+
+def test_two_streams_of_one_subject_each_get_everything(table: Table) -> None:
+    streams = [table.open(b"a"), table.open(b"a", token=b"other")]
+    table.publish(b"a", "1")
+    assert [stream.data for stream in streams] == [["1"], ["1"]]
+
+
+def test_nothing_is_sent_before_the_flush(table: Table) -> None:
+    stream = table.open(b"a")
+    table.hub.dispatch(b"a", Message("1"))
+    assert stream.sent == []
+    table.hub.flush()
+    table.hub.flush()
+    assert stream.data == ["1"]
+
+
+def test_one_flush_is_one_send_in_the_order_of_publication_across_channels(table: Table) -> None:
+    stream = table.open(b"a", b"b")
+    for channel, data in ((b"a", "1"), (b"b", "2"), (b"a", "3"), (b"a", "4")):
+        table.hub.dispatch(channel, Message(data))
+    table.hub.flush()
+    assert len(stream.sent) == 1
+    assert stream.received == [(b"a", "1"), (b"b", "2"), (b"a", "3"), (b"a", "4")]
+
+
+def test_a_run_of_messages_is_encoded_once_a_framing_however_many_listen(table: Table) -> None:
+    other = Lines("other")
+    for number in range(5):
+        table.open(b"a", b"b", subject=b"%d" % number)
+        table.open(b"a", b"b", subject=b"%d" % number, framing=other)
+    table.publish(b"a", "1", "2")
+    assert table.framing.encoded == other.encoded == [(b"a", ["1", "2"])]
+    for channel in (b"a", b"b", b"a"):
+        table.hub.dispatch(channel, Message("3"))
+    table.hub.flush()
+    runs = [(b"a", ["1", "2"]), (b"a", ["3"]), (b"b", ["3"]), (b"a", ["3"])]
+    assert table.framing.encoded == other.encoded == runs
+
+
+def test_a_framing_that_nobody_uses_any_more_is_not_asked(table: Table) -> None:
+    other = Lines("other")
+    gone = table.open(b"a", framing=other)
+    table.open(b"a")
+    table.hub.leave(gone)
+    table.publish(b"a", "1")
+    assert other.encoded == []
+
+
+def test_messages_and_deliveries_are_counted(table: Table) -> None:
+    table.open(b"a", b"b")
+    table.open(b"a", subject=b"2", framing=Lines("other"))
+    table.publish(b"a", "1", "2")
+    table.hub.dispatch(b"a", Message("3"))
+    table.hub.dispatch(b"b", Message("4"))
+    table.hub.flush()
+    table.publish(b"unknown", "5")
+    assert table.counters.messages == 4
+    assert table.counters.deliveries == 2 * 2 + 2 + 1
+
+
+def test_a_stream_that_left_gets_nothing_more_not_even_what_was_dispatched(table: Table) -> None:
+    gone, stays = table.open(b"a"), table.open(b"a")
+    table.hub.dispatch(b"a", Message("1"))
+    table.hub.leave(gone)
+    table.hub.flush()
+    assert gone.sent == []
+    assert stays.data == ["1"]
+
+
+# Opening
+
+
+def test_what_was_dispatched_before_a_stream_opens_is_not_for_it(table: Table) -> None:
+    first = table.open(b"a")
+    joining = table.admit(b"a")
+    table.hub.dispatch(b"a", Message("before"))
+    second = table.hub.open(joining, lambda: Stream(table.framing))
+    table.publish(b"a", "after")
+    assert first.data == ["before", "after"]
+    assert second.data == ["after"]
+
+
+def test_channels_are_held_from_the_answer_on_so_that_nothing_is_missed(table: Table) -> None:
+    joining = table.admit(b"a", b"b")
+    assert sorted(table.hub.channels) == sorted(table.interest) == [b"a", b"b"]
+    table.hub.open(joining, lambda: Stream(table.framing))
+    assert sorted(table.interest) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    ("before_the_answer", "after_the_answer", "channels"),
+    [
+        ([], [], {b"a", b"b"}),
+        ([(REMOVE, b"a")], [], {b"b"}),
+        ([], [(REMOVE, b"a")], {b"b"}),
+        ([(ADD, b"c")], [], {b"a", b"b", b"c"}),
+        ([], [(ADD, b"c")], {b"a", b"b", b"c"}),
+        ([(REMOVE, b"a")], [(ADD, b"a")], {b"a", b"b"}),
+        ([(ADD, b"c")], [(REMOVE, b"c")], {b"a", b"b"}),
+        # What the answer has already does no harm.
+        ([(ADD, b"a")], [(ADD, b"b")], {b"a", b"b"}),
+        ([(REMOVE, b"d")], [(REMOVE, b"d")], {b"a", b"b"}),
+        # All gone in between, but not in the end.
+        ([], [(REMOVE, b"a"), (REMOVE, b"b"), (ADD, b"b")], {b"b"}),
+        # Words of a later version.
+        ([("rename", b"a")], [("", b"b")], {b"a", b"b"}),
+    ],
+)
+def test_control_messages_during_a_join_go_on_top_of_the_answer(
+    table: Table,
+    before_the_answer: list[tuple[str, bytes]],
+    after_the_answer: list[tuple[str, bytes]],
+    channels: set[bytes],
+) -> None:
+    joining = table.hub.join()
+    for action, value in before_the_answer:
+        table.hub.control(b"1", action, value)
+    table.hub.expect(joining, b"1", b"token", {b"a": 0, b"b": 0})
+    for action, value in after_the_answer:
+        table.hub.control(b"1", action, value)
+    stream = table.hub.open(joining, lambda: Stream(table.framing))
+    assert stream.subject is not None
+    assert stream.subject.channels == set(table.hub.channels) == channels
+
+
+def test_control_messages_from_before_a_join_are_none_of_its_business(table: Table) -> None:
+    other = table.hub.join()  # Somebody joins, so control messages are noted.
+    table.hub.control(b"1", REMOVE, b"a")
+    table.hub.control(b"1", REVOKE, b"token")
+    stream = table.open(b"a")
+    assert stream.subject is not None
+    assert stream.subject.channels == {b"a"}
+    table.hub.abandon(other)
+
+
+def test_control_messages_of_others_do_not_change_a_join(table: Table) -> None:
+    joining = table.admit(b"a")
+    table.hub.control(b"11", REMOVE, b"a")
+    table.hub.control(b"11", REVOKE, b"token")
+    table.hub.open(joining, lambda: Stream(table.framing))
+
+
+def test_who_may_listen_to_nothing_is_not_admitted(table: Table) -> None:
+    joining = table.hub.join()
+    with pytest.raises(Unauthorized, match="no channels"):
+        table.hub.expect(joining, b"1", b"token", {})
+    table.hub.abandon(joining)
+    assert remains(table.hub) == []
+
+
+@pytest.mark.parametrize(
+    ("action", "value", "reason"),
+    [(REMOVE, b"a", "no channels"), (REVOKE, b"token", "token revoked")],
+)
+def test_leave_withdrawn_on_the_way_makes_no_stream(
+    table: Table, action: str, value: bytes, reason: str
+) -> None:
+    joining = table.admit(b"a")
+    table.hub.control(b"1", action, value)
+
+    def make() -> Stream:
+        pytest.fail("the request can no longer be answered")
+
+    with pytest.raises(Unauthorized, match=reason):
+        table.hub.open(joining, make)
+    assert remains(table.hub) == []
+    assert table.interest == [b"a", b"a"]
+
+
+def test_another_token_revoked_on_the_way_does_not_matter(table: Table) -> None:
+    joining = table.admit(b"a", token=b"new")
+    table.hub.control(b"1", REVOKE, b"old")
+    table.hub.open(joining, lambda: Stream(table.framing, b"new"))
+
+
+def test_an_old_removal_that_arrives_late_does_not_refuse_who_may_listen(table: Table) -> None:
+    # In Redis: removed, added, looked up. Of the first two only one has arrived.
+    joining = table.hub.join()
+    table.hub.control(b"1", REMOVE, b"a")
+    table.hub.expect(joining, b"1", b"token", {b"a": 0})
+    table.hub.control(b"1", ADD, b"a")
+    stream = table.hub.open(joining, lambda: Stream(table.framing))
+    table.publish(b"a", "1")
+    assert stream.data == ["1"]
+
+
+def test_all_channels_of_the_answer_are_held_whatever_was_noted_before(table: Table) -> None:
+    # Held now, they are subscribed to when the stream opens.
+    joining = table.hub.join()
+    table.hub.control(b"1", REMOVE, b"a")
+    table.hub.expect(joining, b"1", b"token", {b"a": 0, b"b": 0})
+    assert set(table.hub.channels) == {b"a", b"b"}
+
+
+def test_a_stream_that_cannot_be_made_leaves_nothing_behind(table: Table) -> None:
+    joining = table.admit(b"a")
+    with pytest.raises(ZeroDivisionError):
+        table.hub.open(joining, lambda: Stream(table.framing, b"%d" % (1 // 0)))
+    assert remains(table.hub) == []
+
+
+def test_a_join_can_be_abandoned_at_any_time_and_twice(table: Table) -> None:
+    joining = table.hub.join()
+    table.hub.abandon(joining)
+    joining = table.admit(b"a")
+    table.hub.abandon(joining)
+    table.hub.abandon(joining)
+    assert remains(table.hub) == []
+    assert table.interest == [b"a", b"a"]
+
+
+def test_names_of_our_own_are_never_channels(table: Table) -> None:
+    with pytest.raises(Unauthorized):
+        table.open(b"sinapse:channels:1:add", b"")
+    stream = table.open(b"a", b"sinapse:tokens:x")
+    for name in (b"sinapse:channels:2:add", b""):
+        table.hub.control(b"1", ADD, name)
+    table.hub.reconcile(b"1", {b"a": 0, b"sinapse:x": 0, b"": 0})
+    assert stream.subject is not None
+    assert stream.subject.channels == set(table.hub.channels) == {b"a"}
+
+
+# Live authorisation
+
+
+def test_an_added_channel_is_heard_from_then_on_by_all_streams_of_the_subject(
+    table: Table,
+) -> None:
+    mine = [table.open(b"a"), table.open(b"a")]
+    table.open(b"b", subject=b"2")
+    table.hub.dispatch(b"b", Message("before"))
+    table.hub.control(b"1", ADD, b"b")
+    table.hub.dispatch(b"b", Message("after"))
+    table.hub.control(b"1", ADD, b"b")
+    table.publish(b"b", "later")
+    assert [stream.data for stream in mine] == [["after", "later"]] * 2
+
+
+def test_removed_then_published_is_not_delivered_though_it_came_in_one_read(table: Table) -> None:
+    stream = table.open(b"a", b"b")
+    table.hub.dispatch(b"a", Message("1"))
+    table.hub.control(b"1", REMOVE, b"a")
+    table.hub.dispatch(b"a", Message("2"))
+    table.hub.control(b"1", ADD, b"a")
+    table.hub.dispatch(b"a", Message("3"))
+    table.hub.flush()
+    assert stream.data == ["1", "3"]
+
+
+def test_a_removal_takes_the_channel_from_one_subject_only(table: Table) -> None:
+    mine, other = table.open(b"a", b"b"), table.open(b"a", subject=b"2")
+    table.hub.control(b"1", REMOVE, b"a")
+    table.publish(b"a", "1")
+    assert mine.data == []
+    assert other.data == ["1"]
+
+
+def test_streams_end_with_the_last_channel_after_what_was_published_before(table: Table) -> None:
+    stream = table.open(b"a")
+    table.hub.dispatch(b"a", Message("1"))
+    table.hub.control(b"1", REMOVE, b"a")
+    assert stream.data == ["1"]
+    assert stream.closed is CloseReason.NO_CHANNELS
+    assert remains(table.hub) == []
+
+
+def test_a_revoked_token_ends_its_streams_and_no_other(table: Table) -> None:
+    old, new = table.open(b"a", token=b"old"), table.open(b"a", token=b"new")
+    same_text = table.open(b"a", subject=b"2", token=b"old")
+    table.hub.dispatch(b"a", Message("1"))
+    table.hub.control(b"1", REVOKE, b"old")
+    table.publish(b"a", "2")
+    assert (old.closed, new.closed, same_text.closed) == (CloseReason.REVOKED, None, None)
+    assert (old.data, new.data, same_text.data) == (["1"], ["1", "2"], ["1", "2"])
+
+
+def test_a_token_can_be_ended_for_another_reason(table: Table) -> None:
+    stream = table.open(b"a")
+    table.hub.end_token(b"1", b"other", CloseReason.EXPIRED)
+    table.publish(b"a", "1")
+    assert stream.data == ["1"]
+    table.hub.end_token(b"1", b"token", CloseReason.EXPIRED)
+    assert stream.closed is CloseReason.EXPIRED
+
+
+def test_unknown_control_messages_and_unknown_subjects_are_ignored(table: Table) -> None:
+    stream = table.open(b"a")
+    table.hub.control(b"1", "rename", b"a")
+    for action in (ADD, REMOVE, REVOKE):
+        table.hub.control(b"nobody", action, b"a")
+    table.publish(b"a", "1")
+    assert stream.data == ["1"]
+
+
+def test_reconciling_makes_the_list_what_redis_says(table: Table) -> None:
+    stream = table.open(b"a", b"b")
+    table.hub.dispatch(b"a", Message("1"))
+    table.hub.reconcile(b"1", {b"b": 0, b"c": 0})
+    table.publish(b"a", "2")
+    table.publish(b"b", "3")
+    table.publish(b"c", "4")
+    assert stream.data == ["1", "3", "4"]
+    assert set(table.hub.channels) == {b"b", b"c"}
+
+
+def test_reconciling_with_nothing_ends_the_streams(table: Table) -> None:
+    stream = table.open(b"a")
+    table.hub.disconnected()
+    table.hub.reconcile(b"1", {})
+    table.hub.reconcile(b"nobody", {b"a": 0})
+    # What is heard next may be on its way to another list.
+    assert table.hub.streams_of(b"1") == [stream]
+    table.hub.connected()
+    assert stream.closed is CloseReason.NO_CHANNELS
+    assert remains(table.hub) == []
+
+
+def test_a_look_up_for_one_stream_corrects_the_list_of_all_streams_of_the_subject(
+    table: Table,
+) -> None:
+    # The list was changed without a word, as with SADD and SREM by hand.
+    first = table.open(b"a", b"b")
+    second = table.open(b"b", b"c")
+    for channel in (b"a", b"b", b"c"):
+        table.publish(channel, channel.decode())
+    assert first.data == second.data == ["b", "c"]
+
+
+# Leaving, and what the broker is told
+
+
+def test_leaving_twice_is_leaving(table: Table) -> None:
+    stream, other = table.open(b"a"), table.open(b"a")
+    table.hub.leave(stream)
+    table.hub.leave(stream)
+    table.publish(b"a", "1")
+    assert other.data == ["1"]
+
+
+def test_interest_changes_with_the_first_and_the_last_who_needs_a_channel(table: Table) -> None:
+    first = table.open(b"a")
+    second = table.open(b"a")
+    third = table.open(b"a", subject=b"2")
+    table.hub.control(b"2", ADD, b"b")
+    assert table.interest == [b"a", b"b"]
+    for stream in (first, second):
+        table.hub.leave(stream)
+    assert table.interest == [b"a", b"b"]
+    joining = table.admit(b"a")
+    table.hub.leave(third)
+    assert table.interest == [b"a", b"b", b"b"]
+    table.hub.abandon(joining)
+    assert table.interest == [b"a", b"b", b"b", b"a"]
+
+
+def test_notes_are_dropped_when_nobody_joins(table: Table) -> None:
+    joining = table.hub.join()
+    for number in range(10):
+        table.hub.control(b"%d" % number, ADD, b"a")
+    table.hub.abandon(joining)
+    table.hub.control(b"1", ADD, b"b")
+    assert remains(table.hub) == []
+
+
+def test_notes_do_not_pile_up_while_there_is_always_somebody_who_joins(table: Table) -> None:
+    joining = table.hub.join()
+    for number in range(1000):
+        table.hub.control(b"%d" % number, ADD, b"a")
+        following = table.hub.join()
+        table.hub.abandon(joining)
+        joining = following
+    assert len(remains(table.hub)) < 10
+
+
+def test_notes_are_kept_for_those_who_joined_before_them(table: Table) -> None:
+    others = [table.hub.join()]
+    joining = table.hub.join()
+    others.append(table.hub.join())
+    table.hub.control(b"1", REMOVE, b"a")
+    for other in others:
+        table.hub.abandon(other)
+    table.hub.expect(joining, b"1", b"token", {b"a": 0, b"b": 0})
+    stream = table.hub.open(joining, lambda: Stream(table.framing))
+    table.publish(b"a", "1")
+    table.publish(b"b", "2")
+    assert stream.data == ["2"]
+
+
+# Replaying, and what is missing
+
+
+def test_a_stream_that_replays_gets_nothing_until_it_goes_live(table: Table) -> None:
+    live = table.open(b"a")
+    replaying = table.hub.open(table.admit(b"a"), lambda: Stream(table.framing), live=False)
+    table.publish(b"a", "1")
+    table.hub.dispatch(b"a", Message("2"))
+    table.hub.go_live(replaying)
+    table.publish(b"a", "3")
+    assert live.data == ["1", "2", "3"]
+    assert replaying.data == ["3"]
+
+
+def test_a_stream_that_replays_hears_of_channels_added_meanwhile_when_it_is_live(
+    table: Table,
+) -> None:
+    stream = table.hub.open(table.admit(b"a"), lambda: Stream(table.framing), live=False)
+    table.hub.control(b"1", ADD, b"b")
+    table.hub.control(b"1", REMOVE, b"a")
+    table.publish(b"b", "1")
+    table.hub.go_live(stream)
+    table.publish(b"a", "2")
+    table.publish(b"b", "3")
+    assert stream.data == ["3"]
+
+
+@pytest.mark.parametrize(("action", "value"), [(REMOVE, b"a"), (REVOKE, b"token")])
+def test_a_stream_that_replays_is_ended_when_it_must_be(
+    table: Table, action: str, value: bytes
+) -> None:
+    stream = table.hub.open(table.admit(b"a"), lambda: Stream(table.framing), live=False)
+    table.hub.control(b"1", action, value)
+    assert stream.closed is not None
+    table.hub.go_live(stream)
+    assert remains(table.hub) == []
+
+
+def test_the_tape_has_what_was_dispatched_while_it_ran_on_needed_channels(table: Table) -> None:
+    table.open(b"a", b"b")
+    table.publish(b"a", "before")
+    with table.hub.tape() as tape:
+        table.hub.dispatch(b"b", Message("1"), 7)
+        table.hub.flush()
+        table.hub.dispatch(b"unknown", Message("2"), 8)
+        table.hub.dispatch(b"a", Message("3"))
+    table.publish(b"a", "after")
+    assert [tuple(each) for each in tape] == [
+        (7, b"b", Message("1")),
+        (None, b"a", Message("3")),
+    ]
+
+
+def test_what_history_had_already_is_not_dispatched_again(table: Table) -> None:
+    stream = table.open(b"a", b"b")
+    for channel, counter in (
+        (b"a", 5),
+        (b"a", 5),
+        (b"b", 4),
+        (b"unknown", 7),
+        (b"b", 7),
+        (b"b", 8),
+    ):
+        table.hub.dispatch(channel, Message(str(counter)), counter)
+    table.publish(b"a", "plain")
+    assert stream.data == ["5", "8", "plain"]
+    assert table.hub.position == 8
+
+
+def test_a_reset_goes_to_those_who_listen_to_what_is_missing(table: Table) -> None:
+    one, two = table.open(b"a", b"b"), table.open(b"b", b"c", subject=b"2")
+    other = table.open(b"d", subject=b"3")
+    replaying = table.hub.open(table.admit(b"a", b"b"), lambda: Stream(table.framing), live=False)
+    table.hub.dispatch(b"b", Message("1"))
+    table.hub.position, table.hub.epoch = 7, "1f"
+    known: dict[tuple[bytes, bytes], int] = {}
+    assert table.hub.tell_gone({b"a": 5, b"b": 5}, known, 6) == {b"1", b"2"}
+    assert one.received == [(b"b", "1"), (b"reset:not-retained:None", "a,b")]
+    assert two.received == [(b"b", "1"), (b"reset:not-retained:None", "b")]
+    assert other.sent == replaying.sent == []
+    assert table.counters.resets == 2
+    # Who was told has all that there was by then, and nobody else.
+    assert table.hub.tell_gone({b"b": 6, b"d": 6}, known, 6) == {b"3"}
+    assert other.sent.pop()
+    assert table.hub.tell_gone({b"a": 7}, known, 7) == {b"1"}
+    assert one.sent.pop()
+    table.hub.tell_lost(())
+    assert other.received == [(b"reset:data-lost:1f-7", "d")]
+
+
+@pytest.mark.parametrize("lost", [0, 9])
+def test_what_is_read_after_a_break_is_for_those_who_had_the_channel_then(
+    table: Table, lost: int
+) -> None:
+    """Also where what was heard last is lost, and counters begin before it again."""
+    streams = [table.open(b"a", b"anchor", subject=name) for name in (b"1", b"2")]
+    table.hub.dispatch(b"a", Message("heard"), 5 + lost)
+    table.hub.disconnected()
+    table.hub.reconcile(b"1", {b"a": 0, b"anchor": 0})
+    table.hub.reconcile(b"2", {b"a": 7, b"anchor": 0, b"b": 8})
+    if lost:
+        table.hub.begin_at(5)
+    for counter, channel in ((6, b"a"), (7, b"a"), (8, b"a"), (9, b"b"), (10, b"a")):
+        table.hub.granted(counter)
+        table.hub.dispatch(channel, Message(str(counter)), counter)
+    table.hub.flush()
+    table.hub.connected()
+    table.publish(b"a", "live")
+    assert [stream.data for stream in streams] == [
+        ["heard", "6", "7", "8", "10", "live"],
+        ["heard", "8", "9", "10", "live"],
+    ]
+
+
+def test_what_nobody_heard_of_between_two_grants_is_not_read_for_who_is_held(table: Table) -> None:
+    """The node was cut off, and what it goes on reading began with the first of them."""
+    stream = table.open(b"anchor")
+    table.hub.control(b"1", GRANT, b"5 a")
+    subject = table.hub.subjects[b"1"]
+    catch_up = subject.catch_up
+    assert catch_up is not None
+    table.hub.disconnected()
+    table.hub.reconcile(b"1", {b"anchor": 0, b"a": 8})
+    table.hub.begin_at(5)
+    for counter in (6, 7, 8, 9):
+        table.hub.granted(counter)
+        table.hub.dispatch(b"a", Message(str(counter)), counter)
+    table.hub.connected()
+    for gap in catch_up.unread():
+        found = [Dispatched(counter, b"a", Message(str(counter))) for counter in (6, 7, 8, 9)]
+        gap.take(found, 9, more=False)
+    table.hub.caught_up(subject)
+    assert stream.data == ["9"]
+
+
+# The machine: a Redis, the connection from it, and a hub at the other end
+
+SUBJECTS = (b"1", b"2")
+KINDS = (b"User", b"Admin")
+CHANNELS = (b"a", b"b", b"c")
+RESERVED = b"sinapse:x"
+FRAMINGS = ("chunked", "identity")
+
+SUBJECT = st.sampled_from(SUBJECTS)
+KIND = st.sampled_from(KINDS)
+FRAMING = st.sampled_from(FRAMINGS)
+NAME = st.sampled_from((*CHANNELS, RESERVED))
+
+
+@dataclass(frozen=True)
+class Published:
+    """A message on its way, and who could read its channel when Redis got it."""
+
+    channel: bytes
+    data: str
+    readers: frozenset[bytes]
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control message on its way."""
+
+    subject: bytes
+    action: str
+    value: bytes
+
+
+@dataclass(eq=False)
+class Request:
+    """Somebody who wants a stream. Its place in the connection is its barrier."""
+
+    joining: Joining
+    token: bytes
+    framing: str
+    #: Of the look-up, once Redis has made it; no subject if the token is unknown.
+    answer: tuple[bytes | None, set[bytes]] | None = None
+    is_admitted: bool = False
+    #: It comes back, and what it missed is sent first.
+    resumes: bool = False
+
+
+class WatchedHub(Hub):
+    """A hub that tells of every flush, also of those that it makes by itself."""
+
+    flushing: Callable[[Callable[[], None]], None]
+
+    def flush(self) -> None:
+        self.flushing(super().flush)
+
+
+class HubMachine(RuleBasedStateMachine):
+    """What can happen to a hub, in every order that Redis and the network allow.
+
+    Redis changes at once. What it publishes waits in `connection`, which is delivered step by
+    step; the answer to a look-up is made at one instant and arrives at another. `seen` is what
+    Redis knew at that point of the connection up to which all has been delivered: the truth, as
+    far as the hub can know it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Redis
+        self.lists = {b"1": {b"a"}, b"2": {b"a", b"b"}}
+        self.tokens = {
+            (subject, kind): b"first token of %b %b" % (kind, subject)
+            for subject in SUBJECTS
+            for kind in KINDS
+        }
+        self.generated = self.published = 0
+        self.connection: deque[Published | Control | Request] = deque()
+        # As far as it has been delivered
+        self.seen = {subject: set(channels) for subject, channels in self.lists.items()}
+        self.revoked: set[bytes] = set()
+        # The hub, who is at it, and what it should have done
+        self.counters = Counters()
+        keeper = Keeper(self.check_interest, turn_needed=self.ask_for_a_turn)
+        self.hub = kept(keeper, self.counters, WatchedHub)
+        self.hub.flushing = self.check_flush
+        self.hub.connected()
+        self.framings = {name: Lines(name) for name in FRAMINGS}
+        self.requests: list[Request] = []
+        self.streams: dict[Stream, bytes] = {}
+        self.opened = 0
+        self.replaying: list[Stream] = []
+        self.due: dict[Stream, list[tuple[bytes, str]]] = {}
+        self.batch: list[tuple[bytes, str]] = []
+        self.interest: set[bytes] = set()
+        self.messages = self.deliveries = 0
+        self.turns = 0
+
+    @initialize(slice_size=st.sampled_from((1, 2, 1000)), count=st.integers(0, 3))
+    def begin(self, slice_size: int, count: int) -> None:
+        """Begin with some streams, and with fan-outs in slices of some size."""
+        self.hub.fan_outs.slice_size = slice_size
+        for _ in range(count):
+            for subject in SUBJECTS:
+                self.one_asks_and_is_admitted(subject, KINDS[0], FRAMINGS[0])
+        if self.connection:
+            self.deliver(len(self.connection))
+
+    def ask_for_a_turn(self) -> None:
+        assert not self.turns, "asked for twice"
+        self.turns += 1
+
+    # Redis
+
+    @rule(subject=SUBJECT, channel=NAME)
+    def add_channel(self, subject: bytes, channel: bytes) -> None:
+        self.lists[subject].add(channel)
+        self.connection.append(Control(subject, ADD, channel))
+
+    @rule(subject=SUBJECT, channel=NAME)
+    def remove_channel(self, subject: bytes, channel: bytes) -> None:
+        self.lists[subject].discard(channel)
+        self.connection.append(Control(subject, REMOVE, channel))
+
+    @rule(subject=SUBJECT, kind=KIND)
+    def replace_token(self, subject: bytes, kind: bytes) -> None:
+        self.connection.append(Control(subject, REVOKE, self.tokens[subject, kind]))
+        self.generated += 1
+        self.tokens[subject, kind] = b"token %d" % self.generated
+
+    @rule(subject=SUBJECT, value=NAME)
+    def announce_what_nobody_knows(self, subject: bytes, value: bytes) -> None:
+        self.connection.append(Control(subject, "rename", value))
+
+    @rule(channels=st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=8))
+    def publish(self, channels: list[bytes]) -> None:
+        for channel in channels:
+            self.published += 1
+            readers = frozenset(each for each in SUBJECTS if channel in self.lists[each])
+            self.connection.append(Published(channel, str(self.published), readers))
+
+    # The connection
+
+    @rule(count=st.integers(1, 10))
+    @precondition(lambda self: self.connection)
+    def deliver(self, count: int) -> None:
+        """Deliver some of a read, so that other things happen before its end."""
+        for _ in range(min(count, len(self.connection))):
+            entry = self.connection.popleft()
+            if isinstance(entry, Published):
+                self.deliver_message(entry)
+            elif isinstance(entry, Control):
+                self.deliver_control(entry)
+            elif entry in self.requests:
+                self.open(entry)
+
+    @rule(channel=st.sampled_from(CHANNELS))
+    def publish_and_deliver_all(self, channel: bytes) -> None:
+        self.publish([channel])
+        self.deliver(len(self.connection))
+        self.hub.flush()
+
+    @rule()
+    @precondition(lambda self: self.batch)
+    def flush(self) -> None:
+        self.hub.flush()
+
+    @rule(count=st.integers(1, 20))
+    @precondition(lambda self: self.connection)
+    def deliver_a_read(self, count: int) -> None:
+        self.deliver(count)
+        self.hub.flush()
+
+    @rule()
+    @precondition(lambda self: self.hub.fan_outs)
+    def go_on(self) -> None:
+        """Take the turn that a fan-out in slices has asked for."""
+        assert self.turns
+        self.turns = 0
+        self.hub.fan_outs.go_on()
+
+    @rule()
+    @precondition(lambda self: self.streams)
+    def lose_the_connection(self) -> None:
+        """Lose what is in it, and all look-ups; go on as the broker does."""
+        self.hub.disconnected()
+        self.connection.clear()
+        for request in list(self.requests):
+            self.give_up(request)
+        self.seen = {subject: each - {RESERVED} for subject, each in self.lists.items()}
+        valid = set(self.tokens.values())
+        for token, subject in {
+            stream.token: subject for stream, subject in self.streams.items()
+        }.items():
+            if token in valid:
+                self.hub.reconcile(subject, dict.fromkeys(self.lists[subject], 0))
+            else:
+                self.hub.end_token(subject, token, CloseReason.REVOKED)
+        self.hub.connected()
+        for stream, subject in list(self.streams.items()):
+            may_stay = stream.token in valid and self.seen[subject]
+            assert (stream.closed is None) == bool(may_stay)
+            if not may_stay:
+                self.forget(stream)
+
+    def deliver_message(self, message: Published) -> None:
+        self.hub.dispatch(message.channel, Message(message.data))
+        if message.channel in self.hub.channels:
+            self.messages += 1
+            self.batch.append((message.channel, message.data))
+        for stream, subject in self.streams.items():
+            if subject in message.readers and stream not in self.replaying:
+                self.due[stream].append((message.channel, message.data))
+
+    def deliver_control(self, control: Control) -> None:
+        self.hub.control(control.subject, control.action, control.value)
+        streams = [each for each, subject in self.streams.items() if subject == control.subject]
+        channels = self.seen[control.subject]
+        if control.action == ADD and control.value != RESERVED:
+            channels.add(control.value)
+        elif control.action == REMOVE:
+            channels.discard(control.value)
+        elif control.action == REVOKE:
+            self.revoked.add(control.value)
+        for stream in streams:
+            if stream.token in self.revoked:
+                self.ended(stream, CloseReason.REVOKED)
+            elif not channels:
+                self.ended(stream, CloseReason.NO_CHANNELS)
+
+    # Those who want a stream
+
+    @rule(subject=SUBJECT, kind=KIND, framing=FRAMING, resumes=st.booleans())
+    def one_asks(self, subject: bytes, kind: bytes, framing: str, resumes: bool) -> None:
+        self.ask(subject, kind, framing).resumes = resumes
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.unanswered())
+    def one_is_looked_up(self, data: st.DataObject) -> None:
+        self.look_up(data.draw(st.sampled_from(self.unanswered())))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.answered())
+    def one_is_admitted(self, data: st.DataObject) -> None:
+        self.admit(data.draw(st.sampled_from(self.answered())))
+
+    @rule(subject=SUBJECT, kind=KIND, framing=FRAMING)
+    def one_asks_and_is_admitted(self, subject: bytes, kind: bytes, framing: str) -> None:
+        request = self.ask(subject, kind, framing)
+        self.look_up(request)
+        self.admit(request)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.replaying)
+    def one_goes_live(self, data: st.DataObject) -> None:
+        stream = data.draw(st.sampled_from(self.replaying))
+        self.hub.go_live(stream)
+        self.replaying.remove(stream)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.requests)
+    def one_gives_up(self, data: st.DataObject) -> None:
+        self.give_up(data.draw(st.sampled_from(self.requests)))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.streams)
+    def one_leaves(self, data: st.DataObject) -> None:
+        self.leave(data.draw(st.sampled_from(list(self.streams))))
+
+    def ask(self, subject: bytes, kind: bytes, framing: str) -> Request:
+        """Join, and send the look-up."""
+        request = Request(self.hub.join(), self.tokens[subject, kind], framing)
+        self.requests.append(request)
+        return request
+
+    def unanswered(self) -> list[Request]:
+        return [request for request in self.requests if request.answer is None]
+
+    def answered(self) -> list[Request]:
+        return [each for each in self.requests if each.answer and not each.is_admitted]
+
+    def look_up(self, request: Request) -> None:
+        """Make the answer, at this instant of Redis."""
+        request.answer = None, set()
+        for (subject, _), token in self.tokens.items():
+            if token == request.token:
+                request.answer = subject, set(self.lists[subject])
+
+    def admit(self, request: Request) -> None:
+        """Receive the answer, and send the barrier."""
+        assert request.answer is not None
+        subject, channels = request.answer
+        if subject is None:
+            self.give_up(request)
+            return
+        if channels - {RESERVED}:
+            self.hub.expect(request.joining, subject, request.token, dict.fromkeys(channels, 0))
+            request.is_admitted = True
+            self.connection.append(request)
+        else:
+            with pytest.raises(Unauthorized):
+                self.hub.expect(request.joining, subject, request.token, dict.fromkeys(channels, 0))
+            self.give_up(request)
+
+    def open(self, request: Request) -> None:
+        """Go on behind the barrier."""
+        assert request.answer is not None
+        subject, channels = request.answer
+        assert subject is not None
+        self.requests.remove(request)
+        # Held since the answer, so Redis is subscribed to them by now.
+        assert request.joining.channels == channels - {RESERVED}
+        self.opened += 1
+        stream = Stream(self.framings[request.framing], request.token, self.opened)
+        live = not request.resumes
+        if self.seen[subject] and request.token not in self.revoked:
+            assert self.hub.open(request.joining, lambda: stream, live=live) is stream
+            self.streams[stream] = subject
+            self.due[stream] = []
+            if request.resumes:
+                self.replaying.append(stream)
+        else:
+            with pytest.raises(Unauthorized):
+                self.hub.open(request.joining, lambda: stream, live=live)
+
+    def give_up(self, request: Request) -> None:
+        self.requests.remove(request)
+        self.hub.abandon(request.joining)
+
+    def leave(self, stream: Stream) -> None:
+        self.hub.leave(stream)
+        stream.closed = CloseReason.CLIENT_GONE
+        self.forget(stream)
+
+    def ended(self, stream: Stream, reason: CloseReason) -> None:
+        """Note that the hub has ended a stream, and not without what was due to it."""
+        assert stream.closed is reason
+        assert stream.received == self.due[stream]
+        self.forget(stream)
+
+    def forget(self, stream: Stream) -> None:
+        del self.streams[stream], self.due[stream]
+        if stream in self.replaying:
+            self.replaying.remove(stream)
+
+    def listeners(self, channel: bytes) -> list[Stream]:
+        """Return the streams that get what is published to `channel`."""
+        return [
+            stream
+            for stream, subject in self.streams.items()
+            if channel in self.seen[subject] and stream not in self.replaying
+        ]
+
+    # What has to be true
+
+    def check_flush(self, flush: Callable[[], None]) -> None:
+        """One encoding a framing and run of messages, one send a touched stream."""
+        batch, self.batch = self.batch, []
+        sends = {stream: len(stream.sent) for stream in self.streams}
+        for framing in self.framings.values():
+            framing.encoded.clear()
+        was_busy = bool(self.hub.fan_outs)
+        flush()
+        encoded: dict[str, list[tuple[bytes, list[str]]]] = {name: [] for name in FRAMINGS}
+        touched = set()
+        for channel, run in groupby(batch, lambda each: each[0]):
+            data = [each[1] for each in run]
+            audience = self.listeners(channel)
+            touched.update(audience)
+            self.deliveries += len(data) * len(audience)
+            for name in {stream.framing.name for stream in audience}:
+                encoded[name].append((channel, data))
+        assert {name: each.encoded for name, each in self.framings.items()} == encoded
+        if not was_busy and not self.hub.fan_outs:
+            for stream, before in sends.items():
+                assert len(stream.sent) - before == (stream in touched)
+
+    def check_interest(self, channel: bytes) -> None:
+        """Told at the first who needs a channel, and after the last."""
+        assert (channel in self.hub.channels) != (channel in self.interest)
+        self.interest ^= {channel}
+
+    @invariant()
+    def each_stream_has_what_it_is_due(self) -> None:
+        for stream, due in self.due.items():
+            flushed = [each for each in due if each not in self.batch]
+            if self.hub.fan_outs:
+                assert stream.received == flushed[: len(stream.received)]
+            else:
+                assert stream.received == flushed
+
+    @invariant()
+    def the_lists_are_those_of_redis(self) -> None:
+        assert set(self.hub.subjects) == set(self.streams.values())
+        for subject in self.hub.subjects.values():
+            assert subject.channels == self.seen[subject.id]
+            assert subject.subscribers.keys() == {
+                each for each, mine in self.streams.items() if mine == subject.id
+            }
+
+    @invariant()
+    def the_table_holds_what_is_needed_and_nothing_else(self) -> None:
+        needs = [request.joining.channels for request in self.requests]
+        needs += [frozenset(self.seen[subject]) for subject in set(self.streams.values())]
+        holders = Counter(name for need in needs for name in need)
+        assert {name: each.holders for name, each in self.hub.channels.items()} == holders
+        assert self.interest == set(holders)
+        for name, channel in self.hub.channels.items():
+            listeners = self.listeners(name)
+            assert channel.audiences == {
+                framing: {each for each in listeners if each.framing is framing}
+                for framing in {each.framing for each in listeners}
+            }
+
+    @invariant()
+    def everything_is_counted(self) -> None:
+        assert self.counters.messages == self.messages
+        assert self.counters.deliveries == self.deliveries
+
+    def teardown(self) -> None:
+        """Let all go: nothing is left."""
+        for request in list(self.requests):
+            self.give_up(request)
+        for stream in list(self.streams):
+            self.leave(stream)
+        self.hub.flush()
+        while self.hub.fan_outs:
+            self.go_on()
+        assert remains(self.hub) == []
+        assert self.interest == set()
+
+
+@pytest.mark.timeout(400)  # Where it fails, Hypothesis shortens the example for 300 s.
+def test_whatever_happens_the_hub_does_what_the_model_does() -> None:
+    run_state_machine_as_test(
+        HubMachine,
+        settings=settings(max_examples=150, stateful_step_count=100, deadline=None),
+    )

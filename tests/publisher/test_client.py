@@ -1,0 +1,773 @@
+"""The plain interface of the publisher, against a real Redis."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sinapse.errors import (
+    BrokerUnavailable,
+    InvalidChannel,
+    InvalidEvent,
+    InvalidMessage,
+    InvalidSubject,
+    MessageTooLarge,
+    PublishError,
+)
+from sinapse.protocol.ids import EventID, is_event_id
+from sinapse.protocol.message import Message, pack, pack_retained, unpack
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.publisher import Publisher
+from sinapse.publisher.operations.content import checked
+from tests.support import RedisServer, eventually
+from tests.support.flavours import Flavour
+from tests.support.listening import Listener, listening
+
+MESSAGES = {
+    "text": ("hello", b"\xa5hello"),
+    "empty text": ("", b"\xa0"),
+    "UTF-8 text": ("é", b"\xa2\xc3\xa9"),
+    "a number in text": ("42", b"\xa242"),
+    "lines": ("a\r\nb\n", b"\xa5a\r\nb\n"),
+    "bytes": (b"hello", b"\xa5hello"),
+    "UTF-8 bytes": ("é".encode(), b"\xa2\xc3\xa9"),
+    "an object": ({"a": 1, "é": [1.5, None]}, b"\xb7" + '{"a":1,"é":[1.5,null]}'.encode()),
+    "a list": ([1, "b"], b"\xa7" + b'[1,"b"]'),
+    "a tuple": ((1, 2), b"\xa5[1,2]"),
+    "an integer": (42, b"\xa242"),
+    "a float": (0.5, b"\xa30.5"),
+    "true": (True, b"\xa4true"),
+    "nothing": (None, b"\xa4null"),
+}
+
+NO_CHANNELS: list[Any] = [
+    "",
+    "a\nb",
+    "a\0",
+    "sinapse:tokens:a",
+    "a" * 513,
+    b"room:1",
+    None,
+    1,
+    object(),
+]
+NO_EVENTS: list[Any] = ["", "a\nb", "a\rb", "a\0b", "\ud800", "a" * 513, b"message", 1, ["message"]]
+NO_MESSAGES = [
+    b"\xff\xfe",
+    "\ud800",
+    "a\udfffb",
+    ["\ud800"],
+    float("nan"),
+    {"a": float("inf")},
+    {1, 2},
+    {(1, 2): 3},
+    {"a": b"bytes"},
+    bytearray(b"hello"),
+    Decimal(1),
+    object(),
+    10**5000,
+]
+NO_SUBJECTS = [None, "", "a\nb", "a" * 513, b"1", 1.0, object(), {"id": 1}, type]
+NO_TIMES: list[Any] = [-1, -0.001, float("nan"), float("inf"), 30 * 24 * 3600 + 1, "60", [60], True]
+NO_COUNTS: list[Any] = [True, 0, -1, 1_000_001, 1.5, "10"]
+NO_MESSAGE_IDS: list[Any] = ["", "a" * 129, "a\nb", "a\0", "\ud800", b"id", 1]
+NO_KINDS = ["", "channels", "tokens", "a\nb", None, int]
+
+
+@pytest.fixture(scope="module")
+def redis_process(redis_of_module: RedisServer) -> RedisServer:
+    """Return a Redis of this module's own, which may lose its data."""
+    return redis_of_module
+
+
+@pytest.fixture
+def redis_server(redis_process: RedisServer) -> RedisServer:
+    """Return it, empty."""
+    with redis_process.client() as client:
+        client.flushall()
+    return redis_process
+
+
+@pytest.fixture
+def publisher(flavour: Flavour, redis_server: RedisServer) -> Iterator[Publisher]:
+    with flavour(redis_server.url) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+def listener(redis_server: RedisServer) -> Iterator[Listener]:
+    with listening(redis_server) as listener:
+        yield listener
+
+
+def calls(client: redis.Redis) -> dict[str, int]:
+    """Return how often each command was called, inside of scripts too."""
+    statistics = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): each["calls"] for name, each in statistics.items()}
+
+
+def position(client: Any) -> EventID:
+    """Return the id of the last message that is retained."""
+    epoch, counter = client.hmget("sinapse:retention", "epoch", "counter")
+    return EventID(epoch.decode(), int(counter))
+
+
+class TestPublish:
+    @pytest.mark.parametrize(("message", "payload"), MESSAGES.values(), ids=MESSAGES)
+    def test_the_exact_bytes(
+        self, publisher: Publisher, listener: Listener, message: Any, payload: bytes
+    ) -> None:
+        publisher.publish("room:1", message, retain=0)
+        publisher.publish("room:1", message, event="msg", retain=0)
+        assert listener.heard() == [
+            ("room:1", payload),
+            ("room:1", b"\x92\xa3msg" + payload),
+        ]
+
+    @pytest.mark.parametrize(("message", "payload"), MESSAGES.values(), ids=MESSAGES)
+    def test_the_exact_bytes_when_it_is_retained(
+        self,
+        publisher: Publisher,
+        listener: Listener,
+        redis_client: Any,
+        message: Any,
+        payload: bytes,
+    ) -> None:
+        publisher.publish("room:1", message)
+        publisher.publish("room:1", message, event="msg")
+        epoch, counter = position(redis_client)
+        ids = [f"{epoch}-{counter - 1}".encode(), f"{epoch}-{counter}".encode()]
+        expected = [
+            b"\x93\xc0%b%c%b" % (payload, 0xA0 + len(ids[0]), ids[0]),
+            b"\x93\xa3msg%b%c%b" % (payload, 0xA0 + len(ids[1]), ids[1]),
+        ]
+        assert listener.heard() == [("room:1", each) for each in expected]
+        kept = redis_client.xrange("sinapse:retained:room:1")
+        assert [fields[b"p"] for _, fields in kept] == expected
+
+    def test_the_number_of_nodes_that_heard_it(
+        self, publisher: Publisher, redis_server: RedisServer
+    ) -> None:
+        assert publisher.publish("room:1", "hello") == 0
+        with listening(redis_server):
+            assert publisher.publish("room:1", "hello") == 1
+            with listening(redis_server):
+                assert publisher.publish("room:1", "hello") == 2
+
+    def test_messages_arrive_in_order(self, publisher: Publisher, listener: Listener) -> None:
+        for number in range(200):
+            publisher.publish(f"room:{number % 3}", number)
+        assert [unpack(payload).data for _, payload in listener.heard()] == [
+            str(number) for number in range(200)
+        ]
+
+    def test_database_numbers_do_not_separate_channels(
+        self, flavour: Flavour, redis_server: RedisServer, listener: Listener
+    ) -> None:
+        url = redis_server.url.removesuffix("0") + "3"
+        with flavour(url) as publisher:
+            assert publisher.publish("room:1", "hello") == 1
+
+    @pytest.mark.parametrize("retain", [0, 60])
+    @pytest.mark.parametrize("message_id", [None, "a"])
+    def test_it_takes_one_round_trip(
+        self, publisher: Publisher, redis_client: redis.Redis, retain: int, message_id: str | None
+    ) -> None:
+        publisher.publish("room:1", "hello", retain=retain, message_id=message_id)
+        redis_client.flushall()
+        redis_client.config_resetstat()
+        publisher.publish("room:1", "hello", retain=retain, message_id=message_id)
+        made = calls(redis_client)
+        assert made["publish"] == 1
+        assert made["evalsha"] == 1
+        assert "eval" not in made
+
+    def test_nothing_invalid_is_sent(self, publisher: Publisher, listener: Listener) -> None:
+        for channel in NO_CHANNELS:
+            with pytest.raises(InvalidChannel):
+                publisher.publish(channel, "hello")
+        for event in NO_EVENTS:
+            with pytest.raises(InvalidEvent):
+                publisher.publish("room:1", "hello", event)
+        for message in NO_MESSAGES:
+            with pytest.raises(InvalidMessage):
+                publisher.publish("room:1", message)
+        for retain in NO_TIMES:
+            with pytest.raises(ValueError, match="retain is seconds"):
+                publisher.publish("room:1", "hello", retain=retain)
+        for message_id in NO_MESSAGE_IDS:
+            for retain in (0, 60):
+                with pytest.raises(ValueError, match="message_id is"):
+                    publisher.publish("room:1", "hello", retain=retain, message_id=message_id)
+        assert listener.heard() == []
+
+    def test_what_refers_to_itself_is_no_message(self, publisher: Publisher) -> None:
+        endless: list[object] = []
+        endless.append(endless)
+        deep: list[object] = []
+        for _ in range(200_000):
+            deep = [deep]
+        for message in (endless, deep):
+            with pytest.raises(InvalidMessage):
+                publisher.publish("room:1", message)
+
+    def test_invalid_input_is_a_value_error_too(self, publisher: Publisher) -> None:
+        with pytest.raises(ValueError, match="reserved") as raised:
+            publisher.publish("sinapse:", "hello")
+        assert isinstance(raised.value, PublishError)
+
+
+def lifetime(client: Any, key: str) -> float:
+    """Return the seconds that a key has left, to the next five."""
+    return -(-int(client.pttl(key)) // 5000) * 5.0
+
+
+class TestRetention:
+    def test_it_is_five_minutes_and_a_thousand_messages_by_default(
+        self, publisher: Publisher, redis_client: Any
+    ) -> None:
+        for number in range(1005):
+            publisher.publish("room:1", number)
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 300
+        kept = redis_client.xrange("sinapse:retained:room:1")
+        assert [unpack(fields[b"p"]).data for _, fields in kept] == [
+            str(number) for number in range(5, 1005)
+        ]
+
+    def test_a_message_says_how_long_it_is_retained(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        for number, retain in enumerate((60, 60.5, 30 * 24 * 3600, 1e-6)):
+            publisher.publish(f"room:{number}", "hello", retain=retain)
+        assert lifetime(redis_client, "sinapse:retained:room:0") == 60
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 65
+        # That it had messages is known for a day after the last one is gone.
+        assert lifetime(redis_client, "sinapse:retained:room:2") == (30 + 1) * 24 * 3600
+        gone = "sinapse:retained:room:3"
+        eventually(lambda: not redis_client.exists(gone), "a millisecond is over")
+
+    def test_ids_grow_over_all_channels(self, publisher: Publisher, listener: Listener) -> None:
+        for number in range(30):
+            publisher.publish(f"room:{number % 3}", "hello")
+        ids = [str(unpack(payload).id) for _, payload in listener.heard()]
+        parsed = [EventID.parse(text) for text in ids]
+        assert {each.epoch for each in parsed if each} == {ids[0].partition("-")[0]}
+        counters = [each.counter for each in parsed if each]
+        assert counters == list(range(counters[0], counters[0] + 30))
+
+    def test_what_is_not_retained_leaves_nothing(
+        self,
+        flavour: Flavour,
+        redis_server: RedisServer,
+        redis_client: redis.Redis,
+        listener: Listener,
+    ) -> None:
+        with flavour(redis_server.url, retain=0) as publisher:
+            assert publisher.publish("room:1", "hello", event="msg") == 1
+            assert redis_client.keys() == []
+            publisher.publish("room:1", "hello", retain=60)
+            assert redis_client.exists("sinapse:retained:room:1")
+        plain, retained = (unpack(payload) for _, payload in listener.heard())
+        assert plain.id is None
+        assert is_event_id(retained.id)
+
+    def test_an_object_says_how_long_its_messages_are_retained(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        class Room:
+            sinapse_channel = "room:1"
+            sinapse_retain = 60
+
+        publisher.publish(Room(), "hello")
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 60
+        publisher.publish(Room(), "hello", retain=90)
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 90
+
+    def test_the_publisher_says_how_long_and_how_many(
+        self, flavour: Flavour, redis_server: RedisServer, redis_client: redis.Redis
+    ) -> None:
+        with flavour(redis_server.url, retain=20.5, retain_messages=3) as publisher:
+            for _ in range(5):
+                publisher.publish("room:1", "hello")
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 25
+        assert redis_client.xlen("sinapse:retained:room:1") == 3
+
+    def test_the_environment_says_how_long_and_how_many(
+        self,
+        flavour: Flavour,
+        redis_server: RedisServer,
+        redis_client: redis.Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_RETAIN", "20.5")
+        monkeypatch.setenv("SINAPSE_RETAIN_MESSAGES", "3")
+        with flavour(redis_server.url) as publisher:
+            for _ in range(5):
+                publisher.publish("room:1", "hello")
+        assert lifetime(redis_client, "sinapse:retained:room:1") == 25
+        assert redis_client.xlen("sinapse:retained:room:1") == 3
+        monkeypatch.setenv("SINAPSE_RETAIN", "0")
+        with flavour(redis_server.url) as publisher:
+            publisher.publish("room:2", "hello")
+        assert not redis_client.exists("sinapse:retained:room:2")
+        for name in ("SINAPSE_RETAIN", "SINAPSE_RETAIN_MESSAGES"):
+            monkeypatch.setenv(name, "")
+        with flavour(redis_server.url) as publisher:
+            publisher.publish("room:3", "hello")
+        assert lifetime(redis_client, "sinapse:retained:room:3") == 300
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            *(("SINAPSE_RETAIN", text) for text in ("-1", "nan", "inf", "5m", "2592001")),
+            *(("SINAPSE_RETAIN_MESSAGES", text) for text in ("0", "-1", "1.5", "many")),
+        ],
+    )
+    def test_a_setting_that_cannot_be_used_is_named(
+        self, flavour: Flavour, monkeypatch: pytest.MonkeyPatch, name: str, text: str
+    ) -> None:
+        monkeypatch.setenv(name, text)
+        with pytest.raises(ValueError, match=f"{name} "):
+            flavour("redis://h")
+
+    def test_a_parameter_that_cannot_be_used_is_named(self, flavour: Flavour) -> None:
+        for retain in NO_TIMES:
+            with pytest.raises(ValueError, match="retain is seconds"):
+                flavour("redis://h", retain=retain)
+        for count in NO_COUNTS:
+            with pytest.raises(ValueError, match="retain_messages is a whole number"):
+                flavour("redis://h", retain_messages=count)
+
+
+class TestMessageId:
+    @pytest.mark.parametrize("retain", [0, 60])
+    def test_a_message_is_published_once(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis, retain: int
+    ) -> None:
+        for message_id in ("a", "b", "a", "b", "é" * 128):
+            publisher.publish("room:1", message_id, retain=retain, message_id=message_id)
+        heard = [unpack(payload).data for _, payload in listener.heard()]
+        assert heard == ["a", "b", "é" * 128]
+        assert redis_client.xlen("sinapse:retained:room:1") == (3 if retain else 0)
+
+    @pytest.mark.parametrize("retain", [0, 60])
+    def test_a_repetition_was_heard_by_nobody(
+        self, publisher: Publisher, listener: Listener, retain: int
+    ) -> None:
+        assert publisher.publish("room:1", "hello", retain=retain, message_id="a") == 1
+        assert publisher.publish("room:1", "hello", retain=retain, message_id="a") == 0
+
+    @pytest.mark.parametrize(("retain", "seconds"), [(0, 7200), (60, 7200), (9000, 9000)])
+    def test_it_is_remembered_for_as_long_as_the_message(
+        self, publisher: Publisher, redis_client: redis.Redis, retain: int, seconds: int
+    ) -> None:
+        publisher.publish("room:1", "hello", retain=retain, message_id="a")
+        assert lifetime(redis_client, "sinapse:sent:a") == seconds
+
+    def test_messages_without_one_are_all_published(
+        self, publisher: Publisher, listener: Listener
+    ) -> None:
+        for _ in range(3):
+            publisher.publish("room:1", "hello")
+        assert len(listener.heard()) == 3
+
+    def test_a_message_that_could_not_be_written_may_be_published_again(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        redis_client.set("sinapse:retained:room:1", "no stream")
+        with pytest.raises(BrokerUnavailable) as raised:
+            publisher.publish("room:1", "hello", message_id="a")
+        assert raised.value.delivered is False
+        redis_client.delete("sinapse:retained:room:1")
+        assert publisher.publish("room:1", "hello", message_id="a") == 1
+        assert len(listener.heard()) == 1
+
+
+class TestLimit:
+    @pytest.mark.parametrize("character", ["a", "é", "日"])
+    def test_bytes_of_data_count(
+        self, flavour: Flavour, redis_server: RedisServer, listener: Listener, character: str
+    ) -> None:
+        with flavour(redis_server.url, max_message=12) as publisher:
+            fits = character * (12 // len(character.encode()))
+            publisher.publish("room:1", fits, event="event type of any length")
+            publisher.publish("room:1", fits.encode())
+            for message in (fits + character, (fits + character).encode(), [fits]):
+                with pytest.raises(MessageTooLarge, match="over 12 bytes"):
+                    publisher.publish("room:1", message)
+        assert [unpack(payload).data for _, payload in listener.heard()] == [fits, fits]
+
+    def test_a_mebibyte_by_default(self, publisher: Publisher, listener: Listener) -> None:
+        publisher.publish("room:1", "a" * 2**20, retain=0)
+        with pytest.raises(MessageTooLarge):
+            publisher.publish("room:1", "a" * (2**20 + 1))
+        [(_, payload)] = listener.heard()
+        assert payload == b"\xdb\x00\x10\x00\x00" + b"a" * 2**20
+
+    def test_the_environment_sets_it(
+        self, flavour: Flavour, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_MAX_MESSAGE", "10")
+        with flavour(redis_server.url) as publisher:
+            publisher.publish("room:1", "a" * 10)
+            with pytest.raises(MessageTooLarge):
+                publisher.publish("room:1", "a" * 11)
+        monkeypatch.setenv("SINAPSE_MAX_MESSAGE", "")
+        assert flavour(redis_server.url).max_message == 2**20
+
+    @pytest.mark.parametrize("text", ["1k", "-1", "1.5", "²"])
+    def test_a_limit_that_is_no_number_is_refused(
+        self,
+        flavour: Flavour,
+        redis_server: RedisServer,
+        monkeypatch: pytest.MonkeyPatch,
+        text: str,
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_MAX_MESSAGE", text)
+        with pytest.raises(ValueError, match="SINAPSE_MAX_MESSAGE"):
+            flavour(redis_server.url)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+events = st.none() | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"),
+    min_size=1,
+    max_size=100,
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner | texts) | st.dictionaries(texts, inner | texts),
+)
+
+
+class TestPayload:
+    @given(texts, events)
+    def test_text_and_event_arrive_as_they_were(self, text: str, event: str | None) -> None:
+        message = Message(text, event)
+        assert checked(text, event, 2**20) == checked(text.encode(), event, 2**20) == message
+        assert unpack(pack(message)) == message
+        identified = pack_retained(message) + b"\xa5abc-1"
+        assert unpack(identified) == message._replace(id="abc-1")
+
+    @given(json_values, events)
+    def test_values_arrive_as_compact_json(self, value: Any, event: str | None) -> None:
+        message = unpack(pack(checked(value, event, 2**20)))
+        assert json.loads(message.data) == value
+        assert message.event == event
+
+
+class TestChannels:
+    def test_add_and_remove_change_the_list_and_tell_the_nodes(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        assert publisher.channels.add("7", "room:1") is True
+        assert redis_client.smembers("sinapse:channels:7") == {b"room:1"}
+        assert publisher.channels.has("7", "room:1") is True
+        assert publisher.channels.remove("7", "room:1") is True
+        assert redis_client.exists("sinapse:channels:7") == 0
+        assert publisher.channels.has("7", "room:1") is False
+        assert listener.heard() == [
+            ("sinapse:channels:7:grant", b"0 room:1"),
+            ("sinapse:channels:7:add", b"room:1"),
+            ("sinapse:channels:7:withdraw", b"0 room:1"),
+            ("sinapse:channels:7:remove", b"room:1"),
+        ]
+
+    def test_a_grant_tells_from_which_id_on_messages_are_missed(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        publisher.publish("room:1", "hello")
+        listener.heard()
+        publisher.channels.add("7", "a room")
+        assert listener.heard() == [
+            ("sinapse:channels:7:grant", b"%d a room" % position(redis_client).counter),
+            ("sinapse:channels:7:add", b"a room"),
+        ]
+
+    def test_a_change_is_told_even_if_the_list_was_so_already(
+        self, publisher: Publisher, listener: Listener
+    ) -> None:
+        publisher.channels.add("7", "room:1")
+        assert publisher.channels.add("7", "room:1") is False
+        assert publisher.channels.remove("7", "room:2") is False
+        assert listener.heard() == [
+            ("sinapse:channels:7:grant", b"0 room:1"),
+            ("sinapse:channels:7:add", b"room:1"),
+            ("sinapse:channels:7:grant", b"0 room:1"),
+            ("sinapse:channels:7:add", b"room:1"),
+            ("sinapse:channels:7:withdraw", b"0 room:2"),
+            ("sinapse:channels:7:remove", b"room:2"),
+        ]
+
+    def test_the_list_is_of_one_subject(self, publisher: Publisher) -> None:
+        publisher.channels.add(7, "room:1")
+        publisher.channels.add("7", "日本")
+        publisher.channels.add("8", "room:3")
+        assert publisher.channels.list("7") == {"room:1", "日本"}
+        assert publisher.channels.list(8) == {"room:3"}
+        assert publisher.channels.list("9") == set()
+
+    def test_clear_empties_the_list_and_tells_of_each(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        names = {f"room:{number}" for number in range(20)}
+        for name in names:
+            publisher.channels.add("7", name)
+        publisher.channels.add("8", "room:1")
+        listener.heard()
+        assert publisher.channels.clear("7") == 20
+        assert publisher.channels.list("7") == set()
+        assert publisher.channels.list("8") == {"room:1"}
+        heard = listener.heard()
+        for action, prefix in (("withdraw", "0 "), ("remove", "")):
+            told = [payload for channel, payload in heard if channel.endswith(f":7:{action}")]
+            assert sorted(each.decode() for each in told) == sorted(prefix + name for name in names)
+        assert len(heard) == 2 * len(names)
+        assert publisher.channels.clear("7") == 0
+        assert listener.heard() == []
+
+    def test_a_list_that_another_program_wrote_is_read(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        redis_client.sadd("sinapse:channels:7", "room:1", b"\xff")
+        assert publisher.channels.list("7") == {"room:1", "\N{REPLACEMENT CHARACTER}"}
+
+    def test_ids_may_be_numbers_uuids_and_text_with_colons(
+        self, publisher: Publisher, listener: Listener
+    ) -> None:
+        number = uuid.UUID(int=1)
+        for subject in (7, number, "a:b:add"):
+            publisher.channels.add(subject, "room:1")
+        assert [channel for channel, _ in listener.heard()][1::2] == [
+            "sinapse:channels:7:add",
+            f"sinapse:channels:{number}:add",
+            "sinapse:channels:a:b:add:add",
+        ]
+
+    @pytest.mark.parametrize("operation", ["add", "remove", "has"])
+    def test_nothing_invalid_is_sent(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis, operation: str
+    ) -> None:
+        operate = getattr(publisher.channels, operation)
+        for channel in NO_CHANNELS:
+            with pytest.raises(InvalidChannel):
+                operate("7", channel)
+        for subject in NO_SUBJECTS:
+            with pytest.raises(InvalidSubject):
+                operate(subject, "room:1")
+        assert listener.heard() == []
+        assert redis_client.keys() == []
+
+    @pytest.mark.parametrize("operation", ["list", "clear"])
+    def test_whole_lists_are_of_subjects_only(self, publisher: Publisher, operation: str) -> None:
+        for subject in NO_SUBJECTS:
+            with pytest.raises(InvalidSubject):
+                getattr(publisher.channels, operation)(subject)
+
+    @pytest.mark.parametrize("operation", ["add", "remove"])
+    def test_a_change_is_one_round_trip(
+        self, publisher: Publisher, redis_client: redis.Redis, operation: str
+    ) -> None:
+        getattr(publisher.channels, operation)("7", "room:1")
+        redis_client.config_resetstat()
+        getattr(publisher.channels, operation)("7", "room:1")
+        made = calls(redis_client)
+        inside = {
+            "add": {"hget": 2, "sadd": 1, "publish": 2},
+            "remove": {"hget": 2, "hdel": 1, "srem": 1, "publish": 2},
+        }[operation]
+        assert made.items() >= {"evalsha": 1, **inside}.items()
+        assert set(made) <= {"evalsha", *inside, "info", "config|resetstat"}
+
+    def test_a_redis_that_forgot_the_scripts_is_told_again(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        publisher.channels.add("7", "room:1")
+        redis_client.script_flush()
+        assert publisher.channels.add("7", "room:2")
+        assert publisher.channels.list("7") == {"room:1", "room:2"}
+
+
+class TestTokens:
+    def test_a_new_token_stands_for_the_subject(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        token = publisher.tokens.generate("7")
+        assert redis_client.get(f"sinapse:tokens:{token}") == b"7"
+        assert redis_client.get("sinapse:User:7") == token.encode()
+        assert publisher.tokens.get("7") == token
+        assert redis_client.ttl(f"sinapse:tokens:{token}") == -1
+        assert listener.heard() == []
+
+    @pytest.mark.parametrize("replace", ["generate", "reset"])
+    def test_another_one_revokes_the_former(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis, replace: str
+    ) -> None:
+        former = publisher.tokens.generate("7")
+        token = getattr(publisher.tokens, replace)("7")
+        assert token != former
+        assert publisher.tokens.get("7") == token
+        assert redis_client.keys("sinapse:tokens:*") == [f"sinapse:tokens:{token}".encode()]
+        assert listener.heard() == [("sinapse:channels:7:revoke", former.encode())]
+
+    def test_clear_leaves_nothing_and_ends_the_streams(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        token = publisher.tokens.generate("7")
+        assert publisher.tokens.clear("7") is True
+        assert redis_client.keys() == []
+        assert publisher.tokens.get("7") is None
+        assert listener.heard() == [("sinapse:channels:7:revoke", token.encode())]
+        assert publisher.tokens.clear("7") is False
+        assert listener.heard() == []
+
+    def test_each_kind_has_its_own(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        user = publisher.tokens.generate("7")
+        admin = publisher.tokens.generate("7", "Admin")
+        assert publisher.tokens.get("7") == user
+        assert publisher.tokens.get("7", "Admin") == admin
+        assert redis_client.get("sinapse:Admin:7") == admin.encode()
+        assert listener.heard() == []
+        publisher.tokens.clear("7", kind="Admin")
+        assert publisher.tokens.get("7", "Admin") is None
+        assert publisher.tokens.get("7") == user
+
+    def test_clearing_leaves_the_channels(self, publisher: Publisher) -> None:
+        publisher.tokens.generate("7")
+        publisher.channels.add("7", "room:1")
+        publisher.tokens.clear("7")
+        assert publisher.channels.list("7") == {"room:1"}
+
+    def test_an_expired_token_vanishes(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        publisher.tokens.generate("7", expires_in=0.02)
+        eventually(lambda: publisher.tokens.get("7") is None, "the token expires")
+        eventually(lambda: redis_client.dbsize() == 0, "nothing is left")
+
+    @pytest.mark.parametrize("seconds", [60, 60.5, 10**10])
+    def test_both_keys_expire_in_the_given_time(
+        self, publisher: Publisher, redis_client: redis.Redis, seconds: Any
+    ) -> None:
+        token = publisher.tokens.generate("7", expires_in=seconds)
+        for key in (f"sinapse:tokens:{token}", "sinapse:User:7"):
+            assert seconds * 1000 - 30_000 < redis_client.pttl(key) <= seconds * 1000
+
+    def test_a_new_token_without_expiry_stays(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        publisher.tokens.generate("7", expires_in=60)
+        token = publisher.tokens.generate("7")
+        assert redis_client.pttl(f"sinapse:tokens:{token}") == -1
+        assert redis_client.pttl("sinapse:User:7") == -1
+
+    def test_a_thousandth_of_a_millisecond_is_a_millisecond(self, publisher: Publisher) -> None:
+        publisher.tokens.generate("7", expires_in=1e-6)
+        eventually(lambda: publisher.tokens.get("7") is None, "the token expires")
+
+    @pytest.mark.parametrize(
+        "seconds", [0, -1, -0.5, float("nan"), float("inf"), 10**10 + 1, "60", [60], True]
+    )
+    def test_no_time_to_come_is_no_lifetime(
+        self, publisher: Publisher, redis_client: redis.Redis, seconds: Any
+    ) -> None:
+        for operation in (publisher.tokens.generate, publisher.tokens.reset):
+            with pytest.raises(ValueError, match="expires_in"):
+                operation("7", expires_in=seconds)
+        assert redis_client.keys() == []
+
+    def test_a_token_that_exists_is_never_given_to_another(
+        self, publisher: Publisher, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taken = publisher.tokens.generate("7")
+        drawn = iter([taken, taken, "another"])
+        monkeypatch.setattr("sinapse.publisher.operations.tokens.new_token", lambda: next(drawn))
+        assert publisher.tokens.generate("8") == "another"
+        assert redis_client.get(f"sinapse:tokens:{taken}") == b"7"
+        assert publisher.tokens.get("7") == taken
+
+    def test_a_current_token_that_expired_meanwhile_is_no_obstacle(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        former = publisher.tokens.generate("7")
+        redis_client.delete(f"sinapse:tokens:{former}")
+        token = publisher.tokens.generate("7")
+        assert publisher.tokens.get("7") == token
+
+    @pytest.mark.parametrize("operation", ["get", "generate", "reset", "clear"])
+    def test_nothing_invalid_is_sent(
+        self, publisher: Publisher, redis_client: redis.Redis, operation: str
+    ) -> None:
+        operate = getattr(publisher.tokens, operation)
+        for subject in NO_SUBJECTS:
+            with pytest.raises(InvalidSubject):
+                operate(subject)
+        for kind in NO_KINDS:
+            with pytest.raises(InvalidSubject):
+                operate("7", kind)
+        assert redis_client.keys() == []
+
+    @pytest.mark.parametrize("operation", ["generate", "clear"])
+    def test_each_operation_is_one_round_trip(
+        self, publisher: Publisher, redis_client: redis.Redis, operation: str
+    ) -> None:
+        publisher.tokens.generate("7")
+        publisher.tokens.clear("7")
+        publisher.tokens.generate("7")
+        redis_client.config_resetstat()
+        getattr(publisher.tokens, operation)("7")
+        made = calls(redis_client)
+        assert made.items() >= {"evalsha": 1, "publish": 1}.items()
+        assert "eval" not in made
+
+
+class TestSettings:
+    def test_the_environment_names_the_redis(
+        self, flavour: Flavour, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REDIS_URL", redis_server.url)
+        with listening(redis_server), flavour() as publisher:
+            assert publisher.publish("room:1", "hello") == 1
+
+    def test_a_url_may_be_parsed_already(self, flavour: Flavour, redis_server: RedisServer) -> None:
+        with flavour(RedisURL.parse(redis_server.url)) as publisher:
+            assert publisher.publish("room:1", "hello") == 0
+
+    def test_without_a_setting_it_is_the_redis_of_this_machine(
+        self, flavour: Flavour, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("REDIS_URL", raising=False)
+        assert repr(flavour()) == "<Publisher redis://localhost:6379/0>"
+
+    @pytest.mark.parametrize("url", ["", "http://localhost", "redis://h:port"])
+    def test_a_url_that_cannot_be_read_is_refused(self, flavour: Flavour, url: str) -> None:
+        with pytest.raises(ValueError, match=r"scheme|cannot be read"):
+            flavour(url)
+
+    def test_nothing_shows_the_password(self, flavour: Flavour) -> None:
+        publisher = flavour("redis://bob:secret@h:7000/1")
+        assert repr(publisher) == "<Publisher redis://h:7000/1>"
+        assert "secret" not in repr(publisher.url)
+
+    def test_a_closed_publisher_opens_again(
+        self, flavour: Flavour, redis_server: RedisServer, redis_client: redis.Redis
+    ) -> None:
+        publisher = flavour(redis_server.url)
+        before = len(redis_client.client_list())
+        publisher.publish("room:1", "hello")
+        assert len(redis_client.client_list()) == before + 1
+        publisher.close()
+        eventually(lambda: len(redis_client.client_list()) == before, "it is closed")
+        with publisher:
+            publisher.publish("room:1", "hello")
+        eventually(lambda: len(redis_client.client_list()) == before, "it is closed again")

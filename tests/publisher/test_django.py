@@ -1,0 +1,913 @@
+"""The app for Django, in a project of its own: models, transactions, pages, commands, checks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import multiprocessing
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+
+from tests.support import django_site
+
+django_site.set_up()
+
+from django.contrib.auth.models import AnonymousUser, User  # noqa: E402
+from django.core.checks import run_checks  # noqa: E402
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured  # noqa: E402
+from django.core.management import CommandError, call_command  # noqa: E402
+from django.db import connection, connections, models, transaction  # noqa: E402
+from django.db.models import Value  # noqa: E402
+from django.db.models.functions import Concat  # noqa: E402
+from django.test import AsyncClient, Client, TestCase, override_settings  # noqa: E402
+from django.utils.functional import SimpleLazyObject  # noqa: E402
+from django.utils.translation import gettext_lazy  # noqa: E402
+
+from sinapse.errors import (  # noqa: E402
+    BrokerUnavailable,
+    InvalidChannel,
+    InvalidMessage,
+    InvalidSubject,
+)
+from sinapse.protocol.message import unpack  # noqa: E402
+from sinapse.publisher import default  # noqa: E402
+from sinapse.publisher.django import (  # noqa: E402
+    configuration,
+    publish,
+    publish_on_delete,
+    publish_on_save,
+    subject,
+)
+from sinapse.publisher.page import HASHED  # noqa: E402
+from sinapse.testing import assert_publishes, capture  # noqa: E402
+from tests.support import PATIENCE, RedisServer, eventually, free_port  # noqa: E402
+from tests.support.daemon import Daemon, Ended  # noqa: E402
+from tests.support.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
+from tests.support.listening import Listener, listening  # noqa: E402
+from tests.support.proxy import running_proxy  # noqa: E402
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with django_site.running(tmp_path_factory.mktemp("django")):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def redis_url(redis_server: RedisServer) -> Iterator[str]:
+    """Let the settings name the session's Redis; begin without rows."""
+    with override_settings(SINAPSE={"REDIS_URL": redis_server.url}):
+        yield redis_server.url
+        default().close()
+    for model in (Comment, Room, Device, User):
+        for using in connections:
+            model.objects.using(using).all().delete()
+
+
+@pytest.fixture
+def listener(redis_server: RedisServer) -> Iterator[Listener]:
+    with listening(redis_server) as listener:
+        yield listener
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room.objects.create(title="Lobby")
+
+
+@pytest.fixture
+def ada() -> User:
+    return User.objects.create_user("ada", password="secret")
+
+
+def heard(listener: Listener) -> list[tuple[str, str]]:
+    """Return the channels and data of the messages since the last call."""
+    return [
+        (channel, unpack(payload).data)
+        for channel, payload in listener.heard()
+        if not channel.startswith("sinapse:")
+    ]
+
+
+def settings(**changed: object) -> Any:
+    """Return a context with other settings, for the Redis of before."""
+    from django.conf import settings as current
+
+    return override_settings(SINAPSE={**current.SINAPSE, **changed})
+
+
+class TestNames:
+    def test_they_are_those_of_django(self, room: Room, ada: User) -> None:
+        device = Device.objects.create()
+        assert room.sinapse_channel == f"django_site.room:{room.pk}"
+        assert device.sinapse_id == f"django_site.device:{device.pk}"
+
+    def test_subjects_of_two_models_share_no_list(self, ada: User) -> None:
+        device = Device.objects.create(pk=ada.pk)
+        subject(ada).add_channel("news")
+        assert device.sinapse.channels == set()
+        assert default().channels.list(f"auth.user:{ada.pk}") == {"news"}
+
+    def test_a_proxy_is_the_model_that_it_stands_for(self, room: Room) -> None:
+        assert QuietRoom.objects.get().sinapse_channel == room.sinapse_channel
+
+    def test_what_is_not_saved_has_none(self) -> None:
+        with pytest.raises(InvalidSubject, match="Room has no primary key yet"):
+            Room().publish("hello")
+        with pytest.raises(InvalidSubject, match="Device has no primary key yet"):
+            Device().sinapse.auth.generate()
+
+    def test_the_user_of_a_request_is_the_user(self, ada: User) -> None:
+        lazy = SimpleLazyObject(lambda: ada)
+        token = subject(lazy).auth.obtain()
+        assert subject(ada).auth.token == token
+        device = Device.objects.create()
+        token = subject(SimpleLazyObject(lambda: device)).auth.obtain()
+        assert device.sinapse.auth.token == token
+
+    @pytest.mark.parametrize("nobody", [AnonymousUser(), None, "ada", User()])
+    def test_nobody_is_no_subject(self, nobody: object) -> None:
+        with pytest.raises(InvalidSubject):
+            subject(nobody)
+
+    def test_the_parts_of_a_composite_key_cannot_be_confused(self) -> None:
+        from sinapse.publisher.django.names import name_of
+
+        class Pair(Room):
+            class Meta:
+                proxy = True
+                app_label = "django_site"
+
+            key: tuple[str, ...] = ()
+            pk = property(lambda self: self.key)
+
+        first, second = Pair(), Pair()
+        first.key, second.key = ("a,b", "c"), ("a", "b,c")
+        assert name_of(first) == "django_site.room:a%2Cb,c"
+        assert name_of(second) == "django_site.room:a,b%2Cc"
+
+
+class TestPublishing:
+    def test_without_a_transaction_it_is_at_once(self, room: Room, listener: Listener) -> None:
+        assert room.publish("hello") == 1  # The listener.
+        assert heard(listener) == [(room.sinapse_channel, "hello")]
+
+    def test_in_a_transaction_it_is_after_the_commit(self, room: Room, listener: Listener) -> None:
+        with transaction.atomic():
+            assert room.publish("first") is None
+            with transaction.atomic():
+                assert publish(room, "second") is None
+            assert heard(listener) == []
+        channel = room.sinapse_channel
+        assert heard(listener) == [(channel, "first"), (channel, "second")]
+
+    def test_what_is_rolled_back_is_never_heard_of(self, room: Room, listener: Listener) -> None:
+        def roll_back() -> None:
+            with transaction.atomic():
+                room.publish("not this")
+                raise ZeroDivisionError
+
+        with transaction.atomic():
+            room.publish("kept")
+            with pytest.raises(ZeroDivisionError):
+                roll_back()
+        with pytest.raises(ZeroDivisionError):
+            roll_back()
+        assert heard(listener) == [(room.sinapse_channel, "kept")]
+
+    def test_it_can_be_at_once(self, room: Room, listener: Listener) -> None:
+        with transaction.atomic():
+            assert room.publish("hello", on_commit=False) == 1
+            assert len(heard(listener)) == 1
+
+    def test_the_database_of_the_instance_counts(self, listener: Listener) -> None:
+        room = Room.objects.using("other").create(title="elsewhere")
+        with transaction.atomic(using="other"):
+            assert room.publish("later") is None
+            assert room.publish("now", using="default") == 1
+            assert [data for _, data in heard(listener)] == ["now"]
+        assert [data for _, data in heard(listener)] == ["later"]
+
+    def test_the_database_that_it_is_written_to_counts_when_it_was_read_from_a_replica(
+        self, room: Room, listener: Listener
+    ) -> None:
+        class Router:
+            def db_for_read(self, model: object, **_: object) -> str:
+                return "other"
+
+            def db_for_write(self, model: object, **_: object) -> str:
+                return "default"
+
+        Room.objects.using("other").create(pk=room.pk, title=room.title)
+        with override_settings(DATABASE_ROUTERS=[Router()]):
+            read = Room.objects.get(pk=room.pk)
+            assert read._state.db == "other"
+            with contextlib.suppress(KeyError), transaction.atomic():
+                read.publish("not this")
+                raise KeyError
+            with transaction.atomic():
+                read.publish("but this")
+                assert heard(listener) == []
+        assert [data for _, data in heard(listener)] == ["but this"]
+
+    def test_redis_that_hangs_is_waited_for_once_in_a_commit(
+        self, room: Room, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with (
+            running_proxy(redis_server.port) as proxy,
+            settings(REDIS_URL=proxy.url, TIMEOUT=0.3),
+        ):
+            proxy.down = lambda _link, _data: b""
+            with transaction.atomic():
+                for number in range(5):
+                    with transaction.atomic():
+                        room.publish(number)
+            default().close()
+            assert proxy.connections == 1
+        assert ["given up" in record.message for record in caplog.records] == [False, *[True] * 4]
+
+    def test_manual_transactions_are_refused_as_django_does(self, room: Room) -> None:
+        transaction.set_autocommit(False)
+        try:
+            with pytest.raises(transaction.TransactionManagementError):
+                room.publish("hello")
+            assert room.publish("hello", on_commit=False) == 0
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+
+    def test_what_cannot_be_published_is_told_at_once(self, room: Room) -> None:
+        with transaction.atomic():
+            with pytest.raises(InvalidMessage):
+                room.publish(object())
+            with pytest.raises(InvalidMessage):
+                room.publish(float("nan"))
+            with pytest.raises(ValueError, match="retain"):
+                room.publish("hello", retain=-1)
+            with pytest.raises(ValueError, match="message_id"):
+                room.publish("hello", message_id="")
+            with pytest.raises(InvalidChannel):
+                publish("sinapse:x", "hello")
+
+    def test_what_changes_before_the_commit_does_not_change_the_message(
+        self, room: Room, listener: Listener
+    ) -> None:
+        content, channel = {"n": 1}, room.sinapse_channel
+        with transaction.atomic():
+            room.publish(content)
+            content["n"] = 2
+            room.delete()
+        assert heard(listener) == [(channel, '{"n":1}')]
+
+    def test_it_carries_what_a_json_response_does(self, room: Room, listener: Listener) -> None:
+        room.publish(
+            {
+                "at": AT,
+                "price": Decimal("1.50"),
+                "id": UUID(int=7),
+                "text": gettext_lazy("Saturday"),
+                "umlaut": "ü",
+            }
+        )
+        [(_, data)] = heard(listener)
+        assert "ü" in data
+        assert json.loads(data) == {
+            "at": "2026-01-02T03:04:05Z",
+            "price": "1.50",
+            "id": str(UUID(int=7)),
+            "text": "Saturday",
+            "umlaut": "ü",
+        }
+
+    def test_the_time_of_the_class_decides(self, room: Room, listener: Listener) -> None:
+        with transaction.atomic():
+            room.publish("retained")
+            QuietRoom.objects.get().publish("not retained")
+        ids = [unpack(payload).id for _, payload in listener.heard()]
+        assert ids[0] is not None
+        assert ids[1] is None
+
+    def test_a_message_id_holds_for_what_is_later(self, room: Room, listener: Listener) -> None:
+        for _ in range(2):
+            with transaction.atomic():
+                room.publish("hello", message_id="once")
+        assert len(heard(listener)) == 1
+
+    def test_a_failure_after_the_commit_is_logged_and_the_rest_is_done(
+        self, room: Room, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        done = []
+        with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}"):
+            with transaction.atomic():
+                room.title = "saved"
+                room.save()
+                room.publish("hello")
+                transaction.on_commit(lambda: done.append(True))
+            with pytest.raises(BrokerUnavailable):
+                room.publish("hello")
+        assert done == [True]
+        assert Room.objects.get().title == "saved"
+        assert any("on_commit" in record.message for record in caplog.records)
+
+
+class TestAsync:
+    def test_a_view_publishes_on_commit_under_asgi(self, listener: Listener) -> None:
+        async def post() -> str:
+            answer = await AsyncClient().post("/asay", "hello", content_type="text/plain")
+            return answer.content.decode()
+
+        room = async_to_sync(post)().split()
+        assert room[1] == "1"
+        assert heard(listener) == [(room[0], "hello")]
+
+    def test_a_transaction_around_it_counts(self, room: Room, listener: Listener) -> None:
+        def save() -> None:
+            with transaction.atomic():
+                async_to_sync(room.apublish)("hello")
+                assert heard(listener) == []
+
+        async def main() -> None:
+            await sync_to_async(save)()
+
+        async_to_sync(main)()
+        assert heard(listener) == [(room.sinapse_channel, "hello")]
+
+
+class TestCapturing:
+    def test_what_is_committed_is_captured_and_nothing_else(self, room: Room) -> None:
+        with capture() as messages:
+            with transaction.atomic():
+                room.publish("hello", event="said")
+                assert list(messages) == []
+            with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+                room.publish("not this")
+                raise ZeroDivisionError
+        assert [(each.channel, each.event, each.data) for each in messages] == [
+            (room.sinapse_channel, "said", "hello")
+        ]
+
+    def test_callbacks_of_a_test_case_are_captured(self, room: Room) -> None:
+        with assert_publishes(1, channel=room, message={"n": 1}), transaction.atomic():
+            with TestCase.captureOnCommitCallbacks(execute=True):
+                room.publish({"n": 1})
+            transaction.set_rollback(True)  # As a TestCase ends.
+
+
+class TestProcesses:
+    def test_a_forked_process_has_connections_of_its_own(
+        self, room: Room, listener: Listener
+    ) -> None:
+        """As Celery's and Gunicorn's children are forked, after something was published."""
+        room.publish("parent")
+        child = multiprocessing.get_context("fork").Process(target=room.publish, args=("child",))
+        child.start()
+        child.join(PATIENCE)
+        assert child.exitcode == 0
+        room.publish("parent")
+        assert [data for _, data in heard(listener)] == ["parent", "child", "parent"]
+
+    def test_threads_share_one_pool(self, room: Room, listener: Listener) -> None:
+        with ThreadPoolExecutor(4) as threads:
+            publishers = list(threads.map(lambda _: default(), range(8)))
+        assert set(publishers) == {default()}
+
+
+class TestSignals:
+    def test_fields_that_are_named_are_published(self, room: Room, listener: Listener) -> None:
+        stop = publish_on_save(
+            Comment, message=["id", "room", "text", "at"], channel=lambda comment: comment.room
+        )
+        try:
+            with transaction.atomic():
+                comment = Comment.objects.create(room=room, text="hello", at=AT)
+                assert heard(listener) == []
+            comment.save()
+            Comment.objects.update(text="not seen")
+        finally:
+            stop()
+        comment.save()
+        messages = [unpack(payload) for _, payload in listener.heard()]
+        assert [message.event for message in messages] == ["comment-saved"] * 2
+        assert json.loads(messages[0].data) == {
+            "id": comment.pk,
+            "room": room.pk,
+            "text": "hello",
+            "at": "2026-01-02T03:04:05Z",
+        }
+
+    def test_creations_and_changes_can_be_told_apart(self, listener: Listener) -> None:
+        stops = [
+            publish_on_save(Room, message=["title"], event="new", created=True),
+            publish_on_save(Room, message=lambda room: room.title, event="other", created=False),
+            publish_on_delete(Room, message=["id"]),
+        ]
+        try:
+            room = Room.objects.create(title="Lobby")
+            channel, key = room.sinapse_channel, room.pk
+            room.title = "Hall"
+            room.save()
+            room.delete()
+        finally:
+            for stop in stops:
+                stop()
+        found = [(channel, unpack(payload)) for channel, payload in listener.heard()]
+        assert [(where, each.event, each.data) for where, each in found] == [
+            (channel, "new", '{"title":"Lobby"}'),
+            (channel, "other", "Hall"),
+            (channel, "room-deleted", f'{{"id":{key}}}'),
+        ]
+
+    def test_a_model_without_the_mixin_has_a_channel_too(
+        self, room: Room, listener: Listener
+    ) -> None:
+        stop = publish_on_save(Comment, message=["text"])
+        comment = Comment.objects.create(room=room, text="hello", at=AT)
+        stop()
+        assert heard(listener) == [(f"django_site.comment:{comment.pk}", '{"text":"hello"}')]
+
+    def test_some_may_be_for_nobody_and_fixtures_are(
+        self, listener: Listener, tmp_path: Any
+    ) -> None:
+        stop = publish_on_save(
+            Room,
+            message=["title"],
+            channel=lambda room: None if room.title == "secret" else "rooms",
+        )
+        try:
+            Room.objects.create(title="secret")
+            Room.objects.create(title="open")
+            fixture = tmp_path / "rooms.json"
+            row = {"model": "django_site.room", "pk": 99, "fields": {"title": "loaded"}}
+            fixture.write_text(json.dumps([row]))
+            call_command("loaddata", fixture, verbosity=0)
+        finally:
+            stop()
+        assert heard(listener) == [("rooms", '{"title":"open"}')]
+
+    def test_the_database_of_the_save_counts(self, listener: Listener) -> None:
+        stop = publish_on_save(Room, message=["title"], channel="rooms")
+        try:
+            with transaction.atomic(using="other"):
+                Room.objects.using("other").create(title="later")
+                Room.objects.create(title="now")
+                assert heard(listener) == [("rooms", '{"title":"now"}')]
+        finally:
+            stop()
+        assert heard(listener) == [("rooms", '{"title":"later"}')]
+
+    def test_redis_that_is_away_keeps_nothing_from_being_saved(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stop = publish_on_save(Room, message=["title"])
+        try:
+            with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}"):
+                Room.objects.create(title="Lobby")
+        finally:
+            stop()
+        assert Room.objects.count() == 1
+        assert any(record.levelno == logging.ERROR for record in caplog.records)
+
+    def test_what_is_saved_through_a_proxy_is_of_its_model(self, listener: Listener) -> None:
+        stops = [
+            publish_on_save(Room, message=["title"], channel="rooms"),
+            publish_on_delete(Room, message=["title"], channel="rooms"),
+        ]
+        try:
+            QuietRoom.objects.create(title="quiet").delete()
+        finally:
+            for stop in stops:
+                stop()
+        QuietRoom.objects.create(title="not published")
+        assert heard(listener) == [("rooms", '{"title":"quiet"}')] * 2
+
+    def test_what_is_saved_through_a_later_proxy_is_of_its_model(self, listener: Listener) -> None:
+        stop = publish_on_save(Room, message=["title"], channel="rooms")
+
+        class LaterRoom(Room):
+            class Meta:
+                proxy = True
+                app_label = "nowhere"
+
+        try:
+            LaterRoom.objects.create(title="later")
+        finally:
+            stop()
+        LaterRoom.objects.create(title="not published")
+
+        class LastRoom(LaterRoom):
+            class Meta:
+                proxy = True
+                app_label = "nowhere"
+
+        LastRoom.objects.create(title="not published")
+        assert heard(listener) == [("rooms", '{"title":"later"}')]
+
+    def test_a_model_may_be_of_an_application_that_is_not_installed(
+        self, listener: Listener
+    ) -> None:
+        class Note(models.Model):
+            text: models.CharField[str, str] = models.CharField(max_length=10)
+
+            class Meta:
+                app_label = "nowhere"
+
+        with connection.schema_editor() as editor:
+            editor.create_model(Note)
+        stop = publish_on_save(Note, message=["text"], channel="notes")
+        try:
+            Note.objects.create(text="seen")
+        finally:
+            stop()
+            with connection.schema_editor() as editor:
+                editor.delete_model(Note)
+        assert heard(listener) == [("notes", '{"text":"seen"}')]
+
+    def test_of_an_expression_it_is_the_value(self, room: Room, listener: Listener) -> None:
+        stops = [
+            publish_on_save(Room, message=["title", "id"], channel="rooms"),
+            publish_on_delete(Room, message=["title", "id"], channel="rooms"),
+        ]
+        try:
+            room.title = Concat("title", Value("!"))
+            room.save()
+            gone = room.pk
+            room.title = Value("unknown")
+            room.delete()
+        finally:
+            for stop in stops:
+                stop()
+        texts = [json.loads(text) for _, text in heard(listener)]
+        assert texts[0] == {"title": "Lobby!", "id": gone}
+        assert "title" not in texts[1]
+
+    def test_a_field_that_is_none_is_told_at_once(self) -> None:
+        with pytest.raises(FieldDoesNotExist, match="titel"):
+            publish_on_save(Room, message=["titel"])
+        for model, name in ((User, "groups"), (Room, "comment")):
+            with pytest.raises(ValueError, match="has many values"):
+                publish_on_save(model, message=[name])
+
+
+def connection_in(page: str) -> Any:
+    [text] = re.findall(
+        r'<script id="sinapse-connection" type="application/json">(.*?)</script>', page
+    )
+    return json.loads(text)
+
+
+class TestPage:
+    def test_the_tag_gives_url_and_token(self, daemon: Daemon, ada: User) -> None:
+        subject(ada).add_channel("news")
+        client = Client()
+        client.force_login(ada)
+        with settings(URL=f"http://127.0.0.1:{daemon.port}"):
+            connection = connection_in(client.get("/page").content.decode())
+            again = connection_in(client.get("/page").content.decode())
+        assert connection["url"] == f"http://127.0.0.1:{daemon.port}/"
+        assert connection["token"] == again["token"]
+        with daemon.stream(connection["token"]).opened() as stream:
+            assert client.post("/say", "hello", content_type="text/plain").status_code == 200
+            assert stream.message().data == "hello"
+
+    def test_a_visitor_has_no_token(self) -> None:
+        with settings(URL="/streams/"):
+            connection = connection_in(Client().get("/page").content.decode())
+        assert connection == {"url": "/streams/", "token": None, "expires_in": None}
+
+    @pytest.mark.parametrize("method", ["get", "post"])
+    def test_the_view_gives_the_same(self, ada: User, method: str) -> None:
+        client = Client()
+        client.force_login(ada)
+        with settings(TOKEN_LIFETIME=60):
+            answer = getattr(client, method)("/push/token/")
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "url": "http://localhost:9000/",
+            "token": subject(ada).auth.token,
+            "expires_in": 60,
+        }
+        assert "no-store" in answer["Cache-Control"]
+        assert "Cookie" in answer["Vary"]
+
+    def test_where_tokens_are_hashed_it_says_that_nobody_knows_them(
+        self, ada: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        configuration.forget()
+        try:
+            client = Client()
+            client.force_login(ada)
+            answer = client.get("/push/token/")
+            assert (answer.status_code, answer.json()) == (409, {"error": HASHED})
+        finally:
+            configuration.forget()
+
+    def test_a_post_needs_the_forms_token_as_everywhere(self, ada: User) -> None:
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(ada)
+        assert client.post("/push/token/").status_code == 403
+        assert client.get("/push/token/").status_code == 200
+
+    def test_nobody_gets_nothing(self) -> None:
+        answer = Client().get("/push/token/")
+        assert answer.status_code == 401
+        assert "no-store" in answer["Cache-Control"]
+        assert Client().put("/push/token/").status_code == 405
+
+    def test_while_redis_is_away_the_view_says_so(self, ada: User) -> None:
+        client = Client()
+        client.force_login(ada)
+        with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}"):
+            answer = client.get("/push/token/")
+        assert answer.status_code == 503
+        assert answer["Retry-After"] == "5"
+
+    def test_while_redis_is_away_the_page_is_shown_without_push(self, ada: User) -> None:
+        client = Client()
+        client.force_login(ada)
+        with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}", URL="/streams/"):
+            answer = client.get("/page")
+        assert answer.status_code == 200
+        without = {"url": "/streams/", "token": None, "expires_in": None}
+        assert connection_in(answer.content.decode()) == without
+
+    def test_with_hashed_tokens_the_page_is_shown(
+        self, ada: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        client = Client()
+        client.force_login(ada)
+        with settings(TOKEN_LIFETIME=61):  # Another one, for a publisher of its own.
+            assert [client.get("/page").status_code for _ in range(2)] == [200, 200]
+
+    def test_the_view_works_under_asgi(self, ada: User) -> None:
+        async def get() -> Any:
+            client = AsyncClient()
+            await client.aforce_login(ada)
+            return (await client.get("/push/token/")).json()
+
+        assert async_to_sync(get)()["token"] == subject(ada).auth.token
+
+
+class TestRevocation:
+    @pytest.mark.parametrize("asked", [True, False])
+    def test_at_a_log_out(self, daemon: Daemon, ada: User, asked: bool) -> None:
+        subject(ada).add_channel("news")
+        client = Client()
+        client.force_login(ada)
+        with (
+            settings(REVOKE_ON_LOGOUT=asked),
+            daemon.stream(subject(ada).auth.obtain()).opened() as stream,
+        ):
+            client.logout()
+            publish("news", "hello")
+            if asked:
+                with pytest.raises(Ended):
+                    stream.next()
+            else:
+                assert stream.message().data == "hello"
+        assert subject(ada).channels == {"news"}
+
+    def test_at_a_deletion_once_it_is_committed(self, ada: User) -> None:
+        device = Device.objects.create()
+        user, other = subject(ada), subject(device)
+        for each in (user, other):
+            each.auth.generate()
+            each.add_channel("news")
+        with settings(REVOKE_ON_DELETE=True):
+            with transaction.atomic():
+                ada.delete()
+                Device.objects.all().delete()
+                assert user.auth.token is not None
+            assert Room.objects.create().delete()
+        assert [user.auth.token, other.auth.token] == [None, None]
+        assert user.channels == other.channels == set()
+
+    def test_not_at_a_deletion_unless_asked(self, ada: User) -> None:
+        user = subject(ada)
+        token = user.auth.generate()
+        ada.delete()
+        assert user.auth.token == token
+
+    def test_redis_that_is_away_keeps_nobody_logged_in(
+        self, ada: User, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client = Client()
+        client.force_login(ada)
+        away = f"redis://127.0.0.1:{free_port()}"
+        with settings(REDIS_URL=away, REVOKE_ON_LOGOUT=True, REVOKE_ON_DELETE=True):
+            client.logout()
+            ada.delete()
+        assert client.get("/push/token/").status_code == 401
+        assert [record.getMessage().partition(": ")[0] for record in caplog.records][:2] == [
+            "The token of a user who logged out is not revoked",
+            "The token of a subject that was deleted is not revoked",
+        ]
+
+    def test_an_action_of_the_administration(self, ada: User) -> None:
+        boss = User.objects.create_superuser("boss", password="secret")
+        token, other = subject(ada).auth.generate(), subject(boss).auth.generate()
+        client = Client()
+        client.force_login(boss)
+        form = {"action": "revoke_tokens", "_selected_action": [ada.pk]}
+        answer = client.post("/admin/auth/user/", form, follow=True)
+        assert "1 token was revoked." in answer.content.decode()
+        assert subject(ada).auth.token != token
+        assert subject(boss).auth.token == other
+
+
+def run(*command: object, **options: Any) -> tuple[str, str]:
+    """Run a management command, and return what it prints, to standard output and error."""
+    out, err = io.StringIO(), io.StringIO()
+    call_command(*command, stdout=out, stderr=err, **options)  # type: ignore[arg-type]
+    return out.getvalue(), err.getvalue()
+
+
+def listened(daemon: Daemon, count: int, say: Callable[[], object], *, as_json: bool) -> str:
+    """Return what ada's listener shows of so many messages, which are said while it listens."""
+    err, out = io.StringIO(), io.StringIO()
+
+    def listen() -> None:
+        try:
+            call_command("sinapse_listen", "ada", count=count, json=as_json, stdout=out, stderr=err)
+        finally:
+            connections.close_all()
+
+    with settings(URL=f"http://127.0.0.1:{daemon.port}/"), ThreadPoolExecutor(1) as thread:
+        listening = thread.submit(listen)
+        eventually(lambda: "Listening" in err.getvalue() or listening.done(), "it listens")
+        say()
+        listening.result()
+    return out.getvalue()
+
+
+class TestCommands:
+    def test_a_token_for_a_user_or_another_subject(self, ada: User) -> None:
+        device = Device.objects.create()
+        token = run("sinapse_token", "ada", "--expires-in", "60")[0].strip()
+        assert subject(ada).auth.token == token
+        assert run("sinapse_token", "ada")[0].strip() == token
+        assert run("sinapse_token", "ada", "--new")[0].strip() != token
+        of_device = run("sinapse_token", f"django_site.device:{device.pk}")[0].strip()
+        assert device.sinapse.auth.token == of_device
+        assert run("sinapse_token", "ada", "--revoke") == ("", "Revoked.\n")
+        assert run("sinapse_token", "ada", "--revoke") == ("", "There was none.\n")
+        assert subject(ada).auth.token is None
+
+    @pytest.mark.parametrize(
+        "who", ["nobody", "django_site.device:99", "no.model:1", "auth.user:x"]
+    )
+    def test_somebody_unknown_is_an_error_in_one_line(self, who: str) -> None:
+        with pytest.raises(CommandError, match=f"^There is no '{who}'"):
+            run("sinapse_token", who)
+
+    def test_a_message_from_the_command_line(self, listener: Listener) -> None:
+        said = run("sinapse_publish", "news", "hello", "--event", "greeting", "--retain", "0")
+        assert said == ("", "1 daemon(s) heard it.\n")
+        [(channel, payload)] = listener.heard()
+        assert (channel, unpack(payload)[:2]) == ("news", ("hello", "greeting"))
+
+    def test_a_message_from_standard_input(
+        self, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO("two\nlines"))
+        run("sinapse_publish", "news", "-")
+        assert heard(listener) == [("news", "two\nlines")]
+
+    def test_what_cannot_be_done_is_said_in_one_line(self, ada: User) -> None:
+        with pytest.raises(CommandError, match="reserved"):
+            run("sinapse_publish", "sinapse:x", "hello")
+        with pytest.raises(CommandError, match="expires_in"):
+            run("sinapse_token", "ada", "--expires-in", "-1")
+        with (
+            settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}"),
+            pytest.raises(CommandError, match="Redis at redis"),
+        ):
+            run("sinapse_publish", "news", "hello")
+
+    def test_listening_as_a_user_does(self, daemon: Daemon, ada: User) -> None:
+        subject(ada).add_channel("news")
+
+        def say() -> None:
+            publish("news", "two\nlines", "greeting")
+            publish("news", "plain", retain=0)
+
+        first, second = map(json.loads, listened(daemon, 2, say, as_json=True).splitlines())
+        assert (first["data"], first["event"]) == ("two\nlines", "greeting")
+        assert first["id"]
+        assert second == {"data": "plain", "event": None, "id": None, "by": None}
+
+    @pytest.mark.parametrize("as_json", [True, False])
+    def test_what_a_terminal_takes_for_a_command_is_shown(
+        self, daemon: Daemon, ada: User, as_json: bool
+    ) -> None:
+        subject(ada).add_channel("news")
+
+        def say() -> None:
+            publish("news", "a\x1b]52;\x07\x9b2J", "e\x1b[2J")
+
+        shown = listened(daemon, 1, say, as_json=as_json)
+        for command in ("\x1b", "\x07", "\x9b"):
+            assert command not in shown
+        assert "52;" in shown
+
+    def test_a_listener_without_a_channel_or_a_daemon_is_told(
+        self, daemon: Daemon, ada: User
+    ) -> None:
+        with pytest.raises(CommandError, match="answers 401"):
+            run("sinapse_listen", "ada", url=f"http://127.0.0.1:{daemon.port}/")
+        with pytest.raises(CommandError, match="refused"):
+            run("sinapse_listen", "ada", url=f"http://127.0.0.1:{free_port()}/")
+        with settings(URL="/streams/"), pytest.raises(CommandError, match="--url is needed"):
+            run("sinapse_listen", "ada")
+
+    @pytest.mark.parametrize("name", ["sinapse_token", "sinapse_listen"])
+    def test_where_tokens_are_hashed_it_is_said_what_makes_one(
+        self, ada: User, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        with (
+            settings(TOKEN_LIFETIME=62),  # Another one, for a publisher of its own.
+            pytest.raises(CommandError, match=r"'sinapse_token --new' makes another in its place$"),
+        ):
+            run(name, "ada")
+
+
+def messages(**options: Any) -> list[str]:
+    """Return what our checks say."""
+    return [each.msg for each in run_checks(**options) if (each.id or "").startswith("sinapse.")]
+
+
+class TestSettings:
+    def test_good_ones_are_used(self, redis_server: RedisServer) -> None:
+        with settings(RETAIN=60, RETAIN_MESSAGES=5, MAX_MESSAGE=10, TIMEOUT=1.5):
+            assert messages() == []
+            assert default().max_message == 10
+            assert str(default().url) == redis_server.url
+            with pytest.raises(ValueError, match="10 bytes"):
+                publish("news", "eleven bytes")
+
+    def test_without_any_the_environment_decides(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("REDIS_URL", "redis://a.example/3")
+        monkeypatch.setenv("SINAPSE_URL", "https://push.example/x")
+        with override_settings(SINAPSE={}):
+            assert str(default().url) == "redis://a.example:6379/3"
+            assert configuration.read().url == "https://push.example/x"
+            assert messages() == []
+
+    @pytest.mark.parametrize(
+        ("given", "fault"),
+        [
+            ({"RETIAN": 60}, "SINAPSE['RETIAN'] is not known: did you mean SINAPSE['RETAIN']?"),
+            ({"RETAIN": "60"}, "SINAPSE['RETAIN'] must be a number of seconds, not '60'"),
+            ({"RETAIN_MESSAGES": 0}, "SINAPSE['RETAIN_MESSAGES'] must be 1 to 1e+06 messages"),
+            ({"URL": "push.example"}, "SINAPSE['URL'] must be like https://push.example/"),
+            ({"REDIS_URL": "localhost"}, "SINAPSE['REDIS_URL'] has no scheme: write redis://"),
+            ({"REVOKE_ON_LOGOUT": "no"}, "SINAPSE['REVOKE_ON_LOGOUT'] must be True or False"),
+            ("redis://a.example", "SINAPSE must be a dictionary"),
+        ],
+    )
+    def test_bad_ones_are_errors_of_the_check_and_of_the_first_use(
+        self, given: object, fault: str
+    ) -> None:
+        with override_settings(SINAPSE=given):
+            [message] = messages()
+            assert message.startswith(fault)
+            with pytest.raises(ImproperlyConfigured, match=re.escape(fault)):
+                publish("news", "hello")
+
+    def test_a_bad_environment_is_one_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SINAPSE_RETAIN", "long")
+        with settings():
+            assert "SINAPSE_RETAIN must be a number of seconds" in messages()[0]
+            with pytest.raises(ImproperlyConfigured, match="SINAPSE_RETAIN"):
+                publish("news", "hello")
+
+    def test_a_password_is_not_shown(self) -> None:
+        with override_settings(SINAPSE={"REDIS_URL": "redis://u:hid/den@a.example"}):
+            assert "hid" not in "".join(messages())
+
+    def test_redis_and_tls_are_looked_at_before_a_deployment(self) -> None:
+        away = f"redis://127.0.0.1:{free_port()}"
+        with settings(REDIS_URL=away, URL="http://push.example/"):
+            assert messages() == []
+            unreachable, without_tls = sorted(messages(include_deployment_checks=True))
+            assert unreachable.startswith(f"Redis at {away}")
+            assert without_tls.startswith("SINAPSE['URL'] is http://push.example/")
+            assert messages(databases=["default"]) == [unreachable]
+            everything = messages(include_deployment_checks=True, databases=["default"])
+            assert sorted(set(everything)) == [unreachable, without_tls]
+        with settings(URL="https://push.example/"):
+            assert messages(include_deployment_checks=True, databases=["default"]) == []

@@ -1,0 +1,362 @@
+"""FastAPI and Starlette: the lifespan, the dependency, pages; through the real applications."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+from starlette.applications import Starlette
+from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+import sinapse.publisher
+from sinapse.publisher import Publisher, aio
+from sinapse.publisher.fastapi import Push, Sinapse
+from sinapse.publisher.fastapi import publisher as dependency
+from sinapse.publisher.page import HASHED
+from tests.support import RedisServer, free_port, running_redis
+from tests.support.daemon import Daemon
+
+
+@dataclass
+class User(aio.Subject):
+    id: str
+
+
+@dataclass
+class Room(aio.Publishable):
+    id: str
+
+
+@dataclass
+class PlainRoom(sinapse.publisher.Publishable):
+    id: str
+
+
+def fastapi_app(sinapse: Sinapse) -> FastAPI:
+    app = FastAPI(lifespan=sinapse.lifespan)
+
+    @app.get("/page/{name}", response_class=HTMLResponse)
+    async def page(name: str) -> str:
+        return await sinapse.element(None if name == "nobody" else User(name))
+
+    @app.api_route("/token/{name}", methods=["GET", "POST"])
+    async def token(name: str) -> Response:
+        return await sinapse.token_response(None if name == "nobody" else name)
+
+    @app.post("/rooms/{name}")
+    async def say(name: str, text: str, push: Push) -> int:
+        return await push.publish(Room(name), {"text": text}, event="said")
+
+    @app.post("/mixin/{name}")
+    async def mixin(name: str, text: str) -> int:
+        return await Room(name).publish(text)
+
+    @app.post("/thread/{name}")
+    def thread(name: str, text: str) -> int:
+        return PlainRoom(name).publish(text)
+
+    return app
+
+
+def starlette_app(sinapse: Sinapse) -> Starlette:
+    async def page(request: Request) -> Response:
+        name = request.path_params["name"]
+        return HTMLResponse(await sinapse.element(None if name == "nobody" else User(name)))
+
+    async def token(request: Request) -> Response:
+        name = request.path_params["name"]
+        return await sinapse.token_response(None if name == "nobody" else name)
+
+    async def say(request: Request) -> Response:
+        room = Room(request.path_params["name"])
+        text = {"text": request.query_params["text"]}
+        return PlainTextResponse(str(await aio.default().publish(room, text, event="said")))
+
+    return Starlette(
+        routes=[
+            Route("/page/{name}", page),
+            Route("/token/{name}", token, methods=["GET", "POST"]),
+            Route("/rooms/{name}", say, methods=["POST"]),
+        ],
+        lifespan=sinapse.lifespan,
+    )
+
+
+APPS = [fastapi_app, starlette_app]
+
+
+@asynccontextmanager
+async def running(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Run an application, with its lifespan, in this event loop."""
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        yield client
+
+
+def within(app: ASGIApp, use: Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]) -> None:
+    """Use an application that runs for as long."""
+
+    async def main() -> None:
+        async with running(app) as client:
+            await use(client)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("make", APPS)
+def test_the_page_of_a_user_has_url_and_token(
+    make: Callable[[Sinapse], ASGIApp], redis_server: RedisServer, daemon: Daemon
+) -> None:
+    url = f"http://127.0.0.1:{daemon.port}/"
+
+    async def use(client: httpx.AsyncClient) -> None:
+        page = (await client.get("/page/ada")).text
+        [text] = re.findall(
+            r'<script type="application/json" id="sinapse-connection">(.*)</script>', page
+        )
+        connection = json.loads(text)
+        assert connection["url"] == url
+        await User("ada").sinapse.add_channel(Room("1"))
+        stream = await asyncio.to_thread(lambda: daemon.stream(connection["token"]).opened())
+        with stream:
+            assert (await client.post("/rooms/1?text=hello")).text == "1"
+            message = await asyncio.to_thread(stream.message)
+        assert (message.data, message.event) == ('{"text":"hello"}', "said")
+
+    within(make(Sinapse(redis_url=redis_server.url, url=url)), use)
+
+
+@pytest.mark.parametrize("make", APPS)
+def test_tokens_are_answered_as_json(
+    make: Callable[[Sinapse], ASGIApp], redis_server: RedisServer
+) -> None:
+    async def use(client: httpx.AsyncClient) -> None:
+        answers = [await client.get("/token/ada"), await client.post("/token/ada")]
+        token = await aio.default().tokens.get("ada")
+        for answer in answers:
+            assert answer.json() == {"url": "/streams/", "token": token, "expires_in": 60}
+            assert answer.headers["Cache-Control"] == "no-store"
+        nobody = await client.get("/token/nobody")
+        assert nobody.status_code == 401
+        assert nobody.headers["Cache-Control"] == "no-store"
+        assert '"token": null' in (await client.get("/page/nobody")).text
+
+    within(make(Sinapse(redis_url=redis_server.url, url="/streams/", token_lifetime=60)), use)
+
+
+@pytest.mark.parametrize("make", APPS)
+def test_while_redis_is_away_that_is_said(make: Callable[[Sinapse], ASGIApp]) -> None:
+    async def use(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/token/ada")
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "5"
+        page = await client.get("/page/ada")
+        assert page.status_code == 200
+        assert '"token": null' in page.text
+
+    within(make(Sinapse(redis_url=f"redis://127.0.0.1:{free_port()}")), use)
+
+
+@pytest.mark.parametrize("make", APPS)
+def test_with_hashed_tokens_the_page_is_shown(
+    redis_server: RedisServer,
+    make: Callable[[Sinapse], ASGIApp],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+
+    async def use(client: httpx.AsyncClient) -> None:
+        assert [(await client.get("/page/ada")).status_code for _ in range(2)] == [200, 200]
+
+    within(make(Sinapse(redis_url=redis_server.url)), use)
+
+
+def test_mixins_and_threads_publish_as_the_settings_say(
+    redis_server: RedisServer, daemon: Daemon, publisher: Publisher
+) -> None:
+    for room in ("room:1", "plain_room:1"):
+        publisher.channels.add("ada", room)
+
+    async def use(client: httpx.AsyncClient) -> None:
+        assert (await client.post("/mixin/1?text=a")).text == "1"
+        assert (await client.post("/thread/1?text=b")).text == "1"
+
+    with daemon.stream(publisher.tokens.generate("ada")).opened() as stream:
+        within(fastapi_app(Sinapse(redis_url=redis_server.url)), use)
+        assert [stream.message().data for _ in range(2)] == ["a", "b"]
+
+
+def test_the_lifespan_closes_what_it_opened_and_leaves_the_defaults_as_they_were(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://environment.example")
+    for module in (aio, sinapse.publisher):
+        module.use(None)
+
+    async def use(client: httpx.AsyncClient) -> None:
+        assert str(aio.default().url) == str(sinapse.publisher.default().url) == redis_server.url
+        await client.post("/mixin/1?text=a")
+        await client.post("/thread/1?text=b")
+
+    with redis_server.client() as client:
+        before = len(client.client_list())
+        within(fastapi_app(Sinapse(redis_url=redis_server.url)), use)
+        assert len(client.client_list()) == before
+    for module in (aio, sinapse.publisher):
+        assert module.default().url.host == "environment.example"
+        module.use(None)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_applications_each_has_its_own_and_gives_back_the_others(
+    redis_server: RedisServer, tmp_path: Path, first: int
+) -> None:
+    with running_redis(tmp_path) as another:
+        urls = [redis_server.url, another.url]
+        apps = [fastapi_app(Sinapse(redis_url=url)) for url in urls]
+
+        async def main() -> None:
+            clients, ends = [], []
+            for app in apps:
+                stack = AsyncExitStack()
+                clients.append(await stack.enter_async_context(running(app)))
+                ends.append(stack.aclose)
+            for url, client in zip(urls, clients, strict=True):
+                token = (await client.get("/token/ada")).json()["token"]
+                with Publisher(url) as publisher:
+                    assert publisher.tokens.get("ada") == token
+            await ends[first]()
+            left = 1 - first
+            assert str(aio.default().url) == str(sinapse.publisher.default().url) == urls[left]
+            assert (await clients[left].post("/rooms/1?text=hello")).status_code == 200
+            await ends[left]()
+
+        asyncio.run(main())
+
+
+def test_one_that_is_mounted_has_its_own_without_a_lifespan(
+    redis_server: RedisServer, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+    mine = Sinapse(redis_url=redis_server.url)
+    mounted = fastapi_app(mine)
+    mounted.dependency_overrides[dependency] = lambda: mine.publisher
+    outer = FastAPI()
+    outer.mount("/sub", mounted)
+
+    async def use(client: httpx.AsyncClient) -> None:
+        token = (await client.get("/sub/token/ada")).json()["token"]
+        assert publisher.tokens.get("ada") == token
+        assert (await client.post("/sub/rooms/1?text=hello")).text == "0"
+
+    within(outer, use)
+
+
+class WithIdentity(BaseUser):
+    is_authenticated = True
+    identity = "7"
+
+
+@pytest.mark.parametrize(
+    ("user", "kind", "name"),
+    [
+        (SimpleUser("ada"), "SimpleUser", "ada"),
+        (WithIdentity(), "WithIdentity", "7"),
+        (UnauthenticatedUser(), "", ""),
+    ],
+)
+def test_users_of_starlette_are_subjects_or_visitors(
+    redis_server: RedisServer, publisher: Publisher, user: BaseUser, kind: str, name: str
+) -> None:
+    sinapse = Sinapse(redis_url=redis_server.url)
+
+    async def token(_: Request) -> Response:
+        return await sinapse.token_response(user)
+
+    async def use(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/")
+        assert answer.status_code == (200 if kind else 401)
+        if kind:
+            assert publisher.tokens.get(name, kind) == answer.json()["token"]
+
+    within(Starlette(routes=[Route("/", token)], lifespan=sinapse.lifespan), use)
+
+
+def test_where_tokens_are_hashed_the_view_says_that_nobody_knows_them(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+
+    async def use(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/token/ada")
+        assert (answer.status_code, answer.json()) == (409, {"error": HASHED})
+
+    within(fastapi_app(Sinapse(redis_url=redis_server.url)), use)
+
+
+def test_an_application_can_be_started_again(redis_server: RedisServer) -> None:
+    app = fastapi_app(Sinapse(redis_url=redis_server.url))
+
+    async def use(client: httpx.AsyncClient) -> None:
+        assert (await client.post("/rooms/1?text=hello")).status_code == 200
+
+    within(app, use)
+    within(app, use)
+
+
+def test_the_dependency_can_be_overridden(redis_server: RedisServer) -> None:
+    app = fastapi_app(Sinapse(redis_url=redis_server.url))
+
+    class Silent:
+        async def publish(self, *_: object, **__: object) -> int:
+            return 7
+
+    app.dependency_overrides[dependency] = Silent
+
+    async def use(client: httpx.AsyncClient) -> None:
+        assert (await client.post("/rooms/1?text=hello")).text == "7"
+
+    within(app, use)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"retian": 1}, "retian is not known: did you mean retain?"),
+        ({"retain": "60"}, "retain must be a number of seconds, not '60'"),
+        ({"url": "push.example"}, "url must be like https://push.example/"),
+        ({"redis_url": "redis://u:hid/den@a.example"}, "redis_url cannot be read"),
+        (
+            {"redis_url": "http+sinapse://key@a.example"},
+            "the API is for sinapse.publisher.Publisher",
+        ),
+    ],
+)
+def test_bad_settings_are_told_when_the_application_is_made(settings: Any, fault: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(fault)}") as told:
+        Sinapse(**settings)
+    assert "hid" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "SINAPSE_URL", "SINAPSE_RETAIN"])
+def test_a_bad_environment_is_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "nothing good")
+    with pytest.raises(ValueError, match=f"^{name} "):
+        Sinapse()

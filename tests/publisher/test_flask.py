@@ -1,0 +1,314 @@
+"""The extension for Flask, in applications that are made for each test."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask, render_template_string, request, session
+from werkzeug.local import LocalProxy
+
+from sinapse.protocol.message import unpack
+from sinapse.publisher import Publishable, Publisher, Subject, default, shared, use
+from sinapse.publisher.apiurl import APIURL
+from sinapse.publisher.flask import Sinapse
+from sinapse.publisher.page import HASHED
+from tests.support import RedisServer, free_port
+from tests.support.daemon import Daemon
+from tests.support.listening import Listener, listening
+
+
+@dataclass
+class User(Subject):
+    id: str
+
+
+@dataclass
+class Room(Publishable):
+    id: str
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Leave the process's default as it was."""
+    former = use(None)
+    yield
+    shared.configure(None)
+    use(former)
+
+
+@pytest.fixture
+def listener(redis_server: RedisServer) -> Iterator[Listener]:
+    with listening(redis_server) as listener:
+        yield listener
+
+
+def create_app(redis_url: str, **config: object) -> Flask:
+    """Make an application whose users say who they are."""
+    sinapse = Sinapse()
+
+    @sinapse.subject_loader
+    def subject() -> object:
+        return session.get("user") and User(session["user"])
+
+    app = Flask(__name__)
+    app.config.update({"SECRET_KEY": "for tests", "SINAPSE_REDIS_URL": redis_url, **config})
+    sinapse.init_app(app)
+    app.add_url_rule("/token", view_func=sinapse.token_view, methods=["GET", "POST"])
+
+    @app.get("/page")
+    def page() -> str:
+        return render_template_string("{{ sinapse_connection() }}")
+
+    @app.post("/session/<name>")
+    def sign_in(name: str) -> str:
+        session["user"] = name
+        return ""
+
+    @app.post("/rooms/<name>")
+    def say(name: str) -> str:
+        return str(Room(name).publish(request.get_json(), event="said"))
+
+    @app.post("/news")
+    def news() -> str:
+        return str(sinapse.publish("news", request.get_data()))
+
+    return app
+
+
+@pytest.fixture
+def app(redis_server: RedisServer) -> Iterator[Flask]:
+    app = create_app(redis_server.url)
+    yield app
+    with app.app_context():
+        default().close()
+
+
+def test_where_tokens_are_hashed_the_view_says_that_nobody_knows_them(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+    client = create_app(redis_server.url).test_client()
+    client.post("/session/ada")
+    answer = client.get("/token")
+    assert (answer.status_code, answer.get_json()) == (409, {"error": HASHED})
+
+
+def test_its_pages_are_its_own_whoever_else_is_configured(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    client = create_app(redis_server.url).test_client()
+    elsewhere = shared.Once(lambda: Publisher(f"redis://127.0.0.1:{free_port()}"))
+    shared.configure(elsewhere)  # As Celery's may be.
+    try:
+        client.post("/session/ada")
+        token = client.get("/token").get_json()["token"]
+        assert redis_client.get("sinapse:User:ada") == token.encode()
+    finally:
+        shared.withdraw(elsewhere)
+
+
+@pytest.mark.parametrize("url", ["http+sinapse://key@push.example:9002", "https+sinapse://k@h"])
+def test_the_api_may_take_the_place_of_redis(url: str) -> None:
+    app = create_app(url)
+    with app.app_context():
+        assert default().url == APIURL.parse(url)
+
+
+def test_the_page_of_a_user_has_url_and_token(app: Flask, daemon: Daemon) -> None:
+    app.config["SINAPSE_URL"] = f"http://127.0.0.1:{daemon.port}/"
+    Sinapse.init_app(app.extensions["sinapse"].extension, app)
+    client = app.test_client()
+    client.post("/session/ada")
+    [text] = re.findall(
+        r'<script type="application/json" id="sinapse-connection">(.*)</script>',
+        client.get("/page").text,
+    )
+    connection = json.loads(text)
+    assert connection["url"] == f"http://127.0.0.1:{daemon.port}/"
+    with app.app_context():
+        User("ada").sinapse.add_channel(Room("1"))
+    with daemon.stream(connection["token"]).opened() as stream:
+        assert client.post("/rooms/1", json={"text": "hello"}).text == "1"
+        message = stream.message()
+        assert (message.data, message.event) == ('{"text":"hello"}', "said")
+
+
+def test_the_page_of_a_visitor_has_no_token(app: Flask) -> None:
+    assert '"token": null' in app.test_client().get("/page").text
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_view_gives_the_same(redis_server: RedisServer, method: str) -> None:
+    app = create_app(redis_server.url, SINAPSE_URL="/streams/", SINAPSE_TOKEN_LIFETIME=60)
+    client = app.test_client()
+    client.post("/session/ada")
+    answer = client.open("/token", method=method)
+    assert answer.status_code == 200
+    with app.app_context(), default() as publisher:
+        token = publisher.tokens.get("ada")
+    assert answer.json == {"url": "/streams/", "token": token, "expires_in": 60}
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Cookie" in answer.headers["Vary"]
+
+
+def test_the_view_gives_nobody_anything(app: Flask) -> None:
+    answer = app.test_client().get("/token")
+    assert answer.status_code == 401
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_while_redis_is_away_the_view_says_so() -> None:
+    client = create_app(f"redis://127.0.0.1:{free_port()}").test_client()
+    client.post("/session/ada")
+    answer = client.get("/token")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+
+
+def test_while_redis_is_away_the_page_is_shown_without_push(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = create_app(f"redis://127.0.0.1:{free_port()}").test_client()
+    client.post("/session/ada")
+    answer = client.get("/page")
+    assert answer.status_code == 200
+    assert '"token": null' in answer.text
+    assert "a page goes without push: Redis at " in caplog.text
+
+
+def test_with_hashed_tokens_the_page_is_shown(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+    client = create_app(redis_server.url).test_client()
+    client.post("/session/ada")
+    assert [client.get("/page").status_code for _ in range(2)] == [200, 200]
+
+
+@pytest.mark.parametrize("subject", ["7", 7, LocalProxy(lambda: User("7"))])
+def test_a_subject_may_be_an_id_or_a_proxy(
+    redis_server: RedisServer, publisher: Publisher, subject: object
+) -> None:
+    app = Flask(__name__)
+    app.config["SINAPSE_REDIS_URL"] = redis_server.url
+    sinapse = Sinapse(app)
+    sinapse.subject_loader(lambda: subject)
+    with app.app_context():
+        assert sinapse.connection()["token"] == publisher.tokens.get("7")
+        assert sinapse.connection("8")["token"] == publisher.tokens.get("8")
+        sinapse.publisher.close()
+
+
+def test_names_and_bytes_can_be_published(app: Flask, listener: Listener) -> None:
+    assert app.test_client().post("/news", data=b"hello").text == "1"  # The listener.
+    [(channel, payload)] = listener.heard()
+    assert (channel, unpack(payload).data) == ("news", "hello")
+
+
+def test_each_application_has_its_redis(redis_server: RedisServer) -> None:
+    urls = [redis_server.url.removesuffix("0") + db for db in "12"]
+    first, second = (create_app(url) for url in urls)
+    assert str(default().url) == urls[1]
+    for app, url in ((first, urls[0]), (second, urls[1])):
+        with app.app_context():
+            assert str(default().url) == url
+            assert default() is default()
+            default().close()
+
+
+def test_one_that_was_chosen_comes_first(app: Flask, publisher: Publisher) -> None:
+    use(publisher)
+    with app.app_context():
+        assert default() is publisher
+    use(None)
+    with app.app_context():
+        assert default() is not publisher
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({"SINAPSE_RETIAN": 1}, "SINAPSE_RETIAN is not known: did you mean SINAPSE_RETAIN?"),
+        ({"SINAPSE_RETAIN": "60"}, "SINAPSE_RETAIN must be a number of seconds, not '60'"),
+        ({"SINAPSE_MAX_MESSAGE": -1}, "SINAPSE_MAX_MESSAGE must be 1 to"),
+        ({"SINAPSE_URL": "push.example"}, "SINAPSE_URL must be like https://push.example/"),
+        ({"SINAPSE_REDIS_URL": "redis://u:hid/den@a.example"}, "SINAPSE_REDIS_URL cannot be read"),
+    ],
+)
+def test_bad_settings_are_told_when_the_application_is_made(
+    config: dict[str, object], fault: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(fault)}") as told:
+        create_app("redis://localhost", **config)
+    assert "hid" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "SINAPSE_URL", "SINAPSE_RETAIN"])
+def test_a_bad_environment_is_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "nothing good")
+    with pytest.raises(ValueError, match=f"^{name} "):
+        Sinapse(Flask(__name__))
+
+
+def test_without_settings_the_environment_decides(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    monkeypatch.setenv("SINAPSE_URL", "https://push.example")
+    app = Flask(__name__)
+    sinapse = Sinapse(app)
+    with app.app_context():
+        assert str(sinapse.publisher.url) == redis_server.url
+        assert sinapse.connection()["url"] == "https://push.example/"
+
+
+def test_several_redis_can_be_named() -> None:
+    app = create_app("redis://a.example redis://:secret@b.example")
+    with app.app_context():
+        assert len(default().urls) == 2
+    assert "secret" not in repr(app.extensions["sinapse"].options)
+
+
+class TestCommands:
+    def run(self, app: Flask, *arguments: str) -> Any:
+        return app.test_cli_runner().invoke(args=["sinapse", *arguments])
+
+    def test_publish(self, app: Flask, listener: Listener) -> None:
+        result = self.run(app, "publish", "news", "hello", "--event", "greeting")
+        assert result.exit_code == 0
+        assert "1 daemon(s) heard it." in result.output
+        [(channel, payload)] = listener.heard()
+        assert (channel, unpack(payload)[:2]) == ("news", ("hello", "greeting"))
+
+    def test_token(self, app: Flask, publisher: Publisher) -> None:
+        token = self.run(app, "token", "ada").output.strip()
+        assert publisher.tokens.get("ada") == token
+        assert self.run(app, "token", "ada", "--expires-in", "9").output.strip() == token
+        assert self.run(app, "token", "ada", "--new").output.strip() != token
+        other = self.run(app, "token", "ada", "--kind", "Device").output.strip()
+        assert publisher.tokens.get("ada", "Device") == other
+
+    @pytest.mark.parametrize(
+        "arguments", [("publish", "sinapse:x", "hello"), ("token", "ada", "--expires-in", "-1")]
+    )
+    def test_errors_are_one_line(self, app: Flask, arguments: tuple[str, ...]) -> None:
+        result = self.run(app, *arguments)
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: ")
+        assert result.output.count("\n") == 1
+
+
+def test_what_is_in_a_page_cannot_leave_its_element() -> None:
+    from sinapse.publisher import page
+
+    content: page.Connection = {"url": "/</script>&'", "token": None, "expires_in": None}
+    element = page.element(content)
+    assert element.count("<") == 2
+    text = element.partition(">")[2].partition("<")[0]
+    assert json.loads(text) == content

@@ -1,0 +1,397 @@
+"""The framing of a WebSocket, and streams over it: as event streams, in all that matters."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.client import ClientProtocol
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Close, Frame
+from websockets.protocol import State
+from websockets.sync.client import ClientConnection, connect
+from websockets.uri import parse_uri
+
+from sinapse.errors import CloseReason
+from sinapse.framing.websocket import WebSocket
+from sinapse.protocol.message import Message
+from sinapse.publisher import Publisher
+from tests.support import PATIENCE, RedisServer, eventually
+from tests.support.daemon import Daemon, Stream, running_daemon
+from tests.system.test_resume import position, subscribe
+
+PLAIN = WebSocket()
+TEXT = st.text(max_size=200)
+
+
+def parsed(data: bytes) -> list[dict[str, Any]]:
+    """Return what a client makes of frames: JSON objects."""
+    client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN, max_size=None)
+    client.receive_data(data)
+    assert client.parser_exc is None
+    frames = client.events_received()
+    assert all(isinstance(each, Frame) and each.fin for each in frames)
+    return [json.loads(bytes(each.data)) for each in frames if isinstance(each, Frame)]
+
+
+class TestFraming:
+    """Bytes."""
+
+    @given(
+        st.lists(
+            st.builds(Message, TEXT, st.none() | TEXT, st.none() | st.just("1f-7")), max_size=5
+        )
+    )
+    def test_messages_come_out_as_they_went_in(self, messages: list[Message]) -> None:
+        assert parsed(PLAIN.encode(b"room:1", messages)) == [
+            {
+                **({} if message.event is None else {"event": message.event}),
+                "data": message.data,
+                **({} if message.id is None else {"id": message.id}),
+                "channel": "room:1",
+            }
+            for message in messages
+        ]
+
+    @pytest.mark.parametrize("size", [0, 80, 125, 126, 65_400, 65_600, 1 << 20])
+    def test_a_message_of_any_size_is_one_frame(self, size: int) -> None:
+        (message,) = parsed(PLAIN.encode(b"room:1", [Message("x" * size)]))
+        assert message == {"data": "x" * size, "channel": "room:1"}
+
+    def test_text_is_not_escaped_without_need(self) -> None:
+        assert "é☃😀".encode() in PLAIN.encode(b"room:1", [Message("é☃😀")])
+
+    def test_the_channel_can_be_the_event(self) -> None:
+        framing = WebSocket(channel_event=True)
+        messages = [Message("a"), Message("b", "named")]
+        events = [each["event"] for each in parsed(framing.encode(b"room:1", messages))]
+        assert events == ["room:1", "named"]
+
+    def test_what_the_server_says_itself_has_no_channel(self) -> None:
+        assert parsed(PLAIN.opening("1f-7") + PLAIN.opening()) == [
+            {"event": "authentication", "data": "ok", "id": "1f-7"},
+            {"event": "authentication", "data": "ok"},
+        ]
+        (reset,) = parsed(PLAIN.reset("data-lost", [b"room:2", b"room:1"], "1f-7"))
+        assert json.loads(reset.pop("data")) == {
+            "reason": "data-lost",
+            "channels": ["room:1", "room:2"],
+        }
+        assert reset == {"event": "reset", "id": "1f-7"}
+        assert parsed(PLAIN.position("1f-7")) == [{"id": "1f-7"}]
+
+    @pytest.mark.parametrize("reason", CloseReason)
+    def test_it_ends_with_code_and_reason(self, reason: CloseReason) -> None:
+        client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN)
+        client.receive_data(PLAIN.ending(reason))
+        if reason is CloseReason.CLIENT_GONE:
+            return  # Nobody is there to be told.
+        assert client.parser_exc is None
+        assert client.close_rcvd == Close(reason.code, reason.text)
+
+
+@contextlib.contextmanager
+def opened(
+    daemon: Daemon, token: str, after: str | None = None, **options: Any
+) -> Iterator[ClientConnection]:
+    """Open a WebSocket, and read what comes first."""
+    resume = "" if after is None else f"&last_event_id={after}"
+    url = f"ws://127.0.0.1:{daemon.port}/?access_token={token}{resume}"
+    with connect(url, proxy=None, **options) as client:
+        first = received(client)
+        client.position = first.pop("id", None)
+        assert first == {"event": "authentication", "data": "ok"}
+        yield client
+
+
+def received(client: ClientConnection) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(client.recv(PATIENCE))
+    return message
+
+
+def data(client: ClientConnection, count: int) -> list[str]:
+    return [received(client)["data"] for _ in range(count)]
+
+
+def ending(client: ClientConnection) -> tuple[int, str]:
+    """Return code and reason of the end, which must come next."""
+    with pytest.raises(ConnectionClosed) as caught:
+        client.recv(PATIENCE)
+    closed = caught.value.rcvd
+    assert closed is not None
+    return closed.code, closed.reason
+
+
+def refusal(daemon: Daemon, path: str, **options: Any) -> int:
+    """Return the status that a handshake is refused with."""
+    with pytest.raises(InvalidStatus) as caught:
+        connect(f"ws://127.0.0.1:{daemon.port}{path}", proxy=None, **options)
+    return caught.value.response.status_code
+
+
+class TestOpening:
+    """Who gets in, and how the token comes."""
+
+    def test_messages_come_as_json(self, daemon: Daemon, publisher: Publisher) -> None:
+        with opened(daemon, subscribe(publisher, "room:1")) as client:
+            publisher.publish("room:1", {"text": "é"}, event="chat")
+            message = received(client)
+            assert message.pop("id")
+            assert json.loads(message.pop("data")) == {"text": "é"}
+            assert message == {"event": "chat", "channel": "room:1"}
+            publisher.publish("room:1", "plain", retain=0)
+            assert received(client) == {"data": "plain", "channel": "room:1"}
+
+    def test_the_token_can_be_offered_as_a_subprotocol(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher, "room:1")
+        offered: list[Any] = ["sinapse.v1", f"sinapse.token.{token}"]
+        url = f"ws://127.0.0.1:{daemon.port}/"
+        with connect(url, proxy=None, subprotocols=offered) as client:
+            assert client.subprotocol == "sinapse.v1"
+            assert received(client)["event"] == "authentication"
+            assert client.response is not None
+            assert token not in str(client.response.headers)
+        assert token not in daemon.log
+
+    def test_bearer_tokens_will_do(self, daemon: Daemon, publisher: Publisher) -> None:
+        bearer = {"Authorization": f"Bearer {subscribe(publisher, 'room:1')}"}
+        url = f"ws://127.0.0.1:{daemon.port}/"
+        with connect(url, proxy=None, additional_headers=bearer) as client:
+            assert received(client)["event"] == "authentication"
+
+    def test_it_is_refused_with_the_statuses_of_streams(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        assert refusal(daemon, "/") == 400
+        assert refusal(daemon, "/?access_token=nobody") == 401
+        subscribe(publisher, "room:1")
+        assert refusal(daemon, f"/?access_token={publisher.tokens.generate('alone')}") == 401
+        assert refusal(daemon, "/elsewhere") == 404
+
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({"Sec-WebSocket-Version": "12"}, 400),
+            ({"Sec-WebSocket-Key": "short"}, 400),
+            ({"Sec-WebSocket-Key": ""}, 400),
+            ({"Connection": "close"}, 426),
+            ({"Upgrade": "websocket, h2c"}, 426),
+        ],
+    )
+    def test_what_is_no_handshake_is_refused(
+        self, daemon: Daemon, publisher: Publisher, headers: dict[str, str], status: int
+    ) -> None:
+        token = subscribe(publisher, "room:1")
+        right = {
+            "Connection": "keep-alive, Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Version": "13",
+        }
+        path = f"/?access_token={token}"
+        with Stream(daemon.address, path, {**right, **headers}) as stream:
+            assert stream.status == status
+            if status == 426:
+                assert stream.headers["Upgrade"] == "websocket"
+        with Stream(daemon.address, path, right) as stream:
+            assert stream.status == 101
+            # RFC 6455 §1.3 has this very key as its example.
+            assert stream.headers["Sec-WebSocket-Accept"] == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+    def test_foreign_pages_are_refused(
+        self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher, "room:1")
+        with running_daemon(
+            tmp_path, redis_server.url, "--origin", "https://app.example"
+        ) as daemon:
+            path = f"/?access_token={token}"
+            assert refusal(daemon, path, origin="https://evil.example") == 403
+            assert refusal(daemon, path, origin="null") == 403
+            # Even if the token is no good: what is said does not depend on that.
+            assert refusal(daemon, "/?access_token=x", origin="https://evil.example") == 403
+            for good in ("https://app.example", f"http://127.0.0.1:{daemon.port}", None):
+                with opened(daemon, token, origin=good):
+                    pass
+
+    def test_while_redis_is_away_it_is_503(self, tmp_path: Path) -> None:
+        with running_daemon(tmp_path, "redis://127.0.0.1:1", ready=False) as daemon:
+            assert refusal(daemon, "/?access_token=x") == 503
+
+
+class TestAuthorisation:
+    """Lists and tokens count at once, as they do for event streams."""
+
+    def test_channels_come_and_go(self, daemon: Daemon, publisher: Publisher) -> None:
+        with opened(daemon, subscribe(publisher, "room:1")) as client:
+            publisher.channels.add("1", "room:2")
+            publisher.publish("room:2", "added")
+            publisher.channels.remove("1", "room:2")
+            publisher.publish("room:2", "removed")
+            publisher.publish("room:1", "still")
+            assert data(client, 2) == ["added", "still"]
+            publisher.channels.remove("1", "room:1")
+            assert ending(client) == (4002, "no channels left")
+
+    def test_a_cleared_token_ends_it(self, daemon: Daemon, publisher: Publisher) -> None:
+        with opened(daemon, subscribe(publisher, "room:1")) as client:
+            publisher.publish("room:1", "last")
+            publisher.tokens.clear("1")
+            assert data(client, 1) == ["last"]
+            assert ending(client) == (1008, "token revoked")
+
+    def test_a_token_expires(self, daemon: Daemon, publisher: Publisher) -> None:
+        publisher.channels.add("1", "room:1")
+        token = publisher.tokens.generate("1", expires_in=2)
+        with opened(daemon, token) as client:
+            assert received(client)["event"] == "token-expiring"
+            assert ending(client) == (4001, "token expired")
+
+
+class TestResuming:
+    """What was missed comes once and in order."""
+
+    def test_everything_it_missed_comes_then_live(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher, "room:1", "room:2")
+        with opened(daemon, token) as client:
+            publisher.publish("room:1", "0")
+            last = received(client)["id"]
+        for number in range(1, 700):
+            publisher.publish(f"room:{1 + number % 2}", str(number))
+        with opened(daemon, token, last) as client:
+            assert client.position is None  # type: ignore[attr-defined]
+            publisher.publish("room:1", "live")
+            assert data(client, 700) == [*map(str, range(1, 700)), "live"]
+
+    def test_it_moves_between_transports(self, daemon: Daemon, publisher: Publisher) -> None:
+        token = subscribe(publisher, "room:1")
+        last = position(daemon, token)
+        for turn in range(5):
+            publisher.publish("room:1", f"{turn} a")
+            with opened(daemon, token, last) as client:
+                publisher.publish("room:1", f"{turn} b")
+                assert data(client, 1) == [f"{turn} a"]
+                message = received(client)
+                assert message["data"] == f"{turn} b"
+            publisher.publish("room:1", f"{turn} c")
+            with daemon.stream(token, after=message["id"]).opened() as stream:
+                event = stream.next()
+                assert event.data == f"{turn} c"
+            last = event.id or ""
+
+    def test_an_id_that_nobody_knows_is_a_reset(self, daemon: Daemon, publisher: Publisher) -> None:
+        token = subscribe(publisher, "room:1")
+        with opened(daemon, token, "nonsense") as client:
+            reset = received(client)
+            assert reset["event"] == "reset"
+            assert json.loads(reset["data"])["reason"] == "unknown-id"
+            with opened(daemon, token, reset["id"]) as other:
+                publisher.publish("room:1", "hello")
+                assert data(client, 1) == data(other, 1) == ["hello"]
+
+
+class TestClients:
+    """What clients send, and what becomes of those that are gone or slow."""
+
+    def test_what_clients_say_is_ignored_but_bounded(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        with opened(daemon, subscribe(publisher, "room:1")) as client:
+            client.send("hello")
+            client.send(b"x" * 1024)
+            assert client.ping("well?").wait(PATIENCE)
+            publisher.publish("room:1", "still here")
+            assert data(client, 1) == ["still here"]
+            client.send("x" * 1025)
+            assert ending(client)[0] == 1009
+
+    def test_an_empty_message_is_answered(self, daemon: Daemon, publisher: Publisher) -> None:
+        with opened(daemon, subscribe(publisher, "room:1")) as client:
+            client.send("")
+            assert received(client) == {}
+
+    def test_a_client_closes_in_good_order(self, daemon: Daemon, publisher: Publisher) -> None:
+        token = subscribe(publisher, "room:1")
+        before = daemon.metrics()["sinapse_streams"]
+        with opened(daemon, token) as client:
+            assert daemon.metrics()["sinapse_streams"] == before + 1
+            client.close(1000, "bye")
+            assert client.close_code == 1000
+        eventually(lambda: daemon.metrics()["sinapse_streams"] == before)
+
+    def test_a_client_that_does_not_answer_pings_is_closed(
+        self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher, "room:1")
+        with (
+            running_daemon(tmp_path, redis_server.url, "--keep-alive", "0.2") as daemon,
+            Stream(daemon.address, f"/?access_token={token}", HANDSHAKE) as silent,
+            opened(daemon, token) as client,
+        ):
+            assert silent.status == 101
+            eventually(lambda: daemon.metrics()["sinapse_streams"] == 1)
+            counted = daemon.metrics()
+            assert counted["sinapse_streams_closed_total no answer to a ping"] == 1
+            publisher.publish("room:1", "to who answers")
+            assert data(client, 1) == ["to who answers"]
+
+    def test_a_slow_client_is_closed_and_misses_nothing(
+        self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher, "room:1")
+        with running_daemon(tmp_path, redis_server.url, "--max-pending", "65536") as daemon:
+            start = position(daemon, token)
+            with Stream(daemon.address, f"/?access_token={token}", HANDSHAKE) as slow:
+                slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                number = 0
+                while "sinapse_streams_closed_total slow consumer" not in daemon.metrics():
+                    publisher.publish("room:1", f"{number:06} {'x' * 20_000}")
+                    number += 1
+            with opened(daemon, token, start, max_size=None) as client:
+                seen = [text.split()[0] for text in data(client, number)]
+                assert seen == [f"{each:06}" for each in range(number)]
+
+    def test_the_end_of_the_daemon_is_told(
+        self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher, "room:1")
+        with (
+            running_daemon(tmp_path, redis_server.url) as daemon,
+            opened(daemon, token) as client,
+        ):
+            os.kill(daemon.pid, signal.SIGTERM)
+            assert ending(client) == (1001, "server shutting down")
+
+    def test_nothing_that_is_sent_leaves_a_trace(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher, "room:1")
+        junk = [b"\x88\x80abcd" * 3, os.urandom(3000), b"GET / HTTP/1.1\r\n\r\n", b"\x81\xff" * 9]
+        before = daemon.metrics()["sinapse_streams"]
+        for each in junk:
+            with Stream(daemon.address, f"/?access_token={token}", HANDSHAKE) as stream:
+                assert stream.status == 101
+                stream.socket.sendall(each)
+                eventually(lambda: daemon.metrics()["sinapse_streams"] == before)
+
+
+#: From RFC 6455 §1.3.
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}

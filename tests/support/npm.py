@@ -1,0 +1,68 @@
+"""Packages of npm: installed, built and tested where their ``package.json`` is.
+
+Several processes of a run may want the same one, so each waits for the others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.browser import program
+
+#: The JavaScript client.
+CLIENT = Path(__file__).parents[2] / "clients" / "js"
+
+
+def npm(folder: Path, *arguments: str) -> str:
+    """Run npm, which must succeed, and return what it prints."""
+    done = subprocess.run(
+        [program("npm"), *arguments],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def install(folder: Path) -> None:
+    """Install the packages that ``package-lock.json`` names, unless they are there."""
+    with _alone(folder) as lock:
+        if not _is_newer([folder / "node_modules/.package-lock.json"], [lock]):
+            npm(folder, "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund")
+
+
+def build_client() -> Path:
+    """Build the JavaScript client, unless that was done, and return where it is."""
+    install(CLIENT)
+    with _alone(CLIENT) as lock:
+        built = [CLIENT / "dist" / name for name in ("index.js", "sinapse.js", "index.d.ts")]
+        sources = [lock, *CLIENT.glob("*.js*"), *(CLIENT / "src").iterdir()]
+        if not _is_newer(built, sources):
+            npm(CLIENT, "run", "build")
+    return CLIENT / "dist"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[Path]:
+    """Return ``package-lock.json``, which nobody else is inside of for the length of the block."""
+    path = folder / "package-lock.json"
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield path
+
+
+def _is_newer(made: Iterable[Path], sources: Iterable[Path]) -> bool:
+    """Whether everything was made, after the last change of all sources."""
+    if not all(path.exists() for path in made):
+        return False
+    return min(path.stat().st_mtime for path in made) >= max(
+        path.stat().st_mtime for path in sources
+    )

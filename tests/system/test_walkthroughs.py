@@ -1,0 +1,97 @@
+"""The tutorial, and the first section of each how-to: from pip to a message in Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.project.test_packaging import ROOT, run
+from tests.support import PYTHON, eventually
+from tests.support.browser import Browser, _first_browser, browser
+from tests.support.walkthrough import START, Walkthrough, lines_of_code, read, sections, walking
+
+__all__ = ["_first_browser", "browser"]
+
+# Virtual environments, and downloads from the package index.
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+#: Pages, and the port that the reader opens.
+PAGES = {"howto-django.md": 8000, "howto-flask.md": 5000, "howto-fastapi.md": 8000}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build what a user would install, of a copy of the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    leftovers = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
+    shutil.copytree(ROOT, folder / "checkout", ignore=leftovers)
+    command = (PYTHON, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder)
+    run(*command, folder / "checkout", cwd=folder)
+    [wheel] = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return an empty folder, whose name is short enough for the socket of the private Valkey.
+
+    It is in memory where it can be: a virtual environment is thousands of small files.
+    """
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="sinapse-", dir=memory) as name:
+        yield Path(name)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_reader_writes_fewer_than_15_lines(page: str) -> None:
+    assert 0 < lines_of_code(read(sections(page)[0])) < 15
+
+
+def test_the_tutorial(wheel: Path, folder: Path, browser: Browser) -> None:
+    """From its first command to its last, in its own order."""
+    *steps, in_python, _ = sections("tutorial.md")
+    assert in_python.startswith("In your application")  # It is run by test_snippets.
+    walkthrough = Walkthrough(folder, wheel)
+    try:
+        for step in steps:
+            walkthrough.walk(read(step), browser)
+    finally:
+        walkthrough.end()
+    # What was published while she might not hear it is in no log of hers.
+    assert "Ada does not hear this" not in walkthrough.logs
+    assert walkthrough.logs.count("While you were away") == 1
+    browser.forget()
+
+
+def wait_for_the_message(walkthrough: Walkthrough, browser: Browser) -> None:
+    """Publish until the page shows it: a stream that opens hears only what is new."""
+
+    def shown() -> bool:
+        walkthrough.publish()
+        return bool(browser.run("return document.body.innerText.includes('Hello, Ada')"))
+
+    assert "Hello, Ada" not in browser.run("return document.body.innerText")
+    eventually(shown, walkthrough.logs, START)
+    browser.forget()
+
+
+def test_django(wheel: Path, folder: Path, browser: Browser) -> None:
+    page = "howto-django.md"
+    with walking(folder, wheel, page) as walkthrough:
+        browser.open(f"http://localhost:{walkthrough.port(PAGES[page])}/")
+        browser.write("#id_username", "ada")
+        browser.write("#id_password", "secret")
+        browser.eventually("document.getElementById('news') !== null")
+        wait_for_the_message(walkthrough, browser)
+
+
+@pytest.mark.parametrize("page", ["howto-flask.md", "howto-fastapi.md"])
+def test_flask_and_fastapi(wheel: Path, folder: Path, browser: Browser, page: str) -> None:
+    with walking(folder, wheel, page) as walkthrough:
+        browser.open(f"http://localhost:{walkthrough.port(PAGES[page])}/")
+        wait_for_the_message(walkthrough, browser)

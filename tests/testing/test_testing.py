@@ -1,0 +1,405 @@
+"""What applications test with: messages that are captured, and what a failure says."""
+
+from __future__ import annotations
+
+import asyncio
+import unittest
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sinapse import publisher as library
+from sinapse.errors import (
+    BrokerUnavailable,
+    InvalidChannel,
+    InvalidEvent,
+    InvalidMessage,
+    InvalidSubject,
+)
+from sinapse.publisher import Publishable, Publisher, Subject, aio
+from sinapse.testing import (
+    Messages,
+    Publication,
+    SinapseTestMixin,
+    assert_publishes,
+    capture,
+    captured,
+    refute_publishes,
+)
+from tests.support.flavours import Flavour
+
+#: Nobody listens there: whoever asks it fails.
+NOWHERE = "redis://127.0.0.1:1"
+
+
+@dataclass
+class User(Subject):
+    id: int = 7
+
+
+@dataclass
+class Room(Publishable):
+    id: int = 1
+
+
+@pytest.fixture(autouse=True)
+def no_redis() -> Iterator[None]:
+    """Have nothing but errors where anything is sent."""
+    former = library.use(Publisher(NOWHERE))
+    former_aio = aio.use(aio.Publisher(NOWHERE))
+    yield
+    library.use(former)
+    aio.use(former_aio)
+
+
+def text_of(expect: Callable[[], object]) -> str:
+    """Return what a failure says."""
+    with pytest.raises(AssertionError) as raised:
+        expect()
+    return str(raised.value)
+
+
+class TestCapture:
+    def test_messages_are_written_down_as_they_would_be_sent(self, flavour: Flavour) -> None:
+        with capture() as messages, flavour(NOWHERE, retain=60) as publisher:
+            assert publisher.publish("room:1", {"a": "é"}, event="msg") == 1
+            assert publisher.publish(Room(2), b"text", retain=0, message_id="x") == 1
+            assert publisher.publish("room:1", "again", message_id="x") == 0
+        assert list(messages) == [
+            Publication("room:1", '{"a":"é"}', "msg", 60.0, None),
+            Publication("room:2", "text", None, 0.0, "x"),
+        ]
+        assert [each.message for each in messages] == [{"a": "é"}, "text"]
+
+    def test_those_of_the_default_publisher_and_the_mixins_too(self) -> None:
+        @dataclass
+        class Hall(aio.Publishable):
+            id: int = 3
+
+        with capture() as messages:
+            Room().publish("hello")
+            library.default().publish("news", "hello")
+            asyncio.run(Hall().publish("hello"))
+        assert [each.channel for each in messages] == ["room:1", "news", "hall:3"]
+
+    def test_what_is_invalid_raises_as_ever(self, flavour: Flavour) -> None:
+        with capture() as messages, flavour(NOWHERE, max_message=10) as publisher:
+            for error, wrong in {
+                InvalidChannel: lambda: publisher.publish("sinapse:x", "hello"),
+                InvalidEvent: lambda: publisher.publish("room:1", "hello", event="a\nb"),
+                InvalidMessage: lambda: publisher.publish("room:1", object()),
+                InvalidSubject: lambda: publisher.channels.add("", "room:1"),
+            }.items():
+                with pytest.raises(error):
+                    wrong()
+            with pytest.raises(ValueError, match="over 10 bytes"):
+                publisher.publish("room:1", "a" * 11)
+            with pytest.raises(ValueError, match="expires_in"):
+                publisher.tokens.generate("7", expires_in=0)
+        assert len(messages) == 0
+
+    def test_lists_of_channels_are_kept_in_memory(self, flavour: Flavour) -> None:
+        with capture(), flavour(NOWHERE) as publisher:
+            assert publisher.channels.add("7", "room:1") is True
+            assert publisher.channels.add("7", "room:1") is False
+            assert publisher.channels.add(7, "news") is True
+            assert publisher.channels.list("7") == {"room:1", "news"}
+            assert publisher.channels.has("7", "news") is True
+            assert publisher.channels.remove("7", "news") is True
+            assert publisher.channels.remove("7", "news") is False
+            assert publisher.channels.has("7", "news") is False
+            assert publisher.channels.list("8") == set()
+            assert publisher.channels.clear("7") == 1
+            assert publisher.channels.clear("7") == 0
+
+    def test_tokens_are_kept_in_memory(self, flavour: Flavour) -> None:
+        with capture(), flavour(NOWHERE) as publisher:
+            tokens = publisher.tokens
+            assert tokens.get("7") is None
+            assert tokens.renew("7") is False
+            token = tokens.generate("7", expires_in=100)
+            assert len(token) == 86
+            assert tokens.get("7") == token
+            assert tokens.get("7", "Admin") is None
+            assert tokens.obtain("7") == token
+            assert tokens.renew("7", expires_in=100) is True
+            assert tokens.reset("7") != token
+            assert tokens.clear("7") is True
+            assert tokens.clear("7") is False
+            assert tokens.obtain("7", expires_in=1e-3) != token
+            while tokens.get("7") is not None:
+                pass
+            assert tokens.renew("7") is False
+            token = tokens.obtain("7", expires_in=0.05)
+            assert tokens.renew("7", expires_in=100) is True
+            while tokens.obtain("7", expires_in=0.05) == token:
+                pass
+            token = tokens.obtain("7")
+            assert tokens.obtain("7", expires_in=1e-3) == token
+
+    def test_the_whole_of_a_subject(self) -> None:
+        user, room = User(), Room()
+        with capture():
+            user.sinapse.add_channel(room)
+            token = user.sinapse.auth.generate()
+            assert user.sinapse.auth.token == token
+            assert user.sinapse.has_channel("room:1")
+            user.sinapse.destroy()
+            assert user.sinapse.channels == set()
+            assert user.sinapse.auth.token is None
+
+    def test_nobody_is_online(self, flavour: Flavour) -> None:
+        with capture(), flavour(NOWHERE) as publisher:
+            assert publisher.online("7") is False
+            assert publisher.online_in("room:1") == set()
+
+    def test_several_redis_are_one(self, flavour: Flavour) -> None:
+        with capture(), flavour(f"{NOWHERE} redis://127.0.0.1:2") as publisher:
+            publisher.channels.add("7", "a")
+            publisher.channels.add("7", "b")
+            assert publisher.channels.clear("7") == 2
+            assert publisher.tokens.get("7") is None
+
+    def test_nodes_are_as_many_as_one_says(self) -> None:
+        with capture(nodes=0):
+            assert Room().publish("hello") == 0
+        with capture(nodes=3):
+            assert Room().publish("hello") == 3
+
+    def test_nothing_leaks_from_one_to_the_next(self) -> None:
+        block = capture()
+        for _ in range(2):
+            with block as messages:
+                assert len(messages) == 0
+                assert User().sinapse.channels == set()
+                Room().publish("hello", message_id="a")
+                User().sinapse.add_channel("news")
+                assert len(messages) == 1
+
+    def test_after_it_messages_are_sent_again_whatever_happened(self) -> None:
+        with pytest.raises(ZeroDivisionError), capture():
+            raise ZeroDivisionError
+        with pytest.raises(BrokerUnavailable):
+            Room().publish("hello")
+
+    def test_an_inner_one_has_its_messages(self) -> None:
+        with capture() as outer:
+            Room().publish("before")
+            with capture() as inner:
+                Room().publish("within")
+            Room().publish("after")
+        assert [each.data for each in outer] == ["before", "after"]
+        assert [each.data for each in inner] == ["within"]
+
+    def test_threads_share_it(self) -> None:
+        with capture() as messages, ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda number: Room(number).publish("hello"), range(200)))
+            assert len(list(threads.map(lambda _: User().sinapse.add_channel("a"), range(9)))) == 9
+        assert {each.channel for each in messages} == {f"room:{number}" for number in range(200)}
+
+    def test_it_decorates_functions_and_coroutine_functions(self) -> None:
+        @capture()
+        def plain(text: str) -> int:
+            Room().publish(text)
+            return len(captured())
+
+        @capture(nodes=2)
+        async def asynchronous(text: str) -> int:
+            await aio.default().publish("room:1", text)
+            return len(captured())
+
+        assert [plain("a"), plain("b")] == [1, 1]
+        assert [asyncio.run(asynchronous("a")), asyncio.run(asynchronous("b"))] == [1, 1]
+        assert plain.__name__ == "plain"
+
+    def test_outside_of_any_nothing_is_captured(self) -> None:
+        with pytest.raises(RuntimeError, match="nothing is captured here"):
+            captured()
+
+    def test_messages_are_a_sequence_that_can_be_cleared(self) -> None:
+        with capture() as messages:
+            for number in range(3):
+                Room(number).publish("hello")
+            assert messages[0].channel == "room:0"
+            assert [each.channel for each in messages[1:]] == ["room:1", "room:2"]
+            assert "room:2" in repr(messages)
+            messages.clear()
+            assert list(messages) == []
+
+
+class TestExpectations:
+    @pytest.fixture
+    def messages(self) -> Messages:
+        with capture() as messages:
+            Room(1).publish({"text": "hi", "n": 1}, event="message")
+            Room(1).publish("plain")
+            Room(2).publish("plain", event="note")
+        return messages
+
+    @pytest.mark.parametrize(
+        ("count", "expected"),
+        [
+            (3, {}),
+            (None, {}),
+            (2, {"channel": "room:1"}),
+            (2, {"channel": Room(1)}),
+            (1, {"channel": Room(2), "event": "note", "message": "plain"}),
+            (1, {"event": None}),
+            (2, {"message": b"plain"}),
+            (1, {"message": {"n": 1, "text": "hi"}}),
+            (1, {"message": '{"text":"hi","n":1}'}),
+            (0, {"message": '{"n":1,"text":"hi"}'}),
+            (0, {"channel": "room:3"}),
+            (0, {"message": None}),
+        ],
+    )
+    def test_those_that_match_are_counted(
+        self, messages: Messages, count: int | None, expected: dict[str, Any]
+    ) -> None:
+        found = messages.assert_published(count, **expected)
+        if count is not None:
+            assert len(found) == count
+        with pytest.raises(AssertionError):
+            messages.assert_published(4, **expected)
+        if count == 0:
+            messages.refute_published(**expected)
+        else:
+            with pytest.raises(AssertionError):
+                messages.refute_published(**expected)
+
+    def test_a_failure_shows_what_was_published(self, messages: Messages) -> None:
+        def expect() -> None:
+            messages.assert_published(
+                1, channel=Room(1), event="note", message={"text": "hi", "n": 2}
+            )
+
+        assert text_of(expect) == (
+            "expected 1 message to 'room:1' with event 'note' that is "
+            '{"text":"hi","n":2}, but none was published; 3 were published in all:\n'
+            '  \'room:1\', event \'message\': {"text":"hi","n":1}\n'
+            "  'room:1': plain\n"
+            "  'room:2', event 'note': plain"
+        )
+
+    def test_a_failure_says_it_when_there_is_nothing(self) -> None:
+        assert text_of(lambda: Messages().assert_published(event=None)) == (
+            "expected a message without event type, but none was published; "
+            "nothing was published at all"
+        )
+
+    def test_a_refutation_shows_it_too(self, messages: Messages) -> None:
+        assert text_of(lambda: messages.refute_published(channel="room:2")) == (
+            "expected no message to 'room:2', but 1 was published; 3 were published in all:\n"
+            '  \'room:1\', event \'message\': {"text":"hi","n":1}\n'
+            "  'room:1': plain\n"
+            "  'room:2', event 'note': plain"
+        )
+        assert text_of(messages.refute_published).startswith(
+            "expected no message, but 3 were published:\n  'room:1', event"
+        )
+
+    def test_a_failure_stays_readable(self) -> None:
+        with capture() as messages:
+            for number in range(30):
+                Room(number).publish("x" * 1000)
+        text = text_of(lambda: messages.assert_published(1))
+        assert len(text.splitlines()) == 22
+        assert text.endswith("\n  and 10 more")
+        assert "x… (1000 characters)" in text
+
+    def test_what_nothing_could_match_is_an_error(self) -> None:
+        with pytest.raises(InvalidChannel):
+            Messages().assert_published(channel="sinapse:x")
+        with pytest.raises(InvalidMessage):
+            Messages().refute_published(message=object())
+
+
+class TestBlocks:
+    def test_so_many_messages_are_expected_of_a_block(self) -> None:
+        with assert_publishes(2, channel="room:1"):
+            Room(1).publish("a")
+            Room(2).publish("b")
+            Room(1).publish("c")
+        with assert_publishes(), refute_publishes(event="note"):
+            Room(1).publish("a")
+        with refute_publishes():
+            pass
+
+    def test_a_block_fails_when_it_ends(self) -> None:
+        def block() -> None:
+            with assert_publishes(1, event="message"):
+                Room(1).publish("a")
+
+        assert text_of(block) == (
+            "expected 1 message with event 'message', but none was published; "
+            "1 was published in all:\n  'room:1': a"
+        )
+
+    def test_only_the_messages_of_the_block_count(self) -> None:
+        with capture() as messages:
+            Room(1).publish("before")
+            with assert_publishes(1):
+                Room(1).publish("within")
+            with refute_publishes():
+                pass
+        assert [each.data for each in messages] == ["before", "within"]
+
+    def test_an_exception_comes_first(self) -> None:
+        with pytest.raises(ZeroDivisionError), assert_publishes(1):
+            raise ZeroDivisionError
+        with pytest.raises(RuntimeError):
+            captured()
+
+    def test_they_decorate_functions_and_coroutine_functions(self) -> None:
+        @assert_publishes(1, channel="room:1")
+        def plain(count: int) -> None:
+            for _ in range(count):
+                Room().publish("hello")
+
+        @refute_publishes(event="note")
+        async def asynchronous(event: str) -> None:
+            await aio.default().publish("room:1", "hello", event)
+
+        for _ in range(2):
+            plain(1)
+            with pytest.raises(AssertionError, match="2 were published"):
+                plain(2)
+            asyncio.run(asynchronous("message"))
+            with pytest.raises(AssertionError, match="expected no message with event 'note'"):
+                asyncio.run(asynchronous("note"))
+
+
+class TestUnittest:
+    def test_each_test_has_its_own_messages(self) -> None:
+        class Case(SinapseTestMixin):
+            def test_one(self) -> None:
+                Room(1).publish("hello")
+                assert len(self.sinapse_messages) == 1
+                assert len(self.assertPublished(1, channel="room:1")) == 1
+
+            def test_two(self) -> None:
+                with self.assertPublishes(1), self.refutePublishes(event="note"):
+                    Room(1).publish("hello")
+                assert len(self.sinapse_messages) == 1
+
+            def test_three(self) -> None:
+                with self.refutePublishes(channel=Room(1)):
+                    Room(1).publish("hello")
+
+        class AsyncCase(SinapseTestMixin, unittest.IsolatedAsyncioTestCase):
+            async def test_four(self) -> None:
+                await aio.default().publish("room:1", "hello")
+                self.assertPublished(1)
+
+        result = unittest.TestResult()
+        for kind in (Case, AsyncCase):
+            unittest.defaultTestLoader.loadTestsFromTestCase(kind).run(result)
+        assert result.testsRun == 4
+        assert result.errors == []
+        [(_, trace)] = result.failures
+        assert "expected no message to 'room:1', but 1 was published" in trace
+        with pytest.raises(RuntimeError):
+            captured()
