@@ -21,6 +21,7 @@ from sinapse.framing.eventstream import HEADERS, TROUBLE_RETRY, EventStream, com
 from sinapse.framing.websocket import WebSocket
 from sinapse.listen.forwarded import UNIX, TrustedProxies
 from sinapse.protocol.keys import presented_token
+from sinapse.settings import Settings
 from sinapse.streams.handshake import is_requested, shake_hands
 from sinapse.streams.handshake import token as offered_token
 from sinapse.streams.limits import StreamLimits
@@ -28,7 +29,7 @@ from sinapse.streams.longpoll import LongPoll
 from sinapse.streams.stream import Stream
 from sinapse.streams.streams import Streams
 from sinapse.web.answers import SERVER, Fields, Plain, date, respond, tell_fault
-from sinapse.web.cors import Origins, preflight_headers, response_headers
+from sinapse.web.cors import preflight_headers, response_headers
 from sinapse.web.limits import MAX_FIELDS
 from sinapse.web.safety import SAFETY
 
@@ -38,7 +39,7 @@ LIMIT_RETRY = (5.0, 15.0)
 
 
 class StreamResource(Plain):
-    """The event stream. `retry` is in seconds."""
+    """The event stream."""
 
     methods = (b"GET", b"HEAD", b"OPTIONS", b"POST")
 
@@ -47,14 +48,8 @@ class StreamResource(Plain):
         broker: Broker[Stream],
         streams: Streams,
         counters: Counters,
+        settings: Settings,
         *,
-        origins: Origins,
-        retry: float,
-        channel_event: bool,
-        retains: bool,
-        cookie: bytes | None,
-        hash_tokens: bool,
-        stop_status: int,
         limits: StreamLimits,
         proxies: TrustedProxies,
     ) -> None:
@@ -62,18 +57,19 @@ class StreamResource(Plain):
         self._broker = broker
         self._streams = streams
         self._counters = counters
-        self._origins = origins
-        self._retry = retry
-        self._retains = retains
-        self._cookie = cookie
-        self._hash_tokens = hash_tokens
-        self._stop_status = stop_status
+        self._origins = settings.origins
+        self._retry = settings.retry
+        self._retains = settings.retains
+        self._cookie = settings.cookie
+        self._hash_tokens = settings.hash_tokens
+        self._stop_status = settings.stop_status
         self._limits = limits
         self._proxies = proxies
         # One object a framing: the hub encodes once for each.
-        self._chunked = EventStream(chunked=True, channel_event=channel_event)
-        self._identity = EventStream(chunked=False, channel_event=channel_event)
-        self._websocket = WebSocket(channel_event=channel_event)
+        named = settings.channel_event
+        self._chunked = EventStream(chunked=True, channel_event=named)
+        self._identity = EventStream(chunked=False, channel_event=named)
+        self._websocket = WebSocket(channel_event=named)
 
     def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: N802
         """Be what stands at the root."""

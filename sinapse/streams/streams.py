@@ -17,6 +17,7 @@ from sinapse.errors import BrokerUnavailable, CloseReason, LimitReached, Unautho
 from sinapse.framing.eventstream import TROUBLE_RETRY, EventStream
 from sinapse.framing.websocket import WebSocket
 from sinapse.hub.presence import Presence
+from sinapse.settings import Settings
 from sinapse.streams.connection import Connection, take_over
 from sinapse.streams.drain import Drain
 from sinapse.streams.keepalive import KeepAlive
@@ -59,14 +60,7 @@ Opened = TypeVar("Opened", bound=Stream)
 
 
 class Streams(Service):
-    """All open streams. `max_pending` is in bytes a stream, the others in seconds.
-
-    `max_pending_total` is bytes as well, for all of them, or 0.
-
-    `retains`: streams can be resumed, and are told their place now and then.
-
-    `is_logged`: each of them is worth a line when it opens, and another when it ends.
-    """
+    """All open streams, within `limits`; whose they are is told to `presence`, if it is kept."""
 
     _log = Logger()
 
@@ -74,31 +68,27 @@ class Streams(Service):
         self,
         broker: Broker[Stream],
         counters: Counters,
+        settings: Settings,
         *,
-        max_pending: int,
-        max_pending_total: int,
-        keep_alive: float,
-        expiry_notice: float,
-        max_lifetime: float,
-        retains: bool,
-        is_logged: bool,
         limits: StreamLimits,
         presence: Presence | None,
         reactor: Any,
     ) -> None:
-        self.max_pending = max_pending
-        self.pending = Pending(max_pending_total)
-        self._expiry_notice = expiry_notice
-        self._max_lifetime = max_lifetime
-        self._is_logged = is_logged
+        self.max_pending = settings.max_pending
+        self.pending = Pending(settings.max_pending_total)
+        self._expiry_notice = settings.expiry_notice
+        self._max_lifetime = settings.max_lifetime
+        #: Each stream is worth a line when it opens, and another when it ends.
+        self._is_logged = settings.log_level == "debug"
         self._limits = limits
         self._presence = presence
         self._broker = broker
         self._counters = counters
         self._reactor = reactor
         broker.tell_expiry_to(self._expires)
-        refresh = self._refresh if retains else None
-        self._keep_alive = KeepAlive(keep_alive, reactor, refresh, REFRESH)
+        # Streams that can be resumed are told their place now and then.
+        refresh = self._refresh if settings.retains else None
+        self._keep_alive = KeepAlive(settings.keep_alive, reactor, refresh, REFRESH)
         self._open: set[Stream] = set()
         #: No stream is to be opened any more.
         self.is_draining = False
