@@ -136,7 +136,7 @@ class StreamResource(Plain):
             return respond(request, 204, headers=[(b"Allow", b", ".join(self.methods))])
         if not self._origins.allows(origin):
             return self._refuse(request, 400, "origin not allowed", [(b"Vary", b"Origin")])
-        asked = request.getHeader(b"Access-Control-Request-Fields")
+        asked = request.getHeader(b"Access-Control-Request-Headers")
         headers = preflight_headers(origin, asked, credentials=self._cookie is not None)
         return respond(request, 204, headers=headers)
 
