@@ -125,14 +125,14 @@ def _hosts(values: Sequence[str]) -> tuple[str, ...]:
         raise ValueError("names no host")
     for name in names:
         if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
-            raise ValueError(f"{name!r} is no name of a host: that has no scheme, and no port")
+            raise ValueError(f"{name!r} is not a host name: write it without scheme and port")
     return names
 
 
 def _cookie(values: Sequence[str]) -> bytes | None:
     name = values[-1]
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-        raise ValueError("is no name of a cookie (RFC 6265 §4.1.1)")
+        raise ValueError("is not a cookie name (RFC 6265 §4.1.1)")
     return None if _is_off(name) else name.encode()
 
 
@@ -168,26 +168,26 @@ class Settings:
         "tcp:9000",
         _ports,
         "Where to listen: 9000, localhost:9000, or a Twisted endpoint description: tcp:9000, "
-        "tcp:9000:interface=127.0.0.1, unix:/run/sinapse.sock, ssl:443:privateKey=...:certKey=...; "
-        "may be given several times.",
+        "tcp:9000:interface=127.0.0.1, unix:/run/sinapse.sock, "
+        "ssl:443:privateKey=...:certKey=...; several, separated by spaces or each with the option.",
         name="port",
         short="p",
-        heads="Where it is, and where Redis is",
+        heads="Where to listen, and where Redis is",
     )
     redis: tuple[RedisURL, ...] = option(
         DEFAULT_URL,
         RedisURL.parse_all,
         "Where Redis is: redis://user:password@host:port/db, rediss://..., unix:///path?db=0, "
-        "redis+sentinel://host:port,host:port/master-name/db, or "
-        "embedded:FOLDER for a private Valkey with its data in that folder. Several, with spaces "
-        "between or given several times, share the channels; their order matters.",
+        "redis+sentinel://host:port,host:port/master-name/db, or embedded:FOLDER for a private "
+        "Valkey with its data in that folder. Several, separated by spaces or each with the "
+        "option, share the channels; their order matters.",
         variable="REDIS_URL",
     )
     origins: Origins = option(
         "*",
         Origins,
-        "Pages of which origin may connect: *, a host name, a full origin, or a regular "
-        "expression; several with spaces between, or given several times.",
+        "Origins whose pages may connect: *, a host name, a full origin, or a regular expression; "
+        "several, separated by spaces or each with the option.",
         name="origin",
         variable="SINAPSE_CORS_ORIGIN",
         short="o",
@@ -195,7 +195,7 @@ class Settings:
     keep_alive: float = option(
         "15",
         _seconds(0.1, 3600),
-        "Send a comment to streams that were quiet for this long, in seconds.",
+        "Seconds of silence on a stream after which the daemon sends a comment.",
         short="k",
         heads="Streams",
     )
@@ -208,14 +208,14 @@ class Settings:
     channel_event: bool = option(
         "",
         _flag,
-        "Give messages that have no event type the name of their channel as one.",
+        "Send the name of the channel as event type of messages that have none.",
         is_flag=True,
     )
     retains: bool = option(
         "300",
         lambda values: _seconds(0, 10**9)(values) > 0,
-        "Seconds that publishers retain messages, unless they say otherwise; here, 0 means that "
-        "streams carry no ids and nobody resumes.",
+        "Seconds for which publishers retain messages by default; for the daemon, 0 means streams "
+        "without ids, which cannot resume.",
         name="retain",
     )
     max_pending: int = option(
@@ -227,81 +227,81 @@ class Settings:
     max_pending_total: int = option(
         str(1024 * 1024 * 1024),
         _number(0, unit=" of bytes"),
-        "Bytes that may wait for all slow streams together, before the slowest are closed; 0 for "
-        "any number.",
+        "Bytes that may wait for all slow streams together before the slowest are closed; 0 for "
+        "no limit.",
     )
     max_streams: int = option(
         "0",
         _number(0),
-        "Streams that may be open at once; 0 for as many as there are file descriptors for.",
+        "Streams that may be open at once; 0 for as many as the file descriptors allow.",
     )
     max_streams_per_subject: int = option(
         "0",
         _number(0),
-        "Streams that a subject may have open at once; 0 for any number.",
+        "Streams that a subject may have open at once; 0 for no limit.",
     )
     subject_overflow: str = option(
         "replace",
         _word("replace", "refuse"),
-        "What happens to one stream more than a subject may have: replace, which ends its oldest "
-        "one, or refuse.",
+        "What to do with a stream over --max-streams-per-subject: replace, which ends the oldest "
+        "stream of the subject, or refuse.",
     )
     max_streams_per_address: int = option(
         "0",
         _number(0),
-        "Streams that an address (of IPv6, a /64 network) may have open at once; 0 for any number. "
-        "Behind a proxy, --trusted-proxies must name it.",
+        "Streams that an address (an IPv6 /64 network counts as one) may have open at once; 0 for "
+        "no limit. Behind a proxy, --trusted-proxies must name the proxy.",
     )
     max_channels_per_subject: int = option(
         "0",
         _number(0),
-        "Channels that a subject may listen to; one with more of them has no streams. 0 for any "
-        "number.",
+        "Channels that a subject may listen to; a subject with more gets no streams. 0 for no "
+        "limit.",
     )
     accept_rate: int = option(
         "0",
         _number(0),
-        "Connections that are accepted in a second, others wait; 0 for as many as come.",
+        "Connections that are accepted in a second, the others wait; 0 for no limit.",
     )
     request_timeout: float = option(
         f"{RequestLimits.timeout:g}",
         _seconds(1, 3600),
-        "Seconds in which a request must have arrived whole, and TLS been agreed on, after a "
-        "connection was accepted; a later request on it, after its first byte.",
+        "Seconds after the accept in which the TLS handshake and the first request must be "
+        "complete; for a later request, seconds after its first byte.",
     )
     idle_timeout: float = option(
         f"{RequestLimits.idle:g}",
         _seconds(1, 3600),
-        "Seconds for which a connection is kept after an answer, if nothing more is asked; longer "
-        "than a proxy in front keeps it.",
+        "Seconds for which a connection is kept after an answer without a new request; must be "
+        "longer than a proxy in front keeps it.",
     )
     max_url: int = option(
         str(RequestLimits.url),
         _bytes(1024, 256 * 1024),
-        "Bytes of a request's first line.",
+        "Largest first line of a request, in bytes.",
     )
     max_header: int = option(
         str(RequestLimits.header),
         _bytes(1024, 256 * 1024),
-        "Bytes of a request's header section, the first line included.",
+        "Largest header section of a request with its first line, in bytes.",
     )
     max_body: int = option(
         str(RequestLimits.body),
         _bytes(0, 1024 * 1024),
-        "Bytes of a request's body: a form with a token in it.",
+        "Largest body of a request, which is a form with a token, in bytes.",
     )
     trusted_proxies: tuple[str, ...] = option(
         "none",
         _proxies,
-        "Addresses and networks (10.0.0.0/8) of proxies that are believed when they say who a "
-        "client is; several with spaces between.",
+        "Addresses and networks (10.0.0.0/8) of the proxies that may say who a client is; "
+        "several, separated by spaces.",
         heads="Connections",
     )
     forwarded_header: str = option(
         HEADERS[0],
         _word(*HEADERS),
-        f"Where they say it: {HEADERS[0]} or {HEADERS[1]}. The other one is not read, since a "
-        "proxy passes it on as it comes.",
+        f"Header field in which they say it: {HEADERS[0]} or {HEADERS[1]}. The other field is not "
+        "read, because a proxy passes it on as the client sent it.",
     )
     http2: bool = option(
         "on",
@@ -312,90 +312,90 @@ class Settings:
     cookie: bytes | None = option(
         "off",
         _cookie,
-        "Name of a cookie to read the token from; pages of other hosts must then be named by "
-        "--origin.",
+        "Name of a cookie to read the token from; --origin must then name the origins of the "
+        "pages.",
         heads="Tokens",
     )
     hash_tokens: bool = option(
         "",
         _flag,
-        "Redis has hashes of tokens only, as publishers write them that have this variable.",
+        "Redis has only hashes of tokens; publishers must have this variable too.",
         is_flag=True,
     )
     stop_status: int = option(
         "401",
         lambda values: int(_word("401", "204")(values)),
-        "Answer to an EventSource whose token is not valid: 401, or 204, at which clients stop "
-        "that come back after a 401.",
+        "Answer to an EventSource whose token is not valid: 401, or 204 for clients that would "
+        "come back after a 401.",
     )
     expiry_notice: float = option(
         "60",
         _seconds(0, 86400),
-        "Seconds before the end of a token that its streams are told, so that the page can get "
-        "another one; 0 for not at all.",
+        "Seconds before the end of a token at which its streams are told, so that the page can "
+        "get a new one; 0 for never.",
     )
     drain: float = option(
         "20",
         _seconds(0, 3600),
-        "Seconds over which the streams are ended, evenly, after a SIGTERM; 0 for all at once, "
-        "which is also what a second SIGTERM and SIGINT do.",
+        "Seconds over which the streams are ended evenly after a SIGTERM; 0 for all at once. A "
+        "second SIGTERM, or a SIGINT, always ends all at once.",
         heads="Processes",
     )
     max_lifetime: float = option(
         "0",
         _seconds(0, 10**7),
         "Seconds after which a stream is ended, give or take a tenth, so that its client comes "
-        "back by way of the load balancer; 0 for never.",
+        "back through the load balancer; 0 for never.",
     )
     workers: int = option(
         "1",
         _workers,
-        "Processes that serve streams, all on the same endpoints: each uses one CPU at most; auto "
-        "for as many as there are CPUs.",
+        "Processes that serve streams on the same endpoints; each uses one CPU at most. auto for "
+        "one for each CPU.",
     )
     api: str | None = option(
         "off",
         _endpoint,
-        "Where to serve the HTTP API for backends, as for --port; whoever has a key of --api-keys "
-        "may publish everything there, and make tokens for everybody.",
+        "Where to serve the HTTP API for backends, as for --port. Anyone who has a key of "
+        "--api-keys can publish to every channel, and make a token for every subject.",
         heads="For backends and operators",
     )
     api_keys: Path | None = option(
         "off",
         _file,
-        "File with the keys of the API, of 32 characters or more, one a line; read again at "
-        "SIGHUP.",
+        "File with the keys of the API, one on each line, of 32 characters or more; it is read "
+        "again at SIGHUP.",
     )
     admin: str | None = option(
         "off",
         _endpoint,
-        "Where to serve /metrics for Prometheus, /status as JSON and /ready, as for --port; nobody "
-        "is asked for a password there, so unix:/run/sinapse-admin.sock, or "
+        "Where to serve /metrics for Prometheus, /status as JSON and /ready, as for --port. It "
+        "asks for no password, so use unix:/run/sinapse-admin.sock, or "
         "tcp:9001:interface=127.0.0.1.",
     )
     admin_hosts: tuple[str, ...] = option(
         "localhost",
         _hosts,
-        "Name under which the administration endpoint is asked, besides addresses and names "
-        "without a dot: of any other, a page of its owner could be what asks; several with spaces "
-        "between, or given several times.",
+        "Host name with dots to which the administration endpoint answers; addresses and names "
+        "without dots always work, other names could be those of a foreign web page. Several, "
+        "separated by spaces or each with the option.",
         name="admin-host",
     )
     log_format: str = option(
         "text",
         _word("text", "json"),
-        "How the log is written: text, or json for an object a line.",
+        "How the log is written: text, or json for one object on each line.",
     )
     log_level: str = option(
         "info",
         _word("debug", "info", "warn", "error", "critical"),
-        "The least that is worth a line: debug (each stream, when it opens and ends), info (what "
-        "changes), warn, error or critical.",
+        "Lowest level that is logged: debug (each stream, when it opens and ends), info "
+        "(changes), warn, error or critical.",
     )
     presence: bool = option(
         "",
         _flag,
-        "Tell Redis which subjects have streams, for Publisher.online() and online_in().",
+        "Write to Redis which subjects have streams, for Publisher.online() and online_in().",
         is_flag=True,
     )
 
