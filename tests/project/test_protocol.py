@@ -30,10 +30,11 @@ def test_its_examples_are_what_is_written_and_read() -> None:
 
 def test_its_retained_message_is_what_is_written_and_read() -> None:
     [(data, text, payload)] = re.findall(
-        r"message `(\w+)` with the\nid `([0-9a-f]+-\d+)` has the payload\n`([0-9a-f ]+)`", PAGE
+        r"message `(\w+)`\swith\sthe\sid\s`([0-9a-f]+-\d+)`\shas\sthe\spayload\s`([0-9a-f\s]+)`",
+        PAGE,
     )
     written = pack_retained(Message(data)) + bytes([0xA0 + len(text)]) + text.encode()
-    assert written.hex(" ") == payload
+    assert written == bytes.fromhex(payload)
     assert unpack(written) == Message(data, None, text)
 
 
