@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import sinapse
 from sinapse.settings import OPTIONS
 from tests.support import PYTHON
 from tests.support.daemon import ROOT
@@ -152,3 +153,39 @@ def test_the_options_are_listed_as_they_are_declared() -> None:
 
 def test_the_readme_is_short() -> None:
     assert (ROOT / "README.md").stat().st_size <= 8 * 1024
+
+
+def test_the_readme_names_the_version_and_what_it_needs() -> None:
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    status = next(
+        line
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith("Version ")
+    )
+    assert f"Version {sinapse.__version__} " in status
+    assert f"Python {setup['options']['python_requires'].removeprefix('>=')} " in status
+    assert f"{setup['metadata']['license_expression']} licence" in status
+    is_beta = "Development Status :: 4 - Beta" in setup["metadata"]["classifiers"]
+    assert ("(beta)" in status) == is_beta
+
+
+def test_the_front_page_has_a_command_and_shows_a_result() -> None:
+    front, *_ = (ROOT / "docs" / "index.md").read_text().partition("```{toctree}")
+    assert "\n    pip install 'sinapse-push[demo]' && sinapse demo\n" in front
+    assert re.search(r"!\[[^]]+\]\(chat\.png\)", front)
+
+
+def test_the_glossary_is_in_order_and_has_a_sentence_for_each_word() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    entries = re.findall(r"^([a-z].+)\n: ((?:.+\n)(?:  .+\n)*)", text, re.MULTILINE | re.IGNORECASE)
+    words = [word for word, _ in entries]
+    assert words == sorted(words)
+    for word, sentence in entries:
+        assert len(re.findall(r"\.(?:\s|$)", sentence)) == 1, word
+    assert {"joining", "held", "tape", "gap", "bundle", "place"} <= set(words)
+    assert "## Words" not in (ROOT / "docs" / "design.md").read_text()
+
+
+def test_the_page_on_the_design_is_short() -> None:
+    assert (ROOT / "docs" / "design.md").stat().st_size <= 12 * 1024

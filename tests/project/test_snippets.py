@@ -107,6 +107,19 @@ def test_what_other_pages_show_runs(tmp_path: Path, redis_server: RedisServer, p
 
 
 @pytest.mark.timeout(180)
+def test_the_first_program_of_the_readme_runs_as_it_stands(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """It stands beside a picture of what it does, and needs nothing that is said elsewhere."""
+    text = (ROOT / "README.md").read_text()
+    first = BLOCK.search(text)
+    assert first is not None
+    assert re.match(r"\s*!\[[^]]+\]\(docs/architecture\.svg\)", text[first.end() :])
+    (tmp_path / "program.py").write_text(first[1].replace(SHOWN, redis_server.url))
+    run(tmp_path, redis_server.url, "program.py")
+
+
+@pytest.mark.timeout(180)
 def test_what_the_page_on_presence_shows_runs(
     redis_server: RedisServer, publisher: Publisher, capsys: pytest.CaptureFixture[str]
 ) -> None:
