@@ -1,4 +1,4 @@
-"""A task that says how far it is: what a progress bar listens to.
+"""A task that publishes its progress, for a progress bar in a page.
 
 ::
 
@@ -15,22 +15,24 @@ import time
 
 from celery import Celery, Task
 
-from sinapse.protocol.redisurl import DEFAULT_URL
 from sinapse.publisher import default
 from sinapse.publisher.celery import init_app
 
-app = Celery("countdown", broker=os.environ.get("BROKER_URL") or DEFAULT_URL)
+#: The daemon and the library use it by default too.
+DEFAULT_BROKER = "redis://localhost:6379/0"
+
+app = Celery("countdown", broker=os.environ.get("BROKER_URL") or DEFAULT_BROKER)
 app.conf.broker_connection_retry_on_startup = True
 app.conf.sinapse = {"RETAIN": 60}
 init_app(app)
 
 
-# The name is said: Celery would make it of the module's, which is another one for the script.
+# With a name: Celery would make one of the module's name, which differs when it is the script.
 @app.task(bind=True, name="countdown.count")  # type: ignore[untyped-decorator]  # No hints.
 def count(self: Task, channel: str, steps: int = 5, pause: float = 1.0) -> None:
-    """Take `steps`, with a `pause` of seconds before each, and tell `channel` of them.
+    """Take `steps`, with a `pause` of seconds before each, and publish each to `channel`.
 
-    A worker that dies may leave a task to another one: each step is told once all the same.
+    If a worker dies, a different one repeats its task: each step is published once all the same.
     """
     for step in range(1, steps + 1):
         time.sleep(pause)

@@ -34,10 +34,9 @@ settings.configure(
 django.setup()
 
 # Only now are there settings.
+from sinapse.errors import BrokerUnavailable  # noqa: E402
 from sinapse.publisher import default  # noqa: E402
-from sinapse.publisher.django import configuration, publish_on_save  # noqa: E402
-from sinapse.publisher.page import NO_TOKEN  # noqa: E402
-from sinapse.publisher.page import connection as page_connection  # noqa: E402
+from sinapse.publisher.django import publish_on_save, token_response  # noqa: E402
 
 CHANNEL = "guestbook"
 
@@ -71,9 +70,9 @@ def connect(_: HttpRequest) -> HttpResponse:
     """Say where the stream is, and let the visitor hear of new entries."""
     try:
         default().channels.add(VISITOR, CHANNEL)
-        return JsonResponse({**page_connection(configuration.read(), VISITOR)})
-    except NO_TOKEN:  # The page goes without push for now: it asks again.
+    except BrokerUnavailable:  # The page works without push for now: it asks again.
         return HttpResponse(status=503, headers={"Retry-After": "5"})
+    return token_response(VISITOR)
 
 
 def entries(request: HttpRequest) -> HttpResponse:

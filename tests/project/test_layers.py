@@ -180,6 +180,40 @@ def test_every_package_is_shipped() -> None:
     }
 
 
+def exported(module: str) -> set[str]:
+    """Return the names that a public module has for others: `__all__`, or what it defines."""
+    tree = ast.parse(MODULES[module.removeprefix("sinapse.")].read_text())
+    names = set()
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
+                return set(ast.literal_eval(value))
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                names.add(name)
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_examples_use_what_is_public_and_nothing_else() -> None:
+    """That is what the page on compatibility says, and what examples teach."""
+    page = (FOLDER.parent / "docs" / "compatibility.md").read_text()
+    public = set(re.findall(r"`(sinapse(?:\.\w+)+)`", page.partition("**Not public**")[0]))
+    assert "sinapse.errors" in public
+    beyond, used = [], set()
+    for path in (FOLDER.parent / "example").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = {alias.name for alias in node.names if alias.name.startswith("sinapse")}
+                beyond += [f"{path.name}:{node.lineno}: {name}" for name in names - public]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sinapse"):
+                assert node.module is not None
+                used.add(node.module)
+                names = {alias.name for alias in node.names}
+                unknown = names - exported(node.module) if node.module in public else names
+                beyond += [f"{path.name}:{node.lineno}: {node.module}.{name}" for name in unknown]
+    assert beyond == []
+    assert used
+
+
 def test_no_imports_go_round_in_circles() -> None:
     graph = {module: {name for _, name in own(module)} for module in MODULES}
     assert set(TopologicalSorter(graph).static_order()) == set(MODULES)

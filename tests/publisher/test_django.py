@@ -47,6 +47,7 @@ from sinapse.publisher.django import (  # noqa: E402
     publish_on_delete,
     publish_on_save,
     subject,
+    token_response,
 )
 from sinapse.publisher.page import HASHED  # noqa: E402
 from sinapse.testing import assert_publishes, capture  # noqa: E402
@@ -651,6 +652,19 @@ class TestPage:
         client.force_login(ada)
         with settings(TOKEN_LIFETIME=61):  # Another one, for a publisher of its own.
             assert [client.get("/page").status_code for _ in range(2)] == [200, 200]
+
+    def test_a_view_of_the_application_can_answer_for_any_subject(self, ada: User) -> None:
+        """For a subject that is no user of Django, such as all visitors of a page."""
+        answers = [token_response(each) for each in (ada, "visitor", "visitor", 7)]
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert all("no-store" in answer["Cache-Control"] for answer in answers)
+        tokens = [json.loads(answer.content)["token"] for answer in answers]
+        own = subject(ada).auth.token
+        assert tokens == [own, default().tokens.get("visitor"), tokens[1], default().tokens.get(7)]
+        assert token_response(None).status_code == 401
+        assert token_response(AnonymousUser()).status_code == 401
+        with pytest.raises(InvalidSubject):
+            token_response(object())
 
     def test_the_view_works_under_asgi(self, ada: User) -> None:
         async def get() -> Any:

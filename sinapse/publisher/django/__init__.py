@@ -18,6 +18,7 @@ In models and views::
     room.publish({"text": "hello"}, event="message")    # once the transaction is committed
     subject(request.user).add_channel("news")           # a user model without the mixin
     publish("news", "hello")
+    token_response("visitor")             # what a view answers to the page of any subject
 
 In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 ``include("sinapse.publisher.django.urls")``. Management commands: ``sinapse_token``,
@@ -31,8 +32,8 @@ In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 ``signals``        publishing what is saved and deleted
 ``commit``         publishing when a transaction is committed
 ``revocation``     tokens that end with a log-out, or with their user
-``views``          what a page asks for its token
-``urls``           the URL of that
+``views``          the view that a page asks for its token
+``urls``           the URL of that view
 ``admin``          for the administration
 ``management``     what ``manage.py`` can do
 ``templatetags``   template tags
@@ -42,6 +43,7 @@ from sinapse.publisher.django.commit import apublish, publish
 from sinapse.publisher.django.mixins import Publishable, Subject
 from sinapse.publisher.django.names import subject
 from sinapse.publisher.django.signals import publish_on_delete, publish_on_save
+from sinapse.publisher.django.views import token_response
 
 __all__ = [
     "Publishable",
@@ -51,4 +53,5 @@ __all__ = [
     "publish_on_delete",
     "publish_on_save",
     "subject",
+    "token_response",
 ]

@@ -4,42 +4,62 @@ For pages that Django does not render, and for pages whose token has ended.
 """
 
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpRequest, JsonResponse
-from django.views.decorators.cache import never_cache
+from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django.views.decorators.http import require_http_methods
-from django.views.decorators.vary import vary_on_cookie
 
 from sinapse.errors import BrokerUnavailable, TokenIsHashed
+from sinapse.publisher import page
 from sinapse.publisher.django import configuration
 from sinapse.publisher.django.names import named
-from sinapse.publisher.page import HASHED, Connection, connection
 from sinapse.publisher.shared import default_of
 
 
-def connection_of(user: Any) -> Connection:
-    """Return what the page of a user, or of a visitor, needs to open its stream."""
+def connection_of(subject: Any) -> page.Connection:
+    """Return what the page of a subject needs to open its stream; see :func:`token_response`."""
     publisher = default_of(configuration.publisher)
-    subject = named(user) if user.is_authenticated else None
-    return connection(configuration.read(), subject, publisher)
+    return page.connection(configuration.read(), _named(subject), publisher)
+
+
+def token_response(subject: Any) -> JsonResponse:
+    """Answer with the ``url``, the ``token`` and the seconds until it ``expires_in``, as JSON.
+
+    `subject` is a user, an instance of any other model, or the id of a subject that is no model,
+    such as one for all visitors; None and an anonymous user have no token. 401 without a subject,
+    as scripts understand it, not the log-in page; 503 while Redis is away; 409 if tokens are
+    hashed. Raises :class:`~sinapse.errors.InvalidSubject` for an object that is no subject.
+    """
+    answer = _answer(subject)
+    add_never_cache_headers(answer)
+    patch_vary_headers(answer, ["Cookie"])
+    return answer
 
 
 @require_http_methods(["GET", "POST"])
-@never_cache
-@vary_on_cookie
 def token(request: HttpRequest) -> JsonResponse:
-    """Answer with the ``url``, the ``token`` and the seconds until it ``expires_in``, as JSON.
+    """Answer :func:`token_response` for the user who is logged in."""
+    return token_response(request.user)
 
-    401 without a log-in, as scripts understand it, not the log-in page; 503 while Redis is away;
-    409 where tokens are hashed.
-    """
-    if not request.user.is_authenticated:
-        return JsonResponse({"error": "You are not logged in."}, status=401)
+
+def _answer(subject: Any) -> JsonResponse:
     try:
-        return JsonResponse({**connection_of(request.user)})
+        content = connection_of(subject)
     except BrokerUnavailable:
-        answer = JsonResponse({"error": "Redis does not answer."}, status=503)
-        answer["Retry-After"] = "5"
-        return answer
+        return JsonResponse(
+            {"error": "Redis does not answer."}, status=503, headers={"Retry-After": "5"}
+        )
     except TokenIsHashed:
-        return JsonResponse({"error": HASHED}, status=409)
+        return JsonResponse({"error": page.HASHED}, status=409)
+    if content["token"] is None:
+        return JsonResponse({"error": "You are not logged in."}, status=401)
+    return JsonResponse({**content})
+
+
+def _named(subject: Any) -> page.Named | None:
+    if subject is None or getattr(subject, "is_authenticated", True) is False:
+        return None
+    if isinstance(subject, str | int | UUID):
+        return page.Named(subject)
+    return named(subject)
