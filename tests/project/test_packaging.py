@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,17 @@ def test_the_wheel_has_every_file_of_the_packages_and_no_other(built: Built) -> 
     assert contents(built.wheel).keys() == expected
 
 
+def test_the_text_for_an_index_has_no_link_that_is_dead_there(built: Built) -> None:
+    with zipfile.ZipFile(built.wheel) as archive:
+        [name] = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        text = archive.read(name).decode()
+    assert "## How it compares" in text
+    assert "[" in (ROOT / "README.md").read_text().partition("## More")[2]
+    links = re.findall(r"\]\(([^)\s]*)", text)
+    assert [link for link in links if not re.match(r"https?:", link)] == []
+    assert "![" not in text
+
+
 def test_the_wheel_leaves_the_packages_of_twisted_to_twisted(built: Built) -> None:
     twisted = {name for name in contents(built.wheel) if name.startswith("twisted/")}
     assert twisted == {"twisted/plugins/sinapse_plugin.py"}
@@ -145,7 +157,7 @@ def test_the_sdist_has_what_make_test_needs(built: Built) -> None:
         for path in (built.checkout / folder).rglob("*")
         if path.is_file() and "node_modules" not in path.parts
     }
-    assert names >= needed | {"Makefile", "README.md", "pyproject.toml", "setup.cfg"}
+    assert names >= needed | {"Makefile", "README.md", "pyproject.toml", "setup.cfg", "setup.py"}
     assert not [name for name in names if "node_modules" in name]
     assert "twisted/plugins/dropin.cache" not in names
 
