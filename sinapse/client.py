@@ -25,7 +25,7 @@ ABOUT_THE_STREAM = ("authentication", "position")
 class Received(NamedTuple):
     """A message: its data, its event type and its id, if it has them.
 
-    `by` is ``server`` for what is the server's own, and None for what an application has published.
+    `by` is ``server`` for an event of the server, and None for a message of an application.
     """
 
     data: str
@@ -35,10 +35,10 @@ class Received(NamedTuple):
 
 
 class EventSource:
-    """What somebody with `token` hears at `url`, for ever, from `last_event_id` on.
+    """The messages for `token` at `url`, for ever, from `last_event_id` on.
 
-    Iterating raises ``HTTPError`` if the daemon refuses, and ``OSError`` if it was never reached.
-    The token goes to `url` alone: a redirect is not followed.
+    Iterating raises ``HTTPError`` if the daemon refuses, and ``OSError`` if it never answered. The
+    token is sent to `url` only: a redirect is not followed.
     """
 
     def __init__(self, url: str, token: str, last_event_id: str = "") -> None:
@@ -97,7 +97,7 @@ class EventSource:
 
 
 class ThreadedEventSource:
-    """An event stream that is read in a thread: who waits for a message need not wait for ever."""
+    """An event stream that is read in a thread, so that a wait can have a timeout."""
 
     def __init__(self, url: str, token: str) -> None:
         self._source = EventSource(url, token)
@@ -134,7 +134,7 @@ class ThreadedEventSource:
 
 
 class _NoRedirect(HTTPRedirectHandler):
-    """Takes the token nowhere: urllib would send it along, to another host as well."""
+    """Follows no redirect: urllib would send the token along, also to a different host."""
 
     def redirect_request(self, *arguments: Any) -> NoReturn:
         """Say where the redirect leads."""

@@ -1,8 +1,8 @@
-"""What a node counts, for whoever wants to look: plain numbers, and how long things take.
+"""What a node counts, and how long things take: plain numbers, for metrics and the live page.
 
-Messages carry no time of their publication. What is measured is the part of this node: from the
-read of Redis that brought messages to the last write of them. How long Redis takes before that is
-sampled by the node's own probes.
+Messages do not carry the time of their publication. So only the part of this node is measured: from
+the read that brought messages from Redis to their last write. The node's own probes sample how long
+Redis takes before that.
 """
 
 import time

@@ -10,15 +10,15 @@
     │   ├── InvalidMessage
     │   ├── MessageTooLarge
     │   └── InvalidSubject
-    ├── TokenIsHashed         the application's: it asks for a token that nobody knows any more
+    ├── TokenIsHashed         the application's: it asks for a token of which only the hash is kept
     ├── BrokerUnavailable     nobody's: Redis is away or refuses
     │   └── Incomplete        the same for some of several operations
-    ├── InvalidPayload        whoever published bytes that are no message
+    ├── InvalidPayload        the publisher's: it published bytes that are no message
     ├── LimitReached          the client's, or of too many of them: there is no room now
     └── Unauthorized          the client's: no valid token, or nothing to listen to
 
-:class:`CloseReason` is the one table of why an open stream was ended, :class:`ResetReason` that of
-why one is told that messages are missing.
+:class:`CloseReason` is the one table of reasons why an open stream ends, :class:`ResetReason` that
+of reasons why a stream is told that messages are missing.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class InvalidSubject(PublishError):
 
 
 class TokenIsHashed(SinapseError, RuntimeError):
-    """Only the hashes of tokens are kept: a token is told once, by what generates it."""
+    """Redis has only the hash of a token: only the call that generated the token returned it."""
 
 
 class BrokerUnavailable(SinapseError):
@@ -82,8 +82,8 @@ class BrokerUnavailable(SinapseError):
 class Incomplete(BrokerUnavailable):
     """Of several operations that were sent together, some failed.
 
-    ``results`` is what came of each, in their order: its result, or the exception that it would
-    have raised alone. ``delivered`` is ``False`` if surely none was carried out.
+    ``results`` has one item for each, in their order: its result, or the exception that it would
+    have raised alone. ``delivered`` is ``False`` if certainly none was carried out.
     """
 
     def __init__(self, results: Sequence[Any]) -> None:

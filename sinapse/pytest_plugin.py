@@ -35,7 +35,7 @@ def sinapse_daemon() -> "Iterator[Server]":
 
 @pytest.fixture
 def sinapse_server(sinapse_daemon: "Server") -> "Iterator[Server]":
-    """Return a real daemon, as new for each test; what is published by default goes there."""
+    """Return a real daemon, empty for each test; the default publisher publishes there."""
     from sinapse import publisher  # noqa: PLC0415
     from sinapse.publisher import aio  # noqa: PLC0415
 

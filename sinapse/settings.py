@@ -162,7 +162,7 @@ def _file(values: Sequence[str]) -> Path | None:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that the daemon is told; durations in seconds, sizes in bytes."""
+    """All options of the daemon; durations in seconds, sizes in bytes."""
 
     ports: tuple[str, ...] = option(
         "tcp:9000",
@@ -423,10 +423,10 @@ def groups() -> list[tuple[str, list[Option]]]:
 
 
 def is_link(option: Option, environment: Mapping[str, str]) -> bool:
-    """Whether the variable of `option` is one of Kubernetes' for a Service of our name.
+    """Whether Kubernetes has set the variable of `option`, for a Service of our name.
 
-    Every pod of the namespace is told where the Service ``sinapse`` is: ``SINAPSE_PORT`` is
-    ``tcp://10.0.0.12:9000`` then, which is no endpoint.
+    In every pod of the namespace of a Service ``sinapse``, ``SINAPSE_PORT`` is
+    ``tcp://10.0.0.12:9000``, which is no endpoint.
     """
     return option.setting == "ports" and environment.get(option.variable, "").startswith("tcp://")
 

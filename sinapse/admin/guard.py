@@ -1,9 +1,9 @@
 """Who may ask the administration endpoint anything.
 
-Nobody is asked for a password, so it is pages of others that a browser must be kept from. They
-cannot read an answer nor ask for a DELETE, unless their host name leads to this machine (DNS
-rebinding): so what tells of people, or of this node, is answered to an address, to a name without
-a dot, which is one of the local network, and to those that ``--admin-host`` gives.
+There is no password, so foreign web pages in the operator's browser must be kept out. They cannot
+read an answer nor ask for a DELETE, unless their host name resolves to this machine (DNS
+rebinding). So requests are answered only if they name an address, a name without a dot, which is
+one of the local network, or a name of ``--admin-host``.
 """
 
 from collections.abc import Collection
@@ -21,7 +21,7 @@ OPEN = b"ready"
 
 
 class Guard(Plain):
-    """Answers nobody who came by a name that may be anybody's; `hosts` are ours as well."""
+    """Refuses requests to a host name that may be foreign; names in `hosts` are allowed."""
 
     def __init__(self, guarded: Resource, hosts: Collection[str]) -> None:
         super().__init__()

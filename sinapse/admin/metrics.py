@@ -72,7 +72,7 @@ def blank() -> Figures:
 class Node:
     """Reads the counters and the table of a node.
 
-    `is_ready` tells whether Redis is there, `backlog` what waits to be written.
+    `is_ready` says whether Redis is there, `backlog` how much waits to be written.
     """
 
     def __init__(

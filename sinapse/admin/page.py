@@ -1,4 +1,4 @@
-"""The live page: one document, which asks nobody but this endpoint.
+"""The live page: one document, which makes requests to this endpoint only.
 
 Its parts are the files in ``static``. They are put together here, and the policy names them by
 their hashes (Content Security Policy Level 3 §2.3.1): no other script can run, and no request can

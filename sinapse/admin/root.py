@@ -37,7 +37,7 @@ def admin_root(
 
 
 class Figures(Protocol):
-    """What tells figures: :class:`~sinapse.admin.status.NodeFigures`, or the sum of several."""
+    """A source of figures: :class:`~sinapse.admin.status.NodeFigures`, or the sum of several."""
 
     def exposition(self, accept: str) -> Text | Awaitable[Text]:
         """Return what ``/metrics`` answers."""

@@ -1,7 +1,7 @@
-"""The HTTP API: what the library does, for backends that do not speak to Redis.
+"""The HTTP API: what the library does, for backends that do not use Redis.
 
-It is an endpoint of its own, for backends and never for browsers: whoever has a key may publish to
-every channel and make tokens for everybody.
+It is an endpoint of its own, for backends and never for browsers: anyone who has a key can publish
+to every channel, and make a token for every subject.
 
 ``service``    its endpoint, its keys, its connections to Redis
 ``keys``       who may use it

@@ -16,7 +16,7 @@ MESSAGE_ID = r"^[^\x00-\x1f\x7f]{1,128}$"
 
 
 class Publish(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A message to everybody who may listen to a channel."""
+    """A message to all who may listen to a channel."""
 
     channel: Annotated[
         str, Meta(description="Name of the channel.", max_length=512, pattern=CHANNEL)
@@ -112,7 +112,7 @@ class ChannelList(Struct):
 
 
 class Changed(Struct):
-    """Whether something is another than before."""
+    """Whether the request changed something."""
 
     changed: bool
 
@@ -130,7 +130,7 @@ class Online(Struct):
 
 
 class OnlineIn(Struct):
-    """Who has an open stream, and may listen to a channel."""
+    """The subjects that have an open stream, and may listen to a channel."""
 
     subjects: list[str]
 

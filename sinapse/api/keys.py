@@ -1,4 +1,4 @@
-"""Who may use the API: whoever sends a key that is in a file, as a bearer token (RFC 6750)."""
+"""Keys of the API: a request needs one from a file, as a bearer token (RFC 6750)."""
 
 import re
 from hashlib import sha256
@@ -11,10 +11,10 @@ _KEY = re.compile(r"[\x21-\x7e]+")
 
 
 class Keys:
-    """The keys of a file, one a line; empty lines and those that begin with ``#`` are none."""
+    """The keys of a file, one on each line; empty lines and ``#`` comments are skipped."""
 
     def __init__(self, path: Path) -> None:
-        """Read them; raises ``ValueError`` with what is wrong, which never quotes a key."""
+        """Read the keys; raises ``ValueError`` with the reason, which never quotes a key."""
         self._path = path
         self._digests = _read(path)
 
@@ -25,7 +25,7 @@ class Keys:
     def allow(self, authorization: bytes) -> bool:
         """Whether the value of an Authorization header field has one of the keys.
 
-        Digests are compared, so that the time that it takes tells nothing of a key.
+        It compares digests, so that the time says nothing about a key.
         """
         scheme, _, key = authorization.partition(b" ")
         return scheme.lower() == b"bearer" and sha256(key.strip()).digest() in self._digests

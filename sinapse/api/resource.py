@@ -71,7 +71,7 @@ class APIResource(Resource):
         self._document = document(OPERATIONS)
 
     def screen(self, request: Request) -> Refusal | None:
-        """Refuse a body of who has no key, before any of it is read."""
+        """Refuse a request without a valid key before its body is read."""
         if self._has_key(request):
             return None
         return Refusal(401, _encoded(Failed(_NO_KEY)), (_JSON, _CHALLENGE))

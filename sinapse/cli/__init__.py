@@ -1,8 +1,8 @@
 """The console command: ``sinapse``, and what can come after it.
 
-A command is imported when it is called for, so that ``--help`` is quick. What goes wrong is said in
-one line, with exit code 1; 2 is what click has for a command line that is none, and 69
-(``EX_UNAVAILABLE``) means that Redis or the daemon was not there.
+A command is imported when it is called, so that ``--help`` is quick. An error is one line, with
+exit code 1; click exits with 2 if the command line is wrong, and 69 (``EX_UNAVAILABLE``) means that
+Redis or the daemon did not answer.
 
 ``serve``       the daemon in the foreground
 ``demo``        the daemon and a chat
@@ -14,7 +14,7 @@ one line, with exit code 1; 2 is what click has for a command line that is none,
 ``doctor``      what is wrong, and what to do
 ``bench``       how fast it is on this machine
 ``completion``  completion in a shell
-``publishing``  what commands share that speak to Redis
+``publishing``  what commands that use Redis have in common
 ``address``     where the daemon is
 ``trial``       a stream of their own, for commands that try something out
 """

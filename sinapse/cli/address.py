@@ -1,4 +1,4 @@
-"""Where the daemon is, as a command is told."""
+"""The URL of the daemon, as given to a command."""
 
 from urllib.parse import urlsplit
 
@@ -8,9 +8,9 @@ from sinapse.environment import DAEMON_URL
 
 
 def daemon_url(text: str) -> str:
-    """Return the whole URL of a daemon, of which ``localhost:9000`` is enough.
+    """Return the complete URL of a daemon; ``localhost:9000`` is enough as `text`.
 
-    Raises ``click.BadParameter``: with what is none the command line is wrong.
+    Raises ``click.BadParameter`` for text that is no URL.
     """
     url = text if "://" in text else f"http://{text}"
     try:

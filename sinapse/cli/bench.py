@@ -118,7 +118,7 @@ def _measure(publisher: Publisher, port: int, admin: Path, count: int) -> Iterat
 
 
 class _Crowd:
-    """Many streams, of which only what is waited for is counted."""
+    """Many streams; it only counts the messages that it waits for."""
 
     def __init__(self, port: int, tokens: list[str]) -> None:
         self._selector = selectors.DefaultSelector()

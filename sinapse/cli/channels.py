@@ -35,6 +35,6 @@ def add(publisher: Publisher, subject: str, names: tuple[str, ...]) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="CHANNEL...")
 @publishing
 def remove(publisher: Publisher, subject: str, names: tuple[str, ...]) -> None:
-    """Let SUBJECT listen to none of the CHANNELs any more."""
+    """Remove CHANNELs from the list of SUBJECT."""
     for name in names:
         publisher.channels.remove(subject, name)

@@ -203,7 +203,7 @@ def _scripts(name: str, ask: Callable[..., Any]) -> Finding:
 
 
 def _databases(name: str, url: RedisURL, ask: Callable[..., Any]) -> Finding:
-    """Look whether somebody else is in other databases."""
+    """Look whether a second Sinapse uses other databases of this Redis."""
     others = []
     for database in _information(ask("INFO", "keyspace")):
         number = int(database.removeprefix("db"))
@@ -289,7 +289,7 @@ def _daemon(url: str) -> Iterator[Finding]:
 
 
 def _path(publisher: Publisher, url: str) -> Iterator[Finding]:
-    """Look whether what is published here arrives there, and at once."""
+    """Look whether a message that is published here arrives there, and at once."""
     what = f"from Redis through {url}"
     try:
         with Trial(publisher, url) as trial:

@@ -43,9 +43,9 @@ def command(
     as_json: bool,
     count: int | None,
 ) -> None:
-    """Show what is pushed to a browser at URL, until Ctrl-C.
+    """Show the messages that a browser at URL would receive, until Ctrl-C.
 
-    URL may have an access_token. Comes back when the stream breaks off, and resumes.
+    URL may have an access_token. If the stream breaks, the command connects again and resumes.
     """
     url, found = without_token(url)
     token = token or found

@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Publish MESSAGE to CHANNEL; without one, each line of standard input.
 
-    Says how many daemons had somebody listening.
+    Says how many daemons had a listener.
     """
     if message is not None:
         nodes = publisher.publish(channel, message, event, retain, message_id)

@@ -32,7 +32,7 @@ def command(options: tuple[str, ...]) -> None:
 
 
 def _say_what_runs(options: Sequence[str]) -> None:
-    """Tell people where it is, and what to try next; what is wrong is said by the daemon."""
+    """Say where the daemon listens, and what to try next; the daemon itself reports errors."""
     from sinapse.daemon.service import Options  # noqa: PLC0415
     from sinapse.listen.listener import url  # noqa: PLC0415
     from sinapse.settings import resolve  # noqa: PLC0415

@@ -15,7 +15,7 @@ GOING = 2
 
 
 class Trial:
-    """A stream at `url` of a subject that nobody else is, with a channel that nobody else has."""
+    """A stream at `url`, of a subject and with a channel that are made for this command alone."""
 
     def __init__(self, publisher: Publisher, url: str) -> None:
         self._publisher = publisher

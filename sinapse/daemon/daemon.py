@@ -182,9 +182,9 @@ class Daemon(MultiService):
         self._opening = Deferred.fromCoroutine(self._open())
 
     async def _open(self) -> None:
-        """Accept when Redis is connected: nobody is sent away because it was not asked yet.
+        """Accept when Redis is connected, so that no client is refused at the start.
 
-        After a while without Redis, accept all the same: to say so.
+        After a while without Redis, accept all the same, and answer that Redis is away.
         """
         connected = Deferred.fromCoroutine(self._broker.when_ready())
         late = reactor.callLater(OPENING, connected.cancel)
@@ -211,13 +211,13 @@ class Daemon(MultiService):
         await super().stopService()
 
     def _trouble(self) -> str | None:
-        """Return why nobody should come here now, if so."""
+        """Return why clients should not come here now, or None."""
         if self._streams.is_draining:
             return "draining"
         return None if self._broker.ready else "Redis is not available"
 
     def _hasten(self) -> None:
-        """Wait for nobody any longer."""
+        """End all streams at once."""
         self._drain_seconds = 0
         if self._drain is not None:
             self._drain.cancel()

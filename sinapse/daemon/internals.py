@@ -1,7 +1,7 @@
-"""What is used of libraries without being promised by them, looked for before anything starts.
+"""Private parts of libraries that we use, looked for before anything starts.
 
-Another version of a library may be installed than the ones that ours was tried with. One that lacks
-such a name would show only when a client comes, as a traceback for each.
+A version of a library may be installed that was never tested with ours. If it lacks such a name,
+that would show only when a client comes, as a traceback for each.
 """
 
 from collections.abc import Collection, Iterator
@@ -32,7 +32,7 @@ class Use(NamedTuple):
 
 
 def uses() -> Iterator[Use]:
-    """Yield every use; who adds one to another module adds it here."""
+    """Yield every use; a new one in any module has to be added here."""
     yield Use("h2", "FrameBuffer", dir(FrameBuffer(server=True)), ("_data", "_headers_buffer"))
     yield Use("h2", "H2Connection", dir(H2Connection), ("_receive_goaway_frame",))
     yield Use("websockets", "http11.Request", signature(Request).parameters, ("method", "protocol"))

@@ -1,8 +1,9 @@
 """The log: where twistd writes it, from a level on, as text or as JSON lines.
 
 A JSON line is an object. It always has ``time`` (RFC 3339, UTC), ``level``, ``pid``, ``logger``
-(where in the code it comes from) and ``message``; ``traceback`` if an exception is told of. Lines
-about one thing have its parts as fields too, by names that stay: ``docs/monitoring.md`` lists them.
+(where in the code it comes from) and ``message``; ``traceback`` if there is an exception. Lines
+about a stream, an endpoint or the like have its parts as fields too, under stable names:
+``docs/monitoring.md`` lists them.
 """
 
 import json

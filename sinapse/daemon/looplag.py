@@ -1,4 +1,4 @@
-"""Whether the event loop is late: everything waits for whoever does not give it back."""
+"""Whether the event loop is late: everything waits while one callback runs."""
 
 import time
 from collections.abc import Callable

@@ -31,7 +31,7 @@ class Options(usage.Options):
         super().__init__()
 
     def command_line(self) -> list[str]:
-        """Return the options again, for another process."""
+        """Return the options again, for the command line of a worker."""
         flags = {option.name for option in OPTIONS if option.is_flag}
         return [
             f"--{name}" if name in flags else f"--{name}={value}"
@@ -49,7 +49,7 @@ class Options(usage.Options):
             raise StartError(f"sinapse: {text} (--help lists the options)") from None
 
     def postOptions(self) -> None:  # noqa: N802
-        """Have twistd log in our way, unless it was told of another by ``--logger``."""
+        """Make twistd use our log, unless ``--logger`` names a different one."""
         if isinstance(self.parent, ServerOptions) and not self.parent.get("logger"):
             from sinapse.daemon.logs import choose  # noqa: PLC0415  # only what twistd runs needs it
 
@@ -57,7 +57,7 @@ class Options(usage.Options):
             choose(self.parent, settings.log_level, settings.log_format)
 
     def parseArgs(self, *arguments: str) -> None:  # noqa: N802
-        """Refuse what is no option."""
+        """Refuse arguments that are not options."""
         if arguments:
             raise usage.UsageError(f"unexpected argument {arguments[0]!r}")
 

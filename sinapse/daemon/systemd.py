@@ -1,4 +1,4 @@
-"""What a service manager is told, and by a worker its parent: sd_notify(3)."""
+"""Notifications for a service manager, or from a worker to its parent: sd_notify(3)."""
 
 import os
 import socket
@@ -17,9 +17,9 @@ WATCHDOG_PID = "WATCHDOG_PID"
 
 
 class Notifier(Service):
-    """Says when we are ready, and that the event loop still turns; does nothing if nobody asks.
+    """Says when we are ready, and that the event loop still turns; does nothing without a manager.
 
-    The variables are removed from `environment`: children have nothing to say to our manager.
+    The variables are removed from `environment`: child processes must not notify our manager.
     """
 
     _log = Logger()

@@ -45,7 +45,7 @@ def encode(message: Message, default_event: str | None = None) -> bytes:
     A line break in the data, be it CR LF, LF or CR, starts another ``data`` line: the browser
     joins the lines with LF. `default_event` is the type of a message that has none.
 
-    The id comes last: there are clients that take it for where they are before they have the rest.
+    The id comes last: some clients store it before they have received the rest.
     """
     data = message.data
     if "\r" in data:
@@ -72,7 +72,7 @@ def reconnection_time(seconds: float) -> bytes:
 def come_back(seconds: float) -> bytes:
     """Return the block that says when to come back.
 
-    It is an event that nobody listens for: some clients hear of the time by events only.
+    It is an event without listeners: some clients apply the time only with an event.
     """
     return reconnection_time(seconds) + encode_own(Message("ok", "position"))
 
@@ -131,7 +131,7 @@ class EventStream:
         return self.frame(encode_own(Message(data, event)))
 
     def position(self, identifier: str) -> bytes:
-        """Return the frame of an event that nobody listens for, so that the browser keeps its id.
+        """Return the frame of an event without listeners, so that the browser keeps its id.
 
         It has data: polyfills forget the id of a block without any.
         """

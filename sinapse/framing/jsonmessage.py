@@ -48,9 +48,9 @@ def position(identifier: str) -> bytes:
 
 
 class JSONList:
-    """The framing of a long poll: what is sent becomes items of one list.
+    """The framing of a long poll: messages become items of one list.
 
-    Frames are joined, so each item ends with a comma; that of the last one goes.
+    Frames are joined, so each item ends with a comma; the last comma is removed.
     """
 
     __slots__ = ()

@@ -1,9 +1,9 @@
 """Framing of a stream over several Redis.
 
-A message is still encoded once for all; what is another for every stream, the parts of its id that
-come from other Redis, is put in as it is sent. The id of the message stands in the frame as it was
-given, and cannot be mistaken: in an event stream a line of data begins with ``data:``, and in JSON
-quotes within a text are escaped.
+A message is still encoded once for all streams; the parts of the id that differ, those of other
+Redis, are put in when it is sent. The id of the message stands in the frame as it was given, and is
+unmistakable: in an event stream a line of data begins with ``data:``, and in JSON quotes within a
+text are escaped.
 """
 
 from collections.abc import Iterable, Sequence

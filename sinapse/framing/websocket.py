@@ -1,6 +1,6 @@
-"""Framing of a WebSocket (RFC 6455 §5): one text frame a message, JSON in it.
+"""Framing of a WebSocket (RFC 6455 §5): one text frame with JSON for each message.
 
-A server's frames are not masked, so a frame is encoded once for all who get it.
+A server's frames are not masked, so a frame is encoded once for all streams.
 """
 
 from collections.abc import Iterable, Sequence

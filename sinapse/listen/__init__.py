@@ -1,12 +1,12 @@
 """Sockets: where connections come in, and how they end.
 
 ``listener``      any of Twisted's server endpoints
-``inherited``     sockets that somebody else has bound
+``inherited``     sockets that systemd or a parent process has bound
 ``certificates``  keys and certificates of an endpoint, read again when renewed
 ``tlstransport``  TLS written straight to the socket
 ``gate``          from when connections come in, how many, how fast
 ``forwarded``     who a client is behind proxies
 ``descriptors``   how many connections a process may have
 ``bounds``        what the system should allow
-``ending``        the end of a connection in good order, with a deadline
+``ending``        the clean end of a connection, with a deadline
 """

@@ -1,9 +1,9 @@
 """Serving TLS: keys and certificates of an endpoint, read again when they were renewed.
 
-``ssl:`` has one certificate, ``tls:`` a folder of them, of which a client gets that for the name
-it asks for (SNI, RFC 6066 §3).
+``ssl:`` has one certificate, ``tls:`` a folder of them; a client gets the one for the name that it
+asks for (SNI, RFC 6066 §3).
 
-TLS 1.2 and newer, and with 1.2 only what has forward secrecy and authenticated encryption: the
+TLS 1.2 and newer; with 1.2 only ciphers with forward secrecy and authenticated encryption: the
 "intermediate" configuration of Mozilla, without the DHE that no current browser offers.
 """
 
@@ -40,7 +40,7 @@ KINDS = {
 
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificates:
-    """Who an endpoint can prove to be."""
+    """The certificates with which an endpoint can prove its names."""
 
     def __init__(self, kind: str, given: Mapping[str, str]) -> None:
         """Read the files that are `given`; raises ``ValueError`` with the argument and the file."""
@@ -51,7 +51,7 @@ class Certificates:
         self._options = self._read()
 
     def renew(self) -> None:
-        """Read the files again, for connections to come: open ones need no certificate any more.
+        """Read the files again, for new connections; open ones no longer need a certificate.
 
         Raises ``ValueError`` with the argument and the file, and then changes nothing.
         """
@@ -171,10 +171,10 @@ def _reader_of_one(given: Mapping[str, str]) -> Callable[[], CertificateOptions]
 
 
 def _reader_of_folder(given: Mapping[str, str]) -> Callable[[], CertificateOptions]:
-    """Return what reads the folder of a ``tls:`` endpoint.
+    """Return a function that reads the folder of a ``tls:`` endpoint.
 
-    Each file has a key, its certificate and the chain; the first one, by the names of the files,
-    is for clients that ask for a name that no certificate has, or for none.
+    Each file has a key, its certificate and the chain. The first one, by file name, is for clients
+    that ask for no name, or for a name without a certificate.
     """
     folder = given.get("path", "")
 

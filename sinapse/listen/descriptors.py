@@ -25,7 +25,7 @@ _log = Logger()
 
 
 def raise_limit() -> None:
-    """Raise the soft limit to the hard one, and tell if that is low."""
+    """Raise the soft limit to the hard limit, and warn if that is low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:

@@ -26,8 +26,8 @@ def unwritten(transport: Any) -> int:
 class Ending:
     """Ends a connection whose `socket` is about to be closed, sooner or later.
 
-    As long as the client takes what is written it is waited for. When all is with the kernel, which
-    goes on by itself, it has :data:`~sinapse.listen.ending.LINGER` seconds to agree.
+    It waits as long as the client reads. When the kernel has all bytes, and sends them by itself,
+    the client has :data:`~sinapse.listen.ending.LINGER` seconds to confirm the end.
     """
 
     __slots__ = ("_call_later", "_look", "_patience", "_socket", "_waiting")

@@ -1,8 +1,8 @@
-"""Who a client is, where proxies stand before us: only proxies that are trusted are believed.
+"""The address of a client behind proxies: only trusted proxies are believed.
 
-A proxy appends the address that it was asked from to a header field: ``X-Forwarded-For``, or
-``Forwarded`` (RFC 7239). What stands further left may be made up, so the list is read from the
-right, up to the first address that is no trusted proxy's.
+A proxy appends the address of its client to a header field: ``X-Forwarded-For``, or ``Forwarded``
+(RFC 7239). Addresses further left may be forged, so the list is read from the right, up to the
+first address that is not of a trusted proxy.
 """
 
 import re
@@ -36,13 +36,13 @@ _NODE = re.compile(r"\[([0-9a-fA-F:.]+)\](?::\w+)?|([0-9.]+)(?::\w+)?|([0-9a-fA-
 
 
 class TrustedProxies:
-    """The proxies that are believed: networks and addresses, and whoever comes by a UNIX socket.
+    """The proxies that are believed: networks and addresses, and every client of a UNIX socket.
 
-    Who may connect to a UNIX socket is decided by the permissions of its file.
+    The permissions of its file decide who may connect to a UNIX socket.
     """
 
     def __init__(self, entries: Iterable[str] = (), header: str = HEADERS[0]) -> None:
-        """Read `entries`; raises ``ValueError`` for one that is none. `header` is what is read."""
+        """Read `entries`; raises ``ValueError`` for an invalid one. `header` is what is read."""
         self._networks: list[IPv4Network | IPv6Network] = [*map(_network, entries)]
         self.header = header.encode()
 
@@ -69,9 +69,10 @@ class TrustedProxies:
         return address
 
     def counted(self, address: str) -> str | None:
-        """Return what streams of `address` are counted by; None for those that are not.
+        """Return the key by which streams of `address` are counted; None if they are not counted.
 
-        Trusted proxies speak for many, and who has an IPv6 address has a whole network of them.
+        Trusted proxies stand for many clients. An IPv6 address counts as its /64 network, because a
+        client has the whole network.
         """
         if self.trusts(address):
             return None
@@ -110,7 +111,7 @@ def _forwarded_for(field: bytes) -> Iterator[str]:
 
 
 def _forwarded(field: bytes) -> Iterator[str]:
-    """Yield what stands for each hop; of what is no list, nothing that could be believed."""
+    """Yield the address of each hop; nothing that could be believed if the field is no list."""
     node, position = UNKNOWN, 0
     while position < len(field):
         parameter = _PARAMETER.match(field, position)

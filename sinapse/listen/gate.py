@@ -1,8 +1,8 @@
-"""The gate: from when connections come in, how many, how fast, and who may speak for others.
+"""The gate: when connections are accepted, how many, how fast, and from which proxies.
 
-Whom there is no room for waits in the kernel's queue, where it costs nothing, and comes in when
-there is. So descriptors are never used up: some are left for Redis, and for answers to those who
-ask for a stream when there is none to be had.
+If there is no room, connections wait in the kernel's queue, where they cost nothing. So the
+descriptors never run out: some are left for Redis, and for answers to clients that cannot get a
+stream.
 """
 
 from collections import Counter
@@ -37,13 +37,13 @@ PATIENCE = 1.0
 
 
 class _Counted:
-    """A transport whose end the gate is told of, and which has one."""
+    """A transport that tells the gate of its end, and has a deadline for it."""
 
     server: Any
     _ending: Ending | None = None
 
     def loseConnection(self) -> None:  # noqa: N802
-        """Close when what waits has been written, or nobody takes it."""
+        """Close when all bytes are written, or the client does not read them."""
         super().loseConnection()  # type: ignore[misc]  # That of the transport.
         if self._ending is None and unwritten(self):
             self._ending = Ending(self, self.server.gate.call_later)
@@ -67,10 +67,10 @@ class _UNIXTransport(_Counted, unix.Server):
 
 
 class Gate:
-    """Lets in what comes to any of the ports of a node.
+    """Accepts connections to all ports of a node.
 
-    `rate` is accepts a second, `per_address` streams of an address, both 0 for any number; `most`
-    returns how many connections there may be. Nobody comes in before it `is_open`.
+    `rate` is accepts a second, `per_address` streams of an address, both 0 for no limit; `most`
+    returns how many connections there may be. No connection is accepted before it `is_open`.
     """
 
     _log = Logger()
@@ -104,20 +104,20 @@ class Gate:
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
 
     def open(self) -> None:
-        """Let in who comes, and who has come by now."""
+        """Accept connections from now on, first those that wait already."""
         self._is_open = True
         self._resume()
 
     def is_full(self) -> bool:
-        """Whether there is no room for another stream, though for an answer to who asks for it."""
+        """Whether there is no room for one more stream, only for an answer to its request."""
         return self._connections > descriptors.streams() and not self.relieve()
 
     def watched(
         self, endpoint: IStreamServerEndpoint, *, is_proxied: bool
     ) -> IStreamServerEndpoint:
-        """Return `endpoint` behind this gate; to one that `is_proxied`, only proxies may come.
+        """Return `endpoint` behind this gate; one that `is_proxied` accepts only trusted proxies.
 
-        Their first bytes are believed, which say who a client is (the PROXY protocol).
+        Their first bytes say who a client is (the PROXY protocol).
         """
         return _Watched(endpoint, partial(self._watch, is_proxied=is_proxied))
 
@@ -133,7 +133,7 @@ class Gate:
             self._look_after(0)
 
     def enter(self, address: IAddress, *, is_proxied: bool) -> bool:
-        """Let a connection in, or say no without a word to who is at `address`."""
+        """Accept a connection of `address`, or close it without an answer."""
         peer = _host(address)
         if is_proxied and not self._proxies.trusts(peer):
             return self._refuse("not a trusted proxy", f"{peer} is none of --trusted-proxies")
@@ -203,7 +203,7 @@ class Gate:
 
 @implementer(IStreamServerEndpoint)
 class _Watched:
-    """An endpoint whose port is told to `watch`."""
+    """An endpoint that passes its port to `watch`."""
 
     def __init__(
         self, endpoint: IStreamServerEndpoint, watch: Callable[[IListeningPort], IListeningPort]
@@ -218,7 +218,7 @@ class _Watched:
 
 @implementer(IProtocolFactory)
 class _Guarded:
-    """A factory that makes protocols for whom `enter` lets in."""
+    """A factory that makes protocols for connections that `enter` accepts."""
 
     def __init__(self, factory: IProtocolFactory, enter: Callable[[IAddress], bool]) -> None:
         self._factory = factory

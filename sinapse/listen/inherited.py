@@ -1,7 +1,7 @@
-"""Listening sockets that somebody else has bound: systemd, or the parent of a worker.
+"""Listening sockets that systemd, or the parent of a worker, has bound.
 
-They outlive us. Twisted removes the path of a UNIX socket that it has adopted, and changes the
-mode of it; nothing of the kind is done here.
+They outlive this process. Twisted removes the path of a UNIX socket that it has adopted, and
+changes its mode; this module does neither.
 """
 
 import socket

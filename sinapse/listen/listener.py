@@ -177,7 +177,7 @@ class Listener(Service):
         return StartError(f"sinapse: --{self._option} {self._description!r}: {error}")
 
     def _remove_stale_socket(self, path: Path) -> None:
-        """Remove a socket that nobody listens on, and nothing else."""
+        """Remove a socket on which no process listens, and nothing else."""
         try:
             if not path.is_socket():
                 if path.exists():
@@ -194,7 +194,7 @@ class Listener(Service):
 
 
 def url(description: str) -> str:
-    """Return where a browser on this machine finds `description`, or what it is if none can."""
+    """Return the URL of `description` for a browser on this machine, or itself if it has none."""
     kind, given = _read(_spelled_out(description))
     scheme = {"tcp": "http", "tcp6": "http", "ssl": "https", "tls": "https"}.get(kind)
     if scheme is None or "port" not in given:
@@ -241,7 +241,7 @@ def _spelled_out(description: str) -> str:
 
 
 def _meant(description: str, option: str) -> str | None:
-    """Return what to write for what is no endpoint, but is one elsewhere; None if it is not."""
+    """Return what to write in place of an address of another style; None if it is none."""
     for pattern, written in _MEANT:
         if found := pattern.fullmatch(description):
             # The one that is missing is the last.

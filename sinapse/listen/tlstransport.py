@@ -1,8 +1,8 @@
-"""TLS over a socket, as a transport: what is encrypted is written straight to the descriptor.
+"""TLS over a socket, as a transport: encrypted bytes are written directly to the descriptor.
 
-TLS itself is Twisted's, which has OpenSSL encrypt into memory and hands what comes of it to the
-transport of the socket. By way of that one's buffer, each write would cost two calls of epoll_ctl
-and wait for the next turn of the reactor: a third of what a delivery takes.
+TLS itself is Twisted's: OpenSSL encrypts into memory, and Twisted gives the result to the transport
+of the socket. Through the buffer of that transport, each write would cost two calls of epoll_ctl
+and wait for the next turn of the reactor: a third of the cost of a delivery.
 """
 
 import os
@@ -44,7 +44,7 @@ class TLSTransport(TLSMemoryBIOProtocol):
         super().makeConnection(transport)
 
     def _flushSendBIO(self) -> None:  # noqa: N802
-        """Write what has been encrypted; the one place where that is done."""
+        """Write the encrypted bytes; no other method does."""
         try:
             data = self._tlsConnection.bio_read(READ_SIZE)
         except WantReadError:

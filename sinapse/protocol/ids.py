@@ -1,9 +1,9 @@
 """Ids of retained messages: one total order over all channels of a Redis.
 
 An id is ``<epoch>-<counter>``: lower-case hexadecimal digits, a hyphen, decimal digits. The counter
-goes up by one from message to message, across epochs too; the epoch tells ids that were given by a
-Redis whose data were lost afterwards from those that are still known. At most 31 bytes, and only
-characters that may stand in any header field (the browser sends it as ``Last-Event-ID``).
+goes up by one from message to message, across epochs too; the epoch distinguishes ids of a Redis
+whose data were lost later from those that are still known. At most 31 bytes, and only characters
+that may stand in any header field (the browser sends it as ``Last-Event-ID``).
 """
 
 import re
@@ -32,7 +32,7 @@ class EventID(NamedTuple):
 
 
 def parse_counter(digits: bytes) -> int | None:
-    """Read a counter that has come over Redis; None if it is none.
+    """Read a counter that has come over Redis; None if it is not valid.
 
     A thousand digits would take the time of thousands of messages.
     """
@@ -61,10 +61,11 @@ class Place(tuple[EventID, ...]):
 
     @classmethod
     def parse(cls, text: str, count: int) -> "Place":
-        """Read `text`, an id of a stream over `count` Redis; what is none is unknown.
+        """Read `text`, an id of a stream over `count` Redis; an invalid id counts as unknown.
 
-        One of fewer Redis is that of the first: there are more now. One of more is unknown as a
-        whole, since nobody can say what it has missed of those that are gone.
+        An id with fewer parts is that of the first Redis: more were added since. An id with more
+        parts is unknown as a whole, because it is unknown what it missed of the Redis that are
+        gone.
         """
         parts = [EventID.parse(part) or UNKNOWN for part in text.split(SEPARATOR, count)]
         if len(parts) > count:

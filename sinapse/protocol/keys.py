@@ -1,4 +1,4 @@
-"""Every name that Sinapse uses in Redis, and what a valid one is.
+"""Every name that Sinapse uses in Redis, and which names are valid.
 
 =====================================  ===========================================================
 ``sinapse:tokens:<token>``             string: the id of the subject that the token stands for;
@@ -104,7 +104,7 @@ CONTROL_PATTERN = _CHANNELS + "*"
 
 
 def new_token() -> str:
-    """Return a token that nobody can guess: 512 bits from the operating system."""
+    """Return a token that cannot be guessed: 512 bits from the operating system."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
@@ -117,9 +117,9 @@ def hashed_token(token: str) -> str:
 
 
 def presented_token(token: bytes, *, hashed: bool) -> bytes:
-    """Return what stands in Redis for a `token` that a client has.
+    """Return what Redis has in place of a `token` that a client sends.
 
-    A hash that somebody has read there is none: raises :class:`~sinapse.errors.Unauthorized`.
+    A hash that was read in Redis is not a token: raises :class:`~sinapse.errors.Unauthorized`.
     """
     if hashed:
         return HASHED.encode() + sha256(token).hexdigest().encode()
@@ -149,7 +149,7 @@ def channels_key(subject: str) -> str:
 
 
 def revoked_key(token: str) -> str:
-    """Key that says that `token`, which is in another Redis, was revoked."""
+    """Key that says that `token`, which is in a different Redis, was revoked."""
     return f"{PREFIX}revoked:{token}"
 
 
@@ -215,9 +215,9 @@ def channel_name(name: object) -> str:
 def of_another_type(
     refusal: str, keys: Iterable[str | bytes], arguments: Iterable[object] = ()
 ) -> str:
-    """Return what Redis refused; with the keys it can be about, if one of them is of another type.
+    """Return what Redis refused; with the keys that may be the cause, if one has the wrong type.
 
-    Redis does not say which. A script has `keys`, and finds others by prefixes among its
+    Redis does not say which key. A script has `keys`, and builds more from prefixes among its
     `arguments`. Tokens are left out.
     """
     if not refusal.startswith("WRONGTYPE"):
@@ -239,15 +239,16 @@ def _is_prefix(argument: object) -> bool:
 
 
 def plain(text: str) -> str:
-    """Return the very text of a subclass, which may show another one, as a ``(str, Enum)`` does."""
+    """Return the text of a subclass, whose ``str()`` may differ, as a ``(str, Enum)``."""
     return text if type(text) is str else str.__str__(text)
 
 
 def kind_name(value: object) -> str:
     """Return `value` as the class name of a subject; raises `InvalidSubject`.
 
-    ``tokens``, ``channels`` and the like are no kinds, as their keys would be other keys; nor is
-    what has a colon: the kind ``User:admin`` and the id ``1`` would be ``User`` and ``admin:1``.
+    ``tokens``, ``channels`` and the like are refused, because their keys would collide with others.
+    A colon is refused too: the kind ``User:admin`` and the id ``1`` would be ``User`` and
+    ``admin:1``.
     """
     if not isinstance(value, str):
         raise InvalidSubject(f"a kind is the name of a class, not {type(value).__name__}")

@@ -31,7 +31,7 @@ _NO_BREAKS = str.maketrans("", "", FIELD_BREAKS)
 
 
 def without_breaks(text: str) -> str:
-    """Return `text` as it can stand in a field, whatever somebody has put in it."""
+    """Return `text` without line breaks, so that it can stand in a field."""
     return text.translate(_NO_BREAKS)
 
 

@@ -9,13 +9,13 @@
 ``embedded:FOLDER``                        the private Valkey of a daemon on this machine
 =========================================  ==================================================
 
-User and password are those of the Redis nodes; Sentinels that ask for some get them by
+User and password are those of the Redis nodes; for Sentinels with a password there are
 ``?sentinel_username=…&sentinel_password=…``. Over TLS, ``?ssl_ca_certs=FILE`` names the
-certificates to trust (PEM) instead of those that the machine trusts.
+certificates to trust (PEM) in place of those that the machine trusts.
 
-What means something in a URL is percent-encoded where it does not mean that (RFC 3986 §2.1). A
-password that is not would end early, and what is left of it would pass for a host, a port or a
-path, which are shown: what could be such a URL is refused.
+Reserved characters in user, password and options are percent-encoded (RFC 3986 §2.1). A password
+that is not encoded would end early, and its rest would count as host, port or path, which are shown
+in logs: a URL that may have such a password is refused.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""The Lua scripts, of publisher and daemon: what has to happen as one step, in one round trip.
+"""The Lua scripts of publisher and daemon: each is one step, in one round trip.
 
 Each is a file in ``lua/``, and says at its head what it takes and returns. It reads first, then
-writes what Redis could refuse, and publishes last: what fails for want of memory, or on a replica,
-has changed nothing, and nothing is announced that was not written.
+writes, which Redis could refuse, and publishes last: a script that fails without memory, or on a
+replica, has changed nothing, and nothing is announced that was not written.
 """
 
 import re

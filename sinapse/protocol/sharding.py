@@ -1,12 +1,13 @@
-"""Which of several Redis has what.
+"""Which of several Redis has which channels and tokens.
 
 Channels are spread by rendezvous hashing: each name goes where its hash with the number of the
-Redis is highest. So one Redis more takes its part from all others, and moves nothing else. A Redis
-is known by its place in the list, not by its address, so that it can move to another machine.
+Redis is highest. So an additional Redis takes its share from all others, and moves nothing else. A
+Redis is identified by its place in the list, not by its address, so that it can move to a different
+machine.
 
-A channel is all in one place: its messages, the lists' entries that grant it, and the control
-messages about these; so what decides who receives a message is in one order with the message. A
-token is where its subject is (its home); publishers choose tokens such that both hashes agree.
+All of a channel is in one Redis: its messages, its entries in lists, and the control messages about
+these. So messages, and the changes that decide who receives them, have one order. A token is in the
+Redis of its subject (its home); publishers choose tokens such that both hashes agree.
 """
 
 from hashlib import blake2b

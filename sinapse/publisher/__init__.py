@@ -15,7 +15,7 @@ Twisted::
 
     Publisher("redis://localhost:6379/0").publish("room:1", "hello")
 
-What goes to Redis is written down in ``docs/protocol.md``.
+``docs/protocol.md`` describes the protocol in Redis.
 
 ``client``       the publisher: by names and ids
 ``tokens``       tokens of subjects

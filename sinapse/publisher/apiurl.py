@@ -1,4 +1,4 @@
-"""Where the HTTP API is, for who has it in the place of Redis."""
+"""The URL of the HTTP API, for publishers that use it in place of Redis."""
 
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -22,7 +22,7 @@ class APIURL(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "APIURL | None":
-        """Read a URL; None if it is none of the API. Raises ``ValueError``, quoting nothing."""
+        """Read a URL; None if it is no URL of the API. Raises ``ValueError``, quoting nothing."""
         scheme, found, _ = text.partition("://")
         if not found or scheme not in SCHEMES:
             return None

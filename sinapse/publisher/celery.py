@@ -1,4 +1,4 @@
-"""Sinapse for Celery: a publisher for the tasks, made of ``app.conf.sinapse``.
+"""Sinapse for Celery: a publisher for tasks, configured by ``app.conf.sinapse``.
 
 ::
 
@@ -11,15 +11,15 @@
         ...
         default().publish(film, "done", message_id=f"{self.request.id}:done")
 
-The settings are those of :mod:`sinapse.publisher.options`. Where a Django or Flask application has
-some, and for ``REDIS_URL`` of the environment, none of this is needed: tasks publish as everything
-else does.
+The settings are those of :mod:`sinapse.publisher.options`. With the settings of a Django or Flask
+application, or with ``REDIS_URL`` in the environment, you need none of this: tasks publish like all
+other code.
 
-A worker of several processes has one pool of connections in each: what its parent has opened
-before they are forked, the children leave alone. A task that is run again, because its worker died
-or it is retried, publishes what has a ``message_id`` only once: that is remembered for two hours,
-or for as long as the message is retained. Where tasks come back later than that, as with a
-``visibility_timeout`` of two hours or more, retain such messages for longer.
+Each process of a worker has a pool of connections of its own; a forked child does not use those of
+its parent. If a task runs again, because its worker died or it is retried, a message with a
+``message_id`` is still published only once: Redis remembers it for two hours, or as long as the
+message is retained. If tasks may come back later than that, as with a ``visibility_timeout`` of two
+hours or more, retain such messages for longer.
 """
 
 from collections.abc import Mapping
@@ -36,9 +36,9 @@ _FORM = "sinapse[{!r}]".format
 
 
 def init_app(app: Celery) -> None:
-    """Have the tasks of `app` publish as its configuration says, which is read when it is needed.
+    """Make the tasks of `app` publish with its configuration, which is read at the first use.
 
-    Then, ``ValueError`` says in one line what is wrong with it.
+    That raises ``ValueError`` with one line if the configuration is wrong.
     """
 
     def make() -> Publisher:

@@ -164,7 +164,7 @@ def packed(commands: Sequence[Command]) -> list[bytes]:
 
 
 def options(url: RedisURL) -> dict[str, Any]:
-    """Return what connections of redis-py, of either kind, are told of `url`."""
+    """Return the arguments of redis-py's connections, of either kind, for `url`."""
     found: dict[str, Any] = {
         # As text, for what is said at :func:`packed`.
         "db": str(url.db) if url.db else 0,

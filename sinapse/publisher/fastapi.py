@@ -1,4 +1,4 @@
-"""Sinapse for FastAPI: that for Starlette, and a dependency.
+"""Sinapse for FastAPI: the class for Starlette, and a dependency.
 
 ::
 
@@ -13,9 +13,9 @@
     async def token(user: CurrentUser):
         return await sinapse.token_response(user)
 
-In tests, ``app.dependency_overrides[publisher]`` takes the place of the dependency. So it does in
-an application that is mounted in another one, whose lifespan is not run:
-``app.dependency_overrides[publisher] = lambda: sinapse.publisher``.
+In tests, ``app.dependency_overrides[publisher]`` replaces the dependency. It is also needed in a
+mounted application, because its lifespan is not run: ``app.dependency_overrides[publisher] =
+lambda: sinapse.publisher``.
 """
 
 from typing import Annotated

@@ -63,7 +63,7 @@ class Sinapse:
         shared.configure(_publisher)
 
     def subject_loader(self, load: L) -> L:
-        """Have `load` say who is asking: an object with an id, the id of a user, or None."""
+        """Use `load` to find a request's user: an object with an id, the id of a user, or None."""
         self._load = load
         return load
 
@@ -80,11 +80,11 @@ class Sinapse:
         retain: float | None = None,
         message_id: str | None = None,
     ) -> int:
-        """Send `message` to everybody who may listen: :meth:`Publisher.publish`."""
+        """Send `message` to all who may listen: :meth:`Publisher.publish`."""
         return self.publisher.publish(channel, message, event, retain, message_id)
 
     def connection(self, subject: object = None) -> page.Connection:
-        """Return what the page of `subject` needs to open its stream, or of whoever is asking."""
+        """Return what the page of `subject`, or of the request's user, needs to open its stream."""
         if subject is None and self._load is not None:
             subject = self._load()
         return page.connection(_state().options, subject, self.publisher)
@@ -103,7 +103,7 @@ class Sinapse:
     def token_view(self) -> tuple[Response, int] | Response:
         """Answer with the same as JSON.
 
-        401 for nobody, 503 while Redis is away, 409 where tokens are hashed.
+        401 without a user, 503 while Redis is away, 409 if tokens are hashed.
         """
         try:
             content = self.connection()
@@ -169,7 +169,7 @@ def _publish(channel: str, message: str, event: str | None, retain: float | None
 @click.option("--new", is_flag=True, help="Replace it: its streams end.")
 @click.option("--expires-in", type=float, metavar="SECONDS")
 def _token(subject: str, kind: str, new: bool, expires_in: float | None) -> None:
-    """Show the token of the subject with the id SUBJECT, made if there is none."""
+    """Show the token of the subject with the id SUBJECT; make one if there is none."""
     tokens = shared.default().tokens
     try:
         token = (tokens.generate if new else tokens.obtain)(subject, kind, expires_in)

@@ -1,8 +1,8 @@
-"""Mixins for the classes of an application: who receives, and what is published to.
+"""Mixins for the classes of an application: subjects that receive, and channels.
 
 They add no state, no ``__init__`` and no metaclass, so they go with models of any ORM, slots and
 frozen dataclasses. The id of an object is its ``sinapse_id`` if that is defined, else ``pk``,
-``id`` or ``to_param()``; :class:`~sinapse.errors.InvalidSubject` says that there is none (yet).
+``id`` or ``to_param()``; :class:`~sinapse.errors.InvalidSubject` is raised if it has no id (yet).
 Its kind is ``sinapse_kind`` if that is defined, else the name of its class.
 """
 
@@ -79,10 +79,11 @@ class Sinapse(Owned):
 
 
 class Subject(Receiving):
-    """Somebody who may open streams: ``class User(Subject)``.
+    """A user, or anything else that may open streams: ``class User(Subject)``.
 
-    The list of channels goes by the id alone: where several classes are subjects, let ids differ by
-    ``sinapse_id``, or ``Staff`` 1 hears what ``Customer`` 1 may hear. It is logged once.
+    A list of channels belongs to an id, whatever the class. If several classes are subjects, make
+    ids differ by ``sinapse_id``; otherwise ``Staff`` 1 hears what ``Customer`` 1 may hear. A
+    warning is logged once.
     """
 
     __slots__ = ()
@@ -105,7 +106,7 @@ class Publishable(Named):
         retain: float | None = None,
         message_id: str | None = None,
     ) -> int:
-        """Send `message` to everybody who may listen: :meth:`Publisher.publish` on the channel."""
+        """Send `message` to all who may listen: :meth:`Publisher.publish` on the channel."""
         return default().publish(self, message, event, retain, message_id)
 
     #: The short name. A class that has a ``publish`` of its own keeps that.

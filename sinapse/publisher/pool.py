@@ -1,10 +1,10 @@
 """A pool of connections, for threads.
 
-redis-py has one that waits as well, but for each command that costs as much as the rest of
-publishing does: locks in Python, and counting for metrics that nobody reads.
+redis-py has a blocking pool too, but it costs as much for each command as the rest of publishing:
+locks in Python, and counters for metrics that are not used here.
 
-An exception can come between any two steps, from a handler of signals: Ctrl-C, or a time limit of
-Celery's. No place is lost then, and no connection is used again that waits for an answer.
+A signal handler can raise an exception between any two steps: Ctrl-C, or a time limit of Celery.
+Then no place in the pool is lost, and a connection that waits for an answer is not used again.
 """
 
 from collections import deque
@@ -38,7 +38,7 @@ class Busy(Exception):
 class Pool(Generic[L]):
     """Up to `size` connections that `make` makes, opened when needed; the last used is used first.
 
-    Who finds all of them in use waits for one for `timeout` seconds. A pool is for one process.
+    If all are in use, a thread waits up to `timeout` seconds. A pool is for one process.
     """
 
     def __init__(self, make: Callable[[], L], *, size: int, timeout: float) -> None:

@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 class OfThisProcess(Generic[T]):
-    """What `make` returned when this process asked first: a forked child has its own.
+    """An object that `make` creates once in each process: a forked child has its own.
 
-    Which process it is is looked at each time. ``os.register_at_fork`` would not do: only Python's
-    own ``fork`` tells of itself, and servers such as uWSGI fork in C.
+    The process is checked at each use. ``os.register_at_fork`` is not enough: it notices only
+    Python's own ``fork``, and servers such as uWSGI fork in C.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:

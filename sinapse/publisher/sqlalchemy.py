@@ -63,11 +63,11 @@ def publish(
     retain: float | None = None,
     message_id: str | None = None,
 ) -> int | None:
-    """Send `message` to everybody who may listen to `channel`, once `session` has committed.
+    """Send `message` to all who may listen to `channel`, once `session` has committed.
 
-    As :meth:`sinapse.publisher.Publisher.publish`, whose errors about what is given it raises at
-    once. Returns None; or, if the session is in no transaction, sends it now and returns how many
-    nodes heard it.
+    Parameters are those of :meth:`sinapse.publisher.Publisher.publish`, and its errors about them
+    are raised at once. Returns None; if the session is in no transaction, sends it now and returns
+    how many nodes received it.
     """
     prepared = prepare(channel, message, event, retain, message_id)
     of = _session(session)
@@ -111,7 +111,7 @@ class Publishable(AnyPublishable):
         *,
         after_commit: bool = True,
     ) -> int | None:
-        """Send `message` to everybody who may listen, once the instance's session has committed.
+        """Send `message` to all who may listen, once the instance's session has committed.
 
         As :func:`publish`. With ``after_commit=False``, and for an instance of no session, it is
         sent now.

@@ -10,8 +10,8 @@
 
 While the application runs, its publishers are the defaults of :mod:`sinapse.publisher.aio` and of
 :mod:`sinapse.publisher`, whose mixins then need no settings of their own. In a lifespan of your
-own, ``async with sinapse.lifespan(app): yield`` is all of it. An application that is mounted in
-another one has no lifespan of its own: there, ``sinapse.publisher`` is what publishes.
+own, write ``async with sinapse.lifespan(app): yield``. A mounted application has no lifespan of its
+own: publish there with ``sinapse.publisher``.
 """
 
 from collections.abc import AsyncIterator
@@ -67,9 +67,9 @@ class Sinapse:
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
-        """Have everybody publish as the settings say while the application runs.
+        """Make all code publish with these settings while the application runs.
 
-        Nothing is opened before it is needed; what was is closed at the end.
+        No connection is opened before it is needed; all are closed at the end.
         """
         shared.configure(self._publisher)
         aio_shared.configure(self._aio)
@@ -85,10 +85,10 @@ class Sinapse:
     async def connection(self, subject: object | None) -> page.Connection:
         """Return what the page of `subject` needs to open its stream.
 
-        That is an object with an id, or the id of a user. A user of Starlette's that has none goes
-        by its ``identity`` or its ``username``; one that is not authenticated, and None, is a
-        visitor, who has no token. Raises :class:`~sinapse.errors.BrokerUnavailable`, and where
-        tokens are hashed :class:`~sinapse.errors.TokenIsHashed`.
+        `subject` is an object with an id, or the id of a user. A user of Starlette without an id is
+        named by its ``identity`` or its ``username``; None, and a user who is not authenticated, is
+        a visitor, who has no token. Raises :class:`~sinapse.errors.BrokerUnavailable`, and, if
+        tokens are hashed, :class:`~sinapse.errors.TokenIsHashed`.
         """
         named = _named(subject)
         if named is None:
@@ -110,7 +110,7 @@ class Sinapse:
     async def token_response(self, subject: object | None) -> Response:
         """Answer with the same as JSON.
 
-        401 for nobody, 503 while Redis is away, 409 where tokens are hashed.
+        401 without a user, 503 while Redis is away, 409 if tokens are hashed.
         """
         headers = {"Cache-Control": "no-store", "Vary": "Cookie, Authorization"}
         try:

@@ -13,8 +13,8 @@
         with assert_publishes(1, channel=room, event="message", message={"text": "hello"}):
             post(room, "hello")
 
-While messages are captured nobody needs a Redis: tokens and lists of channels are kept in memory,
-and what is invalid raises as ever. For pytest there are the fixtures ``sinapse_messages`` and
+While messages are captured no Redis is needed: tokens and lists of channels are kept in memory, and
+invalid values raise as always. For pytest there are the fixtures ``sinapse_messages`` and
 ``sinapse_server``, for unittest there is :class:`SinapseTestMixin`.
 
 ``capture``   capturing what is published

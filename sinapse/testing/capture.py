@@ -55,12 +55,12 @@ class _Block:
 
 
 class capture(_Block):  # noqa: N801  # It is used like a function.
-    """Write down what is published, by all publishers of this process and in all its threads.
+    """Capture messages of all publishers of this process, in all its threads.
 
     ``with capture() as messages`` gives :class:`~sinapse.testing.messages.Messages`; a function
-    that is decorated with ``@capture()`` has them from :func:`captured`. Nothing is sent, Redis is
-    not needed, tokens and lists of channels begin empty and are forgotten in the end. `nodes` is
-    what ``publish`` returns. In a block within a block, the inner one has the messages.
+    that is decorated with ``@capture()`` gets them from :func:`captured`. Nothing is sent, and no
+    Redis is needed. Tokens and lists of channels are empty at first and are forgotten at the end.
+    `nodes` is what ``publish`` returns. If blocks are nested, the inner one has the messages.
     """
 
     def __init__(self, *, nodes: int = 1) -> None:
@@ -144,7 +144,7 @@ class assert_publishes(_Block):  # noqa: N801  # It is used like a function.
 
 
 class refute_publishes(assert_publishes):  # noqa: N801  # It is used like a function.
-    """Expect no message in a block, or none of some kind."""
+    """Expect no message in a block, or no message that matches."""
 
     def __init__(
         self,

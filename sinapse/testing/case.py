@@ -52,5 +52,5 @@ class SinapseTestMixin(unittest.TestCase):
         event: str | Anything | None = ANY,
         message: object = ANY,
     ) -> refute_publishes:
-        """Expect no message in a ``with`` block, or none of some kind."""
+        """Expect no message in a ``with`` block, or no message that matches."""
         return refute_publishes(channel=channel, event=event, message=message)

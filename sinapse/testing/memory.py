@@ -118,13 +118,13 @@ class _Token:
         return time.monotonic() >= self._end
 
     def can_be_told(self, lifetime: int | None) -> bool:
-        """Whether who asks for one of so many milliseconds gets this, or another one."""
+        """Whether a request for a token of so many milliseconds gets this one, not a new one."""
         if self._first_told is None or self._end == float("inf"):
             return True
         return time.monotonic() < self._first_told + _seconds(lifetime)
 
     def tell(self, lifetime: int | None) -> None:
-        """Let it live on, for somebody who gets it."""
+        """Prolong it, for a caller that gets it."""
         if self._first_told is None:
             self._first_told = time.monotonic()
         self.renew(lifetime)

@@ -42,7 +42,7 @@ class Publication:
 
     @property
     def message(self) -> Any:
-        """What `data` is as JSON, or the text if it is none."""
+        """The value of `data` as JSON, or the text if it is not JSON."""
         try:
             return json.loads(self.data)
         except ValueError:

@@ -115,7 +115,7 @@ class _Server(ProcessProtocol):
         return self._wanted_end
 
     def processExited(self, reason: Failure) -> None:  # noqa: ARG002, N802
-        """Send the watcher home: the number of the process may soon be another's."""
+        """End the watcher: the number of the process may soon belong to a different one."""
         if self._is_watched:
             self.transport.writeToChild(0, RELEASE)
             self.transport.closeChildFD(0)
@@ -125,7 +125,7 @@ class _Server(ProcessProtocol):
         self._is_watched = False
 
     def processEnded(self, reason: Failure) -> None:  # noqa: N802
-        """Tell whoever waits."""
+        """Fire the Deferreds that wait for it."""
         if self._wanted_end is not None:
             self._wanted_end.callback(None)
         else:

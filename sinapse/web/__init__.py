@@ -3,10 +3,10 @@
 ``site``      HTTP/1, with deadlines and limits
 ``http2``     HTTP/2: one connection for many exchanges
 ``exchange``  one request over HTTP/2, and its answer
-``intake``    what a client sends, in parts, and no faster than it may
+``intake``    what a client sends, in parts, at a limited rate
 ``limits``    how much a request may be
 ``answers``   short plain answers
 ``safety``    what every answer says to browsers
 ``cors``      which origins may connect
-``faults``    faults of ours, told at a bounded rate
+``faults``    our own faults, logged at a bounded rate
 """

@@ -53,7 +53,7 @@ class Origins:
     """
 
     def __init__(self, entries: Iterable[str] = ("*",)) -> None:
-        """Read `entries`; raises ``ValueError`` for one that is none of these."""
+        """Read `entries`; raises ``ValueError`` for an invalid one."""
         #: Every page may connect.
         self.any = False
         self._exact: set[str] = set()
@@ -114,7 +114,7 @@ def _regular_expression(entry: str) -> re.Pattern[str]:
 
 
 def _trouble(entry: str) -> str | None:
-    """Return why a regular expression admits what nobody meant, or may take seconds, if so."""
+    """Return why a regular expression admits too much, or may take seconds; None if it is good."""
     pieces = [(str(match.lastgroup), match[0]) for match in _PIECE.finditer(entry)]
     repeats = 0
     groups = [

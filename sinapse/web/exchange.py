@@ -1,8 +1,8 @@
 """One request over HTTP/2 and its answer, which share a connection with many others.
 
-To the request it is what the channel is over HTTP/1. When the request becomes an event stream it
-is the transport of that: what may not be written yet waits here, at most one write of it, and the
-stream is told to hold back.
+For the request it is what the channel is over HTTP/1. When the request becomes an event stream,
+this is the transport of the stream: bytes that may not be written yet wait here, at most one write,
+and the stream is paused.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class Carrier(Protocol):
         """Write the end of an answer."""
 
     def reset(self, number: int, error: ErrorCodes) -> None:
-        """Tell the client that nothing more is said on an exchange, nor listened to."""
+        """Reset an exchange: nothing more is sent or read on it."""
 
     def forget(self, exchange: "Exchange") -> None:
         """Take note that an exchange has ended."""
@@ -140,7 +140,7 @@ class Exchange:
             request.requestReceived(self._method, self._target, b"HTTP/2")
 
     def lost(self, reason: Failure) -> None:
-        """Let go of everything: the client wants no answer any more, or is gone itself."""
+        """Let go of everything: the client no longer wants an answer, or is gone."""
         if self._carrier is None:
             return
         self._forget()
@@ -242,11 +242,11 @@ class Exchange:
             self._producer.resumeProducing()
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # noqa: ARG002, N802
-        """Tell `producer` when to hold back."""
+        """Pause and resume `producer` from now on."""
         self._producer = producer
 
     def unregisterProducer(self) -> None:  # noqa: N802
-        """Tell nobody."""
+        """Pause and resume no producer."""
         self._producer = None
 
     def loseConnection(self) -> None:  # noqa: N802
@@ -294,7 +294,7 @@ class Exchange:
         self._leave(Failure(ConnectionDone()))
 
     def _leave(self, reason: Failure) -> None:
-        """Let go of everything, and tell the stream in a turn of its own, as sockets do."""
+        """Let go of everything, and notify the stream in a separate turn, as sockets do."""
         carrier, stream = self._carrier, self.wrappedProtocol
         self.wrappedProtocol = None
         if carrier is not None and stream is not None:
@@ -316,5 +316,5 @@ class Exchange:
 
 
 def _length(request: Request) -> int:
-    """Return how many bytes of a body the head of `request` tells; ``h2`` takes numbers only."""
+    """Return how many bytes of body `request` announces; ``h2`` accepts only numbers."""
     return int(request.getHeader(b"Content-Length") or 0)

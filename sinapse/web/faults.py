@@ -1,4 +1,4 @@
-"""Faults of ours that somebody's request has brought to light: told, but not once a request."""
+"""Our own faults that a request has triggered: logged, but not once for each request."""
 
 from collections.abc import Callable
 from traceback import format_tb

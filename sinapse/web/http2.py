@@ -84,9 +84,9 @@ class _State(H2Connection):
         return len(buffer._data) + sum(len(frame.data) for frame in sections)  # noqa: SLF001
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
-        """Let what is open go on when a client says that nothing more is to come (RFC 9113 §6.8).
+        """Keep open exchanges when a client announces its end (RFC 9113 §6.8).
 
-        To ``h2`` it is the end of everything, whatever the reason.
+        ``h2`` would end everything, whatever the reason.
         """
         if frame.error_code != ErrorCodes.NO_ERROR:
             return super()._receive_goaway_frame(frame)
@@ -222,7 +222,7 @@ class HTTP2Channel(Protocol):
 
     @contextmanager
     def _blamed(self, exchange: Exchange) -> Iterator[None]:
-        """Let what is raised be the end of one exchange, and of no other."""
+        """Let an exception end one exchange, and no other."""
         try:
             yield
         except Exception:  # noqa: BLE001  # Whatever somebody has sent.
@@ -284,7 +284,7 @@ class HTTP2Channel(Protocol):
         self._flush()
 
     def reset(self, number: int, error: ErrorCodes) -> None:
-        """Tell the client that nothing more is said on an exchange, nor listened to."""
+        """Reset an exchange: nothing more is sent or read on it."""
         self._state.reset_stream(number, error)
         self._flush()
 
@@ -323,7 +323,7 @@ class HTTP2Channel(Protocol):
     # The producer of the transport
 
     def pauseProducing(self) -> None:  # noqa: N802
-        """Hold back, and read nothing: what is read has to be answered."""
+        """Pause, and read nothing: every request that is read has to be answered."""
         self._is_full = True
         self._intake.hold()
 
@@ -335,25 +335,25 @@ class HTTP2Channel(Protocol):
             self._intake.go_on()
 
     def stopProducing(self) -> None:  # noqa: N802
-        """Do nothing: the transport is going, and tells :meth:`connectionLost` next."""
+        """Do nothing: the transport is closing, and calls :meth:`connectionLost` next."""
 
     # Ending
 
     def _go_away(self) -> None:
-        """Have the client ask elsewhere from now on; what is open goes on (RFC 9113 §6.8).
+        """Make the client send new requests elsewhere; open exchanges stay (RFC 9113 §6.8).
 
-        For the state it would be the end of everything, so it is not told.
+        The state of ``h2`` would end everything, so it is not involved.
         """
         self._is_going = True
         frame = GoAwayFrame(last_stream_id=self._state.highest_inbound_stream_id)
         self.transport.write(frame.serialize())
 
     def close_idle(self) -> None:
-        """Close a connection on which nothing is asked, after what is on its way."""
+        """Close an idle connection, after the bytes that are on their way."""
         self._close(ErrorCodes.NO_ERROR)
 
     def _close(self, error: ErrorCodes | None = None) -> None:
-        """End the connection, after what is on its way: a client has to see why."""
+        """End the connection, after the bytes that are on their way: a client has to see why."""
         self._is_over = True
         if error is not None:
             self._state.close_connection(error)

@@ -1,7 +1,7 @@
-"""What a client sends, handled in small parts and no faster than it may speak.
+"""What a client sends, handled in small parts and at a limited rate.
 
-Between two parts others have their turn, and what has to wait is left in the network: from a client
-whose last words are not handled yet nothing more is read.
+Between two parts other events have their turn. The rest waits in the network: nothing more is read
+from a client until its last bytes are handled.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ PART = 1024
 
 
 class Intake:
-    """What comes over `transport`, given to `handle` in parts; `reactor` is the clock.
+    """Gives what comes over `transport` to `handle`, in parts; `reactor` is the clock.
 
-    Whoever handles a part says by :meth:`charge` what it was worth.
+    `handle` says by :meth:`charge` what a part cost.
     """
 
     __slots__ = (
@@ -46,7 +46,7 @@ class Intake:
         self._is_over = False
 
     def take(self, data: bytes) -> None:
-        """Take what has come, and handle as much of it as may be now."""
+        """Take new bytes, and handle as many of them as the rate allows now."""
         if self._is_over:
             return
         self._unread += data
@@ -76,7 +76,7 @@ class Intake:
             self._next.cancel()
 
     def _read(self) -> None:
-        """Handle a part of what has come, if that may be now, and the rest in turns to come."""
+        """Handle a part of the bytes, if the rate allows it now, and the rest in later turns."""
         self._next = None
         if self._is_held or self._is_over:
             return

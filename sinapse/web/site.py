@@ -1,8 +1,8 @@
 """The HTTP server: twisted.web with deadlines and limits, and without an access log.
 
-A request is small: a header section and, for a POST, a token in a form. It must have arrived
-whole some seconds after the connection was accepted, a TLS handshake included, or after its first
-byte if the connection had another one before. docs/operations.md has all deadlines.
+A request is small: a header section and, for a POST, a token in a form. The first request must be
+complete some seconds after the accept, TLS handshake included; a later request, after its first
+byte. docs/operations.md has all deadlines.
 """
 
 import re
@@ -71,7 +71,7 @@ class Request(TwistedRequest):
     channel: Any  # A `Channel`, or an exchange over HTTP/2.
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002, N802
-        """Keep the body in memory: it is small, whether or not its length was told."""
+        """Keep the body in memory: it is small, whether or not its length was announced."""
         super().gotLength(0)
 
     def parseCookies(self) -> None:  # noqa: N802
@@ -151,7 +151,7 @@ class Channel(HTTPChannel):
 
     @property
     def MAX_LENGTH(self) -> int:  # type: ignore[override]  # noqa: N802
-        """Bytes of a line: what is longer is refused before its end has come."""
+        """Bytes of a line: a longer one is refused before its end has come."""
         return self.limits.header if self.requests else self.limits.url
 
     def connectionMade(self) -> None:  # noqa: N802
@@ -330,7 +330,7 @@ class Channel(HTTPChannel):
     # The end
 
     def readConnectionLost(self) -> None:  # noqa: N802
-        """Close after what is answered: the client says no more, and may still read."""
+        """Close after the answers: the client sends nothing more, but may still read."""
         self.loseConnection()
 
     def writeConnectionLost(self) -> None:  # noqa: N802
@@ -349,7 +349,7 @@ class Channel(HTTPChannel):
             self.abortConnection()
 
     def close_idle(self) -> None:
-        """Close a connection on which nothing is asked, after what is on its way."""
+        """Close an idle connection, after the bytes that are on their way."""
         self.loseConnection()
 
     def loseConnection(self) -> None:  # noqa: N802
@@ -434,7 +434,7 @@ class Site(TwistedSite):
         return channel  # type: ignore[no-any-return]
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
-        """Say what is offered over TLS."""
+        """Return the protocols that are offered over TLS."""
         return [b"h2", b"http/1.1"] if self._http2 else [b"http/1.1"]
 
     def log(self, request: TwistedRequest) -> None:  # type: ignore[override]

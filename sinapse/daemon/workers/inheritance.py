@@ -27,7 +27,7 @@ class Inheritance:
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Self | None:
-        """Return what the environment says, and remove it there; None for who is no worker."""
+        """Return what the environment says, and remove it there; None outside of a worker."""
         text = environment.pop(VARIABLE, None)
         if text is None:
             return None

@@ -136,7 +136,7 @@ class Overview(Service):
         return answers
 
     async def _ask_all(self, what: str, method: str = "GET") -> dict[int, dict[str, Any]]:
-        """Return what each worker answers; who does not is left out, and counted."""
+        """Return the answer of each worker; those that do not answer are left out, and counted."""
         asked = [worker for worker in self._workers if worker.has_started and worker.admin]
         answers = await gatherResults(
             [Deferred.fromCoroutine(self._ask_one(worker, what, method)) for worker in asked]

@@ -114,7 +114,7 @@ class Worker(Service):
         return ended.addBoth(lambda _: self._port.stopListening())
 
     def signal(self, number: int) -> None:
-        """Send a signal, if there is somebody to send it to."""
+        """Send a signal, if the process is there."""
         if self._process is not None:
             self._process.signal(number)
 

@@ -55,7 +55,7 @@ class Relay:
             self._line(line)
 
     def finish(self) -> None:
-        """Log what has no line break behind it: there will be none."""
+        """Log the rest that has no line break: none will come."""
         rest, self._rest = self._rest, b""
         self._line(rest)
 

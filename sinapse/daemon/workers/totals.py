@@ -1,4 +1,4 @@
-"""Adding up what workers tell: JSON objects of numbers, and of objects of numbers."""
+"""Adding up the figures of workers: JSON objects of numbers, and of objects of numbers."""
 
 from collections.abc import Iterable, Mapping
 from heapq import nlargest
@@ -22,7 +22,7 @@ def add(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lasting(figures: Figures) -> Figures:
-    """Return what is left of the figures of a worker that is gone, or does not answer."""
+    """Return the figures that still count for a worker that is gone, or does not answer."""
     return {name: figures[name] for name in LASTING if name in figures}
 
 
@@ -43,7 +43,7 @@ def total(present: Iterable[Figures], absent: Iterable[Figures]) -> Figures:
 
 
 def one_subject(parts: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a subject, of what each worker knows of it; streams tell whose they are."""
+    """Return a subject, from what each worker knows of it; streams name their worker."""
     channels = {channel for part in parts.values() for channel in part["channels"]}
     return {
         "channels": sorted(channels),

@@ -1,7 +1,7 @@
 """Sinapse for Django: an app that keeps Django's conventions.
 
-Add it to ``INSTALLED_APPS``, and say where things are in ``settings.py``, if that is not what the
-environment says::
+Add it to ``INSTALLED_APPS``. If the environment does not have the URLs, put them in
+``settings.py``::
 
     INSTALLED_APPS = [..., "sinapse.publisher.django"]
     SINAPSE = {"REDIS_URL": "redis://localhost:6379/0", "URL": "https://push.example/"}

@@ -15,7 +15,7 @@ from sinapse.publisher.django.names import subject
 def revoke_tokens(
     model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, selected: QuerySet[Any]
 ) -> None:
-    """End the streams of the selected; a page gets another token if its user may have one."""
+    """End the streams of the selected users; a page gets a new token if its user may have one."""
     revoked = 0
     try:
         for instance in selected.iterator():

@@ -29,9 +29,9 @@ def prepare(
     retain: float | None = None,
     message_id: str | None = None,
 ) -> later.Prepared:
-    """Check what is to be published, and raise what :meth:`Publisher.publish` would.
+    """Check a message before it is published; raises the errors of :meth:`Publisher.publish`.
 
-    JSON carries what it does in a ``JsonResponse``: dates, decimals, UUIDs, lazy texts, too.
+    JSON is encoded as in a ``JsonResponse``: with dates, decimals, UUIDs and lazy texts.
     """
     if not isinstance(message, str | bytes):
         try:
@@ -58,11 +58,12 @@ def publish(
     on_commit: bool = True,
     using: str | None = None,
 ) -> int | None:
-    """Send `message` to everybody who may listen to `channel`, once the transaction is committed.
+    """Send `message` to all who may listen to `channel`, once the transaction is committed.
 
-    As :meth:`sinapse.publisher.Publisher.publish`, whose errors about what is given it raises at
-    once. Returns how many nodes heard it, or None if it is sent later. `using` is the database
-    whose transaction counts, the default one without it; with ``on_commit=False`` none does.
+    Parameters are those of :meth:`sinapse.publisher.Publisher.publish`, and its errors about them
+    are raised at once. Returns how many nodes received it, or None if it is sent later. `using` is
+    the database whose transaction counts, otherwise the default one; with ``on_commit=False`` it is
+    sent at once.
 
     In a ``TestCase`` of Django nothing is ever committed: see its ``captureOnCommitCallbacks``.
     """
@@ -77,7 +78,7 @@ def publish(
 
 
 def send_on_commit(prepared: later.Prepared, using: str | None) -> None:
-    """Send what is prepared once the transaction is committed, or at once if there is none."""
+    """Send a prepared message once the transaction is committed, or at once if there is none."""
     waiting = reversed(transaction.get_connection(using).run_on_commit)
     others = (getattr(entry[1], "__self__", None) for entry in waiting)
     hang = next((other.hang for other in others if isinstance(other, _Waiting)), _Hang())
@@ -98,7 +99,7 @@ class _Waiting:
         self.hang = hang
 
     def send(self) -> None:
-        """Send it, unless another one has been waited for in vain."""
+        """Send it, unless a message of the same commit has already timed out."""
         if self.hang.error is not None:
             raise BrokerUnavailable(f"given up: {self.hang.error}", delivered=False)
         began = time.monotonic()

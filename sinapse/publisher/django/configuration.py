@@ -25,7 +25,7 @@ _FORM = f"{SETTING}[{{!r}}]".format
 
 
 def faults() -> Iterator[str]:
-    """Yield what is wrong with the settings, a line each."""
+    """Yield the faults of the settings, one line each."""
     given = getattr(settings, SETTING, {})
     if not isinstance(given, Mapping):
         yield f"{SETTING} must be a dictionary, not {type(given).__name__}"

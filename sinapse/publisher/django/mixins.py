@@ -47,10 +47,10 @@ class Publishable(AnyPublishable):
         on_commit: bool = True,
         using: str | None = None,
     ) -> int | None:
-        """Send `message` to everybody who may listen, once the transaction is committed.
+        """Send `message` to all who may listen, once the transaction is committed.
 
-        As :func:`~sinapse.publisher.django.publish`. Without `using`, it is the transaction of
-        the database that the instance is written to.
+        As :func:`~sinapse.publisher.django.publish`. Without `using`, the transaction is that of
+        the database to which the instance is written.
         """
         return publish(
             self,

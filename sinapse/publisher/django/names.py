@@ -33,9 +33,9 @@ def kind_of(instance: Model) -> str:
 def subject(instance: Any) -> Sinapse:
     """Return the token and the channels of a model instance, with or without the mixin.
 
-    That may be ``request.user``, be its model Django's own or yours. What is returned stays the
-    same subject when the instance is deleted. Raises :class:`~sinapse.errors.InvalidSubject` for
-    what is no saved instance, such as an anonymous user.
+    It may be ``request.user``, with Django's model or your own. The result stays the same subject
+    when the instance is deleted. Raises :class:`~sinapse.errors.InvalidSubject` if it is no saved
+    instance, such as an anonymous user.
     """
     return Sinapse(named(instance))
 

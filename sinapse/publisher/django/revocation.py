@@ -1,6 +1,6 @@
-"""Tokens that end with a log-out or with their subject, where the settings ask for that.
+"""Tokens that end with a log-out or with their subject, if the settings ask for that.
 
-A failure of Redis is logged: it must not keep anybody logged in, or undeleted.
+A failure of Redis is only logged: it must not prevent a log-out or a deletion.
 """
 
 import logging
@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 
 
 def connect() -> None:
-    """Connect to the signals that the settings ask for, and to no other.
+    """Connect to the signals that the settings ask for, and to no others.
 
-    Whoever listens to deletions makes them slower, so it is those of subjects only.
+    A receiver makes deletions slower, so it is only for the models of subjects.
     """
     user_logged_out.disconnect(_logged_out)
     if is_on("REVOKE_ON_LOGOUT"):

@@ -43,16 +43,16 @@ def publish_on_save(
 ) -> Stop:
     """Publish whenever an instance of `model` is saved, once the transaction is committed.
 
-    `message` makes what is published of the instance, or names the fields of a JSON object; a
-    field that is not named is not published. `channel` is one, or makes one of the instance, or
-    None for an instance that is not to be published; without it, it is the instance's own. `event`
-    is ``<model>-saved`` if not given. `created` is True for new instances only, and False for
-    changed ones only. Fixtures that are loaded are not published. What is saved through a proxy of
-    `model` is published as well. Of a field that was set to an expression, such as ``F("n") + 1``,
-    it is the value that the database has.
+    `message` is a function that makes the data from the instance, or the names of the fields of a
+    JSON object; other fields are not published. `channel` is a channel, or a function that returns
+    the channel of an instance, or None to skip the instance; by default it is the instance's own
+    channel. `event` is ``<model>-saved`` by default. `created` is True for new instances only, and
+    False for changed ones only. Fixtures that are loaded are not published. Instances of proxies of
+    `model` are published too. For a field that was set to an expression, such as ``F("n") + 1``,
+    the value in the database is published.
 
-    Returns a function that ends it. Raises ``FieldDoesNotExist`` for a field that is none, and
-    ``ValueError`` for one with many values, of which a function has to make something.
+    Returns a function that ends it. Raises ``FieldDoesNotExist`` for an unknown field, and
+    ``ValueError`` for a field with many values, for which `message` has to be a function.
     """
     publish = _publication(model, message, channel, event or f"{model._meta.model_name}-saved")
 

@@ -68,7 +68,7 @@ class HasChannel(Operation[bool]):
 
 
 class _Change(HasChannel):
-    """A change of the list, told to the nodes; whether the list was another one before."""
+    """A change of the list, announced to the nodes; the result is whether the list changed."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What is sent for operations, and what comes of them: a conversation, whoever carries it."""
+"""The commands of operations and their results: a conversation, without the I/O."""
 
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -33,17 +33,17 @@ _Call = tuple[Sequence[int], Operation[Any]]
 def exchange(
     url: RedisURL, operations: Sequence[Operation[Any]], known: set[Script] | None = None
 ) -> Generator[list[Command], list[Any], list[Any]]:
-    """Yield commands to send together, take their answers, and return what came of each operation.
+    """Yield commands to send together, take their answers, and return the result of each operation.
 
-    In the place of an answer there can be :class:`~sinapse.publisher.operations.operation.Refused`
-    or :class:`~sinapse.publisher.operations.operation.Lost`, and in that of a result
-    :class:`~sinapse.errors.BrokerUnavailable`. Nothing is sent twice that Redis can have carried
-    out. Messages of one kind that follow each other are published by one call. Of several calls,
-    each script is sent whole the first time: none of them has to be sent again, out of order,
-    because Redis does not know it yet.
+    In place of an answer there can be :class:`~sinapse.publisher.operations.operation.Refused` or
+    :class:`~sinapse.publisher.operations.operation.Lost`, and in place of a result
+    :class:`~sinapse.errors.BrokerUnavailable`. A command that Redis may have carried out is not
+    sent again. Messages of one kind that follow each other are published by one call. Of several
+    calls, each script is sent whole the first time: none of them has to be sent again, out of
+    order, because Redis does not know it yet.
 
-    Where others' commands follow on the connection before the answers have come, they too have to
-    do so: `known` are the scripts that were sent on it, which is kept up to date here.
+    If other commands follow on the connection before the answers have come, they must do so too:
+    `known` are the scripts that were sent on it; this function keeps it up to date.
     """
     results: list[Any] = [None] * len(operations)
     waiting = _calls(operations)

@@ -1,4 +1,4 @@
-"""Who an object is: its id, and the name of its channel."""
+"""The names of an object: its id as a subject, and its channel."""
 
 import inspect
 import logging
@@ -125,7 +125,7 @@ class Owned:
 
 
 class Receiving:
-    """Somebody who may open streams, and whose list of channels goes by the id alone."""
+    """A subject: it may open streams, and its list of channels belongs to its id alone."""
 
     __slots__ = ()
 
@@ -135,10 +135,10 @@ def _is_ours(kind: type) -> bool:
 
 
 def _look_for_another(subject: Receiving, identifier: str) -> None:
-    """Warn if another class of subjects has numbers as ids as well: each hears what is the other's.
+    """Warn if two classes of subjects have numbers as ids: each hears messages of the other.
 
-    It is no matter where the application has chosen the id, nor between classes that have one of
-    its own in common: they may be kept in one table.
+    There is no warning if the application has chosen the id, nor for classes with a common base of
+    its own: they may be kept in one table.
     """
     if not identifier.isdecimal():
         return

@@ -49,5 +49,5 @@ class Master:
         return self._known
 
     def doubt(self) -> None:
-        """Ask another Sentinel first: what was said led to no master."""
+        """Ask a different Sentinel first: the last answer led to no master."""
         self._first = (self._first + 1) % self._count

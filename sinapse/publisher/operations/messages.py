@@ -35,7 +35,7 @@ _STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)
 
 
 class Publish(Operation[int]):
-    """A message to everybody who may listen to a channel; how many nodes heard it."""
+    """A message to all who may listen to a channel; its result is how many nodes received it."""
 
     __slots__ = ("channel", "message", "message_id", "retain", "retain_messages")
 
@@ -173,10 +173,11 @@ AnyOutgoing: TypeAlias = (
 
 
 class Messages:
-    """How a publisher makes operations of what its application says.
+    """Makes the operations that publish messages, from the arguments of an application.
 
-    `max_message` is bytes, `retain` is seconds, `retain_messages` is the most of a channel; for
-    what is None the environment decides. Raises ``ValueError`` for a setting that cannot be used.
+    `max_message` is in bytes, `retain` in seconds, `retain_messages` is the limit for each channel;
+    for those that are None the environment decides. Raises ``ValueError`` for a setting that cannot
+    be used.
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class Messages:
         retain: float | None,
         message_id: str | None,
     ) -> Publish:
-        """Check what was given.
+        """Check the arguments.
 
         Raises :class:`~sinapse.errors.PublishError` or another ``ValueError``.
         """

@@ -67,7 +67,7 @@ class Operation(ABC, Generic[T]):
         raise NotImplementedError(f"{type(self).__name__} cannot be asked of several Redis")
 
     def announcements(self) -> "Sequence[Operation[Any]]":
-        """Return what the other Redis are told once it is done."""
+        """Return the announcements to the other Redis after the operation."""
         return ()
 
     @abstractmethod
@@ -102,7 +102,7 @@ class Refused(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """In the place of an answer: none came, so that nobody knows what Redis has done."""
+    """In place of an answer: none came, so it is unknown what Redis has done."""
 
     text: str
     cause: BaseException | None = None
@@ -111,7 +111,7 @@ class Lost(NamedTuple):
 def unavailable(
     url: RedisURL, text: str, delivered: Literal[False] | None = False
 ) -> BrokerUnavailable:
-    """Return the error for what has happened to the Redis of `url`."""
+    """Return the error for a failure of the Redis at `url`."""
     return BrokerUnavailable(f"Redis at {url}: {text}", delivered)
 
 

@@ -100,7 +100,7 @@ class CollectedTokens:
         self._hashed = hashed
 
     def get(self, subject: SubjectId, kind: str = USER) -> Pending[str | None]:
-        """Tell the current token, or None if there is none or it has expired."""
+        """Read the current token, or None if there is none or it has expired."""
         return self._add(GetToken(subject, kind, hashed=self._hashed))
 
     def generate(
@@ -118,7 +118,7 @@ class CollectedTokens:
     def obtain(
         self, subject: SubjectId, kind: str = USER, expires_in: float | None = None
     ) -> Pending[str]:
-        """Tell the current token, which lives for `expires_in` seconds at least from now on."""
+        """Read the current token, or make one, with at least `expires_in` seconds to live."""
         return self._add(ObtainToken(subject, kind, expires_in, hashed=self._hashed))
 
     def renew(
@@ -139,11 +139,11 @@ class CollectedChannels:
         self._add = collection.add
 
     def list(self, subject: SubjectId) -> Pending[set[str]]:
-        """Tell the names of the channels that `subject` may listen to."""
+        """List the names of the channels that `subject` may listen to."""
         return self._add(ListChannels(subject))
 
     def has(self, subject: SubjectId, channel: ChannelLike) -> Pending[bool]:
-        """Tell whether `subject` may listen to `channel`."""
+        """Ask whether `subject` may listen to `channel`."""
         return self._add(HasChannel(subject, channel))
 
     def add(self, subject: SubjectId, channel: ChannelLike) -> Pending[bool]:

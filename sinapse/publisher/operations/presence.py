@@ -1,4 +1,4 @@
-"""Presence: who has a stream open, on any node that runs with ``--presence``."""
+"""Presence: which subjects have a stream open, on nodes that run with ``--presence``."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ class IsOnline(Operation[bool]):
 
     @property
     def spread_by(self) -> str:
-        """The subject: every Redis knows who is there."""
+        """The subject: every Redis knows which subjects are online."""
         return self.subject
 
     def request(self) -> Request:
@@ -45,7 +45,7 @@ class OnlineIn(Operation[set[str]]):
 
     @property
     def spread_by(self) -> str:
-        """The channel: who may listen to it is known where its messages are."""
+        """The channel: the Redis of its messages has the lists too."""
         return self.channel
 
     def request(self) -> Request:

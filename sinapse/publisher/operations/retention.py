@@ -1,4 +1,4 @@
-"""Retention: how long Redis keeps messages for those who come back, and how many of a channel."""
+"""Retention: how long Redis keeps messages for streams that come back, and how many per channel."""
 
 from sinapse.protocol.keys import plain
 from sinapse.publisher.operations.numbers import is_number, is_whole

@@ -1,4 +1,4 @@
-"""Operations on several Redis: who is asked for what, and what comes of it as a whole."""
+"""Operations on several Redis: which Redis gets which part, and the result of the whole."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,10 +47,10 @@ class Spread:
         ]
 
     def announcements(self) -> dict[int, list[Operation[Any]]]:
-        """Return what each Redis is told of what was done elsewhere, once :attr:`parts` are done.
+        """Return the announcements to each Redis of changes elsewhere, once :attr:`parts` are done.
 
-        It changes nothing there, and it does not matter whether it can be said: nodes hear it from
-        whichever Redis is there.
+        They change no data there. It does not matter if some fail: nodes hear them from any Redis
+        that is there.
         """
         told: dict[int, list[Operation[Any]]] = {}
         for operation, places in zip(self._operations, self._places, strict=True):

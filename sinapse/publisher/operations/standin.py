@@ -1,4 +1,4 @@
-"""Somebody who stands in for Redis: how tests capture what would be asked of it.
+"""A stand-in for Redis, with which tests capture its requests.
 
 It is the same for every kind of publisher and for all threads of the process.
 """
@@ -10,7 +10,7 @@ from sinapse.publisher.operations.operation import Operation
 
 
 class StandIn(Protocol):
-    """Knows what comes of operations without asking anybody. It is called from any thread."""
+    """Returns results of operations without Redis; it is called from any thread."""
 
     def result(self, operation: Operation[Any]) -> Any:
         """Return what comes of `operation`."""
@@ -26,12 +26,12 @@ def begin(stand_in: StandIn) -> None:
 
 
 def end(stand_in: StandIn) -> None:
-    """Let whoever was there before have them again."""
+    """Restore the stand-in that was there before, if any."""
     _standing_in.remove(stand_in)
 
 
 def current() -> StandIn | None:
-    """Return who stands in for Redis, if anybody does."""
+    """Return the stand-in for Redis, or None."""
     return _standing_in[-1] if _standing_in else None
 
 

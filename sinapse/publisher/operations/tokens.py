@@ -1,8 +1,8 @@
 """Tokens: one current token for each subject and kind.
 
-An operation checks what it is made of: it raises :class:`~sinapse.errors.InvalidSubject`,
-``ValueError`` for a lifetime that is not a time to come, and where tokens are `hashed`
-:class:`~sinapse.errors.TokenIsHashed` if it is to tell the current one.
+An operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubject`, ``ValueError``
+for a lifetime that is not positive, and, if tokens are `hashed`,
+:class:`~sinapse.errors.TokenIsHashed` when it should return the current one.
 """
 
 from collections.abc import Sequence
@@ -75,16 +75,16 @@ class _Revoked(Operation[None]):
         self._told = told
 
     def request(self) -> Request:
-        """Return what Redis is told."""
+        """Return the command."""
         arguments = (self._token, self._told, str(REMEMBERED))
         return call(REVOKE_TOKEN, (revoked_key(self._token),), arguments)
 
     def result(self, answer: Any) -> None:
-        """Return nothing: it does not matter who heard it."""
+        """Return nothing: it does not matter how many nodes heard it."""
 
 
 class _Revoking(_OfSubject[T]):
-    """What may end tokens. All Redis are told which, so that every node hears it from one."""
+    """May end tokens; that is announced to all Redis, so that every node hears it."""
 
     __slots__ = ("former",)
 
@@ -166,7 +166,7 @@ class GenerateToken(_WithNewToken):
         )
 
     def result(self, answer: list[bytes] | int) -> str | Operation[str]:
-        """Return the token; it is drawn again if that is somebody's already."""
+        """Return the token; a token that exists already is drawn again."""
         if isinstance(answer, list):
             self.former = answer
             return self.token
@@ -175,9 +175,9 @@ class GenerateToken(_WithNewToken):
 
 
 class ObtainToken(_WithNewToken):
-    """The current token, or a new one, for so many seconds from now at least, or for ever.
+    """The current token, or a new one, with at least `expires_in` seconds to live, or for ever.
 
-    One that was obtained first so many seconds ago is not told again: it is left to run out.
+    A token that was first obtained longer ago than that is not returned: it is left to run out.
     """
 
     __slots__ = ()
@@ -198,7 +198,7 @@ class ObtainToken(_WithNewToken):
         )
 
     def result(self, answer: bytes | None) -> str | Operation[str]:
-        """Return the token; a new one is drawn again if that is somebody's already."""
+        """Return the token; a new token that exists already is drawn again."""
         if answer:
             return answer.decode(errors="replace")
         self._draw()

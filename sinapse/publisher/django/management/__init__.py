@@ -1,5 +1,5 @@
 """What ``manage.py`` can do.
 
-``arguments``  whom commands mean
+``arguments``  the subject of a command
 ``commands``   the commands
 """

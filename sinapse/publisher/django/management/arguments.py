@@ -1,4 +1,4 @@
-"""What the commands share: whom they mean, and errors in one line."""
+"""What the commands share: the subject that they name, and errors in one line."""
 
 import re
 from functools import wraps
@@ -32,7 +32,7 @@ def found(text: str) -> Sinapse:
 
 
 def failing_in_one_line(handle: Any) -> Any:
-    """Have a command's ``handle`` end with one line, and status 1, for what is no bug."""
+    """Make a command's ``handle`` end with one line, and status 1, at an error that is no bug."""
 
     @wraps(handle)
     def handled(self: Any, *_: Any, **options: Any) -> Any:

@@ -2,5 +2,5 @@
 
 ``sinapse_token``    make, show and revoke tokens
 ``sinapse_publish``  publish a message
-``sinapse_listen``   show what is pushed to a browser
+``sinapse_listen``   show the messages that a browser would receive
 """

@@ -16,7 +16,7 @@ class Command(BaseCommand):
     help = "Shows what a user hears, until Ctrl-C: through the daemon, with the user's own token."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Say who, and how to show it."""
+        """Take the subject, and how to show its messages."""
         parser.add_argument("subject", help="name of a user, or app.model:primary-key")
         parser.add_argument("--url", help="the daemon, if not the one of the settings")
         parser.add_argument("--json", action="store_true", help="one JSON object a line")

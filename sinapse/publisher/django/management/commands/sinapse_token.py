@@ -13,7 +13,7 @@ class Command(BaseCommand):
     help = "Shows the current push token of a user, or makes one if there is none."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Say who, and what."""
+        """Take the subject, and what to do."""
         parser.add_argument("subject", help="name of a user, or app.model:primary-key")
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--new", action="store_true", help="replace it: its streams end")
