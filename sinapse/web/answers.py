@@ -24,7 +24,28 @@ Fields = Iterable[tuple[bytes, bytes]]
 PLAIN_TEXT = ((b"Content-Type", b"text/plain"),)
 
 
-def respond(request: Request, status: int, body: bytes = b"", headers: Headers = ()) -> int:
+def date() -> bytes:
+    """Return the field Date of an answer that is given now (RFC 9110 §6.6.1)."""
+    return _date(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    text: bytes = datetimeToString(second)
+    return text
+
+
+def refusal(status: int, body: bytes | None, fields: Fields) -> tuple[bytes, Fields]:
+    """Return the body, which is the status in words without another, and the fields of a refusal.
+
+    `fields` say of what type the body is.
+    """
+    body = b"%d %b\n" % (status, REASONS[status]) if body is None else body
+    length = (b"Content-Length", b"%d" % len(body))
+    return body, ((b"Date", date()), *fields, length, (b"Cache-Control", b"no-store"), *SAFETY)
+
+
+def respond(request: Request, status: int, body: bytes = b"", headers: Fields = ()) -> int:
     """Send a short, complete answer; `headers` override those of every answer.
 
     A client that has gone in the meantime gets none.
