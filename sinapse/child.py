@@ -25,13 +25,13 @@ _WATCHED = 'exec 3<&0; (read _ <&3 || kill -TERM $$) & exec 3<&-; exec "$@" </de
 RELEASE = b"\n"
 
 #: Seconds for a process to answer: a bound for slow machines, it takes one or two.
-START = 30
+START_TIMEOUT = 30
 
 #: Seconds for a process to end in good order, after which it is killed.
-END = 10
+END_TIMEOUT = 10
 
 #: Seconds between two looks.
-PAUSE = 0.1
+POLL_INTERVAL = 0.1
 
 #: Lines of its log that say why a process has ended.
 LAST_LINES = 12
@@ -118,12 +118,14 @@ class Child:
 
     def wait_until_answers(self, port: int, path: str) -> None:
         """Return when a GET of `path` is answered with 200; raises :class:`ChildFailed`."""
-        deadline = time.monotonic() + START
+        deadline = time.monotonic() + START_TIMEOUT
         while not _answers(port, path):
             self.check()
             if time.monotonic() > deadline:
-                raise self._failure(f"did not answer GET {path} with 200 in {START} seconds")
-            time.sleep(PAUSE)
+                raise self._failure(
+                    f"did not answer GET {path} with 200 in {START_TIMEOUT} seconds"
+                )
+            time.sleep(POLL_INTERVAL)
 
     def __enter__(self) -> Self:
         return self
@@ -136,7 +138,7 @@ class Child:
     ) -> None:
         self._process.terminate()
         try:
-            self._process.wait(END)
+            self._process.wait(END_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

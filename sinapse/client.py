@@ -13,7 +13,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 #: Seconds without a byte after which a stream is dead: four keep-alives of the daemon.
-SILENCE = 60
+SILENCE_TIMEOUT = 60
 
 #: Seconds before coming back, until the daemon says something else.
 RETRY = 5.0
@@ -69,7 +69,7 @@ class EventSource:
         if self._last_id:
             fields["Last-Event-ID"] = self._last_id
         asked = Request(self._url, headers=fields)  # noqa: S310
-        with build_opener(_NoRedirect).open(asked, timeout=SILENCE) as answer:
+        with build_opener(_NoRedirect).open(asked, timeout=SILENCE_TIMEOUT) as answer:
             self._opened = True
             data: list[str] = []
             event = identity = None

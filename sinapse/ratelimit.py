@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 #: Seconds between two lines of one kind.
-INTERVAL = 60.0
+LINE_INTERVAL = 60.0
 
 
 class LogLimit:
@@ -24,7 +24,7 @@ class LogLimit:
         if now < self._next:
             self._kept_back += 1
             return
-        self._next = now + INTERVAL
+        self._next = now + LINE_INTERVAL
         kept_back, self._kept_back = self._kept_back, 0
         self._emit(f"{text} (and {kept_back} more since the last such line)" if kept_back else text)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from sinapse.counters import Counters, Histogram, Stopwatch
-from sinapse.daemon.looplag import INTERVAL, LoopLag
+from sinapse.daemon.looplag import LOOK_INTERVAL, LoopLag
 from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.hub.hub import Hub
@@ -101,8 +101,8 @@ def test_the_lag_of_the_loop_is_what_it_was_late() -> None:
     service = LoopLag(lags, reactor, clock.seconds)
     service.startService()
     for late in (0, 0.25, 0):
-        clock.advance(INTERVAL + late)
-        reactor.advance(INTERVAL)
+        clock.advance(LOOK_INTERVAL + late)
+        reactor.advance(LOOK_INTERVAL)
     service.stopService()
     assert lags.buckets() == {"0.1": 2, "1.0": 3, "+Inf": 3}
     assert lags.sum == 0.25

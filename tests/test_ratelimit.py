@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from sinapse.ratelimit import INTERVAL, LogLimit
+from sinapse.ratelimit import LINE_INTERVAL, LogLimit
 
 
 class Limited:
@@ -41,39 +41,39 @@ def test_the_first_line_comes_at_once_and_as_it_is(limited: Limited) -> None:
 def test_nothing_more_comes_within_the_interval(limited: Limited) -> None:
     for _ in range(100):
         limited.log("again")
-        limited.clock.advance(INTERVAL / 200)
+        limited.clock.advance(LINE_INTERVAL / 200)
     assert limited.texts == ["again"]
 
 
 def test_the_next_line_says_how_many_were_kept_back(limited: Limited) -> None:
     for text in ("one", "two", "three"):
         limited.log(text)
-    limited.clock.advance(INTERVAL)
+    limited.clock.advance(LINE_INTERVAL)
     limited.log("four")
-    limited.clock.advance(INTERVAL)
+    limited.clock.advance(LINE_INTERVAL)
     limited.log("five")
     assert limited.texts == ["one", "four (and 2 more since the last such line)", "five"]
 
 
 def test_the_interval_begins_with_the_line_that_was_let_through(limited: Limited) -> None:
     limited.log("one")
-    limited.clock.advance(INTERVAL - 1)
+    limited.clock.advance(LINE_INTERVAL - 1)
     limited.log("kept back")
     limited.clock.advance(1)
     limited.log("two")
-    assert [time for time, _ in limited.lines] == [0, INTERVAL]
+    assert [time for time, _ in limited.lines] == [0, LINE_INTERVAL]
 
 
-@given(pauses=st.lists(st.integers(0, 3 * int(INTERVAL)), max_size=30))
+@given(pauses=st.lists(st.integers(0, 3 * int(LINE_INTERVAL)), max_size=30))
 @settings(deadline=None)
 def test_every_line_is_written_or_counted_and_no_two_are_close(pauses: list[int]) -> None:
     limited = Limited()
     for pause in pauses:
         limited.clock.advance(pause)
         limited.log("line")
-    limited.clock.advance(INTERVAL)
+    limited.clock.advance(LINE_INTERVAL)
     limited.log("last")
     counts = [int(found[1]) for text in limited.texts if (found := re.search(r"and (\d+)", text))]
     assert len(limited.lines) + sum(counts) == len(pauses) + 1
     times = [time for time, _ in limited.lines]
-    assert all(after - before >= INTERVAL for before, after in pairwise(times))
+    assert all(after - before >= LINE_INTERVAL for before, after in pairwise(times))

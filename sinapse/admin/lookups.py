@@ -9,9 +9,9 @@ from sinapse.admin.inspection import ORDERS
 from sinapse.admin.status import Content, json_answer
 from sinapse.web.answers import Plain
 
-#: Channels in an answer, unless it is said how many, and the most.
-TOP = 20
-MOST = 1000
+#: Channels in an answer by default, and at most.
+DEFAULT_TOP = 20
+MAX_TOP = 1000
 
 
 class Looks(Protocol):
@@ -56,10 +56,13 @@ class ChannelsResource(Plain):
 
     def answer(self, request: Request) -> int:
         """Answer with the channels that have the most."""
-        top, order = _argument(request, b"top", str(TOP)), _argument(request, b"by", "streams")
+        top, order = (
+            _argument(request, b"top", str(DEFAULT_TOP)),
+            _argument(request, b"by", "streams"),
+        )
         # Not more digits than are meant: int() refuses thousands of them.
-        if not (re.fullmatch("[0-9]{1,4}", top) and 1 <= int(top) <= MOST):
-            return _refuse(request, 400, f"top must be from 1 to {MOST}")
+        if not (re.fullmatch("[0-9]{1,4}", top) and 1 <= int(top) <= MAX_TOP):
+            return _refuse(request, 400, f"top must be from 1 to {MAX_TOP}")
         if order not in ORDERS:
             return _refuse(request, 400, f"by must be {' or '.join(ORDERS)}")
         return json_answer(request, self._looks.channels(int(top), order))

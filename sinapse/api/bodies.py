@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from sinapse.publisher.http import MOST_MESSAGES
+from sinapse.publisher.http import MAX_MESSAGES_PER_REQUEST
 from sinapse.publisher.operations.tokens import USER
 
 #: What a name is (see ``docs/protocol.md``), as a pattern.
@@ -48,7 +48,7 @@ class Publish(Struct, forbid_unknown_fields=True, omit_defaults=True):
 class PublishMany(Struct, forbid_unknown_fields=True):
     """Messages, which are published in this order."""
 
-    messages: Annotated[list[Publish], Meta(min_length=1, max_length=MOST_MESSAGES)]
+    messages: Annotated[list[Publish], Meta(min_length=1, max_length=MAX_MESSAGES_PER_REQUEST)]
 
 
 class Published(Struct):

@@ -11,14 +11,14 @@ from sinapse.api.resource import APIResource
 from sinapse.errors import StartError
 from sinapse.listen.gate import Gate
 from sinapse.listen.listener import Listener
-from sinapse.publisher.http import MOST_BYTES
+from sinapse.publisher.http import MAX_REQUEST_SIZE
 from sinapse.publisher.tx import Publisher
 from sinapse.settings import Settings
 from sinapse.web.limits import RequestLimits
 from sinapse.web.site import Site
 
-#: Seconds for a request to arrive whole, which may be large.
-TIMEOUT = 30
+#: Seconds in which a request, which may be large, must be complete.
+REQUEST_TIMEOUT = 30
 
 
 class API(MultiService):
@@ -39,7 +39,7 @@ class API(MultiService):
         self._publisher = Publisher(
             settings.redis, hash_tokens=settings.hash_tokens, reactor=reactor
         )
-        limits = RequestLimits(timeout=TIMEOUT, body=MOST_BYTES)
+        limits = RequestLimits(timeout=REQUEST_TIMEOUT, body=MAX_REQUEST_SIZE)
         root = APIResource(self._publisher, self._keys)
         site = Site(root, reactor, limits, screen=root.screen)
         gate.relieve = site.close_an_idle

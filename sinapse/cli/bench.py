@@ -32,7 +32,7 @@ PACED = 30
 
 #: Seconds between two paced messages, and for anything to be complete.
 PACE = 0.1
-PATIENCE = 60.0
+COMPLETION_TIMEOUT = 60.0
 
 #: What ends every message here, and the first event of a stream.
 MARK = b"~\n"
@@ -131,7 +131,7 @@ class _Crowd:
             raise
 
     def _open(self, port: int, token: str) -> None:
-        stream = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        stream = socket.create_connection(("127.0.0.1", port), COMPLETION_TIMEOUT)
         self._sockets.append(stream)
         stream.sendall(
             f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
@@ -143,10 +143,10 @@ class _Crowd:
 
     def wait(self, mark: bytes, count: int) -> None:
         """Return when `mark` has come `count` times in all."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + COMPLETION_TIMEOUT
         while count > 0:
             if time.monotonic() > deadline:
-                raise Refused(f"not complete within {PATIENCE:g} s")
+                raise Refused(f"not complete within {COMPLETION_TIMEOUT:g} s")
             for key, _ in self._selector.select(1):
                 stream, kept = key.fileobj, key.data
                 assert isinstance(stream, socket.socket)  # noqa: S101

@@ -14,7 +14,7 @@ from stat import S_IWOTH
 import click
 
 import sinapse
-from sinapse.child import PAUSE, Child, ChildFailed, daemon_command, find_redis
+from sinapse.child import POLL_INTERVAL, Child, ChildFailed, daemon_command, find_redis
 from sinapse.protocol.redisurl import EMBEDDED, RedisURL
 
 DEFAULT_FOLDER = Path(".demo")
@@ -88,7 +88,7 @@ def _run(stack: ExitStack, port: int, daemon_port: int, folder: Path, redis_url:
     while True:
         daemon.check()
         chat.check()
-        time.sleep(PAUSE)
+        time.sleep(POLL_INTERVAL)
 
 
 def _chat() -> Path:

@@ -36,8 +36,8 @@ OLDEST_REDIS = (6, 2)
 #: Seconds that clocks may differ: logs and expiry times of applications rest on them.
 CLOCK_SKEW = 2.0
 
-#: Seconds in which the first bytes of a stream, and a message, have to be here.
-PATIENCE = 5.0
+#: Seconds in which the first bytes of a stream, and a message, have to arrive.
+ANSWER_TIMEOUT = 5.0
 
 
 class Verdict(Enum):
@@ -120,7 +120,7 @@ def _redis(publisher: Publisher) -> Iterator[Finding]:
 @contextmanager
 def _connected(url: RedisURL) -> Iterator[Callable[..., Any]]:
     """Yield what asks the Redis of `url`."""
-    connections = Connections(url, size=1, connect_timeout=PATIENCE, timeout=PATIENCE)
+    connections = Connections(url, size=1, connect_timeout=ANSWER_TIMEOUT, timeout=ANSWER_TIMEOUT)
     try:
         yield connections.execute
     finally:
@@ -263,7 +263,7 @@ def _daemon(url: str) -> Iterator[Finding]:
         ("ready", "Redis is there", "See its log for why it does not reach Redis."),
     ):
         try:
-            with urlopen(urljoin(url, path), timeout=PATIENCE) as answer:  # noqa: S310
+            with urlopen(urljoin(url, path), timeout=ANSWER_TIMEOUT) as answer:  # noqa: S310
                 server = answer.headers.get("Server", "unknown")
         except HTTPError as error:
             error.close()
@@ -295,13 +295,13 @@ def _path(publisher: Publisher, url: str) -> Iterator[Finding]:
         with Trial(publisher, url) as trial:
             start = time.perf_counter()
             publisher.publish(trial.name, "x", retain=0)
-            trial.next(PATIENCE)
+            trial.next(ANSWER_TIMEOUT)
             took = 1000 * (time.perf_counter() - start)
     except queue.Empty:
         yield Finding(
             Verdict.WRONG,
             what,
-            f"nothing arrives within {PATIENCE:g} s",
+            f"nothing arrives within {ANSWER_TIMEOUT:g} s",
             "Is it the Redis of that daemon? Does a proxy hold streams back? In nginx: "
             "proxy_buffering off; nowhere may text/event-stream be compressed.",
         )

@@ -19,8 +19,8 @@ from sinapse.client import (
 )
 from sinapse.publisher.operations.tokens import USER
 
-#: Seconds that a token lives which is made to listen.
-LIFETIME = 86400
+#: Seconds that a token lives if this command has to make one.
+TOKEN_LIFETIME = 86400
 
 
 @click.command("listen")
@@ -51,7 +51,7 @@ def command(
     token = token or found
     if subject is not None:
         with in_one_line(), connected(redis) as publisher:
-            token = publisher.tokens.obtain(subject, kind, LIFETIME)
+            token = publisher.tokens.obtain(subject, kind, TOKEN_LIFETIME)
     if not token:
         raise click.UsageError("whose stream? --subject, --token, or an access_token in the URL")
     show = _as_json if as_json else _for_people() if sys.stdout.isatty() else _plain

@@ -13,7 +13,7 @@ from sinapse.cli.trial import Trial
 from sinapse.publisher import Publisher
 
 #: Seconds between two messages.
-PAUSE = 0.2
+MESSAGE_INTERVAL = 0.2
 
 
 @click.command("ping")
@@ -30,7 +30,7 @@ def command(publisher: Publisher, url: str, count: int) -> None:
         with Trial(publisher, url) as trial:
             for number in range(count):
                 if number:
-                    time.sleep(PAUSE)
+                    time.sleep(MESSAGE_INTERVAL)
                 start = time.perf_counter()
                 publisher.publish(trial.name, str(number), retain=0)
                 trial.next()

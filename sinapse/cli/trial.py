@@ -8,10 +8,10 @@ from sinapse.client import Received, ThreadedEventSource
 from sinapse.publisher import Publisher
 
 #: Seconds that its token lives: it is gone even if the command is killed.
-LIFETIME = 60
+TOKEN_LIFETIME = 60
 
-#: Seconds for the stream to end when nothing may be heard any more; after that it is left alone.
-GOING = 2
+#: Seconds that the stream has to end after its channel was removed; then it is left alone.
+CLOSE_TIMEOUT = 2
 
 
 class Trial:
@@ -26,7 +26,7 @@ class Trial:
     def __enter__(self) -> Self:
         """Listen; raises as :class:`~sinapse.client.EventSource`, or ``queue.Empty``."""
         self._publisher.channels.add(self.name, self.name)
-        token = self._publisher.tokens.generate(self.name, expires_in=LIFETIME)
+        token = self._publisher.tokens.generate(self.name, expires_in=TOKEN_LIFETIME)
         self._stream = ThreadedEventSource(self._url, token)
         try:
             self.next()
@@ -52,4 +52,4 @@ class Trial:
         self._stream.close()  # So that it does not come back.
         self._publisher.tokens.clear(self.name)
         self._publisher.channels.clear(self.name)
-        self._stream.close(GOING)
+        self._stream.close(CLOSE_TIMEOUT)

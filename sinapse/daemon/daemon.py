@@ -42,11 +42,11 @@ from sinapse.web.site import Site
 
 #: Seconds for which clients wait in the kernel's queue while Redis is not connected yet: more than
 #: connecting takes, and less than they wait for an answer.
-OPENING = 2
+REDIS_WAIT = 2
 
-#: Seconds, on top of the reconnection time, for which a subject without a stream is taken to be on
-#: its way back.
-PATIENCE = 5
+#: Seconds, on top of the reconnection time, for which a subject without a stream still counts as
+#: online.
+PRESENCE_GRACE = 5
 
 #: Python's own are 700, 10, 10: with these a connect takes a quarter to a third less CPU, since the
 #: collector walked all open streams again and again. Streams are freed without it.
@@ -83,7 +83,7 @@ class Daemon(MultiService):
             counted=proxies.counted,
             is_full=gate.is_full,
         )
-        presence = Presence(settings.retry + PATIENCE) if settings.presence else None
+        presence = Presence(settings.retry + PRESENCE_GRACE) if settings.presence else None
         self._gate = gate
         self._broker = broker
         self._streams = streams = Streams(
@@ -187,7 +187,7 @@ class Daemon(MultiService):
         After a while without Redis, accept all the same, and answer that Redis is away.
         """
         connected = Deferred.fromCoroutine(self._broker.when_ready())
-        late = reactor.callLater(OPENING, connected.cancel)
+        late = reactor.callLater(REDIS_WAIT, connected.cancel)
         with suppress(CancelledError):
             await connected
         if late.active():

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 from sinapse.counters import Histogram
 
 #: Seconds between two looks: some 10 µs each.
-INTERVAL = 0.5
+LOOK_INTERVAL = 0.5
 
 
 class LoopLag(Service):
@@ -36,8 +36,8 @@ class LoopLag(Service):
             self._next.cancel()
 
     def _wait(self) -> None:
-        self._next = self._reactor.callLater(INTERVAL, self._look, self._seconds())
+        self._next = self._reactor.callLater(LOOK_INTERVAL, self._look, self._seconds())
 
     def _look(self, since: float) -> None:
-        self._lags.observe(max(0.0, self._seconds() - since - INTERVAL))
+        self._lags.observe(max(0.0, self._seconds() - since - LOOK_INTERVAL))
         self._wait()

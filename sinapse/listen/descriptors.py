@@ -14,11 +14,11 @@ from sinapse.listen.bounds import FEW_FILES
 #: many while those are made again.
 RESERVED = 64
 
-#: Connections to ``--api``, and to ``--admin``, for which a place is kept: whoever fills the ports
-#: for streams does not keep backends from publishing, nor the other way round.
-ASIDE = 256
+#: Descriptors that are reserved for ``--api``, and as many for ``--admin``: a flood of streams does
+#: not stop backends from publishing, nor the other way round.
+RESERVED_PER_ENDPOINT = 256
 
-#: Connections that are let in only to be told that there are too many streams.
+#: Connections that are accepted only to answer that there are too many streams.
 REFUSABLE = 256
 
 _log = Logger()
@@ -64,7 +64,7 @@ def connections() -> int:
 
 def aside() -> int:
     """Return how many connections there may be to ``--api``, and how many to ``--admin``."""
-    return min(ASIDE, open_files() // 16)
+    return min(RESERVED_PER_ENDPOINT, open_files() // 16)
 
 
 def streams() -> int:

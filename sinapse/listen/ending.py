@@ -9,12 +9,12 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
-#: Seconds that a refused client has to read why.
-LINGER = 2
+#: Seconds that a client has to confirm the end, or, if it was refused, to read why.
+CLOSE_TIMEOUT = 2
 
-#: Seconds without progress that a client may take to accept what we have said already: as long as
-#: TCP waits for somebody to acknowledge data.
-PATIENCE = 60
+#: Seconds without progress after which a client that does not read its answer is closed: as long as
+#: TCP waits for an acknowledgement of data.
+READ_TIMEOUT = 60
 
 
 def unwritten(transport: Any) -> int:
@@ -27,7 +27,7 @@ class Ending:
     """Ends a connection whose `socket` is about to be closed, sooner or later.
 
     It waits as long as the client reads. When the kernel has all bytes, and sends them by itself,
-    the client has :data:`~sinapse.listen.ending.LINGER` seconds to confirm the end.
+    the client has :data:`~sinapse.listen.ending.CLOSE_TIMEOUT` seconds to confirm the end.
     """
 
     __slots__ = ("_call_later", "_look", "_patience", "_socket", "_waiting")
@@ -39,15 +39,15 @@ class Ending:
 
     def _begin_again(self, waiting: int) -> None:
         self._waiting = waiting
-        self._patience = PATIENCE
+        self._patience = READ_TIMEOUT
         self._look_later()
 
     def _look_later(self) -> None:
-        self._look = self._call_later(LINGER, self._look_now)
+        self._look = self._call_later(CLOSE_TIMEOUT, self._look_now)
 
     def _look_now(self) -> None:
         waiting = unwritten(self._socket)
-        self._patience -= LINGER
+        self._patience -= CLOSE_TIMEOUT
         if not waiting:
             self._socket.loseConnection()
         elif waiting < self._waiting:

@@ -29,11 +29,11 @@ from sinapse.listen.ending import Ending, unwritten
 from sinapse.listen.forwarded import UNIX, TrustedProxies
 from sinapse.ratelimit import LogLimit, TokenBucket
 
-#: Connections of an address beside its streams: those that are refused, or ask for something else.
-BESIDES = 32
+#: Connections of an address beside its streams: for refused requests, and for other requests.
+OTHER_CONNECTIONS_PER_ADDRESS = 32
 
-#: Seconds after which to look again whether there is room: the limit may have been raised.
-PATIENCE = 1.0
+#: Seconds between two checks whether there is room again: the limit may have been raised.
+ROOM_CHECK_INTERVAL = 1.0
 
 
 class _Counted:
@@ -138,7 +138,7 @@ class Gate:
         if is_proxied and not self._proxies.trusts(peer):
             return self._refuse("not a trusted proxy", f"{peer} is none of --trusted-proxies")
         if self._per_address and (key := self._proxies.counted(peer)) is not None:
-            if self._by_address[key] >= self._per_address + BESIDES:
+            if self._by_address[key] >= self._per_address + OTHER_CONNECTIONS_PER_ADDRESS:
                 return self._refuse("too many connections of this address", f"many from {peer}")
             self._by_address[key] += 1
         self._connections += 1
@@ -172,7 +172,7 @@ class Gate:
         room = self._most() - self._connections
         if room < 1:
             self._lacks_room = True
-            self._pause(port, PATIENCE, "descriptors")
+            self._pause(port, ROOM_CHECK_INTERVAL, "descriptors")
             if not self.relieve():
                 self._warn(f"no descriptors are left, {self._connections} connections: others wait")
             return

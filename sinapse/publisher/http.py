@@ -38,8 +38,8 @@ from sinapse.publisher.process import OfThisProcess
 
 #: Messages and bytes of one request, as the API takes them: some messages of the largest size, or
 #: many small ones.
-MOST_MESSAGES = 1000
-MOST_BYTES = 8 * 1024 * 1024
+MAX_MESSAGES_PER_REQUEST = 1000
+MAX_REQUEST_SIZE = 8 * 1024 * 1024
 
 
 class _Request(NamedTuple):
@@ -175,7 +175,7 @@ def _batches(operations: Sequence[Publish]) -> Iterator[list[bytes]]:
         message = _message(operation)
         # A comma each, and what is around them.
         size += len(message) + 1
-        if batch and (len(batch) == MOST_MESSAGES or size > MOST_BYTES - 100):
+        if batch and (len(batch) == MAX_MESSAGES_PER_REQUEST or size > MAX_REQUEST_SIZE - 100):
             yield batch
             batch, size = [], len(message) + 1
         batch.append(message)
@@ -290,8 +290,8 @@ class HTTPConnections:
         return PublishError(result["error"])
 
     def _ask(self, request: _Request) -> Any:
-        if request.body is not None and len(request.body) > MOST_BYTES:
-            raise MessageTooLarge(f"the API takes requests of up to {MOST_BYTES} bytes")
+        if request.body is not None and len(request.body) > MAX_REQUEST_SIZE:
+            raise MessageTooLarge(f"the API takes requests of up to {MAX_REQUEST_SIZE} bytes")
         try:
             status, answer = self._pools().lend(partial(self._answer, request))
         except Busy as error:

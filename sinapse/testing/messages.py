@@ -13,10 +13,10 @@ from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.messages import Publish
 
 #: Characters of a message that a failure shows.
-SHOWN = 200
+MAX_SHOWN_TEXT = 200
 
 #: Messages that a failure shows.
-LINES = 20
+MAX_SHOWN_MESSAGES = 20
 
 
 class _Any(Enum):
@@ -153,9 +153,9 @@ class Expectation:
             lines[0] += ":"
         else:
             lines[0] += f"; {_number(len(published))} in all:"
-        lines += [f"  {each}" for each in published[:LINES]]
-        if len(published) > LINES:
-            lines.append(f"  and {len(published) - LINES} more")
+        lines += [f"  {each}" for each in published[:MAX_SHOWN_MESSAGES]]
+        if len(published) > MAX_SHOWN_MESSAGES:
+            lines.append(f"  and {len(published) - MAX_SHOWN_MESSAGES} more")
         raise AssertionError("\n".join(lines))
 
     def __str__(self) -> str:
@@ -201,4 +201,8 @@ def _number(count: int) -> str:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
+    return (
+        text
+        if len(text) <= MAX_SHOWN_TEXT
+        else f"{text[:MAX_SHOWN_TEXT]}… ({len(text)} characters)"
+    )

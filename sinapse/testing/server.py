@@ -20,7 +20,7 @@ from sinapse.publisher.connections import Connections
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId
 
 #: Seconds that a test waits for a message: a bound for slow machines, it takes milliseconds.
-PATIENCE = 30.0
+MESSAGE_TIMEOUT = 30.0
 
 #: Attempts to find a port that nobody else takes between the look and the use.
 ATTEMPTS = 5
@@ -91,7 +91,7 @@ class Listener:
         self._seen.clear()
         return self
 
-    def next(self, timeout: float = PATIENCE) -> Received:
+    def next(self, timeout: float = MESSAGE_TIMEOUT) -> Received:
         """Return the next message: its data, event type and id.
 
         Raises ``AssertionError`` if none comes within `timeout` seconds, or the stream is refused.
@@ -107,7 +107,7 @@ class Listener:
         self._seen.append(arrived)
         return arrived
 
-    def json(self, timeout: float = PATIENCE) -> Any:
+    def json(self, timeout: float = MESSAGE_TIMEOUT) -> Any:
         """Return the data of the next message, read as JSON."""
         return json.loads(self.next(timeout).data)
 

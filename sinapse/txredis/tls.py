@@ -21,7 +21,7 @@ from zope.interface import implementer
 from sinapse.protocol.redisurl import RedisURL
 
 #: Seconds for the handshake.
-TIMEOUT = 5
+HANDSHAKE_TIMEOUT = 5
 
 
 async def connect_securely(
@@ -36,7 +36,7 @@ async def connect_securely(
     connecting: Any = secure.connect(_Securing(factory))
     connection: _Secured = await connecting
     try:
-        await connection.secured.addTimeout(TIMEOUT, reactor)
+        await connection.secured.addTimeout(HANDSHAKE_TIMEOUT, reactor)
     except DeferredTimeoutError:
         connection.abortConnection()
         raise txredisapi.ConnectionError("TLS: no answer") from None

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers, InvalidHeaderName
 
-from sinapse.listen.ending import PATIENCE
+from sinapse.listen.ending import READ_TIMEOUT
 from sinapse.web.answers import PLAIN_TEXT, Fields, refusal
 from sinapse.web.limits import MAX_FIELDS, MAX_NAME, RequestLimits
 
@@ -262,7 +262,7 @@ class Exchange:
     def _be_patient(self, carrier: Carrier) -> None:
         """Give the client time to make room for some of what is left."""
         self._stop_waiting()
-        self._deadline = carrier.call_later(PATIENCE, self.abortConnection)
+        self._deadline = carrier.call_later(READ_TIMEOUT, self.abortConnection)
 
     def abortConnection(self) -> None:  # noqa: N802
         """End the exchange at once: EventSource takes it for a lost connection and comes back."""

@@ -8,8 +8,8 @@ from twisted.python.failure import Failure
 
 from sinapse.ratelimit import LogLimit
 
-#: Characters of what an exception says: it may quote what somebody has sent.
-MOST = 200
+#: Characters of an exception's text that are logged: it may quote what a client has sent.
+MAX_ERROR_TEXT = 200
 
 
 class Faults:
@@ -22,7 +22,7 @@ class Faults:
 
     def __call__(self, what: str, failure: Failure) -> None:
         """Log `what` went wrong, and where."""
-        said = ascii(failure.getErrorMessage())[:MOST]
+        said = ascii(failure.getErrorMessage())[:MAX_ERROR_TEXT]
         frames = "".join(format_tb(failure.getTracebackObject()))
         kind = getattr(failure.type, "__name__", "?")
         self._error(

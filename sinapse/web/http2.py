@@ -40,17 +40,17 @@ from sinapse.ratelimit import TokenBucket
 from sinapse.web.answers import Fields
 from sinapse.web.exchange import Exchange
 from sinapse.web.intake import Intake
-from sinapse.web.limits import FRAMES, REQUESTS
+from sinapse.web.limits import FRAMES_PER_SECOND, REQUESTS_PER_SECOND
 
 #: Bytes of a body after which it is seen whether the transport takes more.
 WRITE_SIZE = 64 * 1024
 
-#: Exchanges that a client may cancel a second, and at once: a page that closes has as many streams
-#: as it had, but each request of a flood (CVE-2023-44487) is a look-up.
-CANCELS = 100
+#: Exchanges that a client may cancel in a second, and at most at once: a page that closes cancels
+#: all its streams, but each request of a flood (CVE-2023-44487) is a look-up.
+CANCELS_PER_SECOND = 100
 
 #: Frames that settings count as, which concern all exchanges. A request counts as several, too, so
-#: that there are :data:`~sinapse.web.limits.REQUESTS`.
+#: that there are :data:`~sinapse.web.limits.REQUESTS_PER_SECOND`.
 _SETTINGS = 10
 
 #: Bytes of what has not come whole: four frames, or the largest header section that is decoded.
@@ -131,7 +131,7 @@ class HTTP2Channel(Protocol):
         self._is_going = False
         self._is_over = False
         self._deadline: IDelayedCall | None = None
-        self._cancels = TokenBucket(CANCELS, site.reactor.seconds)
+        self._cancels = TokenBucket(CANCELS_PER_SECOND, site.reactor.seconds)
 
     # What the client sends
 
@@ -215,7 +215,7 @@ class HTTP2Channel(Protocol):
             return
         self._stop_waiting()
         self.site.idle.pop(self, None)
-        self._intake.charge(FRAMES / REQUESTS)
+        self._intake.charge(FRAMES_PER_SECOND / REQUESTS_PER_SECOND)
         exchange = self._exchanges[number] = Exchange(self, number)
         with self._blamed(exchange):
             exchange.begin(event.headers, is_all=is_all)

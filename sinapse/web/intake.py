@@ -10,11 +10,11 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 
 from sinapse.ratelimit import TokenBucket
-from sinapse.web.limits import FRAMES
+from sinapse.web.limits import FRAMES_PER_SECOND
 
 #: Bytes that are handled in a turn of the reactor: a request with some cookies, or some 80 of the
 #: smallest over HTTP/2, which take as long as 80 requests do.
-PART = 1024
+PART_SIZE = 1024
 
 
 class Intake:
@@ -38,7 +38,7 @@ class Intake:
         self._transport = transport
         self._handle = handle
         self._call_later: Callable[..., IDelayedCall] = reactor.callLater
-        self._frames = TokenBucket(FRAMES, reactor.seconds)
+        self._frames = TokenBucket(FRAMES_PER_SECOND, reactor.seconds)
         #: What has come and is not handled, and when the next part of it is.
         self._unread = bytearray()
         self._next: IDelayedCall | None = None
@@ -81,8 +81,8 @@ class Intake:
         if self._is_held or self._is_over:
             return
         if self._unread and not self._frames.wait():
-            part = bytes(self._unread[:PART])
-            del self._unread[:PART]
+            part = bytes(self._unread[:PART_SIZE])
+            del self._unread[:PART_SIZE]
             self._handle(part)
         if self._unread:
             self._next = self._call_later(self._frames.wait(), self._read)

@@ -8,13 +8,13 @@ MAX_FIELDS = 100
 #: Bytes of the name of one.
 MAX_NAME = 256
 
-#: Requests of one connection that are handled a second, and at once, however many it has sent
-#: without waiting for an answer; the others have to wait.
-REQUESTS = 200
+#: Requests of one connection that are handled in a second, and at most at once, if it does not wait
+#: for answers; the others have to wait.
+REQUESTS_PER_SECOND = 200
 
-#: Frames of one connection, over HTTP/2 or of a WebSocket, that are handled a second, and at once
-#: (CVE-2019-9512: PING, -9515: SETTINGS).
-FRAMES = 1000
+#: Frames of one connection, over HTTP/2 or of a WebSocket, that are handled in a second, and at
+#: most at once (CVE-2019-9512: PING, -9515: SETTINGS).
+FRAMES_PER_SECOND = 1000
 
 #: Digits of a Content-Length: more than any body has, and fewer than ``int`` refuses.
 MAX_DIGITS = 18

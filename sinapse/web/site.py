@@ -32,7 +32,14 @@ from sinapse.ratelimit import TokenBucket
 from sinapse.web.answers import PLAIN_TEXT, Fields, refusal
 from sinapse.web.faults import Faults
 from sinapse.web.http2 import HTTP2Channel
-from sinapse.web.limits import MAX_DIGITS, MAX_FIELDS, MAX_NAME, REASONS, REQUESTS, RequestLimits
+from sinapse.web.limits import (
+    MAX_DIGITS,
+    MAX_FIELDS,
+    MAX_NAME,
+    REASONS,
+    REQUESTS_PER_SECOND,
+    RequestLimits,
+)
 
 #: Bytes of what a refused client sends that are dropped: enough for one that had sent its request
 #: already.
@@ -285,7 +292,7 @@ class Channel(HTTPChannel):
         self.setTimeout(self.limits.timeout)
         self._networkProducer.pauseProducing()
         if self._pipelined is None:
-            self._pipelined = TokenBucket(REQUESTS, self.site.reactor.seconds)
+            self._pipelined = TokenBucket(REQUESTS_PER_SECOND, self.site.reactor.seconds)
         self._pipelined.take()
         self._next = self.callLater(self._pipelined.wait(), self._go_on)
 

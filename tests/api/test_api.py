@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, MessageTooLarge
 from sinapse.publisher import Publisher, aio
-from sinapse.publisher.http import MOST_BYTES, MOST_MESSAGES, HTTPConnections
+from sinapse.publisher.http import MAX_MESSAGES_PER_REQUEST, MAX_REQUEST_SIZE, HTTPConnections
 from tests.project.test_snippets import BLOCK
 from tests.publisher.test_process import FORKS, exit_status, forks, in_child
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
@@ -279,7 +279,7 @@ class TestTransport:
     ) -> None:
         large = [(f"room:{number}", "é" * 250_000) for number in range(20)]
         assert remote.publish_many(large) == [0] * 20
-        small = [("room:1", str(number)) for number in range(MOST_MESSAGES + 1)]
+        small = [("room:1", str(number)) for number in range(MAX_MESSAGES_PER_REQUEST + 1)]
         with node.stream(subscribe(api, "room:1")).opened() as stream:
             assert remote.publish_many(small) == [1] * len(small)
             assert [stream.next().data for _ in small] == [data for _, data in small]
@@ -288,8 +288,8 @@ class TestTransport:
         self, api: API
     ) -> None:
         url = f"http+sinapse://{KEY}@127.0.0.1:{api.port}"
-        with Publisher(url, max_message=2 * MOST_BYTES) as publisher:
-            large = "x" * MOST_BYTES
+        with Publisher(url, max_message=2 * MAX_REQUEST_SIZE) as publisher:
+            large = "x" * MAX_REQUEST_SIZE
             with pytest.raises(MessageTooLarge):
                 publisher.publish("room:1", large)
             with pytest.raises(Incomplete) as caught:
@@ -362,7 +362,7 @@ class TestTransport:
     def test_of_many_it_is_known_which_were_published(
         self, api: API, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sinapse.publisher.http.MOST_MESSAGES", 2)
+        monkeypatch.setattr("sinapse.publisher.http.MAX_MESSAGES_PER_REQUEST", 2)
         heard = bytearray()
 
         def lose_the_second(_link: object, data: bytes) -> bytes:

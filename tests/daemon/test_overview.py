@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinapse.admin.metrics import BY_REASON, GAUGES, HISTOGRAMS, TOTALS, blank, exposition
-from sinapse.daemon.workers.client import PATIENCE as ANSWER
+from sinapse.daemon.workers.client import WORKER_ANSWER_TIMEOUT as ANSWER
 from sinapse.daemon.workers.totals import LASTING, add, lasting, one_subject, top_channels, total
 from sinapse.publisher import Publisher
 from tests.daemon.test_workers import SERVES, Workers, alive, running_workers

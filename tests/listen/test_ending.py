@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sinapse.listen.ending import LINGER
+from sinapse.listen.ending import CLOSE_TIMEOUT
 from sinapse.publisher import Publisher
 from tests.streams.test_longpoll import position
 from tests.support import PATIENCE, RedisServer, eventually, free_port
@@ -153,7 +153,7 @@ def test_a_long_poll_whose_answer_is_taken_slowly_comes_whole(
         client.connect(("127.0.0.1", secure.daemon.port))
     with client:
         client.sendall(poll)
-        whole = slowly(client, lambda data: data.endswith(b"]\n"), IDLE + 2 * LINGER)
+        whole = slowly(client, lambda data: data.endswith(b"]\n"), IDLE + 2 * CLOSE_TIMEOUT)
     assert whole.endswith(b"]\n")
     length = int(whole.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
     assert len(whole.partition(b"\r\n\r\n")[2]) == length

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sinapse.listen.gate import BESIDES
+from sinapse.listen.gate import OTHER_CONNECTIONS_PER_ADDRESS
 from sinapse.publisher import Publisher
 from tests.daemon.test_start import refusal
 from tests.streams.test_limits import refused, token_of
@@ -138,7 +138,9 @@ def test_one_address_cannot_take_all_connections(
 ) -> None:
     options = ("--max-streams-per-address", "1", "--request-timeout", "3600")
     with running_daemon(tmp_path, redis_server.url, *options) as daemon:
-        flood = [connect(stack, daemon, "127.0.0.2") for _ in range(1 + BESIDES)]
+        flood = [
+            connect(stack, daemon, "127.0.0.2") for _ in range(1 + OTHER_CONNECTIONS_PER_ADDRESS)
+        ]
         assert is_closed(connect(stack, daemon, "127.0.0.2"))
         other = connect(stack, daemon, "127.0.0.3")
         other.sendall(ASK)

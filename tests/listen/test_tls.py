@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from sinapse.errors import StartError
 from sinapse.listen.listener import Listener
 from sinapse.publisher import Publisher
-from sinapse.web.limits import FRAMES
+from sinapse.web.limits import FRAMES_PER_SECOND
 from tests.daemon.test_start import refusal
 from tests.support import PATIENCE, RedisServer, eventually, free_port
 from tests.support.certificates import Authority, root
@@ -201,9 +201,9 @@ class TestStreams:
         self, secure: SecureDaemon, publisher: Publisher
     ) -> None:
         with secure.websocket(subscribe(publisher, "room:1")) as client:
-            for _ in range(FRAMES + 100):  # Some of it has to wait.
+            for _ in range(FRAMES_PER_SECOND + 100):  # Some of it has to wait.
                 client.send("")
-            for _ in range(FRAMES + 100):
+            for _ in range(FRAMES_PER_SECOND + 100):
                 assert received(client) == {}
             publisher.publish("room:1", "hello")
             assert received(client)["data"] == "hello"

@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from sinapse.listen import tlstransport
 from sinapse.listen.certificates import Certificates
-from sinapse.listen.ending import LINGER, PATIENCE
+from sinapse.listen.ending import CLOSE_TIMEOUT, READ_TIMEOUT
 from sinapse.listen.tlstransport import TLSFactory
 from sinapse.web.answers import NotFound
 from sinapse.web.site import Site
@@ -320,7 +320,7 @@ class TestEnds:
         ends = pair.server.ends
         pair.tls.write(b"goodbye")
         pair.tls.loseConnection()
-        self.wait(pair, LINGER - 1)
+        self.wait(pair, CLOSE_TIMEOUT - 1)
         assert not ends
         self.wait(pair, 1)
         assert len(ends) == 1
@@ -338,7 +338,7 @@ class TestEnds:
                 pair.fetch(20_000)
                 received += pair.read()
                 pair.turn()
-            self.wait(pair, PATIENCE - LINGER)
+            self.wait(pair, READ_TIMEOUT - CLOSE_TIMEOUT)
         while pair.fetch():
             received += pair.read()
         assert received == text
@@ -347,9 +347,9 @@ class TestEnds:
         ends = pair.server.ends
         pair.tls.write(b"x" * 1_000_000)
         pair.tls.loseConnection()
-        self.wait(pair, PATIENCE - LINGER)
+        self.wait(pair, READ_TIMEOUT - CLOSE_TIMEOUT)
         assert not ends
-        self.wait(pair, 2 * LINGER)
+        self.wait(pair, 2 * CLOSE_TIMEOUT)
         assert len(ends) == 1
 
     def test_nothing_is_left_to_be_done_afterwards(self, pair: Pair) -> None:

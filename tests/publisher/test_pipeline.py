@@ -19,7 +19,7 @@ from sinapse.protocol.ids import EventID
 from sinapse.protocol.keys import CHECKPOINTS, RETENTION
 from sinapse.protocol.message import unpack
 from sinapse.publisher import Outgoing, Publisher, aio, tx
-from sinapse.publisher.operations.conversation import MOST, MOST_DATA
+from sinapse.publisher.operations.conversation import MAX_DATA_PER_CALL, MAX_MESSAGES_PER_CALL
 from sinapse.testing import capture
 from tests.support import RedisServer, running_redis
 from tests.support.flavours import Flavour, running_reactor, wait_for_deferred
@@ -82,7 +82,10 @@ class TestPublishMany:
     def test_they_are_heard_in_their_order(
         self, publisher: Publisher, listener: Listener, retain: float
     ) -> None:
-        messages = [Outgoing(f"room:{n % 3}", str(n), retain=retain) for n in range(3 * MOST + 7)]
+        messages = [
+            Outgoing(f"room:{n % 3}", str(n), retain=retain)
+            for n in range(3 * MAX_MESSAGES_PER_CALL + 7)
+        ]
         assert publisher.publish_many(messages) == [1] * len(messages)
         assert texts(listener) == [(each.channel, each.message) for each in messages]
 
@@ -209,18 +212,21 @@ class TestPublishMany:
         assert [data for _, data in texts(listener)] == ["0", "1", "2", "3"]
 
     def test_they_take_few_calls(self, publisher: Publisher, redis_client: redis.Redis) -> None:
-        messages = [(f"room:{n % 5}", "hello") for n in range(2 * MOST)]
+        messages = [(f"room:{n % 5}", "hello") for n in range(2 * MAX_MESSAGES_PER_CALL)]
         publisher.publish_many(messages)
         redis_client.config_resetstat()
         publisher.publish_many(messages)
         made = calls(redis_client)
         assert made["eval"] + made.get("evalsha", 0) == 2
-        assert (made["xadd"], made["publish"]) == (2 * MOST, 2 * MOST)
+        assert (made["xadd"], made["publish"]) == (
+            2 * MAX_MESSAGES_PER_CALL,
+            2 * MAX_MESSAGES_PER_CALL,
+        )
         assert made["hincrby"] == 2
         assert made["zadd"] == 10
 
     def test_large_ones_are_split(self, publisher: Publisher, redis_client: redis.Redis) -> None:
-        large = "a" * (MOST_DATA // 2)
+        large = "a" * (MAX_DATA_PER_CALL // 2)
         redis_client.config_resetstat()
         publisher.publish_many([("room:1", large)] * 6)
         made = calls(redis_client)

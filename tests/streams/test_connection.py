@@ -25,8 +25,8 @@ from sinapse.framing.websocket import WebSocket
 from sinapse.streams.connection import Connection, SocketConnection, take_over
 from sinapse.streams.pending import Pending
 from sinapse.streams.websocketpeer import ANSWER, SMALLEST, WebSocketPeer
-from sinapse.web.intake import PART, Intake
-from sinapse.web.limits import FRAMES
+from sinapse.web.intake import PART_SIZE, Intake
+from sinapse.web.limits import FRAMES_PER_SECOND
 from sinapse.web.site import Site
 
 LIMIT = 1024 * 1024
@@ -286,16 +286,16 @@ class TestWebSocket:
     @staticmethod
     def say(peer: Peer, data: bytes) -> None:
         peer.connection.dataReceived(data)
-        for _ in range(len(data) // PART):
+        for _ in range(len(data) // PART_SIZE):
             peer.turn()
 
     def test_is_handled_no_faster_than_it_may_come(self, socket: Peer) -> None:
-        self.say(socket, self.QUESTION * 3 * FRAMES)
+        self.say(socket, self.QUESTION * 3 * FRAMES_PER_SECOND)
         answered = socket.read_all().count(ANSWER)
-        assert FRAMES <= answered <= FRAMES + PART / SMALLEST
+        assert FRAMES_PER_SECOND <= answered <= FRAMES_PER_SECOND + PART_SIZE / SMALLEST
         assert socket.transport not in socket.reactor.getReaders()
         socket.reactor.pump([0.01] * 250)
-        assert answered + socket.read_all().count(ANSWER) == 3 * FRAMES
+        assert answered + socket.read_all().count(ANSWER) == 3 * FRAMES_PER_SECOND
         assert socket.transport in socket.reactor.getReaders()
 
     def test_goes_on_where_it_was_when_all_of_it_is_handled(self, socket: Peer) -> None:
@@ -304,13 +304,13 @@ class TestWebSocket:
         assert ANSWER in socket.read_all()
 
     def test_is_dropped_with_the_connection(self, socket: Peer) -> None:
-        self.say(socket, self.QUESTION * 3 * FRAMES)
+        self.say(socket, self.QUESTION * 3 * FRAMES_PER_SECOND)
         socket.end()
         assert socket.ends == [CloseReason.CLIENT_GONE]
         assert socket.reactor.getDelayedCalls() == []
 
     def test_is_dropped_when_the_stream_has_ended(self, socket: Peer) -> None:
-        self.say(socket, self.QUESTION * 3 * FRAMES)
+        self.say(socket, self.QUESTION * 3 * FRAMES_PER_SECOND)
         socket.read_all()
         socket.connection.close(CloseReason.REVOKED)
         socket.reactor.pump([0.01] * 100)
@@ -326,7 +326,7 @@ class TestWebSocket:
 
     def test_a_pong_that_nobody_asked_for_counts_as_well(self, socket: Peer) -> None:
         self.say(socket, self.PONG)
-        self.say(socket, self.PONG * 3 * FRAMES)
+        self.say(socket, self.PONG * 3 * FRAMES_PER_SECOND)
         assert socket.transport not in socket.reactor.getReaders()
 
 

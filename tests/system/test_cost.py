@@ -28,7 +28,7 @@ from hyperframe.frame import (
 )
 
 from sinapse.publisher import Publisher
-from sinapse.web.limits import REQUESTS, RequestLimits
+from sinapse.web.limits import REQUESTS_PER_SECOND, RequestLimits
 from tests.api.test_api import KEY
 from tests.support import PATIENCE, RedisServer, free_port
 from tests.support.certificates import root
@@ -49,7 +49,7 @@ LOOKS = 3
 
 #: Ordinary requests, and so how many may be handled in that time, and as many again for what the
 #: machine does to figures.
-MOST = 2 * (REQUESTS + REQUESTS * LOOK)
+MOST = 2 * (REQUESTS_PER_SECOND + REQUESTS_PER_SECOND * LOOK)
 
 #: Ordinary requests that a single one of the largest size may cost.
 MOST_OF_ONE = 60

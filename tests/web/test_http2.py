@@ -34,7 +34,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from sinapse.daemon.daemon import Daemon
 from sinapse.errors import CloseReason, StartError
 from sinapse.framing.eventstream import EventStream
-from sinapse.listen.ending import PATIENCE
+from sinapse.listen.ending import READ_TIMEOUT
 from sinapse.publisher import Publisher
 from sinapse.settings import resolve
 from sinapse.streams.connection import Connection, take_over
@@ -43,12 +43,12 @@ from sinapse.web.answers import respond
 from sinapse.web.exchange import Exchange
 from sinapse.web.http2 import (
     _SETTINGS,
-    CANCELS,
+    CANCELS_PER_SECOND,
     HEADER_TABLE_SIZE,
     HTTP2Channel,
 )
-from sinapse.web.intake import PART, Intake
-from sinapse.web.limits import FRAMES, MAX_FIELDS, REQUESTS, RequestLimits
+from sinapse.web.intake import PART_SIZE, Intake
+from sinapse.web.limits import FRAMES_PER_SECOND, MAX_FIELDS, REQUESTS_PER_SECOND, RequestLimits
 from sinapse.web.site import Site
 from tests.listen.test_tls import SecureDaemon, secure_daemon
 from tests.support import RedisServer, Turns, eventually
@@ -452,7 +452,7 @@ class TestLimits:
         said: list[bytes] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(client, "say", said.append)
-            for _ in range(20 * CANCELS):
+            for _ in range(20 * CANCELS_PER_SECOND):
                 client.cancel(client.request("/?access_token=x"))
         client.say(b"".join(said))
         client.wait_for_end()
@@ -483,7 +483,7 @@ class TestLimits:
     def test_frames_are_handled_no_faster_than_they_may_come(self, frame: bytes) -> None:
         pair = Pair()
         pair.stream()  # So that there is no deadline.
-        pair.say(frame * 3 * FRAMES)
+        pair.say(frame * 3 * FRAMES_PER_SECOND)
         assert pair.transport.producerState == "paused"
         for _ in range(3 * _SETTINGS):
             pair.clock.pump([0.01] * 150)
@@ -494,12 +494,12 @@ class TestLimits:
 
     def test_requests_are_begun_no_faster_than_they_may_come(self) -> None:
         pair = Pair()
-        for _ in range(REQUESTS + 10):
+        for _ in range(REQUESTS_PER_SECOND + 10):
             pair.request("/")
             pair.hear(pair.transport.value())
             pair.transport.clear()
         begun = sum(bool(answer.fields) for answer in pair.answers.values())
-        assert REQUESTS / 2 <= begun <= REQUESTS
+        assert REQUESTS_PER_SECOND / 2 <= begun <= REQUESTS_PER_SECOND
         pair.clock.pump([0.01] * 100)
         pair.fetch()
         assert all(answer.is_ended for answer in pair.answers.values())
@@ -511,7 +511,7 @@ class TestLimits:
         while pair.transport.producerState == "paused":
             pair.clock.turn()
             turns += 1
-        assert turns >= 500 * 13 / PART - 1
+        assert turns >= 500 * 13 / PART_SIZE - 1
 
     def test_those_that_wait_are_asked_again_when_there_may_be_room_and_only_then(
         self, monkeypatch: pytest.MonkeyPatch
@@ -605,7 +605,7 @@ class Pair(Peer):
 
     def say(self, data: bytes) -> None:
         self.channel.dataReceived(data)
-        for _ in range(0, len(data), PART):  # A part of it in each turn.
+        for _ in range(0, len(data), PART_SIZE):  # A part of it in each turn.
             self.clock.advance(0)
 
     def fetch(self) -> None:
@@ -688,11 +688,11 @@ class TestTime:
         pair = Pair()
         pair.stream()  # So that there is no deadline.
         for _ in range(3):
-            for _ in range(CANCELS):
+            for _ in range(CANCELS_PER_SECOND):
                 pair.cancel(pair.stream()[0])
             assert not pair.transport.disconnecting
             pair.clock.advance(1)
-        for _ in range(CANCELS + 1):
+        for _ in range(CANCELS_PER_SECOND + 1):
             assert not pair.transport.disconnecting
             pair.cancel(pair.stream()[0])
         assert pair.transport.disconnecting
@@ -853,7 +853,7 @@ class TestRoom:
         answer = pair.request("/")
         pair.fetch()
         for _ in range(99):
-            pair.clock.advance(PATIENCE - 1)
+            pair.clock.advance(READ_TIMEOUT - 1)
             pair.make_room(1000, answer)
             pair.fetch()
         assert len(answer.body) == 100_000

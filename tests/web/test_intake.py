@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
-from sinapse.web.intake import PART, Intake
-from sinapse.web.limits import FRAMES
+from sinapse.web.intake import PART_SIZE, Intake
+from sinapse.web.limits import FRAMES_PER_SECOND
 from tests.support import Turns
 
 
@@ -33,7 +33,7 @@ class Ear:
         return state == "producing"
 
 
-@given(st.lists(st.binary(max_size=3 * PART), max_size=5))
+@given(st.lists(st.binary(max_size=3 * PART_SIZE), max_size=5))
 def test_what_has_come_is_handled_whole_and_in_order(pieces: list[bytes]) -> None:
     ear = Ear()
     for piece in pieces:
@@ -46,7 +46,7 @@ def test_what_has_come_is_handled_whole_and_in_order(pieces: list[bytes]) -> Non
 
 def test_a_part_is_handled_in_a_turn_and_nothing_is_read_meanwhile() -> None:
     ear = Ear()
-    ear.intake.take(b"x" * 3 * PART)
+    ear.intake.take(b"x" * 3 * PART_SIZE)
     for count in (1, 2):
         assert len(ear.parts) == count
         assert not ear.is_read
@@ -56,8 +56,8 @@ def test_a_part_is_handled_in_a_turn_and_nothing_is_read_meanwhile() -> None:
 
 
 def test_frames_are_handled_no_faster_than_they_may_come() -> None:
-    ear = Ear(worth=FRAMES / 10)
-    ear.intake.take(b"x" * 30 * PART)
+    ear = Ear(worth=FRAMES_PER_SECOND / 10)
+    ear.intake.take(b"x" * 30 * PART_SIZE)
     for _ in range(30):
         ear.clock.turn()
     assert len(ear.parts) == 10
@@ -71,7 +71,7 @@ def test_frames_are_handled_no_faster_than_they_may_come() -> None:
 
 def test_what_is_held_is_handled_when_it_goes_on() -> None:
     ear = Ear()
-    ear.intake.take(b"x" * 2 * PART)
+    ear.intake.take(b"x" * 2 * PART_SIZE)
     ear.intake.hold()
     ear.clock.advance(1)
     assert len(ear.parts) == 1
@@ -82,7 +82,7 @@ def test_what_is_held_is_handled_when_it_goes_on() -> None:
 
 def test_when_it_is_stopped_nothing_more_is_handled_or_kept() -> None:
     ear = Ear()
-    ear.intake.take(b"x" * 2 * PART)
+    ear.intake.take(b"x" * 2 * PART_SIZE)
     ear.intake.stop()
     assert ear.clock.calls == []
     ear.intake.take(b"x")

@@ -18,7 +18,7 @@ from twisted.web.server import Request
 
 from sinapse.publisher import Publisher
 from sinapse.web.answers import NotFound
-from sinapse.web.limits import MAX_FIELDS, REQUESTS, RequestLimits
+from sinapse.web.limits import MAX_FIELDS, REQUESTS_PER_SECOND, RequestLimits
 from sinapse.web.site import Channel, Site
 from tests.support import PATIENCE, Turns, eventually
 from tests.support.daemon import Daemon
@@ -209,13 +209,13 @@ class TestPipelining:
 
     def test_they_are_handled_no_faster_than_they_may_come(self) -> None:
         channel, transport, clock = TestDeadline.channel()
-        channel.dataReceived(self.REQUEST * 3 * REQUESTS)
-        for _ in range(3 * REQUESTS):
+        channel.dataReceived(self.REQUEST * 3 * REQUESTS_PER_SECOND)
+        for _ in range(3 * REQUESTS_PER_SECOND):
             clock.turn()
-        assert REQUESTS <= self.answers(transport) <= REQUESTS + 1
+        assert REQUESTS_PER_SECOND <= self.answers(transport) <= REQUESTS_PER_SECOND + 1
         for _ in range(300):
             clock.advance(0.01)
-        assert self.answers(transport) == 3 * REQUESTS
+        assert self.answers(transport) == 3 * REQUESTS_PER_SECOND
 
     def test_while_the_answers_are_not_taken_none_is_handled(self) -> None:
         channel, transport, clock = TestDeadline.channel()

@@ -14,8 +14,8 @@ from twisted.web.client import URI, Agent, ResponseDone, ResponseFailed
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-#: Seconds that a worker has to answer: far less than a scraper waits, which is ten.
-PATIENCE = 2.0
+#: Seconds that a worker has to answer: far less than the ten that a scraper waits.
+WORKER_ANSWER_TIMEOUT = 2.0
 
 
 class Silence(Exception):
@@ -31,7 +31,7 @@ class _To:
         self._reactor = reactor
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: ARG002, N802
-        return _Quiet(self._reactor, self._path, timeout=PATIENCE)
+        return _Quiet(self._reactor, self._path, timeout=WORKER_ANSWER_TIMEOUT)
 
 
 class _Quiet(UNIXClientEndpoint):
@@ -64,7 +64,7 @@ class _Body(Protocol):
 async def ask(path: str, what: str, reactor: Any, method: str = "GET") -> dict[str, Any]:
     """Return the JSON object that is answered at `what`; raises :class:`Silence`."""
     answer = Deferred.fromCoroutine(_ask(path, what, reactor, method))
-    answer.addTimeout(PATIENCE, reactor)
+    answer.addTimeout(WORKER_ANSWER_TIMEOUT, reactor)
     try:
         return await answer
     except (

@@ -15,7 +15,7 @@ from twisted.internet.task import LoopingCall
 from twisted.web.server import Request
 
 from sinapse import __version__
-from sinapse.admin.lookups import MOST
+from sinapse.admin.lookups import MAX_TOP
 from sinapse.admin.metrics import Figures, exposition, process_figures
 from sinapse.admin.status import when_known
 from sinapse.daemon.workers.client import Silence, ask
@@ -24,7 +24,7 @@ from sinapse.daemon.workers.totals import add, lasting, one_subject, top_channel
 from sinapse.web.answers import Plain, respond
 
 #: Seconds between two looks at what workers have counted.
-INTERVAL = 5.0
+LOOK_INTERVAL = 5.0
 
 
 class Overview(Service):
@@ -43,7 +43,7 @@ class Overview(Service):
     def startService(self) -> None:  # noqa: N802
         """Begin to look now and then."""
         super().startService()
-        self._looks.start(INTERVAL, now=False)
+        self._looks.start(LOOK_INTERVAL, now=False)
 
     def stopService(self) -> None:  # noqa: N802
         """Look no more."""
@@ -112,7 +112,7 @@ class Overview(Service):
 
     async def channels(self, count: int, order: str) -> dict[str, Any]:
         """Return the channels with the most: of those that are among them at some worker."""
-        answers = await self._ask_all(f"/channels?top={MOST}&by={order}")
+        answers = await self._ask_all(f"/channels?top={MAX_TOP}&by={order}")
         return top_channels(answers.values(), count, order)
 
     def _figures(self, answers: Mapping[int, Figures]) -> Figures:

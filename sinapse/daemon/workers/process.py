@@ -20,19 +20,19 @@ from sinapse.daemon.systemd import SOCKET, WATCHDOG
 from sinapse.daemon.workers.inheritance import VARIABLE, Inheritance
 from sinapse.daemon.workers.relay import Relay
 
-#: Seconds before another one is started: doubled each time, up to the second, until one lives for
-#: the third.
+#: Seconds before a worker is started again: doubled each time, from the first to the second value,
+#: until a worker lives for the third.
 FIRST_DELAY = 0.1
 LAST_DELAY = 5.0
-LIVED = 10.0
+STABLE_AGE = 10.0
 
-#: Seconds of silence after which a worker is taken to hang. As a number of looks: after a pause of
-#: the whole machine nobody must be found guilty by the clock alone.
-HUNG = 60.0
-LOOKS = 4
+#: Seconds of silence after which a worker counts as hung. They are counted in looks: after a pause
+#: of the whole machine, the clock alone must not end a worker.
+HANG_TIMEOUT = 60.0
+LOOKS_BEFORE_HANG = 4
 
-#: Seconds for the first word: Python reads many files, perhaps from a slow disk.
-START = 120.0
+#: Seconds until the first sign of life: Python reads many files, perhaps from a slow disk.
+START_TIMEOUT = 120.0
 
 #: Seconds to write down where it hangs, before it is killed.
 LAST_WORDS = 5.0
@@ -93,7 +93,7 @@ class Worker(Service):
         self._port = self._reactor.listenUNIXDatagram(
             self._notify, _Notices(self._told), mode=0o600
         )
-        self._looks.start(HUNG / LOOKS, now=False)
+        self._looks.start(HANG_TIMEOUT / LOOKS_BEFORE_HANG, now=False)
         self._spawn()
 
     def end(self, patience: float) -> "Deferred[None]":
@@ -137,7 +137,7 @@ class Worker(Service):
             **self._program.environment,
             VARIABLE: inheritance.to_text(),
             SOCKET: self._notify,
-            WATCHDOG: str(int(HUNG / LOOKS * 2 * 1_000_000)),
+            WATCHDOG: str(int(HANG_TIMEOUT / LOOKS_BEFORE_HANG * 2 * 1_000_000)),
         }
         process = _Process(self.number, self._process_ended, self._reactor)
         try:
@@ -164,7 +164,7 @@ class Worker(Service):
         if self._kill is not None:
             self._kill.cancel()
             self._kill = None
-        if process.age > LIVED and had_started:
+        if process.age > STABLE_AGE and had_started:
             self._delay = FIRST_DELAY
         if self._ended is not None:
             self._ended.callback(None)
@@ -197,8 +197,8 @@ class Worker(Service):
 
     def _look(self) -> None:
         self._silence += 1
-        patience = HUNG if self.has_started else START
-        is_late = self._silence * HUNG / LOOKS > patience
+        patience = HANG_TIMEOUT if self.has_started else START_TIMEOUT
+        is_late = self._silence * HANG_TIMEOUT / LOOKS_BEFORE_HANG > patience
         if not is_late or self._process is None or self._kill is not None:
             return
         self._log.error(

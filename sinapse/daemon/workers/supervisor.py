@@ -32,7 +32,7 @@ from sinapse.txredis.embedded import EmbeddedServer
 from sinapse.web.site import Site
 
 #: Seconds that a worker has to end when it has no streams left.
-GRACE = 30
+WORKER_END_TIMEOUT = 30
 
 #: Runs twistd from wherever this process has its modules from.
 TWISTD = ("-X", "faulthandler", "-c", "from twisted.scripts.twistd import run; run()")
@@ -112,7 +112,9 @@ class Supervisor(MultiService):
         self._notifier.stopping()
         for port in self._ports:
             port.stopService()
-        await gatherResults([worker.end(self._settings.drain + GRACE) for worker in self._workers])
+        await gatherResults(
+            [worker.end(self._settings.drain + WORKER_END_TIMEOUT) for worker in self._workers]
+        )
         self._folder.cleanup()
         await super().stopService()
 

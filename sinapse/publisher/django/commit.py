@@ -18,8 +18,8 @@ from sinapse.errors import BrokerUnavailable, InvalidMessage
 from sinapse.publisher import later
 from sinapse.publisher.operations.identity import ChannelLike
 
-#: Seconds in which a failure is none of waiting: Redis has refused that one message.
-AT_ONCE = 0.1
+#: Seconds within which a failure is a refusal of that one message; a longer one is a timeout.
+MAX_REFUSAL_TIME = 0.1
 
 
 def prepare(
@@ -106,7 +106,7 @@ class _Waiting:
         try:
             self._prepared.send()
         except BrokerUnavailable as error:
-            if time.monotonic() - began > AT_ONCE:
+            if time.monotonic() - began > MAX_REFUSAL_TIME:
                 self.hang.error = error
             raise
 

@@ -16,10 +16,10 @@ from sinapse.publisher.operations.operation import (
     unavailable,
 )
 
-#: Messages, and characters of their data, that one call of a script may publish: for so long, some
-#: 1.3 milliseconds if they are retained, Redis does nothing else.
-MOST = 200
-MOST_DATA = 256 * 1024
+#: Messages, and characters of their data, that one call of a script may publish. Redis does nothing
+#: else meanwhile: some 1.3 milliseconds, if they are retained.
+MAX_MESSAGES_PER_CALL = 200
+MAX_DATA_PER_CALL = 256 * 1024
 
 #: How Redis 6.2, 7 and Valkey say that a script went on until a command that its user may not
 #: call. It is the one failure of our scripts that can come after a first write; one that a script
@@ -90,7 +90,7 @@ def _calls(operations: Sequence[Operation[Any]]) -> list[_Call]:
     for place, operation in enumerate(operations):
         if type(operation) is Publish and (operation.retain or operation.message_id is None):
             is_other = joined and _together(joined[0]) is not _together(operation)
-            if is_other or len(joined) == MOST or data > MOST_DATA:
+            if is_other or len(joined) == MAX_MESSAGES_PER_CALL or data > MAX_DATA_PER_CALL:
                 join(place)
             data = len(operation.message.data) + (data if joined else 0)
             joined.append(operation)

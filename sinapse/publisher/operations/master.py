@@ -10,8 +10,8 @@ from typing import Any
 
 from sinapse.publisher.operations.operation import Command
 
-#: Seconds in which Sentinels are left alone after none of them answered.
-PAUSE = 1.0
+#: Seconds before the Sentinels are asked again after none of them answered.
+SENTINELS_RETRY_DELAY = 1.0
 
 Address = tuple[str, int]
 
@@ -43,7 +43,7 @@ class Master:
                     self._known = answer[0].decode(), int(answer[1])
                     return self._known
                 self._first = (first + 1) % self._count
-            self._asked_again = time.monotonic() + PAUSE
+            self._asked_again = time.monotonic() + SENTINELS_RETRY_DELAY
         if self._known is None:
             raise Unknown(f"no Sentinel knows where {self._name} is")
         return self._known
