@@ -21,7 +21,6 @@ from sinapse.protocol.keys import (
     revoked_key,
     token_key,
 )
-from sinapse.protocol.role import QUESTION, is_master
 from sinapse.protocol.scripts import (
     ATTACH,
     LAST_IDS,
@@ -142,7 +141,7 @@ class Lookup(Link):
 
     async def check(self, epoch: str) -> None:
         """Raise ``txredisapi.RedisError`` unless this is a master, and its data those of before."""
-        if not is_master(await self.execute_command(*QUESTION)):
+        if not await self.is_master():
             raise txredisapi.ConnectionError("it is no master any more")
         current = await self.hget(RETENTION, "epoch")
         if current != epoch.encode():

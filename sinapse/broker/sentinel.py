@@ -17,7 +17,6 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.protocol.role import QUESTION, is_master
 from sinapse.txredis.dial import dial
 from sinapse.txredis.link import Link
 
@@ -91,12 +90,12 @@ class Sentinels:
 
     async def _check(self, node: RedisURL) -> None:
         """Raise ``txredisapi.ConnectionError`` if `node` is no master."""
-        connection = await dial(Link, node, self._reactor)
+        link = await dial(Link, node, self._reactor)
         try:
-            answer: Any = await connection.execute_command(*QUESTION)
+            is_master = await link.is_master()
         finally:
-            connection.transport.abortConnection()
-        if not is_master(answer):
+            link.transport.abortConnection()
+        if not is_master:
             raise txredisapi.ConnectionError("it is no master")
 
     async def _listen(self, sentinel: RedisURL, node: RedisURL) -> RedisURL | None:

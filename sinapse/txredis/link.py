@@ -14,6 +14,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from sinapse.protocol.role import QUESTION, is_master
+
 
 class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
     """One connection for commands, which is given up when an answer is late.
@@ -50,6 +52,11 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         if self._deadline is None:
             self._deadline = self.clock.callLater(self.replyTimeout, self._look_at_deadline)
         return answer
+
+    async def is_master(self) -> bool:
+        """Return whether this is a master."""
+        answer: Any = await self.execute_command(*QUESTION)
+        return is_master(answer)
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: ARG002, N802
         """Handle every whole reply of a read."""

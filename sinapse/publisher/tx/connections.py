@@ -10,7 +10,6 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.protocol.role import QUESTION, is_master
 from sinapse.protocol.scripts import Script
 from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.conversation import exchange
@@ -110,7 +109,7 @@ class _Link(Link):
 
     async def check_role(self) -> None:
         """Close the connection and raise ``txredisapi.ConnectionError`` if that is no master."""
-        if not is_master(await self.execute_command(*QUESTION)):
+        if not await self.is_master():
             self.transport.abortConnection()
             raise txredisapi.ConnectionError(f"{self.node.host}:{self.node.port} is no master")
 
