@@ -28,8 +28,8 @@ from sinapse.api.bodies import (
     Token,
 )
 from sinapse.errors import BrokerUnavailable, Incomplete
-from sinapse.publisher.operations.pipeline import Pending
 from sinapse.publisher.operations.tokens import USER
+from sinapse.publisher.pipeline import Pending
 from sinapse.publisher.tx import Publisher
 
 

@@ -24,9 +24,10 @@ Twisted::
 ``mixins``       the library for the classes of an application
 ``shared``       the publisher that they use
 ``base``         what every kind of publisher has in common
-``connections``  operations, carried out on connections to Redis
+``awaiting``     the same, to be awaited: on asyncio or Twisted
+``signatures``   what a method shows that is made of another one
+``connections``  operations, carried out on connections to one Redis or several
 ``pool``         the connections, shared by threads
-``shards``       the pools of several Redis
 ``sentinel``     connections that follow the master
 ``process``      what each process has of its own
 ``apiurl``       where the HTTP API is

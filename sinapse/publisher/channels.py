@@ -8,7 +8,7 @@ from sinapse.publisher.operations.channels import (
     RemoveChannel,
 )
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId
-from sinapse.publisher.pipeline import Runner
+from sinapse.publisher.operations.runner import Runner
 
 
 class Channels:

@@ -6,13 +6,13 @@ from typing import Self
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
 from sinapse.publisher.channels import Channels
-from sinapse.publisher.connections import Connections
+from sinapse.publisher.connections import Connections, ShardedConnections
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
-from sinapse.publisher.pipeline import Pipeline, Runner, run_each
-from sinapse.publisher.shards import ShardedConnections
+from sinapse.publisher.operations.runner import Runner
+from sinapse.publisher.pipeline import Pipeline
 from sinapse.publisher.tokens import Tokens
 
 
@@ -52,10 +52,9 @@ class Publisher(BasePublisher):
             from sinapse.publisher.http import HTTPConnections  # noqa: PLC0415
 
             self._connections = HTTPConnections(self.api, size=max_connections, **options)
-        elif len(self.urls) == 1:
-            self._connections = Connections(self.urls[0], size=max_connections, **options)
         else:
-            self._connections = ShardedConnections(self.urls, size=max_connections, **options)
+            parts = [Connections(url, size=max_connections, **options) for url in self.urls]
+            self._connections = parts[0] if len(parts) == 1 else ShardedConnections(parts)
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.channels: Channels = Channels(self._connections)
 
@@ -99,7 +98,7 @@ class Publisher(BasePublisher):
         copies = self._messages.copies(channel, message, event, retain, message_id)
         if len(copies) == 1:
             return self._connections.run(copies[0])
-        return sum(complete(run_each(self._connections, copies)))
+        return sum(complete(self._connections.run_each(copies)))
 
     def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[int]:
         """Send `messages` in one round trip, in their order; return how many nodes heard each.
@@ -113,7 +112,7 @@ class Publisher(BasePublisher):
         each, all of them can be sent again without a risk.
         """
         operations = self._messages.publish_many(messages)
-        return complete(run_each(self._connections, operations))
+        return complete(self._connections.run_each(operations))
 
     def pipeline(self) -> Pipeline:
         """Return a :class:`~sinapse.publisher.pipeline.Pipeline`, for a ``with`` block."""

@@ -6,7 +6,7 @@ sending leaves the question whether the command was carried out, and nothing is 
 message published twice is worse than an error.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -29,7 +29,6 @@ from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.conversation import exchange
 from sinapse.publisher.operations.operation import (
     Command,
@@ -37,10 +36,11 @@ from sinapse.publisher.operations.operation import (
     Operation,
     Plain,
     Refused,
-    T,
     unavailable,
     without_arguments,
 )
+from sinapse.publisher.operations.runner import Runner
+from sinapse.publisher.operations.spread import Spread
 from sinapse.publisher.pool import Busy, Link, Pool
 from sinapse.publisher.process import OfThisProcess
 from sinapse.publisher.sentinel import MasterConnection, SecureMasterConnection, Sentinels
@@ -59,7 +59,7 @@ class _Link(Link, Protocol):
         """Return an answer."""
 
 
-class Connections:
+class Connections(Runner):
     """Up to `size` connections to one Redis, opened when needed, shared by all threads.
 
     A forked child opens its own. `connect_timeout` and `timeout` are seconds: for an address of
@@ -85,21 +85,8 @@ class Connections:
         wait = connect_timeout + timeout
         self._pools = OfThisProcess(lambda: Pool(lambda: kind(**settings), size=size, timeout=wait))
 
-    def run(self, operation: Operation[T]) -> T:
-        """Return what comes of `operation`: one round trip, once Redis knows its script."""
-        [result] = self.run_all([operation])
-        if isinstance(result, BrokerUnavailable):
-            raise result
-        return cast(T, result)
-
-    def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each of `operations`, in one round trip and their order.
-
-        That is :class:`~sinapse.errors.BrokerUnavailable` for what failed; it is raised if nothing
-        was sent at all.
-        """
-        if (captured := standin.results(operations)) is not None:
-            return captured
+    def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each: one round trip, once Redis knows their scripts."""
         try:
             return self._pool.lend(partial(_carry_out, exchange(self._url, operations)))
         except Busy as error:
@@ -122,6 +109,39 @@ class Connections:
     @property
     def _pool(self) -> Pool[_Link]:
         return self._pools()
+
+
+class ShardedConnections(Runner):
+    """Connections to several Redis, with the channels spread over them.
+
+    They are asked one after the other.
+    """
+
+    def __init__(self, parts: Sequence[Connections]) -> None:
+        self._parts = parts
+
+    def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each: one round trip to each Redis that is asked."""
+        spread = Spread(operations, len(self._parts))
+        outcomes = self._ask(spread.parts)
+        self._ask(spread.announcements())
+        return spread.gather(outcomes)
+
+    def _ask(
+        self, parts: Mapping[int, Sequence[Operation[Any]]]
+    ) -> dict[int, list[Any] | BrokerUnavailable]:
+        outcomes: dict[int, list[Any] | BrokerUnavailable] = {}
+        for shard, part in parts.items():
+            try:
+                outcomes[shard] = self._parts[shard].run_all(part)
+            except BrokerUnavailable as error:
+                outcomes[shard] = error
+        return outcomes
+
+    def close(self) -> None:
+        """Close every connection, those in use too."""
+        for part in self._parts:
+            part.close()
 
 
 def _carry_out(

@@ -26,6 +26,7 @@ from sinapse.publisher.operations.channels import (
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.operations.tokens import (
     ClearToken,
     GenerateToken,
@@ -219,7 +220,7 @@ class _Link:
         self.connection.close()
 
 
-class HTTPConnections:
+class HTTPConnections(Runner):
     """What :class:`~sinapse.publisher.connections.Connections` are to a Redis.
 
     Up to `size` connections, opened when needed, shared by all threads; a forked child opens its
@@ -242,13 +243,8 @@ class HTTPConnections:
             return cast(T, captured[0])
         return cast(T, self._ask(_request(operation)))
 
-    def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each of `operations`, in their order.
-
-        That is an exception for what failed. Messages go in one request.
-        """
-        if (captured := standin.results(operations)) is not None:
-            return captured
+    def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each: messages go in one request."""
         if all(isinstance(operation, Publish) for operation in operations):
             return self._publish_all([cast(Publish, operation) for operation in operations])
         results: list[Any] = []

@@ -1,35 +1,128 @@
 """Pipelines: several operations in one round trip."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Concatenate, Generic, ParamSpec, Self, cast
 
-from sinapse.errors import BrokerUnavailable
+from sinapse.errors import SinapseError
+from sinapse.publisher.channels import Channels
 from sinapse.publisher.operations.conversation import complete
+from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import Operation, T
-from sinapse.publisher.operations.pipeline import Collection, settle
+from sinapse.publisher.operations.runner import Runner
+from sinapse.publisher.signatures import showing
+from sinapse.publisher.tokens import Tokens
+
+P = ParamSpec("P")
+
+_NOT_SENT = object()
 
 
-class Runner(Protocol):
-    """Who carries out operations: one Redis, several, or the API in their place."""
+class Pending(Generic[T]):
+    """What will come of an operation of a pipeline."""
 
-    def run(self, operation: Operation[T]) -> T:
-        """Return what comes of `operation`."""
+    __slots__ = ("_result",)
 
-    def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each of `operations`."""
+    def __init__(self) -> None:
+        self._result: Any = _NOT_SENT
 
-    def close(self) -> None:
-        """Close all connections."""
+    @property
+    def result(self) -> T:
+        """What came of it; raises what it failed with, and ``RuntimeError`` before that."""
+        if self._result is _NOT_SENT:
+            raise RuntimeError("the pipeline was not sent yet")
+        if isinstance(self._result, SinapseError):
+            raise self._result
+        return cast(T, self._result)
+
+    def settle(self, result: Any) -> None:
+        """Take note of what came of it."""
+        self._result = result
 
 
-def run_each(connections: Runner, operations: Sequence[Operation[Any]]) -> list[Any]:
-    """Return what comes of each of `operations`, :class:`BrokerUnavailable` for what failed."""
-    try:
-        return connections.run_all(operations) if operations else []
-    except BrokerUnavailable as error:  # It is the same for all of them.
-        return [error] * len(operations)
+def collected(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Pending[T]]:
+    """Return `method` of the library for one whose ``_run`` collects operations."""
+
+    def collect(self: Any, /, *values: P.args, **options: P.kwargs) -> Pending[T]:
+        return cast(Pending[T], method(self, *values, **options))
+
+    return showing(collect, method, Pending)
+
+
+class Collection:
+    """Operations in the order in which they were asked for."""
+
+    def __init__(self, messages: Messages, *, hashed: bool) -> None:
+        self._messages = messages
+        self._operations: list[Operation[Any]] = []
+        self._pending: list[Pending[Any]] = []
+        self.tokens: CollectedTokens = CollectedTokens(self, hashed=hashed)
+        self.channels: CollectedChannels = CollectedChannels(self)
+
+    def publish(
+        self,
+        channel: ChannelLike,
+        message: object,
+        event: str | None = None,
+        retain: float | None = None,
+        message_id: str | None = None,
+    ) -> Pending[int]:
+        """Publish with the others: as the publisher's. What is invalid raises at once."""
+        return self.add(self._messages.publish(channel, message, event, retain, message_id))
+
+    def add(self, operation: Operation[T]) -> Pending[T]:
+        """Do `operation` with the others."""
+        pending: Pending[T] = Pending()
+        self._operations.append(operation)
+        self._pending.append(pending)
+        return pending
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    def take(self) -> tuple[list[Operation[Any]], list[Pending[Any]]]:
+        """Return the operations and what will come of them, and begin anew."""
+        taken = self._operations, self._pending
+        self._operations, self._pending = [], []
+        return taken
+
+
+def settled(pending: list[Pending[Any]], results: list[Any]) -> list[Any]:
+    """Return `results` once each is told what came of it; raises as :func:`complete`."""
+    for each, result in zip(pending, results, strict=True):
+        each.settle(result)
+    return complete(results)
+
+
+class CollectedTokens:
+    """``pipe.tokens``: as :class:`sinapse.publisher.tokens.Tokens`, to be sent with the others."""
+
+    def __init__(self, collection: Collection, *, hashed: bool) -> None:
+        self._run = collection.add
+        self._hashed = hashed
+
+    get = collected(Tokens.get)
+    generate = collected(Tokens.generate)
+    reset = collected(Tokens.reset)
+    obtain = collected(Tokens.obtain)
+    renew = collected(Tokens.renew)
+    clear = collected(Tokens.clear)
+
+
+class CollectedChannels:
+    """``pipe.channels``: as :class:`sinapse.publisher.channels.Channels`, sent with the others."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._run = collection.add
+
+    list = collected(Channels.list)
+    has = collected(Channels.has)
+    add = collected(Channels.add)
+    remove = collected(Channels.remove)
+    clear = collected(Channels.clear)
 
 
 class Pipeline(Collection):
@@ -57,9 +150,7 @@ class Pipeline(Collection):
         Raises :class:`~sinapse.errors.Incomplete` if any of them failed.
         """
         operations, pending = self.take()
-        results = run_each(self._connections, operations)
-        settle(pending, results)
-        return complete(results)
+        return settled(pending, self._connections.run_each(operations))
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """Tokens: with one, a browser opens a stream in the name of a subject."""
 
 from sinapse.publisher.operations.identity import SubjectId
+from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.operations.tokens import (
     USER,
     ClearToken,
@@ -9,7 +10,6 @@ from sinapse.publisher.operations.tokens import (
     ObtainToken,
     RenewToken,
 )
-from sinapse.publisher.pipeline import Runner
 
 
 class Tokens:

@@ -19,10 +19,8 @@ from asgiref.sync import async_to_sync
 from sinapse import publisher as library
 from sinapse.errors import BrokerUnavailable, InvalidChannel
 from sinapse.protocol.message import unpack
-from sinapse.publisher import aio
-from sinapse.publisher.aio import channels as aio_channels
+from sinapse.publisher import aio, awaiting
 from sinapse.publisher.aio import mixins as aio_mixins
-from sinapse.publisher.aio import tokens as aio_tokens
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.mixins import Auth, Sinapse
 from sinapse.publisher.tokens import Tokens
@@ -65,8 +63,8 @@ class TestNames:
         ("plain", "other"),
         [
             (library.Publisher, aio.Publisher),
-            (Tokens, aio_tokens.Tokens),
-            (Channels, aio_channels.Channels),
+            (Tokens, awaiting.Tokens),
+            (Channels, awaiting.Channels),
             (Auth, aio_mixins.Auth),
             (Sinapse, aio_mixins.Sinapse),
             (library.Subject, aio.Subject),

@@ -296,7 +296,7 @@ class TestForks:
     def test_nor_has_one_of_twisted(self, redis_server: RedisServer, how: str) -> None:
         publisher = tx.Publisher(redis_server.url, reactor=running_reactor())
         wait_for_deferred(lambda: publisher.publish("room:1", "hello"))
-        own = publisher._connections._own  # type: ignore[union-attr]
+        own = publisher._connections._own  # type: ignore[attr-defined]
         assert own().link is not None
 
         def look() -> None:

@@ -19,8 +19,7 @@ from sinapse.protocol.message import unpack
 from sinapse.publisher import tx
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.tokens import Tokens
-from sinapse.publisher.tx import channels as tx_channels
-from sinapse.publisher.tx import tokens as tx_tokens
+from sinapse.publisher.tx import client as tx_client
 from tests.support import RedisServer, running_redis
 from tests.support.flavours import running_reactor, wait_for_deferred
 from tests.support.listening import listening
@@ -41,8 +40,8 @@ def on_reactor(coroutine: Any) -> Any:
     ("plain", "other"),
     [
         (library.Publisher, tx.Publisher),
-        (Tokens, tx_tokens.Tokens),
-        (Channels, tx_channels.Channels),
+        (Tokens, tx_client.Tokens),
+        (Channels, tx_client.Channels),
     ],
 )
 def test_the_names_and_their_parameters_are_the_same(plain: type, other: type) -> None:

@@ -12,14 +12,10 @@
 What each operation does, takes, returns and raises is written at its namesake in
 :mod:`sinapse.publisher`.
 
-``client``       the publisher
-``tokens``       tokens of subjects
-``channels``     what a subject may listen to
-``pipeline``     several operations in one round trip
+``client``       the publisher: what is in ``sinapse.publisher.awaiting``, on asyncio
 ``mixins``       the library for the classes of an application
 ``shared``       the publisher that they use
 ``connections``  a pool of connections for each event loop
-``shards``       the pools of several Redis
 ``sentinel``     connections that follow the master
 """
 

@@ -17,11 +17,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.aio.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.publisher.connections import REFUSALS, options, packed
-from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.conversation import exchange
 from sinapse.publisher.operations.operation import (
     Command,
@@ -29,10 +27,10 @@ from sinapse.publisher.operations.operation import (
     Operation,
     Plain,
     Refused,
-    T,
     unavailable,
     without_arguments,
 )
+from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.process import OfThisProcess
 
 
@@ -73,7 +71,7 @@ class _Loops(dict[asyncio.AbstractEventLoop, _Opened]):
     """What was opened on each event loop. Plain dictionaries have no weak references."""
 
 
-class Connections:
+class Connections(AwaitedRunner):
     """Up to `size` connections to one Redis for each event loop, opened when needed.
 
     `connect_timeout` and `timeout` are seconds, as in :mod:`sinapse.publisher.connections`. The
@@ -101,21 +99,8 @@ class Connections:
         }
         self._pools = OfThisProcess(_Loops)
 
-    async def run(self, operation: Operation[T]) -> T:
-        """Return what comes of `operation`: one round trip, once Redis knows its script."""
-        [result] = await self.run_all([operation])
-        if isinstance(result, BrokerUnavailable):
-            raise result
-        return cast(T, result)
-
-    async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each of `operations`, in one round trip and their order.
-
-        That is :class:`~sinapse.errors.BrokerUnavailable` for what failed; it is raised if nothing
-        was sent at all.
-        """
-        if (captured := standin.results(operations)) is not None:
-            return captured
+    async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each: one round trip, once Redis knows their scripts."""
         exchanged = exchange(self._url, operations)
         commands = next(exchanged)
         async with self._connection() as connection:

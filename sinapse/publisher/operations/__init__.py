@@ -8,7 +8,7 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``tokens``        tokens
 ``channels``      lists of channels
 ``presence``      who is online
-``pipeline``      operations that are collected
+``runner``        who carries operations out
 ``conversation``  the commands of operations on one connection
 ``spread``        operations on several Redis
 ``master``        which node the Sentinels call the master

@@ -15,12 +15,8 @@ What each operation does, takes, gives and fails with is written at its namesake
 :mod:`sinapse.publisher`. There are no mixins for Twisted; those of :mod:`sinapse.publisher` name
 the channel of an object, which can be published to.
 
-``client``       the publisher
-``tokens``       tokens of subjects
-``channels``     what a subject may listen to
-``pipeline``     several operations, sent together
+``client``       the publisher: what is in ``sinapse.publisher.awaiting``, in Deferreds
 ``connections``  one connection to each Redis, made as the daemon makes its own
-``shards``       the connections to several Redis
 """
 
 from sinapse.publisher.tx.client import Publisher

@@ -1,21 +1,86 @@
-"""The plain interface: everything by name and id."""
+"""The library on Twisted: what can be awaited, in Deferreds."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from sinapse.protocol.redisurl import RedisURL
+from sinapse.publisher import awaiting
 from sinapse.publisher.base import CONNECT_TIMEOUT, TIMEOUT, BasePublisher
-from sinapse.publisher.operations.conversation import complete
-from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
-from sinapse.publisher.operations.messages import AnyOutgoing
-from sinapse.publisher.operations.presence import IsOnline, OnlineIn
-from sinapse.publisher.tx.channels import Channels
-from sinapse.publisher.tx.connections import Connections, ask, run
-from sinapse.publisher.tx.pipeline import Pipeline, run_each
-from sinapse.publisher.tx.shards import ShardedConnections
-from sinapse.publisher.tx.tokens import Tokens
+from sinapse.publisher.operations.messages import Messages
+from sinapse.publisher.operations.operation import T
+from sinapse.publisher.operations.runner import AwaitedRunner
+from sinapse.publisher.pipeline import Collection
+from sinapse.publisher.signatures import showing
+from sinapse.publisher.tx.connections import Connections
+
+P = ParamSpec("P")
+
+
+def deferred(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], "Deferred[T]"]:
+    """Return `method`, begun at once; what is invalid is a failure too."""
+
+    def begin(self: Any, /, *values: P.args, **options: P.kwargs) -> "Deferred[T]":
+        return Deferred.fromCoroutine(method(self, *values, **options))
+
+    return showing(begin, method, Deferred)
+
+
+class Tokens:
+    """``publisher.tokens``: as :class:`sinapse.publisher.tokens.Tokens`, in Deferreds."""
+
+    def __init__(self, connections: AwaitedRunner, *, hashed: bool = False) -> None:
+        self._run = connections.run
+        self._hashed = hashed
+
+    get = deferred(awaiting.Tokens.get)
+    generate = deferred(awaiting.Tokens.generate)
+    reset = deferred(awaiting.Tokens.reset)
+    obtain = deferred(awaiting.Tokens.obtain)
+    renew = deferred(awaiting.Tokens.renew)
+    clear = deferred(awaiting.Tokens.clear)
+
+
+class Channels:
+    """``publisher.channels``: as :class:`sinapse.publisher.channels.Channels`, in Deferreds."""
+
+    def __init__(self, connections: AwaitedRunner) -> None:
+        self._run = connections.run
+
+    list = deferred(awaiting.Channels.list)
+    has = deferred(awaiting.Channels.has)
+    add = deferred(awaiting.Channels.add)
+    remove = deferred(awaiting.Channels.remove)
+    clear = deferred(awaiting.Channels.clear)
+
+
+class Pipeline(Collection):
+    """Collects operations, and sends them when its ``async with`` block ends, or by :meth:`send`.
+
+    See :class:`sinapse.publisher.pipeline.Pipeline`.
+    """
+
+    def __init__(self, connections: AwaitedRunner, messages: Messages, *, hashed: bool) -> None:
+        super().__init__(messages, hashed=hashed)
+        self._connections = connections
+
+    send = deferred(awaiting.Pipeline.send)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.send()
 
 
 class Publisher(BasePublisher):
@@ -50,61 +115,21 @@ class Publisher(BasePublisher):
             Connections(each, connect_timeout=connect_timeout, timeout=timeout, reactor=reactor)
             for each in self.urls
         ]
-        self._connections = parts[0] if len(parts) == 1 else ShardedConnections(parts)
+        self._connections = awaiting.joined(
+            parts, lambda coroutines: gatherResults(map(Deferred.fromCoroutine, coroutines))
+        )
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.channels: Channels = Channels(self._connections)
 
-    def publish(
-        self,
-        channel: ChannelLike | ChannelsLike,
-        message: object,
-        event: str | None = None,
-        retain: float | None = None,
-        message_id: str | None = None,
-    ) -> "Deferred[int]":
-        """Send `message` to everybody who may listen to `channel`; return how many nodes heard it.
-
-        See :meth:`sinapse.publisher.Publisher.publish`.
-        """
-
-        async def publish() -> int:
-            copies = self._messages.copies(channel, message, event, retain, message_id)
-            if len(copies) == 1:
-                return await run(self._connections, copies[0])
-            return sum(complete(await run_each(self._connections, copies)))
-
-        return Deferred.fromCoroutine(publish())
-
-    def publish_many(self, messages: Iterable[AnyOutgoing]) -> "Deferred[list[int]]":
-        """Send `messages` together, in their order; return how many nodes heard each.
-
-        See :meth:`sinapse.publisher.Publisher.publish_many`.
-        """
-
-        async def publish_many() -> list[int]:
-            operations = self._messages.publish_many(messages)
-            return complete(await run_each(self._connections, operations))
-
-        return Deferred.fromCoroutine(publish_many())
+    publish = deferred(awaiting.Publisher.publish)
+    publish_many = deferred(awaiting.Publisher.publish_many)
+    online = deferred(awaiting.Publisher.online)
+    online_in = deferred(awaiting.Publisher.online_in)
+    close = deferred(awaiting.Publisher.close)
 
     def pipeline(self) -> Pipeline:
-        """Return a :class:`~sinapse.publisher.tx.pipeline.Pipeline`, for ``async with``."""
+        """Return a :class:`~sinapse.publisher.tx.client.Pipeline`, for ``async with``."""
         return Pipeline(self._connections, self._messages, hashed=self.hash_tokens)
-
-    def online(self, subject: SubjectId) -> "Deferred[bool]":
-        """Whether `subject` has a stream: see :meth:`sinapse.publisher.Publisher.online`."""
-        return ask(self._connections, IsOnline, subject)
-
-    def online_in(self, channel: ChannelLike) -> "Deferred[set[str]]":
-        """Return who is online and may listen to `channel`, by their ids.
-
-        See :meth:`sinapse.publisher.Publisher.online_in`.
-        """
-        return ask(self._connections, OnlineIn, channel)
-
-    def close(self) -> "Deferred[None]":
-        """Close the connections once what is on its way was answered; later ones are new."""
-        return Deferred.fromCoroutine(self._connections.close())
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,9 +1,9 @@
 """Connections to Redis on Twisted: one to each, on which commands follow each other."""
 
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, ParamSpec, Protocol, cast
+from typing import Any, cast
 
 import txredisapi
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -11,7 +11,6 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.scripts import Script
-from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.conversation import exchange
 from sinapse.publisher.operations.master import Master, Unknown
 from sinapse.publisher.operations.operation import (
@@ -20,41 +19,13 @@ from sinapse.publisher.operations.operation import (
     Operation,
     Plain,
     Refused,
-    T,
     unavailable,
     without_arguments,
 )
+from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.process import OfThisProcess
 from sinapse.txredis.dial import dial
 from sinapse.txredis.link import Link
-
-P = ParamSpec("P")
-
-
-class Runner(Protocol):
-    """Who carries out operations."""
-
-    async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each of `operations`."""
-
-
-async def run(runner: Runner, operation: Operation[T]) -> T:
-    """Return what comes of `operation`: one round trip, once Redis knows its script."""
-    [result] = await runner.run_all([operation])
-    if isinstance(result, BrokerUnavailable):
-        raise result
-    return cast(T, result)
-
-
-def ask(
-    runner: Runner, make: Callable[P, Operation[T]], *values: P.args, **options: P.kwargs
-) -> "Deferred[T]":
-    """Have the operation that `make` makes carried out; what is invalid is a failure too."""
-
-    async def run_it() -> T:
-        return await run(runner, make(*values, **options))
-
-    return Deferred.fromCoroutine(run_it())
 
 
 class _Link(Link):
@@ -137,7 +108,7 @@ class _Own:
         self.waiting: list[Deferred[_Link]] = []
 
 
-class Connections:
+class Connections(AwaitedRunner):
     """One connection to one Redis, opened when needed, for the thread of the reactor.
 
     `connect_timeout` and `timeout` are seconds, as in :mod:`sinapse.publisher.connections`.
@@ -161,14 +132,8 @@ class Connections:
         self._master = Master(url.master, len(url.sentinels))
         self._own = OfThisProcess(_Own)
 
-    async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each of `operations`, sent together, in their order.
-
-        That is :class:`~sinapse.errors.BrokerUnavailable` for what failed; it is raised if nothing
-        was sent at all.
-        """
-        if (captured := standin.results(operations)) is not None:
-            return captured
+    async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each: one round trip, once Redis knows their scripts."""
         link = await self._connected()
         while link.is_held:
             await link.released()
@@ -181,9 +146,9 @@ class Connections:
             except StopIteration as end:
                 return cast(list[Any], end.value)
 
-    def execute(self, *command: str | bytes) -> "Deferred[Any]":
+    async def execute(self, *command: str | bytes) -> Any:
         """Return the answer to `command`; strings in it are bytes."""
-        return ask(self, Plain, command)
+        return await self.run(Plain(command))
 
     async def close(self) -> None:
         """Close the connection once what is on its way was answered."""

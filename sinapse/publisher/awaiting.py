@@ -1,0 +1,222 @@
+"""The library, to be awaited: a coroutine does not mind whether asyncio or Twisted runs it."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, cast
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.publisher import channels, tokens
+from sinapse.publisher.base import BasePublisher
+from sinapse.publisher.operations.conversation import complete
+from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
+from sinapse.publisher.operations.messages import AnyOutgoing, Messages
+from sinapse.publisher.operations.operation import Operation, T
+from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.runner import AwaitedRunner
+from sinapse.publisher.operations.spread import Spread
+from sinapse.publisher.pipeline import Collection, settled
+from sinapse.publisher.signatures import showing
+
+P = ParamSpec("P")
+
+#: What comes of the operations that one of several Redis is asked.
+Outcome: TypeAlias = list[Any] | BrokerUnavailable
+
+#: Runs coroutines at the same time, and returns what comes of each, in their order.
+Together: TypeAlias = Callable[[Iterable[Coroutine[Any, Any, Outcome]]], Awaitable[list[Outcome]]]
+
+
+def awaited(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """Return `method` of the library for one whose ``_run`` is to be awaited."""
+
+    async def ask(self: Any, /, *values: P.args, **options: P.kwargs) -> T:
+        asked: Any = method(self, *values, **options)
+        return cast(T, await asked)
+
+    return showing(ask, method)
+
+
+class Tokens:
+    """``publisher.tokens``: as :class:`sinapse.publisher.tokens.Tokens`, to be awaited."""
+
+    def __init__(self, connections: AwaitedRunner, *, hashed: bool = False) -> None:
+        self._run = connections.run
+        self._hashed = hashed
+
+    get = awaited(tokens.Tokens.get)
+    generate = awaited(tokens.Tokens.generate)
+    reset = awaited(tokens.Tokens.reset)
+    obtain = awaited(tokens.Tokens.obtain)
+    renew = awaited(tokens.Tokens.renew)
+    clear = awaited(tokens.Tokens.clear)
+
+
+class Channels:
+    """``publisher.channels``: as :class:`sinapse.publisher.channels.Channels`, to be awaited."""
+
+    def __init__(self, connections: AwaitedRunner) -> None:
+        self._run = connections.run
+
+    list = awaited(channels.Channels.list)
+    has = awaited(channels.Channels.has)
+    add = awaited(channels.Channels.add)
+    remove = awaited(channels.Channels.remove)
+    clear = awaited(channels.Channels.clear)
+
+
+class Pipeline(Collection):
+    """Collects operations, and sends them when its ``async with`` block ends, or by :meth:`send`.
+
+    ::
+
+        async with publisher.pipeline() as pipe:
+            pipe.channels.add("42", "news")
+            token = pipe.tokens.generate("42")
+            pipe.publish("news", "hello")
+        token.result
+
+    They are carried out in their order, and others' may come between them. If the block ends with
+    an exception, none is sent. It is for one task.
+    """
+
+    def __init__(self, connections: AwaitedRunner, messages: Messages, *, hashed: bool) -> None:
+        super().__init__(messages, hashed=hashed)
+        self._connections = connections
+
+    async def send(self) -> list[Any]:
+        """Send what was collected, return what came of each, and begin anew.
+
+        Raises :class:`~sinapse.errors.Incomplete` if any of them failed.
+        """
+        operations, pending = self.take()
+        return settled(pending, await self._connections.run_each(operations))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.send()
+
+
+class Publisher(BasePublisher):
+    """A publisher whose connections `connect` makes, one for each Redis, asked `together`.
+
+    The rest is as in :class:`sinapse.publisher.Publisher`.
+    """
+
+    def __init__(
+        self,
+        url: str | RedisURL | None,
+        max_message: int | None,
+        retain: float | None,
+        retain_messages: int | None,
+        hash_tokens: bool | None,
+        *,
+        connect: Callable[[RedisURL], AwaitedRunner],
+        together: Together,
+    ) -> None:
+        super().__init__(url, max_message, retain, retain_messages, hash_tokens)
+        self._connections = joined([connect(each) for each in self.urls], together)
+        self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
+        self.channels: Channels = Channels(self._connections)
+
+    async def publish(
+        self,
+        channel: ChannelLike | ChannelsLike,
+        message: object,
+        event: str | None = None,
+        retain: float | None = None,
+        message_id: str | None = None,
+    ) -> int:
+        """Send `message` to everybody who may listen to `channel`; return how many nodes heard it.
+
+        See :meth:`sinapse.publisher.Publisher.publish`.
+        """
+        copies = self._messages.copies(channel, message, event, retain, message_id)
+        if len(copies) == 1:
+            return await self._connections.run(copies[0])
+        return sum(complete(await self._connections.run_each(copies)))
+
+    async def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[int]:
+        """Send `messages` together, in their order; return how many nodes heard each.
+
+        See :meth:`sinapse.publisher.Publisher.publish_many`.
+        """
+        operations = self._messages.publish_many(messages)
+        return complete(await self._connections.run_each(operations))
+
+    def pipeline(self) -> Pipeline:
+        """Return a :class:`~sinapse.publisher.awaiting.Pipeline`, for ``async with``."""
+        return Pipeline(self._connections, self._messages, hashed=self.hash_tokens)
+
+    async def online(self, subject: SubjectId) -> bool:
+        """Whether `subject` has a stream: see :meth:`sinapse.publisher.Publisher.online`."""
+        return await self._connections.run(IsOnline(subject))
+
+    async def online_in(self, channel: ChannelLike) -> set[str]:
+        """Return who is online and may listen to `channel`, by their ids.
+
+        See :meth:`sinapse.publisher.Publisher.online_in`.
+        """
+        return await self._connections.run(OnlineIn(channel))
+
+    async def close(self) -> None:
+        """Close the connections; a later operation opens new ones.
+
+        On asyncio they are those of this event loop; on Twisted, what is on its way is answered
+        before.
+        """
+        await self._connections.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+
+def joined(parts: Sequence[AwaitedRunner], together: Together) -> AwaitedRunner:
+    """Return the one that all operations are asked of, for connections to one Redis or several."""
+    return parts[0] if len(parts) == 1 else ShardedConnections(parts, together)
+
+
+class ShardedConnections(AwaitedRunner):
+    """Connections to several Redis, with the channels spread over them.
+
+    They are asked `together`.
+    """
+
+    def __init__(self, parts: Sequence[AwaitedRunner], together: Together) -> None:
+        self._parts = parts
+        self._together = together
+
+    async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Return what comes of each: one round trip to each Redis that is asked."""
+        spread = Spread(operations, len(self._parts))
+        outcomes = await self._ask_all(spread.parts)
+        await self._ask_all(spread.announcements())
+        return spread.gather(outcomes)
+
+    async def _ask_all(self, parts: Mapping[int, Sequence[Operation[Any]]]) -> dict[int, Outcome]:
+        outcomes = await self._together(self._ask(*part) for part in parts.items())
+        return dict(zip(parts, outcomes, strict=True))
+
+    async def _ask(self, shard: int, operations: Sequence[Operation[Any]]) -> Outcome:
+        try:
+            return await self._parts[shard].run_all(operations)
+        except BrokerUnavailable as error:
+            return error
+
+    async def close(self) -> None:
+        """Close every connection of theirs."""
+        for part in self._parts:
+            await part.close()
