@@ -5,25 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 from asgiref.sync import async_to_sync
 
-from sinapse import publisher as library
 from sinapse.errors import BrokerUnavailable, InvalidChannel
 from sinapse.protocol.message import unpack
-from sinapse.publisher import aio, awaiting
-from sinapse.publisher.aio import mixins as aio_mixins
-from sinapse.publisher.channels import Channels
-from sinapse.publisher.mixins import Auth, Sinapse
-from sinapse.publisher.tokens import Tokens
+from sinapse.publisher import aio
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.listening import listening
 
@@ -56,36 +49,6 @@ def the_default(redis_server: RedisServer) -> Iterator[aio.Publisher]:
 def clients(client: redis.Redis) -> int:
     """Return how many are connected."""
     return len(client.client_list())
-
-
-class TestNames:
-    @pytest.mark.parametrize(
-        ("plain", "other"),
-        [
-            (library.Publisher, aio.Publisher),
-            (Tokens, awaiting.Tokens),
-            (Channels, awaiting.Channels),
-            (Auth, aio_mixins.Auth),
-            (Sinapse, aio_mixins.Sinapse),
-            (library.Subject, aio.Subject),
-            (library.Publishable, aio.Publishable),
-        ],
-    )
-    def test_they_and_their_parameters_are_the_same(self, plain: type, other: type) -> None:
-        def public(kind: type) -> dict[str, Any]:
-            members = inspect.getmembers_static(kind)
-            return {name: value for name, value in members if not name.startswith("_")}
-
-        assert public(other).keys() == public(plain).keys()
-        for name, value in public(plain).items():
-            if inspect.isfunction(value):
-                counterpart = public(other)[name]
-                parameters = inspect.signature(value).parameters
-                assert inspect.signature(counterpart).parameters == parameters, name
-                assert inspect.iscoroutinefunction(counterpart) or name == "pipeline"
-
-    def test_they_are_made_in_the_same_way(self) -> None:
-        assert inspect.signature(aio.Publisher) == inspect.signature(library.Publisher)
 
 
 class TestEventLoops:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,9 @@ import redis
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from sinapse import publisher as library
 from sinapse.errors import InvalidChannel
 from sinapse.protocol.message import unpack
 from sinapse.publisher import tx
-from sinapse.publisher.channels import Channels
-from sinapse.publisher.tokens import Tokens
-from sinapse.publisher.tx import client as tx_client
 from tests.support import RedisServer, running_redis
 from tests.support.flavours import running_reactor, wait_for_deferred
 from tests.support.listening import listening
@@ -34,27 +29,6 @@ def redis_process(redis_of_module: RedisServer) -> RedisServer:
 def on_reactor(coroutine: Any) -> Any:
     """Run a coroutine in the thread of the reactor, and return what comes of it."""
     return wait_for_deferred(lambda: Deferred.fromCoroutine(coroutine))
-
-
-@pytest.mark.parametrize(
-    ("plain", "other"),
-    [
-        (library.Publisher, tx.Publisher),
-        (Tokens, tx_client.Tokens),
-        (Channels, tx_client.Channels),
-    ],
-)
-def test_the_names_and_their_parameters_are_the_same(plain: type, other: type) -> None:
-    def public(kind: type) -> dict[str, Any]:
-        members = inspect.getmembers_static(kind)
-        return {name: value for name, value in members if not name.startswith("_")}
-
-    assert public(other).keys() == public(plain).keys()
-    for name, value in public(plain).items():
-        if inspect.isfunction(value):
-            parameters = inspect.signature(value).parameters.values()
-            others = inspect.signature(public(other)[name]).parameters.values()
-            assert list(map(str, others)) == list(map(str, parameters)), name
 
 
 def test_what_is_sent_together_shares_a_connection_and_keeps_its_order(
