@@ -22,7 +22,7 @@ Twisted::
 ``channels``     what a subject may listen to
 ``pipeline``     several operations in one round trip
 ``mixins``       the library for the classes of an application
-``shared``       the publisher that they use
+``defaults``     the publisher that they use
 ``base``         what every kind of publisher has in common
 ``awaiting``     the same, to be awaited: on asyncio or Twisted
 ``signatures``   what a method shows that is made of another one
@@ -32,9 +32,7 @@ Twisted::
 ``process``      what each process has of its own
 ``apiurl``       where the HTTP API is
 ``http``         the HTTP API in the place of Redis
-``options``      what integrations read from the settings of a framework
-``page``         what a page needs to open its stream
-``later``        messages that are checked now and sent later
+``frameworks``   what the integrations have in common
 ``flask``        Flask: the extension
 ``starlette``    Starlette and FastAPI: the lifespan, and what pages need
 ``fastapi``      FastAPI: the dependency
@@ -47,8 +45,8 @@ Twisted::
 """
 
 from sinapse.publisher.client import Publisher
+from sinapse.publisher.defaults import default, use
 from sinapse.publisher.mixins import Publishable, Subject
 from sinapse.publisher.operations.messages import Outgoing
-from sinapse.publisher.shared import default, use
 
 __all__ = ["Outgoing", "Publishable", "Publisher", "Subject", "default", "use"]

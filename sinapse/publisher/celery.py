@@ -11,7 +11,7 @@
         ...
         default().publish(film, "done", message_id=f"{self.request.id}:done")
 
-The settings are those of :mod:`sinapse.publisher.options`. With the settings of a Django or Flask
+The settings are those of :mod:`sinapse.publisher.frameworks.options`. With the settings of a Django or Flask
 application, or with ``REDIS_URL`` in the environment, you need none of this: tasks publish like all
 other code.
 
@@ -28,9 +28,9 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_process_shutdown
 
-from sinapse.publisher import shared
+from sinapse.publisher import defaults
 from sinapse.publisher.client import Publisher
-from sinapse.publisher.options import read
+from sinapse.publisher.frameworks.options import read
 
 _FORM = "sinapse[{!r}]".format
 
@@ -47,8 +47,8 @@ def init_app(app: Celery) -> None:
             raise ValueError(f"sinapse must be a dictionary, not {type(given).__name__}")  # noqa: TRY004
         return read(given, _FORM).publisher()
 
-    publisher = shared.Once(make)
-    shared.configure(publisher)
+    publisher = defaults.Once(make)
+    defaults.configure(publisher)
 
     def close(**_: object) -> None:
         if publisher.made is not None:

@@ -12,7 +12,7 @@
 
 and in a template ``{{ sinapse_connection() }}``, or ``{{ sinapse_connection(user) }}`` without a
 loader. Settings are those of
-:mod:`sinapse.publisher.options` with ``SINAPSE_`` before them: ``SINAPSE_REDIS_URL``,
+:mod:`sinapse.publisher.frameworks.options` with ``SINAPSE_`` before them: ``SINAPSE_REDIS_URL``,
 ``SINAPSE_URL``, ``SINAPSE_RETAIN``, ... The mixins, and
 :func:`sinapse.publisher.default`, publish to the Redis of the current application, and outside of
 an application's context to that of the application which was initialised last.
@@ -29,10 +29,11 @@ from flask.cli import AppGroup
 from markupsafe import Markup
 
 from sinapse.errors import BrokerUnavailable, SinapseError, TokenIsHashed
-from sinapse.publisher import page, shared
+from sinapse.publisher import defaults
 from sinapse.publisher.client import Publisher
+from sinapse.publisher.frameworks import page
+from sinapse.publisher.frameworks.options import Options, read
 from sinapse.publisher.operations.identity import ChannelLike
-from sinapse.publisher.options import Options, read
 
 L = TypeVar("L", bound=Callable[[], object])
 
@@ -60,7 +61,7 @@ class Sinapse:
         app.jinja_env.globals["sinapse_connection"] = self.element
         app.cli.add_command(_commands)
         _last["state"] = state
-        shared.configure(_publisher)
+        defaults.configure(_publisher)
 
     def subject_loader(self, load: L) -> L:
         """Use `load` to find a request's user: an object with an id, the id of a user, or None."""
@@ -70,7 +71,7 @@ class Sinapse:
     @property
     def publisher(self) -> Publisher:
         """The publisher of the current application."""
-        return shared.default_of(_publisher)
+        return defaults.default_of(_publisher)
 
     def publish(
         self,
@@ -129,7 +130,7 @@ class _State:
     def __init__(self, extension: Sinapse, options: Options) -> None:
         self.extension = extension
         self.options = options
-        self.publisher: shared.Once[Publisher] = shared.Once(options.publisher)
+        self.publisher: defaults.Once[Publisher] = defaults.Once(options.publisher)
 
 
 #: The state of the application that was initialised last.
@@ -156,7 +157,7 @@ _commands = AppGroup(_NAME, help="Push messages to browsers.")
 def _publish(channel: str, message: str, event: str | None, retain: float | None) -> None:
     """Publish MESSAGE to CHANNEL."""
     try:
-        nodes = shared.default().publish(channel, message, event, retain)
+        nodes = defaults.default().publish(channel, message, event, retain)
     except (SinapseError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     heard = "Nobody is listening now." if not nodes else f"{nodes} daemon(s) heard it."
@@ -170,7 +171,7 @@ def _publish(channel: str, message: str, event: str | None, retain: float | None
 @click.option("--expires-in", type=float, metavar="SECONDS")
 def _token(subject: str, kind: str, new: bool, expires_in: float | None) -> None:
     """Show the token of the subject with the id SUBJECT; make one if there is none."""
-    tokens = shared.default().tokens
+    tokens = defaults.default().tokens
     try:
         token = (tokens.generate if new else tokens.obtain)(subject, kind, expires_in)
     except (SinapseError, ValueError) as error:

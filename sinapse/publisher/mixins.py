@@ -6,8 +6,8 @@ frozen dataclasses. The id of an object is its ``sinapse_id`` if that is defined
 Its kind is ``sinapse_kind`` if that is defined, else the name of its class.
 """
 
+from sinapse.publisher.defaults import default
 from sinapse.publisher.operations.identity import ChannelLike, Named, Owned, Receiving
-from sinapse.publisher.shared import default
 
 
 class Auth(Owned):

@@ -39,7 +39,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from sinapse.errors import Incomplete, InvalidSubject
-from sinapse.publisher.later import Prepared, prepare, send_all
+from sinapse.publisher.frameworks.prepared import Prepared, prepare, send_all
 from sinapse.publisher.mixins import Publishable as AnyPublishable
 from sinapse.publisher.mixins import Subject as AnySubject
 from sinapse.publisher.operations.identity import ChannelLike

@@ -23,14 +23,15 @@ from starlette.responses import JSONResponse, Response
 
 from sinapse.errors import BrokerUnavailable, InvalidSubject, TokenIsHashed
 from sinapse.protocol.keys import subject_id
-from sinapse.publisher import aio, page, shared
-from sinapse.publisher.aio import shared as aio_shared
+from sinapse.publisher import aio, defaults
+from sinapse.publisher.aio import defaults as aio_defaults
+from sinapse.publisher.frameworks import page
+from sinapse.publisher.frameworks.options import read
 from sinapse.publisher.operations.identity import kind_of
-from sinapse.publisher.options import read
 
 
 class Settings(TypedDict, total=False):
-    """Those of :mod:`sinapse.publisher.options`."""
+    """Those of :mod:`sinapse.publisher.frameworks.options`."""
 
     redis_url: str
     url: str
@@ -52,8 +53,8 @@ class Sinapse:
     def __init__(self, **settings: Unpack[Settings]) -> None:
         given = {name.upper(): value for name, value in settings.items()}
         self._options = read(given, str.lower)
-        self._publisher = shared.Once(self._options.publisher)
-        self._aio = shared.Once(lambda: aio.Publisher(**self._options.arguments))
+        self._publisher = defaults.Once(self._options.publisher)
+        self._aio = defaults.Once(lambda: aio.Publisher(**self._options.arguments))
         self._publisher()  # The environment may have faults as well,
         self._aio()  # and name what is for synchronous publishers only.
 
@@ -63,7 +64,7 @@ class Sinapse:
 
         Or that which was set by :func:`sinapse.publisher.aio.use`, as tests may do.
         """
-        return aio_shared.default_of(self._aio)
+        return aio_defaults.default_of(self._aio)
 
     @asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
@@ -71,13 +72,13 @@ class Sinapse:
 
         No connection is opened before it is needed; all are closed at the end.
         """
-        shared.configure(self._publisher)
-        aio_shared.configure(self._aio)
+        defaults.configure(self._publisher)
+        aio_defaults.configure(self._aio)
         try:
             yield
         finally:
-            shared.withdraw(self._publisher)
-            aio_shared.withdraw(self._aio)
+            defaults.withdraw(self._publisher)
+            aio_defaults.withdraw(self._aio)
             self._publisher().close()
             if self._aio.made is not None:
                 await self._aio.made.close()

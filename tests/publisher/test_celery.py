@@ -14,7 +14,7 @@ import redis
 from celery import Celery
 
 from sinapse.protocol.message import Message, unpack
-from sinapse.publisher import default, shared, use
+from sinapse.publisher import default, defaults, use
 from sinapse.publisher.celery import init_app
 from tests.support import PYTHON, RedisServer, end, eventually, running_redis
 from tests.support.daemon import ROOT
@@ -136,7 +136,7 @@ class TestSettings:
         """Leave the process's default as it was."""
         former = use(None)
         yield
-        shared.configure(None)
+        defaults.configure(None)
         use(former)
 
     @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ from sinapse.publisher.django import (  # noqa: E402
     subject,
     token_response,
 )
-from sinapse.publisher.page import HASHED  # noqa: E402
+from sinapse.publisher.frameworks.page import HASHED  # noqa: E402
 from sinapse.testing import assert_publishes, capture  # noqa: E402
 from tests.support import PATIENCE, RedisServer, eventually, free_port  # noqa: E402
 from tests.support.daemon import Daemon, Ended  # noqa: E402

@@ -26,7 +26,7 @@ import sinapse.publisher
 from sinapse.publisher import Publisher, aio
 from sinapse.publisher.fastapi import Push, Sinapse
 from sinapse.publisher.fastapi import publisher as dependency
-from sinapse.publisher.page import HASHED
+from sinapse.publisher.frameworks.page import HASHED
 from tests.support import RedisServer, free_port, running_redis
 from tests.support.daemon import Daemon
 

@@ -14,10 +14,10 @@ from flask import Flask, render_template_string, request, session
 from werkzeug.local import LocalProxy
 
 from sinapse.protocol.message import unpack
-from sinapse.publisher import Publishable, Publisher, Subject, default, shared, use
+from sinapse.publisher import Publishable, Publisher, Subject, default, defaults, use
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.flask import Sinapse
-from sinapse.publisher.page import HASHED
+from sinapse.publisher.frameworks.page import HASHED
 from tests.support import RedisServer, free_port
 from tests.support.daemon import Daemon
 from tests.support.listening import Listener, listening
@@ -38,7 +38,7 @@ def _as_before() -> Iterator[None]:
     """Leave the process's default as it was."""
     former = use(None)
     yield
-    shared.configure(None)
+    defaults.configure(None)
     use(former)
 
 
@@ -103,14 +103,14 @@ def test_its_pages_are_its_own_whoever_else_is_configured(
     redis_server: RedisServer, redis_client: redis.Redis
 ) -> None:
     client = create_app(redis_server.url).test_client()
-    elsewhere = shared.Once(lambda: Publisher(f"redis://127.0.0.1:{free_port()}"))
-    shared.configure(elsewhere)  # As Celery's may be.
+    elsewhere = defaults.Once(lambda: Publisher(f"redis://127.0.0.1:{free_port()}"))
+    defaults.configure(elsewhere)  # As Celery's may be.
     try:
         client.post("/session/ada")
         token = client.get("/token").get_json()["token"]
         assert redis_client.get("sinapse:User:ada") == token.encode()
     finally:
-        shared.withdraw(elsewhere)
+        defaults.withdraw(elsewhere)
 
 
 @pytest.mark.parametrize("url", ["http+sinapse://key@push.example:9002", "https+sinapse://k@h"])
@@ -305,7 +305,7 @@ class TestCommands:
 
 
 def test_what_is_in_a_page_cannot_leave_its_element() -> None:
-    from sinapse.publisher import page
+    from sinapse.publisher.frameworks import page
 
     content: page.Connection = {"url": "/</script>&'", "token": None, "expires_in": None}
     element = page.element(content)

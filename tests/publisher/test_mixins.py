@@ -15,7 +15,7 @@ import redis
 
 from sinapse import publisher as library
 from sinapse.errors import InvalidChannel, InvalidSubject
-from sinapse.publisher import Publishable, Publisher, Subject, aio, shared, sqlalchemy
+from sinapse.publisher import Publishable, Publisher, Subject, aio, defaults, sqlalchemy
 from sinapse.publisher.operations import identity
 from tests.support import RedisServer
 from tests.support.listening import Listener, listening
@@ -478,9 +478,9 @@ class TestConfiguredDefault:
         """Have a publisher of somebody's settings."""
         publisher = Publisher("redis://configured.example")
         library.use(None)
-        shared.configure(lambda: publisher)
+        defaults.configure(lambda: publisher)
         yield publisher
-        shared.configure(None)
+        defaults.configure(None)
 
     def test_it_is_the_one_of_the_settings(self, configured: Publisher) -> None:
         assert library.default() is configured
@@ -497,14 +497,14 @@ class TestConfiguredDefault:
         self, configured: Publisher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REDIS_URL", "redis://environment.example")
-        shared.configure(None)
+        defaults.configure(None)
         made = library.default()
         assert made.url.host == "environment.example"
-        shared.configure(lambda: configured)
+        defaults.configure(lambda: configured)
         assert library.default() is configured
         assert library.use(made) is made
         assert library.default() is configured
-        shared.configure(None)
+        defaults.configure(None)
         assert library.default() is made
 
 

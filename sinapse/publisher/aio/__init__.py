@@ -14,13 +14,13 @@ What each operation does, takes, returns and raises is written at its namesake i
 
 ``client``       the publisher: what is in ``sinapse.publisher.awaiting``, on asyncio
 ``mixins``       the library for the classes of an application
-``shared``       the publisher that they use
+``defaults``     the publisher that they use
 ``connections``  a pool of connections for each event loop
 ``sentinel``     connections that follow the master
 """
 
 from sinapse.publisher.aio.client import Publisher
+from sinapse.publisher.aio.defaults import default, use
 from sinapse.publisher.aio.mixins import Publishable, Subject
-from sinapse.publisher.aio.shared import default, use
 
 __all__ = ["Publishable", "Publisher", "Subject", "default", "use"]

@@ -1,6 +1,6 @@
 """Mixins for the classes of an application: as :mod:`sinapse.publisher.mixins`, to be awaited."""
 
-from sinapse.publisher.aio.shared import default
+from sinapse.publisher.aio.defaults import default
 from sinapse.publisher.operations.identity import ChannelLike, Named, Owned, Receiving
 
 

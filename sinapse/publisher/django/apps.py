@@ -6,7 +6,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.core.signals import setting_changed
 
-from sinapse.publisher import shared
+from sinapse.publisher import defaults
 from sinapse.publisher.django import configuration, revocation
 from sinapse.publisher.django.checks import (
     check_deployment,
@@ -25,7 +25,7 @@ class SinapseConfig(AppConfig):
 
     def ready(self) -> None:
         """Have publishers made of the settings; nothing is read or opened before it is needed."""
-        shared.configure(configuration.publisher)
+        defaults.configure(configuration.publisher)
         setting_changed.connect(self.changed, dispatch_uid="sinapse")
         revocation.connect()
         checks.register(check_settings, "sinapse")

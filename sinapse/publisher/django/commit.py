@@ -15,7 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 
 from sinapse.errors import BrokerUnavailable, InvalidMessage
-from sinapse.publisher import later
+from sinapse.publisher.frameworks import prepared as checked
 from sinapse.publisher.operations.identity import ChannelLike
 
 #: Seconds within which a failure is a refusal of that one message; a longer one is a timeout.
@@ -28,7 +28,7 @@ def prepare(
     event: str | None = None,
     retain: float | None = None,
     message_id: str | None = None,
-) -> later.Prepared:
+) -> checked.Prepared:
     """Check a message before it is published; raises the errors of :meth:`Publisher.publish`.
 
     JSON is encoded as in a ``JsonResponse``: with dates, decimals, UUIDs and lazy texts.
@@ -45,7 +45,7 @@ def prepare(
         except (TypeError, ValueError, RecursionError) as error:
             kind = type(message).__name__
             raise InvalidMessage(f"JSON cannot carry this {kind}: {error}") from error
-    return later.prepare(channel, message, event, retain, message_id)
+    return checked.prepare(channel, message, event, retain, message_id)
 
 
 def publish(
@@ -77,7 +77,7 @@ def publish(
     return prepared.send()
 
 
-def send_on_commit(prepared: later.Prepared, using: str | None) -> None:
+def send_on_commit(prepared: checked.Prepared, using: str | None) -> None:
     """Send a prepared message once the transaction is committed, or at once if there is none."""
     waiting = reversed(transaction.get_connection(using).run_on_commit)
     others = (getattr(entry[1], "__self__", None) for entry in waiting)
@@ -94,7 +94,7 @@ class _Hang:
 class _Waiting:
     """A message that waits for a commit; those of one transaction share `hang`."""
 
-    def __init__(self, prepared: later.Prepared, hang: _Hang) -> None:
+    def __init__(self, prepared: checked.Prepared, hang: _Hang) -> None:
         self._prepared = prepared
         self.hang = hang
 

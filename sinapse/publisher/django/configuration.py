@@ -13,9 +13,10 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from sinapse.publisher import Publisher, options
-from sinapse.publisher.options import Options
-from sinapse.publisher.shared import Once
+from sinapse.publisher import Publisher
+from sinapse.publisher.defaults import Once
+from sinapse.publisher.frameworks import options
+from sinapse.publisher.frameworks.options import Options
 
 SETTING = "SINAPSE"
 

@@ -11,10 +11,10 @@ from urllib.parse import quote
 from django.db.models import Model
 
 from sinapse.errors import InvalidSubject
+from sinapse.publisher.frameworks.page import Named
 from sinapse.publisher.mixins import Sinapse
 from sinapse.publisher.mixins import Subject as AnySubject
 from sinapse.publisher.operations import identity
-from sinapse.publisher.page import Named
 
 
 def name_of(instance: Model) -> str:

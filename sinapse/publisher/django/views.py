@@ -11,10 +11,10 @@ from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django.views.decorators.http import require_http_methods
 
 from sinapse.errors import BrokerUnavailable, TokenIsHashed
-from sinapse.publisher import page
+from sinapse.publisher.defaults import default_of
 from sinapse.publisher.django import configuration
 from sinapse.publisher.django.names import named
-from sinapse.publisher.shared import default_of
+from sinapse.publisher.frameworks import page
 
 
 def connection_of(subject: Any) -> page.Connection:

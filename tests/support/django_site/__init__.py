@@ -9,7 +9,7 @@ from pathlib import Path
 import django
 from django.conf import settings
 
-from sinapse.publisher import shared, use
+from sinapse.publisher import defaults, use
 
 MEMORY = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 
@@ -56,7 +56,7 @@ def set_up() -> None:
         USE_TZ=True,
     )
     django.setup()
-    shared.configure(None)  # What else is tested in this process knows no Django.
+    defaults.configure(None)  # What else is tested in this process knows no Django.
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def running(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        shared.configure(None)
+        defaults.configure(None)
         use(former)
         teardown_databases(made, verbosity=0)
         connections.close_all()

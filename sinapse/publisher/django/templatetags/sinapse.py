@@ -7,14 +7,14 @@ from django.utils.safestring import SafeString
 
 from sinapse.publisher.django import configuration
 from sinapse.publisher.django.views import connection_of
-from sinapse.publisher.page import ELEMENT_ID, NO_TOKEN, without_push
+from sinapse.publisher.frameworks.page import ELEMENT_ID, NO_TOKEN, without_push
 
 register: template.Library = template.Library()
 
 
 @register.simple_tag(takes_context=True)
 def sinapse_connection(context: RequestContext, element_id: str = ELEMENT_ID) -> SafeString:
-    """Render what the page needs to open its stream: :func:`sinapse.publisher.page.element`.
+    """Render what the page needs to open its stream, as data in an element.
 
     For ``request.user``; needs the context processor for ``request`` or that for ``user``. While
     Redis is away there is no token in it: the page is shown without push.

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sinapse.protocol.keys import channel_name
+from sinapse.publisher.defaults import default
 from sinapse.publisher.operations.content import checked
 from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.messages import Outgoing
 from sinapse.publisher.operations.retention import checked_message_id, milliseconds
-from sinapse.publisher.shared import default
 
 
 @dataclass(frozen=True)

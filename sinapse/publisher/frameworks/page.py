@@ -7,10 +7,10 @@ from uuid import UUID
 
 from sinapse.errors import BrokerUnavailable, TokenIsHashed
 from sinapse.publisher.client import Publisher
+from sinapse.publisher.defaults import default
+from sinapse.publisher.frameworks.options import Options
 from sinapse.publisher.operations.identity import SubjectId, identifier, kind_of
 from sinapse.publisher.operations.tokens import USER
-from sinapse.publisher.options import Options
-from sinapse.publisher.shared import default
 
 _log = logging.getLogger(__name__)
 

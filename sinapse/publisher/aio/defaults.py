@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from sinapse.publisher.aio.client import Publisher
-from sinapse.publisher.shared import Shared
+from sinapse.publisher.defaults import Shared
 
 _shared = Shared(Publisher)
 
