@@ -15,6 +15,7 @@ from tests.support import RedisServer, eventually, running_redis
 from tests.support.certificates import root
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.flavours import FLAVOURS, Flavour, stop_reactor
+from tests.support.listening import Listener, listening
 from tests.support.proxy import Proxy, running_proxy
 
 HERE = Path(__file__).parent
@@ -129,6 +130,13 @@ def publisher(redis_server: RedisServer) -> Iterator[Publisher]:
     """Return a publisher to the session's Redis."""
     with Publisher(redis_server.url) as publisher:
         yield publisher
+
+
+@pytest.fixture
+def listener(redis_server: RedisServer) -> Iterator[Listener]:
+    """Return somebody who hears all that is published there."""
+    with listening(redis_server) as listener:
+        yield listener
 
 
 @pytest.fixture(params=FLAVOURS)

@@ -25,10 +25,10 @@ from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, Messag
 from sinapse.publisher import Publisher, aio
 from sinapse.publisher.http import MAX_MESSAGES_PER_REQUEST, MAX_REQUEST_SIZE, HTTPConnections
 from tests.project.test_snippets import BLOCK
-from tests.publisher.test_process import FORKS, exit_status, forks, in_child
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.proxy import running_proxy, unchanged
+from tests.support.publishing import FORKS, exit_status, forks, in_child
 
 KEY = "k" * 32
 OTHER = "o" * 40

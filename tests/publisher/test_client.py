@@ -30,6 +30,7 @@ from sinapse.publisher.operations.content import checked
 from tests.support import RedisServer, eventually
 from tests.support.flavours import Flavour
 from tests.support.listening import Listener, listening
+from tests.support.publishing import calls
 
 MESSAGES = {
     "text": ("hello", b"\xa5hello"),
@@ -100,18 +101,6 @@ def redis_server(redis_process: RedisServer) -> RedisServer:
 def publisher(flavour: Flavour, redis_server: RedisServer) -> Iterator[Publisher]:
     with flavour(redis_server.url) as publisher:
         yield publisher
-
-
-@pytest.fixture
-def listener(redis_server: RedisServer) -> Iterator[Listener]:
-    with listening(redis_server) as listener:
-        yield listener
-
-
-def calls(client: redis.Redis) -> dict[str, int]:
-    """Return how often each command was called, inside of scripts too."""
-    statistics = client.info("commandstats")
-    return {name.removeprefix("cmdstat_"): each["calls"] for name, each in statistics.items()}
 
 
 def position(client: Any) -> EventID:

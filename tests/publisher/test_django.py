@@ -54,7 +54,7 @@ from sinapse.testing import assert_publishes, capture  # noqa: E402
 from tests.support import PATIENCE, RedisServer, eventually, free_port  # noqa: E402
 from tests.support.daemon import Daemon, Ended  # noqa: E402
 from tests.support.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
-from tests.support.listening import Listener, listening  # noqa: E402
+from tests.support.listening import Listener  # noqa: E402
 from tests.support.proxy import running_proxy  # noqa: E402
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -75,12 +75,6 @@ def redis_url(redis_server: RedisServer) -> Iterator[str]:
     for model in (Comment, Room, Device, User):
         for using in connections:
             model.objects.using(using).all().delete()
-
-
-@pytest.fixture
-def listener(redis_server: RedisServer) -> Iterator[Listener]:
-    with listening(redis_server) as listener:
-        yield listener
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from sinapse.publisher.flask import Sinapse
 from sinapse.publisher.frameworks.page import HASHED
 from tests.support import RedisServer, free_port
 from tests.support.daemon import Daemon
-from tests.support.listening import Listener, listening
+from tests.support.listening import Listener
 
 
 @dataclass
@@ -40,12 +40,6 @@ def _as_before() -> Iterator[None]:
     yield
     defaults.configure(None)
     use(former)
-
-
-@pytest.fixture
-def listener(redis_server: RedisServer) -> Iterator[Listener]:
-    with listening(redis_server) as listener:
-        yield listener
 
 
 def create_app(redis_url: str, **config: object) -> Flask:

@@ -18,7 +18,7 @@ from sinapse.errors import InvalidChannel, InvalidSubject
 from sinapse.publisher import Publishable, Publisher, Subject, aio, defaults, sqlalchemy
 from sinapse.publisher.operations import identity
 from tests.support import RedisServer
-from tests.support.listening import Listener, listening
+from tests.support.listening import Listener
 
 
 @dataclass
@@ -52,12 +52,6 @@ def the_default(redis_server: RedisServer) -> Iterator[Publisher]:
         former = library.use(publisher)
         yield publisher
         library.use(former)
-
-
-@pytest.fixture
-def listener(redis_server: RedisServer) -> Iterator[Listener]:
-    with listening(redis_server) as listener:
-        yield listener
 
 
 def thing_with(**attributes: object) -> Any:

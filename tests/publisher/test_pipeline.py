@@ -24,6 +24,7 @@ from sinapse.testing import capture
 from tests.support import RedisServer, running_redis
 from tests.support.flavours import Flavour, running_reactor, wait_for_deferred
 from tests.support.listening import Listener, listening
+from tests.support.publishing import calls
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +47,6 @@ def publisher(flavour: Flavour, redis_server: RedisServer) -> Iterator[Publisher
         yield publisher
 
 
-@pytest.fixture
-def listener(redis_server: RedisServer) -> Iterator[Listener]:
-    with listening(redis_server) as listener:
-        yield listener
-
-
 class Room(NamedTuple):
     """An object of the application that happens to be a tuple."""
 
@@ -62,12 +57,6 @@ class Room(NamedTuple):
 def texts(listener: Listener) -> list[tuple[str, str]]:
     """Return the channels and data that were heard."""
     return [(channel, unpack(payload).data) for channel, payload in listener.heard()]
-
-
-def calls(client: redis.Redis) -> dict[str, int]:
-    """Return how often each command was called, inside of scripts too."""
-    statistics = client.info("commandstats")
-    return {name.removeprefix("cmdstat_"): each["calls"] for name, each in statistics.items()}
 
 
 def known(error: Incomplete) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import datetime as dt
 import multiprocessing
 import os
@@ -43,10 +42,7 @@ from tests.support import (
 )
 from tests.support.flavours import Flavour, running_reactor, wait_for_deferred
 from tests.support.listening import listening
-
-#: Python 3.12 warns that a fork in a process with threads can deadlock: that it does not is the
-#: point of these tests.
-forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+from tests.support.publishing import FORKS, exit_status, forks, in_child
 
 
 @pytest.fixture
@@ -98,43 +94,6 @@ WRITES = (
     *("publish", "publish plainly", "add", "remove", "clear channels"),
     *("generate", "reset", "clear token"),
 )
-
-
-#: What forks: Python, and what runs none of Python's hooks, as uWSGI does.
-FORKS: dict[str, Callable[[], int]] = {"os.fork": os.fork, "libc": ctypes.PyDLL(None).fork}
-
-
-def in_child(work: Callable[[], object], fork: Callable[[], int] = os.fork) -> int:
-    """Fork, do `work` in the child, and return its process id."""
-    pid = fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException:  # noqa: BLE001  # whatever it is, the child must not run the tests
-        traceback.print_exc()
-    os._exit(status)
-
-
-def exit_status(pid: int) -> int:
-    """Wait for a child, and return its exit status."""
-
-    statuses: list[int] = []
-
-    def ended() -> bool:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        statuses.append(status)
-        return found == pid
-
-    try:
-        eventually(ended, "the child ends")
-    except AssertionError:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        raise
-    return os.waitstatus_to_exitcode(statuses[-1])
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher, use
 from sinapse.publisher.sqlalchemy import Publishable, Subject, publish
 from tests.support import PATIENCE, RedisServer, free_port, running_redis
-from tests.support.listening import Listener, listening
+from tests.support.listening import Listener
 from tests.support.proxy import running_proxy
 
 
@@ -55,12 +55,6 @@ def _publisher(redis_server: RedisServer) -> Iterator[None]:
         former = use(publisher)
         yield
         use(former)
-
-
-@pytest.fixture
-def listener(redis_server: RedisServer) -> Iterator[Listener]:
-    with listening(redis_server) as listener:
-        yield listener
 
 
 def database(path: Path) -> Engine:

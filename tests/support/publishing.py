@@ -1,0 +1,61 @@
+"""What tests of the library have in common: what Redis is asked, and processes that fork."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import traceback
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from tests.support import eventually
+
+
+def calls(client: redis.Redis) -> dict[str, int]:
+    """Return how often each command was called, inside of scripts too."""
+    statistics = client.info("commandstats")
+    return {name.removeprefix("cmdstat_"): each["calls"] for name, each in statistics.items()}
+
+
+#: Python 3.12 warns that a fork in a process with threads can deadlock: that it does not is the
+#: point of these tests.
+forks = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+#: What forks: Python, and what runs none of Python's hooks, as uWSGI does.
+FORKS: dict[str, Callable[[], int]] = {"os.fork": os.fork, "libc": ctypes.PyDLL(None).fork}
+
+
+def in_child(work: Callable[[], object], fork: Callable[[], int] = os.fork) -> int:
+    """Fork, do `work` in the child, and return its process id."""
+    pid = fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001  # whatever it is, the child must not run the tests
+        traceback.print_exc()
+    os._exit(status)
+
+
+def exit_status(pid: int) -> int:
+    """Wait for a child, and return its exit status."""
+
+    statuses: list[int] = []
+
+    def ended() -> bool:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        statuses.append(status)
+        return found == pid
+
+    try:
+        eventually(ended, "the child ends")
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return os.waitstatus_to_exitcode(statuses[-1])
