@@ -11,9 +11,9 @@
         ...
         default().publish(film, "done", message_id=f"{self.request.id}:done")
 
-The settings are those of :mod:`sinapse.publisher.frameworks.options`. With the settings of a Django or Flask
-application, or with ``REDIS_URL`` in the environment, you need none of this: tasks publish like all
-other code.
+The settings are those of :mod:`sinapse.publisher.frameworks.options`. With the settings of a Django
+or Flask application, or with ``REDIS_URL`` in the environment, you need none of this: tasks publish
+like all other code.
 
 Each process of a worker has a pool of connections of its own; a forked child does not use those of
 its parent. If a task runs again, because its worker died or it is retried, a message with a
