@@ -28,10 +28,9 @@ from sinapse.streams.limits import StreamLimits
 from sinapse.streams.longpoll import LongPoll
 from sinapse.streams.stream import Stream
 from sinapse.streams.streams import Streams
-from sinapse.web.answers import SERVER, Fields, Plain, date, respond, tell_fault
+from sinapse.web.answers import SAFETY, SERVER, Fields, Plain, date, respond, tell_fault
 from sinapse.web.cors import preflight_headers, response_headers
 from sinapse.web.limits import MAX_FIELDS
-from sinapse.web.safety import SAFETY
 
 #: Seconds after which to come back while a limit is reached: as long as those who were refused
 #: are many, they must cost little.

@@ -5,8 +5,7 @@
 ``exchange``  one request over HTTP/2, and its answer
 ``intake``    what a client sends, in parts, at a limited rate
 ``limits``    how much a request may be
-``answers``   short plain answers
-``safety``    what every answer says to browsers
+``answers``   short plain answers, and what every answer says to browsers
 ``cors``      which origins may connect
 ``faults``    our own faults, logged at a bounded rate
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sinapse.publisher import Publisher
-from sinapse.web.safety import SAFETY
+from sinapse.web.answers import SAFETY
 from tests.streams.test_limits import token_of
 from tests.support import PATIENCE, RedisServer, end, eventually
 from tests.support.daemon import Daemon, Stream, running_daemon
