@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from sinapse.errors import CloseReason
 
@@ -48,15 +48,6 @@ class Histogram:
             total += count
             buckets[str(bound)] = total
         return buckets
-
-
-class Backlog(NamedTuple):
-    """What waits to be written."""
-
-    streams: int
-    """Streams that are behind."""
-    pending_bytes: int
-    """Bytes that wait for them."""
 
 
 def _total(text: str) -> Any:

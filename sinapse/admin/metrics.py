@@ -21,7 +21,8 @@ from prometheus_client.registry import Collector
 
 from sinapse import __version__
 from sinapse.broker.interface import Broker
-from sinapse.counters import Backlog, Counters, Histogram
+from sinapse.counters import Counters, Histogram
+from sinapse.streams.backlog import Backlog
 from sinapse.streams.stream import Stream
 
 #: How things stand now.
@@ -81,7 +82,7 @@ class Node:
         broker: Broker[Stream],
         *,
         is_ready: Callable[[], bool],
-        backlog: Callable[[], Backlog],
+        backlog: Backlog,
     ) -> None:
         self._counters = counters
         self._broker = broker
@@ -90,7 +91,7 @@ class Node:
 
     def figures(self) -> Figures:
         """Return everything that is counted."""
-        counters, backlog = self._counters, self._backlog()
+        counters, backlog = self._counters, self._backlog
         return {
             "streams": sum(counters.streams.values()),
             "streams_by_transport": dict(counters.streams),
@@ -98,7 +99,7 @@ class Node:
             "channels": len(self._broker.channels),
             "redis_up": int(self._is_ready()),
             "streams_behind": backlog.streams,
-            "pending_bytes": backlog.pending_bytes,
+            "pending_bytes": backlog.bytes,
             **{name: getattr(counters, name) for name in TOTALS},
             **{name: by_text(getattr(counters, name)) for name in BY_REASON},
             **{

@@ -28,17 +28,17 @@ from sinapse.protocol.scripts import (
 )
 
 #: Seconds between two looks at who has come and gone.
-TICK = 0.2
+LOOK_INTERVAL = 0.2
 
 #: Renewals of a lease, of which one must succeed in time.
-RENEWALS = 3
+RENEWALS_PER_LEASE = 3
 
 #: Subjects told of in one step: a millisecond or two of Redis.
-SLICE = 200
+SUBJECTS_PER_COMMAND = 200
 
 #: Milliseconds for which a dead node's subjects are remembered, so that somebody can tell that they
 #: are gone, even if all nodes were away for a while.
-MEMORY = 3600 * 1000
+DEAD_NODE_MEMORY = 3600 * 1000
 
 
 class PresenceService(Service):
@@ -79,9 +79,9 @@ class PresenceService(Service):
             try:
                 await self._begin()
                 while await self._go_on():
-                    await deferLater(self._reactor, TICK)
+                    await deferLater(self._reactor, LOOK_INTERVAL)
             except BrokerUnavailable:
-                await deferLater(self._reactor, TICK)
+                await deferLater(self._reactor, LOOK_INTERVAL)
 
     async def _begin(self) -> None:
         """Take a lease under a new name, for all who are here."""
@@ -98,7 +98,7 @@ class PresenceService(Service):
         came = [subject for subject, is_here in changes.items() if is_here]
         gone = [subject for subject, is_here in changes.items() if not is_here]
         is_held = await self._tell(came, gone)
-        if is_held and self._reactor.seconds() - self._renewed >= self._lease / RENEWALS:
+        if is_held and self._reactor.seconds() - self._renewed >= self._lease / RENEWALS_PER_LEASE:
             is_held = await self._hold()
             while await self._sweep():
                 pass
@@ -107,12 +107,12 @@ class PresenceService(Service):
     async def _tell(self, came: list[bytes], gone: list[bytes]) -> bool:
         keys, prefix = [PRESENCE, presence_key(self._node)], presence_key("")
         told: tuple[tuple[Script, list[str | bytes | int], list[bytes]], ...] = (
-            (JOIN_PRESENCE, [self._node, prefix, JOINED, MEMORY], came),
+            (JOIN_PRESENCE, [self._node, prefix, JOINED, DEAD_NODE_MEMORY], came),
             (LEAVE_PRESENCE, [self._node, prefix, LEFT], gone),
         )
         for script, arguments, subjects in told:
-            for start in range(0, len(subjects), SLICE):
-                part = subjects[start : start + SLICE]
+            for start in range(0, len(subjects), SUBJECTS_PER_COMMAND):
+                part = subjects[start : start + SUBJECTS_PER_COMMAND]
                 if not await self._broker.run(script, keys, [*arguments, *part]):
                     return False
         return True
@@ -123,12 +123,14 @@ class PresenceService(Service):
             await self._broker.run(
                 HOLD_PRESENCE,
                 [PRESENCE, presence_key(self._node)],
-                [self._node, int(self._lease * 1000), MEMORY, int(is_new)],
+                [self._node, int(self._lease * 1000), DEAD_NODE_MEMORY, int(is_new)],
             )
         )
 
     async def _sweep(self) -> bool:
         """Tell of subjects whose node is gone; returns whether there may be more."""
         return bool(
-            await self._broker.run(SWEEP_PRESENCE, [PRESENCE], [SLICE, presence_key(""), LEFT])
+            await self._broker.run(
+                SWEEP_PRESENCE, [PRESENCE], [SUBJECTS_PER_COMMAND, presence_key(""), LEFT]
+            )
         )

@@ -21,10 +21,10 @@ from sinapse.txredis.dial import dial
 from sinapse.txredis.link import Link
 
 #: Seconds to listen to one Sentinel before the next one: it may hang, or be cut off.
-TURN = 10
+LISTENING_TIME = 10
 
 #: Seconds before the next Sentinel is tried when one fails.
-PAUSE = 0.5
+RETRY_DELAY = 0.5
 
 #: The events of a Sentinel, and where in them the name of the master and its new address are. The
 #: Sentinel that leads a failover tells of the promotion seconds before it tells of the switch.
@@ -75,7 +75,7 @@ class Sentinels:
             except CancelledError:
                 raise
             except Exception:  # noqa: BLE001  # Whatever it was, the next one may do.
-                await deferLater(self._reactor, PAUSE)
+                await deferLater(self._reactor, RETRY_DELAY)
             else:
                 if master is not None:
                     return f"the master is now {master.host}:{master.port}"
@@ -101,7 +101,7 @@ class Sentinels:
     async def _listen(self, sentinel: RedisURL, node: RedisURL) -> RedisURL | None:
         """Return the master if it moves during the turn of `sentinel`."""
         listener = await dial(_Listener, sentinel, self._reactor)
-        end = self._reactor.callLater(TURN, listener.transport.abortConnection)
+        end = self._reactor.callLater(LISTENING_TIME, listener.transport.abortConnection)
         try:
             listener.listen(self._url.master)
             while True:

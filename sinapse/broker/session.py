@@ -22,7 +22,7 @@ from sinapse.protocol.ids import EventID, parse_id
 from sinapse.protocol.keys import NODES, parse_control
 from sinapse.protocol.message import unpack
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.txredis.dial import TIMEOUT, dial
+from sinapse.txredis.dial import ANSWER_TIMEOUT, dial
 
 #: Connections for look-ups, so that a long answer on one does not delay the other.
 LOOKUP_CONNECTIONS = 2
@@ -300,7 +300,7 @@ class Session:
 
     def _in_time(self, heard: "Deferred[Heard]") -> "Deferred[Heard]":
         """Fail when what is to be heard is late; later on the probes see to that."""
-        return heard.addTimeout(TIMEOUT, self._reactor, _late)
+        return heard.addTimeout(ANSWER_TIMEOUT, self._reactor, _late)
 
 
 def _late(_failure: object, seconds: float) -> NoReturn:

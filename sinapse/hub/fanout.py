@@ -11,11 +11,11 @@ from sinapse.counters import Lap, Stopwatch
 from sinapse.hub.subscribers import Subscriber
 
 #: Deliveries before others have a turn: some 60 ms at 7 µs each.
-SLICE = 8000
+SLICE_SIZE = 8000
 
 #: Fan-outs that may wait. With more, it is better to leave messages with Redis: what is read
 #: together is encoded and written together.
-MOST = 2
+MAX_WAITING = 2
 
 
 class FanOuts:
@@ -25,7 +25,7 @@ class FanOuts:
     """
 
     def __init__(
-        self, stopwatch: Stopwatch, turn_needed: Callable[[], None], slice_size: int = SLICE
+        self, stopwatch: Stopwatch, turn_needed: Callable[[], None], slice_size: int = SLICE_SIZE
     ) -> None:
         self.slice_size = slice_size
         self._stopwatch = stopwatch
@@ -38,7 +38,7 @@ class FanOuts:
     @property
     def is_full(self) -> bool:
         """Whether nothing more should be begun for now."""
-        return len(self._waiting) >= MOST
+        return len(self._waiting) >= MAX_WAITING
 
     def begin(self, outbox: dict[Subscriber, list[bytes]], lap: Lap) -> bool:
         """Send each subscriber its frames in one: a slice at once if nothing waits, the rest later.

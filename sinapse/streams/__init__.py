@@ -8,7 +8,7 @@
 ``handshake``      the opening of a WebSocket
 ``websocketpeer``  what the client of a WebSocket sends
 ``keepalive``      bytes for streams that are quiet
-``pending``        what waits to be written, and the most that may
+``backlog``        what waits to be written, and the most that may
 ``drain``          whose turn it is when all streams are ended
 ``limits``         how many streams there may be
 """

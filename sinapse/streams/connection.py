@@ -24,9 +24,9 @@ from zope.interface import implementer
 from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.websocket import WebSocket
-from sinapse.streams.pending import Pending
+from sinapse.streams.backlog import Backlog
 from sinapse.streams.stream import Stream
-from sinapse.streams.websocketpeer import SMALLEST, WebSocketPeer
+from sinapse.streams.websocketpeer import MIN_FRAME_SIZE, WebSocketPeer
 from sinapse.web.intake import Intake
 
 #: Bytes handed to the transport at once while a stream is behind: Twisted's own SEND_LIMIT.
@@ -41,7 +41,7 @@ class Owner(Protocol):
 
     max_pending: int
     """Bytes that may wait for one stream."""
-    pending: Pending
+    backlog: Backlog
     """What waits for all of them."""
 
     def closed(self, connection: "Connection", reason: CloseReason) -> None:
@@ -142,7 +142,7 @@ class Connection(Stream):
 
     def _be_live(self) -> None:
         self._pending = None
-        self._owner.pending.forget(self)
+        self._owner.backlog.forget(self)
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.callback(None)
@@ -155,7 +155,7 @@ class Connection(Stream):
             self.close(CloseReason.SLOW_CONSUMER)
         else:
             self._pending.append(frame)
-            self._owner.pending.add(self, len(frame))
+            self._owner.backlog.add(self, len(frame))
 
     def _next_write(self, pending: deque[bytes | memoryview]) -> bytes:
         """Take as many frames from the queue as make one write, or a part of a large one.
@@ -186,7 +186,7 @@ class Connection(Stream):
         if self._pending is None:
             self.send(self.framing.ending(reason) if last is None else last)
         self._reason = reason
-        self._owner.pending.forget(self)
+        self._owner.backlog.forget(self)
         if self._transport is None:
             return
         if self._pending is None and self._peer is not None and last is None:
@@ -229,7 +229,7 @@ class Connection(Stream):
             self._intake.stop()
             self.abandon()
             return
-        self._intake.charge(len(data) / SMALLEST)  # As if all frames were as small as can be.
+        self._intake.charge(len(data) / MIN_FRAME_SIZE)  # As if all frames were as small as can be.
         reply, reason = self._peer.receive(data)
         if reason is not None:
             self.close(reason, reply)
@@ -248,7 +248,7 @@ class Connection(Stream):
         if self._intake is not None:
             self._intake.stop()
             self._intake = None
-        self._owner.pending.forget(self)
+        self._owner.backlog.forget(self)
         if self._drained is not None:
             self._drained.cancel()
         if self._reason is None:
@@ -317,7 +317,7 @@ class SocketConnection(Connection):
         if self._pending is None or self._reason is not None:
             return
         self._pending_bytes -= self._writing
-        self._owner.pending.take(self, self._writing)
+        self._owner.backlog.take(self, self._writing)
         if self._pending:
             data = self._next_write(self._pending)
             self._writing = len(data)
@@ -376,7 +376,7 @@ class TransportConnection(Connection):
         while self._pending and not self._paused:
             data = self._next_write(self._pending)
             self._pending_bytes -= len(data)
-            self._owner.pending.take(self, len(data))
+            self._owner.backlog.take(self, len(data))
             self._transport.write(data)
         if not self._paused:
             self._be_live()

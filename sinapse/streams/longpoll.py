@@ -1,7 +1,7 @@
 """A long poll: one answer with what has come, for networks that hold back what is streamed.
 
 A poll is a stream that ends with the first thing it gets. It resumes where the client was, waits
-for at most :data:`WAIT` seconds, and whatever comes after its answer is for the next poll.
+for at most :data:`POLL_TIMEOUT` seconds, and whatever comes after its answer is for the next poll.
 """
 
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from sinapse.streams.stream import Stream
 from sinapse.web.answers import Fields, respond
 
 #: Seconds: below the 30 s after which many proxies give up.
-WAIT = 25
+POLL_TIMEOUT = 25
 
 #: What a poll is answered with when it ends without a message; 204 otherwise.
 _STATUSES = {
@@ -65,7 +65,7 @@ class LongPoll(Stream):
         self._items: list[bytes] = []
         self._drained: Deferred[None] | None = None
         self._is_answered = False
-        self._end = reactor.callLater(WAIT, self._wait_no_longer)
+        self._end = reactor.callLater(POLL_TIMEOUT, self._wait_no_longer)
         request.notifyFinish().addErrback(lambda _: self._ended(CloseReason.CLIENT_GONE))
 
     @property

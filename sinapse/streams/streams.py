@@ -12,18 +12,18 @@ from twisted.logger import Logger
 from twisted.web.server import Request
 
 from sinapse.broker.interface import Admission, Broker
-from sinapse.counters import Backlog, Counters
+from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, CloseReason, LimitReached, Unauthorized
 from sinapse.framing.eventstream import TROUBLE_RETRY, EventStream
 from sinapse.framing.websocket import WebSocket
 from sinapse.hub.presence import Presence
 from sinapse.settings import Settings
+from sinapse.streams.backlog import Backlog
 from sinapse.streams.connection import Connection, take_over
 from sinapse.streams.drain import Drain
 from sinapse.streams.keepalive import KeepAlive
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.longpoll import LongPoll
-from sinapse.streams.pending import Pending
 from sinapse.streams.stream import Stream
 from sinapse.streams.websocketpeer import WebSocketPeer
 from sinapse.web.answers import Fields
@@ -44,17 +44,17 @@ REPLACED_RETRY = (30.0, 90.0)
 
 #: Seconds after which a stream is told its place anew, however quiet it is: for some days Redis
 #: remembers which channels had messages, and an id that is younger can always be resumed from.
-REFRESH = 3600
+POSITION_INTERVAL = 3600
 
 #: Parts of its longest life after which a stream ends, at random: those that came together do not
 #: go together.
-LIFETIMES = (0.9, 1.1)
+LIFETIME_FACTORS = (0.9, 1.1)
 
 #: Seconds after which it comes back: nothing is wrong, and few are on their way.
 MOVE_RETRY = (0.1, 1.0)
 
 #: Seconds between two looks at whose turn it is in a drain.
-TICK = 0.05
+DRAIN_TICK = 0.05
 
 Opened = TypeVar("Opened", bound=Stream)
 
@@ -75,7 +75,8 @@ class Streams(Service):
         reactor: Any,
     ) -> None:
         self.max_pending = settings.max_pending
-        self.pending = Pending(settings.max_pending_total)
+        #: What waits to be written, to all of them.
+        self.backlog = Backlog(settings.max_pending_total)
         self._expiry_notice = settings.expiry_notice
         self._max_lifetime = settings.max_lifetime
         #: Each stream is worth a line when it opens, and another when it ends.
@@ -88,7 +89,7 @@ class Streams(Service):
         broker.tell_expiry_to(self._expires)
         # Streams that can be resumed are told their place now and then.
         refresh = self._refresh if settings.retains else None
-        self._keep_alive = KeepAlive(settings.keep_alive, reactor, refresh, REFRESH)
+        self._keep_alive = KeepAlive(settings.keep_alive, reactor, refresh, POSITION_INTERVAL)
         self._open: set[Stream] = set()
         #: No stream is to be opened any more.
         self.is_draining = False
@@ -128,7 +129,7 @@ class Streams(Service):
                     drain.postpone(stream)
                 else:
                     self._send_off(stream, CloseReason.DRAIN)
-            await deferLater(self._reactor, TICK)
+            await deferLater(self._reactor, DRAIN_TICK)
 
     def open(
         self,
@@ -156,7 +157,7 @@ class Streams(Service):
         connection.bucket = self._keep_alive.add(connection)
         connection.send(first)
         if self._max_lifetime:
-            seconds = self._max_lifetime * random.uniform(*LIFETIMES)  # noqa: S311
+            seconds = self._max_lifetime * random.uniform(*LIFETIME_FACTORS)  # noqa: S311
             connection.move = self._reactor.callLater(seconds, self._move_on, connection)
         if last_event_id is not None:
             self._resume(connection, last_event_id)
@@ -200,10 +201,6 @@ class Streams(Service):
     def _resume(self, stream: Connection | LongPoll, last_event_id: str) -> None:
         self._counters.replays += 1
         self._broker.resume(stream, last_event_id)
-
-    def backlog(self) -> Backlog:
-        """Return how many streams are behind, and with how much."""
-        return Backlog(self.pending.streams, self.pending.total)
 
     def end(self, subject: bytes) -> int:
         """End the streams of a subject, who may come back; returns how many that were."""

@@ -19,7 +19,7 @@ from sinapse.framing.websocket import frame
 MAX_SIZE = 1024
 
 #: Bytes of the smallest frame of a client: a head of two, and the mask (RFC 6455 §5.2).
-SMALLEST = 6
+MIN_FRAME_SIZE = 6
 
 #: The head of a pong without a payload.
 _PONG = b"\x8a\x80"
@@ -65,7 +65,7 @@ class WebSocketPeer:
 
         To be asked while nothing else has come yet.
         """
-        if not self._awaits_pong or len(data) != SMALLEST or not data.startswith(_PONG):
+        if not self._awaits_pong or len(data) != MIN_FRAME_SIZE or not data.startswith(_PONG):
             return False
         self._awaits_pong = False
         return True

@@ -12,7 +12,7 @@ from sinapse.protocol.redisurl import RedisURL
 from sinapse.txredis.tls import connect_securely
 
 #: Seconds to connect, and for the answer to a command: a healthy Redis takes milliseconds.
-TIMEOUT = 5
+ANSWER_TIMEOUT = 5
 
 Protocol = TypeVar("Protocol", bound=txredisapi.RedisProtocol)
 
@@ -32,7 +32,7 @@ class _Factory(Factory):
         return protocol
 
 
-def endpoint(url: RedisURL, reactor: Any, timeout: float = TIMEOUT) -> IStreamClientEndpoint:
+def endpoint(url: RedisURL, reactor: Any, timeout: float = ANSWER_TIMEOUT) -> IStreamClientEndpoint:
     """Return the endpoint of `url`, without TLS."""
     if url.path is not None:
         return UNIXClientEndpoint(reactor, url.path, timeout=timeout)
@@ -43,8 +43,8 @@ async def dial(
     kind: type[Protocol],
     url: RedisURL,
     reactor: Any,
-    connect_timeout: float = TIMEOUT,
-    timeout: float = TIMEOUT,  # noqa: ASYNC109  # It is the library's to keep, an answer at a time.
+    connect_timeout: float = ANSWER_TIMEOUT,
+    timeout: float = ANSWER_TIMEOUT,  # noqa: ASYNC109  # It is the library's to keep, an answer at a time.
 ) -> Protocol:
     """Connect and return a protocol that is ready for commands.
 

@@ -22,9 +22,9 @@ from twisted.web.server import NOT_DONE_YET, Request
 from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.websocket import WebSocket
+from sinapse.streams.backlog import Backlog
 from sinapse.streams.connection import Connection, SocketConnection, take_over
-from sinapse.streams.pending import Pending
-from sinapse.streams.websocketpeer import ANSWER, SMALLEST, WebSocketPeer
+from sinapse.streams.websocketpeer import ANSWER, MIN_FRAME_SIZE, WebSocketPeer
 from sinapse.web.intake import PART_SIZE, Intake
 from sinapse.web.limits import FRAMES_PER_SECOND
 from sinapse.web.site import Site
@@ -52,7 +52,7 @@ class Peer:
         self.theirs.setblocking(False)
         self.reactor = MemoryReactorClock()
         self.ends: list[CloseReason] = []
-        self.pending = Pending()
+        self.backlog = Backlog()
         client = WebSocketPeer() if isinstance(framing, WebSocket) else None
         self.connection = SocketConnection(self, framing, b"token", client)
         self.transport = tcp.Server(
@@ -292,7 +292,7 @@ class TestWebSocket:
     def test_is_handled_no_faster_than_it_may_come(self, socket: Peer) -> None:
         self.say(socket, self.QUESTION * 3 * FRAMES_PER_SECOND)
         answered = socket.read_all().count(ANSWER)
-        assert FRAMES_PER_SECOND <= answered <= FRAMES_PER_SECOND + PART_SIZE / SMALLEST
+        assert FRAMES_PER_SECOND <= answered <= FRAMES_PER_SECOND + PART_SIZE / MIN_FRAME_SIZE
         assert socket.transport not in socket.reactor.getReaders()
         socket.reactor.pump([0.01] * 250)
         assert answered + socket.read_all().count(ANSWER) == 3 * FRAMES_PER_SECOND

@@ -37,8 +37,8 @@ from sinapse.framing.eventstream import EventStream
 from sinapse.listen.ending import READ_TIMEOUT
 from sinapse.publisher import Publisher
 from sinapse.settings import resolve
+from sinapse.streams.backlog import Backlog
 from sinapse.streams.connection import Connection, take_over
-from sinapse.streams.pending import Pending
 from sinapse.web.answers import respond
 from sinapse.web.exchange import Exchange
 from sinapse.web.http2 import (
@@ -566,7 +566,7 @@ class Endless(Resource):
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.clock = clock
-        self.pending = Pending()
+        self.backlog = Backlog()
         self.streams: list[Connection] = []
         self.ends: list[CloseReason] = []
 

@@ -136,7 +136,7 @@ class Node:
         assert not self.streams._open
         assert not self.hub.subjects
         assert not self.hub.channels
-        assert self.streams.pending.total == 0
+        assert self.streams.backlog.bytes == 0
         assert self.streams._limits._count == 0
         assert not self.clock.getDelayedCalls()
 

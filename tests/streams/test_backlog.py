@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sinapse.errors import CloseReason
 from sinapse.publisher import Publisher
-from sinapse.streams.pending import RELIEF, Pending
+from sinapse.streams.backlog import RELIEVED_SHARE, Backlog
 from tests.streams.test_connection import Peer
 from tests.streams.test_limits import token_of
 from tests.support import RedisServer, eventually
@@ -24,15 +24,15 @@ LIMIT = 1000
 class Slow:
     """A stream that is behind, with so many bytes."""
 
-    def __init__(self, pending: Pending) -> None:
-        self._pending = pending
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
         self.bytes = 0
         self.reason: CloseReason | None = None
 
     def close(self, reason: CloseReason) -> None:
         self.reason = reason
         self.bytes = 0
-        self._pending.forget(self)
+        self._backlog.forget(self)
 
 
 @given(
@@ -42,46 +42,46 @@ class Slow:
     )
 )
 def test_the_sum_is_exact_and_never_over_the_limit(steps: list[tuple[int, str, int]]) -> None:
-    pending = Pending(LIMIT)
-    streams = [Slow(pending) for _ in range(6)]
+    backlog = Backlog(LIMIT)
+    streams = [Slow(backlog) for _ in range(6)]
     for number, step, size in steps:
         stream = streams[number]
         if stream.reason is not None:
             continue
         if step == "add":
             stream.bytes += size
-            pending.add(stream, size)
+            backlog.add(stream, size)
         elif step == "take":
             taken = min(size, stream.bytes)
             stream.bytes -= taken
-            pending.take(stream, taken)
+            backlog.take(stream, taken)
         else:
             stream.close(CloseReason.CLIENT_GONE)
-        assert pending.total == sum(each.bytes for each in streams) <= LIMIT
+        assert backlog.bytes == sum(each.bytes for each in streams) <= LIMIT
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=30))
 def test_those_that_end_are_the_slowest_and_no_more_than_need_be(sizes: list[int]) -> None:
-    pending = Pending(LIMIT)
+    backlog = Backlog(LIMIT)
     streams = []
     for size in sizes:
-        streams.append(Slow(pending))
+        streams.append(Slow(backlog))
         streams[-1].bytes = size
         before = {each: each.bytes for each in streams if each.reason is None}
-        pending.add(streams[-1], size)
+        backlog.add(streams[-1], size)
         ended = [each for each in before if each.reason is not None]
         if ended:
             assert sum(before.values()) > LIMIT
             left = [before[each] for each in before if each.reason is None]
             assert min(before[each] for each in ended) >= max(left, default=0)
             # Without the last one of them there would not have been room.
-            assert sum(left) + min(before[each] for each in ended) > RELIEF * LIMIT
+            assert sum(left) + min(before[each] for each in ended) > RELIEVED_SHARE * LIMIT
 
 
 def test_without_a_limit_nobody_ends() -> None:
-    pending = Pending(0)
-    stream = Slow(pending)
-    pending.add(stream, 10**12)
+    backlog = Backlog(0)
+    stream = Slow(backlog)
+    backlog.add(stream, 10**12)
     assert stream.reason is None
 
 
@@ -90,10 +90,10 @@ class TestConnections:
 
     @pytest.fixture
     def peers(self) -> Iterator[list[Peer]]:
-        pending = Pending(900_000)
+        backlog = Backlog(900_000)
         peers = [Peer() for _ in range(3)]
         for peer in peers:
-            peer.pending = pending
+            peer.backlog = backlog
         yield peers
         for peer in peers:
             peer.end()
@@ -109,7 +109,7 @@ class TestConnections:
         assert one.ends == [CloseReason.TOO_MUCH_PENDING]
         assert fast.read() == b"hello"
         assert other.read_all() == b"x" * 300_000 + b"y" * 100_000
-        assert other.pending.total == other.pending.streams == 0
+        assert other.backlog.bytes == other.backlog.streams == 0
 
     def test_what_is_left_of_a_large_frame_is_not_copied(self, peers: list[Peer]) -> None:
         frame = b"x" * 400_000
