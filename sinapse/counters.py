@@ -67,8 +67,8 @@ def _times(text: str) -> Any:
 class Counters:
     """Totals since the start of the node: metrics of the same names, with the texts given here."""
 
-    messages: int = _total("Messages received from Redis that somebody here may read.")
-    deliveries: int = _total("Messages handed to open streams: one a message and stream.")
+    messages: int = _total("Messages received from Redis that a stream here may read.")
+    deliveries: int = _total("Messages handed to open streams: one for each message and stream.")
     delivered_bytes: int = _total("Bytes of these, as they go on the wire, before TLS.")
     invalid_payloads: int = _total(
         "Payloads from Redis that were no message, or too large for any stream."
@@ -80,31 +80,28 @@ class Counters:
         "reason", "Requests for a stream that were refused, by reason."
     )
     connections_refused: Counter[str] = _by(
-        "reason", "Connections that were closed as soon as they came, by reason."
+        "reason", "Connections that were closed right after the accept, by reason."
     )
     accepts_paused: Counter[str] = _by(
-        "reason", "Times that no connections were accepted for a while, by reason."
+        "reason", "Times that the node stopped accepting for a while, by reason."
     )
     history_reads: int = _total(
-        "Reads of the retained messages of a channel: one for all who wait."
+        "Reads of the retained messages of a channel: one for all streams that wait."
     )
     replays: int = _total("Streams that resumed after a last event ID.")
     resets: int = _total("Streams that were told that messages are missing.")
     redis_connects: int = _total("Times that Redis was reached and everything subscribed.")
     redis_losses: int = _total("Times that Redis was lost after that.")
     fan_out_seconds: Histogram = _times(
-        "From the encoding of messages to their last write: one a fan-out."
+        "From the encoding of messages to their last write: one for each fan-out."
     )
     delivery_seconds: Histogram = _times(
-        "From the read of Redis that brought messages to their last write: one a fan-out."
+        "From the read of Redis that brought messages to their last write: one for each fan-out."
     )
     redis_probe_seconds: Histogram = _times(
-        "From the publication of a message of the node's own until it is heard: "
-        "one in four seconds."
+        "From the publication of the node's own message until it receives it: one in four seconds."
     )
-    loop_lag_seconds: Histogram = _times(
-        "How late the event loop was with something that was due: two a second."
-    )
+    loop_lag_seconds: Histogram = _times("How late the event loop ran a timer: two a second.")
 
 
 #: When something was read, and when it began to be sent.

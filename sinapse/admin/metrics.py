@@ -25,12 +25,12 @@ from sinapse.counters import Counters, Histogram
 from sinapse.streams.backlog import Backlog
 from sinapse.streams.stream import Stream
 
-#: How things stand now.
+#: The present state.
 GAUGES = {
     "subjects": "Subjects with open streams.",
-    "channels": "Channels that somebody here may read.",
+    "channels": "Channels that a stream here may read.",
     "redis_up": "1 if Redis is connected and everything subscribed.",
-    "streams_behind": "Streams for which something waits to be written.",
+    "streams_behind": "Streams that have pending bytes.",
     "pending_bytes": "Bytes that wait to be written to streams.",
 }
 
@@ -54,7 +54,7 @@ WORKER_GAUGES = {
 }
 WORKER_TOTALS = {
     "worker_ends": "Workers that ended and were replaced.",
-    "worker_silences": "Times that a worker did not tell its figures when it was asked.",
+    "worker_silences": "Times that a worker did not report its figures when asked.",
 }
 
 Figures = dict[str, Any]

@@ -54,7 +54,7 @@ class PublishMany(Struct, forbid_unknown_fields=True):
 class Published(Struct):
     """A message was taken."""
 
-    nodes: Annotated[int, Meta(description="How many daemons had somebody listening.")]
+    nodes: Annotated[int, Meta(description="How many daemons had a listener.")]
 
 
 class Failed(Struct):
@@ -63,7 +63,7 @@ class Failed(Struct):
     error: Annotated[str, Meta(description="Why, in words.")]
     delivered: Annotated[
         bool | UnsetType | None,
-        Meta(description="With a 503: false if it was surely not done, null if nobody knows."),
+        Meta(description="With a 503: false if nothing was done, null if that is unknown."),
     ] = UNSET
 
 

@@ -20,8 +20,8 @@ _PATTERNS = {"subject": NAME, "channel": CHANNEL}
 #: Statuses that every operation can have besides its own.
 _FAILURES = {
     400: "The request cannot be read.",
-    401: "There is no key, or it is none that is known.",
-    422: "A name or a value that cannot be.",
+    401: "The key is missing or unknown.",
+    422: "A name or a value is not allowed.",
     503: "Redis is away, or refuses.",
 }
 _WITH_BODY = {413: "The message is too large.", 415: "The body is not JSON."}
@@ -95,7 +95,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         described["requestBody"] = {"required": True, "content": _content(operation.body)}
         failures |= _WITH_BODY
     if operation.tells_token:
-        failures[409] = "Tokens are hashed: nobody knows the current one."
+        failures[409] = "Tokens are hashed: only the hash of the current one is known."
     if operation.missing:
         failures[404] = operation.missing.capitalize() + "."
     responses = {

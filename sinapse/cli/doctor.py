@@ -60,7 +60,7 @@ class Finding(NamedTuple):
 @click.command("doctor")
 @url_argument
 @click.option("--redis", metavar="URL", help="Where Redis is.  [default: REDIS_URL]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on each line.")
 def command(url: str, redis: str | None, as_json: bool) -> None:
     """Look at Redis, at the daemon at URL, and at this machine.
 

@@ -30,7 +30,7 @@ TOKEN_LIFETIME = 86400
 @click.option("--token", envvar="SINAPSE_TOKEN", help="Token to listen with.")
 @click.option("--redis", metavar="URL", help="Where --subject gets its token.")
 @click.option("--last-event-id", default="", metavar="ID", help="Resume after this message.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on each line.")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N messages.")
 def command(
     *,

@@ -13,8 +13,8 @@ from sinapse.publisher import Publisher
 @click.argument("channel")
 @click.argument("message", required=False)
 @click.option("--event", help="Event type.")
-@click.option("--retain", type=float, metavar="SECONDS", help="How long it is kept; 0: not at all.")
-@click.option("--message-id", metavar="ID", help="Publish what has this id only once.")
+@click.option("--retain", type=float, metavar="SECONDS", help="How long it is retained; 0: not.")
+@click.option("--message-id", metavar="ID", help="Publish a message with this id only once.")
 @publishing
 def command(
     *,

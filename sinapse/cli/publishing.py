@@ -15,7 +15,7 @@ UNAVAILABLE = 69
 
 #: What there is to do where Redis has hashes of tokens only.
 HASHED = (
-    "tokens are hashed, and nobody can tell the current one: "
+    "tokens are hashed, so the current one cannot be read: "
     "'sinapse token reset' makes another in its place, and --token listens with it"
 )
 

@@ -10,7 +10,7 @@ _kind = click.option(
     "--kind", default=USER, show_default=True, help="Name of the class of the subject."
 )
 _expires_in = click.option(
-    "--expires-in", type=float, metavar="SECONDS", help="How long it lives; else for ever."
+    "--expires-in", type=float, metavar="SECONDS", help="How long it lives; default: for ever."
 )
 
 

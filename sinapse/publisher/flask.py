@@ -160,7 +160,7 @@ def _publish(channel: str, message: str, event: str | None, retain: float | None
         nodes = defaults.default().publish(channel, message, event, retain)
     except (SinapseError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    heard = "Nobody is listening now." if not nodes else f"{nodes} daemon(s) heard it."
+    heard = "There is no listener now." if not nodes else f"{nodes} daemon(s) heard it."
     click.echo(heard, err=True)
 
 

@@ -131,7 +131,7 @@ class TestErrors:
     ) -> None:
         monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
         (line,) = run(*arguments, code=1).stderr.splitlines()
-        assert line.startswith("Error: tokens are hashed, and nobody can tell the current one: ")
+        assert line.startswith("Error: tokens are hashed, so the current one cannot be read: ")
         assert "'sinapse token reset' makes another" in line
 
     def test_a_url_that_is_none_is_not_quoted(self) -> None:

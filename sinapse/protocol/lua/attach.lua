@@ -18,11 +18,11 @@ end
 local continues = 1
 if ARGV[1] ~= '' and tonumber(reached or '-1') < tonumber(ARGV[2]) then
   continues = 0
-  -- What somebody may have received is gone, and so may be what nobody here has: nobody can go on
-  -- from an id that was given before, nor from one of this epoch if somebody went on to it without
-  -- knowing. Epochs of which that was found out end at -1.
+  -- Messages that clients may have received are gone, and perhaps others: no client can resume from
+  -- an earlier id, nor from one of this epoch if streams have resumed before the loss was found.
+  -- Epochs whose loss was found end at -1.
   local spoilt = ARGV[1] == epoch
-  -- Where that was found out before, what has come since then is of who knows.
+  -- If the loss was found before, ids since then are of nodes that know it.
   for _, name in ipairs(reached == '-1' and {} or redis.call('HKEYS', KEYS[2])) do
     spoilt = spoilt or redis.call('HGET', KEYS[2], name) ~= '-1'
     redis.call('HSET', KEYS[2], name, '-1')

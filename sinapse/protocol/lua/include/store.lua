@@ -12,7 +12,7 @@ local function store(key, body, epoch, digits, expiry, before, most)
     added = redis.pcall('XADD', key, entry, 'p', payload, 'b', before)
   end
   if type(added) == 'table' and string.find(added.err, 'equal or smaller', 1, true) then
-    -- The counter went back, but not the messages: what nobody can resume from is not kept.
+    -- The counter went back, but not the messages: no client can resume from these.
     redis.call('DEL', key)
     added = redis.call('XADD', key, entry, 'p', payload, 'b', string.format('%.0f', digits - 1))
   end

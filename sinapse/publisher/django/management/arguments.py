@@ -40,7 +40,7 @@ def failing_in_one_line(handle: Any) -> Any:
             return handle(self, **options)
         except TokenIsHashed as error:
             raise CommandError(
-                "tokens are hashed, and nobody can tell the current one: "
+                "tokens are hashed, so the current one cannot be read: "
                 "'sinapse_token --new' makes another in its place"
             ) from error
         except (SinapseError, ImproperlyConfigured, ValueError) as error:

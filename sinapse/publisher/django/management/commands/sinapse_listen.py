@@ -19,7 +19,7 @@ class Command(BaseCommand):
         """Take the subject, and how to show its messages."""
         parser.add_argument("subject", help="name of a user, or app.model:primary-key")
         parser.add_argument("--url", help="the daemon, if not the one of the settings")
-        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+        parser.add_argument("--json", action="store_true", help="one JSON object on each line")
         parser.add_argument("--count", type=int, metavar="N", help="end after N messages")
 
     @failing_in_one_line

@@ -12,7 +12,7 @@ from sinapse.publisher.django.management.arguments import failing_in_one_line
 class Command(BaseCommand):
     """Publish a message."""
 
-    help = "Publishes a message, and says how many daemons had somebody listening."
+    help = "Publishes a message, and says how many daemons had a listener."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Say what, and where."""
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("message", help="text; - reads it from standard input")
         parser.add_argument("--event", help="event type")
         parser.add_argument("--retain", type=float, metavar="SECONDS")
-        parser.add_argument("--message-id", help="publish what has it only once")
+        parser.add_argument("--message-id", help="publish a message with this id only once")
 
     @failing_in_one_line
     def handle(self, **options: Any) -> None:
@@ -33,5 +33,5 @@ class Command(BaseCommand):
             options["retain"],
             options["message_id"],
         )
-        heard = "Nobody is listening now." if not nodes else f"{nodes} daemon(s) heard it."
+        heard = "There is no listener now." if not nodes else f"{nodes} daemon(s) heard it."
         self.stderr.write(heard)
