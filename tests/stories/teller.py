@@ -148,7 +148,7 @@ class Teller:
         often: list[Callable[[], None]] = [self.publish] * 14 + [self.change] * 8 + [self.come] * 4
         often += [self.leave] * 4 + [self.together] + [self.token] * 2 + [self.give_back] * 3
         mode = self.world.mode
-        faults: list[Callable[[], None]] = [self.cut, self.cut, self.churn, self.hiccup]
+        faults: list[Callable[[], None]] = [self.cut, self.cut_midway, self.churn, self.hiccup]
         if mode in LOSSY:
             faults += [self.save, self.save, self.lose, self.lose_a_little, self.flush]
         else:
@@ -299,6 +299,17 @@ class Teller:
         self.disturb()
         self.note("all connections to Redis are cut")
         self.world.cut()
+
+    def cut_midway(self) -> None:
+        """Cut nodes off in the midst of what Redis tells them, of a message or of an answer."""
+        self.disturb()
+        self.note("connections to Redis are cut after some bytes")
+        self.world.cut_midway(lambda: self.dice.choice((1, 40, 400)) * self.dice.randint(1, 10))
+        for _ in range(self.dice.randint(1, 5)):
+            self.dice.choice((self.publish, self.publish, self.change, self.come))()
+        self.pump(0.01)
+        self.world.finish_cutting()
+        self.disturb()
 
     def churn(self) -> None:
         """Change lists, and publish between, while nodes come back and read them."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sinapse.publisher import Publisher
 from tests.stories.model import KEPT
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.daemon import ROOT, Daemon, running_daemon
+from tests.support.proxy import Proxy, running_proxy, unchanged
 
 #: What is small in these daemons, so that a story of some hundred messages has many pages.
 SETTINGS = {
@@ -58,6 +59,8 @@ class World:
     publisher: Publisher
     few: Publisher
     """A publisher of which few messages are retained."""
+    links: list[Proxy]
+    """What the connections of nodes to each Redis go through."""
     other: Publisher | None = None
     """That of another application, in another database."""
     stories: int = 0
@@ -74,6 +77,17 @@ class World:
                 for kind in ("pubsub", "normal"):
                     client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
         self.forget_connections()
+
+    def cut_midway(self, size: Callable[[], int]) -> None:
+        """Cut every connection of nodes to Redis after `size()` more bytes."""
+        for proxy in self.links:
+            proxy.cut_midway(size)
+
+    def finish_cutting(self) -> None:
+        """Cut those that have not come so far."""
+        for proxy in self.links:
+            proxy.down = unchanged
+            proxy.cut()
 
     def forget_connections(self) -> None:
         for publisher in (self.publisher, self.few, self.other):
@@ -137,13 +151,15 @@ def world(folder: Path, mode: str) -> Iterator[World]:
             place.mkdir()
             lasting = () if mode in LOSSY else LASTING
             servers.append(stack.enter_context(running_redis(place, *lasting)))
+        links = [stack.enter_context(running_proxy(server.port)) for server in servers]
         url = " ".join(server.url for server in servers)
+        through = " ".join(link.url for link in links)
         options = ("--workers", "2") if mode == "workers" else ()
         nodes = []
         for number in range(1 if mode == "workers" else 2):
             place = folder / f"node-{number}"
             place.mkdir()
-            daemon = running_daemon(place, url, *options, environment=environment)
+            daemon = running_daemon(place, through, *options, environment=environment)
             nodes.append(stack.enter_context(daemon))
         other = None
         if mode == "databases":
@@ -158,6 +174,7 @@ def world(folder: Path, mode: str) -> Iterator[World]:
             nodes,
             stack.enter_context(Publisher(url)),
             stack.enter_context(Publisher(url, retain_messages=KEPT)),
+            links,
             other,
         )
         yield made

@@ -88,6 +88,22 @@ class Proxy:
         for link in self.links:
             link.cut()
 
+    def cut_midway(self, size: Callable[[], int]) -> None:
+        """Reset each connection that there is after `size()` more bytes for its client."""
+        left = {link: size() for link in self.links}
+
+        def count(link: Link, data: bytes) -> bytes:
+            if link not in left:
+                return data
+            left[link] -= len(data)
+            if left[link] > 0:
+                return data
+            link.client.sendall(data[: len(data) + left[link]])
+            link.cut()
+            return b""
+
+        self.down = count
+
     def close(self) -> None:
         """End."""
         self._listener.shutdown(socket.SHUT_RDWR)
