@@ -151,6 +151,12 @@ class Story:
     def lists(self) -> dict[int, dict[str, int]]:
         return {subject: self.channels(subject) for subject in self._lists}
 
+    def first_grant(self, subject: int, start: int, end: int) -> int:
+        """Return the present of the first grant to a subject from `start` on; `end` if none."""
+        channels = self._lists.get(subject, {}).values()
+        begins = (interval.begin for intervals in channels for interval in intervals)
+        return min((begin for begin in begins if start <= begin < end), default=end)
+
     def interval(self, subject: int, message: Sent) -> Interval | None:
         """Return the time on the list in which a message was published."""
         for interval in self._lists.get(subject, {}).get(message.channel, []):
@@ -389,7 +395,9 @@ class Record:
         """Judge what came before the end of a token, of which the stream has heard."""
         if self.steady_since is None or token.ended is None or len(self.story.counters) > 1:
             return
-        for sent in self.story.sent[self.checked : token.ended]:
+        # A grant holds the stream until the past of its channel is read; its token may end before.
+        upto = self.story.first_grant(self.subject, max(self.received, default=0) + 1, token.ended)
+        for sent in self.story.sent[self.checked : upto]:
             interval = self.story.interval(self.subject, sent)
             if interval is None or (interval.end is not None and interval.end < token.ended):
                 continue
