@@ -395,8 +395,11 @@ class Record:
         """Judge what came before the end of a token, of which the stream has heard."""
         if self.steady_since is None or token.ended is None or len(self.story.counters) > 1:
             return
+        last = max(self.received, default=-1)
+        if last < self.steady_since:
+            return  # It may have got all there was, and still be looking whether there is more.
         # A grant holds the stream until the past of its channel is read; its token may end before.
-        upto = self.story.first_grant(self.subject, max(self.received, default=0) + 1, token.ended)
+        upto = self.story.first_grant(self.subject, last + 1, token.ended)
         for sent in self.story.sent[self.checked : upto]:
             interval = self.story.interval(self.subject, sent)
             if interval is None or (interval.end is not None and interval.end < token.ended):
