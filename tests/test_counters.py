@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from sinapse.counters import Counters, Histogram, Stopwatch
-from sinapse.daemon.looplag import LOOK_INTERVAL, LoopLag
 from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.hub.hub import Hub
@@ -94,16 +93,3 @@ def test_a_large_fan_out_ends_with_its_last_slice() -> None:
         hub.fan_outs.go_on()
     assert sum(counters.fan_out_seconds.counts) == 1
     assert counters.fan_out_seconds.sum == counters.delivery_seconds.sum == 205
-
-
-def test_the_lag_of_the_loop_is_what_it_was_late() -> None:
-    reactor, clock, lags = Clock(), Clock(), Histogram((0.1, 1.0))
-    service = LoopLag(lags, reactor, clock.seconds)
-    service.startService()
-    for late in (0, 0.25, 0):
-        clock.advance(LOOK_INTERVAL + late)
-        reactor.advance(LOOK_INTERVAL)
-    service.stopService()
-    assert lags.buckets() == {"0.1": 2, "1.0": 3, "+Inf": 3}
-    assert lags.sum == 0.25
-    assert not reactor.getDelayedCalls()

@@ -1,4 +1,4 @@
-"""Log lines: the first at once, then one an interval, and none that is not accounted for."""
+"""How fast lines are logged and things may happen: none too many, and none unaccounted for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from sinapse.ratelimit import LINE_INTERVAL, LogLimit
+from sinapse.ratelimit import LINE_INTERVAL, LogLimit, TokenBucket
+
+# Log lines
 
 
 class Limited:
@@ -77,3 +79,40 @@ def test_every_line_is_written_or_counted_and_no_two_are_close(pauses: list[int]
     assert len(limited.lines) + sum(counts) == len(pauses) + 1
     times = [time for time, _ in limited.lines]
     assert all(after - before >= LINE_INTERVAL for before, after in pairwise(times))
+
+
+# What is taken from a bucket
+
+
+@given(
+    rate=st.integers(1, 1000),
+    steps=st.lists(st.tuples(st.floats(0, 10), st.integers(0, 50)), max_size=30),
+)
+def test_never_more_pass_than_the_rate_allows(rate: int, steps: list[tuple[float, int]]) -> None:
+    now = 0.0
+    bucket = TokenBucket(rate, lambda: now)
+    passed = 0
+    for seconds, wanted in steps:
+        now += seconds
+        for _ in range(min(wanted, bucket.available())):
+            bucket.take()
+            passed += 1
+        assert passed <= rate * (now + 1) + 1e-6
+
+
+@given(rate=st.integers(1, 1000), burst=st.integers(1, 2000))
+def test_who_waits_as_long_as_told_passes(rate: int, burst: int) -> None:
+    now = 0.0
+    bucket = TokenBucket(rate, lambda: now)
+    for _ in range(burst):
+        if not bucket.available():
+            now += bucket.wait() + 1e-9
+        assert bucket.available() >= 1
+        bucket.take()
+
+
+def test_a_clock_that_goes_back_takes_nothing() -> None:
+    now = 10.0
+    bucket = TokenBucket(2, lambda: now)
+    now = 0.0
+    assert bucket.available() == 2

@@ -20,13 +20,12 @@ import pytest
 from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher, eventAsJSON
 from twisted.python.failure import Failure
 
-from sinapse.child import end_with
 from sinapse.daemon.logs import as_json
 from sinapse.daemon.workers.inheritance import VARIABLE, Inheritance
 from sinapse.daemon.workers.relay import MAX_LINE, Relay
 from sinapse.publisher import Publisher
 from tests.daemon.test_start import refusal, servers_in
-from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port
+from tests.support import PATIENCE, RedisServer, end, eventually, free_port
 from tests.support.certificates import root
 from tests.support.daemon import ROOT, Daemon, Stream, running_daemon
 
@@ -485,20 +484,3 @@ def test_a_line_that_never_ends_is_cut() -> None:
 
 def test_empty_lines_are_left_out() -> None:
     assert relayed(b"\n\n  \n") == []
-
-
-def test_a_process_ends_with_its_lifeline_though_it_hangs() -> None:
-    program = f"""
-from {end_with.__module__} import end_with
-end_with(0, lambda: print("cleaned up", flush=True))
-while True: pass
-"""
-    command = [PYTHON, "-c", program]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.poll() is None
-        process.stdin.close()
-        assert process.stdout.read() == b"cleaned up\n"
-        assert process.wait(PATIENCE) == 1

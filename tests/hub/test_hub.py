@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import groupby
 
 import pytest
@@ -24,198 +24,9 @@ from sinapse.errors import CloseReason, Unauthorized
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
 from sinapse.hub.joining import Joining
-from sinapse.hub.subscribers import Subject
 from sinapse.protocol.keys import ADD, GRANT, REMOVE, REVOKE
 from sinapse.protocol.message import Message
-from tests.support.hubs import Keeper, kept
-
-# Small stand-ins for a framing and for a stream: the hub knows no more of them than this.
-
-
-class Lines:
-    """A framing whose frames say what is in them, and that remembers what it encoded."""
-
-    def __init__(self, name: str = "lines") -> None:
-        self.name = name
-        self.encoded: list[tuple[bytes, list[str]]] = []
-
-    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
-        data = [message.data for message in messages]
-        self.encoded.append((channel, data))
-        return "".join(f"{self.name} {channel.decode()} {each}\n" for each in data).encode()
-
-    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
-        names = b",".join(sorted(channels)).decode()
-        return f"{self.name} reset:{reason}:{position} {names}\n".encode()
-
-    def position(self, identifier: str) -> bytes:
-        return f"{self.name} position {identifier}\n".encode()
-
-
-class Stream:
-    """A subscriber that keeps what it is sent."""
-
-    def __init__(self, framing: Lines, token: bytes = b"token", number: int = 0) -> None:
-        self.framing = framing
-        self.token = token
-        self.number = number
-        self.subject: Subject | None = None
-        self.sent: list[bytes] = []
-        self.closed: CloseReason | None = None
-
-    def __hash__(self) -> int:
-        # So that sets of streams have the same order in every run of one example.
-        return self.number
-
-    def send(self, frame: bytes) -> None:
-        assert self.closed is None
-        self.sent.append(frame)
-
-    def close(self, reason: CloseReason) -> None:
-        assert self.closed is None
-        assert self.subject is None, "closed before it was forgotten"
-        self.closed = reason
-
-    @property
-    def received(self) -> list[tuple[bytes, str]]:
-        """Channels and data of all messages, in order."""
-        rows = [line.split(" ") for frame in self.sent for line in frame.decode().splitlines()]
-        assert all(name == self.framing.name for name, _, _ in rows)
-        return [(channel.encode(), data) for _, channel, data in rows]
-
-    @property
-    def data(self) -> list[str]:
-        return [data for _, data in self.received]
-
-
-def remains(part: object) -> list[object]:
-    """Return what the collections of a hub and of its parts hold: nothing, when all have gone."""
-    found: list[object] = []
-    for each in vars(part).values():
-        if isinstance(each, Collection):
-            found += each
-        elif type(each).__module__.startswith("sinapse.") and hasattr(each, "__dict__"):
-            found += remains(each)
-    return found
-
-
-@dataclass
-class Table:
-    """A hub, and short ways to do things with it."""
-
-    counters: Counters = field(default_factory=Counters)
-    framing: Lines = field(default_factory=Lines)
-    interest: list[bytes] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.hub = kept(Keeper(self.interest.append), self.counters, Hub)
-        self.hub.connected()
-
-    def open(
-        self,
-        *channels: bytes,
-        subject: bytes = b"1",
-        token: bytes = b"token",
-        framing: Lines | None = None,
-    ) -> Stream:
-        joining = self.admit(*channels, subject=subject, token=token)
-        return self.hub.open(joining, lambda: Stream(framing or self.framing, token))
-
-    def admit(self, *channels: bytes, subject: bytes = b"1", token: bytes = b"token") -> Joining:
-        joining = self.hub.join()
-        self.hub.expect(joining, subject, token, dict.fromkeys(channels, 0))
-        return joining
-
-    def publish(self, channel: bytes, *data: str) -> None:
-        for each in data:
-            self.hub.dispatch(channel, Message(each))
-        self.hub.flush()
-
-
-@pytest.fixture
-def table() -> Table:
-    return Table()
-
-
-# Messages
-
-
-def test_a_message_goes_to_every_subscriber_of_its_channel_and_to_no_other(table: Table) -> None:
-    one, two = table.open(b"a", b"b"), table.open(b"b", subject=b"2")
-    table.publish(b"a", "1")
-    table.publish(b"b", "2")
-    table.publish(b"c", "3")
-    assert one.received == [(b"a", "1"), (b"b", "2")]
-    assert two.received == [(b"b", "2")]
-
-
-def test_two_streams_of_one_subject_each_get_everything(table: Table) -> None:
-    streams = [table.open(b"a"), table.open(b"a", token=b"other")]
-    table.publish(b"a", "1")
-    assert [stream.data for stream in streams] == [["1"], ["1"]]
-
-
-def test_nothing_is_sent_before_the_flush(table: Table) -> None:
-    stream = table.open(b"a")
-    table.hub.dispatch(b"a", Message("1"))
-    assert stream.sent == []
-    table.hub.flush()
-    table.hub.flush()
-    assert stream.data == ["1"]
-
-
-def test_one_flush_is_one_send_in_the_order_of_publication_across_channels(table: Table) -> None:
-    stream = table.open(b"a", b"b")
-    for channel, data in ((b"a", "1"), (b"b", "2"), (b"a", "3"), (b"a", "4")):
-        table.hub.dispatch(channel, Message(data))
-    table.hub.flush()
-    assert len(stream.sent) == 1
-    assert stream.received == [(b"a", "1"), (b"b", "2"), (b"a", "3"), (b"a", "4")]
-
-
-def test_a_run_of_messages_is_encoded_once_a_framing_however_many_listen(table: Table) -> None:
-    other = Lines("other")
-    for number in range(5):
-        table.open(b"a", b"b", subject=b"%d" % number)
-        table.open(b"a", b"b", subject=b"%d" % number, framing=other)
-    table.publish(b"a", "1", "2")
-    assert table.framing.encoded == other.encoded == [(b"a", ["1", "2"])]
-    for channel in (b"a", b"b", b"a"):
-        table.hub.dispatch(channel, Message("3"))
-    table.hub.flush()
-    runs = [(b"a", ["1", "2"]), (b"a", ["3"]), (b"b", ["3"]), (b"a", ["3"])]
-    assert table.framing.encoded == other.encoded == runs
-
-
-def test_a_framing_that_nobody_uses_any_more_is_not_asked(table: Table) -> None:
-    other = Lines("other")
-    gone = table.open(b"a", framing=other)
-    table.open(b"a")
-    table.hub.leave(gone)
-    table.publish(b"a", "1")
-    assert other.encoded == []
-
-
-def test_messages_and_deliveries_are_counted(table: Table) -> None:
-    table.open(b"a", b"b")
-    table.open(b"a", subject=b"2", framing=Lines("other"))
-    table.publish(b"a", "1", "2")
-    table.hub.dispatch(b"a", Message("3"))
-    table.hub.dispatch(b"b", Message("4"))
-    table.hub.flush()
-    table.publish(b"unknown", "5")
-    assert table.counters.messages == 4
-    assert table.counters.deliveries == 2 * 2 + 2 + 1
-
-
-def test_a_stream_that_left_gets_nothing_more_not_even_what_was_dispatched(table: Table) -> None:
-    gone, stays = table.open(b"a"), table.open(b"a")
-    table.hub.dispatch(b"a", Message("1"))
-    table.hub.leave(gone)
-    table.hub.flush()
-    assert gone.sent == []
-    assert stays.data == ["1"]
-
+from tests.support.hubs import Keeper, Lines, Stream, Table, kept, remains
 
 # Opening
 
@@ -572,37 +383,6 @@ def test_a_stream_that_replays_is_ended_when_it_must_be(
     assert stream.closed is not None
     table.hub.go_live(stream)
     assert remains(table.hub) == []
-
-
-def test_the_tape_has_what_was_dispatched_while_it_ran_on_needed_channels(table: Table) -> None:
-    table.open(b"a", b"b")
-    table.publish(b"a", "before")
-    with table.hub.tape() as tape:
-        table.hub.dispatch(b"b", Message("1"), 7)
-        table.hub.flush()
-        table.hub.dispatch(b"unknown", Message("2"), 8)
-        table.hub.dispatch(b"a", Message("3"))
-    table.publish(b"a", "after")
-    assert [tuple(each) for each in tape] == [
-        (7, b"b", Message("1")),
-        (None, b"a", Message("3")),
-    ]
-
-
-def test_what_history_had_already_is_not_dispatched_again(table: Table) -> None:
-    stream = table.open(b"a", b"b")
-    for channel, counter in (
-        (b"a", 5),
-        (b"a", 5),
-        (b"b", 4),
-        (b"unknown", 7),
-        (b"b", 7),
-        (b"b", 8),
-    ):
-        table.hub.dispatch(channel, Message(str(counter)), counter)
-    table.publish(b"a", "plain")
-    assert stream.data == ["5", "8", "plain"]
-    assert table.hub.position == 8
 
 
 def test_a_reset_goes_to_those_who_listen_to_what_is_missing(table: Table) -> None:

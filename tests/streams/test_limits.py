@@ -10,53 +10,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sinapse.errors import LimitReached
 from sinapse.publisher import Publisher
-from sinapse.ratelimit import TokenBucket
 from sinapse.streams.limits import StreamLimits
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
 from tests.support.certificates import root
 from tests.support.daemon import COME_BACK, Daemon, Stream, running_daemon
-
-
-class TestTokenBucket:
-    """The rate, by a clock that the test turns."""
-
-    @given(
-        rate=st.integers(1, 1000),
-        steps=st.lists(st.tuples(st.floats(0, 10), st.integers(0, 50)), max_size=30),
-    )
-    def test_never_more_pass_than_the_rate_allows(
-        self, rate: int, steps: list[tuple[float, int]]
-    ) -> None:
-        now = 0.0
-        bucket = TokenBucket(rate, lambda: now)
-        passed = 0
-        for seconds, wanted in steps:
-            now += seconds
-            for _ in range(min(wanted, bucket.available())):
-                bucket.take()
-                passed += 1
-            assert passed <= rate * (now + 1) + 1e-6
-
-    @given(rate=st.integers(1, 1000), burst=st.integers(1, 2000))
-    def test_who_waits_as_long_as_told_passes(self, rate: int, burst: int) -> None:
-        now = 0.0
-        bucket = TokenBucket(rate, lambda: now)
-        for _ in range(burst):
-            if not bucket.available():
-                now += bucket.wait() + 1e-9
-            assert bucket.available() >= 1
-            bucket.take()
-
-    def test_a_clock_that_goes_back_takes_nothing(self) -> None:
-        now = 10.0
-        bucket = TokenBucket(2, lambda: now)
-        now = 0.0
-        assert bucket.available() == 2
 
 
 class TestStreamLimits:

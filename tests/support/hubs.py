@@ -1,12 +1,17 @@
-"""Hubs as tests keep them: without a broker."""
+"""Hubs as tests keep them: without a broker, and with small stand-ins for framings and streams."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason
 from sinapse.hub.hub import Hub
+from sinapse.hub.joining import Joining
 from sinapse.hub.subscribers import Subject
+from sinapse.protocol.message import Message
 
 Kept = TypeVar("Kept", bound=Hub)
 
@@ -39,3 +44,103 @@ def kept(keeper: Keeper, counters: Counters, kind: type[Kept]) -> Kept:
     hub = kind(counters, keeper)
     keeper.hub = hub
     return hub
+
+
+class Lines:
+    """A framing whose frames say what is in them, and that remembers what it encoded."""
+
+    def __init__(self, name: str = "lines") -> None:
+        self.name = name
+        self.encoded: list[tuple[bytes, list[str]]] = []
+
+    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
+        data = [message.data for message in messages]
+        self.encoded.append((channel, data))
+        return "".join(f"{self.name} {channel.decode()} {each}\n" for each in data).encode()
+
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
+        names = b",".join(sorted(channels)).decode()
+        return f"{self.name} reset:{reason}:{position} {names}\n".encode()
+
+    def position(self, identifier: str) -> bytes:
+        return f"{self.name} position {identifier}\n".encode()
+
+
+class Stream:
+    """A subscriber that keeps what it is sent."""
+
+    def __init__(self, framing: Lines, token: bytes = b"token", number: int = 0) -> None:
+        self.framing = framing
+        self.token = token
+        self.number = number
+        self.subject: Subject | None = None
+        self.sent: list[bytes] = []
+        self.closed: CloseReason | None = None
+
+    def __hash__(self) -> int:
+        # So that sets of streams have the same order in every run of one example.
+        return self.number
+
+    def send(self, frame: bytes) -> None:
+        assert self.closed is None
+        self.sent.append(frame)
+
+    def close(self, reason: CloseReason) -> None:
+        assert self.closed is None
+        assert self.subject is None, "closed before it was forgotten"
+        self.closed = reason
+
+    @property
+    def received(self) -> list[tuple[bytes, str]]:
+        """Channels and data of all messages, in order."""
+        rows = [line.split(" ") for frame in self.sent for line in frame.decode().splitlines()]
+        assert all(name == self.framing.name for name, _, _ in rows)
+        return [(channel.encode(), data) for _, channel, data in rows]
+
+    @property
+    def data(self) -> list[str]:
+        return [data for _, data in self.received]
+
+
+def remains(part: object) -> list[object]:
+    """Return what the collections of a hub and of its parts hold: nothing, when all have gone."""
+    found: list[object] = []
+    for each in vars(part).values():
+        if isinstance(each, Collection):
+            found += each
+        elif type(each).__module__.startswith("sinapse.") and hasattr(each, "__dict__"):
+            found += remains(each)
+    return found
+
+
+@dataclass
+class Table:
+    """A hub, and short ways to do things with it."""
+
+    counters: Counters = field(default_factory=Counters)
+    framing: Lines = field(default_factory=Lines)
+    interest: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.hub = kept(Keeper(self.interest.append), self.counters, Hub)
+        self.hub.connected()
+
+    def open(
+        self,
+        *channels: bytes,
+        subject: bytes = b"1",
+        token: bytes = b"token",
+        framing: Lines | None = None,
+    ) -> Stream:
+        joining = self.admit(*channels, subject=subject, token=token)
+        return self.hub.open(joining, lambda: Stream(framing or self.framing, token))
+
+    def admit(self, *channels: bytes, subject: bytes = b"1", token: bytes = b"token") -> Joining:
+        joining = self.hub.join()
+        self.hub.expect(joining, subject, token, dict.fromkeys(channels, 0))
+        return joining
+
+    def publish(self, channel: bytes, *data: str) -> None:
+        for each in data:
+            self.hub.dispatch(channel, Message(each))
+        self.hub.flush()

@@ -1,0 +1,114 @@
+"""Messages, handed out: who gets what, in what order, and in how many sends."""
+
+from __future__ import annotations
+
+from sinapse.protocol.message import Message
+from tests.support.hubs import Lines, Table
+
+
+def test_a_message_goes_to_every_subscriber_of_its_channel_and_to_no_other(table: Table) -> None:
+    one, two = table.open(b"a", b"b"), table.open(b"b", subject=b"2")
+    table.publish(b"a", "1")
+    table.publish(b"b", "2")
+    table.publish(b"c", "3")
+    assert one.received == [(b"a", "1"), (b"b", "2")]
+    assert two.received == [(b"b", "2")]
+
+
+def test_two_streams_of_one_subject_each_get_everything(table: Table) -> None:
+    streams = [table.open(b"a"), table.open(b"a", token=b"other")]
+    table.publish(b"a", "1")
+    assert [stream.data for stream in streams] == [["1"], ["1"]]
+
+
+def test_nothing_is_sent_before_the_flush(table: Table) -> None:
+    stream = table.open(b"a")
+    table.hub.dispatch(b"a", Message("1"))
+    assert stream.sent == []
+    table.hub.flush()
+    table.hub.flush()
+    assert stream.data == ["1"]
+
+
+def test_one_flush_is_one_send_in_the_order_of_publication_across_channels(table: Table) -> None:
+    stream = table.open(b"a", b"b")
+    for channel, data in ((b"a", "1"), (b"b", "2"), (b"a", "3"), (b"a", "4")):
+        table.hub.dispatch(channel, Message(data))
+    table.hub.flush()
+    assert len(stream.sent) == 1
+    assert stream.received == [(b"a", "1"), (b"b", "2"), (b"a", "3"), (b"a", "4")]
+
+
+def test_a_run_of_messages_is_encoded_once_a_framing_however_many_listen(table: Table) -> None:
+    other = Lines("other")
+    for number in range(5):
+        table.open(b"a", b"b", subject=b"%d" % number)
+        table.open(b"a", b"b", subject=b"%d" % number, framing=other)
+    table.publish(b"a", "1", "2")
+    assert table.framing.encoded == other.encoded == [(b"a", ["1", "2"])]
+    for channel in (b"a", b"b", b"a"):
+        table.hub.dispatch(channel, Message("3"))
+    table.hub.flush()
+    runs = [(b"a", ["1", "2"]), (b"a", ["3"]), (b"b", ["3"]), (b"a", ["3"])]
+    assert table.framing.encoded == other.encoded == runs
+
+
+def test_a_framing_that_nobody_uses_any_more_is_not_asked(table: Table) -> None:
+    other = Lines("other")
+    gone = table.open(b"a", framing=other)
+    table.open(b"a")
+    table.hub.leave(gone)
+    table.publish(b"a", "1")
+    assert other.encoded == []
+
+
+def test_messages_and_deliveries_are_counted(table: Table) -> None:
+    table.open(b"a", b"b")
+    table.open(b"a", subject=b"2", framing=Lines("other"))
+    table.publish(b"a", "1", "2")
+    table.hub.dispatch(b"a", Message("3"))
+    table.hub.dispatch(b"b", Message("4"))
+    table.hub.flush()
+    table.publish(b"unknown", "5")
+    assert table.counters.messages == 4
+    assert table.counters.deliveries == 2 * 2 + 2 + 1
+
+
+def test_a_stream_that_left_gets_nothing_more_not_even_what_was_dispatched(table: Table) -> None:
+    gone, stays = table.open(b"a"), table.open(b"a")
+    table.hub.dispatch(b"a", Message("1"))
+    table.hub.leave(gone)
+    table.hub.flush()
+    assert gone.sent == []
+    assert stays.data == ["1"]
+
+
+def test_the_tape_has_what_was_dispatched_while_it_ran_on_needed_channels(table: Table) -> None:
+    table.open(b"a", b"b")
+    table.publish(b"a", "before")
+    with table.hub.tape() as tape:
+        table.hub.dispatch(b"b", Message("1"), 7)
+        table.hub.flush()
+        table.hub.dispatch(b"unknown", Message("2"), 8)
+        table.hub.dispatch(b"a", Message("3"))
+    table.publish(b"a", "after")
+    assert [tuple(each) for each in tape] == [
+        (7, b"b", Message("1")),
+        (None, b"a", Message("3")),
+    ]
+
+
+def test_what_history_had_already_is_not_dispatched_again(table: Table) -> None:
+    stream = table.open(b"a", b"b")
+    for channel, counter in (
+        (b"a", 5),
+        (b"a", 5),
+        (b"b", 4),
+        (b"unknown", 7),
+        (b"b", 7),
+        (b"b", 8),
+    ):
+        table.hub.dispatch(channel, Message(str(counter)), counter)
+    table.publish(b"a", "plain")
+    assert stream.data == ["5", "8", "plain"]
+    assert table.hub.position == 8
