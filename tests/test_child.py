@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+from pathlib import Path
 
-from sinapse.child import end_with
-from tests.support import PATIENCE, PYTHON
+import pytest
+
+from sinapse import child
+from sinapse.child import LAST_LINES, RELEASE, Child, ChildFailed, bound_to_us, end_with
+from tests.support import PATIENCE, PYTHON, eventually, free_port
 from tests.support.daemon import ROOT
 
 
@@ -24,3 +30,66 @@ while True: pass
         process.stdin.close()
         assert process.stdout.read() == b"cleaned up\n"
         assert process.wait(PATIENCE) == 1
+
+
+def test_a_command_ends_when_the_pipe_from_who_started_it_is_closed() -> None:
+    command = bound_to_us([PYTHON, "-c", "import time; print('runs', flush=True); time.sleep(600)"])
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"runs\n"
+        process.stdin.close()
+        assert process.wait(PATIENCE) == -signal.SIGTERM
+
+
+def test_a_command_reads_nothing_of_what_is_for_its_watcher() -> None:
+    command = bound_to_us([PYTHON, "-c", "import sys; print(repr(sys.stdin.read()))"])
+    ended = subprocess.run(
+        command, input=RELEASE + b"more", capture_output=True, timeout=PATIENCE, check=True
+    )
+    assert ended.stdout == b"''\n"
+
+
+def test_a_child_is_gone_when_its_block_ends_even_if_it_does_not_want_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "END", 0.1)
+    program = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+    log = tmp_path / "log"
+    with Child("The sleeper", [PYTHON, "-c", program], os.environ, log) as sleeper:
+        eventually(lambda: log.read_text().endswith("\n"))
+        sleeper.check()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text()), 0)
+
+
+def test_why_a_child_has_ended_is_in_the_error(tmp_path: Path) -> None:
+    program = "for number in range(40): print('line', number)\nraise SystemExit(3)"
+    log = tmp_path / "log"
+    with (
+        Child("The daemon", [PYTHON, "-c", program], os.environ, log) as ended,
+        pytest.raises(ChildFailed) as caught,
+    ):
+        ended.wait_until_answers(free_port(), "/ready")
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"The daemon has ended unexpectedly (exit code 3); {log}:"
+    assert lines == [f"  line {number}" for number in range(40 - LAST_LINES, 40)]
+
+
+def test_a_child_that_does_not_answer_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "START", 0.1)
+    log = tmp_path / "log"
+    sleep = [PYTHON, "-c", "import time; time.sleep(600)"]
+    with (
+        Child("The daemon", sleep, os.environ, log) as silent,
+        pytest.raises(ChildFailed, match=r"^The daemon did not answer GET /ready with 200"),
+    ):
+        silent.wait_until_answers(free_port(), "/ready")

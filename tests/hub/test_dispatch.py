@@ -112,3 +112,36 @@ def test_what_history_had_already_is_not_dispatched_again(table: Table) -> None:
     table.publish(b"a", "plain")
     assert stream.data == ["5", "8", "plain"]
     assert table.hub.position == 8
+
+
+def test_one_that_no_stream_can_hold_is_told_of_in_its_place(table: Table) -> None:
+    one, two = table.open(b"a", b"b"), table.open(b"b", subject=b"2")
+    table.hub.epoch = "1f"
+    with table.hub.tape() as tape:
+        table.hub.dispatch(b"a", Message("before"), 5)
+        table.hub.omit(b"a", 6)
+        table.hub.dispatch(b"a", Message("after"), 7)
+        table.hub.flush()
+    assert one.received == [(b"a", "before"), (b"reset:not-retained:1f-6", "a"), (b"a", "after")]
+    assert two.sent == []
+    assert [each.counter for each in tape] == [5, 6, 7]
+    assert table.counters.resets == 1
+    # What was handled before is not told again, and what nobody hears to nobody.
+    table.hub.omit(b"a", 6)
+    table.hub.omit(b"unknown", 8)
+    assert table.counters.resets == 1
+    assert table.hub.position == 8
+
+
+def test_one_that_no_stream_can_hold_does_not_overtake_what_is_sent_in_slices(
+    table: Table,
+) -> None:
+    streams = [table.open(b"a", token=b"%d" % number) for number in range(5)]
+    table.hub.epoch = "1f"
+    table.hub.fan_outs.slice_size = 2
+    table.hub.dispatch(b"a", Message("before"), 5)
+    table.hub.omit(b"a", 6)
+    while table.hub.fan_outs:
+        table.hub.fan_outs.go_on()
+    for stream in streams:
+        assert stream.received == [(b"a", "before"), (b"reset:not-retained:1f-6", "a")]

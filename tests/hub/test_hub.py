@@ -323,16 +323,6 @@ def test_notes_are_dropped_when_nobody_joins(table: Table) -> None:
     assert remains(table.hub) == []
 
 
-def test_notes_do_not_pile_up_while_there_is_always_somebody_who_joins(table: Table) -> None:
-    joining = table.hub.join()
-    for number in range(1000):
-        table.hub.control(b"%d" % number, ADD, b"a")
-        following = table.hub.join()
-        table.hub.abandon(joining)
-        joining = following
-    assert len(remains(table.hub)) < 10
-
-
 def test_notes_are_kept_for_those_who_joined_before_them(table: Table) -> None:
     others = [table.hub.join()]
     joining = table.hub.join()

@@ -71,6 +71,9 @@ TWISTED = {"twisted", "zope"}
 FIRST_WITH_TWISTED = "txredis"
 
 
+TESTS = FOLDER.parent / "tests"
+
+
 class Import(NamedTuple):
     """One imported module, and where that is written."""
 
@@ -98,6 +101,10 @@ def unit(module: str) -> str:
     while module not in FLOOR and "." in module:
         module = module.rpartition(".")[0]
     return module
+
+
+#: The modules of the four lowest floors, which do next to no I/O.
+PURE = [name for name, path in MODULES.items() if path.stem != "__init__" and FLOOR[unit(name)] < 4]
 
 
 def imports(module: str) -> Iterator[Import]:
@@ -160,6 +167,14 @@ def test_a_package_says_what_is_in_it(package: str) -> None:
     modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")}
     packages = {path.parent.name for path in folder.glob("*/__init__.py")}
     assert sorted(listed) == sorted(modules | packages)
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_a_module_without_io_has_a_test_of_its_name(module: str) -> None:
+    *packages, name = module.split(".")
+    test = TESTS.joinpath(*packages, f"test_{name}.py")
+    assert test.exists()
+    assert "def test_" in test.read_text()
 
 
 def test_there_are_few_modules_beside_the_packages() -> None:

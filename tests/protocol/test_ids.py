@@ -2,18 +2,117 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import re
+
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sinapse.protocol.ids import UNKNOWN, EventID, Place
+from sinapse.protocol.ids import (
+    MAX_DIGITS,
+    UNKNOWN,
+    EventID,
+    Place,
+    is_event_id,
+    parse_counter,
+    parse_id,
+)
 
-event_ids = st.builds(EventID, st.sampled_from(["1f", "ab12"]), st.integers(0, 10**13))
+#: Bytes: the longest id that there is.
+LONGEST = 31
+
+ids = st.builds(
+    EventID,
+    st.text("0123456789abcdef", min_size=1, max_size=16),
+    st.integers(0, 10**MAX_DIGITS - 1),
+)
+#: What somebody sends as an id: nonsense, or something that nearly is one.
+texts = st.one_of(
+    st.text(),
+    st.from_regex(r"[0-9a-fA-F]{0,17}-[0-9]{0,15}"),
+    st.lists(ids.map(str) | st.text(max_size=3), max_size=6).map(".".join),
+)
 
 
-@given(st.lists(event_ids, min_size=1, max_size=5))
-def test_a_place_is_read_as_it_was_written(ids: list[EventID]) -> None:
-    place = Place(ids)
-    assert Place.parse(str(place), len(ids)) == place
+@given(ids)
+def test_an_id_is_read_as_it_was_written(identifier: EventID) -> None:
+    text = str(identifier)
+    assert EventID.parse(text) == parse_id(text.encode()) == identifier
+    assert is_event_id(text)
+    # A browser sends it in a header field.
+    assert len(text) <= LONGEST
+    assert re.fullmatch(r"[0-9a-f-]+", text)
+
+
+@given(texts)
+def test_an_id_has_one_form(text: str) -> None:
+    """So that two ids are the same message if, and only if, they are the same text."""
+    read = EventID.parse(text)
+    assert is_event_id(text) == (read is not None)
+    assert read is None or str(read) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-",
+        "1f",
+        "1f-",
+        "-7",
+        "1F-7",
+        "1g-7",
+        "1f-07",
+        "1f-+7",
+        "1f--7",
+        "1f-7 ",
+        "1f-7\n",
+        " 1f-7",
+        "1f-7.1f-8",
+        f"{'f' * 17}-7",
+        f"1f-{10**MAX_DIGITS}",
+        # Digits, but of another script.
+        "1f-\N{ARABIC-INDIC DIGIT SEVEN}",
+    ],
+)
+def test_what_is_none(text: str) -> None:
+    assert EventID.parse(text) is None
+    assert not is_event_id(text)
+    assert parse_id(text.encode()) is None
+
+
+@pytest.mark.parametrize("value", [None, 7, b"1f-7", ["1f-7"], EventID("1f", 7)])
+def test_only_text_is_the_text_of_an_id(value: object) -> None:
+    assert not is_event_id(value)
+
+
+@given(st.binary() | texts.map(str.encode))
+@example(b"1f-\xff7")
+def test_whatever_redis_says_is_an_id_or_none(payload: bytes) -> None:
+    read = parse_id(payload)
+    assert read is None or str(read).encode() == payload
+
+
+@given(st.binary(max_size=20) | st.from_regex(rb"\A[0-9]{1,20}\Z"))
+def test_whatever_redis_says_is_a_counter_or_none(digits: bytes) -> None:
+    counter = parse_counter(digits)
+    if re.fullmatch(rb"[0-9]{1,%d}" % MAX_DIGITS, digits):
+        assert counter == int(digits)
+    else:
+        assert counter is None
+
+
+@given(st.lists(ids, min_size=1, max_size=5))
+def test_a_place_is_read_as_it_was_written(them: list[EventID]) -> None:
+    place = Place(them)
+    assert Place.parse(str(place), len(them)) == place
+
+
+@given(texts, st.integers(1, 5))
+def test_a_place_has_a_part_for_each_redis_whatever_was_sent(text: str, count: int) -> None:
+    place = Place.parse(text, count)
+    assert len(place) == count
+    assert Place.parse(str(place), count) == place
 
 
 def test_of_another_number_of_parts_what_can_be_known_is_known() -> None:
