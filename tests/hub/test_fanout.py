@@ -13,7 +13,7 @@ from hypothesis.stateful import (
 )
 
 from sinapse.counters import Histogram, Stopwatch
-from sinapse.hub.fanout import MOST, FanOuts
+from sinapse.hub.fanout import MAX_WAITING, FanOuts
 from sinapse.hub.subscribers import Subscriber
 from tests.support.hubs import Lines, Stream
 
@@ -114,7 +114,7 @@ def test_whatever_happens_everybody_gets_all_frames_once_and_in_order() -> None:
 def test_with_some_waiting_nothing_more_should_be_begun() -> None:
     stopwatch = Stopwatch(Histogram(), Histogram())
     fan_outs = FanOuts(stopwatch, lambda: None, slice_size=1)
-    for _ in range(MOST):
+    for _ in range(MAX_WAITING):
         assert not fan_outs.is_full
         streams = [Stream(FRAMING, number=number) for number in range(3)]
         fan_outs.begin({stream: [b"x"] for stream in streams}, stopwatch.start())
