@@ -54,7 +54,7 @@ def test_a_command_reads_nothing_of_what_is_for_its_watcher() -> None:
 def test_a_child_is_gone_when_its_block_ends_even_if_it_does_not_want_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "END", 0.1)
+    monkeypatch.setattr(child, "END_TIMEOUT", 0.1)
     program = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -85,7 +85,7 @@ def test_why_a_child_has_ended_is_in_the_error(tmp_path: Path) -> None:
 def test_a_child_that_does_not_answer_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "START", 0.1)
+    monkeypatch.setattr(child, "START_TIMEOUT", 0.1)
     log = tmp_path / "log"
     sleep = [PYTHON, "-c", "import time; time.sleep(600)"]
     with (
