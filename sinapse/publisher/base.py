@@ -13,7 +13,7 @@ POOL_SIZE = 5
 
 #: Seconds for an address of Redis to accept, and for an answer to begin.
 CONNECT_TIMEOUT = 2.0
-TIMEOUT = 5.0
+ANSWER_TIMEOUT = 5.0
 
 
 class BasePublisher:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Self
 
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT, BasePublisher
+from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT, POOL_SIZE, BasePublisher
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.connections import Connections, ShardedConnections
 from sinapse.publisher.operations.conversation import complete
@@ -42,7 +42,7 @@ class Publisher(BasePublisher):
         hash_tokens: bool | None = None,
         max_connections: int = POOL_SIZE,
         connect_timeout: float = CONNECT_TIMEOUT,
-        timeout: float = TIMEOUT,
+        timeout: float = ANSWER_TIMEOUT,
     ) -> None:
         super().__init__(url, max_message, retain, retain_messages, hash_tokens)
         options = {"connect_timeout": connect_timeout, "timeout": timeout}

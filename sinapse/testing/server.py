@@ -15,7 +15,7 @@ from sinapse.client import Received, ThreadedEventSource
 from sinapse.protocol.keys import EPOCHS, PREFIX, RETENTION, channels_key
 from sinapse.protocol.redisurl import EMBEDDED
 from sinapse.publisher import Publisher
-from sinapse.publisher.base import CONNECT_TIMEOUT, TIMEOUT
+from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from sinapse.publisher.connections import Connections
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId
 
@@ -65,7 +65,7 @@ class Server:
             listener.close()
         self._listeners.clear()
         url = self.publisher.urls[0]
-        own = Connections(url, size=1, connect_timeout=CONNECT_TIMEOUT, timeout=TIMEOUT)
+        own = Connections(url, size=1, connect_timeout=CONNECT_TIMEOUT, timeout=ANSWER_TIMEOUT)
         with contextlib.closing(own) as redis:
             lists = channels_key("")
             for key in redis.execute("KEYS", f"{lists}*"):

@@ -6,7 +6,7 @@ from functools import partial
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import awaiting
 from sinapse.publisher.aio.connections import Connections
-from sinapse.publisher.base import CONNECT_TIMEOUT, POOL_SIZE, TIMEOUT
+from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT, POOL_SIZE
 
 
 class Publisher(awaiting.Publisher):
@@ -30,7 +30,7 @@ class Publisher(awaiting.Publisher):
         hash_tokens: bool | None = None,
         max_connections: int = POOL_SIZE,
         connect_timeout: float = CONNECT_TIMEOUT,
-        timeout: float = TIMEOUT,
+        timeout: float = ANSWER_TIMEOUT,
     ) -> None:
         connect = partial(
             Connections, size=max_connections, connect_timeout=connect_timeout, timeout=timeout

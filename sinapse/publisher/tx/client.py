@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import awaiting
-from sinapse.publisher.base import CONNECT_TIMEOUT, TIMEOUT, BasePublisher
+from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT, BasePublisher
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import T
 from sinapse.publisher.operations.runner import AwaitedRunner
@@ -104,7 +104,7 @@ class Publisher(BasePublisher):
         retain_messages: int | None = None,
         hash_tokens: bool | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
-        timeout: float = TIMEOUT,
+        timeout: float = ANSWER_TIMEOUT,
         reactor: Any = None,
     ) -> None:
         super().__init__(url, max_message, retain, retain_messages, hash_tokens)
