@@ -21,8 +21,8 @@ ELEMENT_ID = "sinapse-connection"
 NO_TOKEN = (BrokerUnavailable, TokenIsHashed)
 
 
-#: What a view says, with a 409, that cannot tell a token: this page cannot have push.
-HASHED = "Tokens are hashed: nobody knows the current one."
+#: What a view answers, with a 409, if it has no token to return: this page cannot have push.
+HASHED = "Tokens are hashed: only the hash of the current one is known."
 
 
 class Connection(TypedDict):
@@ -57,8 +57,8 @@ def connection(
 
     The token is the current one, which lives for ``TOKEN_LIFETIME`` seconds at least: pages share
     it, and those that are open keep their streams. `publisher` is the default one if none is given.
-    Raises :class:`~sinapse.errors.BrokerUnavailable`, and where tokens are hashed, so that nobody
-    knows the current one, :class:`~sinapse.errors.TokenIsHashed`.
+    Raises :class:`~sinapse.errors.BrokerUnavailable`, and :class:`~sinapse.errors.TokenIsHashed`
+    where only the hash of the current one is known.
     """
     if subject is None:
         return described(options, None)
