@@ -1,17 +1,17 @@
-"""Redis for streams: who may listen, what is published, what was missed.
+"""Redis, as the daemon uses it: authorisation, live messages, replay.
 
-``interface``     what streams need of it, be it one Redis or several
-``broker``        one Redis: what is asked of it, over as many sessions as that takes
-``session``       one life of its connections
-``recovery``      lists and messages of while they were broken
+``interface``     what streams need of Redis, one or several
+``broker``        one Redis, over all sessions with it
+``session``       its connections, until one is lost
+``recovery``      lists and messages that a break has missed
 ``sharded``       several Redis as one
 ``bundle``        a stream over several Redis
-``payloads``      messages, and which of them no stream can hold
+``payloads``      messages from payloads, and the size limit
 ``subscription``  the connection that messages arrive on
-``lookup``        the connections that tokens and lists are looked up on
-``history``       retained messages, read for many at once
+``lookup``        the connections for commands
+``history``       retained messages, read for many streams at once
 ``replay``        streams brought up to date from them
 ``probes``        whether a connection still delivers
 ``sentinel``      which node is the master
-``presence``      who is there, told to Redis
+``presence``      which subjects are online, reported to Redis
 """

@@ -1,4 +1,4 @@
-"""One Redis, as the daemon sees it: what is asked of it, over as many sessions as that takes."""
+"""One Redis, as the daemon sees it, over all sessions with it."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -29,23 +29,23 @@ from sinapse.protocol.scripts import Script
 from sinapse.ratelimit import LogLimit
 
 #: Seconds before the second attempt to connect, doubled each time, and the most. Short, because
-#: everybody waits; random, because all nodes come back at once.
+#: all clients wait; random, because all nodes come back at once.
 FIRST_DELAY = 0.1
 MAX_DELAY = 2.0
 
-#: Seconds that an embedded server may take to start without anybody being told: it takes 0.1.
+#: Seconds that an embedded server may take to start before that is logged: it takes 0.1.
 EMBEDDED_START = 2
 
 
 class RedisBroker(Service, Generic[Streaming]):
     """One Redis: a :class:`~sinapse.broker.interface.Broker`, or a part of one.
 
-    `max_pending` is how many bytes may wait for a stream, and so the most that a message may have;
+    `max_pending` is how many bytes may wait for a stream, and therefore the longest message;
     `max_channels` how many channels a subject may have, 0 for any number.
 
-    Where there are several Redis, `is_home` says whether a token is kept in this one, and `emptied`
-    is told of a subject that may listen to nothing here: it may elsewhere. With one Redis its
-    streams are ended.
+    With several Redis, `is_home` says whether a token is kept in this one, and `emptied` is called
+    with a subject that may listen to nothing here: it may elsewhere. With one Redis its streams are
+    ended.
     """
 
     _log = Logger()
@@ -102,15 +102,15 @@ class RedisBroker(Service, Generic[Streaming]):
 
     @property
     def state(self) -> str:
-        """How it is, in words."""
+        """The state of the connection, in words."""
         return self._state
 
     async def when_ready(self, failures: int = 0) -> None:
-        """Return when Redis is there, in another turn of the reactor.
+        """Return when Redis is there, in a later turn of the reactor.
 
-        Whoever asks has been let down, so many times by now: by a connection whose end may not be
-        known here yet, or by a Redis that refuses what it is asked. To ask again at once, and be
-        told so again, would go on for ever.
+        `failures` is how often the caller has failed by now: on a connection whose end may not be
+        known here yet, or because Redis refuses a command. Without a pause between the attempts, a
+        caller would try and fail for ever.
         """
         await deferLater(self._reactor, _delay(failures - 1) if self.ready and failures else 0)
         while not self.ready:
@@ -121,17 +121,17 @@ class RedisBroker(Service, Generic[Streaming]):
     # Streams on their way in
 
     async def admit(self, token: bytes) -> Admission:
-        """Look up who may listen to what, and subscribe to it."""
+        """Look up the subject and the channels of `token`, and subscribe to the channels."""
         part, entry = await self.admit_here(token)
         return Admission(token, entry.subject, entry.expires, (part,))
 
     async def admit_here(
         self, token: bytes, subject: bytes | None = None
     ) -> tuple[Admitted, TokenEntry]:
-        """Look up who may listen to what in this Redis, and subscribe to it.
+        """Look up the channels of `token` in this Redis, and subscribe to them.
 
-        `subject` is who `token` stands for, if that is known from another Redis. Raises as
-        :meth:`admit` does.
+        `subject` is that of `token`, if it is known from another Redis. Raises as :meth:`admit`
+        does.
         """
         if len(token) > MAX_TOKEN_LENGTH:
             raise Unauthorized("unknown token")
@@ -152,7 +152,7 @@ class RedisBroker(Service, Generic[Streaming]):
         return Admitted(joining, self._session), entry
 
     def vouches_for(self, part: Admitted) -> bool:
-        """Whether all has been heard here that has changed since that admission."""
+        """Whether every change since that admission has been received here."""
         return self.ready and part.session is self._session
 
     def withdraw(self, admission: Admission) -> None:
@@ -170,7 +170,7 @@ class RedisBroker(Service, Generic[Streaming]):
         return (await self._look_up(token, None)).expires
 
     def tell_expiry_to(self, told: ExpiryTold) -> None:
-        """Tell when the tokens of open streams expire, whenever that is read again."""
+        """Call `told` whenever the expiry of a token of open streams is read again."""
         self._tell_expiry = told
 
     async def _look_up(self, token: bytes, subject: bytes | None) -> TokenEntry:
@@ -202,19 +202,19 @@ class RedisBroker(Service, Generic[Streaming]):
         except txredisapi.RedisError as error:
             raise BrokerUnavailable(str(error)) from error
 
-    # Open streams, and who is there
+    # Open streams and their subjects
 
     @property
     def here(self) -> str:
-        """The id from which whoever is live now goes on."""
+        """The id from which the live streams go on."""
         return str(self.hub.here)
 
     def resume(self, stream: Streaming, last_event_id: str) -> None:
-        """Bring a stream up to date that gets nothing yet."""
+        """Start the replay for a stream that gets nothing yet."""
         self.replays.begin(stream, last_event_id)
 
     def is_live(self, stream: Streaming) -> bool:
-        """Whether a stream gets what is dispatched."""
+        """Whether a stream gets messages when they are dispatched."""
         return self.hub.is_live(stream)
 
     def where(self, stream: Streaming) -> str | None:
@@ -222,7 +222,7 @@ class RedisBroker(Service, Generic[Streaming]):
         return _text(self.hub.where(stream))
 
     def suspend(self, stream: Streaming) -> str | None:
-        """Give a stream nothing more until it resumes from the id that is returned."""
+        """Send a stream nothing more until it resumes from the id that is returned."""
         return _text(self.hub.suspend(stream))
 
     def leave(self, stream: Streaming) -> None:
@@ -230,7 +230,7 @@ class RedisBroker(Service, Generic[Streaming]):
         self.hub.leave(stream)
 
     def end(self, stream: Streaming, reason: CloseReason) -> None:
-        """End a stream, after what was dispatched for it."""
+        """End a stream, after the messages that were dispatched for it."""
         self.hub.end(stream, reason)
 
     @property
@@ -240,7 +240,7 @@ class RedisBroker(Service, Generic[Streaming]):
 
     @property
     def channels(self) -> Mapping[bytes, Channel]:
-        """Channels that somebody here may listen to."""
+        """Channels that a subject here may listen to."""
         return self.hub.channels
 
     def streams_of(self, subject: bytes) -> Sequence[Streaming]:
@@ -248,7 +248,7 @@ class RedisBroker(Service, Generic[Streaming]):
         return cast(list[Streaming], self.hub.streams_of(subject))
 
     def channels_of(self, subject: bytes) -> AbstractSet[bytes]:
-        """Return what a subject with open streams may listen to."""
+        """Return the channels of a subject with open streams."""
         return self.hub.channels_of(subject)
 
     # What replays and presence ask
@@ -266,7 +266,7 @@ class RedisBroker(Service, Generic[Streaming]):
             raise BrokerUnavailable(str(error)) from error
 
     def resolve(self, identifier: EventID) -> EventID | None:
-        """Return the same place among the ids of this time; None if it cannot be resumed from."""
+        """Return the same place in the current epoch; None if no stream can resume from it."""
         if self.attachment is None:
             return None
         after = self.attachment.resolve(identifier)
@@ -275,7 +275,7 @@ class RedisBroker(Service, Generic[Streaming]):
     async def read_history(self, wants: Mapping[bytes, int]) -> Part:
         """Return the next part of retained messages: see :class:`~sinapse.broker.history.History`.
 
-        Of channels that the hub does not hold, only what is older than now is certain. Raises
+        Of channels that the hub does not hold, only messages before now are certain. Raises
         :class:`~sinapse.errors.BrokerUnavailable`.
         """
         channels = [self.hub.channels[name] for name in wants if name in self.hub.channels]
@@ -288,12 +288,12 @@ class RedisBroker(Service, Generic[Streaming]):
     # What the hub needs
 
     def interest_changed(self, channel: bytes) -> None:
-        """Subscribe to a channel that is needed from now on, or no longer."""
+        """Subscribe to a channel that is needed now, or unsubscribe from one that is not."""
         if self._session is not None:
             self._session.interest_changed(channel)
 
     def catch_up_needed(self, subject: Subject) -> None:
-        """Read what a subject has missed."""
+        """Read the messages that a subject has missed."""
         self.replays.catch_up(subject)
 
     def emptied(self, subject: Subject) -> None:
@@ -309,7 +309,7 @@ class RedisBroker(Service, Generic[Streaming]):
         self._warn_of_channels(f"subject {name} has {count} channels: more than it may")
 
     def turn_needed(self) -> None:
-        """Go on with a large fan-out after others have had their turn."""
+        """Continue a large fan-out in a later turn of the reactor."""
         self._reactor.callLater(0, self._fan_out)
 
     def _fan_out(self) -> None:
@@ -320,21 +320,21 @@ class RedisBroker(Service, Generic[Streaming]):
     # What a session needs
 
     def expires(self, subject: bytes, token: bytes, expires: float) -> None:
-        """Tell when a token of a subject with open streams expires."""
+        """Report when a token of a subject with open streams expires."""
         self._tell_expiry(subject, token, expires)
 
     def complain(self, text: str) -> None:
-        """Log, at a bounded rate, what is wrong with this Redis."""
+        """Log a problem with this Redis, at a bounded rate."""
         self.warn(f"Redis {self._url}: {text}")
 
     def _warn(self, text: str) -> None:
         self._log.warn("{text}", text=text)
 
     def connected(self, node: RedisURL) -> None:
-        """Take note that the session is ready."""
+        """Note that the session is ready."""
         self.counters.redis_connects += 1
         self.hub.connected()
-        # Which one it is goes without saying, unless Sentinels chose it.
+        # The log names the node only if Sentinels chose it.
         where = f" to {node.host}:{node.port}" if self._url.sentinels else ""
         self._note_state(f"connected{where}")
         waiting, self._waiting = self._waiting, []
@@ -344,7 +344,7 @@ class RedisBroker(Service, Generic[Streaming]):
     async def _stay_connected(self) -> None:
         failures = 0
         started = self._reactor.seconds()
-        # For so long it is no news that Redis is not there: it is starting too.
+        # An embedded Redis is starting too: for so long its absence is not logged.
         patience = EMBEDDED_START if self._url.embedded is not None else 0
         while True:
             self._session = Session(self, self._reactor)
@@ -367,7 +367,7 @@ class RedisBroker(Service, Generic[Streaming]):
             failures += 1
 
     def _note_state(self, state: str) -> None:
-        """Log a state when it is another than before: not once an attempt."""
+        """Log a state when it changes: not once an attempt."""
         if state != self._state:
             self._state = state
             tell = self._log.info if state.startswith("connected") else self._log.warn
@@ -375,7 +375,7 @@ class RedisBroker(Service, Generic[Streaming]):
 
 
 def _delay(failures: int) -> float:
-    """Return seconds to wait after so many failures before: longer each time, and at random."""
+    """Return seconds to wait after so many failures: longer each time, and at random."""
     longest: float = min(MAX_DELAY, FIRST_DELAY * 2 ** min(failures, 10))
     return longest * random.uniform(0.5, 1)  # noqa: S311
 

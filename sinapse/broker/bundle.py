@@ -1,8 +1,7 @@
-"""An open stream over several Redis: a member of the hub of each, put together here.
+"""An open stream over several Redis: it has a member in the hub of each.
 
-Its last event ID has one part for each Redis, the id of the last message that came from there. So
-it is right for this very stream, whatever the others do: one is away, another replays, a third is
-live.
+Its last event ID has one part for each Redis, the id of the last message that came from there.
+Each part is right whatever the other Redis do: one is away, one replays, one is live.
 """
 
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from sinapse.protocol.ids import EventID
 
 
 class Bundle:
-    """An open stream, and the place that it has come to in each Redis."""
+    """An open stream, and its place in each Redis."""
 
     __slots__ = ("_ids", "_waiting", "members", "stream")
 
@@ -29,11 +28,11 @@ class Bundle:
         self.members = [Member(self, shard, framing) for shard in range(len(place))]
 
     def begin_at(self, place: Sequence[EventID]) -> None:
-        """Take note of where the stream is, in each Redis."""
+        """Note the place of the stream in each Redis."""
         self._ids = [str(each).encode() for each in place]
 
     def send(self, partial: bytes, framing: PartialFraming, shard: int) -> None:
-        """Complete what comes from one Redis, and send it."""
+        """Complete a frame from one Redis, and send it."""
         self.stream.send(framing.complete(partial, self._ids, shard))
 
     def drained(self) -> "Deferred[None]":
@@ -56,7 +55,7 @@ class Bundle:
 
 
 class Member:
-    """What a stream is in the table of one Redis."""
+    """The member of a stream in the hub of one Redis."""
 
     __slots__ = ("bundle", "framing", "shard", "subject")
 
@@ -68,7 +67,7 @@ class Member:
 
     @property
     def token(self) -> bytes:
-        """That of the stream."""
+        """The token of the stream."""
         return self.bundle.stream.token
 
     @token.setter
@@ -80,7 +79,7 @@ class Member:
         self.bundle.send(partial, self.framing, self.shard)
 
     def close(self, reason: CloseReason) -> None:
-        """End the stream, whose other memberships end with it."""
+        """End the stream, and with it its other members."""
         self.bundle.stream.close(reason)
 
     def drained(self) -> "Deferred[None]":

@@ -1,14 +1,14 @@
-"""Retained messages, read for many at once.
+"""Retained messages, read for many streams at once.
 
-Whoever wants to read says which channels, and after which counters. All who wait are served by one
-round of reads: each channel is read once, from the lowest counter that any of them wants, and all
-get their part in the same turn of the reactor. So a thousand streams that come back together cost
-one read a channel. Those who are further on than what a round has read have a round of their own
-next: nobody is ever given what it had, nor waits for who is far behind.
+A reader names channels, and a counter to read after for each. One round of reads serves all waiting
+readers: it reads each channel once, from the lowest counter that any of them wants, and all get
+their part in the same turn of the reactor. So a thousand streams that come back together cost one
+read a channel. Readers that are further on than a round has read get the next round for themselves:
+none gets a message twice, or waits for one that is far behind.
 
 History joins live messages exactly, because the hub's tape runs from before the read, and the part
-is handed out behind a barrier after it: by then everything that was read has been heard as well,
-and nothing of it can follow.
+is returned behind a barrier after it: by then every message that was read has been received as
+well, and none of them can follow.
 """
 
 import heapq
@@ -27,7 +27,7 @@ from sinapse.hub.hub import Hub
 from sinapse.hub.subscribers import Framing
 from sinapse.protocol.message import Message
 
-#: Messages, and bytes, of one channel in one round: what waits in memory is bounded by that.
+#: Messages, and bytes, of one channel in one round: they bound what waits in memory.
 PAGE_MESSAGES = 1000
 PAGE_BYTES = 256 * 1024
 
@@ -42,31 +42,31 @@ CHANNELS_PER_ROUND = 1000
 
 
 class Part(NamedTuple):
-    """What somebody gets of a round."""
+    """The part of a round for one reader."""
 
     gone: Mapping[bytes, int]
-    """Channels on which a message that was wanted is no longer retained, and up to where."""
+    """Channels on which a wanted message is no longer retained, and up to which counter."""
     entries: Sequence[Dispatched]
     """Messages in the order of their counters, across the channels."""
     after: int
-    """The counter to read after in the next round: everything up to it is in the entries."""
+    """The counter to read after in the next round: the entries have everything up to it."""
     more: bool
     """There is more to read; otherwise the entries go up to where the tape began."""
     tape: list[Dispatched]
-    """What was dispatched since the round began, to go on with if there is no more."""
+    """Messages that were dispatched since the round began: they follow if there is no more."""
     frames: dict[tuple[Framing, int], bytes]
-    """Frames of messages by their counters, kept for all who share the round."""
+    """Frames of messages by their counters, kept for all readers of the round."""
 
 
 class Portion(NamedTuple):
-    """Some of what was missed by all, in the order of counters."""
+    """Some of the messages that all have missed, in the order of counters."""
 
     gone: Mapping[bytes, int]
-    """Channels on which a message of before the end is no longer retained, and up to where."""
+    """Channels on which a message before the end is no longer retained, and up to which one."""
     entries: list[Dispatched]
     """Messages that come before all that follow."""
     upto: int
-    """The counter up to which that is all there is."""
+    """The counter up to which there are no more."""
 
 
 class _Request(NamedTuple):
@@ -75,7 +75,7 @@ class _Request(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """What was read for all who share a round."""
+    """What was read for all readers of a round."""
 
     upto: int
     pages: Mapping[bytes, Page]
@@ -84,11 +84,11 @@ class _Round(NamedTuple):
     frames: dict[tuple[Framing, int], bytes]
 
     def part(self, wants: Mapping[bytes, int]) -> Part:
-        """Cut out what one reader wants."""
+        """Return the part that one reader wants."""
         pages = self.pages
         gone = {name: pages[name].gone for name, after in wants.items() if pages[name].gone > after}
-        # Where a channel has more, later messages of the others must wait for those. What the
-        # reader does not want of it, since it is further on, need not be waited for.
+        # If a channel has more, later messages of the others must wait for those, but not for those
+        # that the reader does not want because it is further on.
         ends = [
             max(after, pages[name].entries[-1][0])
             for name, after in wants.items()
@@ -105,12 +105,12 @@ class _Round(NamedTuple):
 
 
 class History:
-    """Reads for all who ask.
+    """Reads for all readers.
 
     `barrier` returns when everything that Redis had done before has been handled; it raises
     :class:`~sinapse.errors.BrokerUnavailable`. `unpack` makes a message of a payload, or None of
-    one that is too long; it raises :class:`~sinapse.errors.InvalidPayload`. `warn` is told of what
-    cannot be read.
+    one that is too long; it raises :class:`~sinapse.errors.InvalidPayload`. `warn` logs what cannot
+    be read.
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class History:
     async def read(self, lookup: Lookup, wants: Mapping[bytes, int]) -> Part:
         """Return the next part of the messages of channels, each after its counter.
 
-        Every channel must be subscribed to, confirmed, so that what is published from now on
-        arrives. Raises :class:`~sinapse.errors.BrokerUnavailable`.
+        Redis must have confirmed the subscription to every channel, so that what is published from
+        now on arrives. Raises :class:`~sinapse.errors.BrokerUnavailable`.
         """
         fired: Deferred[Part] = Deferred()
         self._waiting.append(_Request(wants, fired))
@@ -145,17 +145,17 @@ class History:
     async def read_alone(
         self, lookup: Lookup, after: int, last_ids: LastIDs
     ) -> AsyncIterator[Portion]:
-        """Yield what channels have after a counter and up to `last_ids`, while nothing is heard.
+        """Yield the messages after a counter and up to `last_ids`, while no live ones come.
 
-        The channels are those of the hub. Of each only what it has is read, and none of it twice.
-        Raises ``txredisapi.RedisError``.
+        The channels are those of the hub. It skips those without new messages, and reads none
+        twice. Raises ``txredisapi.RedisError``.
         """
         unread = {name: after for name in self._hub.channels if last_ids.may_follow(name, after)}
         ahead: list[Dispatched] = []
         lost: dict[bytes, int] = {}
         end = after
         while unread:
-            # With much in hand, only what everything else waits for.
+            # With much in memory, read only what everything else waits for.
             is_full = len(ahead) > PAGE_MESSAGES * FULL_PAGES
             wants = {name: at for name, at in unread.items() if not is_full or at <= end}
             _, pages = await self._pages(lookup, wants, last_ids)
@@ -193,7 +193,7 @@ class History:
             self._is_reading = False
 
     def _next_round(self) -> list[_Request]:
-        """Take from those who wait, the first come first, as many as share a round."""
+        """Take as many waiting requests as share a round, the oldest first."""
         requests = [self._waiting.pop(0)]
         channels = set(requests[0].wants)
         while self._waiting and len(channels | set(self._waiting[0].wants)) <= CHANNELS_PER_ROUND:
@@ -202,9 +202,9 @@ class History:
         return requests
 
     async def _round(self, lookup: Lookup, requests: list[_Request]) -> list[_Request]:
-        """Serve `requests`, and return those who want what comes after all that was read.
+        """Serve `requests`, and return those that start after everything that was read.
 
-        Who is the furthest behind is always served.
+        The one that is the furthest behind is always served.
         """
         wants: dict[bytes, int] = {}
         for request in requests:
@@ -230,10 +230,10 @@ class History:
     async def _pages(
         self, lookup: Lookup, wants: Mapping[bytes, int], last_ids: LastIDs | None
     ) -> tuple[int, dict[bytes, Page]]:
-        """Read a page of each channel; returns up to which counter, at the most.
+        """Read a page of each channel; returns the counter up to which, at the most.
 
-        That is where all that `last_ids` knows ends. What is gone is only told as far as that:
-        what is removed while others are read came after it.
+        That is the end of what `last_ids` knows. Losses are only reported up to there: what Redis
+        removes while other channels are read came after it.
         """
         pages: dict[bytes, Page] = {}
         if last_ids is None and len(wants) > CHANNELS_PER_READ:
@@ -266,9 +266,9 @@ class History:
         return upto or 0, pages
 
     def _entries(self, name: bytes, page: Page) -> list[Dispatched]:
-        """Return what was read as messages, whose ids are of the present epoch.
+        """Return what was read as messages, with ids of the current epoch.
 
-        Counters go on from epoch to epoch; one of before may end at a later loss of data.
+        Counters go on from epoch to epoch; a former epoch may end at a later loss of data.
         """
         entries = []
         prefix = f"{self._hub.epoch}-"
@@ -278,13 +278,13 @@ class History:
                 if message is not None and not (message.id or "").startswith(prefix):
                     message = message._replace(id=f"{prefix}{counter}")
                 entries.append(Dispatched(counter, name, message))
-            except InvalidPayload:  # Whoever wrote that did not publish it with our script.
+            except InvalidPayload:  # It was not published with our script.
                 self._counters.invalid_payloads += 1
         return entries
 
 
 def _between(entries: list[Dispatched], after: int, end: int) -> list[Dispatched]:
-    """Return those of one channel after a counter, up to another; most want all that was read."""
+    """Return the entries after a counter, up to `end`; most readers want all of them."""
     if entries and after < _counter(entries[0]) and _counter(entries[-1]) <= end:
         return entries
     start = bisect_right(entries, after, key=_counter)

@@ -1,4 +1,4 @@
-"""What streams need of Redis, be it one or several."""
+"""What streams need of Redis, one or several."""
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -10,23 +10,23 @@ from sinapse.errors import CloseReason
 from sinapse.hub.joining import Joining
 from sinapse.hub.subscribers import Channel, Subject, Subscriber
 
-#: Is told of a subject, its token, and when that expires, on the reactor's clock.
+#: Called with a subject, its token, and when that expires, on the reactor's clock.
 ExpiryTold: TypeAlias = Callable[[bytes, bytes, float], None]
 
 
 class Resuming(Subscriber, Protocol):
-    """An open stream, which may have to be brought up to date."""
+    """An open stream, which may need a replay."""
 
     def drained(self) -> "Deferred[None]":
         """Fire when nothing waits to be written; it is cancelled when the stream ends."""
 
 
 class Admitted(NamedTuple):
-    """The right to open a stream, as far as one Redis can give it."""
+    """The right to open a stream, as far as one Redis can grant it."""
 
     joining: Joining
     session: object
-    """The life of the connections that it rests on."""
+    """The session that it comes from."""
 
 
 class Admission(NamedTuple):
@@ -34,9 +34,9 @@ class Admission(NamedTuple):
 
     token: bytes
     subject: bytes
-    """Who the token stands for."""
+    """The subject of the token."""
     expires: float | None
-    """When it does, on the reactor's clock: no later than for Redis; None if it does not."""
+    """When the token expires, on the reactor's clock, never later than for Redis; or None."""
     parts: Sequence[Admitted]
     """One for each Redis."""
 
@@ -46,26 +46,26 @@ Opened = TypeVar("Opened", bound=Resuming)
 
 
 class Broker(Protocol[Streaming]):
-    """Who says who may listen to what, and gives it to the streams that are open here."""
+    """Authorises streams, and gives the open ones their messages."""
 
     @property
     def ready(self) -> bool:
-        """Whether it can say so now."""
+        """Whether it can do so now."""
 
     @property
     def state(self) -> str:
-        """How it is, in words."""
+        """The state of the connections, in words."""
 
     async def when_ready(self) -> None:
-        """Return when it is."""
+        """Return when it is ready."""
 
     # Streams on their way in
 
     async def admit(self, token: bytes) -> Admission:
-        """Look up who may listen to what, and subscribe to it.
+        """Look up the subject and the channels of `token`, and subscribe to the channels.
 
         Raises :class:`~sinapse.errors.Unauthorized`, :class:`~sinapse.errors.LimitReached`, or
-        :class:`~sinapse.errors.BrokerUnavailable` when Redis cannot say.
+        :class:`~sinapse.errors.BrokerUnavailable`.
         """
 
     def withdraw(self, admission: Admission) -> None:
@@ -80,33 +80,33 @@ class Broker(Protocol[Streaming]):
         """Return when `token` expires, as in an admission; raises as :meth:`admit` does."""
 
     def tell_expiry_to(self, told: ExpiryTold) -> None:
-        """Tell when the tokens of open streams expire, whenever that is read again."""
+        """Call `told` whenever the expiry of a token of open streams is read again."""
 
     # Open streams
 
     @property
     def here(self) -> str:
-        """The id from which whoever is live now goes on."""
+        """The id from which the live streams go on."""
 
     def resume(self, stream: Streaming, last_event_id: str) -> None:
-        """Bring a stream up to date that gets nothing yet, after what its client sent as an id."""
+        """Start the replay for a stream that gets nothing yet, after the id of its client."""
 
     def is_live(self, stream: Streaming) -> bool:
-        """Whether a stream gets what is dispatched: it neither replays nor is held."""
+        """Whether a stream gets messages when they are dispatched: no replay, not held."""
 
     def where(self, stream: Streaming) -> str | None:
         """Return the id from which a stream goes on; None if it is not live."""
 
     def suspend(self, stream: Streaming) -> str | None:
-        """Give a stream nothing more until it resumes from the id that is returned, as `where`."""
+        """Send a stream nothing more until it resumes from the id that is returned, as `where`."""
 
     def leave(self, stream: Streaming) -> None:
         """Forget a stream that has ended."""
 
     def end(self, stream: Streaming, reason: CloseReason) -> None:
-        """End a stream, after what was dispatched for it."""
+        """End a stream, after the messages that were dispatched for it."""
 
-    # Who is there
+    # Subjects and channels
 
     @property
     def subjects(self) -> Mapping[bytes, Subject]:
@@ -114,10 +114,10 @@ class Broker(Protocol[Streaming]):
 
     @property
     def channels(self) -> Mapping[bytes, Channel]:
-        """Channels that somebody here may listen to."""
+        """Channels that a subject here may listen to."""
 
     def streams_of(self, subject: bytes) -> Sequence[Streaming]:
         """Return the open streams of a subject, the oldest first."""
 
     def channels_of(self, subject: bytes) -> AbstractSet[bytes]:
-        """Return what a subject with open streams may listen to."""
+        """Return the channels of a subject with open streams."""

@@ -1,4 +1,4 @@
-"""The connections on which Redis is asked: tokens and lists, positions, retained messages."""
+"""The connections for commands: tokens and lists, positions, retained messages."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,9 +44,9 @@ class TokenEntry(NamedTuple):
 
     subject: bytes
     expires: float | None
-    """When it does, on the monotonic clock: no later than for Redis; None if it does not."""
+    """When the token expires, on the monotonic clock, never later than for Redis; or None."""
     channels: Mapping[bytes, int]
-    """What it may listen to, and the counter at which each was granted; 0 if that is not known."""
+    """Its channels, and the counter at which each was granted; 0 if that is not known."""
     position: EventID
     """Id of the last retained message at that instant."""
 
@@ -56,7 +56,7 @@ class Attachment(NamedTuple):
 
     position: EventID
     continues: bool
-    """Nothing that was known before has been lost."""
+    """Redis has lost nothing that was known before."""
     ended: Mapping[str, int]
     """Former epochs, and the counter that each ended at."""
     same: int
@@ -96,11 +96,11 @@ class Page(NamedTuple):
     gone: int = 0
     """The highest counter of a message that is no longer retained."""
     more: bool = False
-    """There is more to read."""
+    """Whether there is more to read."""
     entries: Sequence[tuple[int, bytes]] = ()
     """Counters and payloads."""
     error: str | None = None
-    """Why Redis could not read it: then all may be gone."""
+    """Why Redis could not read the channel: all of it may be gone."""
 
 
 class Budget(NamedTuple):
@@ -117,9 +117,9 @@ class Budget(NamedTuple):
 
 
 class Lookup(Link):
-    """One connection on which Redis is asked.
+    """One connection for commands.
 
-    Everything raises ``txredisapi.RedisError`` when Redis cannot say.
+    All methods raise ``txredisapi.RedisError`` when Redis cannot answer.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -128,7 +128,7 @@ class Lookup(Link):
         self._known: set[str] = set()
 
     async def attach(self, known: EventID | None) -> Attachment:
-        """Make sure that there is an epoch, and learn whether one can go on from `known`."""
+        """Make sure that there is an epoch, and find out whether `known` is still valid."""
         epoch, counter = known or ("", 0)
         answer = await self.run(ATTACH, [RETENTION, EPOCHS], [epoch, counter])
         names, counters = answer[3][::2], answer[3][1::2]
@@ -140,7 +140,7 @@ class Lookup(Link):
         return Attachment(_position(answer[0], answer[1]), bool(answer[2]), ended, int(answer[4]))
 
     async def check(self, epoch: str) -> None:
-        """Raise ``txredisapi.RedisError`` unless this is a master, and its data those of before."""
+        """Raise ``txredisapi.RedisError`` unless this is a master with the data of `epoch`."""
         if not await self.is_master():
             raise txredisapi.ConnectionError("it is no master any more")
         current = await self.hget(RETENTION, "epoch")
@@ -158,9 +158,9 @@ class Lookup(Link):
         return _last_ids(names, await self.run(LAST_IDS, [RETENTION, LAST], names))
 
     async def token(self, token: bytes) -> TokenEntry:
-        """Look a token up; raises :class:`~sinapse.errors.Unauthorized` for one that is not."""
-        # What is left of its life is counted from here: the answer may take long, and the streams
-        # of other Redis wait for theirs as well.
+        """Look `token` up; raises :class:`~sinapse.errors.Unauthorized` if it is unknown."""
+        # The rest of its lifetime counts from here: the answer may take long, and so may those of
+        # other Redis.
         asked = time.monotonic()
         answer: Any = await self.run(LOOK_UP, [_TOKENS + token, RETENTION], [_CHANNELS, _GRANTS])
         if answer is None:
@@ -170,9 +170,9 @@ class Lookup(Link):
         return _entry(subject, expires, found)
 
     async def subject(self, subject: bytes, token: bytes) -> TokenEntry:
-        """Look the channels of a subject up, whose `token` is in another Redis.
+        """Look up the channels of a subject whose `token` is in another Redis.
 
-        Raises :class:`~sinapse.errors.Unauthorized` if that is known to be revoked.
+        Raises :class:`~sinapse.errors.Unauthorized` if the token is known to be revoked.
         """
         keys = [_CHANNELS + subject, RETENTION, _GRANTS + subject, _REVOKED + token]
         answer: Any = await self.run(LIST_CHANNELS, keys, [])
@@ -185,8 +185,8 @@ class Lookup(Link):
     ) -> tuple[int, list[Page]]:
         """Read retained messages of channels, each after its counter, and up to `upto`.
 
-        What `budget` says is enough, though at least one message of each channel is read. Without
-        `upto` it is the counter of this instant; returns it, and a page for each channel.
+        It reads no more than `budget`, but at least one message of each channel. Without `upto` it
+        is the current counter; returns it, and a page for each channel.
         """
         keys: Iterable[Any] = [_RETAINED + name for name, _ in wants]
         answer = await self.run(
@@ -235,14 +235,14 @@ class Lookup(Link):
     def _refused(
         self, failure: Failure, script: Script, keys: Sequence[Any], arguments: Sequence[Any]
     ) -> Any:
-        """Send a script whole that Redis has forgotten."""
+        """Send the whole script if Redis has forgotten it."""
         if failure.check(txredisapi.ResponseError) and str(failure.value).startswith("NOSCRIPT"):
             return self._send_whole(script, keys, arguments)
         return _name_keys(failure, keys, arguments)
 
 
 def _name_keys(failure: Failure, keys: Sequence[Any], args: Sequence[Any]) -> Failure:
-    """Say which keys it can be about, where one is of another type."""
+    """Name the keys that can be of the wrong type, in an error about that."""
     if failure.check(txredisapi.ResponseError):
         text = of_another_type(str(failure.value), keys, args)
         if text != str(failure.value):
@@ -251,12 +251,12 @@ def _name_keys(failure: Failure, keys: Sequence[Any], args: Sequence[Any]) -> Fa
 
 
 def _position(epoch: bytes, counter: bytes) -> EventID:
-    """Return an id; if somebody else has written what is no part of one, one never given."""
+    """Return an id; if foreign data cannot be parsed, one that no message has."""
     return parse_id(b"%s-%s" % (epoch, counter)) or UNKNOWN
 
 
 def _score(text: bytes) -> int | None:
-    """Return a counter that is a score, or what a script made of one; None if it is none."""
+    """Return the counter of a score, as Redis or a script writes it; None if it is not one."""
     try:
         return int(float(text))
     except (ValueError, OverflowError):
@@ -269,7 +269,7 @@ def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
     since = dict.fromkeys(channels, 0)
     for name, digits in zip(granted[::2], granted[1::2], strict=True):
         at = parse_counter(digits)
-        # A grant of after now is one of data that are lost.
+        # A grant after the current counter belongs to data that are lost.
         if name in since and at is not None and at <= position.counter:
             since[name] = at
     return TokenEntry(subject, expires, since, position)

@@ -1,4 +1,4 @@
-"""What is published to channels, as messages, and which of them no stream can hold."""
+"""Messages from payloads, and which of them are too long for any stream."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ LINE_BREAK_COST = 6
 class Payloads:
     """Reads payloads; `max_message` is in bytes of encoded event stream.
 
-    What is longer is counted, and `complain` is told of it.
+    A longer message is counted, and `complain` logs it.
     """
 
     def __init__(
@@ -25,14 +25,14 @@ class Payloads:
     def fitting(self, payload: bytes) -> Message | None:
         """Return the message of a payload; None for one that is longer than a stream may hold.
 
-        Raises :class:`~sinapse.errors.InvalidPayload` for what is no message.
+        Raises :class:`~sinapse.errors.InvalidPayload` if it is not a message.
         """
         message = unpack(payload)
         return None if self.is_too_long(payload, message) else message
 
     def is_too_long(self, payload: bytes, message: Message) -> bool:
         """Whether a message is longer than a stream may hold."""
-        # Most messages are too short to be too long, whatever is in them.
+        # Most messages are short enough whatever they contain.
         if len(payload) * (1 + LINE_BREAK_COST) <= self._max_message:
             return False
         breaks = message.data.count("\n") + message.data.count("\r")

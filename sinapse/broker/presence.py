@@ -1,9 +1,9 @@
-"""Presence: who is there on this node, told to one Redis, and so to all who ask there.
+"""Presence: the node reports to one Redis which subjects are online here.
 
-The node has a lease that it renews, and a set of subjects. When it dies the lease runs out, and
-whichever node notices first tells that its subjects are gone, unless they are elsewhere. A node
-that has lost its lease, because it or Redis was away, begins anew under another name; what it left
-behind under the former one is swept as if that had died.
+The node has a lease that it renews, and a set of subjects. When it dies the lease runs out, and the
+first node that notices reports its subjects as gone, unless they are elsewhere. A node that has
+lost its lease, because it or Redis was away, begins anew under a new name; the nodes sweep the
+former name as if that node had died.
 """
 
 import secrets
@@ -27,22 +27,22 @@ from sinapse.protocol.scripts import (
     Script,
 )
 
-#: Seconds between two looks at who has come and gone.
+#: Seconds between two looks at which subjects have come and gone.
 LOOK_INTERVAL = 0.2
 
 #: Renewals of a lease, of which one must succeed in time.
 RENEWALS_PER_LEASE = 3
 
-#: Subjects told of in one step: a millisecond or two of Redis.
+#: Subjects reported in one step: a millisecond or two of Redis.
 SUBJECTS_PER_COMMAND = 200
 
-#: Milliseconds for which a dead node's subjects are remembered, so that somebody can tell that they
-#: are gone, even if all nodes were away for a while.
+#: Milliseconds for which Redis remembers a dead node's subjects, so that a node can report them as
+#: gone, even if all nodes were away for a while.
 DEAD_NODE_MEMORY = 3600 * 1000
 
 
 class PresenceService(Service):
-    """Tells one Redis of the `presence`. Its grace is that of a node as well."""
+    """Reports `presence` to one Redis. Its grace period is also the lease of the node."""
 
     _log = Logger()
 
@@ -58,13 +58,13 @@ class PresenceService(Service):
         presence.watchers.append(self._changes.__setitem__)
 
     def startService(self) -> None:  # noqa: N802
-        """Begin to tell."""
+        """Begin to report."""
         super().startService()
         self._running = Deferred.fromCoroutine(self._stay())
         self._running.addErrback(self._failed)
 
     def stopService(self) -> None:  # noqa: N802
-        """Tell nothing more: the lease runs out, and who has not come back elsewhere is gone."""
+        """Stop: the lease runs out, and subjects that have not come back elsewhere are gone."""
         super().stopService()
         if self._running is not None:
             self._running.cancel()
@@ -84,14 +84,14 @@ class PresenceService(Service):
                 await deferLater(self._reactor, LOOK_INTERVAL)
 
     async def _begin(self) -> None:
-        """Take a lease under a new name, for all who are here."""
+        """Take a lease under a new name, for all subjects that are here."""
         self._node = secrets.token_hex(8)
         self._changes.clear()
         self._changes.update(dict.fromkeys(self._presence.subjects, True))
         await self._hold(is_new=True)
 
     async def _go_on(self) -> bool:
-        """Tell what has changed, and renew the lease in time; returns whether there is one."""
+        """Report changes, and renew the lease in time; returns whether there still is one."""
         self._presence.look(self._reactor.seconds())
         changes = dict(self._changes)
         self._changes.clear()
@@ -128,7 +128,7 @@ class PresenceService(Service):
         )
 
     async def _sweep(self) -> bool:
-        """Tell of subjects whose node is gone; returns whether there may be more."""
+        """Report subjects whose node is gone; returns whether there may be more."""
         return bool(
             await self._broker.run(
                 SWEEP_PRESENCE, [PRESENCE], [SUBJECTS_PER_COMMAND, presence_key(""), LEFT]

@@ -1,4 +1,4 @@
-"""Probes: whether what is connected also answers, delivers, and is the master that it was."""
+"""Probes: whether the connected Redis answers, delivers, and is still the master."""
 
 import secrets
 import time
@@ -12,11 +12,11 @@ from sinapse.broker.lookup import Lookup
 from sinapse.counters import Histogram
 from sinapse.protocol.keys import NODES
 
-#: Seconds between two probes of the connections, and for one to be answered: within twice that a
-#: Redis that does not answer, does not deliver or is no master any more has been left.
+#: Seconds between two probes of the connections, and for the answer to one: within twice that the
+#: node leaves a Redis that does not answer, does not deliver or is no longer the master.
 PROBE_INTERVAL = 4
 
-#: Turns of the reactor, at least, that an interval takes, and that a probe may be late: when
+#: Turns of the reactor that an interval takes at least, and that a probe may be late: when
 #: thousands connect at once a turn takes seconds, and it is this node that has not read yet.
 PROBE_TURNS = 16
 PROBE_GRACE = 4
@@ -25,7 +25,7 @@ PROBE_GRACE = 4
 class Probes:
     """Messages that this node publishes for itself on one connection, and expects on another.
 
-    `seconds` counts how long they take: through Redis, and through what waits before them here.
+    `seconds` counts how long they take, in Redis and in the queues of this node.
     """
 
     def __init__(self, reactor: Any, seconds: Histogram) -> None:
@@ -33,11 +33,11 @@ class Probes:
         self._seconds = seconds
         self._sent_at: float | None = None
         self._sent = self._heard = 0
-        #: Where they are published: nobody else hears them.
+        #: Where they are published: only this node is subscribed.
         self.channel = f"{NODES}:{secrets.token_hex(8)}".encode()
 
     def heard(self) -> None:
-        """Take note of one."""
+        """Note that one has arrived."""
         self._heard += 1
         if self._sent_at is not None:
             self._seconds.observe(time.perf_counter() - self._sent_at)
@@ -46,9 +46,9 @@ class Probes:
     def start(
         self, lookups: list[Lookup], epoch: str, give_up: Callable[[str], None]
     ) -> LoopingCall:
-        """Begin; `give_up` is told, at least once, what is wrong when something is.
+        """Begin; on a failure, `give_up` is called with the reason, at least once.
 
-        Every connection of `lookups` must answer, of a master whose data are those of `epoch`.
+        Every connection of `lookups` must answer, and be to a master with the data of `epoch`.
         """
         self._sent = self._heard = 0  # Without the mark that was heard before.
         turns = 0
@@ -75,5 +75,5 @@ class Probes:
         for lookup in lookups:
             await lookup.check(epoch)
         self._sent_at = time.perf_counter()
-        # With the last id, so that this node knows how far it has heard, however quiet it is here.
+        # With the last id, so that this node knows its position even if its channels are quiet.
         await lookups[0].mark(self.channel)

@@ -1,6 +1,6 @@
-"""After a break: what changed, and what was published, while nothing could be heard.
+"""After a break: what changed, and what was published, while Redis was away.
 
-Lists are read first, then messages: each is dispatched to who may listen to it at its place.
+Lists are read first, then messages: each goes to the subjects that may listen at its position.
 """
 
 from collections.abc import Coroutine
@@ -16,28 +16,28 @@ from sinapse.errors import CloseReason, Unauthorized
 from sinapse.hub.hub import Hub
 from sinapse.protocol.ids import EventID
 
-#: Tokens looked up at once, so that the reactor has turns for others.
+#: Tokens looked up at once, so that the reactor has turns for other work.
 RECONCILE_SLICE = 500
 
 
 class Recovering(Protocol):
-    """Who has open streams, and keeps how far they have come."""
+    """The owner of the open streams, which keeps their positions."""
 
     hub: Hub
     history: History
     #: What Redis was when the node last caught up with it.
     attachment: Attachment | None
-    #: Subjects that were told what is missing of a channel, and up to where.
+    #: Subjects and channels of which a loss was reported, and up to which counter.
     told: dict[tuple[bytes, bytes], int]
 
     def is_home(self, token: bytes) -> bool:
         """Whether tokens such as this one are kept in this Redis."""
 
     def expires(self, subject: bytes, token: bytes, expires: float) -> None:
-        """Take note of when a token of a subject with open streams expires."""
+        """Note when a token of a subject with open streams expires."""
 
     def complain(self, text: str) -> None:
-        """Log, at a bounded rate, what is wrong with Redis."""
+        """Log a problem with Redis, at a bounded rate."""
 
 
 class Recovery:
@@ -47,7 +47,7 @@ class Recovery:
         self._owner = owner
         self._lookup = lookup
         self._reactor = reactor
-        #: The subjects that could listen to something before.
+        #: The subjects that had channels before.
         self._listeners: set[bytes] = set()
 
     def known(self) -> EventID | None:
@@ -55,7 +55,7 @@ class Recovery:
         return None if self._owner.attachment is None else self._owner.hub.here
 
     async def reconcile(self) -> None:
-        """Apply to the open streams what changed while nothing could be heard."""
+        """Apply to the open streams the changes of while Redis was away."""
         self._listeners = self._owner.hub.listeners()
         streams = {
             (subject.id, subscriber.token)
@@ -81,29 +81,29 @@ class Recovery:
     def _apply(
         self, subject: bytes, token: bytes, entry: TokenEntry | txredisapi.RedisError | None
     ) -> None:
-        """Apply what is known of a token to the streams that were opened with it."""
+        """Apply the look-up of a token to the streams that were opened with it."""
         if isinstance(entry, txredisapi.RedisError):
             if not str(entry).startswith("WRONGTYPE"):
                 raise entry
-            # That is this subject's trouble, and nobody else's.
+            # It concerns this subject only.
             self._owner.complain(f"the list of a subject cannot be read: {entry}")
             self._owner.hub.end_token(subject, token, CloseReason.ENDED)
         elif entry is None or entry.subject != subject:
             self._owner.hub.end_token(subject, token, CloseReason.REVOKED)
         else:
             self._owner.hub.reconcile(subject, entry.channels)
-            if entry.expires is not None:  # Earlier than before, where data are lost.
+            if entry.expires is not None:  # Earlier than before, if data are lost.
                 self._owner.expires(subject, token, entry.expires)
 
     async def catch_up(self, attachment: Attachment, last_ids: LastIDs) -> None:
-        """Dispatch what was retained, up to `last_ids`, while nothing could be heard."""
+        """Dispatch the messages that were retained while Redis was away, up to `last_ids`."""
         owner, hub = self._owner, self._owner.hub
         is_first = owner.attachment is None
         owner.attachment = attachment
         hub.epoch = attachment.position.epoch
         if is_first or not attachment.continues:
-            owner.told.clear()  # Counters of then may be above those that come.
-            # Where some of what was heard is here, all that follows it is new to everybody.
+            owner.told.clear()  # Its counters may be above those that come.
+            # If some of what was received is here, all that follows is new to every stream.
             is_other = is_first or attachment.same < 0
             hub.begin_at(attachment.position.counter if is_other else attachment.same)
             if not is_first:
@@ -126,7 +126,7 @@ class Recovery:
                     hub.dispatch(entry.channel, entry.message, counter)
             hub.flush()
             hub.reached(portion.upto)
-            # So that they are not told again when they come back.
+            # So that they do not get it again when they come back.
             hub.tell_position(told)
             while hub.fan_outs.is_full:
                 await deferLater(self._reactor, 0)
@@ -137,7 +137,7 @@ class Recovery:
 async def _entry(
     found: Coroutine[Any, Any, TokenEntry],
 ) -> TokenEntry | txredisapi.RedisError | None:
-    """Look something up, with errors as results, so that many can be waited for together."""
+    """Return the result of a look-up, or its error, so that many can be awaited together."""
     try:
         return await found
     except Unauthorized:

@@ -1,12 +1,12 @@
-"""Bringing streams up to date from what is retained.
+"""Replay: retained messages for streams that resume, or were granted a channel.
 
 A stream that resumes gets every retained message after its last event ID on the channels that its
 subject may read now, of each since it was granted: page by page, as fast as it reads. When there is
-no more it goes live, in the very turn in which the last page came. A stream whose subject was
-granted a channel that this node was not subscribed to is held until what was published meanwhile
-has been read.
+no more it goes live, in the turn of the reactor in which the last page came. If a subject is
+granted a channel that this node was not subscribed to, its streams are held until the messages
+published meanwhile have been read.
 
-Redis may go and come back at any point of this; what is known then is looked at afresh.
+Redis may go and come back at any point of this; every step checks the state again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,30 +27,30 @@ from sinapse.protocol.ids import EventID
 
 
 class Source(Protocol):
-    """Where what is retained is read."""
+    """The source of retained messages."""
 
     @property
     def ready(self) -> bool:
         """Whether it can be read now."""
 
     async def when_ready(self, failures: int = 0) -> None:
-        """Return when it can, later the more often it could not."""
+        """Return when it can; after more `failures`, later."""
 
     def resolve(self, identifier: EventID) -> EventID | None:
-        """Return the same place among the ids of this time; None if it cannot be resumed from."""
+        """Return the same place in the current epoch; None if no stream can resume from it."""
 
     async def read_history(self, wants: Mapping[bytes, int]) -> Part:
-        """Return the next part of what channels have, each after its counter.
+        """Return the next part of the messages of channels, each after its counter.
 
         Raises :class:`~sinapse.errors.BrokerUnavailable`.
         """
 
 
 class Replays:
-    """Runs every replay and every catching up.
+    """Runs every replay and every catch-up.
 
-    `max_pending` is in bytes: what is read for a stream is written in pieces of a quarter of that,
-    the next when the last is gone, so that no replay makes a slow consumer of its stream.
+    `max_pending` is in bytes: a replay is written in pieces of a quarter of that, each when the one
+    before has been written, so that it does not make a slow consumer of its stream.
     """
 
     _log = Logger()
@@ -63,7 +63,7 @@ class Replays:
         self._piece = max_pending // 4
 
     def begin(self, connection: Resuming, last_event_id: str) -> None:
-        """Resume a stream that was opened replaying, or suspended, after what its client sent."""
+        """Resume a stream that was opened replaying, or suspended, after the id of its client."""
         place = EventID.parse(last_event_id)
         if place is not None and self.may_know(place):
             self.resume(connection, place)
@@ -71,7 +71,7 @@ class Replays:
             self._give_up(connection, ResetReason.UNKNOWN_ID)
 
     def may_know(self, place: EventID) -> bool:
-        """Whether an id can be one that this Redis has given: it is not above the last one."""
+        """Whether this Redis can have given an id: it is not above the last one."""
         here = self._hub.here
         return place.epoch != here.epoch or place.counter <= here.counter
 
@@ -96,7 +96,7 @@ class Replays:
             after = resolved.counter if resolved else 0
             since = subject.since or {}
             wants = {name: max(after, since.get(name, 0)) for name in subject.channels}
-            # One that is withdrawn and granted again is another channel: between, nobody heard it.
+            # One that is withdrawn and granted again is a new object: between, it was not heard.
             heard = {name: self._hub.channels[name] for name in wants}
             try:
                 part = await self._source.read_history(wants)
@@ -108,8 +108,8 @@ class Replays:
             if subject is None or resolved is None:
                 return
             if any(self._hub.channels[name] is not heard.get(name) for name in subject.channels):
-                continue  # Granted while it was read: that channel's messages go in their places.
-            # Whoever is told of a channel loads its state anew, and has all that it had by then.
+                continue  # Granted meanwhile: its messages have to go in their places.
+            # A client that gets a reset loads the state of the channel, complete until then.
             gone = {name: at for name, at in part.gone.items() if at > told.get(name, 0)}
             part = part._replace(gone=gone)
             if not part.more and self._finish(connection, part):
@@ -120,7 +120,7 @@ class Replays:
             await connection.drained()
 
     def _finish(self, connection: Resuming, part: Part) -> bool:
-        """Send all that is left and go live; not if that is more than can be sent at once."""
+        """Send the rest and go live, unless it is more than can be sent at once."""
         later = [entry for entry in part.tape if (entry.counter or 0) > part.after]
         frames = [self._frame(connection, entry, part) for entry in (*part.entries, *later)]
         if part.entries and sum(map(len, frames)) > self._piece:
@@ -131,10 +131,10 @@ class Replays:
     async def _send_in_pieces(
         self, connection: Resuming, part: Part
     ) -> tuple[dict[bytes, int], int]:
-        """Send messages as fast as the stream reads, each if it may have it at that moment.
+        """Send messages as fast as the stream reads, each if its subject may have it then.
 
-        Returns what was told to be missing, with the counters at which that was, and the counter
-        up to which all was sent.
+        Returns the channels that were reported as missing, each with the counter of that moment,
+        and the counter up to which all was sent.
         """
         epoch = self._hub.epoch
         gone = dict(part.gone)
@@ -147,7 +147,7 @@ class Replays:
                 told |= self._send(connection, piece, gone, upto)
                 await connection.drained()
                 if self._hub.epoch != epoch:
-                    return told, upto  # These counters are of a time that is over.
+                    return told, upto  # These counters are of a former epoch.
                 piece, size = [], 0
                 frame = self._frame(connection, entry, part)
             piece.append(frame)
@@ -162,12 +162,12 @@ class Replays:
         gone: dict[bytes, int],
         upto: int | None,
     ) -> dict[bytes, int]:
-        """Send messages up to a counter, and before them what is missing up to there.
+        """Send messages up to a counter, and before them the losses up to there.
 
-        With None there is no more, and the stream is live from then on. A loss is told with the
-        messages in whose midst it is, and the id behind them: so it is told once, though each part
-        may be for another connection. Those that are told are taken out of `gone`, and returned
-        with the counter of now.
+        With None there is no more, and the stream is live from then on. A loss is reported with the
+        messages around it, and with an id behind them: it is reported once, even if the client
+        reconnects between two parts. The reported channels are removed from `gone`, and returned
+        with the current counter.
         """
         subject = connection.subject
         if subject is None:
@@ -187,7 +187,7 @@ class Replays:
                 connection.send(frame)
             self._hub.go_live(connection)
             if missing:
-                # So that it is told once, even if no other message follows.
+                # So that it is reported once, even if no message follows.
                 connection.send(connection.framing.position(str(self._hub.here)))
         elif frame:
             place = str(EventID(self._hub.epoch, upto))
@@ -210,12 +210,12 @@ class Replays:
         epoch = self._hub.epoch
         frame = encode(framing, entry, epoch)
         if len(frame) > self._max_pending:
-            # It has grown in the framing, and no stream could hold it.
+            # The framing made it too long for any stream.
             frame = encode(framing, entry._replace(message=None), epoch)
         return frame
 
     def _give_up(self, connection: Resuming, reason: ResetReason) -> None:
-        """Tell a stream that nobody knows what it missed, and let it go on from here."""
+        """Tell a stream that what it missed is unknown, and let it go on from here."""
         subject = connection.subject
         if subject is not None:
             self._counters.resets += 1
@@ -227,7 +227,7 @@ class Replays:
     # Catching up
 
     def catch_up(self, subject: Subject) -> None:
-        """Read what a subject has missed of channels that were granted to it."""
+        """Read the messages that a subject has missed on channels that it was granted."""
         Deferred.fromCoroutine(self._catch_up(subject)).addErrback(self._failed)
 
     async def _catch_up(self, subject: Subject) -> None:

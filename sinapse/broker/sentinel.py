@@ -1,8 +1,8 @@
-"""Which node is the master, by Redis Sentinel.
+"""Redis Sentinel: which node is the master.
 
-A Sentinel is asked, and what it says is checked, since it may not have heard yet. For as long as
-a master is used, a Sentinel is listened to: after a planned failover the former master goes on as
-if nothing had happened for ten seconds, so that to be connected to it proves nothing.
+The answer of a Sentinel is checked, since it may be out of date. As long as a master is used, we
+are subscribed to a Sentinel: after a planned failover the former master goes on for ten seconds as
+if nothing had happened, so that a connection to it proves nothing.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from sinapse.protocol.redisurl import RedisURL
 from sinapse.txredis.dial import dial
 from sinapse.txredis.link import Link
 
-#: Seconds to listen to one Sentinel before the next one: it may hang, or be cut off.
+#: Seconds for which to listen to one Sentinel before the next: it may hang, or be cut off.
 LISTENING_TIME = 10
 
 #: Seconds before the next Sentinel is tried when one fails.
 RETRY_DELAY = 0.5
 
 #: The events of a Sentinel, and where in them the name of the master and its new address are. The
-#: Sentinel that leads a failover tells of the promotion seconds before it tells of the switch.
+#: Sentinel that leads a failover publishes the promotion seconds before the switch.
 SWITCHES = {b"+switch-master": (0, 3), b"+promoted-slave": (5, 2)}
 
 Address = tuple[str, int]
@@ -39,7 +39,7 @@ class Sentinels:
     def __init__(self, url: RedisURL, reactor: Any) -> None:
         self._url = url
         self._reactor = reactor
-        # The first one is that which was right the last time.
+        # The first one is that whose answer was right the last time.
         self._order = deque(url.sentinel(*address) for address in url.sentinels)
 
     async def locate(self) -> RedisURL:
@@ -60,7 +60,7 @@ class Sentinels:
             except Exception as error:  # noqa: BLE001  # Whatever it was, the next one may do.
                 failed[asked] = f"{asked.host}:{asked.port}: {error or type(error).__name__}"
             self._order.rotate(-1)
-        # In an order that stays the same: it is logged when it changes.
+        # In a stable order: the text is logged when it changes.
         raise txredisapi.ConnectionError(
             f"no Sentinel knows where {self._url.master} is: {'; '.join(sorted(failed.values()))}"
         )
@@ -150,6 +150,6 @@ class _Listener(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # untyped
             self.addresses.put((words[address].decode(), int(words[address + 1])))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
-        """Tell whoever waits."""
+        """End the wait for an address."""
         super().connectionLost(reason)
         self.addresses.put(None)

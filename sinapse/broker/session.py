@@ -1,8 +1,8 @@
-"""One life of the connections to Redis.
+"""One session with Redis: connections that live and die together.
 
-One subscriber connection and a few for look-ups live and die together, in :meth:`Session.run`,
-which reads from top to bottom: connect, subscribe, reconcile, catch up, go on until something is
-lost. Open streams stay open throughout.
+There is one subscriber connection, and a few for commands. :meth:`Session.run` reads from top to
+bottom: connect, subscribe, reconcile, catch up, go on until a connection is lost. Open streams stay
+open throughout.
 """
 
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -24,10 +24,10 @@ from sinapse.protocol.message import unpack
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.txredis.dial import ANSWER_TIMEOUT, dial
 
-#: Connections for look-ups, so that a long answer on one does not delay the other.
+#: Connections for commands, so that a long answer on one does not delay the other.
 LOOKUP_CONNECTIONS = 2
 
-#: Messages by which a counter may be ahead of what was heard last: more than any Redis takes
+#: Messages by which a counter may be ahead of the last one received: more than any Redis takes
 #: between two probes.
 MAX_JUMP = 1_000_000
 
@@ -36,17 +36,17 @@ Heard = TypeVar("Heard")
 
 
 class SessionOwner(Recovering, Protocol):
-    """Who begins one session after another, and keeps what must last."""
+    """The owner, which begins one session after another and keeps the lasting state."""
 
     payloads: Payloads
     counters: Counters
     sentinels: Sentinels
 
     def warn(self, text: str) -> None:
-        """Log, at a bounded rate, what is wrong with what came."""
+        """Log a problem with what was received, at a bounded rate."""
 
     def connected(self, node: RedisURL) -> None:
-        """Take note that the session is ready, with the node that it is with."""
+        """Note that the session with `node` is ready."""
 
 
 class Session:
@@ -59,20 +59,20 @@ class Session:
         self._reactor = reactor
         self._probes = Probes(reactor, owner.counters.redis_probe_seconds)
         self._marked: Deferred[EventID] = Deferred()
-        #: Channels that are needed now, or no longer, and that Redis was not told of.
+        #: Channels that are needed now, or no longer, without a command to Redis yet.
         self._changed: set[bytes] = set()
-        #: Whether an id is looked into.
+        #: Whether an id is being checked.
         self._is_doubting = False
         self._subscription: Subscription | None = None
-        #: The connections on which Redis is asked.
+        #: The connections for commands.
         self.lookups: list[Lookup] = []
-        #: That of the ids that Redis gives now.
+        #: The epoch of the ids that Redis gives now.
         self.epoch = ""
         #: Connected, subscribed, reconciled and caught up.
         self.is_ready = False
 
     async def run(self) -> NoReturn:
-        """Connect, and stay so until something is lost; raises what that was."""
+        """Connect, and stay connected until a connection is lost; raises the reason."""
         connections: list[Any] = []
         lost: Deferred[None] = Deferred()
 
@@ -92,21 +92,21 @@ class Session:
             lookups = [await connect(Lookup) for _ in range(LOOKUP_CONNECTIONS)]
             subscription = await connect(Subscription)
             self._hear(subscription)
-            # Control messages first: what changes from now on is heard.
+            # Control messages first: every change from now on is received.
             subscription.subscribe_control()
             await self._in_time(subscription.barrier())
             recovery = Recovery(self._owner, lookups[0], self._reactor)
             attachment = await lookups[0].attach(recovery.known())
             await lookups[0].check(attachment.position.epoch)
-            # What is heard while lists are read is applied after them, in the order of Redis.
+            # What comes while lists are read is applied after them, in the order of Redis.
             subscription.hold()
             await recovery.reconcile()
-            # Publishers look after the epoch themselves until a node stands for it.
+            # Publishers check the epoch themselves until a node is subscribed to this channel.
             epoch = f"{NODES}:{attachment.position.epoch}"
             subscription.subscribe_for_good(NODES.encode(), epoch.encode(), self._probes.channel)
             self._changed = set(self._hub.channels)
-            # From the mark on messages wait, in Redis if they are many, for those before them.
-            # Control messages wait with them: none that came after one of those is read before it.
+            # From the mark on messages wait, in Redis if they are many, for those before the mark.
+            # Control messages wait with them, so that their order stays.
             last_ids = None
             while last_ids is None or self._changed:  # A channel may have been granted meanwhile.
                 subscription.release()
@@ -130,16 +130,16 @@ class Session:
             for connection in connections:
                 connection.transport.abortConnection()
 
-    # What is asked of it
+    # For the broker
 
     def interest_changed(self, channel: bytes) -> None:
-        """Subscribe to a channel that is needed now, or is no longer, in another turn."""
+        """Subscribe to a needed channel, or unsubscribe from another, in a later turn."""
         if not self._changed:
             self._reactor.callLater(0, self._synchronize)
         self._changed.add(channel)
 
     async def barrier(self) -> None:
-        """Return when what Redis had done before now has been handled, also for new channels.
+        """Return when all that Redis had done before now has been handled, for new channels too.
 
         Raises ``txredisapi.RedisError``.
         """
@@ -149,12 +149,12 @@ class Session:
         await self._subscription.barrier()
 
     def give_up(self) -> None:
-        """End: Redis has lost its data, and the next session begins to count anew."""
+        """End: Redis has lost its data, and the next session starts from its new counter."""
         if self._subscription is not None:
             self._subscription.transport.abortConnection()
 
     def read_on(self) -> None:
-        """Read again, where that had to wait for large fan-outs."""
+        """Read again, if reading had to wait for large fan-outs."""
         if self._subscription is not None and self._subscription.is_held:
             self._subscription.release()
 
@@ -180,7 +180,7 @@ class Session:
             self._reached(parse_id(payload))
             return
         if not self.is_ready:
-            return  # While channels are subscribed to again: it is read from what is retained.
+            return  # While we subscribe to the channels again: it is read from history.
         try:
             message = unpack(payload)
         except InvalidPayload as error:
@@ -207,21 +207,21 @@ class Session:
             self._hub.control(*control, value)
 
     def _refused(self, channel: bytes, reason: str) -> None:
-        """Do without a channel that this node's user of Redis may not hear."""
+        """Go on without a channel that the ACL of Redis denies to this node."""
         name = repr(channel.decode(errors="replace"))
         self._owner.complain(f"channel {name} is not heard: {reason}")
 
     def _handled(self) -> None:
-        """End a read: what it brought is sent, or at least begun to be sent."""
+        """End a read: send its messages, or at least begin to."""
         self._hub.flush()
         if self._subscription is not None and self._hub.fan_outs.is_full:
             self._subscription.hold()
 
     def _reached(self, place: EventID | None) -> None:
-        """Take note of a probe, or of a mark, which has the last id of that instant."""
+        """Handle a probe, or a mark, which has the last id of that moment."""
         self._probes.heard()
         if place is None:
-            # What ids are made of was written by somebody else: who connects begins anew.
+            # Something foreign has overwritten the parts of ids: a new session begins anew.
             if self.is_ready:
                 self.give_up()
             return
@@ -235,10 +235,10 @@ class Session:
             self.give_up()
 
     def _doubt(self, channel: bytes, place: EventID) -> None:
-        """Look whether an id is one that Redis has given, before anything is done about it.
+        """Check whether Redis has given an id, before anything is done about it.
 
-        If it is, its data are not those of before: a new session begins, which reads what was
-        published. Otherwise somebody has made it up, or it is of another database of this Redis.
+        If it has, its data are not those of before: a new session begins, which reads what was
+        published. Otherwise the id is made up, or from a different database of this Redis.
         """
         if self._is_doubting:
             return
@@ -265,7 +265,7 @@ class Session:
     # Connecting
 
     async def _mark(self, lookup: Lookup, subscription: Subscription) -> LastIDs:
-        """Hold what is heard from some place on; returns the last ids there of all channels."""
+        """Hold what is received from some place on; returns the last ids there of all channels."""
         marked: Deferred[EventID] = Deferred()
         self._marked = marked
         marked.addCallback(lambda _: subscription.hold())
@@ -279,11 +279,11 @@ class Session:
             last_ids = await lookup.mark(self._probes.channel, self._hub.channels)
             await self._in_time(marked)
         finally:
-            marked.addErrback(lambda _: None)  # Nobody waits for it any more.
+            marked.addErrback(lambda _: None)  # Nothing waits for it any more.
         return last_ids
 
     async def _until_lost(self, lost: "Deferred[None]", node: RedisURL) -> None:
-        """Return when any of the connections is lost; one that is no good is made to be."""
+        """Return when any of the connections is lost; a failed probe closes them."""
 
         def give_up(reason: str) -> None:
             if not lost.called:
@@ -299,7 +299,7 @@ class Session:
             moving.cancel()
 
     def _in_time(self, heard: "Deferred[Heard]") -> "Deferred[Heard]":
-        """Fail when what is to be heard is late; later on the probes see to that."""
+        """Fail when the message is late; once the session is ready, probes do that."""
         return heard.addTimeout(ANSWER_TIMEOUT, self._reactor, _late)
 
 

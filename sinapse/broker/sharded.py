@@ -1,7 +1,7 @@
 """Several Redis as one, with the channels spread over them: see :mod:`sinapse.protocol.sharding`.
 
-Each is a broker of its own, exact as ever. A stream is admitted by all, and is a member of the hub
-of each: a :class:`~sinapse.broker.bundle.Bundle`.
+Each has a broker of its own, which is as exact as with one Redis. All admit a stream, and it has a
+member in the hub of each: a :class:`~sinapse.broker.bundle.Bundle`.
 """
 
 from collections import ChainMap
@@ -36,13 +36,14 @@ class MakeBroker(Protocol):
         is_home: Callable[[bytes], bool],
         emptied: Callable[[Subject], None],
     ) -> RedisBroker[Member]:
-        """Return it: see :class:`~sinapse.broker.broker.RedisBroker`."""
+        """Return a broker: see :class:`~sinapse.broker.broker.RedisBroker`."""
 
 
 class ShardedBroker(MultiService, Generic[Streaming]):
-    """The Redis at `urls`, each by what `make` makes: a :class:`~sinapse.broker.interface.Broker`.
+    """The Redis at `urls`, each with a broker of `make`.
 
-    A stream opens when all are there; one that is open does without.
+    It is a :class:`~sinapse.broker.interface.Broker`. A stream opens when all are there; an open
+    one does without.
     """
 
     def __init__(self, urls: Sequence[RedisURL], make: MakeBroker) -> None:
@@ -64,7 +65,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
 
     @property
     def state(self) -> str:
-        """How they are, in words."""
+        """The state of all connections, in words."""
         states = [part.state for part in self.parts]
         if len(set(states)) == 1:
             return states[0]
@@ -77,7 +78,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
     # Streams on their way in
 
     async def admit(self, token: bytes) -> Admission:
-        """Look up who may listen to what: first where the token is, then everywhere else."""
+        """Look up the channels of `token`: first where it is kept, then everywhere else."""
         admitted: dict[int, Admitted] = {}
         try:
             entry = await self._admit_everywhere(admitted, token)
@@ -102,7 +103,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         for is_admitted, outcome in outcomes:
             if not is_admitted:
                 outcome.raiseException()
-        # While the last one was waited for, the first may have been lost.
+        # During the last look-up, the first connection may have been lost.
         for number, part in enumerate(self.parts):
             if not part.vouches_for(admitted[number]):
                 raise BrokerUnavailable(part.state)
@@ -125,7 +126,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         """Return the open stream that `make` makes, a member of each hub."""
         parts = [(hub, part.joining) for hub, part in zip(self._hubs, admission.parts, strict=True)]
         try:
-            # Each is asked: the token may have been revoked, and what waits is to be sent first.
+            # All of them: the token may be revoked, and what waits is to be sent first.
             expected = [hub.expected(joining) for hub, joining in parts]
             if not any(expected):
                 raise Unauthorized("no channels")
@@ -144,7 +145,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         return await self.parts[self._home(token)].expiry(token)
 
     def tell_expiry_to(self, told: ExpiryTold) -> None:
-        """Tell when the tokens of open streams expire, whenever that is read again."""
+        """Call `told` whenever the expiry of a token of open streams is read again."""
         for part in self.parts:
             part.tell_expiry_to(told)
 
@@ -164,17 +165,17 @@ class ShardedBroker(MultiService, Generic[Streaming]):
 
     @property
     def here(self) -> str:
-        """The id from which whoever is live everywhere now goes on."""
+        """The id from which the streams go on that are live everywhere."""
         return str(self._here())
 
     def _here(self) -> Place:
         return Place(hub.here for hub in self._hubs)
 
     def resume(self, stream: Streaming, last_event_id: str) -> None:
-        """Bring a stream up to date that gets nothing yet, in each Redis from its part of the id.
+        """Start the replay for a stream that gets nothing yet, by each part of its id.
 
-        Where its id has no part that is known, it goes on from here, and is told so once; as a
-        loss only if it may listen to something there.
+        Where a part is unknown, the stream goes on from here; it gets one notice for all such
+        parts: a reset only if it may listen to something there.
         """
         bundle = self._bundles[stream]
         place = Place.parse(last_event_id, len(self.parts))
@@ -205,7 +206,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
                 part.replays.resume(member, place[number])
 
     def is_live(self, stream: Streaming) -> bool:
-        """Whether a stream gets what is dispatched by each."""
+        """Whether a stream gets messages of each Redis when they are dispatched."""
         bundle = self._bundles.get(stream)
         return bundle is not None and all(hub.is_live(member) for hub, member in self._in(bundle))
 
@@ -217,7 +218,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         return _begin(bundle, [hub.where(member) for hub, member in self._in(bundle)])
 
     def suspend(self, stream: Streaming) -> str | None:
-        """Give a stream nothing more until it resumes from the id that is returned."""
+        """Send a stream nothing more until it resumes from the id that is returned."""
         if not self.is_live(stream):
             return None
         bundle = self._bundles[stream]
@@ -231,7 +232,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
                 hub.leave(member)
 
     def end(self, stream: Streaming, reason: CloseReason) -> None:
-        """End a stream, after what was dispatched for it."""
+        """End a stream, after the messages that were dispatched for it."""
         bundle = self._bundles.get(stream)
         if bundle is not None:
             for hub, member in self._in(bundle):
@@ -251,7 +252,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         for stream in self.streams_of(subject.id):
             self.end(stream, CloseReason.NO_CHANNELS)
 
-    # Who is there
+    # Subjects and channels
 
     @property
     def subjects(self) -> Mapping[bytes, Subject]:
@@ -260,7 +261,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
 
     @property
     def channels(self) -> Mapping[bytes, Channel]:
-        """Channels that somebody here may listen to."""
+        """Channels that a subject here may listen to."""
         return ChainMap(*(hub.channels for hub in self._hubs))
 
     def streams_of(self, subject: bytes) -> list[Streaming]:
@@ -269,12 +270,12 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         return [cast(Streaming, member.bundle.stream) for member in members]
 
     def channels_of(self, subject: bytes) -> AbstractSet[bytes]:
-        """Return what a subject with open streams may listen to."""
+        """Return the channels of a subject with open streams."""
         return frozenset().union(*(hub.channels_of(subject) for hub in self._hubs))
 
 
 def _begin(bundle: Bundle, parts: Iterable[EventID | None]) -> str:
-    """Have a stream go on from those places, and return them as an id."""
+    """Set the places of a stream, and return them as an id."""
     place = Place(part for part in parts if part is not None)
     bundle.begin_at(place)
     return str(place)

@@ -1,8 +1,8 @@
 """The connection that messages and control messages arrive on, in Redis' order.
 
-Replies are handled as they are parsed, without a Deferred each, and when everything that one
-read brought has been handled, the hub is flushed. That needs the parser of hiredis: the one in
-pure Python takes three turns of the reactor a message.
+Each reply is handled when it is parsed, without a Deferred. After all replies of one read, the hub
+is flushed. That needs the parser of hiredis: the one in pure Python takes three turns of the
+reactor a message.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ CHANNELS_PER_COMMAND = 1000
 
 
 class _Asked:
-    """A command that was not answered yet: once for each name, or with an error for all."""
+    """A command without its answer yet: one for each name, or an error for all."""
 
     __slots__ = ("barrier", "is_optional", "left", "names")
 
@@ -35,18 +35,18 @@ class _Asked:
     ) -> None:
         self.names = names
         self.left = len(names)
-        #: Without it there is less to hear, but nothing wrong.
+        #: Whether the session can go on if Redis refuses it.
         self.is_optional = is_optional
-        #: What the answer to a PING fires.
+        #: The answer to a PING fires it.
         self.barrier = barrier
 
 
 class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # untyped
     """One connection in subscriber mode.
 
-    `read` is called when something has come, `published` with channel and payload, `controlled`
-    with the name of a control channel and its payload, `handled` after each read, and `refused`
-    with a channel that may not be subscribed to, and why.
+    `read` is called when data have come, `published` with channel and payload, `controlled` with
+    the name of a control channel and its payload, `handled` after each read, and `refused` with a
+    channel that Redis refuses, and why.
     """
 
     read: Callable[[], None]
@@ -62,9 +62,9 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         )
         self._subscribed: set[bytes] = set()
         self._asked: deque[_Asked] = deque()
-        #: What comes is not handled for now.
+        #: Nothing that comes is handled for now.
         self.is_held = False
-        # AUTH and SELECT are answered before there is anything to do with messages.
+        # The answers to AUTH and SELECT come before any message.
         self.read = self.handled = lambda: None
 
     # Subscribing
@@ -78,7 +78,7 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         self._ask(b"SUBSCRIBE", _Asked(channels))
 
     def set_interest(self, channels: Iterable[bytes], wanted: Container[bytes]) -> None:
-        """Be subscribed to those of `channels` that are in `wanted`, and to no other of them."""
+        """Subscribe to those of `channels` that are in `wanted`, and unsubscribe from the rest."""
         channels = set(channels)
         drop = [name for name in channels & self._subscribed if name not in wanted]
         add = [name for name in channels - self._subscribed if name in wanted]
@@ -110,26 +110,26 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
     # Receiving
 
     def hold(self) -> None:
-        """Handle nothing more for now, and let Redis keep what it has for us."""
+        """Handle nothing more for now; Redis keeps what follows."""
         self.is_held = True
         self.transport.pauseProducing()
 
     def release(self) -> None:
-        """Handle what was held, and go on."""
+        """Handle what was held, and read on."""
         self.is_held = False
         self.transport.resumeProducing()
         self.dataReceived(b"")
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:  # noqa: ARG002, N802
         """Handle every whole reply of a read."""
-        if data:  # What was held has been read before.
+        if data:  # Empty for what was held, which was read before.
             self.read()
         parser = self._parser
         parser.feed(data)
         try:
             while not self.is_held and (reply := parser.gets()) is not False:
                 self.replyReceived(reply)
-        except txredisapi.InvalidData:  # Whatever this is, it does not speak Redis' protocol.
+        except txredisapi.InvalidData:  # The peer does not use Redis' protocol.
             self.transport.abortConnection()
         self.handled()
 
@@ -143,7 +143,7 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
             self.published(reply[1], reply[2])
         elif kind == b"pmessage":
             self.controlled(reply[2], reply[3])
-        elif self._asked:  # After an error there may be answers to what nobody waits for.
+        elif self._asked:  # After an error there may be answers that nothing waits for.
             asked = self._asked[0]
             asked.left -= 1
             if asked.left <= 0:
@@ -160,13 +160,13 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
                 self._asked.popleft()
                 self._refuse(asked.names, str(reply))
             else:
-                # A refused PING, say, while Redis is loading: what this connection is subscribed
-                # to is no longer known.
+                # For example a PING while Redis is loading: it is no longer known what this
+                # connection is subscribed to.
                 self.transport.abortConnection()
                 self._fail_barriers(reply)
 
     def _refuse(self, names: Sequence[bytes], reason: str) -> None:
-        """Find out which of some channels may not be subscribed to, and do without it."""
+        """Find out which of `names` Redis refuses, and go on without it."""
         if len(names) == 1:
             self._subscribed.discard(names[0])
             self.refused(names[0], reason)
@@ -174,18 +174,18 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
         behind = [asked for asked in self._asked if asked.barrier is not None]
         for name in names:
             self._ask(b"SUBSCRIBE", _Asked([name], is_optional=True))
-        # What waits for the others waits until these are subscribed to.
+        # Their barriers wait until we are subscribed to these.
         for asked in behind:
             self._ask(b"PING", _Asked((), barrier=asked.barrier))
             asked.barrier = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
-        """Fail what waits, once it is known that the connection is no more."""
+        """Fail the waiting barriers, once the connection is known to be lost."""
         super().connectionLost(reason)
         self._fail_barriers(txredisapi.ConnectionError("connection lost"))
 
     def _fail_barriers(self, error: Exception) -> None:
-        # Who is told may ask for another one at once, which is not to fail here: that would go on
+        # A callback may ask for a new barrier at once, which must not fail here: that would go on
         # for ever.
         asked, self._asked = self._asked, deque()
         for each in asked:
