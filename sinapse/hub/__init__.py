@@ -1,10 +1,10 @@
-"""Who listens to what on this node, without any I/O and without a clock.
+"""The subscribers of this node and their channels, without any I/O and without a clock.
 
 ``hub``          the subscription table: live authorisation
-``dispatch``     messages, handed out to subscribers
+``dispatch``     messages for subscribers
 ``subscribers``  subscribers, their subjects, and the audiences of channels
-``joining``      streams on their way in
-``catchup``      streams that are held until a channel's past is read
+``joining``      streams that are about to open
+``catchup``      streams that are held until a channel's missed messages are read
 ``fanout``       a large fan-out, in slices
-``presence``     who has streams here, or had one moments ago
+``presence``     subjects that have a stream here, or had one moments ago
 """

@@ -1,8 +1,8 @@
 """Catching up: a channel that was granted to open streams before this node was subscribed to it.
 
-What is published between the grant and the subscription reaches no node. It is read from what is
-retained, and to keep the order of ids across all channels of a stream, the streams of the subject
-are held meanwhile: what is dispatched for them is kept as messages, and merged with what was read.
+This node does not receive what is published between the grant and the subscription. It is read from
+the retained messages. To keep the order of ids across all channels of a stream, the streams of the
+subject are held meanwhile: their live messages are kept, and merged with those that were read.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ class Dispatched(NamedTuple):
     """A message on its way to streams."""
 
     counter: int | None
-    """That of its id; None for a message that is not retained."""
+    """The counter of its id; None for a message that is not retained."""
     channel: bytes
     message: Message | None
-    """None for one that is longer than a stream may hold."""
+    """None for a message that is longer than a stream may hold."""
 
 
 class Gap:
-    """The messages of one channel that nobody here has heard.
+    """The messages of one channel that this node has not received.
 
     They are those after `first`, up to the counter at which the channel was withdrawn again if it
-    was, else up to where reading ends because everything later is heard.
+    was, else up to where reading ends because everything later is received.
     """
 
     __slots__ = ("after", "channel", "entries", "first", "gone", "is_read", "last")
@@ -36,7 +36,7 @@ class Gap:
         self.channel = channel
         self.first = self.after = first
         self.last: int | None = None
-        #: Up to which counter messages may be gone.
+        #: The counter up to which messages may be gone.
         self.gone = first
         self.is_read = False
         self.entries: list[Dispatched] = []
@@ -51,9 +51,9 @@ class Gap:
         )
 
     def take(self, entries: Sequence[Dispatched], after: int, *, more: bool, gone: int = 0) -> None:
-        """Take what was read up to the counter `after`, of this and other channels.
+        """Take the messages that were read up to the counter `after`, of all channels.
 
-        Messages of this one may be gone up to the counter `gone`.
+        Messages of this channel may be gone up to the counter `gone`.
         """
         start, self.after = self.after, max(after, self.after)
         self.gone = max(gone, self.gone)
@@ -70,7 +70,7 @@ class CatchUp(Generic[Member]):
 
     def __init__(self) -> None:
         self.held: list[Dispatched] = []
-        #: Streams, and how much was held, and how many gaps there were, when each began to be.
+        #: Streams; and how many messages and gaps there were when each began to be held.
         self.members: dict[Member, tuple[int, int]] = {}
         self.gaps: list[Gap] = []
 
@@ -81,45 +81,45 @@ class CatchUp(Generic[Member]):
     def close_gap(self, channel: bytes, last: int | None) -> None:
         """Note that a channel was withdrawn, at that counter if it is known.
 
-        If it is not, nothing of the gap is delivered: it cannot be told what came after.
+        If it is not, the gap delivers nothing: which messages came after it is unknown.
         """
         for gap in self.gaps:
             if gap.channel == channel and gap.last is None:
                 gap.last = gap.first if last is None else last
 
     def granted_anew(self, channel: bytes, at: int) -> None:
-        """Note that a channel has been withdrawn and granted again, at that counter, unheard.
+        """Note that a channel was withdrawn and granted again, at that counter, while unheard.
 
-        What its gap would bring of before is not for these streams.
+        Earlier messages of its gap are not for these streams.
         """
         for gap in self.gaps:
             if gap.channel == channel and gap.last is None and at > gap.first:
                 gap.last = gap.first
 
     def unread(self) -> list[Gap]:
-        """Return the gaps of which there is more to read."""
+        """Return the gaps that are not read to their end."""
         return [gap for gap in self.gaps if not gap.is_read]
 
     def reading_for(self, member: Member) -> set[bytes]:
-        """Return the channels that are still to be read for a stream, if it is one of these."""
+        """Return the channels that are still to be read for a stream, if it is held."""
         first_gap = self.members.get(member, (0, len(self.gaps)))[1]
         return {gap.channel for gap in self.gaps[first_gap:] if gap.last is None}
 
     def messages_for(self, member: Member) -> list[Dispatched]:
-        """Return all that a stream gets when it is released, in the order of ids.
+        """Return all messages for a stream that is released, in the order of ids.
 
         A message without an id keeps its place behind the one that it was held after.
         """
         start, first_gap = self.members[member]
         gaps = self.gaps[first_gap:]
-        # Gaps overlap where a stream opened in the middle of one, and began its own.
+        # Gaps overlap if a stream opened in the middle of one, and began its own.
         read = {entry.counter or 0: entry for gap in gaps for entry in gap.entries}
         merged = [(counter, 0, entry) for counter, entry in read.items()]
         latest = 0
         for place, entry in enumerate(self.held[start:], 1):
             latest = entry.counter or latest
             if entry.counter in read:
-                continue  # It was heard as well as read.
+                continue  # It was received as well as read.
             merged.append((latest, place, entry))
         merged.sort(key=lambda item: item[:2])
         return [entry for _, _, entry in merged]
@@ -127,8 +127,8 @@ class CatchUp(Generic[Member]):
     def missing_for(self, member: Member) -> set[bytes]:
         """Return the channels of which a stream may lack a message.
 
-        What is gone may have been heard. Counters are those of all channels, so if all of them are
-        known that may be gone, none is missing.
+        A message that is gone may have been received. Counters are shared by all channels: if every
+        counter that may be gone is known, none is missing.
         """
         start, first_gap = self.members[member]
         gaps = self.gaps[first_gap:]
@@ -144,7 +144,7 @@ class CatchUp(Generic[Member]):
         }
 
     def drop(self) -> None:
-        """Forget what was held and read: it is of data that are lost."""
+        """Forget what was held and read: it belongs to lost data."""
         self.held.clear()
         self.gaps.clear()
         self.members = dict.fromkeys(self.members, (0, 0))

@@ -1,4 +1,4 @@
-"""Messages, handed out: what one read of Redis brought becomes one send a subscriber.
+"""Dispatch: the messages of one read from Redis become one send for each subscriber.
 
 :meth:`Dispatcher.dispatch` collects messages; :meth:`Dispatcher.flush`, called when one read has
 been handled, gives every touched subscriber its messages of that read in one
@@ -17,36 +17,36 @@ from sinapse.protocol.message import Message
 
 
 class Dispatcher:
-    """Hands out what is published to the `channels` that somebody here listens to.
+    """Dispatches what is published to the `channels` that have listeners here.
 
-    `turn_needed` is told that a large fan-out is to go on, in another turn of the reactor.
+    `turn_needed` is called when a large fan-out is to go on in a later turn of the reactor.
     """
 
     def __init__(self, counters: Counters, turn_needed: Callable[[], None]) -> None:
         self.channels: dict[bytes, Channel] = {}
-        #: Counter up to which everything retained that may be heard here has been dispatched, and
-        #: the epoch that it belongs to.
+        #: The counter up to which every retained message for this node has been dispatched, and the
+        #: epoch that it belongs to.
         self.position = 0
         self.epoch = ""
         self.counters = counters
         self._batch: list[tuple[Channel, list[Message]]] = []
         self._tape: list[Dispatched] | None = None
-        #: What is sent over several turns of the reactor.
+        #: Fan-outs take several turns of the reactor if they are large.
         self.stopwatch = Stopwatch(counters.fan_out_seconds, counters.delivery_seconds)
         self.fan_outs = FanOuts(self.stopwatch, turn_needed)
 
     def dispatch(self, name: bytes, message: Message, counter: int | None = None) -> None:
         """Take a message that was published to the channel `name`.
 
-        `counter` is that of its id. Counters only go up on one connection; one that does not was
-        dispatched before, from history.
+        `counter` is that of its id. Counters only go up on one connection; a message with a lower
+        one was dispatched before, from history.
         """
         if counter is not None:
             if counter <= self.position:
                 return
             self.position = counter
         channel = self.channels.get(name)
-        if channel is None:  # Unsubscribed, and Redis does not know yet.
+        if channel is None:  # We have unsubscribed, and Redis does not know yet.
             return
         self.counters.messages += 1
         if self._tape is not None:
@@ -61,7 +61,7 @@ class Dispatcher:
             batch.append((channel, [message]))
 
     def omit(self, name: bytes, counter: int) -> None:
-        """Tell who listens to the channel `name` of a message that no stream can hold.
+        """Report a message that no stream can hold to the subscribers of the channel `name`.
 
         `counter` is that of its id, as for :meth:`dispatch`.
         """
@@ -87,18 +87,18 @@ class Dispatcher:
 
     @property
     def here(self) -> EventID:
-        """The id that a stream can resume from to which all that was dispatched has been sent."""
+        """The id to resume from for a stream that has all dispatched messages."""
         return EventID(self.epoch, self.position)
 
     def reached(self, counter: int) -> None:
-        """Take note that everything that was published up to `counter` has been handled.
+        """Note that every message up to `counter` has been handled.
 
-        So what a stream began or was brought up to date with does not come again after a break.
+        This keeps messages that a stream has got by replay from coming again after a break.
         """
         self.position = max(self.position, counter)
 
     def flush(self) -> None:
-        """Send what was dispatched: one frame a framing, one send a touched subscriber."""
+        """Send what was dispatched: one frame for each framing, one send for each subscriber."""
         batch = self._batch
         if not batch:
             return
@@ -109,7 +109,7 @@ class Dispatcher:
             self.stopwatch.stop(lap)
 
     def _send(self, channel: Channel, messages: list[Message], lap: Lap) -> bool:
-        """Send messages of one channel; returns whether all of it has been sent."""
+        """Send messages of one channel; returns whether all of them have been sent."""
         channel.messages += len(messages)
         is_sent = True
         for framing, audience in channel.audiences.items():
@@ -127,7 +127,7 @@ class Dispatcher:
     def _send_all(self, batch: list[tuple[Channel, list[Message]]], lap: Lap) -> bool:
         """Send messages of several channels.
 
-        Frames are collected by subscriber, which keeps their order across channels and makes one
+        It collects frames by subscriber, which keeps their order across channels and makes one
         system call of many.
         """
         outbox: dict[Subscriber, list[bytes]] = {}
@@ -149,7 +149,7 @@ class Dispatcher:
 
     @contextmanager
     def tape(self) -> Iterator[list[Dispatched]]:
-        """Keep what is dispatched in the ``with`` block; one block at a time."""
+        """Record what is dispatched in the ``with`` block; one block at a time."""
         self.flush()
         self._tape = []
         try:

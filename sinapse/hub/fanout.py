@@ -1,7 +1,7 @@
-"""A fan-out to many streams, in slices, so that nobody else waits until the last has been served.
+"""A fan-out to many streams, in slices, so that other work does not wait until the last is served.
 
-What is sent to a stream comes in the order of publication all the same: a stream whose turn has
-not come yet is given what waits for it before anything else.
+Each stream still gets its messages in the order of publication: if its turn has not come yet, it
+gets what waits for it before anything else.
 """
 
 from collections import deque
@@ -10,18 +10,18 @@ from collections.abc import Callable
 from sinapse.counters import Lap, Stopwatch
 from sinapse.hub.subscribers import Subscriber
 
-#: Deliveries before others have a turn: some 60 ms at 7 µs each.
+#: Deliveries before other work has a turn: some 60 ms at 7 µs each.
 SLICE_SIZE = 8000
 
-#: Fan-outs that may wait. With more, it is better to leave messages with Redis: what is read
-#: together is encoded and written together.
+#: Fan-outs that may wait. With more, it is better to leave messages with Redis: those that are read
+#: together are encoded and written together.
 MAX_WAITING = 2
 
 
 class FanOuts:
     """Fan-outs under way. `slice_size` is the number of deliveries made at once.
 
-    `turn_needed` is told that there is more to do: :meth:`go_on` is to be called, in another turn.
+    `turn_needed` is called when there is more to do: it must call :meth:`go_on` in a later turn.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class FanOuts:
     def begin(self, outbox: dict[Subscriber, list[bytes]], lap: Lap) -> bool:
         """Send each subscriber its frames in one: a slice at once if nothing waits, the rest later.
 
-        `outbox` is no longer the caller's. Returns whether all has been sent; if not, the
-        stopwatch is stopped with `lap` when it has been.
+        The caller must not use `outbox` any more. Returns whether all has been sent; if not, the
+        stopwatch stops `lap` at the end.
         """
         is_first = not self._waiting
         if len(outbox) > self.slice_size:
@@ -59,7 +59,7 @@ class FanOuts:
         return True
 
     def go_on(self) -> None:
-        """Send a slice."""
+        """Send the next slice."""
         if not self._waiting:
             return
         outbox, lap = self._waiting[0]
@@ -73,7 +73,7 @@ class FanOuts:
             self._turn_needed()
 
     def finish(self, subscriber: Subscriber) -> None:
-        """Send one subscriber all that waits for it."""
+        """Send one subscriber everything that waits for it."""
         for outbox, _ in self._waiting:
             if (frames := outbox.pop(subscriber, None)) is not None:
                 subscriber.send(b"".join(frames))

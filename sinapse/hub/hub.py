@@ -1,18 +1,17 @@
-"""Who listens to what, exactly: the subscription table of a node. No socket, no timer.
+"""The subscription table of a node: which subscribers listen to which channels.
 
-Redis gives messages and control messages on one connection, in one order, and the hub is told
-of them in that order. Messages it hands out as a :class:`~sinapse.hub.dispatch.Dispatcher`. A
-control message is applied at once: what was dispatched before it is flushed first, what follows
-sees the new list.
+It has no socket and no timer. Redis sends messages and control messages on one connection, and the
+hub gets them in that order. It sends messages as a :class:`~sinapse.hub.dispatch.Dispatcher`, and
+applies a control message at once: earlier messages are flushed first, later ones see the new list.
 
 A subscriber opens in three steps, so that no list is ever wrong, not even for an instant:
 
 1. :meth:`Hub.join` before the look-up is sent: control messages are noted from now on.
-2. :meth:`Hub.expect` with the answer: its channels are kept subscribed.
+2. :meth:`Hub.expect` with the answer: the node stays subscribed to its channels.
 3. :meth:`Hub.open` when everything published before the answer has been handled.
 
-A subscriber that resumes is opened replaying: it is ended when it must be, but gets nothing until
-:meth:`Hub.go_live`. While history is read for it, :meth:`Hub.tape` keeps what is dispatched, so
+A subscriber that resumes is opened replaying: it can be ended, but gets nothing until
+:meth:`Hub.go_live`. While history is read for it, :meth:`Hub.tape` records what is dispatched, so
 that history and live messages join without a gap.
 """
 
@@ -34,29 +33,29 @@ Joined = TypeVar("Joined", bound=Subscriber)
 
 
 class HubOwner(Protocol):
-    """Who keeps a hub, and does for it what takes a connection or a clock."""
+    """The owner of a hub, which does for it what needs a connection or a clock."""
 
     def interest_changed(self, channel: bytes) -> None:
-        """Take note of a channel that is needed from now on, or no longer."""
+        """Note that a channel is needed from now on, or no longer."""
 
     def catch_up_needed(self, subject: Subject) -> None:
-        """Read what a subject has missed; that ends with :meth:`Hub.caught_up`."""
+        """Read the messages that a subject has missed; then call :meth:`Hub.caught_up`."""
 
     def emptied(self, subject: Subject) -> None:
-        """Take note of a subject with open streams that may listen to nothing here any more."""
+        """Note that a subject with open streams has no channels here any more."""
 
     def too_many_channels(self, subject: bytes, count: int) -> None:
-        """Take note of a subject that has more channels than it may, and how many."""
+        """Note that a subject has more channels than it may, and how many."""
 
     def turn_needed(self) -> None:
-        """Call ``fan_outs.go_on()`` in another turn of the reactor."""
+        """Call ``fan_outs.go_on()`` in a later turn of the reactor."""
 
 
 class Hub(Dispatcher):
     """The table of a node, kept by `owner`.
 
     `max_channels` is how many a subject may have, 0 for any number. With `admits_empty` a stream
-    may open that may listen to nothing: here, but perhaps elsewhere.
+    without channels here may open: it may have some in other Redis.
     """
 
     def __init__(
@@ -69,19 +68,19 @@ class Hub(Dispatcher):
     ) -> None:
         super().__init__(counters, owner.turn_needed)
         self.subjects: dict[bytes, Subject] = {}
-        #: Redis is heard. While it is not, nothing can be caught up with.
+        #: Whether Redis is connected. While it is not, no catch-up is possible.
         self.is_connected = False
         self._owner = owner
         self._max_channels = max_channels
         self._admits_empty = admits_empty
         self._joins = Joins()
-        #: Grants, by their counters, of channels whose messages are still to be read from there on.
+        #: Grants by their counters, of channels whose later messages are still to be read.
         self._postponed: list[tuple[int, bytes, bytes]] = []
 
     # Opening and leaving
 
     def join(self) -> Joining:
-        """Begin to open a subscriber, before anything is looked up for it."""
+        """Begin to open a subscriber, before the look-up of its token."""
         return self._joins.begin()
 
     def expect(
@@ -89,7 +88,7 @@ class Hub(Dispatcher):
     ) -> None:
         """Take the answer of the look-up, and hold its channels.
 
-        They come with the counters at which they were granted, 0 if that is not known.
+        `channels` has the counters at which they were granted, 0 if that is not known.
 
         Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing, and
         :class:`~sinapse.errors.LimitReached` if to too many.
@@ -99,16 +98,16 @@ class Hub(Dispatcher):
         joining.answer = {name: at for name, at in channels.items() if is_channel(name)}
         self._require(joining.answer)
         self._check_number(subject, joining.answer)
-        # All of them: a removal that was noted already may be older than the answer, and the
-        # addition that followed it is still on its way.
+        # All of them: a removal that was noted may be older than the answer, and the addition after
+        # it is still on its way.
         joining.channels = frozenset(joining.answer)
         for name in joining.channels:
             self._hold(name)
 
     def expected(self, joining: Joining) -> Mapping[bytes, int | None]:
-        """Return the channels that a subscriber will have that opens now.
+        """Return the channels of a subscriber that would open now.
 
-        One that was granted since the look-up has the counter of that. Raises
+        A channel that was granted since the look-up has the counter of its grant. Raises
         :class:`~sinapse.errors.Unauthorized` if the token was revoked, and
         :class:`~sinapse.errors.LimitReached` if they are too many.
         """
@@ -118,13 +117,13 @@ class Hub(Dispatcher):
         return channels
 
     def open(self, joining: Joining, make: Callable[[], Joined], *, live: bool = True) -> Joined:
-        """End the join with an open subscriber: it gets what is dispatched from now on.
+        """End the join with an open subscriber: it gets messages from now on.
 
-        To be called when everything published before the answer has been dispatched. `make` is
-        only called if the subscriber may open; otherwise, since the token was revoked or the
-        list emptied meanwhile, this raises :class:`~sinapse.errors.Unauthorized`; if that has
-        become too long, :class:`~sinapse.errors.LimitReached`. One that is not `live` gets nothing
-        until :meth:`go_live`.
+        Call it when everything published before the answer has been dispatched. It calls `make`
+        only if the subscriber may open. If the token was revoked or the list emptied meanwhile, it
+        raises :class:`~sinapse.errors.Unauthorized`; if the list has become too long,
+        :class:`~sinapse.errors.LimitReached`. A subscriber that is not `live` gets nothing until
+        :meth:`go_live`.
         """
         try:
             expected = self.expected(joining)
@@ -160,7 +159,7 @@ class Hub(Dispatcher):
         return [] if found is None else list(found.subscribers)
 
     def go_live(self, subscriber: Subscriber) -> None:
-        """Let a subscriber that has replayed all it missed get what is dispatched from now on."""
+        """Let a subscriber get messages from now on: its replay is complete."""
         subject = subscriber.subject
         if subject is not None:
             self.flush()
@@ -168,12 +167,12 @@ class Hub(Dispatcher):
             self._end_replay(subject, subscriber)
             self._listen(subject, subscriber)
             for name, at in since.items():
-                # Granted while nothing was read for it: what has come since then is not heard.
+                # Granted while nothing was read for it: what has come since then was missed.
                 if self.is_connected and at and not self.channels[name].is_subscribed:
                     self._begin_catch_up(subject, name, at)
 
     def where(self, subscriber: Subscriber) -> EventID | None:
-        """Return the id that a stream can resume from now; None if it is not live."""
+        """Return the id from which a stream can resume now; None if it is not live."""
         if not self.is_live(subscriber):
             return None
         self.flush()
@@ -181,9 +180,9 @@ class Hub(Dispatcher):
         return self.here
 
     def suspend(self, subscriber: Subscriber) -> EventID | None:
-        """Give a stream nothing more until it resumes from the id that is returned.
+        """Send a stream nothing more until it resumes from the id that is returned.
 
-        It is then as one that replays. None, and nothing is changed, if it is not live.
+        It is then in the state of a replay. Returns None, and changes nothing, if it is not live.
         """
         place = self.where(subscriber)
         subject = subscriber.subject
@@ -219,7 +218,7 @@ class Hub(Dispatcher):
                 self._release(name)
 
     def end(self, subscriber: Subscriber, reason: CloseReason) -> None:
-        """End a stream, after what was dispatched for it."""
+        """End a stream, after the messages that were dispatched for it."""
         self.flush()
         self.fan_outs.finish(subscriber)
         self.leave(subscriber)
@@ -230,15 +229,15 @@ class Hub(Dispatcher):
         for subscriber in list(subject.subscribers):
             self.end(subscriber, reason)
 
-    # Looking in
+    # Queries
 
     def channels_of(self, subject_id: bytes) -> AbstractSet[bytes]:
-        """Return what a subject with open streams may listen to."""
+        """Return the channels of a subject with open streams."""
         subject = self.subjects.get(subject_id)
         return subject.channels if subject is not None else frozenset()
 
     def is_live(self, subscriber: Subscriber) -> bool:
-        """Whether a subscriber gets what is dispatched: it neither replays nor is held."""
+        """Whether a subscriber gets messages when they are dispatched: no replay, not held."""
         subject = subscriber.subject
         if subject is None or subscriber in subject.replaying:
             return False
@@ -249,9 +248,9 @@ class Hub(Dispatcher):
     def control(self, subject_id: bytes, action: str, value: bytes) -> None:
         """Apply a control message: ADD or REMOVE of a channel, or REVOKE of a token.
 
-        GRANT and WITHDRAW are ADD and REMOVE with the counter at which that was done; each comes
-        first, and the plain one then changes nothing. Others are ignored, so that the protocol
-        can grow.
+        GRANT and WITHDRAW are ADD and REMOVE with the counter of that moment; each comes first, and
+        the plain one then changes nothing. Other actions are ignored, so that the protocol can
+        grow.
         """
         at: int | None = None
         if action in (GRANT, WITHDRAW):
@@ -284,10 +283,10 @@ class Hub(Dispatcher):
                 self.end(subscriber, reason)
 
     def reconcile(self, subject_id: bytes, channels: Mapping[bytes, int]) -> None:
-        """Make the list of a subject with open streams what Redis says it is now.
+        """Replace the list of a subject with open streams by that of Redis.
 
-        That is while Redis is not heard. The channels come with the counters at which they were
-        granted: what was published before is not for the subject, though it is going to be read.
+        Call it while Redis is not connected. `channels` has the counters at which they were
+        granted: earlier messages are not for the subject, though they are going to be read.
         """
         subject = self.subjects.get(subject_id)
         if subject is not None:
@@ -305,17 +304,17 @@ class Hub(Dispatcher):
     # Connecting
 
     def disconnected(self) -> None:
-        """Take note that Redis is not heard: from now on messages are missed."""
+        """Note that the connection to Redis is lost: from now on messages are missed."""
         self.flush()
         self.is_connected = False
         for channel in self.channels.values():
             channel.is_subscribed = False
 
     def connected(self) -> None:
-        """Take note that Redis is heard, on all channels that are needed.
+        """Note that Redis is connected, and subscribed to on all channels that are needed.
 
-        Who may listen to nothing now, or to too much, is ended: lists that were read again were on
-        their way to what they are.
+        Streams whose subject has no channels now, or too many, are ended only here: before, the
+        lists were not complete.
         """
         self.granted(None)
         self.is_connected = True
@@ -328,9 +327,9 @@ class Hub(Dispatcher):
             self._end_if_too_many(subject)
 
     def begin_at(self, counter: int) -> None:
-        """Go on from another place, where data are lost: what is read begins there.
+        """Go on from a different counter, after a loss of data: reading begins there.
 
-        That may be before the counters at which channels were granted since then.
+        It may be before the counters at which channels were granted since then.
         """
         self.position = counter
         for subject in self.subjects.values():
@@ -338,10 +337,10 @@ class Hub(Dispatcher):
                 self._postpone(subject, name, at)
 
     def granted(self, before: int | None) -> None:
-        """Let subjects listen to what was granted them before the message of that counter.
+        """Let subjects listen to channels that were granted before the message of that counter.
 
-        It is the next one to be dispatched, of those that are read after Redis was not heard; None
-        when there are no more.
+        It is the next message that is dispatched, of those that are read after a break; None when
+        there are no more.
         """
         postponed = self._postponed
         if not postponed or (before is not None and postponed[0][0] >= before):
@@ -366,8 +365,8 @@ class Hub(Dispatcher):
     def tell_lost(self, former: Container[bytes]) -> None:
         """Tell all open streams that data are lost, and that they go on from here.
 
-        Those of `former` subjects are told as well if they may listen to nothing: what they had
-        been listening to may be what is lost. What is held is of the data that are lost.
+        Streams of `former` subjects get this even without any channels: these may be what is lost.
+        What is held belongs to the lost data.
         """
         self.flush()
         for subject in list(self.subjects.values()):
@@ -380,11 +379,11 @@ class Hub(Dispatcher):
     def tell_gone(
         self, gone: Mapping[bytes, int], known: dict[tuple[bytes, bytes], int], upto: int
     ) -> set[bytes]:
-        """Tell open streams of channels whose messages up to some counter are not retained.
+        """Tell open streams which channels have lost messages, up to some counter, by retention.
 
-        Who is told of a channel loads its state anew, and has all that it had up to the counter
-        `upto`: that is noted in `known`, by subject and channel, and is not told again. Returns the
-        ids of the subjects that are told.
+        A client that gets this loads the state of the channel, complete up to the counter `upto`:
+        that is noted in `known`, by subject and channel, and not sent again. Returns the ids of
+        these subjects.
         """
         self.flush()
         told = set()
@@ -402,7 +401,7 @@ class Hub(Dispatcher):
         return told
 
     def tell_position(self, subjects: Iterable[bytes]) -> None:
-        """Tell the live streams of subjects from where they go on."""
+        """Tell the live streams of subjects the id from which they go on."""
         for subject in filter(None, map(self.subjects.get, subjects)):
             for subscriber in subject.listening():
                 if (place := self.where(subscriber)) is not None:
@@ -414,7 +413,7 @@ class Hub(Dispatcher):
         for subscriber in subject.subscribers.keys() - subject.replaying:
             told = set(channels)
             if reason is ResetReason.NOT_RETAINED and subject.catch_up is not None:
-                # What a gap misses is told with what is read of it.
+                # The losses of a gap are reported with the messages that are read of it.
                 told -= subject.catch_up.reading_for(subscriber)
                 if not told:
                     continue
@@ -425,7 +424,7 @@ class Hub(Dispatcher):
     # Catching up
 
     def caught_up(self, subject: Subject) -> None:
-        """Release the streams that were held, with what was read for them and what was held."""
+        """Release the held streams, with the messages that were read for them or held."""
         catch_up = subject.catch_up
         if catch_up is None:
             return
@@ -492,7 +491,7 @@ class Hub(Dispatcher):
     def _postpone(self, subject: Subject, name: bytes, at: int) -> None:
         """Let a subject listen to a channel only from the counter of its grant on.
 
-        That is while Redis is not heard: what it has of after our position is going to be read.
+        This is for a time without Redis: the messages after our position are still to be read.
         """
         if self._is_ahead(at):
             channel = self.channels[name]
@@ -512,7 +511,7 @@ class Hub(Dispatcher):
         self._release(name)
 
     def _end_if_empty(self, subject: Subject) -> None:
-        # Streams that are held get first what they are held for.
+        # Held streams first get the messages that they are held for.
         if not subject.channels and subject.catch_up is None and self.is_connected:
             self._owner.emptied(subject)
 
@@ -521,9 +520,9 @@ class Hub(Dispatcher):
             raise Unauthorized("no channels")
 
     def _check_number(self, subject: bytes, channels: Collection[bytes]) -> None:
-        """Raise :class:`~sinapse.errors.LimitReached` if these are more than a subject may have.
+        """Raise :class:`~sinapse.errors.LimitReached` if a subject has too many channels.
 
-        To deliver some of them only would be to lose messages in silence.
+        A delivery of only some of them would lose messages silently.
         """
         if 0 < self._max_channels < len(channels):
             self._owner.too_many_channels(subject, len(channels))
@@ -563,7 +562,7 @@ class Hub(Dispatcher):
                 self.channels[name].listen(subscriber)
 
     def _is_ahead(self, at: int) -> bool:
-        """Whether something of before a grant is still going to be dispatched."""
+        """Whether messages from before a grant are still to be dispatched."""
         return not self.is_connected and at > self.position
 
     def _stop_listening(self, names: Iterable[bytes], *subscribers: Subscriber) -> None:

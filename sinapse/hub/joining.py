@@ -1,8 +1,8 @@
-"""Subscribers on their way in, and what changes for them meanwhile.
+"""Subscribers that are about to open, and the changes for them meanwhile.
 
 From before the look-up is sent until the subscriber opens, control messages are noted. The list of
-channels is then the answer of the look-up with the notes on top. Each of them sets the final state
-of one channel, so one that the answer already contains does no harm.
+channels is then the answer of the look-up, changed by the notes. Each note sets the final state of
+one channel, so a note whose change is already in the answer does no harm.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ from sinapse.protocol.keys import ADD, REMOVE, REVOKE
 
 
 class Joining:
-    """A subscriber on its way in: since when control messages are noted, and what it holds."""
+    """A subscriber that is about to open: its first note, and the channels it holds."""
 
     __slots__ = ("answer", "channels", "mark", "subject", "token")
 
@@ -24,7 +24,7 @@ class Joining:
         self.token = b""
         #: Channels of the look-up's answer, and the counter at which each was granted.
         self.answer: Mapping[bytes, int] = {}
-        #: Channels that are kept subscribed for it.
+        #: Channels to which the node stays subscribed for it.
         self.channels: frozenset[bytes] = frozenset()
 
 
@@ -36,7 +36,7 @@ class _Note(NamedTuple):
 
 
 class Joins:
-    """All who are on their way in, and the notes that any of them may need."""
+    """All subscribers that are about to open, and the notes that any of them may need."""
 
     def __init__(self) -> None:
         self._joins: dict[Joining, None] = {}  # The oldest first.
@@ -51,7 +51,7 @@ class Joins:
         return joining
 
     def note(self, subject: bytes, action: str, value: bytes, after: int | None) -> None:
-        """Note a control message; `after` is the counter that a grant tells."""
+        """Note a control message; `after` is the counter of a grant."""
         self._number += 1
         if self._joins:
             note = _Note(self._number, action, value, after)
@@ -59,7 +59,7 @@ class Joins:
             self._order.append((self._number, subject))
 
     def channels(self, joining: Joining) -> dict[bytes, int | None]:
-        """Return the list as it is now; a channel granted meanwhile has the counter of that.
+        """Return the list as it is now; a channel granted meanwhile has the counter of its grant.
 
         Raises :class:`~sinapse.errors.Unauthorized` if the token was revoked.
         """

@@ -1,7 +1,7 @@
-"""Who is there: subjects with open streams here, and those who had one moments ago. No clock.
+"""Presence: subjects with open streams here, and those that had one moments ago. No clock.
 
-Who comes back within `grace` seconds was never gone: a page that is loaded anew, a network that
-changes, the pause between two long polls.
+A subject that comes back within `grace` seconds was never gone: a page is loaded anew, a network
+changes, or there is the pause between two long polls.
 """
 
 from collections.abc import Callable, KeysView
@@ -12,19 +12,19 @@ class Presence:
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
-        #: Told of a subject that has come (True) or gone (False).
+        #: Called with a subject that has come (True) or gone (False).
         self.watchers: list[Callable[[bytes, bool], None]] = []
         self._streams: dict[bytes, int] = {}
-        #: Those without a stream, by when they are gone: the first to go stands first.
+        #: Subjects without a stream, and when they are gone: the first to go stands first.
         self._leaving: dict[bytes, float] = {}
 
     @property
     def subjects(self) -> KeysView[bytes]:
-        """All who are there."""
+        """All subjects that are there."""
         return self._streams.keys()
 
     def opened(self, subject: bytes) -> None:
-        """Take note of a stream."""
+        """Note that a stream has opened."""
         count = self._streams.get(subject)
         self._streams[subject] = (count or 0) + 1
         if count is None:
@@ -33,13 +33,13 @@ class Presence:
             del self._leaving[subject]
 
     def closed(self, subject: bytes, now: float) -> None:
-        """Take note of the end of a stream."""
+        """Note that a stream has ended."""
         self._streams[subject] -= 1
         if not self._streams[subject]:
             self._leaving[subject] = now + self.grace
 
     def look(self, now: float) -> None:
-        """Let those go whose time has come."""
+        """Remove the subjects whose grace period is over."""
         while self._leaving:
             subject, end = next(iter(self._leaving.items()))
             if end > now:

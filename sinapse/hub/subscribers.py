@@ -1,4 +1,4 @@
-"""Who listens: subscribers, the subjects that they belong to, and the audiences of channels."""
+"""Subscribers, the subjects that they belong to, and the audiences of channels."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -23,7 +23,7 @@ class Framing(Protocol):
 
 
 def encode(framing: Framing, entry: Dispatched, epoch: str) -> bytes:
-    """Return the frame of a message, or what stands for one that is too long."""
+    """Return the frame of a message, or a reset in place of one that is too long."""
     if entry.message is not None:
         return framing.encode(entry.channel, [entry.message])
     identifier = str(EventID(epoch, entry.counter or 0))
@@ -33,7 +33,7 @@ def encode(framing: Framing, entry: Dispatched, epoch: str) -> bytes:
 class Subscriber(Protocol):
     """An open stream, as the hub sees it.
 
-    Neither method may call back into the hub before it returns: the hub is in a loop.
+    Its methods must not call the hub before they return: the hub is in a loop.
     """
 
     token: bytes
@@ -41,10 +41,10 @@ class Subscriber(Protocol):
 
     @property
     def framing(self) -> Framing:
-        """How its bytes are made."""
+        """The framing of its messages."""
 
     def send(self, frame: bytes) -> None:
-        """Take `frame`, now or as soon as the stream has caught up."""
+        """Write `frame`, now or as soon as the stream has caught up."""
 
     def close(self, reason: CloseReason) -> None:
         """End the stream."""
@@ -60,16 +60,16 @@ class Subject:
         self.channels: set[bytes] = set()
         #: The oldest first.
         self.subscribers: dict[Subscriber, None] = {}
-        #: Those of the subscribers that get nothing yet. Hardly ever any: the empty frozenset is
-        #: one for all subjects, where a set of their own would take 216 bytes of each.
+        #: The subscribers that get nothing yet. Hardly ever any: all subjects share one empty
+        #: frozenset, where a set of its own would take 216 bytes for each.
         self.replaying: frozenset[Subscriber] = frozenset()
         self.catch_up: CatchUp[Subscriber] | None = None
-        #: While something of before is read for it: the counters at which channels were granted,
-        #: as far as they are known. Nothing up to there is for this subject.
+        #: While earlier messages are read for it: the counters at which channels were granted, as
+        #: far as they are known. No message up to there is for this subject.
         self.since: dict[bytes, int] | None = None
 
     def may_have(self, entry: Dispatched) -> bool:
-        """Whether a message that was read is for this subject: its channel was granted before."""
+        """Whether a message that was read is for this subject: later than the grant."""
         if entry.channel not in self.channels:
             return False
         since = 0 if self.since is None else self.since.get(entry.channel, 0)
@@ -84,21 +84,21 @@ class Subject:
 
 
 class Channel:
-    """A channel that somebody here may listen to."""
+    """A channel that a subject here may listen to."""
 
     __slots__ = ("audiences", "holders", "holding", "is_subscribed", "messages", "name")
 
     def __init__(self, name: bytes) -> None:
         self.name = name
-        #: Subjects and joins that need it; at none it is dropped.
+        #: How many subjects and joins need it; without any it is dropped.
         self.holders = 0
         #: Open subscribers by framing, so that the loop over them has no branch.
         self.audiences: dict[Framing, set[Subscriber]] = {}
         #: Subjects for whom its messages are held.
         self.holding: set[Subject] = set()
-        #: Redis has confirmed it: nothing that is published to it is missed.
+        #: Redis has confirmed the subscription: from then on no message is missed.
         self.is_subscribed = False
-        #: How many messages came, since somebody here may listen.
+        #: How many messages came since a subject here may listen.
         self.messages = 0
 
     def listen(self, subscriber: Subscriber) -> None:
@@ -109,7 +109,7 @@ class Channel:
         audience.add(subscriber)
 
     def stop_listening(self, subscriber: Subscriber) -> None:
-        """Take a subscriber out, if it is in."""
+        """Remove a subscriber from its audience, if it is there."""
         audience = self.audiences.get(subscriber.framing)
         if audience is not None:
             audience.discard(subscriber)
