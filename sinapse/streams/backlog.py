@@ -1,26 +1,26 @@
-"""What waits to be written to the streams of a node, and the most that may.
+"""The bytes that wait to be written to the streams of a node, and their limit.
 
-Bytes are counted for each stream, as if it alone held them. Frames are shared by the streams that
-wait for them, so memory is less than that; but what one read of a slow client takes is copied.
+Bytes are counted for each stream, as if no other held them. Streams share the frames that they wait
+for, so the memory is less; but what one read of a slow client takes is copied.
 """
 
 from typing import Protocol
 
 from sinapse.errors import CloseReason
 
-#: What is left of the limit after room was made: not one stream is closed for each frame.
+#: The share of the limit that is left after room was made, so that not every frame closes a stream.
 RELIEVED_SHARE = 0.9
 
 
 class Stream(Protocol):
-    """What is needed of a stream that is behind."""
+    """A stream that can be behind."""
 
     def close(self, reason: CloseReason) -> None:
         """End it; it calls :meth:`Backlog.forget`."""
 
 
 class Backlog:
-    """The streams that are behind, and with how much; `limit` is in bytes, 0 is any number."""
+    """The streams that are behind, and by how much; `limit` is in bytes, 0 for any number."""
 
     def __init__(self, limit: int = 0) -> None:
         self._limit = limit
@@ -34,7 +34,7 @@ class Backlog:
         return len(self._by_stream)
 
     def add(self, stream: Stream, size: int) -> None:
-        """Note that `size` bytes more wait for `stream`; too many in all end the slowest ones."""
+        """Note that `size` more bytes wait for `stream`; over the limit, the slowest are ended."""
         self._by_stream[stream] = self._by_stream.get(stream, 0) + size
         self.bytes += size
         if 0 < self._limit < self.bytes:

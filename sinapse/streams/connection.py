@@ -1,9 +1,9 @@
 """One open stream as an I/O object: live or behind, and bounded.
 
 A stream is *live* while everything sent to it has been written, and *behind* while frames wait;
-these are shared with all other streams, and their bytes are counted. A stream over its limit is
-a slow consumer and is closed: the browser comes back, with its last event ID. So a slow stream
-never costs more than the limit, and never delays another.
+all streams share these, and their bytes are counted. A stream over its limit is a slow consumer and
+is closed: the browser comes back, with its last event ID. So a slow stream never costs more than
+the limit, and never delays others.
 
 :func:`take_over` moves the transport of a request to a connection and cuts the request and its
 channel off, so that an idle stream costs its connection, its transport and its socket only.
@@ -37,26 +37,26 @@ _write = os.write
 
 
 class Owner(Protocol):
-    """Whoever opens the streams."""
+    """The owner, which opens the streams."""
 
     max_pending: int
     """Bytes that may wait for one stream."""
     backlog: Backlog
-    """What waits for all of them."""
+    """The bytes that wait for all of them."""
 
     def closed(self, connection: "Connection", reason: CloseReason) -> None:
-        """Forget the connection: it has ended, whoever ended it. Called once."""
+        """Forget the connection: it has ended, from either side. Called once."""
 
     def closing(self, connection: "Connection") -> None:
-        """See to it that the connection ends soon: it waits for its client to agree."""
+        """Make sure that the connection ends soon: it waits for its client to agree."""
 
     def intake(self, transport: Any, handle: Callable[[bytes], None]) -> Intake:
-        """Return what hands on to `handle` what a client says over `transport`."""
+        """Return the intake that calls `handle` with what a client sends on `transport`."""
 
 
 @implementer(interfaces.IProtocol, interfaces.IPushProducer)
 class Connection(Stream):
-    """What streams over any kind of transport have in common."""
+    """A stream over any kind of transport: what all of them share."""
 
     __slots__ = (
         "__weakref__",
@@ -84,9 +84,9 @@ class Connection(Stream):
         super().__init__(token)
         self._owner = owner
         self._peer = peer
-        #: What the client of a WebSocket says; an idle connection does without.
+        #: For what the client of a WebSocket sends; an idle connection has none.
         self._intake: Intake | None = None
-        self._transport: Any = None  # No interface has both halves of what is needed.
+        self._transport: Any = None  # No interface has both halves of what we use.
         self._pending: deque[bytes | memoryview] | None = None
         self._pending_bytes = 0
         self._reason: CloseReason | None = None
@@ -108,7 +108,7 @@ class Connection(Stream):
         self.send(self.framing.come_back(seconds))
 
     def keep_alive(self) -> None:
-        """Write a comment or a ping, unless something better is on its way anyway."""
+        """Write a comment or a ping, unless other bytes wait to be written."""
         if self._pending is not None:
             return
         if self._peer is None or self._peer.ping():
@@ -117,7 +117,7 @@ class Connection(Stream):
             self.close(CloseReason.NO_PONG)
 
     def resumeProducing(self) -> None:  # noqa: N802
-        """Write on: the transport has written what it had."""
+        """Write more: the transport has written all that it had."""
         raise NotImplementedError
 
     def pauseProducing(self) -> None:  # noqa: N802
@@ -125,7 +125,7 @@ class Connection(Stream):
         raise NotImplementedError
 
     def stopProducing(self) -> None:  # noqa: N802
-        """Do nothing: the transport is going, and tells :meth:`connectionLost` next."""
+        """Do nothing: the transport is closing, and calls :meth:`connectionLost` next."""
 
     @property
     def is_behind(self) -> bool:
@@ -160,7 +160,7 @@ class Connection(Stream):
     def _next_write(self, pending: deque[bytes | memoryview]) -> bytes:
         """Take as many frames from the queue as make one write, or a part of a large one.
 
-        The transport copies what it is given, the rest of a frame is that of all streams.
+        The transport copies this data; the rest of a frame stays shared by all streams.
         """
         frame = pending.popleft()
         if len(frame) > WRITE_SIZE:
@@ -179,7 +179,7 @@ class Connection(Stream):
     def close(self, reason: CloseReason, last: bytes | None = None) -> None:
         """End the stream: in good order if it is live, at once if it is behind.
 
-        `last` is what is written last, if the client has agreed already.
+        `last` are the last bytes, if the client has agreed already.
         """
         if self._reason is not None:
             return
@@ -190,13 +190,13 @@ class Connection(Stream):
         if self._transport is None:
             return
         if self._pending is None and self._peer is not None and last is None:
-            # A WebSocket ends when both have said so (RFC 6455 §7.1.1): closed before, a socket
-            # with something unread in it is reset, and the client may never hear our reason.
+            # A WebSocket ends after a close frame from both sides (RFC 6455 §7.1.1): closed before,
+            # a socket with unread data is reset, and the client may never get our reason.
             self._owner.closing(self)
         elif self._pending is None:
             self._transport.loseConnection()
         else:
-            # loseConnection would wait for what is buffered: for ever, if nobody reads it.
+            # loseConnection would wait for the buffer: for ever, if the client does not read.
             self._transport.abortConnection()
 
     # IProtocol
@@ -211,7 +211,7 @@ class Connection(Stream):
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         """Take what the client of a WebSocket sends.
 
-        With an event stream it is dropped: it is read only because its end is noticed so.
+        With an event stream it is dropped: we read only to notice the end.
         """
         if self._peer is None:
             return
@@ -222,7 +222,7 @@ class Connection(Stream):
         self._intake.take(data)
 
     def _hear(self, data: bytes) -> None:
-        """Handle a part of what the client of a WebSocket has sent."""
+        """Handle a part of the data from the client of a WebSocket."""
         if self._peer is None or self._intake is None:
             return
         if self._reason is not None:
@@ -242,7 +242,7 @@ class Connection(Stream):
             self._transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002, N802
-        """Let go of everything: the peer has closed, or we have."""
+        """Release everything: the peer has closed the connection, or we have."""
         self._transport = None
         self._pending = None
         if self._intake is not None:
@@ -257,13 +257,13 @@ class Connection(Stream):
 
 
 class SocketConnection(Connection):
-    """A stream over TCP or a UNIX socket, written straight to the descriptor.
+    """A stream over TCP or a UNIX socket, written directly to the descriptor.
 
-    ``transport.write`` costs two epoll_ctl calls and a second pass a frame, ``writeSomeData``
-    touches three more objects; the cache lines of these are what is left of the cost of a
-    delivery. Only what does not fit goes the long way.
+    ``transport.write`` costs two epoll_ctl calls and a second pass for each frame,
+    ``writeSomeData`` touches three more objects, whose cache lines are the rest of the cost of a
+    delivery. Only bytes that do not fit into the socket go through the transport.
 
-    The descriptor can never be another's: the transport closes it and calls
+    The descriptor is never that of a different connection: the transport closes it and calls
     :meth:`connectionLost` with nothing in between, and that forgets it.
     """
 
@@ -278,7 +278,7 @@ class SocketConnection(Connection):
     ) -> None:
         super().__init__(owner, framing, token, peer)
         self._descriptor = -1
-        #: Those of the pending bytes that the transport holds.
+        #: How many of the pending bytes the transport holds.
         self._writing = 0
 
     def makeConnection(self, transport: Any) -> None:  # noqa: D102, N802
@@ -295,8 +295,8 @@ class SocketConnection(Connection):
         except BlockingIOError:
             written = 0
         except OSError:
-            # Reset by the peer, or ended already. abortConnection tells connectionLost in a
-            # later turn of the reactor, when the hub has left the loop that it is in now.
+            # Reset by the peer, or ended already. abortConnection calls connectionLost in a later
+            # turn of the reactor, when the hub has left the loop that it is in now.
             self._descriptor = -1
             if self._transport is not None and self._reason is None:
                 self._transport.abortConnection()
@@ -310,7 +310,7 @@ class SocketConnection(Connection):
         self._pending_bytes = self._writing = 0
         self._queue(rest)
         if self._reason is None:
-            # A pull producer is asked for more: now, and whenever the buffer has been written.
+            # The transport asks a pull producer for more: now, and after each written buffer.
             self._transport.registerProducer(self, False)
 
     def resumeProducing(self) -> None:  # noqa: D102, N802
@@ -338,7 +338,7 @@ class SocketConnection(Connection):
 class TransportConnection(Connection):
     """A stream over any other transport, TLS and HTTP/2: by ``write`` and the producer calls.
 
-    What waits here is bounded as ever; the transport itself holds at most one write more.
+    The queue has the same limit; the transport itself holds at most one write more.
     """
 
     __slots__ = ("_paused",)
@@ -383,7 +383,7 @@ class TransportConnection(Connection):
 
     def close(self, reason: CloseReason, last: bytes | None = None) -> None:  # noqa: D102
         if self._reason is None and self._transport is not None:
-            # A transport with a producer would wait for that to finish.
+            # A transport with a producer would wait for its end.
             self._transport.unregisterProducer()
         super().close(reason, last)
 
@@ -395,9 +395,9 @@ def take_over(
     token: bytes,
     peer: WebSocketPeer | None = None,
 ) -> Connection:
-    """Make a connection of the transport of `request`; nothing may refer to that afterwards.
+    """Make a connection from the transport of `request`, which nothing may use afterwards.
 
-    The request must have been received whole, and not been answered.
+    The request must be complete, and have no answer yet.
     """
     parts: Any = request
     transport = parts.channel.hand_over()

@@ -1,6 +1,6 @@
-"""Whose turn it is to be ended, when all streams are, evenly over some seconds. No clock.
+"""Drain: the order in which all streams are ended, evenly over some seconds. No clock.
 
-In random order: streams that were opened together, and would come back together, are ended apart.
+It is random, so that streams that opened together do not end, and come back, together.
 """
 
 import random
@@ -26,7 +26,7 @@ class Drain(Generic[Stream]):
         return now - self._begun >= self._seconds
 
     def due(self, now: float) -> list[Stream]:
-        """Return those whose turn has come since the last call; in the end, all that are left."""
+        """Return the streams whose turn has come since the last call; at the end, all others."""
         if self.is_over(now):
             due, self._waiting = self._waiting, []
         else:
@@ -38,5 +38,5 @@ class Drain(Generic[Stream]):
         return postponed + due
 
     def postpone(self, stream: Stream) -> None:
-        """Have another look at `stream` the next time."""
+        """Return `stream` again the next time."""
         self._postponed.append(stream)

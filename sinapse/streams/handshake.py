@@ -1,4 +1,4 @@
-"""The opening handshake of a WebSocket (RFC 6455 §4.2), by ``websockets``, on a request of ours."""
+"""The opening handshake of a WebSocket (RFC 6455 §4.2), by ``websockets``, on a Twisted request."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from websockets.http11 import Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-#: What is spoken; a client need not ask for it.
+#: Our subprotocol; a client need not ask for it.
 SUBPROTOCOL = Subprotocol("sinapse.v1")
 
-#: What decides (RFC 6455 §4.2.1). Whose page it is was looked at already.
+#: The fields that decide (RFC 6455 §4.2.1). The origin was checked before.
 _FIELDS = (
     "Connection",
     "Upgrade",
@@ -36,7 +36,7 @@ def is_requested(request: Request) -> bool:
 
 
 def token(request: Request) -> bytes:
-    """Return the token among the subprotocols that are offered; empty if there is none."""
+    """Return the token among the offered subprotocols; empty if there is none."""
     offered = (request.getHeader(b"Sec-WebSocket-Protocol") or b"").split(b",")
     for name in offered:
         prefix, found, value = name.strip().partition(_OFFERED.encode())
@@ -46,7 +46,7 @@ def token(request: Request) -> bytes:
 
 
 def shake_hands(request: Request) -> Response:
-    """Return the answer: with status 101 if all is well, or else what to refuse with."""
+    """Return the answer: with status 101 if the handshake is right, else a refusal."""
     headers = Headers()
     protocol = ServerProtocol(subprotocols=[SUBPROTOCOL], select_subprotocol=_select)
     try:
@@ -68,5 +68,5 @@ def shake_hands(request: Request) -> Response:
 
 
 def _select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    # The token is never said back: it would stand in logs of proxies.
+    # The answer never has the token: proxies would log it.
     return SUBPROTOCOL if SUBPROTOCOL in offered else None

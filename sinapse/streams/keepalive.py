@@ -1,10 +1,10 @@
-"""Keep-alive: bytes for streams that were quiet, so that no proxy takes them for dead.
+"""Keep-alive: bytes for quiet streams, so that no proxy takes them for dead.
 
-Streams stand in a ring of buckets, one of which is visited at each tick; so the work is spread
-evenly over time, however many streams opened at once. The ring is walked twice an interval, and
-a stream is sent something if nothing was written to it since the last visit. What is sent counts
-as written: an idle stream gets one keep-alive an interval, and no stream is ever silent for
-longer than that. After a longer while, something else may be due to every stream, quiet or not.
+The streams are in a ring of buckets. Each tick visits one of them, so the work is spread evenly
+over time, however many streams opened at once. Each interval has two rounds of the ring, and a
+stream gets a keep-alive if nothing was written to it since the last visit. The keep-alive counts as
+written: an idle stream gets one in each interval, and no stream is ever silent for longer. Once in
+a longer time, every stream can be refreshed, quiet or not.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ BUCKETS = 30
 
 
 class Stream(Protocol):
-    """What is needed of an open stream."""
+    """An open stream that can be kept alive."""
 
     quiet: bool
 
     def keep_alive(self) -> None:
-        """Write something that means nothing, and so become not quiet."""
+        """Write something without a meaning, and be no longer quiet."""
 
 
 class KeepAlive:
@@ -58,7 +58,7 @@ class KeepAlive:
         self._ticks.start(self._seconds, now=False)
 
     def stop(self) -> None:
-        """Visit no more."""
+        """Stop the visits."""
         if self._ticks.running:
             self._ticks.stop()
 
@@ -69,7 +69,7 @@ class KeepAlive:
         return self._filling
 
     def discard(self, stream: Stream, bucket: int) -> None:
-        """Take a stream out."""
+        """Remove a stream from the ring."""
         self._ring[bucket].discard(stream)
 
     def _tick(self) -> None:

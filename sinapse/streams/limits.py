@@ -7,12 +7,12 @@ from sinapse.errors import LimitReached
 
 
 class StreamLimits:
-    """How many streams there may be, in all, of an address and of a subject; 0 is any number.
+    """The limits of streams, in all, of an address and of a subject; 0 is any number.
 
-    A stream counts from the request on: many that come at once do not get in while the first are
-    looked up. Whoever `replaces` ends the oldest stream of a subject that has too many, in place of
-    refusing the newest. `counted` returns what an address is counted by, None if it is not;
-    `is_full` tells of another reason why there is no room.
+    A stream counts from its request on, so that many at once do not get in while the first are
+    looked up. With `replaces`, the oldest stream of a subject that has too many is ended; without,
+    the newest is refused. `counted` returns the key that counts an address, None for no limit;
+    `is_full` returns whether there is no room for a different reason.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class StreamLimits:
         self._by_address: Counter[str] = Counter()
 
     def opening(self, address: str) -> "_Opening":
-        """Count a request for a stream as long as what is returned is entered.
+        """Count a request for a stream during the ``with`` block of the result.
 
         Raises :class:`~sinapse.errors.LimitReached`.
         """
@@ -53,7 +53,7 @@ class StreamLimits:
             self._by_address[key] += 1
 
     def closed(self, address: str) -> None:
-        """Count a stream no longer."""
+        """Count a stream that has ended no longer."""
         self._count -= 1
         if (key := self._key(address)) is not None:
             self._by_address[key] -= 1
@@ -61,9 +61,9 @@ class StreamLimits:
                 del self._by_address[key]
 
     def exceeded(self, streams: Sized) -> bool:
-        """Whether one of the streams of a subject must go for another one.
+        """Whether one of the streams of a subject must end for a new one.
 
-        Raises :class:`~sinapse.errors.LimitReached` if that other one is to go.
+        Raises :class:`~sinapse.errors.LimitReached` if the new one is refused.
         """
         if not 0 < self.per_subject <= len(streams):
             return False
@@ -76,7 +76,7 @@ class StreamLimits:
 
 
 class _Opening:
-    """A request for a stream, which counts as one."""
+    """A request for a stream, which counts as a stream."""
 
     __slots__ = ("_address", "_limits")
 

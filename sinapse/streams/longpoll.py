@@ -1,7 +1,7 @@
-"""A long poll: one answer with what has come, for networks that hold back what is streamed.
+"""A long poll: one answer with the new messages, for networks that hold back a stream.
 
-A poll is a stream that ends with the first thing it gets. It resumes where the client was, waits
-for at most :data:`POLL_TIMEOUT` seconds, and whatever comes after its answer is for the next poll.
+A poll is a stream that ends with its first message. It resumes where the client was, and waits for
+at most :data:`POLL_TIMEOUT` seconds. Messages after its answer are for the next poll.
 """
 
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from sinapse.web.answers import Fields, respond
 #: Seconds: below the 30 s after which many proxies give up.
 POLL_TIMEOUT = 25
 
-#: What a poll is answered with when it ends without a message; 204 otherwise.
+#: The status of a poll that ends without a message; 204 otherwise.
 _STATUSES = {
     CloseReason.REVOKED: 401,
     CloseReason.EXPIRED: 401,
@@ -29,17 +29,17 @@ _STATUSES = {
 
 
 class Owner(Protocol):
-    """Whoever opens the polls."""
+    """The owner, which opens the polls."""
 
     def waited(self, poll: "LongPoll") -> None:
-        """Give the poll what it is to be answered with, if anything: nothing has come."""
+        """Send the poll its answer, if it needs one: no message has come."""
 
     def closed(self, connection: "LongPoll", reason: CloseReason) -> None:
         """Forget the poll: it has ended. Called once."""
 
 
 class LongPoll(Stream):
-    """One poll, of what comes after `last_event_id`; `headers` are those of its answer."""
+    """One poll, for messages after `last_event_id`; `headers` are those of its answer."""
 
     goes_on = False
 
@@ -70,19 +70,19 @@ class LongPoll(Stream):
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes that wait to be written: what has come is answered in the same turn."""
+        """Bytes that wait to be written: only until the end of a turn of the reactor."""
         return sum(map(len, self._items))
 
     def send(self, frame: bytes) -> None:
-        """Take some items, and answer as soon as nobody is in the midst of something."""
+        """Add some items, and answer in the next turn of the reactor."""
         if not self._items:
             self._reactor.callLater(0, self.answer)
         self._items.append(frame)
 
     def drained(self) -> "Deferred[None]":
-        """Return what fires at once while there is nothing to answer with.
+        """Return a Deferred that fires at once while there are no items.
 
-        Otherwise it never does, and is cancelled: there is one answer, and so one page.
+        Otherwise it never fires, and is cancelled: there is one answer, and therefore one page.
         """
         waiting: Deferred[None] = Deferred()
         if self._items:
@@ -96,7 +96,7 @@ class LongPoll(Stream):
         self.answer(reason)
 
     def answer(self, reason: CloseReason = CloseReason.ANSWERED) -> None:
-        """Answer with what has come."""
+        """Answer with the items so far."""
         if self._is_answered:
             return
         request, headers = self._request, self._headers

@@ -1,8 +1,8 @@
-"""The URL of streams: ``/``, an event stream, or a WebSocket by upgrade.
+"""The URL of streams, ``/``: an event stream, or a WebSocket by upgrade.
 
-A stream is refused with a plain answer until the very moment that it opens. Only a passing
-trouble is different: an EventSource gives up for ever on anything but a 200, so it gets one,
-with a reconnection time, and the end; it comes back by itself.
+Until the stream opens, a refusal is a plain answer. Only a passing failure is different: an
+EventSource gives up for ever after any status but 200, so it gets a 200 with a reconnection time,
+and the end; it comes back by itself.
 """
 
 import random
@@ -32,8 +32,8 @@ from sinapse.web.answers import SAFETY, SERVER, Fields, Plain, date, respond, te
 from sinapse.web.cors import preflight_headers, response_headers
 from sinapse.web.limits import MAX_FIELDS
 
-#: Seconds after which to come back while a limit is reached: as long as those who were refused
-#: are many, they must cost little.
+#: Seconds after which to come back while a limit is reached: as long as many clients are refused,
+#: they must cost little.
 LIMIT_RETRY = (5.0, 15.0)
 
 
@@ -64,14 +64,14 @@ class StreamResource(Plain):
         self._stop_status = settings.stop_status
         self._limits = limits
         self._proxies = proxies
-        # One object a framing: the hub encodes once for each.
+        # One object for each framing: the hub encodes once for each.
         named = settings.channel_event
         self._chunked = EventStream(chunked=True, channel_event=named)
         self._identity = EventStream(chunked=False, channel_event=named)
         self._websocket = WebSocket(channel_event=named)
 
     def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: N802
-        """Be what stands at the root."""
+        """Return this resource for the root, 404 for all other paths."""
         return self if not path and not request.postpath else super().getChild(path, request)
 
     def answer(self, request: Request) -> int:
@@ -98,10 +98,10 @@ class StreamResource(Plain):
         return NOT_DONE_YET
 
     def _refuse_socket(self, request: Request, headers: Fields) -> int | None:
-        """Refuse a WebSocket that cannot be, or that a foreign page asks for.
+        """Refuse an invalid WebSocket handshake, or one of a foreign page.
 
-        CORS does not bind WebSockets, and cookies go with them: whose page it is must be checked
-        here (RFC 6455 §10.2).
+        CORS does not apply to WebSockets, and browsers send cookies with them: the origin must be
+        checked here (RFC 6455 §10.2).
         """
         if not is_requested(request):
             return None
@@ -116,11 +116,11 @@ class StreamResource(Plain):
         return None
 
     def _is_foreign(self, request: Request) -> bool:
-        """Whether a page asks that is neither of our own host nor one that may connect.
+        """Whether the request is of a page that is neither of our host nor allowed.
 
-        Browsers name the origin, but not for what a page embeds: there they say how near the site
-        is (Fetch Metadata), except over plain HTTP, and some old ones. Who says nothing is no page
-        that could read an answer.
+        Browsers send the origin, but not for what a page embeds: there they send how near the site
+        is (Fetch Metadata), except over plain HTTP, and in some old versions. A request without
+        both is not of a page that could read an answer.
         """
         origin = request.getHeader(b"Origin")
         if origin is None:
@@ -143,7 +143,7 @@ class StreamResource(Plain):
         try:
             address = self._address(request)
             with self._limits.opening(address):
-                # From here on nothing but what Redis has is known of the token.
+                # From here on only the form of the token that Redis has is used.
                 token = presented_token(token, hashed=self._hash_tokens)
                 admission = await self._broker.admit(token)
                 if self._streams.is_draining:
@@ -155,7 +155,7 @@ class StreamResource(Plain):
                 else:
                     self._begin(request, admission, headers, address)
         except LimitReached as error:
-            # The connection itself takes room.
+            # The connection itself uses resources.
             _close_after(request)
             self._send_away(request, headers, str(error), error.status, LIMIT_RETRY)
         except Unauthorized as error:
@@ -169,15 +169,15 @@ class StreamResource(Plain):
             self._send_away(request, headers)
 
     def _address(self, request: Request) -> str:
-        """Return the address of the client, as far as those between are trusted."""
+        """Return the address of the client, as far as the proxies are trusted."""
         peer = str(getattr(request.getClientAddress(), "host", UNIX))
         fields = request.requestHeaders.getRawHeaders(self._proxies.header, [])
         return self._proxies.client(peer, fields)
 
     def _begin(self, request: Request, admission: Admission, headers: Fields, address: str) -> None:
-        """Begin a stream or a poll, which is counted by `address`."""
+        """Begin a stream or a poll, which counts for `address`."""
         last_event_id = _last_event_id(request) if self._retains else None
-        # A stream that resumes keeps its own id until it has got what it missed.
+        # A stream that resumes keeps its own id until it has got the missed messages.
         tells_id = self._retains and last_event_id is None
         position = self._streams.here if tells_id else None
         if _is_poll(request):
@@ -196,7 +196,7 @@ class StreamResource(Plain):
         last_event_id: str | None,
         address: str,
     ) -> None:
-        """Begin a long poll; a client that comes for the first time learns where it begins."""
+        """Begin a long poll; a new client gets the id where it begins."""
         if last_event_id is not None:
             self._streams.poll(
                 request, admission, headers, last_event_id=last_event_id, address=address
@@ -240,7 +240,7 @@ class StreamResource(Plain):
         status: int = 503,
         retry: tuple[float, float] = TROUBLE_RETRY,
     ) -> None:
-        """Tell a client to come back in a while; `status` is for others than an EventSource."""
+        """Tell a client to come back later; `status` is for clients other than EventSource."""
         seconds = random.uniform(*retry)  # noqa: S311
         if _is_event_source(request):
             self._counters.requests_refused[reason] += 1
@@ -251,24 +251,24 @@ class StreamResource(Plain):
 
     def _failed(self, failure: Failure, request: Request, headers: Fields) -> None:
         if failure.check(CancelledError) is None:
-            # A fault of ours: the client hears of a passing trouble, the log has the rest.
+            # An error of ours: for the client it is a passing failure, the log has the rest.
             tell_fault(request, "a stream could not be opened", failure)
             if request.channel is not None and not request.startedWriting:
                 self._send_away(request, headers)
 
 
 def _close_after(request: Request) -> None:
-    """Have the connection end with the answer to `request`, if that is the only one on it."""
+    """End the connection with the answer to `request`, if it carries only that."""
     if isinstance(request.channel, HTTPChannel):
         request.channel.persistent = False
         request.setHeader(b"Connection", b"close")
 
 
 def _read_form(request: Request) -> tuple[int, str] | None:
-    """Add the fields of a form to the arguments of `request`; returns what is wrong with it, if so.
+    """Add the fields of a form to the arguments of `request`; returns what is wrong, or None.
 
-    `twisted.web` is not asked to: it reads Content-Type as the header section of a mail, and other
-    bodies than these, both of which can take seconds.
+    `twisted.web` does not do it: it would read Content-Type as the header section of a mail, and
+    other kinds of bodies; both can take seconds.
     """
     if request.method != b"POST" or request.content is None or not (body := request.content.read()):
         return None
@@ -282,7 +282,7 @@ def _read_form(request: Request) -> tuple[int, str] | None:
 
 
 def _token(request: Request) -> bytes:
-    """Return the token of a request: from the query or the form, or as they are said otherwise."""
+    """Return the token: from the query, the form, Authorization or the subprotocols."""
     tokens: list[bytes] = request.args.get(b"access_token", [])
     for token in filter(None, tokens):
         return token
@@ -295,13 +295,13 @@ def _is_event_source(request: Request) -> bool:
 
 
 def _is_poll(request: Request) -> bool:
-    """Whether the answer is to be whole: asked for by who accepts JSON and no event stream."""
+    """Whether the request is a long poll: it accepts JSON and no event stream."""
     accepts_json = b"application/json" in (request.getHeader(b"Accept") or b"")
     return accepts_json and not _is_event_source(request) and not is_requested(request)
 
 
 def _last_event_id(request: Request) -> str | None:
-    """Return where a client was: from the header field, or as polyfills send it; None if new."""
+    """Return the last event ID: from the header field, or as polyfills send it; or None."""
     header = request.getHeader(b"Last-Event-ID")
     values = [] if header is None else [header]
     for name in (b"lastEventId", b"last_event_id"):

@@ -1,4 +1,4 @@
-"""What every open stream has, whatever carries it."""
+"""What all open streams have in common, over any transport."""
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -11,29 +11,29 @@ from sinapse.hub.subscribers import Subject
 
 
 class Stream:
-    """An open stream; `token` is what it was opened with."""
+    """An open stream; `token` is the one that it was opened with."""
 
     __slots__ = ("address", "bucket", "expiry", "move", "opened", "subject", "token", "whose")
 
-    #: Whether it goes on after the first thing that it gets.
+    #: Whether it goes on after its first message.
     goes_on = True
 
     framing: EventStream | WebSocket | JSONList
-    #: Nothing was written since the keep-alive looked last.
+    #: Nothing was written since the last visit of the keep-alive.
     quiet: bool
 
     def __init__(self, token: bytes) -> None:
         self.token = token
         self.subject: Subject | None = None
-        #: When it opened, and where its client is; whose it is, also when it has left the hub.
+        #: When it opened, the address of its client, and its subject, also after it left the hub.
         self.opened = 0.0
         self.address = ""
         self.whose = b""
-        #: When the token ends, if it does.
+        #: The call for when the token expires, if it does.
         self.expiry: IDelayedCall | None = None
-        #: When it is to move on to another node, if it is.
+        #: The call for when it is to move on to a different node, if it is.
         self.move: IDelayedCall | None = None
-        #: Place in the ring of keep-alives, if it has one.
+        #: Its bucket in the ring of keep-alives, if it has one.
         self.bucket: int | None = None
 
     @property
@@ -55,25 +55,25 @@ class Stream:
         raise NotImplementedError
 
     def notice(self, event: str, data: str) -> None:
-        """Tell the client of an event of the server's own; not one that would be answered so."""
+        """Send the client an event of the server's own; a long poll gets none."""
 
     def come_back(self, seconds: float) -> None:
-        """Tell the client when to come back, before the end; nothing, if its answer says so."""
+        """Tell the client when to come back, before the end; for a long poll, do nothing."""
 
     def keep_alive(self) -> None:
-        """Write something that means nothing; not to who is answered soon anyway."""
+        """Write something without a meaning; for a long poll, do nothing."""
 
     def close(self, reason: CloseReason) -> None:
         """End the stream."""
         raise NotImplementedError
 
     def forget_expiry(self) -> None:
-        """End no more when the token ends."""
+        """Cancel the end at the expiry of the token."""
         _cancel(self.expiry)
         self.expiry = None
 
     def forget_move(self) -> None:
-        """Move on no more."""
+        """Cancel the move to a different node."""
         _cancel(self.move)
         self.move = None
 

@@ -1,4 +1,4 @@
-"""The open streams of a node: opened, kept alive, ended when their token or the node does."""
+"""The open streams of a node: opened, kept alive, and ended with their token or the node."""
 
 import math
 import random
@@ -32,35 +32,35 @@ from sinapse.web.intake import Intake
 #: Seconds that a client has to agree to the end of its WebSocket.
 CLOSE_TIMEOUT = 2
 
-#: Seconds that are too few for a token to have been renewed.
+#: Seconds: a token with fewer left has not been renewed.
 ALMOST_OVER = 0.1
 
-#: Seconds after which a stream that is behind is asked again whether it may move on.
+#: Seconds after which a stream that was behind is checked again before it moves on.
 MOVE_PAUSE = 2
 
-#: Seconds after which an event stream comes back that gave way to a newer one of its subject: long,
-#: since it will replace another one then.
+#: Seconds after which an event stream comes back that a newer one of its subject has replaced:
+#: long, since it then replaces one itself.
 REPLACED_RETRY = (30.0, 90.0)
 
-#: Seconds after which a stream is told its place anew, however quiet it is: for some days Redis
-#: remembers which channels had messages, and an id that is younger can always be resumed from.
+#: Seconds after which a stream gets its current id, however quiet it is: for some days Redis
+#: remembers which channels had messages, and a younger id can always be resumed from.
 POSITION_INTERVAL = 3600
 
-#: Parts of its longest life after which a stream ends, at random: those that came together do not
-#: go together.
+#: Parts of its longest life after which a stream ends, at random: streams that came together do
+#: not end together.
 LIFETIME_FACTORS = (0.9, 1.1)
 
-#: Seconds after which it comes back: nothing is wrong, and few are on their way.
+#: Seconds after which it comes back: nothing is wrong, and few come at once.
 MOVE_RETRY = (0.1, 1.0)
 
-#: Seconds between two looks at whose turn it is in a drain.
+#: Seconds between two steps of a drain.
 DRAIN_TICK = 0.05
 
 Opened = TypeVar("Opened", bound=Stream)
 
 
 class Streams(Service):
-    """All open streams, within `limits`; whose they are is told to `presence`, if it is kept."""
+    """All open streams, within `limits`; their subjects go to `presence`, if there is one."""
 
     _log = Logger()
 
@@ -75,11 +75,11 @@ class Streams(Service):
         reactor: Any,
     ) -> None:
         self.max_pending = settings.max_pending
-        #: What waits to be written, to all of them.
+        #: The bytes that wait to be written, to all of them.
         self.backlog = Backlog(settings.max_pending_total)
         self._expiry_notice = settings.expiry_notice
         self._max_lifetime = settings.max_lifetime
-        #: Each stream is worth a line when it opens, and another when it ends.
+        #: Whether each stream has a line in the log when it opens, and when it ends.
         self._is_logged = settings.log_level == "debug"
         self._limits = limits
         self._presence = presence
@@ -87,16 +87,16 @@ class Streams(Service):
         self._counters = counters
         self._reactor = reactor
         broker.tell_expiry_to(self._expires)
-        # Streams that can be resumed are told their place now and then.
+        # Streams that can be resumed get their current id now and then.
         refresh = self._refresh if settings.retains else None
         self._keep_alive = KeepAlive(settings.keep_alive, reactor, refresh, POSITION_INTERVAL)
         self._open: set[Stream] = set()
-        #: No stream is to be opened any more.
+        #: No stream may open any more.
         self.is_draining = False
 
     @property
     def here(self) -> str:
-        """The id from which a stream goes on that opens now."""
+        """The id from which a new stream goes on."""
         return self._broker.here
 
     def startService(self) -> None:  # noqa: N802
@@ -125,7 +125,7 @@ class Streams(Service):
                 if is_over:
                     self._send_off(stream, CloseReason.SHUTDOWN)
                 elif stream.is_behind:
-                    # To end it now would take from it what waits.
+                    # An end now would drop the bytes that wait.
                     drain.postpone(stream)
                 else:
                     self._send_off(stream, CloseReason.DRAIN)
@@ -143,8 +143,8 @@ class Streams(Service):
     ) -> None:
         """Turn `request` into a stream whose first bytes are `first`, response head included.
 
-        It resumes after `last_event_id`, if that is given, and is counted by `address`. Raises
-        :class:`~sinapse.errors.Unauthorized` if its token was revoked on the way, and
+        It resumes after `last_event_id`, if that is given, and counts for `address`. Raises
+        :class:`~sinapse.errors.Unauthorized` if its token was revoked meanwhile, and
         :class:`~sinapse.errors.LimitReached` if the subject has too many streams or channels; the
         request can then still be answered.
         """
@@ -171,7 +171,7 @@ class Streams(Service):
         last_event_id: str,
         address: str,
     ) -> None:
-        """Let `request` wait for what comes after `last_event_id`, with `headers` in its answer.
+        """Let `request` wait for messages after `last_event_id`, with `headers` in its answer.
 
         Raises as :meth:`open` does.
         """
@@ -191,7 +191,7 @@ class Streams(Service):
         last_event_id: str | None,
         address: str,
     ) -> Opened:
-        """Open what `make` makes, and take note of it."""
+        """Open the stream that `make` makes, and note that it is open."""
         self._make_room(admission)
         stream = self._broker.open(admission, make, live=last_event_id is None)
         self._note_open(stream, admission, address)
@@ -203,7 +203,7 @@ class Streams(Service):
         self._broker.resume(stream, last_event_id)
 
     def end(self, subject: bytes) -> int:
-        """End the streams of a subject, who may come back; returns how many that were."""
+        """End the streams of a subject, which may come back; returns how many there were."""
         found = self._broker.streams_of(subject)
         for stream in found:
             self._send_off(stream, CloseReason.ENDED)
@@ -236,27 +236,27 @@ class Streams(Service):
         reason: CloseReason,
         retry: tuple[float, float] = TROUBLE_RETRY,
     ) -> None:
-        """End a stream whose client is to come back, but not at the same moment as all others."""
+        """End a stream whose client should come back, but not at the same moment as all others."""
         stream.come_back(random.uniform(*retry))  # noqa: S311
         self._broker.end(stream, reason)
 
     def _move_on(self, stream: Stream) -> None:
-        """End a stream that has lived long enough: its client may get to another node."""
+        """End a stream after its longest life: its client may get to a different node."""
         if stream.is_behind:
             stream.move = self._reactor.callLater(MOVE_PAUSE, self._move_on, stream)
         else:
             self._send_off(stream, CloseReason.MOVED_ON, MOVE_RETRY)
 
     def closing(self, connection: Connection) -> None:
-        """End a connection that is to be closed, at the latest in a while."""
+        """End a connection that waits for its client to agree, at the latest after a timeout."""
         self._reactor.callLater(CLOSE_TIMEOUT, connection.abandon)
 
     def intake(self, transport: Any, handle: Callable[[bytes], None]) -> Intake:
-        """Return what hands on to `handle` what a client says over `transport`."""
+        """Return the intake that calls `handle` with what a client sends on `transport`."""
         return Intake(transport, handle, self._reactor)
 
     def _make_room(self, admission: Admission) -> None:
-        """End the oldest stream of a subject that has as many as it may."""
+        """End the oldest stream of a subject that has reached its limit."""
         if not self._limits.per_subject:
             return
         streams = self._broker.streams_of(admission.subject)
@@ -288,11 +288,11 @@ class Streams(Service):
     def _watch_expiry(
         self, stream: Stream, expires: float | None, *, is_told: bool = False
     ) -> None:
-        """See to it that a stream ends when its token `expires`, on the reactor's clock."""
+        """Make sure that a stream ends when its token `expires`, on the reactor's clock."""
         if expires is None or stream not in self._open:
             return
         remaining = max(0, self._left(expires))
-        # Of a life that is short as a whole, half may be needed; of a second, nothing is left.
+        # The notice takes at most half of a short rest; a rest under a second has no notice.
         left = min(self._expiry_notice, remaining / 2)
         if is_told or remaining < 1 or not stream.goes_on:
             left = 0
@@ -307,18 +307,18 @@ class Streams(Service):
         stream.expiry = self._reactor.callLater(remaining - left, expire)
 
     def _left(self, expires: float | None) -> float:
-        """Return the seconds until then."""
+        """Return the seconds until `expires`."""
         return math.inf if expires is None else expires - self._reactor.seconds()
 
     def _expires(self, subject: bytes, token: bytes, expires: float) -> None:
-        """See to it that streams end no later than that."""
+        """Make sure that the streams of a token end no later than `expires`."""
         for stream in self._broker.streams_of(subject):
             is_known = stream.expiry is not None and stream.expiry.getTime() <= expires
             if stream.token == token and not is_known:
                 self._watch_expiry(stream, expires)
 
     async def _near_expiry(self, stream: Stream, known: float) -> None:
-        """Tell a stream that its token expires, as far as is `known`, unless it was renewed."""
+        """Tell a stream that its token expires, at `known` as far as we know, if not renewed."""
         try:
             expires = await self._broker.expiry(stream.token)
         except Unauthorized:
@@ -327,7 +327,7 @@ class Streams(Service):
         except BrokerUnavailable:
             self._watch_expiry(stream, known, is_told=True)
             return
-        is_near = expires is not None and expires <= known + 1  # A second for what is rounded.
+        is_near = expires is not None and expires <= known + 1  # A second for rounding.
         if expires is not None and is_near:
             seconds = str(max(1, round(self._left(expires))))
             stream.notice("token-expiring", seconds)
@@ -336,22 +336,22 @@ class Streams(Service):
     async def _at_expiry(self, stream: Stream) -> None:
         """End a stream whose token has expired, unless it was renewed.
 
-        Until that is known it gets nothing: what is published now would be for nobody.
+        Until that is known it gets nothing, since its token may be invalid by now.
         """
         place = self._broker.suspend(stream)
         if place is None:
-            # It is being brought up to date. When it comes back its token is looked up.
+            # Its replay is not complete. When it comes back, its token is looked up.
             self._send_off(stream, CloseReason.MOVED_ON, MOVE_RETRY)
             return
         try:
             expires = await self._broker.expiry(stream.token)
-            # We count from before Redis did, and so may be here a moment too early.
+            # Our clock starts before that of Redis, so we may be here a moment too early.
             while (left := self._left(expires)) < ALMOST_OVER:
                 await deferLater(self._reactor, max(0, left))
                 expires = await self._broker.expiry(stream.token)
         except (Unauthorized, BrokerUnavailable):
-            # As far as is known it has expired. If Redis is away and knows better, the browser
-            # comes back and is admitted then.
+            # As far as we know it has expired. If Redis is away and knows better, the browser comes
+            # back and is admitted then.
             self._broker.end(stream, CloseReason.EXPIRED)
             return
         if stream in self._open:
@@ -359,22 +359,22 @@ class Streams(Service):
             self._watch_expiry(stream, expires)
 
     def waited(self, poll: LongPoll) -> None:
-        """Tell a poll its place, if that has gone on without it: its channels are quiet.
+        """Send a poll its current id, if that has changed without a message for it.
 
-        Its client would come again with an id that grows old.
+        Otherwise its client would come back with an id that grows old.
         """
         place = self._broker.where(poll)
         if place is not None and place != poll.last_event_id:
             poll.send(poll.framing.position(place))
 
     def _refresh(self, stream: Stream) -> None:
-        """Tell a stream its place, which goes on without it while its channels are quiet."""
+        """Send a stream its current id, which changes even if its channels are quiet."""
         if not stream.is_behind and (place := self._broker.where(stream)) is not None:
             stream.send(stream.framing.position(place))
 
 
 def _facts(stream: Stream) -> dict[str, str]:
-    """Return what a line of the log says of a stream, and never its token."""
+    """Return the fields of a stream for the log, and never its token."""
     return {
         "subject": stream.whose.decode(errors="replace"),
         "transport": stream.framing.transport,

@@ -1,7 +1,7 @@
-"""The client's side of a WebSocket: what it sends means next to nothing, but has to be right.
+"""The client's side of a WebSocket: what it sends has almost no meaning, but must be valid.
 
-Frames are parsed by ``websockets``. Its parser is made when it is needed, since nearly everything
-that a client ever sends is the answer to a ping: 1.4 KiB that an idle connection does without.
+``websockets`` parses the frames. Its parser is made when it is needed, since clients send almost
+only answers to pings: an idle connection does without these 1.4 KiB.
 """
 
 import codecs
@@ -24,10 +24,10 @@ MIN_FRAME_SIZE = 6
 #: The head of a pong without a payload.
 _PONG = b"\x8a\x80"
 
-#: An object without anything: no message.
+#: An empty object: no message.
 ANSWER = b"{}"
 
-# What a client does wrong is no news.
+# Errors of a client are not logged.
 _SILENT = logging.getLogger(__name__)
 _SILENT.disabled = True
 
@@ -35,10 +35,10 @@ _Decoder = codecs.getincrementaldecoder("utf-8")
 
 
 class Received(NamedTuple):
-    """What follows from what a client has sent."""
+    """What to do after data from a client."""
 
     reply: bytes = b""
-    """To be sent."""
+    """Bytes to send."""
     reason: CloseReason | None = None
     """Why the connection ends, if it does; `reply` ends with our close frame then."""
 
@@ -55,15 +55,15 @@ class WebSocketPeer:
         self._awaits_pong = False
 
     def ping(self) -> bool:
-        """Take note that a ping is sent; returns whether the one before was answered."""
+        """Note that a ping is sent; returns whether the one before was answered."""
         was_answered = not self._awaits_pong
         self._awaits_pong = True
         return was_answered
 
     def is_pong(self, data: bytes) -> bool:
-        """Take note of `data` if it is the answer to our ping; returns whether that is all it is.
+        """Return whether `data` is exactly the answer to our ping, and note that it has come.
 
-        To be asked while nothing else has come yet.
+        Call it only while nothing else has come yet.
         """
         if not self._awaits_pong or len(data) != MIN_FRAME_SIZE or not data.startswith(_PONG):
             return False
@@ -71,7 +71,7 @@ class WebSocketPeer:
         return True
 
     def receive(self, data: bytes) -> Received:
-        """Handle what has come from the client."""
+        """Handle data from the client."""
         self._awaits_pong = False
         if self._protocol is None:
             self._protocol = ServerProtocol(
@@ -91,9 +91,9 @@ class WebSocketPeer:
         return Received(reply, CloseReason.PROTOCOL_ERROR if failed else CloseReason.CLIENT_GONE)
 
     def handle(self, event: Event) -> None:
-        """Answer an empty text: a page, which sees no pings, asks so whether anybody is there.
+        """Answer an empty text: a page, which sees no pings, sends it to check the connection.
 
-        Whatever else a client says means nothing: clients never publish.
+        Nothing else from a client has a meaning: clients never publish.
         """
         if not isinstance(event, Frame) or self._protocol is None:
             return
@@ -102,7 +102,7 @@ class WebSocketPeer:
             self._protocol.send_text(ANSWER)
 
     def _is_text_right(self, received: Frame) -> bool:
-        """Whether a text message is UTF-8 as far as it has come (RFC 6455 §8.1)."""
+        """Whether a text message is valid UTF-8 so far (RFC 6455 §8.1)."""
         if received.opcode not in DATA_OPCODES:
             return True
         if received.opcode is Opcode.TEXT:
