@@ -1,4 +1,4 @@
-"""Short plain answers, and the resources that give nothing else: alive, ready, not there."""
+"""Short plain answers, and the resources that give only those: alive, ready, not found."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -14,17 +14,17 @@ from twisted.web.server import NOT_DONE_YET, Request
 from sinapse import __version__
 from sinapse.web.limits import REASONS
 
-#: What we are called in answers.
+#: Our name in answers.
 SERVER = f"Sinapse/{__version__}".encode()
 
 #: Header fields of an answer.
 Fields = Iterable[tuple[bytes, bytes]]
 
-#: What every answer says to browsers, so that no page can use it for anything but what it is: the
-#: URL of a stream may carry a token, and must not become a referrer. An answer is of the type
-#: that it says (Fetch §3.6), loads nothing, stands in no frame (Content Security Policy Level 3),
-#: and is no image or script of a page of another site (Fetch §3.8). None of that concerns requests
-#: by CORS, which is what EventSource and fetch make.
+#: Header fields of every answer, so that no page can misuse it: the URL of a stream may carry a
+#: token, and must not become a referrer. An answer has only the type that it names (Fetch §3.6),
+#: loads nothing, cannot be framed (Content Security Policy Level 3), and cannot be an image or a
+#: script in a page of a foreign site (Fetch §3.8). None of that concerns requests by CORS, which
+#: EventSource and fetch make.
 SAFETY = (
     (b"Referrer-Policy", b"no-referrer"),
     (b"X-Content-Type-Options", b"nosniff"),
@@ -36,7 +36,7 @@ PLAIN_TEXT = ((b"Content-Type", b"text/plain"),)
 
 
 def date() -> bytes:
-    """Return the field Date of an answer that is given now (RFC 9110 §6.6.1)."""
+    """Return the field Date of an answer of now (RFC 9110 §6.6.1)."""
     return _date(int(time.time()))
 
 
@@ -47,9 +47,9 @@ def _date(second: int) -> bytes:
 
 
 def refusal(status: int, body: bytes | None, fields: Fields) -> tuple[bytes, Fields]:
-    """Return the body, which is the status in words without another, and the fields of a refusal.
+    """Return the body and the fields of a refusal; without `body` it is the status in words.
 
-    `fields` say of what type the body is.
+    `fields` has the type of the body.
     """
     body = b"%d %b\n" % (status, REASONS[status]) if body is None else body
     length = (b"Content-Length", b"%d" % len(body))
@@ -59,12 +59,12 @@ def refusal(status: int, body: bytes | None, fields: Fields) -> tuple[bytes, Fie
 def respond(request: Request, status: int, body: bytes = b"", headers: Fields = ()) -> int:
     """Send a short, complete answer; `headers` override those of every answer.
 
-    A client that has gone in the meantime gets none.
+    If the client is gone, it does nothing.
     """
     channel: Any = request.channel
     if channel is None:
         return NOT_DONE_YET
-    # Twisted has no words for those of RFC 6585.
+    # Twisted has no reason phrases for the codes of RFC 6585.
     request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     if status != 204:  # It has no content, and so no length (RFC 9110 §8.6) and no type.
         headers = ((b"Content-Type", b"text/plain; charset=utf-8"), *headers)
@@ -84,13 +84,13 @@ def respond(request: Request, status: int, body: bytes = b"", headers: Fields = 
 
 
 def tell_fault(request: Request, what: str, failure: Failure) -> None:
-    """Log `what` went wrong with a request, and where, at a bounded rate."""
+    """Log `what` failed with a request, and where, at a bounded rate."""
     site: Any = request.site
     site.faults(what, failure)
 
 
 class Plain(Resource):
-    """What all resources share: their methods, and 404 for unknown paths."""
+    """The base of all resources: their methods, and 404 for unknown paths."""
 
     methods: tuple[bytes, ...] = (b"GET", b"HEAD")
 
@@ -99,7 +99,7 @@ class Plain(Resource):
         return NotFound()
 
     def render(self, request: Request) -> int:
-        """Call what answers the method of `request`."""
+        """Answer `request`, or refuse its method."""
         if request.method in self.methods:
             return self.answer(request)
         allow = (b"Allow", b", ".join(self.methods))
@@ -127,7 +127,7 @@ class Status(Plain):
 
 
 class Ready(Plain):
-    """Ready: clients may come. `trouble` returns why they should not, if so."""
+    """Ready: clients may come. `trouble` returns why they should not, or None."""
 
     def __init__(self, trouble: Callable[[], str | None]) -> None:
         super().__init__()

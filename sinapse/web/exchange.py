@@ -1,8 +1,8 @@
 """One request over HTTP/2 and its answer, which share a connection with many others.
 
-For the request it is what the channel is over HTTP/1. When the request becomes an event stream,
-this is the transport of the stream: bytes that may not be written yet wait here, at most one write,
-and the stream is paused.
+For the request it is the channel, as over HTTP/1. When the request becomes an event stream, it is
+the transport of the stream: bytes that may not be written yet wait here, at most one write, and the
+stream is paused.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ class Carrier(Protocol):
         """Write status and header fields of an answer."""
 
     def write_body(self, number: int, data: memoryview) -> int:
-        """Write as much of `data` as may be now; returns how many bytes."""
+        """Write as much of `data` as flow control allows; returns how many bytes."""
 
     def block(self, exchange: "Exchange") -> None:
         """Call :meth:`Exchange.resume` when there may be room."""
@@ -43,7 +43,7 @@ class Carrier(Protocol):
         """Reset an exchange: nothing more is sent or read on it."""
 
     def forget(self, exchange: "Exchange") -> None:
-        """Take note that an exchange has ended."""
+        """Note that an exchange has ended."""
 
 
 class Exchange:
@@ -66,12 +66,12 @@ class Exchange:
         "wrappedProtocol",
     )
 
-    #: Where requests log themselves, if there is a place.
+    #: For the access log of requests: there is none.
     factory = None
 
     def __init__(self, carrier: Carrier, number: int) -> None:
         self.number = number
-        #: The client has said all of its request.
+        #: The client has sent its whole request.
         self.is_all = False
         self.site = carrier.site
         self.transport = carrier.transport
@@ -81,7 +81,7 @@ class Exchange:
         self._request: Request | None = None
         self._method = self._target = b""
         self._head: list[tuple[bytes, bytes]] | None = None
-        #: What waits: rarely more than one write.
+        #: The bytes that wait: rarely more than one write.
         self._rest: list[memoryview] = []
         self._is_ending = False
         self._producer: IPushProducer | None = None
@@ -101,7 +101,7 @@ class Exchange:
             self._deadline = self._carrier.call_later(self.limits.timeout, self.refuse, 408)
 
     def _read_head(self, request: Request, fields: Sequence[tuple[bytes, bytes]]) -> int | None:
-        """Fill in `request`; returns the status to refuse it with, if so."""
+        """Fill in `request`; returns the status to refuse it with, or None."""
         pseudo = {name: value for name, value in fields if name.startswith(b":")}
         self._method, self._target = pseudo[b":method"], pseudo.get(b":path", b"")
         if len(self._target) > self.limits.url:
@@ -114,7 +114,7 @@ class Exchange:
             for name, value in fields:
                 if name not in pseudo:
                     request.requestHeaders.addRawHeader(name, value)
-        except InvalidHeaderName:  # To h2 whatever can be printed is a name.
+        except InvalidHeaderName:  # h2 accepts all printable names.
             return 400
         if b":authority" in pseudo:
             request.requestHeaders.setRawHeaders(b"Host", [pseudo[b":authority"]])
@@ -128,19 +128,19 @@ class Exchange:
             self._request.handleContentChunk(data)
 
     def complete(self) -> None:
-        """Handle the request: it has arrived whole."""
+        """Handle the request, which is complete."""
         self._stop_waiting()
         request = self._request
         if request is None:
             return
-        # RFC 9113 §8.1.1. What comes of a body is compared with its length by ``h2``.
+        # RFC 9113 §8.1.1. If there is any body, ``h2`` compares it with the length.
         if request.content is not None and not request.content.tell() and _length(request):
             self.refuse(400)
         else:
             request.requestReceived(self._method, self._target, b"HTTP/2")
 
     def lost(self, reason: Failure) -> None:
-        """Let go of everything: the client no longer wants an answer, or is gone."""
+        """Release everything: the client no longer wants an answer, or is gone."""
         if self._carrier is None:
             return
         self._forget()
@@ -156,7 +156,7 @@ class Exchange:
 
     @property
     def limits(self) -> RequestLimits:
-        """What a request may be."""
+        """The limits of a request."""
         limits: RequestLimits = self.site.limits
         return limits
 
@@ -171,7 +171,7 @@ class Exchange:
         return address
 
     def isSecure(self) -> bool:  # noqa: N802
-        """HTTP/2 is only spoken over TLS."""
+        """Return True: HTTP/2 is used only over TLS."""
         return True
 
     def writeHeaders(  # noqa: N802
@@ -181,12 +181,12 @@ class Exchange:
         reason: bytes,  # noqa: ARG002
         headers: Headers,
     ) -> None:
-        """Keep the head of the answer until something follows it, or nothing does."""
+        """Keep the head of the answer until the first bytes of the body, or the end."""
         fields = [(name, value) for name, each in headers.getAllRawHeaders() for value in each]
         self.answer(int(code), fields)
 
     def answer(self, status: int, fields: Fields) -> None:
-        """Have the answer begin so: with the first that is written."""
+        """Set the head of the answer, which is sent with the first bytes."""
         self._head = [(b":status", b"%d" % status), *fields]
 
     def requestDone(self, request: Request) -> None:  # noqa: ARG002, N802
@@ -207,7 +207,7 @@ class Exchange:
         self.loseConnection()
 
     def hand_over(self) -> "Exchange":
-        """Let the request go, and be the transport of a stream from now on."""
+        """Release the request, and be the transport of a stream from now on."""
         self._request = None
         return self
 
@@ -226,7 +226,7 @@ class Exchange:
             self._hold_back()
 
     def resume(self) -> None:
-        """Write on."""
+        """Write more of the bytes that wait."""
         while self._rest and self._carrier is not None:
             written = self._carrier.write_body(self.number, self._rest[0])
             if written and self._is_ending:
@@ -246,11 +246,11 @@ class Exchange:
         self._producer = producer
 
     def unregisterProducer(self) -> None:  # noqa: N802
-        """Pause and resume no producer."""
+        """Pause and resume the producer no longer."""
         self._producer = None
 
     def loseConnection(self) -> None:  # noqa: N802
-        """End the answer, after what waits."""
+        """End the answer, after the bytes that wait."""
         if self._carrier is None or self._is_ending:
             return
         self._is_ending = True
@@ -265,7 +265,7 @@ class Exchange:
         self._deadline = carrier.call_later(READ_TIMEOUT, self.abortConnection)
 
     def abortConnection(self) -> None:  # noqa: N802
-        """End the exchange at once: EventSource takes it for a lost connection and comes back."""
+        """End the exchange at once: for EventSource the connection is lost, and it comes back."""
         if self._carrier is not None:
             self._carrier.reset(self.number, ErrorCodes.CANCEL)
             self._leave(Failure(ConnectionAborted()))
@@ -289,12 +289,12 @@ class Exchange:
         if not self._write_head(carrier, is_all=True):
             carrier.end_body(self.number)
         if not self.is_all:
-            # RFC 9113 §8.1: so the client knows that it need not send the rest.
+            # RFC 9113 §8.1: this tells the client not to send the rest.
             carrier.reset(self.number, ErrorCodes.NO_ERROR)
         self._leave(Failure(ConnectionDone()))
 
     def _leave(self, reason: Failure) -> None:
-        """Let go of everything, and notify the stream in a separate turn, as sockets do."""
+        """Release everything, and notify the stream in a separate turn, as sockets do."""
         carrier, stream = self._carrier, self.wrappedProtocol
         self.wrappedProtocol = None
         if carrier is not None and stream is not None:

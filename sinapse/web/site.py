@@ -41,19 +41,18 @@ from sinapse.web.limits import (
     RequestLimits,
 )
 
-#: Bytes of what a refused client sends that are dropped: enough for one that had sent its request
-#: already.
+#: Bytes from a refused client that are dropped: enough if it had sent its request already.
 LINGER_BYTES = 256 * 1024
 
-#: Seconds: TCP keep-alive finds a peer that is gone after 60 + 3 * 15 s of silence, and data
-#: that nobody acknowledges ends the connection after 60 s.
+#: Seconds: TCP keep-alive finds a dead peer after 60 + 3 * 15 s of silence, and data without an
+#: acknowledgement end the connection after 60 s.
 KEEPALIVE_IDLE = 60
 KEEPALIVE_INTERVAL = 15
 KEEPALIVE_PROBES = 3
 USER_TIMEOUT = 60
 
 
-#: A request target that names the server as well (RFC 9112 §3.2.2): that, and the rest.
+#: A request target that names the server too (RFC 9112 §3.2.2): its host, and the rest.
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 
 #: A host and perhaps a port (RFC 3986 §3.2), or nothing.
@@ -61,7 +60,7 @@ _HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", 
 
 
 class Refusal(NamedTuple):
-    """An answer that is given without reading the rest of a request."""
+    """An answer that is sent without reading the rest of a request."""
 
     status: int
     body: bytes | None = None
@@ -70,7 +69,7 @@ class Refusal(NamedTuple):
 
 
 class Request(TwistedRequest):
-    """A request whose text has no query string: that is where tokens are."""
+    """A request whose ``repr`` has no query string, since tokens are there."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.method!r} {self.path!r}>"
@@ -78,11 +77,11 @@ class Request(TwistedRequest):
     channel: Any  # A `Channel`, or an exchange over HTTP/2.
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002, N802
-        """Keep the body in memory: it is small, whether or not its length was announced."""
+        """Keep the body in memory: it is small, with or without an announced length."""
         super().gotLength(0)
 
     def parseCookies(self) -> None:  # noqa: N802
-        """Do nothing: few ask for a cookie, and thousands fit into one field."""
+        """Do nothing: few callers need a cookie, and thousands fit into one field."""
 
     def getCookie(self, key: bytes) -> bytes | None:  # noqa: N802
         """Return the value of the last cookie of that name, if there is one (RFC 6265 §5.4)."""
@@ -95,7 +94,7 @@ class Request(TwistedRequest):
         return found
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802
-        """Handle the request: its target may name a server, or have a slash too many in front."""
+        """Handle the request: its target may name a server, or begin with too many slashes."""
         if (absolute := _ABSOLUTE.fullmatch(path)) is not None:
             host, path = absolute.groups()
             if not _HOST.fullmatch(host):
@@ -107,7 +106,7 @@ class Request(TwistedRequest):
         super().requestReceived(command, path, version)
 
     def processingFailed(self, reason: Failure) -> None:  # noqa: N802
-        """Answer what we have failed to answer, if nothing was said yet."""
+        """Answer 500 after an error of ours, if nothing was written yet."""
         self.channel.site.faults("a request could not be answered", reason)
         if self.startedWriting:
             self.channel.abortConnection()
@@ -116,7 +115,7 @@ class Request(TwistedRequest):
             self.connectionLost(reason)
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
-        """Take a part of the body, which may come in chunks and so without its length."""
+        """Take a part of the body; in chunks, it comes without its length."""
         if self.content is None:
             return
         if self.content.tell() + len(data) > self.channel.limits.body:
@@ -129,26 +128,25 @@ class Request(TwistedRequest):
 class Channel(HTTPChannel):
     """One connection of a client, until it becomes a stream or ends."""
 
-    transport: Any  # No interface has all that is needed.
+    transport: Any  # No interface has all that we use.
     site: "Site"
     _networkProducer: Any  # noqa: N815
     maxHeaders = MAX_FIELDS  # noqa: N815
     _ending: Ending | None = None
-    #: Some of a request has come, and not all of it.
+    #: A part of a request has come, but not all of it.
     _begun = False
-    #: Something was answered already.
+    #: There was an answer before.
     _answered = False
-    #: Nothing is read any more.
+    #: We read nothing any more.
     _is_over = False
     _dropped = 0
-    #: How many requests that have come before the answer to the one before may be handled, and when
-    #: the next of them is.
+    #: The rate at which pipelined requests are handled, and the call that handles the next one.
     _pipelined: TokenBucket | None = None
     _next: IDelayedCall | None = None
 
     @property
     def limits(self) -> RequestLimits:
-        """What a request may be."""
+        """The limits of a request."""
         return self.site.limits
 
     @property
@@ -165,27 +163,27 @@ class Channel(HTTPChannel):
         """Set the socket's options, and the deadline for the first request."""
         super().connectionMade()
         below = self.transport
-        while isinstance(below, ProtocolWrapper):  # TLS, or who reads the PROXY protocol.
+        while isinstance(below, ProtocolWrapper):  # TLS, or the PROXY protocol.
             below = below.transport
         handle = getattr(below, "getHandle", lambda: None)()
         if isinstance(handle, socket.socket):
             _find_dead_peers(handle)
 
     def handshakeCompleted(self) -> None:  # noqa: N802
-        """Make way if HTTP/2 is what was agreed upon with TLS."""
+        """Change to HTTP/2 if the TLS handshake has negotiated it."""
         if self.transport.negotiatedProtocol == b"h2":
             transport = self.hand_over()
             transport.wrappedProtocol = HTTP2Channel(self.site)
             transport.wrappedProtocol.makeConnection(transport)
 
     def hand_over(self) -> Any:
-        """Return the transport, and never use it again; requests are forgotten."""
+        """Return the transport, and never use it again; forget all requests."""
         transport = self.transport
         self.setTimeout(None)
         transport.unregisterProducer()
         # A client that sent more than its request may have been paused.
         transport.resumeProducing()
-        # Request, channel and transport refer to one another: cut, they are freed at once.
+        # Request, channel and transport refer to each other: cut, they are freed at once.
         self.requests.clear()
         self.transport = self._networkProducer = None
         return transport
@@ -193,7 +191,7 @@ class Channel(HTTPChannel):
     # What the client sends
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        """Take what the client sends, unless it was refused."""
+        """Take data from the client, unless it was refused."""
         if self._is_over:
             self._dropped += len(data)
             if self._dropped > LINGER_BYTES:
@@ -208,13 +206,13 @@ class Channel(HTTPChannel):
     def _parse(self, data: bytes) -> None:
         try:
             super().dataReceived(data)
-        except Exception:  # noqa: BLE001  # Whatever somebody has sent: it is refused.
+        except Exception:  # noqa: BLE001  # Whatever the client has sent: it is refused.
             self.site.faults("a request could not be read", Failure())
             if self.transport is not None:
                 self.refuse(400)
 
     def headerReceived(self, line: bytes) -> bool:  # noqa: N802
-        """Take a field, unless its name is longer than any: Twisted keeps thousands of names."""
+        """Take a field, unless its name is too long: Twisted caches thousands of names."""
         if line.find(b":") > MAX_NAME:
             self.refuse(431)
             return False
@@ -222,7 +220,7 @@ class Channel(HTTPChannel):
         return is_right
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:  # noqa: N802
-        """Refuse lengths that are no number of bytes, and codings other than chunked."""
+        """Refuse impossible lengths, and codings other than chunked."""
         if header == b"Content-Length" and len(data) > MAX_DIGITS and data.isdigit():
             self.refuse(413)
             return False
@@ -233,9 +231,9 @@ class Channel(HTTPChannel):
         return is_right
 
     def allHeadersReceived(self) -> None:  # noqa: N802
-        """Refuse what needs no body to be refused, before that is read or called for.
+        """Refuse a request by its head, before its body is read or the client is told to go on.
 
-        A host is named once, and over HTTP/1.1 always (RFC 9112 §3.2).
+        There is at most one Host field, and over HTTP/1.1 exactly one (RFC 9112 §3.2).
         """
         request = self.requests[-1]
         hosts = request.requestHeaders.getRawHeaders(b"Host", [])
@@ -250,7 +248,7 @@ class Channel(HTTPChannel):
             super().allHeadersReceived()
 
     def allContentReceived(self) -> None:  # noqa: N802
-        """Note that a request has arrived whole."""
+        """Note that a request is complete."""
         self._begun = False
         super().allContentReceived()
 
@@ -259,7 +257,7 @@ class Channel(HTTPChannel):
         self.refuse(431 if self.requests else 414)
 
     def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802
-        """Refuse what the base class found wrong."""
+        """Refuse a request in which the base class has found an error."""
         is_large = (
             self._receivedHeaderSize > self.limits.header or self._receivedHeaderCount > MAX_FIELDS
         )
@@ -270,14 +268,14 @@ class Channel(HTTPChannel):
     def writeHeaders(  # noqa: N802
         self, version: bytes, code: bytes, reason: bytes, headers: Headers
     ) -> None:
-        """Write the head of an answer, which is the last one if the node is going."""
+        """Write the head of an answer; it is the last one if the node is closing."""
         if self.site.is_closing:
             headers.setRawHeaders(b"Connection", [b"close"])
             self.persistent = False
         super().writeHeaders(version, code, reason, headers)
 
     def requestDone(self, request: Any) -> None:  # noqa: N802
-        """Let others have their turn, if the next request has come already."""
+        """Give other connections a turn before the next request, if that has come already."""
         self.paused = True  # Parse no more of what was read.
         super().requestDone(request)
         if not self.persistent:
@@ -297,7 +295,7 @@ class Channel(HTTPChannel):
         self._next = self.callLater(self._pipelined.wait(), self._go_on)
 
     def _go_on(self) -> None:
-        """Handle the next of the requests that have come, if the client takes the answers."""
+        """Handle the next pipelined request, if the client reads the answers."""
         self._next = None
         if self._is_over or self._waitingForTransport:
             return
@@ -307,7 +305,7 @@ class Channel(HTTPChannel):
             self._networkProducer.resumeProducing()
 
     def resumeProducing(self) -> None:  # noqa: N802
-        """Go on: the client has taken what was written."""
+        """Go on: the client has read what was written."""
         super().resumeProducing()
         if self.paused and not self._is_over:
             self._networkProducer.pauseProducing()
@@ -317,8 +315,8 @@ class Channel(HTTPChannel):
     def refuse(self, status: int, body: bytes | None = None, fields: Fields = PLAIN_TEXT) -> None:
         """Answer and disconnect, without reading the rest; see :class:`Refusal`.
 
-        The connection is closed for writing only at first: a close with unread data in the
-        socket would be a reset, and could take the answer with it.
+        At first the connection is closed for writing only: a close with unread data in the socket
+        would be a reset, and could destroy the answer.
         """
         if self._is_over:
             return
@@ -344,10 +342,10 @@ class Channel(HTTPChannel):
         """Do nothing; part of the interface."""
 
     def resetTimeout(self) -> None:  # noqa: N802
-        """Do nothing, which makes a deadline of the idle timer: a byte a second is no excuse."""
+        """Do nothing, so that the idle timer is a deadline, also for a byte a second."""
 
     def timeoutConnection(self) -> None:  # noqa: N802
-        """Answer 408 to half a request; a connection that is merely open is just closed."""
+        """Answer 408 to a part of a request; close a connection without any."""
         if self._begun:
             self.refuse(408)
         elif self._answered:
@@ -356,11 +354,11 @@ class Channel(HTTPChannel):
             self.abortConnection()
 
     def close_idle(self) -> None:
-        """Close an idle connection, after the bytes that are on their way."""
+        """Close an idle connection, after the bytes in its buffer."""
         self.loseConnection()
 
     def loseConnection(self) -> None:  # noqa: N802
-        """Close, when the client has taken the last answer."""
+        """Close, when the client has read the last answer."""
         self._is_over = True
         super().loseConnection()
 
@@ -370,7 +368,7 @@ class Channel(HTTPChannel):
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
-        """Let go of the connection."""
+        """Release the connection."""
         self._is_over = True
         self.site.idle.pop(self, None)
         if self._ending is not None:
@@ -383,8 +381,8 @@ class Channel(HTTPChannel):
 class Site(TwistedSite):
     """Serves `root` to requests within `limits`; with `http2`, over TLS, in HTTP/2 as well.
 
-    `screen` looks at the head of a request with a body, over HTTP/1, and returns what to refuse it
-    with before the body is read. What is refused is counted in `refused`, by reason.
+    `screen` gets the head of a request with a body, over HTTP/1, and returns a refusal, or None to
+    read the body. `refused` counts refusals by their reason.
     """
 
     noisy = False
@@ -407,20 +405,20 @@ class Site(TwistedSite):
             requestFactory=Request,
             timeout=limits.timeout,
             reactor=reactor,
-            # What it does for multipart/form-data and with parameters can take seconds.
+            # Its code for multipart/form-data, and for parameters, can take seconds.
             parsePOSTFormSubmission=False,
         )
         self.limits = limits
         self.screen = screen
-        #: Where what is our own fault is told.
+        #: Logs our own errors.
         self.faults = Faults(reactor.seconds)
         self._refused = Counter() if refused is None else refused
         self._http2 = http2
-        #: Connections on which nothing is asked, those first that are so for longest.
+        #: Connections without a request, the longest idle first.
         self.idle: dict[Any, None] = {}
 
     def close_an_idle(self) -> bool:
-        """Close the connection that is idle for longest; returns whether there was one."""
+        """Close the connection that is idle the longest; returns whether there was one."""
         for channel in self.idle:
             del self.idle[channel]
             channel.close_idle()
@@ -428,7 +426,7 @@ class Site(TwistedSite):
         return False
 
     def count_refused(self, status: int) -> None:
-        """Count a request that was refused with `status`, as soon as that was clear."""
+        """Count a request that is refused with `status`, before its answer."""
         self._refused[REASONS[status].decode().lower()] += 1
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:  # type: ignore[override]  # noqa: ARG002, N802
@@ -441,7 +439,7 @@ class Site(TwistedSite):
         return channel  # type: ignore[no-any-return]
 
     def acceptableProtocols(self) -> list[bytes]:  # noqa: N802
-        """Return the protocols that are offered over TLS."""
+        """Return the protocols to offer over TLS."""
         return [b"h2", b"http/1.1"] if self._http2 else [b"http/1.1"]
 
     def log(self, request: TwistedRequest) -> None:  # type: ignore[override]
@@ -449,7 +447,7 @@ class Site(TwistedSite):
 
 
 def _find_dead_peers(handle: socket.socket) -> None:
-    """Have the kernel notice a peer that is gone without a word."""
+    """Let the kernel find a peer that has vanished without a FIN or reset."""
     if handle.family not in (socket.AF_INET, socket.AF_INET6):
         return
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
