@@ -1,7 +1,7 @@
 """A connection to Redis for commands.
 
-Commands follow each other on it without waiting for answers. Each costs one Deferred, and all share
-one timer, where txredisapi makes two and a timer for each: a stream that opens asks once.
+Commands are sent without waiting for earlier answers. Each costs one Deferred, and all share one
+timer; txredisapi makes two Deferreds and a timer for each. A stream that opens sends one command.
 """
 
 from collections import deque
@@ -18,13 +18,13 @@ from sinapse.protocol.role import QUESTION, is_master
 
 
 class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
-    """One connection for commands, which is given up when an answer is late.
+    """One connection for commands, which is closed when an answer is late.
 
-    Whatever fails raises ``txredisapi.RedisError``: ``ResponseError`` what Redis refuses,
-    ``ConnectionError`` or ``TimeoutError`` what may have been done or not.
+    Every failure raises ``txredisapi.RedisError``: ``ResponseError`` if Redis refuses a command,
+    ``ConnectionError`` or ``TimeoutError`` if it is unknown whether it was carried out.
     """
 
-    #: The reactor; whoever makes it says which.
+    #: The reactor; the code that makes the link sets it.
     clock: Any
 
     def __init__(self, **options: Any) -> None:
@@ -32,13 +32,13 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         self._parser = hiredis.Reader(
             protocolError=txredisapi.InvalidData, replyError=txredisapi.ResponseError
         )
-        #: What was asked and is not answered yet, and by when it must be.
+        #: The time at which each answer is due, and its Deferred.
         self._asked: deque[tuple[float, Deferred[Any]]] = deque()
         self._deadline: IDelayedCall | None = None
 
     @property
     def waiting(self) -> "Deferred[Any] | None":
-        """What the last command will be answered with; None if all were answered."""
+        """The answer to the last command; None if all were answered."""
         return self._asked[-1][1] if self._asked else None
 
     def execute_command(self, *words: str | bytes | float) -> "Deferred[Any]":
@@ -65,13 +65,13 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         try:
             while (reply := parser.gets()) is not False:
                 self.replyReceived(reply)
-        except txredisapi.InvalidData:  # Whatever this is, it does not speak Redis' protocol.
+        except txredisapi.InvalidData:  # The peer does not use Redis' protocol.
             self.transport.abortConnection()
 
     def replyReceived(self, reply: Any) -> None:  # noqa: N802
-        """Answer what was asked first."""
+        """Complete the oldest command."""
         if not self._asked:
-            return  # An error that Redis says before it closes the connection.
+            return  # An error that Redis sends before it closes the connection.
         _, answer = self._asked.popleft()
         if isinstance(reply, Exception):
             answer.errback(reply)
@@ -79,7 +79,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
             answer.callback(reply)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
-        """Fail what was not answered, once it is known that the connection is no more."""
+        """Fail the commands without an answer, once the connection is known to be lost."""
         super().connectionLost(reason)
         if self._deadline is not None:
             self._deadline.cancel()
@@ -87,7 +87,7 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
         self._fail(txredisapi.ConnectionError("connection lost"))
 
     def _look_at_deadline(self) -> None:
-        """Give the connection up if what was asked first should have been answered by now."""
+        """Close the connection if the oldest answer is late."""
         self._deadline = None
         if not self._asked:
             return
