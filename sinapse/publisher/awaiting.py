@@ -1,4 +1,4 @@
-"""The library, to be awaited: a coroutine does not mind whether asyncio or Twisted runs it."""
+"""The library in coroutines, which both asyncio and Twisted can run."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -20,17 +20,17 @@ from sinapse.publisher.signatures import showing
 
 P = ParamSpec("P")
 
-#: What comes of the operations that one of several Redis is asked.
+#: The results of the operations that one of several Redis gets.
 Outcome: TypeAlias = list[Any] | BrokerUnavailable
 
-#: Runs coroutines at the same time, and returns what comes of each, in their order.
+#: Runs coroutines at the same time, and returns their results, in their order.
 Together: TypeAlias = Callable[[Iterable[Coroutine[Any, Any, Outcome]]], Awaitable[list[Outcome]]]
 
 
 def awaited(
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
-    """Return `method` of the library for one whose ``_run`` is to be awaited."""
+    """Return `method` of the library for a class with an asynchronous ``_run``."""
 
     async def ask(self: Any, /, *values: P.args, **options: P.kwargs) -> T:
         asked: Any = method(self, *values, **options)
@@ -78,8 +78,8 @@ class Pipeline(Collection):
             pipe.publish("news", "hello")
         token.result
 
-    They are carried out in their order, and others' may come between them. If the block ends with
-    an exception, none is sent. It is for one task.
+    Redis carries them out in their order; those of others may come between them. If the block ends
+    with an exception, none is sent. A pipeline is for one task.
     """
 
     def __init__(self, connections: AwaitedRunner, messages: Messages, *, hashed: bool) -> None:
@@ -87,7 +87,7 @@ class Pipeline(Collection):
         self._connections = connections
 
     async def send(self) -> list[Any]:
-        """Send what was collected, return what came of each, and begin anew.
+        """Send the collected operations, return their results, and begin anew.
 
         Raises :class:`~sinapse.errors.Incomplete` if any of them failed.
         """
@@ -108,7 +108,7 @@ class Pipeline(Collection):
 
 
 class Publisher(BasePublisher):
-    """A publisher whose connections `connect` makes, one for each Redis, asked `together`.
+    """A publisher; `connect` makes connections to each Redis, `together` runs them at once.
 
     The rest is as in :class:`sinapse.publisher.Publisher`.
     """
@@ -137,7 +137,7 @@ class Publisher(BasePublisher):
         retain: float | None = None,
         message_id: str | None = None,
     ) -> int:
-        """Send `message` to everybody who may listen to `channel`; return how many nodes heard it.
+        """Send `message` to all who may listen to `channel`; return how many nodes received it.
 
         See :meth:`sinapse.publisher.Publisher.publish`.
         """
@@ -147,7 +147,7 @@ class Publisher(BasePublisher):
         return sum(complete(await self._connections.run_each(copies)))
 
     async def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[int]:
-        """Send `messages` together, in their order; return how many nodes heard each.
+        """Send `messages` together, in their order; return how many nodes received each.
 
         See :meth:`sinapse.publisher.Publisher.publish_many`.
         """
@@ -163,7 +163,7 @@ class Publisher(BasePublisher):
         return await self._connections.run(IsOnline(subject))
 
     async def online_in(self, channel: ChannelLike) -> set[str]:
-        """Return who is online and may listen to `channel`, by their ids.
+        """Return the ids of subjects that are online and may listen to `channel`.
 
         See :meth:`sinapse.publisher.Publisher.online_in`.
         """
@@ -172,8 +172,8 @@ class Publisher(BasePublisher):
     async def close(self) -> None:
         """Close the connections; a later operation opens new ones.
 
-        On asyncio they are those of this event loop; on Twisted, what is on its way is answered
-        before.
+        On asyncio they are those of this event loop; on Twisted, it first waits for the answers to
+        all commands.
         """
         await self._connections.close()
 
@@ -185,14 +185,14 @@ class Publisher(BasePublisher):
 
 
 def joined(parts: Sequence[AwaitedRunner], together: Together) -> AwaitedRunner:
-    """Return the one that all operations are asked of, for connections to one Redis or several."""
+    """Return one runner for all operations, for connections to one Redis or several."""
     return parts[0] if len(parts) == 1 else ShardedConnections(parts, together)
 
 
 class ShardedConnections(AwaitedRunner):
     """Connections to several Redis, with the channels spread over them.
 
-    They are asked `together`.
+    `together` sends to all at once.
     """
 
     def __init__(self, parts: Sequence[AwaitedRunner], together: Together) -> None:
@@ -200,7 +200,7 @@ class ShardedConnections(AwaitedRunner):
         self._together = together
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each: one round trip to each Redis that is asked."""
+        """Return the result of each: one round trip to each Redis that takes part."""
         spread = Spread(operations, len(self._parts))
         outcomes = await self._ask_all(spread.parts)
         await self._ask_all(spread.announcements())
@@ -217,6 +217,6 @@ class ShardedConnections(AwaitedRunner):
             return error
 
     async def close(self) -> None:
-        """Close every connection of theirs."""
+        """Close the connections to each Redis."""
         for part in self._parts:
             await part.close()

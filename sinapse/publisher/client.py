@@ -20,16 +20,16 @@ class Publisher(BasePublisher):
     """Publishes to Redis, and keeps tokens and lists of channels there.
 
     One for a process is enough: threads share it, and a forked child opens connections of its
-    own. Nothing is opened before it is needed, and again when Redis comes back.
+    own. It opens connections when they are needed, and again when Redis comes back.
 
-    `url` is read by :mod:`sinapse.protocol.redisurl`; without one, ``REDIS_URL`` decides.
-    `max_message` is bytes of data, without one ``SINAPSE_MAX_MESSAGE`` decides. `retain` is seconds
+    `url` is described in :mod:`sinapse.protocol.redisurl`; without one, ``REDIS_URL`` decides.
+    `max_message` is bytes of data; without it, ``SINAPSE_MAX_MESSAGE`` decides. `retain` is seconds
     for which messages are retained, up to 30 days, and 0 for not at all; `retain_messages` is the
-    most of a channel; without them ``SINAPSE_RETAIN`` and ``SINAPSE_RETAIN_MESSAGES`` decide, else
-    it is five minutes and 1,000 messages. `hash_tokens`: Redis has hashes of tokens only, which is
-    what daemons with ``--hash-tokens`` expect; without it ``SINAPSE_HASH_TOKENS`` decides.
-    `connect_timeout` and `timeout` are seconds, for each address of Redis to accept and for each of
-    its answers. Raises ``ValueError`` for a setting that cannot be used.
+    limit for each channel. Without them, ``SINAPSE_RETAIN`` and ``SINAPSE_RETAIN_MESSAGES`` decide,
+    else it is five minutes and 1,000 messages. With `hash_tokens`, Redis has only hashes of tokens,
+    as daemons with ``--hash-tokens`` expect; without it, ``SINAPSE_HASH_TOKENS`` decides.
+    `connect_timeout` and `timeout` are seconds, until each address of Redis accepts and until each
+    answer begins. Raises ``ValueError`` for a setting that cannot be used.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Publisher(BasePublisher):
         options = {"connect_timeout": connect_timeout, "timeout": timeout}
         self._connections: Runner
         if self.api is not None:
-            # What speaks HTTP is not loaded where there is a Redis.
+            # The module for HTTP is not loaded if there is a Redis.
             from sinapse.publisher.http import HTTPConnections  # noqa: PLC0415
 
             self._connections = HTTPConnections(self.api, size=max_connections, **options)
@@ -59,7 +59,7 @@ class Publisher(BasePublisher):
         self.channels: Channels = Channels(self._connections)
 
     def _check_api(self) -> None:
-        """Do nothing: it can be used here."""
+        """Do nothing: this publisher can use the API."""
 
     def publish(
         self,
@@ -69,31 +69,31 @@ class Publisher(BasePublisher):
         retain: float | None = None,
         message_id: str | None = None,
     ) -> int:
-        """Send `message` to everybody who may listen to `channel`; return how many nodes heard it.
+        """Send `message` to all who may listen to `channel`; return how many nodes received it.
 
         `message` is text (``str``, or ``bytes`` of UTF-8), or anything that JSON can carry.
         `event` is the event type, for ``addEventListener`` in the browser. A node is a running
-        daemon with at least one open stream for the channel; 0 means that nobody listens now.
+        daemon with at least one open stream for the channel; 0 means that no stream listens now.
 
-        `retain` is seconds for which Redis keeps the message for those who come back, 0 for not at
-        all; without it, ``sinapse_retain`` of the object that stands for the channel decides, then
-        the publisher. It is seconds of Redis' clock, of which milliseconds count.
+        `retain` is seconds for which Redis keeps the message for streams that come back, 0 for not
+        at all; without it, ``sinapse_retain`` of the object that has the channel decides, then the
+        publisher. They are seconds of Redis' clock, with a precision of milliseconds.
 
         `message_id` makes it safe to publish again when it is not known whether a message was
-        sent: what was published with that id in the last two hours, or for as long as it is
-        retained, is not sent again, and 0 is returned. It is 1 to 128 printable characters, and
-        that of one message to one channel: a copy for another channel needs another one. Ids are
-        the same for all channels and publishers: one that a stranger may choose could keep back
-        somebody else's message, so put something of your own before it, or hash it.
+        sent. Redis remembers an id for two hours, or as long as its message is retained; a message
+        with a remembered id is not sent, and 0 is returned. It is 1 to 128 printable characters,
+        for one message to one channel: a copy for a different channel needs its own. All channels
+        and publishers share the ids: if strangers may choose one, it could keep back a message of
+        somebody else; put a prefix of your own before it, or hash it.
 
-        `channel` may be a list, tuple or set of them: the message is sent to each, in one round
-        trip, and the nodes are added up.
+        `channel` may be a list, tuple or set of channels: each gets the message, in one round trip,
+        and the result is the sum of their nodes.
 
         Raises :class:`~sinapse.errors.PublishError` (``InvalidChannel``, ``InvalidEvent``,
         ``InvalidMessage``, ``MessageTooLarge``) or another ``ValueError`` before anything is sent,
-        and :class:`~sinapse.errors.BrokerUnavailable`, whose ``delivered`` is False when the
-        message was surely not sent, and None when that is not known. It is never sent twice.
-        For several channels that is :class:`~sinapse.errors.Incomplete`.
+        and :class:`~sinapse.errors.BrokerUnavailable`, whose ``delivered`` is False if the message
+        was certainly not sent, and None if that is not known. It is never sent twice. For several
+        channels the error is :class:`~sinapse.errors.Incomplete`.
         """
         copies = self._messages.copies(channel, message, event, retain, message_id)
         if len(copies) == 1:
@@ -101,15 +101,15 @@ class Publisher(BasePublisher):
         return sum(complete(self._connections.run_each(copies)))
 
     def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[int]:
-        """Send `messages` in one round trip, in their order; return how many nodes heard each.
+        """Send `messages` in one round trip, in their order; return how many nodes received each.
 
         A message is ``(channel, message)``, then ``event``, ``retain`` and ``message_id`` if it has
-        them: a tuple, :class:`~sinapse.publisher.Outgoing`, or a mapping of these names. All of
-        them are checked before any is sent. Others' messages may come between them.
+        them: a tuple, :class:`~sinapse.publisher.Outgoing`, or a mapping of these names. All are
+        checked before any is sent. Messages of others may come between them.
 
         Raises :class:`~sinapse.errors.Incomplete` if some could not be sent: its ``results`` say
-        for each how many nodes heard it, or whether it can have been delivered. With a message id
-        each, all of them can be sent again without a risk.
+        for each how many nodes received it, or whether it can have been delivered. If each has a
+        message id, it is safe to send all of them again.
         """
         operations = self._messages.publish_many(messages)
         return complete(self._connections.run_each(operations))
@@ -121,16 +121,16 @@ class Publisher(BasePublisher):
     def online(self, subject: SubjectId) -> bool:
         """Whether `subject` has an open stream, or had one moments ago.
 
-        That is known if the daemons run with ``--presence``. Raises
+        This needs daemons that run with ``--presence``. Raises
         :class:`~sinapse.errors.InvalidSubject` or :class:`~sinapse.errors.BrokerUnavailable`.
         """
         return self._connections.run(IsOnline(subject))
 
     def online_in(self, channel: ChannelLike) -> set[str]:
-        """Return who is online and may listen to `channel`, by their ids.
+        """Return the ids of subjects that are online and may listen to `channel`.
 
-        It looks at everybody who is online, some hundreds at once. Raises as :meth:`online` does,
-        with :class:`~sinapse.errors.InvalidChannel`.
+        It looks at all subjects that are online, some hundreds at once. Raises as :meth:`online`
+        does, and :class:`~sinapse.errors.InvalidChannel`.
         """
         return self._connections.run(OnlineIn(channel))
 

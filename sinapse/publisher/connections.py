@@ -1,9 +1,9 @@
 """Connections to Redis, and every failure of them as :class:`BrokerUnavailable`.
 
-redis-py's connections are used without its client. The client connects, sends and reads in one
-step that it repeats on errors; here each step fails in its own way, since only what comes after
-sending leaves the question whether the command was carried out, and nothing is ever repeated: a
-message published twice is worse than an error.
+We use redis-py's connections without its client. The client connects, sends and reads in one step
+that it repeats on errors. Here each step fails in its own way, since only after sending it is
+unknown whether the command was carried out, and nothing is ever repeated: a message published twice
+is worse than an error.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -45,26 +45,26 @@ from sinapse.publisher.pool import Busy, Link, Pool
 from sinapse.publisher.process import OfThisProcess
 from sinapse.publisher.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 
-#: What Redis says, and not what happens to a connection. After some of it redis-py closes that.
+#: Errors that Redis answers, not failures of a connection. After some, redis-py closes it.
 REFUSALS = (AuthenticationError, BusyLoadingError, ResponseError)
 
 
 class _Link(Link, Protocol):
-    """What is used of a connection of redis-py, whose methods have no types."""
+    """The part of redis-py's connections that we use; their methods have no types."""
 
     def send_packed_command(self, command: list[bytes]) -> None:
         """Send bytes."""
 
     def read_response(self) -> Any:
-        """Return an answer."""
+        """Return the next answer."""
 
 
 class Connections(Runner):
     """Up to `size` connections to one Redis, opened when needed, shared by all threads.
 
-    A forked child opens its own. `connect_timeout` and `timeout` are seconds: for an address of
-    Redis to accept, and for an answer to begin. A thread that finds every connection in use waits
-    for one as long as a healthy Redis could keep it, which is the sum of both.
+    A forked child opens its own. `connect_timeout` and `timeout` are seconds: until an address of
+    Redis accepts, and until an answer begins. If every connection is in use, a thread waits for one
+    as long as a healthy Redis could keep it, which is the sum of both.
     """
 
     def __init__(self, url: RedisURL, *, size: int, connect_timeout: float, timeout: float) -> None:
@@ -86,14 +86,14 @@ class Connections(Runner):
         self._pools = OfThisProcess(lambda: Pool(lambda: kind(**settings), size=size, timeout=wait))
 
     def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each: one round trip, once Redis knows their scripts."""
+        """Return the result of each: one round trip, once Redis knows their scripts."""
         try:
             return self._pool.lend(partial(_carry_out, exchange(self._url, operations)))
         except Busy as error:
             raise unavailable(self._url, str(error)) from None
         except ResponseError as error:
             raise unavailable(self._url, without_arguments(error)) from None
-        except (RedisError, UnicodeError) as error:  # UnicodeError: no name that DNS could have.
+        except (RedisError, UnicodeError) as error:  # UnicodeError: not a name for DNS.
             raise unavailable(self._url, str(error)) from error
 
     def execute(self, *command: str | bytes) -> Any:
@@ -114,14 +114,14 @@ class Connections(Runner):
 class ShardedConnections(Runner):
     """Connections to several Redis, with the channels spread over them.
 
-    They are asked one after the other.
+    It sends to one after the other.
     """
 
     def __init__(self, parts: Sequence[Connections]) -> None:
         self._parts = parts
 
     def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each: one round trip to each Redis that is asked."""
+        """Return the result of each: one round trip to each Redis that takes part."""
         spread = Spread(operations, len(self._parts))
         outcomes = self._ask(spread.parts)
         self._ask(spread.announcements())
@@ -169,24 +169,24 @@ def _ask(connection: _Link, commands: Sequence[Command]) -> list[Any]:
     except RedisError as error:
         answers += [Lost(str(error), error)] * (len(commands) - len(answers))
     if moved:
-        # What was the master is none any more: look where it is now.
+        # This is no longer the master: find the new one.
         connection.disconnect()
     return answers
 
 
 def packed(commands: Sequence[Command]) -> list[bytes]:
-    """Return the bytes to send: redis-py would look at each operand, in Python.
+    """Return the bytes to send; redis-py would check each operand, in Python.
 
-    None of them is a number: hiredis writes those by calling Python, and ends the process if that
-    is interrupted by a signal.
+    No operand is a number: hiredis writes those by calling Python, and ends the process if a signal
+    interrupts that.
     """
     return [b"".join([pack_command(each) for each in commands])]  # type: ignore[arg-type]  # Its hint is wrong.
 
 
 def options(url: RedisURL) -> dict[str, Any]:
-    """Return the arguments of redis-py's connections, of either kind, for `url`."""
+    """Return the arguments of redis-py's connections, blocking or asyncio, for `url`."""
     found: dict[str, Any] = {
-        # As text, for what is said at :func:`packed`.
+        # As text, for the reason given at :func:`packed`.
         "db": str(url.db) if url.db else 0,
         "username": url.username,
         "password": url.password,

@@ -11,33 +11,33 @@ P = TypeVar("P", bound=BasePublisher)
 
 
 class Once(Generic[T]):
-    """What `make` returned when it was called for the first time."""
+    """The result of the first call of `make`."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._made: dict[str, T] = {}
 
     def __call__(self) -> T:
-        """Return it, made now if need be."""
+        """Return the object, and make it first if there is none."""
         try:
             return self._made["it"]
         except KeyError:
-            # No lock, which a fork could copy while it is held: of two threads that come here at
-            # once, setdefault gives both the same one, and the other has opened nothing yet.
+            # No lock, which a fork could copy while it is held: to two threads at once, setdefault
+            # returns the same object, and the second object has opened nothing yet.
             return self._made.setdefault("it", self._make())
 
     @property
     def made(self) -> T | None:
-        """What was made, or None."""
+        """The object, or None before it is made."""
         return self._made.get("it")
 
     def forget(self) -> T | None:
-        """Have another one made the next time; return the former one, or None."""
+        """Make a new object the next time; return the former one, or None."""
         return self._made.pop("it", None)
 
 
 class Shared(Generic[P]):
-    """The publisher of one kind that all of a process share; `new` makes one of ``REDIS_URL``."""
+    """The publisher that a process shares, one for each kind; `new` makes it of ``REDIS_URL``."""
 
     def __init__(self, new: Callable[[], P]) -> None:
         self._of_the_environment = Once(new)
@@ -47,9 +47,9 @@ class Shared(Generic[P]):
     def default(self) -> P:
         """Return the publisher of this process.
 
-        That is the one that was set; else the one that a framework's settings name, if `configure`
-        was told; else one made of ``REDIS_URL``. Raises ``ValueError`` if that cannot be read, and
-        what the framework has for settings that cannot.
+        That is the one that was set; else that of a framework's settings, if an integration has
+        called `configure`; else one made of ``REDIS_URL``. Raises ``ValueError`` if this is
+        invalid, and the framework's own error for invalid settings.
         """
         find = self._configured[-1] if self._configured else self._of_the_environment
         return self.default_of(find)
@@ -57,15 +57,15 @@ class Shared(Generic[P]):
     def default_of(self, find: Callable[[], P]) -> P:
         """Return the publisher that was set; else what `find` returns.
 
-        For an integration that uses its own settings, whoever else has been configured meanwhile.
+        For an integration that uses its own settings, even if others have been configured later.
         """
         publisher = self._chosen.get("publisher")
         return find() if publisher is None else publisher
 
     def use(self, publisher: P | None) -> P | None:
-        """Make `publisher` the default, or with None go back to what it was without.
+        """Make `publisher` the default; with None, restore the default without it.
 
-        Returns the former one, None if there was none yet; it is left open.
+        Returns the former one, which stays open, or None if there was none yet.
         """
         former = self._chosen.pop("publisher", None) or self._of_the_environment.made
         if publisher is None:
@@ -75,9 +75,9 @@ class Shared(Generic[P]):
         return former
 
     def configure(self, find: Callable[[], P] | None) -> None:
-        """Have `find` return the default, whenever none was set; with None it is ``REDIS_URL``'s.
+        """Let `find` return the default if none was set; with None, ``REDIS_URL`` decides again.
 
-        For integrations, which know of settings. `find` keeps what it returns, one for a process.
+        For integrations, which have settings. `find` must return the same one in a process.
         """
         if find is None:
             self._configured.clear()
@@ -86,7 +86,7 @@ class Shared(Generic[P]):
             self._configured.append(find)
 
     def withdraw(self, find: Callable[[], P]) -> None:
-        """Ask `find` no more, but whoever was asked before, or ``REDIS_URL``."""
+        """Remove `find`: the one that was configured before it decides, or ``REDIS_URL``."""
         self._configured = [each for each in self._configured if each != find]
 
 

@@ -20,7 +20,7 @@ _NOT_SENT = object()
 
 
 class Pending(Generic[T]):
-    """What will come of an operation of a pipeline."""
+    """The future result of an operation of a pipeline."""
 
     __slots__ = ("_result",)
 
@@ -29,7 +29,7 @@ class Pending(Generic[T]):
 
     @property
     def result(self) -> T:
-        """What came of it; raises what it failed with, and ``RuntimeError`` before that."""
+        """The result; raises the error of the operation, and ``RuntimeError`` before it is sent."""
         if self._result is _NOT_SENT:
             raise RuntimeError("the pipeline was not sent yet")
         if isinstance(self._result, SinapseError):
@@ -37,14 +37,14 @@ class Pending(Generic[T]):
         return cast(T, self._result)
 
     def settle(self, result: Any) -> None:
-        """Take note of what came of it."""
+        """Set the result, or the error."""
         self._result = result
 
 
 def collected(
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[Any, P], Pending[T]]:
-    """Return `method` of the library for one whose ``_run`` collects operations."""
+    """Return `method` of the library for a class whose ``_run`` collects operations."""
 
     def collect(self: Any, /, *values: P.args, **options: P.kwargs) -> Pending[T]:
         return cast(Pending[T], method(self, *values, **options))
@@ -53,7 +53,7 @@ def collected(
 
 
 class Collection:
-    """Operations in the order in which they were asked for."""
+    """Operations, in the order of their calls."""
 
     def __init__(self, messages: Messages, *, hashed: bool) -> None:
         self._messages = messages
@@ -70,7 +70,7 @@ class Collection:
         retain: float | None = None,
         message_id: str | None = None,
     ) -> Pending[int]:
-        """Publish with the others: as the publisher's. What is invalid raises at once."""
+        """Publish with the others, as the publisher does; invalid arguments raise at once."""
         return self.add(self._messages.publish(channel, message, event, retain, message_id))
 
     def add(self, operation: Operation[T]) -> Pending[T]:
@@ -84,14 +84,14 @@ class Collection:
         return len(self._operations)
 
     def take(self) -> tuple[list[Operation[Any]], list[Pending[Any]]]:
-        """Return the operations and what will come of them, and begin anew."""
+        """Return the operations and their future results, and begin anew."""
         taken = self._operations, self._pending
         self._operations, self._pending = [], []
         return taken
 
 
 def settled(pending: list[Pending[Any]], results: list[Any]) -> list[Any]:
-    """Return `results` once each is told what came of it; raises as :func:`complete`."""
+    """Set the result of each of `pending`, and return `results`; raises as :func:`complete`."""
     for each, result in zip(pending, results, strict=True):
         each.settle(result)
     return complete(results)
@@ -136,8 +136,8 @@ class Pipeline(Collection):
             pipe.publish("news", "hello")
         token.result
 
-    They are carried out in their order, and others' may come between them. If the block ends with
-    an exception, none is sent. It is for one thread.
+    Redis carries them out in their order; those of others may come between them. If the block ends
+    with an exception, none is sent. A pipeline is for one thread.
     """
 
     def __init__(self, connections: Runner, messages: Messages, *, hashed: bool) -> None:
@@ -145,7 +145,7 @@ class Pipeline(Collection):
         self._connections = connections
 
     def send(self) -> list[Any]:
-        """Send what was collected, return what came of each, and begin anew.
+        """Send the collected operations, return their results, and begin anew.
 
         Raises :class:`~sinapse.errors.Incomplete` if any of them failed.
         """

@@ -1,4 +1,4 @@
-"""What a method shows that is made of another one: its name, docstring and signature."""
+"""Name, docstring and signature of a method that is made from a different one."""
 
 import inspect
 from collections.abc import Callable
@@ -9,9 +9,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def showing(made: F, method: Callable[..., Any], kind: Any = None) -> F:
-    """Return `made`, which shows to ``help()`` and Sphinx what `method` is documented with.
+    """Return `made` with the documentation of `method`, for ``help()`` and Sphinx.
 
-    What it returns is in a `kind`, if one is given: ``Deferred[int]`` where `method` has ``int``.
+    With a `kind`, that wraps the return type: ``Deferred[int]`` where `method` has ``int``.
     """
     update_wrapper(made, method)
     signature = inspect.signature(method)

@@ -9,10 +9,9 @@
         token = await publisher.tokens.generate("42")
         await publisher.publish("news", "hello")
 
-What each operation does, takes, returns and raises is written at its namesake in
-:mod:`sinapse.publisher`.
+The operation of the same name in :mod:`sinapse.publisher` documents arguments, results and errors.
 
-``client``       the publisher: what is in ``sinapse.publisher.awaiting``, on asyncio
+``client``       the publisher: that of ``sinapse.publisher.awaiting``, on asyncio
 ``mixins``       the library for the classes of an application
 ``defaults``     the publisher that they use
 ``connections``  a pool of connections for each event loop

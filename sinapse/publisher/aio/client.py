@@ -13,8 +13,8 @@ class Publisher(awaiting.Publisher):
     """Publishes to Redis, and keeps tokens and lists of channels there.
 
     One for a process is enough: tasks share it, and each event loop has connections of its own.
-    Nothing is opened before it is needed, and again when Redis comes back. A task that is
-    cancelled leaves nothing behind, but what it has sent may have been carried out.
+    It opens connections when they are needed, and again when Redis comes back. A task that is
+    cancelled leaves nothing behind, but Redis may carry out what it has sent.
 
     The settings are those of :class:`sinapse.publisher.Publisher`; `max_connections` is for each
     event loop.

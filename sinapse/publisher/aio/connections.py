@@ -35,7 +35,7 @@ from sinapse.publisher.process import OfThisProcess
 
 
 class _Link(Protocol):
-    """What is used of a connection of redis-py, whose methods have no types."""
+    """The part of redis-py's connections that we use; their methods have no types."""
 
     socket_timeout: float | None
 
@@ -51,7 +51,7 @@ class _Link(Protocol):
 
 
 class _Pool(Protocol):
-    """What is used of a pool of redis-py."""
+    """The part of redis-py's pools that we use."""
 
     async def get_connection(self) -> _Link: ...
 
@@ -61,14 +61,14 @@ class _Pool(Protocol):
 
 
 class _Opened(NamedTuple):
-    """The pool of an event loop, and what closes it."""
+    """The pool of an event loop, and the generator that closes it."""
 
     pool: _Pool
     closing: AsyncGenerator[None, None]
 
 
 class _Loops(dict[asyncio.AbstractEventLoop, _Opened]):
-    """What was opened on each event loop. Plain dictionaries have no weak references."""
+    """The pools of the event loops. It is a class since a plain dict has no weak references."""
 
 
 class Connections(AwaitedRunner):
@@ -87,7 +87,7 @@ class Connections(AwaitedRunner):
             )
             for address in url.sentinels
         ]
-        # Where the master is known to be outlives a pool, so that it is found without Sentinels.
+        # The known address of the master outlives a pool, so that it is found without Sentinels.
         self._options = {
             "max_connections": size,
             "timeout": connect_timeout + timeout,
@@ -100,7 +100,7 @@ class Connections(AwaitedRunner):
         self._pools = OfThisProcess(_Loops)
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each: one round trip, once Redis knows their scripts."""
+        """Return the result of each: one round trip, once Redis knows their scripts."""
         exchanged = exchange(self._url, operations)
         commands = next(exchanged)
         async with self._connection() as connection:
@@ -130,13 +130,13 @@ class Connections(AwaitedRunner):
         try:
             with self._unreachable():
                 await _make_sure_of(connection)
-            # The time is kept by us: redis-py does it with asyncio.wait_for, which before Python
-            # 3.12 swallows a cancellation at times, and costs a task a command.
+            # We limit the time ourselves: redis-py uses asyncio.wait_for, which before Python 3.12
+            # sometimes swallows a cancellation, and costs a task for each command.
             connection.socket_timeout = None
             yield connection
         except BaseException:
-            # Cancelled, perhaps between a command and its answer: that must not be taken for the
-            # answer to the next command.
+            # Cancelled, perhaps between a command and its answer, which must not become the answer
+            # to the next command.
             await connection.disconnect(nowait=True)
             raise
         finally:
@@ -158,7 +158,7 @@ class Connections(AwaitedRunner):
         if opened is None:
             pool = cast(_Pool, BlockingConnectionPool(**self._options))
             for other in list(self._opened):
-                if other.is_closed():  # Without having told anybody.
+                if other.is_closed():  # Closed without an end of its generators.
                     self._opened.pop(other, None)
             opened = self._opened[loop] = _Opened(pool, _closing(pool, loop, ref(self._opened)))
             await anext(opened.closing)
@@ -172,9 +172,9 @@ class Connections(AwaitedRunner):
 async def _closing(
     pool: _Pool, loop: asyncio.AbstractEventLoop, loops: "ref[_Loops]"
 ) -> AsyncGenerator[None, None]:
-    """Forget and close `pool` when this is closed: by us, or by `loop` when that ends.
+    """Forget and close `pool` when this generator is closed: by us, or by `loop` at its end.
 
-    A loop closes the asynchronous generators that were begun on it, and nothing else.
+    A loop closes the asynchronous generators that were started on it, and nothing else.
     """
     try:
         yield
@@ -190,7 +190,7 @@ async def _make_sure_of(connection: _Link) -> None:
     writer: asyncio.StreamWriter | None = getattr(connection, "_writer", None)
     if writer is None or not _readable(writer):
         return
-    # Two turns: in the first the loop looks at its sockets, in the second it reads.
+    # Two turns: in the first the loop polls its sockets, in the second it reads.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     if await connection.can_read():
@@ -223,7 +223,7 @@ async def _ask(connection: _Link, commands: Sequence[Command], seconds: float) -
         text = str(error) or f"no answer within {seconds:g} s"
         answers += [Lost(text, error)] * (len(commands) - len(answers))
     if moved:
-        # What was the master is none any more: look where it is now.
+        # This is no longer the master: find the new one.
         await connection.disconnect(nowait=True)
     return answers
 

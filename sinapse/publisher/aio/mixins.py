@@ -73,10 +73,11 @@ class Sinapse(Owned):
 
 
 class Subject(Receiving):
-    """Somebody who may open streams: ``class User(Subject)``.
+    """A user, or anything else that may open streams: ``class User(Subject)``.
 
-    The list of channels goes by the id alone: where several classes are subjects, let ids differ by
-    ``sinapse_id``, or ``Staff`` 1 hears what ``Customer`` 1 may hear. It is logged once.
+    A list of channels belongs to an id, whatever the class. If several classes are subjects, make
+    ids differ by ``sinapse_id``; otherwise ``Staff`` 1 hears what ``Customer`` 1 may hear. A
+    warning is logged once.
     """
 
     __slots__ = ()
@@ -99,7 +100,7 @@ class Publishable(Named):
         retain: float | None = None,
         message_id: str | None = None,
     ) -> int:
-        """Send `message` to everybody who may listen: :meth:`Publisher.publish` on the channel."""
+        """Send `message` to all who may listen: :meth:`Publisher.publish` on the channel."""
         return await default().publish(self, message, event, retain, message_id)
 
     #: The short name. A class that has a ``publish`` of its own keeps that.

@@ -1,4 +1,4 @@
-"""Connections to whatever node is the master, by Redis Sentinel."""
+"""Connections to the node that is the master, by Redis Sentinel."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -46,7 +46,7 @@ class Sentinels:
 
 
 class MasterConnection(Connection):
-    """A connection that moves to where the master is each time it is taken from its pool."""
+    """A connection that moves to the current master each time it is taken from its pool."""
 
     def __init__(self, sentinels: Sentinels, **options: Any) -> None:
         super().__init__(redis_connect_func=_begin, **options)

@@ -8,11 +8,11 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``tokens``        tokens
 ``channels``      lists of channels
 ``presence``      who is online
-``runner``        who carries operations out
+``runner``        the classes that carry operations out
 ``conversation``  the commands of operations on one connection
 ``spread``        operations on several Redis
 ``master``        which node the Sentinels call the master
-``standin``       what stands in for Redis in tests
+``standin``       a stand-in for Redis, for tests
 ``identity``      how an application names subjects and channels
 ``content``       the data and the event type of a message, checked
 ``retention``     how long a message is retained, checked

@@ -1,6 +1,6 @@
 """Lists of channels: what a subject may listen to.
 
-An operation checks what it is made of: it raises :class:`~sinapse.errors.InvalidSubject` or
+An operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubject` or
 :class:`~sinapse.errors.InvalidChannel`.
 """
 
@@ -36,7 +36,7 @@ class ListChannels(Operation[set[str]]):
         return Request(("SMEMBERS", channels_key(self.subject)))
 
     def combine(self, results: Sequence[set[str]]) -> set[str]:
-        """Return the names of all."""
+        """Return the names from all Redis."""
         return set().union(*results)
 
     def result(self, answer: list[bytes]) -> set[str]:
@@ -55,7 +55,7 @@ class HasChannel(Operation[bool]):
 
     @property
     def spread_by(self) -> str:
-        """The channel: what grants it is where its messages are."""
+        """The channel: its grants are in the Redis of its messages."""
         return self.channel
 
     def request(self) -> Request:
@@ -63,7 +63,7 @@ class HasChannel(Operation[bool]):
         return Request(("SISMEMBER", channels_key(self.subject), self.channel))
 
     def result(self, answer: Any) -> bool:
-        """Return whether it may."""
+        """Return whether the subject may listen."""
         return bool(answer)
 
 
@@ -82,7 +82,7 @@ class _Change(HasChannel):
 
 
 class AddChannel(_Change):
-    """A subject may listen to a channel; whether that is new."""
+    """Adds a channel to the list of a subject; the result is whether it is new."""
 
     __slots__ = ()
     _script = ADD_CHANNEL
@@ -90,7 +90,7 @@ class AddChannel(_Change):
 
 
 class RemoveChannel(_Change):
-    """A subject may listen to a channel no longer; whether it could before."""
+    """Removes a channel from the list; the result is whether it was there."""
 
     __slots__ = ()
     _script = REMOVE_CHANNEL
@@ -98,7 +98,7 @@ class RemoveChannel(_Change):
 
 
 class ClearChannels(Operation[int]):
-    """A subject may listen to nothing; how many channels were removed."""
+    """Empties the list of a subject; the result is how many channels were removed."""
 
     __slots__ = ("subject",)
 
@@ -111,11 +111,11 @@ class ClearChannels(Operation[int]):
         return call(CLEAR_CHANNELS, _keys(self.subject), told)
 
     def combine(self, results: Sequence[int]) -> int:
-        """Return how many in all."""
+        """Return the sum for all Redis."""
         return sum(results)
 
     def result(self, answer: int) -> int:
-        """Return how many."""
+        """Return how many were removed."""
         return answer
 
 

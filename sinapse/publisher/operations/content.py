@@ -1,4 +1,4 @@
-"""From what an application has to a message that can be published."""
+"""The data and the event type of a message, checked before it is published."""
 
 import json
 
@@ -8,16 +8,16 @@ from sinapse.protocol.message import FIELD_BREAKS, Message
 
 
 def checked(message: object, event: str | None, max_bytes: int) -> Message:
-    """Return `message` as it is published; its data may have `max_bytes` bytes.
+    """Return the message to publish; its data may have `max_bytes` bytes.
 
-    Text is sent as it is, be it ``str`` or ``bytes`` of UTF-8; anything else as compact JSON.
+    Text is sent as it is, ``str`` or ``bytes`` of UTF-8; all other values as compact JSON.
     Raises :class:`~sinapse.errors.InvalidMessage`, :class:`~sinapse.errors.InvalidEvent` or
     :class:`~sinapse.errors.MessageTooLarge`.
     """
     if event is not None:
         event = _checked_event(event)
     text = _text(message)
-    # A character is at least one byte, so most of what is too large is refused unencoded.
+    # A character is at least one byte: most texts that are too large need not be encoded.
     if len(text) > max_bytes or _size(text) > max_bytes:
         raise MessageTooLarge(f"the message is over {max_bytes} bytes")
     return Message(text, event)

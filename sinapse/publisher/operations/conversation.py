@@ -16,17 +16,17 @@ from sinapse.publisher.operations.operation import (
     unavailable,
 )
 
-#: Messages, and characters of their data, that one call of a script may publish. Redis does nothing
-#: else meanwhile: some 1.3 milliseconds, if they are retained.
+#: Messages, and characters of their data, that one call of a script may publish. It blocks Redis
+#: for some 1.3 milliseconds, if they are retained.
 MAX_MESSAGES_PER_CALL = 200
 MAX_DATA_PER_CALL = 256 * 1024
 
-#: How Redis 6.2, 7 and Valkey say that a script went on until a command that its user may not
-#: call. It is the one failure of our scripts that can come after a first write; one that a script
-#: itself has told, of a message, comes before any of that message.
+#: How Redis 6.2, 7 and Valkey report that a script stopped at a command that the ACL denies. It is
+#: the only failure of our scripts that can come after a first write; one that a script itself
+#: reports for a message comes before any write of that message.
 _DENIED_IN_SCRIPT = ("executing the script can't", "ACL failure in script")
 
-#: An operation, and which of those that were given it stands for.
+#: An operation, and the places of the given ones that it stands for.
 _Call = tuple[Sequence[int], Operation[Any]]
 
 
@@ -38,12 +38,12 @@ def exchange(
     In place of an answer there can be :class:`~sinapse.publisher.operations.operation.Refused` or
     :class:`~sinapse.publisher.operations.operation.Lost`, and in place of a result
     :class:`~sinapse.errors.BrokerUnavailable`. A command that Redis may have carried out is not
-    sent again. Messages of one kind that follow each other are published by one call. Of several
-    calls, each script is sent whole the first time: none of them has to be sent again, out of
-    order, because Redis does not know it yet.
+    sent again. One call publishes messages of one kind that follow each other. Of several calls,
+    each script is sent whole the first time, so that none has to be sent again, out of order,
+    because Redis does not know it yet.
 
-    If other commands follow on the connection before the answers have come, they must do so too:
-    `known` are the scripts that were sent on it; this function keeps it up to date.
+    If more commands can follow on the connection before the answers, they must do the same: `known`
+    are the scripts that were sent on it; this function keeps it up to date.
     """
     results: list[Any] = [None] * len(operations)
     waiting = _calls(operations)
@@ -53,10 +53,10 @@ def exchange(
             answers = yield [request.short()] if known is None else _introduced([request], known)
             if type(answers[0]) is Refused and answers[0].is_unknown_script:
                 if known is not None:
-                    known.clear()  # Redis forgets all of them together.
+                    known.clear()  # Redis forgets all scripts together.
                 answers = yield [request.whole()]
         else:
-            # From the start: Redis can have forgotten meanwhile what is known here.
+            # With an empty set: Redis can have forgotten the known scripts meanwhile.
             answers = yield _introduced([operation.request() for _, operation in waiting], set())
         further: list[_Call] = []
         for (places, operation), answer in zip(waiting, answers, strict=True):
@@ -74,7 +74,7 @@ def exchange(
 
 
 def _calls(operations: Sequence[Operation[Any]]) -> list[_Call]:
-    """Return the operations with messages joined that follow each other and are of one kind."""
+    """Return the operations, with messages of one kind that follow each other joined."""
     if len(operations) == 1:
         return [((0,), operations[0])]
     calls: list[_Call] = []
@@ -117,7 +117,7 @@ def _together(message: Publish) -> type[PublishTogether]:
 
 
 def _failure(operation: Operation[Any], answer: object) -> Refused | Lost | None:
-    """Return what there is in the place of an answer."""
+    """Return the failure that is in the place of an answer, or None."""
     if type(answer) is Refused:
         if any(part in answer.text for part in _DENIED_IN_SCRIPT):
             return Lost(answer.text)

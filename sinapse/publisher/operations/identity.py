@@ -11,7 +11,7 @@ import inflection
 from sinapse.errors import InvalidSubject
 from sinapse.protocol.keys import kind_name, subject_id
 
-#: What the plain interface takes as the id of a subject.
+#: The id of a subject in the plain interface.
 SubjectId: TypeAlias = str | int | UUID
 
 
@@ -26,22 +26,22 @@ class HasChannel(Protocol):
 #: A channel's name, or an object that has one.
 ChannelLike: TypeAlias = str | HasChannel
 
-#: Several of them.
+#: Several channels.
 ChannelsLike: TypeAlias = list[ChannelLike] | tuple[ChannelLike, ...] | set[str] | frozenset[str]
 
 _ABSENT = object()
 
 _log = logging.getLogger(__name__)
 
-#: Classes of subjects whose ids are mere numbers, by their full names.
+#: Classes of subjects whose ids are only numbers, by their full names.
 _numbered: dict[tuple[str, str], str] = {}
 
 
 def given_id(value: object) -> str:
-    """Return an id that was given to the plain interface.
+    """Return a subject's id from an argument of the plain interface.
 
     Objects are refused: their ``str()`` is a name to show, seldom the id, and a list of channels
-    kept under it would never be found. Raises :class:`~sinapse.errors.InvalidSubject`.
+    under it would never be found. Raises :class:`~sinapse.errors.InvalidSubject`.
     """
     if value is not None and not isinstance(value, SubjectId):
         raise InvalidSubject(
@@ -70,17 +70,17 @@ def identifier(thing: object) -> str:
 
 
 def kind_of(thing: object) -> str:
-    """Return what kind of subject an object is: its ``sinapse_kind``, or the name of its class."""
+    """Return the kind of a subject: its ``sinapse_kind``, or the name of its class."""
     kind = _attribute(thing, "sinapse_kind")
-    # Not type(): for a proxy, such as a framework has for the current user, that is no answer.
+    # Not type(): that would be the proxy that a framework has for the current user.
     return thing.__class__.__name__ if kind is _ABSENT else kind_name(kind)
 
 
 def each_channel(channel: ChannelLike | ChannelsLike) -> list[ChannelLike]:
-    """Return the channels that `channel` is, one or several."""
+    """Return `channel` as a list, of one or several."""
     if isinstance(channel, list | tuple | set | frozenset) and not hasattr(
         channel,
-        "sinapse_channel",  # A tuple with names may be an object of the application.
+        "sinapse_channel",  # A named tuple may be an object of the application.
     ):
         return list(channel)
     return [cast(ChannelLike, channel)]
@@ -100,7 +100,7 @@ def _attribute(thing: object, name: str) -> object:
     try:
         return getattr(thing, name)
     except AttributeError as error:
-        # A property that fails must not make another attribute the id of somebody else.
+        # If a property fails, no other attribute may become the id: it could be that of others.
         if inspect.getattr_static(thing, name, _ABSENT) is not _ABSENT:
             raise InvalidSubject(f"{type(thing).__name__}.{name} has no value") from error
         return _ABSENT
@@ -125,7 +125,7 @@ class Owned:
 
 
 class Receiving:
-    """A subject: it may open streams, and its list of channels belongs to its id alone."""
+    """A subject: it may open streams, and its list of channels depends on its id only."""
 
     __slots__ = ()
 
@@ -135,10 +135,10 @@ def _is_ours(kind: type) -> bool:
 
 
 def _look_for_another(subject: Receiving, identifier: str) -> None:
-    """Warn if two classes of subjects have numbers as ids: each hears messages of the other.
+    """Warn if two classes of subjects have numbers as ids: they share lists of channels.
 
-    There is no warning if the application has chosen the id, nor for classes with a common base of
-    its own: they may be kept in one table.
+    There is no warning if the application has chosen the id, or for classes with a common base of
+    its own: they may be in one table.
     """
     if not identifier.isdecimal():
         return

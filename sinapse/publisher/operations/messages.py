@@ -30,7 +30,7 @@ from sinapse.publisher.operations.retention import (
     remembered,
 )
 
-#: The keys of all that is retained.
+#: The keys that all retained messages share.
 _STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)
 
 
@@ -51,7 +51,7 @@ class Publish(Operation[int]):
         self.message: Message = message
         #: Milliseconds; 0 for not at all.
         self.retain: int = retain
-        #: The most of the channel.
+        #: The limit for the channel.
         self.retain_messages: int = retain_messages
         self.message_id: str | None = message_id
 
@@ -73,7 +73,7 @@ class Publish(Operation[int]):
         )
 
     def result(self, answer: int | Sequence[int | bytes]) -> Any:
-        """Return how many, or why it could not be published."""
+        """Return how many nodes received it, or why it could not be published."""
         return _heard(self, answer if isinstance(answer, int) else answer[0])
 
     def _retained(self) -> Request:
@@ -93,7 +93,7 @@ class Publish(Operation[int]):
 
 
 class PublishTogether(Operation[list[int | Refused]]):
-    """Several messages in one call; how many nodes heard each, or why it could not be published."""
+    """Several messages in one call; the result is that of each message."""
 
     __slots__ = ("messages",)
 
@@ -101,7 +101,7 @@ class PublishTogether(Operation[list[int | Refused]]):
         self.messages: Sequence[Publish] = messages
 
     def result(self, answer: Sequence[int | bytes]) -> list[int | Refused]:
-        """Return it."""
+        """Return for each how many nodes received it, or why it could not be published."""
         pairs = zip(self.messages, answer, strict=True)
         return [_heard(message, each) for message, each in pairs]
 
@@ -161,8 +161,8 @@ class Outgoing(NamedTuple):
     message_id: str | None = None
 
 
-#: What ``publish_many`` takes: plain tuples will do, which begin like :class:`Outgoing`, and
-#: mappings with its names.
+#: A message for ``publish_many``: also a plain tuple that begins like :class:`Outgoing`, or a
+#: mapping with its names.
 AnyOutgoing: TypeAlias = (
     Outgoing
     | tuple[ChannelLike, object]
@@ -219,7 +219,7 @@ class Messages:
         return Publish(name, content, kept, self._retain_messages, message_id)
 
     def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[Publish]:
-        """Check what was given; an error has a note that says which of them it is about."""
+        """Check the messages; an error has a note with the number of its message."""
         operations = []
         for number, each in enumerate(messages):
             try:
@@ -237,7 +237,7 @@ class Messages:
         retain: float | None,
         message_id: str | None,
     ) -> list[Publish]:
-        """Check what was given: one message to one channel or several."""
+        """Check the arguments: one message to one channel or several."""
         channels = each_channel(channel)
         if message_id is not None and len(channels) > 1:
             raise ValueError("message_id is that of one message to one channel: give each its own")

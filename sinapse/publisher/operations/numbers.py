@@ -1,4 +1,4 @@
-"""What counts as a number in a call or a setting: a bool does not, though it is one to Python."""
+"""Checks for numbers in calls and settings: a bool is not one, though it is to Python."""
 
 from typing import TypeGuard
 

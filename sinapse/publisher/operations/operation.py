@@ -1,4 +1,4 @@
-"""What an operation is: commands for Redis, and what its answers mean."""
+"""An operation: commands for Redis, and the meaning of its answers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ class Request(NamedTuple):
         )
 
     def refused(self, text: str) -> str:
-        """Return what Redis said when it refused the request, made clearer where it can be."""
+        """Return the text with which Redis refused the request, made clearer if possible."""
         if self.script is None:
             return of_another_type(text, self.operands[1:2])
         last = 1 + int(self.operands[0])
         return of_another_type(text, self.operands[1:last], self.operands[last:])
 
     def whole(self) -> Command:
-        """Return the command for any Redis."""
+        """Return the command for any Redis, with the whole script."""
         return (
             self.operands if self.script is None else ("EVAL", self.script.source, *self.operands)
         )
@@ -50,20 +50,20 @@ def call(script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> 
 
 
 class Operation(ABC, Generic[T]):
-    """Something that Redis is asked for, in one round trip; `T` is what comes of it."""
+    """A request to Redis, in one round trip; `T` is the type of its result."""
 
     __slots__ = ()
 
     @property
     def spread_by(self) -> str | None:
-        """The name that decides which of several Redis is asked; None if all are."""
+        """The name that decides which of several Redis gets it; None for all of them."""
         return None
 
     def spread_over(self, count: int) -> None:
-        """Take note that there are `count` Redis."""
+        """Note that there are `count` Redis."""
 
     def combine(self, results: Sequence[T]) -> T:
-        """Return what comes of it as a whole where all are asked: each does its part."""
+        """Return the whole result from those of all Redis, if each does a part."""
         raise NotImplementedError(f"{type(self).__name__} cannot be asked of several Redis")
 
     def announcements(self) -> "Sequence[Operation[Any]]":
@@ -76,7 +76,7 @@ class Operation(ABC, Generic[T]):
 
     @abstractmethod
     def result(self, answer: Any) -> "T | Operation[T]":
-        """Return what `answer` means, or the operation to go on with. Strings in it are bytes."""
+        """Return the meaning of `answer`, whose strings are bytes, or the operation to continue."""
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ class Plain(Operation[Any]):
 
 
 class Refused(NamedTuple):
-    """In the place of an answer: Redis said that it will not, or cannot."""
+    """In the place of an answer: Redis has refused the command."""
 
     text: str
     is_unknown_script: bool = False

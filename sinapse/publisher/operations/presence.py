@@ -7,7 +7,7 @@ from sinapse.protocol.scripts import IS_ONLINE, ONLINE_IN
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation, Request, call
 
-#: Subjects that are looked at in one step: half a millisecond of Redis.
+#: Subjects that one step looks at: half a millisecond of Redis.
 PAGE = 500
 
 
@@ -29,7 +29,7 @@ class IsOnline(Operation[bool]):
         return call(IS_ONLINE, (PRESENCE,), (self.subject, presence_key("")))
 
     def result(self, answer: Any) -> bool:
-        """Return whether it has."""
+        """Return whether the subject has one."""
         return bool(answer)
 
 

@@ -13,13 +13,13 @@ MAX_RETAIN = 30 * 24 * 3600
 RETAIN_MESSAGES = 1000
 MAX_RETAIN_MESSAGES = 1_000_000
 
-#: Milliseconds, two days: for how long after a message it is known that its channel had one. What
-#: is retained for a day at most is so remembered for a day after it is gone; for the rest the key
-#: of the channel lives on for a day.
+#: Milliseconds, two days: for how long Redis remembers that a channel had a message. One that is
+#: retained for at most a day is thus remembered for a day after it is gone; for others the key of
+#: the channel stays for a day longer.
 HORIZON = 2 * 24 * 3600 * 1000
 
-#: Milliseconds for which a message id is remembered at least, two hours: after one, a broker of
-#: Celery's gives the task of a worker that has died to another one.
+#: Milliseconds for which a message id is remembered at least, two hours: after one hour, Celery's
+#: brokers give the task of a dead worker to a different worker.
 _REMEMBERED = 2 * 3600 * 1000
 
 _MAX_MESSAGE_ID_LENGTH = 128
@@ -28,7 +28,7 @@ _MAX_MESSAGE_ID_LENGTH = 128
 def milliseconds(seconds: object, name: str = "retain") -> int:
     """Return a time to retain messages, 0 for not at all; raises ``ValueError`` for no such time.
 
-    `name` is what the caller knows it by.
+    `name` is the caller's name for it, used in the error.
     """
     if not is_number(seconds) or not 0 <= seconds <= MAX_RETAIN:
         raise ValueError(f"{name} is seconds, 0 (off) up to {MAX_RETAIN} (30 days): {seconds!r}")
@@ -55,5 +55,5 @@ def checked_message_id(message_id: object) -> str:
 
 
 def remembered(retain: int) -> int:
-    """Return how long to remember the id of a message that is retained so long; milliseconds."""
+    """Return how long to remember a message's id, for its `retain`; both in milliseconds."""
     return max(retain, _REMEMBERED)

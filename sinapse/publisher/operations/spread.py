@@ -11,13 +11,13 @@ from sinapse.publisher.operations.operation import Operation
 class Spread:
     """`operations`, spread over `count` Redis. Their order is kept in each, and not between them.
 
-    Of one that all are asked for, each does its part; what comes of it is put together.
+    If an operation concerns all Redis, each does its part, and the results are combined.
     """
 
     def __init__(self, operations: Sequence[Operation[Any]], count: int) -> None:
         self._operations = operations
         self._count = count
-        #: What each Redis is asked, by its number; only those that are asked anything.
+        #: The operations for each Redis, by its number, without those that have none.
         self.parts: dict[int, list[Operation[Any]]] = {}
         self._places: list[list[tuple[int, int]]] = []
         for operation in operations:
@@ -32,11 +32,11 @@ class Spread:
         return shard, len(part) - 1
 
     def gather(self, outcomes: Mapping[int, list[Any] | BrokerUnavailable]) -> list[Any]:
-        """Return what came of each operation.
+        """Return the result of each operation.
 
-        `outcomes` are those of :attr:`parts`. What failed in a part has failed as a whole, though
-        other parts of it may have been done. Raises :class:`~sinapse.errors.BrokerUnavailable` if
-        nothing was sent at all.
+        `outcomes` are those of :attr:`parts`. If a part of an operation fails, the whole fails,
+        though its other parts may have been carried out. Raises
+        :class:`~sinapse.errors.BrokerUnavailable` if nothing was sent at all.
         """
         refusals = [each for each in outcomes.values() if isinstance(each, BrokerUnavailable)]
         if refusals and len(refusals) == len(outcomes):
@@ -49,7 +49,7 @@ class Spread:
     def announcements(self) -> dict[int, list[Operation[Any]]]:
         """Return the announcements to each Redis of changes elsewhere, once :attr:`parts` are done.
 
-        They change no data there. It does not matter if some fail: nodes hear them from any Redis
+        They change no data there. It does not matter if some fail: nodes get them from any Redis
         that is there.
         """
         told: dict[int, list[Operation[Any]]] = {}
@@ -70,5 +70,5 @@ class Spread:
             return results[0] if len(results) == 1 else operation.combine(results)
         if len(failures) == len(results):
             return failures[0]
-        # Elsewhere it was done, so that it cannot be said that it was not.
+        # Other parts were carried out, so that delivered=False would be wrong.
         return BrokerUnavailable(str(failures[0]), delivered=None)

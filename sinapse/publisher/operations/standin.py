@@ -13,10 +13,10 @@ class StandIn(Protocol):
     """Returns results of operations without Redis; it is called from any thread."""
 
     def result(self, operation: Operation[Any]) -> Any:
-        """Return what comes of `operation`."""
+        """Return the result of `operation`."""
 
 
-# The last one stands in.
+# The last one is the current one.
 _standing_in: list[StandIn] = []
 
 
@@ -36,6 +36,6 @@ def current() -> StandIn | None:
 
 
 def results(operations: Sequence[Operation[Any]]) -> list[Any] | None:
-    """Return what comes of `operations`; None if Redis has to be asked."""
+    """Return the results of `operations`; None if there is no stand-in for Redis."""
     stand_in = current()
     return None if stand_in is None else [stand_in.result(each) for each in operations]

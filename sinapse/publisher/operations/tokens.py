@@ -32,10 +32,10 @@ from sinapse.publisher.operations.identity import SubjectId, given_id
 from sinapse.publisher.operations.numbers import is_number
 from sinapse.publisher.operations.operation import Operation, Request, T, call
 
-#: The kind of a subject where none is named.
+#: The kind of a subject if none is given.
 USER = "User"
 
-#: Seconds, 317 years: more is a mistake, and Redis refuses what its clock cannot add up.
+#: Seconds, 317 years: more is a mistake, and Redis refuses a time beyond its clock.
 MAX_LIFETIME = 10**10
 
 
@@ -48,25 +48,25 @@ class _OfSubject(Operation[T]):
 
     @property
     def spread_by(self) -> str:
-        """The subject, whose tokens are all in one place."""
+        """The subject, whose tokens are all in one Redis."""
         return self.subject
 
     @property
     def _keys(self) -> tuple[str, str]:
-        """The current token, and those that were obtained."""
+        """The keys of the current token, and of those that were obtained."""
         return (
             current_token_key(self.kind, self.subject),
             obtained_tokens_key(self.kind, self.subject),
         )
 
 
-#: Milliseconds, a day: for how long another Redis remembers that a token was revoked. A node that
-#: was cut off from all of them for longer asks the one that had the token.
+#: Milliseconds, a day: for how long the other Redis remember that a token was revoked. A node that
+#: was disconnected from all of them for longer asks the one that had the token.
 REMEMBERED = 24 * 3600 * 1000
 
 
 class _Revoked(Operation[None]):
-    """That a token is revoked, for a Redis that has not had it."""
+    """Announces a revoked token to a Redis that did not have it."""
 
     __slots__ = ("_token", "_told")
 
@@ -80,17 +80,17 @@ class _Revoked(Operation[None]):
         return call(REVOKE_TOKEN, (revoked_key(self._token),), arguments)
 
     def result(self, answer: Any) -> None:
-        """Return nothing: it does not matter how many nodes heard it."""
+        """Return nothing: it does not matter how many nodes received it."""
 
 
 class _Revoking(_OfSubject[T]):
-    """May end tokens; that is announced to all Redis, so that every node hears it."""
+    """May revoke tokens; all Redis get an announcement, so that every node receives it."""
 
     __slots__ = ("former",)
 
     def __init__(self, subject: SubjectId, kind: str) -> None:
         super().__init__(subject, kind)
-        #: What stood for the tokens that were ended.
+        #: The revoked tokens, as they were stored.
         self.former: Sequence[bytes] = ()
 
     @property
@@ -98,12 +98,12 @@ class _Revoking(_OfSubject[T]):
         return control_channel(self.subject, REVOKE)
 
     def announcements(self) -> Sequence[Operation[Any]]:
-        """Return the same control messages as where the tokens were."""
+        """Return the same control messages as in the Redis of the tokens."""
         return [_Revoked(token, self._told) for token in self.former]
 
 
 class _WithNewToken(_Revoking[str]):
-    """What may draw a token."""
+    """May generate a token."""
 
     __slots__ = ("_count", "_hashed", "expires_in", "token")
 
@@ -118,11 +118,11 @@ class _WithNewToken(_Revoking[str]):
 
     @property
     def stored(self) -> str:
-        """What stands for the token in Redis."""
+        """The token as it is stored in Redis."""
         return hashed_token(self.token) if self._hashed else self.token
 
     def spread_over(self, count: int) -> None:
-        """Draw one that leads to where the subject is."""
+        """Generate a token whose Redis is that of the subject."""
         self._count = count
         self._draw()
 
@@ -152,7 +152,7 @@ class GetToken(_OfSubject[str | None]):
 
 
 class GenerateToken(_WithNewToken):
-    """A new token in place of the current one, for so many seconds, or for ever."""
+    """A new token in place of the current one, for `expires_in` seconds, or for ever."""
 
     __slots__ = ()
 
@@ -166,7 +166,7 @@ class GenerateToken(_WithNewToken):
         )
 
     def result(self, answer: list[bytes] | int) -> str | Operation[str]:
-        """Return the token; a token that exists already is drawn again."""
+        """Return the token; if Redis has it already, try a new one."""
         if isinstance(answer, list):
             self.former = answer
             return self.token
@@ -177,7 +177,7 @@ class GenerateToken(_WithNewToken):
 class ObtainToken(_WithNewToken):
     """The current token, or a new one, with at least `expires_in` seconds to live, or for ever.
 
-    A token that was first obtained longer ago than that is not returned: it is left to run out.
+    A token that was first obtained longer ago than that is not returned: it expires by itself.
     """
 
     __slots__ = ()
@@ -198,7 +198,7 @@ class ObtainToken(_WithNewToken):
         )
 
     def result(self, answer: bytes | None) -> str | Operation[str]:
-        """Return the token; a new token that exists already is drawn again."""
+        """Return the token; if Redis has the new one already, try the next."""
         if answer:
             return answer.decode(errors="replace")
         self._draw()
@@ -206,7 +206,7 @@ class ObtainToken(_WithNewToken):
 
 
 class RenewToken(_OfSubject[bool]):
-    """A longer life for the current token; whether there was one."""
+    """Extends the life of the current token; the result is whether there was one."""
 
     __slots__ = ("expires_in",)
 
@@ -225,7 +225,7 @@ class RenewToken(_OfSubject[bool]):
 
 
 class ClearToken(_Revoking[bool]):
-    """The end of the current token, and of those before it; whether there was one."""
+    """Revokes the current token, and those before it; the result is whether there was one."""
 
     __slots__ = ()
 

@@ -11,12 +11,12 @@
         token = await publisher.tokens.generate("42")
         await publisher.publish("news", "hello")
 
-What each operation does, takes, gives and fails with is written at its namesake in
-:mod:`sinapse.publisher`. There are no mixins for Twisted; those of :mod:`sinapse.publisher` name
-the channel of an object, which can be published to.
+The operation of the same name in :mod:`sinapse.publisher` documents arguments, results and errors.
+There are no mixins for Twisted; with those of :mod:`sinapse.publisher` an object has a channel to
+publish to.
 
-``client``       the publisher: what is in ``sinapse.publisher.awaiting``, in Deferreds
-``connections``  one connection to each Redis, made as the daemon makes its own
+``client``       the publisher: that of ``sinapse.publisher.awaiting``, in Deferreds
+``connections``  one connection to each Redis, made like those of the daemon
 """
 
 from sinapse.publisher.tx.client import Publisher

@@ -1,4 +1,4 @@
-"""The library on Twisted: what can be awaited, in Deferreds."""
+"""The library on Twisted: its coroutines, as Deferreds."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
@@ -22,7 +22,7 @@ P = ParamSpec("P")
 def deferred(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Any, P], "Deferred[T]"]:
-    """Return `method`, begun at once; what is invalid is a failure too."""
+    """Return `method` as one that starts at once; for invalid arguments too, its Deferred fails."""
 
     def begin(self: Any, /, *values: P.args, **options: P.kwargs) -> "Deferred[T]":
         return Deferred.fromCoroutine(method(self, *values, **options))
@@ -86,10 +86,10 @@ class Pipeline(Collection):
 class Publisher(BasePublisher):
     """Publishes to Redis, and keeps tokens and lists of channels there.
 
-    One for a process is enough, to be used in the thread of the reactor. It has one connection to
-    each Redis, on which commands follow each other without waiting; that is opened when it is
-    needed, and again when Redis comes back. A Deferred may be cancelled, but what was sent may
-    have been carried out.
+    One for a process is enough; use it in the thread of the reactor. It has one connection to each
+    Redis, opened when it is needed, and again when Redis comes back. Commands are sent without
+    waiting for earlier answers. A Deferred may be cancelled, but Redis may carry out a command that
+    was sent.
 
     The settings are those of :class:`sinapse.publisher.Publisher`; `reactor` is Twisted's global
     one if none is given.
@@ -109,7 +109,7 @@ class Publisher(BasePublisher):
     ) -> None:
         super().__init__(url, max_message, retain, retain_messages, hash_tokens)
         if reactor is None:
-            # Importing it installs it, which is the application's to do before this.
+            # The import installs it; an application that wants a different one does so before.
             from twisted.internet import reactor  # noqa: PLC0415
         parts = [
             Connections(each, connect_timeout=connect_timeout, timeout=timeout, reactor=reactor)

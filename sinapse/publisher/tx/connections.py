@@ -1,4 +1,4 @@
-"""Connections to Redis on Twisted: one to each, on which commands follow each other."""
+"""Connections to Redis on Twisted: one to each Redis, with pipelined commands."""
 
 import select
 from collections.abc import Sequence
@@ -35,38 +35,38 @@ class _Link(Link):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        #: The scripts that were sent on it.
+        #: The scripts that were sent on this connection.
         self.known: set[Script] = set()
         self._held: list[Deferred[None]] | None = None
 
     @property
     def is_lost(self) -> bool:
-        """Whether it was closed, also if the reactor has not seen that yet."""
+        """Whether it is closed, even if the reactor has not seen that yet."""
         if not self.connected:
             return True
         if self.waiting is not None:
             return False
         poll = select.poll()
         poll.register(self.transport.fileno(), select.POLLIN)
-        return bool(poll.poll(0))  # Nothing was asked: what there is to read is the end.
+        return bool(poll.poll(0))  # No answer is due: only the end can be there to read.
 
     @property
     def is_held(self) -> bool:
-        """Whether nothing more is to be sent for now: see :meth:`hold`."""
+        """Whether operations must wait before they send: see :meth:`hold`."""
         return self._held is not None
 
     def hold(self) -> None:
-        """Have others wait until all that was sent was answered.
+        """Let new operations wait until all answers have come.
 
-        Redis has forgotten a script. What it refused for that is sent again, in the order of the
-        answers, and comes before what follows.
+        Redis has forgotten a script. The refused commands are sent again, in the order of the
+        answers, and before new ones.
         """
         if self._held is None and (waiting := self.waiting) is not None:
             self._held = []
             waiting.addBoth(self._release)
 
     async def released(self) -> None:
-        """Wait for the end of that."""
+        """Return when operations need not wait any more."""
         if self._held is not None:
             waiting: Deferred[None] = Deferred()
             self._held.append(waiting)
@@ -79,13 +79,13 @@ class _Link(Link):
         return answer
 
     async def check_role(self) -> None:
-        """Close the connection and raise ``txredisapi.ConnectionError`` if that is no master."""
+        """Close the connection and raise ``txredisapi.ConnectionError`` if this is not a master."""
         if not await self.is_master():
             self.transport.abortConnection()
             raise txredisapi.ConnectionError(f"{self.node.host}:{self.node.port} is no master")
 
     async def check_answer(self) -> None:
-        """Raise ``txredisapi.RedisError`` if Redis does not answer, or does not want to."""
+        """Raise ``txredisapi.RedisError`` if Redis does not answer, or refuses."""
         try:
             await self.ping()
         except txredisapi.ResponseError as error:
@@ -93,7 +93,7 @@ class _Link(Link):
                 raise
 
     async def leave(self) -> None:
-        """Close the connection once Redis has answered what it was asked."""
+        """Close the connection after the answers to all commands."""
         if self.connected:
             with suppress(txredisapi.RedisError):
                 await self.execute_command("QUIT")
@@ -101,7 +101,7 @@ class _Link(Link):
 
 
 class _Own:
-    """The connection of a process, and who waits for it to be made."""
+    """The connection of a process, and the operations that wait for it."""
 
     def __init__(self) -> None:
         self.link: _Link | None = None
@@ -133,7 +133,7 @@ class Connections(AwaitedRunner):
         self._own = OfThisProcess(_Own)
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        """Return what comes of each: one round trip, once Redis knows their scripts."""
+        """Return the result of each: one round trip, once Redis knows their scripts."""
         link = await self._connected()
         while link.is_held:
             await link.released()
@@ -151,7 +151,7 @@ class Connections(AwaitedRunner):
         return await self.run(Plain(command))
 
     async def close(self) -> None:
-        """Close the connection once what is on its way was answered."""
+        """Close the connection after the answers to all commands."""
         own = self._own()
         link, own.link = own.link, None
         if link is not None:
@@ -183,7 +183,7 @@ class Connections(AwaitedRunner):
                 await link.check_role()
             else:
                 await link.check_answer()
-        except Exception as error:  # noqa: BLE001  # Whatever it was, nothing was asked yet.
+        except Exception as error:  # noqa: BLE001  # Whatever it was, nothing was sent yet.
             if self._sentinels:
                 self._master.doubt()
             text = without_arguments(error) or type(error).__name__
@@ -196,14 +196,14 @@ class Connections(AwaitedRunner):
         Deferred.fromCoroutine(link.leave())
 
     def _dialled(self, outcome: Any) -> None:
-        """Tell all who wait for the connection."""
+        """Give the connection, or the failure, to all operations that wait for it."""
         own = self._own()
         waiting, own.waiting = own.waiting, []
         for each in waiting:
             each.callback(outcome)
 
     async def _node(self) -> RedisURL:
-        """Return where to connect to: the Sentinels are asked each time."""
+        """Return the node to connect to; with Sentinels, they are asked each time."""
         if not self._sentinels:
             return self._url
         finding = self._master.find()
@@ -237,7 +237,7 @@ class Connections(AwaitedRunner):
                     link.hold()
                 answers.append(refused)
                 if text.startswith("READONLY") and self._own().link is link:
-                    # What was the master is none any more: look where it is now.
+                    # This is no longer the master: find the new one.
                     self._leave(link)
             elif outcome.check(CancelledError):
                 raise outcome.value
