@@ -15,7 +15,7 @@ from sinapse.client import EventSource
 from sinapse.publisher import Publisher
 from tests.support import RedisServer, free_port
 from tests.support.daemon import Daemon, running_daemon
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 
 def test_it_comes_back_to_where_it_was(

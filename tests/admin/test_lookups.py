@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 from sinapse.publisher import Publisher
 from tests.support import RedisServer, eventually, free_port
 from tests.support.daemon import Daemon, Stream, running_daemon
+from tests.support.subscribing import subscribe
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +60,10 @@ def admin(seen: tuple[Daemon, int]) -> Admin:
     return Admin(seen[1])
 
 
-def token_of(publisher: Publisher, subject: str, *channels: str) -> str:
-    for channel in channels:
-        publisher.channels.add(subject, channel)
-    return publisher.tokens.generate(subject)
-
-
 def test_a_subject_is_told_of_with_its_channels_and_streams(
     daemon: Daemon, admin: Admin, publisher: Publisher
 ) -> None:
-    token = token_of(publisher, "42", "room:2", "room:1")
+    token = subscribe(publisher, "room:2", "room:1", subject="42")
     with (
         daemon.stream(token).opened(),
         connect(f"ws://127.0.0.1:{daemon.address}/?access_token={token}") as socket,
@@ -90,7 +85,7 @@ def test_a_subject_is_told_of_with_its_channels_and_streams(
 def test_a_stream_that_does_not_read_is_told_to_be_behind(
     daemon: Daemon, admin: Admin, publisher: Publisher
 ) -> None:
-    token = token_of(publisher, "slow", "room:slow")
+    token = subscribe(publisher, "room:slow", subject="slow")
     with daemon.stream(token).opened():
 
         def is_behind() -> bool:
@@ -105,7 +100,7 @@ def test_a_stream_that_does_not_read_is_told_to_be_behind(
 def test_any_id_can_be_looked_up(
     daemon: Daemon, admin: Admin, publisher: Publisher, subject: str
 ) -> None:
-    with daemon.stream(token_of(publisher, subject, "room:1")).opened():
+    with daemon.stream(subscribe(publisher, "room:1", subject=subject)).opened():
         told = admin.json(f"/subjects/{quote(subject, safe='')}")
         assert told["subject"] == subject
         assert len(told["streams"]) == 1
@@ -120,7 +115,7 @@ def test_who_has_no_stream_has_none(admin: Admin) -> None:
 def test_streams_can_be_ended_and_come_back(
     daemon: Daemon, admin: Admin, publisher: Publisher
 ) -> None:
-    token, other = token_of(publisher, "1", "room:1"), token_of(publisher, "2", "room:1")
+    token, other = subscribe(publisher, "room:1"), subscribe(publisher, "room:1", subject="2")
     before = daemon_closed(admin)
     with (
         daemon.stream(token).opened() as stream,
@@ -152,7 +147,7 @@ def test_channels_with_the_most_streams_or_messages_come_first(
     with running_daemon(tmp_path, redis_server.url) as daemon:
         admin = Admin(daemon.admin_path)
         assert admin.json("/channels") == {"total": 0, "channels": []}
-        one, two = token_of(publisher, "1", "a", "b"), token_of(publisher, "2", "b", "c")
+        one, two = subscribe(publisher, "a", "b"), subscribe(publisher, "b", "c", subject="2")
         with daemon.stream(one).opened() as stream, daemon.stream(two).opened():
             for number in range(3):
                 publisher.publish("a", str(number))

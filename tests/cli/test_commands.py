@@ -26,7 +26,7 @@ from tests.support import (
 )
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.proxy import running_proxy
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 
 @pytest.fixture(autouse=True)

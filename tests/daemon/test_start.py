@@ -23,7 +23,7 @@ from sinapse.publisher import Publisher
 from tests.support import PATIENCE, RedisServer, end, eventually, free_port
 from tests.support.daemon import ROOT, Daemon, Event, Stream, running_daemon
 from tests.support.proxy import Proxy
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 #: Makes root obey the permissions of files.
 WITHOUT_PRIVILEGES = (

@@ -25,7 +25,7 @@ from sinapse.publisher import Publisher
 from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually
 from tests.support.daemon import ROOT, Daemon, Stream
 from tests.support.proxy import Proxy
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 UNITS = ROOT / "contrib" / "systemd"
 

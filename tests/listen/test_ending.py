@@ -18,7 +18,7 @@ from tests.support import PATIENCE, RedisServer, eventually, free_port
 from tests.support.certificates import root
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.http2client import Client
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 #: Seconds that the daemon keeps a connection that is idle.
 IDLE = 1

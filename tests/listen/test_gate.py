@@ -14,9 +14,10 @@ import pytest
 from sinapse.listen.gate import OTHER_CONNECTIONS_PER_ADDRESS
 from sinapse.publisher import Publisher
 from tests.daemon.test_start import refusal
-from tests.streams.test_limits import refused, token_of
+from tests.streams.test_limits import refused
 from tests.support import PATIENCE, RedisServer, end, eventually, free_port
 from tests.support.daemon import Daemon, Stream, running_daemon
+from tests.support.subscribing import subscribe
 
 #: Descriptors of the daemon that has few: half of them are for clients, of whom one in eight is let
 #: in only to be refused.
@@ -65,7 +66,7 @@ def test_when_descriptors_run_out_streams_live_on_and_others_wait(
     tmp_path: Path, redis_server: RedisServer, publisher: Publisher, stack: ExitStack
 ) -> None:
     with daemon_with_few_descriptors(tmp_path, redis_server) as daemon:
-        token = token_of(publisher, "1")
+        token = subscribe(publisher, "news")
         streams: list[Stream] = []
         # What was asked for while it started may not have been closed yet.
         eventually(lambda: daemon.metrics()["sinapse_streams"] == 0)
@@ -108,7 +109,7 @@ def test_when_descriptors_run_out_what_is_idle_makes_room(
     tmp_path: Path, redis_server: RedisServer, publisher: Publisher, stack: ExitStack
 ) -> None:
     with daemon_with_few_descriptors(tmp_path, redis_server) as daemon:
-        token = token_of(publisher, "1")
+        token = subscribe(publisher, "news")
         idle = [connect(stack, daemon) for _ in range(CONNECTIONS - 2)]
         for client in idle:
             client.sendall(b"GET /status HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -183,7 +184,7 @@ class TestProxyProtocol:
 
         def answer(source: str, first: bytes) -> bytes:
             client = connect(stack, daemon, source)
-            token = token_of(publisher, source).encode()
+            token = subscribe(publisher, "news", subject=source).encode()
             with contextlib.suppress(ConnectionError):
                 client.sendall(
                     b"%bGET /?access_token=%b HTTP/1.1\r\nHost: a\r\n\r\n" % (first, token)
@@ -218,7 +219,7 @@ def test_connections_to_the_api_take_nothing_from_streams(
             stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
         eventually(lambda: "no descriptors are left" in daemon.log)
         for _ in range(STREAMS // 2):
-            stack.enter_context(daemon.stream(token_of(publisher, "1"))).opened()
+            stack.enter_context(daemon.stream(subscribe(publisher, "news"))).opened()
         assert daemon.get("/status").status == 200
         assert daemon.log.count("no descriptors are left") == 1
     finally:

@@ -28,7 +28,7 @@ from tests.daemon.test_start import refusal
 from tests.support import PATIENCE, RedisServer, eventually, free_port
 from tests.support.certificates import Authority, root
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 
 @pytest.fixture(scope="session")

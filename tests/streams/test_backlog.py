@@ -14,9 +14,9 @@ from sinapse.errors import CloseReason
 from sinapse.publisher import Publisher
 from sinapse.streams.backlog import RELIEVED_SHARE, Backlog
 from tests.streams.test_connection import Peer
-from tests.streams.test_limits import token_of
 from tests.support import RedisServer, eventually
 from tests.support.daemon import Daemon, Stream, running_daemon
+from tests.support.subscribing import subscribe
 
 LIMIT = 1000
 
@@ -132,7 +132,7 @@ def bounded(tmp_path: Path, redis_server: RedisServer) -> Iterator[Daemon]:
 def test_a_daemon_holds_no_more_and_who_reads_gets_everything(
     bounded: Daemon, publisher: Publisher
 ) -> None:
-    token = token_of(publisher, "1")
+    token = subscribe(publisher, "news")
     slow = [Stream(bounded.address, f"/?access_token={token}") for _ in range(4)]
     for stream in slow:
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -22,7 +22,7 @@ from tests.streams.test_longpoll import position as poll_position
 from tests.streams.test_websocket import HANDSHAKE, ending, opened
 from tests.support import PATIENCE, RedisServer, eventually, running_redis
 from tests.support.daemon import COME_BACK, Daemon, Ended, Stream, running_daemon
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 #: Seconds for which no test waits: the second stream of two is ended after half of them. Meanwhile
 #: open connections are not closed for being idle.

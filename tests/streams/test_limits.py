@@ -17,6 +17,7 @@ from sinapse.streams.limits import StreamLimits
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
 from tests.support.certificates import root
 from tests.support.daemon import COME_BACK, Daemon, Stream, running_daemon
+from tests.support.subscribing import subscribe
 
 
 class TestStreamLimits:
@@ -85,11 +86,6 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def token_of(publisher: Publisher, subject: str) -> str:
-    publisher.channels.add(subject, "news")
-    return publisher.tokens.generate(subject)
-
-
 def opened(stack: ExitStack, daemon: Daemon, token: str, address: str = "") -> Stream:
     headers = {"X-Forwarded-For": address} if address else {}
     return stack.enter_context(daemon.stream(token, headers)).opened()
@@ -124,9 +120,14 @@ def test_no_more_streams_than_there_may_be(
     limited: Daemon, publisher: Publisher, stack: ExitStack
 ) -> None:
     before = refusals(limited)
-    token = token_of(publisher, "late")
+    token = subscribe(publisher, "news", subject="late")
     streams = [
-        opened(stack, limited, token_of(publisher, f"user-{number}"), f"192.0.2.{number}")
+        opened(
+            stack,
+            limited,
+            subscribe(publisher, "news", subject=f"user-{number}"),
+            f"192.0.2.{number}",
+        )
         for number in range(TOTAL)
     ]
     assert refused(limited, token) == (503, "503 too many streams\n")
@@ -145,7 +146,10 @@ class TestOfAnAddress:
     def test_one_more_is_refused_and_others_are_not(
         self, limited: Daemon, publisher: Publisher, stack: ExitStack
     ) -> None:
-        tokens = [token_of(publisher, f"user-{number}") for number in range(PER_ADDRESS + 1)]
+        tokens = [
+            subscribe(publisher, "news", subject=f"user-{number}")
+            for number in range(PER_ADDRESS + 1)
+        ]
         for token in tokens[:PER_ADDRESS]:
             last = opened(stack, limited, token, "192.0.2.1")
         made_up = "203.0.113.1, 192.0.2.1"
@@ -160,7 +164,9 @@ class TestOfAnAddress:
         self, limited: Daemon, publisher: Publisher, stack: ExitStack
     ) -> None:
         for number in range(PER_ADDRESS):
-            opened(stack, limited, token_of(publisher, f"user-{number}"), "192.0.2.1")
+            opened(
+                stack, limited, subscribe(publisher, "news", subject=f"user-{number}"), "192.0.2.1"
+            )
         # A token that nobody knows would be a 401.
         assert refused(limited, "unknown", "192.0.2.1")[0] == 429
 
@@ -168,7 +174,7 @@ class TestOfAnAddress:
         self, limited: Daemon, publisher: Publisher, stack: ExitStack
     ) -> None:
         for number in range(PER_ADDRESS + 1):
-            opened(stack, limited, token_of(publisher, f"user-{number}"))
+            opened(stack, limited, subscribe(publisher, "news", subject=f"user-{number}"))
 
 
 def test_who_is_no_trusted_proxy_speaks_for_itself_only(
@@ -176,8 +182,8 @@ def test_who_is_no_trusted_proxy_speaks_for_itself_only(
 ) -> None:
     options = ("--max-streams-per-address", "1", "--trusted-proxies", "192.0.2.0/24")
     with running_daemon(tmp_path, redis_server.url, *options) as daemon:
-        opened(stack, daemon, token_of(publisher, "1"), "198.51.100.1")
-        assert refused(daemon, token_of(publisher, "2"), "198.51.100.2")[0] == 429
+        opened(stack, daemon, subscribe(publisher, "news"), "198.51.100.1")
+        assert refused(daemon, subscribe(publisher, "news", subject="2"), "198.51.100.2")[0] == 429
         stack.close()
 
 
@@ -187,7 +193,7 @@ class TestOfASubject:
     def test_the_newest_takes_the_place_of_the_oldest(
         self, limited: Daemon, publisher: Publisher, stack: ExitStack
     ) -> None:
-        token = token_of(publisher, "1")
+        token = subscribe(publisher, "news")
         streams = [opened(stack, limited, token) for _ in range(PER_SUBJECT + 1)]
         event = streams[0].next()
         assert (event.event, event.data) == ("replaced", "by a newer stream")
@@ -202,8 +208,8 @@ class TestOfASubject:
     def test_other_subjects_keep_theirs(
         self, limited: Daemon, publisher: Publisher, stack: ExitStack
     ) -> None:
-        other = opened(stack, limited, token_of(publisher, "other"))
-        token = token_of(publisher, "1")
+        other = opened(stack, limited, subscribe(publisher, "news", subject="other"))
+        token = subscribe(publisher, "news")
         for _ in range(PER_SUBJECT + 1):
             opened(stack, limited, token)
         publisher.publish("news", "hello")
@@ -212,7 +218,7 @@ class TestOfASubject:
     def test_a_client_with_a_token_that_is_none_replaces_nobody(
         self, limited: Daemon, publisher: Publisher, stack: ExitStack
     ) -> None:
-        streams = [opened(stack, limited, token_of(publisher, "1"))]
+        streams = [opened(stack, limited, subscribe(publisher, "news"))]
         with limited.stream("unknown") as stranger:
             assert stranger.status == 401
         publisher.publish("news", "hello")
@@ -221,7 +227,7 @@ class TestOfASubject:
     def test_a_long_poll_counts_and_is_told(
         self, limited: Daemon, publisher: Publisher, stack: ExitStack
     ) -> None:
-        token = token_of(publisher, "1")
+        token = subscribe(publisher, "news")
         position = opened(stack, limited, token).position
         path = f"/?access_token={token}&last_event_id={position}"
         poll = stack.enter_context(Stream(limited.address, path, {"Accept": "application/json"}))
@@ -235,7 +241,7 @@ class TestOfASubject:
     ) -> None:
         options = ("--max-streams-per-subject", "1", "--subject-overflow", "refuse")
         with running_daemon(tmp_path, redis_server.url, *options) as daemon:
-            token = token_of(publisher, "1")
+            token = subscribe(publisher, "news")
             first = opened(stack, daemon, token)
             assert refused(daemon, token) == (429, "429 too many streams of this subject\n")
             publisher.publish("news", "hello")
@@ -254,7 +260,7 @@ class TestChannels:
     def test_a_subject_with_too_many_has_no_stream_until_that_is_mended(
         self, limited: Daemon, publisher: Publisher, stack: ExitStack
     ) -> None:
-        token = token_of(publisher, "1")
+        token = subscribe(publisher, "news")
         for number in range(CHANNELS):
             publisher.channels.add("1", f"room:{number}")
         assert refused(limited, token) == (503, "503 too many channels\n")
@@ -265,7 +271,7 @@ class TestChannels:
     def test_a_channel_too_many_ends_its_streams_and_what_was_missed_comes_later(
         self, limited: Daemon, publisher: Publisher, stack: ExitStack
     ) -> None:
-        token = token_of(publisher, "1")
+        token = subscribe(publisher, "news")
         stream = opened(stack, limited, token)
         for number in range(CHANNELS):
             publisher.channels.add("1", f"room:{number}")
@@ -285,7 +291,7 @@ def test_with_several_redis_limits_are_the_same(
     options = ("--max-streams-per-subject", "1", "--max-channels-per-subject", "2")
     daemon = stack.enter_context(running_daemon(tmp_path, url, *options))
     publisher = stack.enter_context(Publisher(url))
-    token = token_of(publisher, "1")
+    token = subscribe(publisher, "news")
     first = opened(stack, daemon, token)
     second = opened(stack, daemon, token)
     assert first.next().event == "replaced"

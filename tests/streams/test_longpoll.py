@@ -18,7 +18,7 @@ from sinapse.publisher import Publisher
 from sinapse.streams.longpoll import LongPoll
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.daemon import Daemon, running_daemon
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 JSON = {"Accept": "application/json"}
 

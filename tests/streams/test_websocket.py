@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 from sinapse.publisher import Publisher
 from tests.support import PATIENCE, RedisServer, eventually
 from tests.support.daemon import Daemon, Stream, running_daemon
-from tests.system.test_resume import position, subscribe
+from tests.support.subscribing import position, subscribe
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from tests.support.clients.runtimes import FOLDER, Client, Event, Here, Node, Pa
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.npm import build_client, install
 from tests.support.proxy import Link, Proxy, running_proxy, unchanged
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 # npm may have to install the packages.
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]

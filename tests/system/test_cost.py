@@ -33,7 +33,7 @@ from tests.api.test_api import KEY
 from tests.support import PATIENCE, RedisServer, free_port
 from tests.support.certificates import root
 from tests.support.daemon import Daemon, running_daemon
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 LIMITS = RequestLimits()
 

@@ -18,13 +18,7 @@ from sinapse.protocol.ids import EventID
 from sinapse.publisher import Publisher
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.daemon import COME_BACK, OPENING, Daemon, Ended, Event, Stream, running_daemon
-
-
-def subscribe(publisher: Publisher, subject: str = "1", *channels: str) -> str:
-    """Give a subject its channels, and return a token for it."""
-    for channel in channels or ("room:1",):
-        publisher.channels.add(subject, channel)
-    return publisher.tokens.generate(subject)
+from tests.support.subscribing import subscribe
 
 
 def raw_exchange(daemon: Daemon, request: bytes, enough: bytes) -> bytes:
@@ -114,7 +108,7 @@ class TestStream:
     def test_it_gets_many_messages_of_several_channels_in_the_order_of_publication(
         self, daemon: Daemon, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
-        token = subscribe(publisher, "1", "room:1", "room:2")
+        token = subscribe(publisher, "room:1", "room:2")
         with daemon.stream(token).opened() as stream:
             with redis_client.pipeline(transaction=False) as pipeline:
                 for number in range(3000):
@@ -124,8 +118,8 @@ class TestStream:
             assert [stream.next().data for _ in range(3000)] == [str(n) for n in range(3000)]
 
     def test_nothing_of_other_channels_arrives(self, daemon: Daemon, publisher: Publisher) -> None:
-        mine = subscribe(publisher, "1", "room:1")
-        other = subscribe(publisher, "2", "room:2")
+        mine = subscribe(publisher, "room:1")
+        other = subscribe(publisher, "room:2", subject="2")
         with daemon.stream(mine).opened() as stream, daemon.stream(other).opened():
             publisher.publish("room:2", "not for you")
             publisher.publish("room:1", "for you")
@@ -332,7 +326,7 @@ class TestAuthorisation:
     def test_a_removed_channel_is_not_heard_from_that_moment(
         self, daemon: Daemon, publisher: Publisher
     ) -> None:
-        token = subscribe(publisher, "1", "room:1", "room:2")
+        token = subscribe(publisher, "room:1", "room:2")
         with daemon.stream(token).opened() as stream:
             for round_ in range(50):
                 publisher.publish("room:2", f"before {round_}")
@@ -347,8 +341,8 @@ class TestAuthorisation:
                 assert stream.message() == Event(f"added {round_}")
 
     def test_all_streams_of_a_subject_follow(self, daemon: Daemon, publisher: Publisher) -> None:
-        token = subscribe(publisher, "1", "room:1", "room:2")
-        other = subscribe(publisher, "2", "room:2")
+        token = subscribe(publisher, "room:1", "room:2")
+        other = subscribe(publisher, "room:2", subject="2")
         streams = [daemon.stream(token).opened() for _ in range(5)]
         with daemon.stream(other).opened() as untouched:
             publisher.channels.remove("1", "room:2")
@@ -512,8 +506,8 @@ class TestRedis:
             Publisher(server.url) as publisher,
             running_daemon(tmp_path, server.url) as daemon,
         ):
-            kept = subscribe(publisher, "1", "room:1", "room:2", "room:3")
-            revoked = subscribe(publisher, "2", "room:1")
+            kept = subscribe(publisher, "room:1", "room:2", "room:3")
+            revoked = subscribe(publisher, "room:1", subject="2")
             with daemon.stream(kept).opened() as stream, daemon.stream(revoked).opened() as ended:
                 server.stop()
                 eventually(lambda: daemon.get("/ready").status == 503)

@@ -21,6 +21,7 @@ from tests.stories.world import world
 from tests.support import PATIENCE, eventually
 from tests.support.daemon import Daemon
 from tests.support.proxy import Link, Proxy, unchanged
+from tests.support.subscribing import subscribe
 
 #: Stories of each kind: the less can go wrong in it that is not in another, the fewer.
 STORIES = {"nodes": 50, "loss": 50, "databases": 20, "workers": 20, "two": 30, "three": 30}
@@ -44,12 +45,6 @@ def test_everybody_gets_what_the_story_says_and_nothing_else(
         summary = f"{mode}: {counts}; {time.monotonic() - began:.0f} s"
         record_property("stories", summary)
         print(summary)  # noqa: T201  # Shown by hand, and where it fails.
-
-
-def subscribe(publisher: Publisher, *channels: str) -> str:
-    for channel in channels:
-        publisher.channels.add("1", channel)
-    return publisher.tokens.generate("1")
 
 
 def until_nobody_listens(publisher: Publisher, channel: str) -> None:

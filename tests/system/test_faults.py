@@ -25,6 +25,7 @@ from sinapse.publisher import Publisher
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support.proxy import Link, Proxy, running_proxy, unchanged
+from tests.support.subscribing import subscribe
 
 #: Everything is on disk when Redis answers.
 KEPT = ("--appendonly", "yes", "--appendfsync", "always")
@@ -48,12 +49,6 @@ def states(daemon: Daemon) -> list[str]:
 def told_of(daemon: Daemon, trouble: str) -> bool:
     """Whether the log says now that Redis is away, and why: a regular expression."""
     return re.search(f"unavailable: .*({trouble})", states(daemon)[-1]) is not None
-
-
-def subscribe(publisher: Publisher, subject: str, *channels: str) -> str:
-    for channel in channels:
-        publisher.channels.add(subject, channel)
-    return publisher.tokens.generate(subject)
 
 
 def reason(event: Event) -> str:
@@ -114,8 +109,8 @@ class Scene:
 
     def begin(self) -> None:
         """Open the streams, and go on publishing."""
-        both = subscribe(self.publisher, "1", "room:0", "room:1")
-        one = subscribe(self.publisher, "2", "room:1")
+        both = subscribe(self.publisher, "room:0", "room:1")
+        one = subscribe(self.publisher, "room:1", subject="2")
         first, second = self.daemons
         for daemon, token, rooms in (
             (first, both, {0, 1}),
@@ -415,9 +410,9 @@ def test_streams_stay_open_and_get_everything_once_and_in_order(
 def test_what_changes_during_a_break_applies_before_anything_is_delivered(
     distant: Daemon, proxy: Proxy, publisher: Publisher
 ) -> None:
-    kept = subscribe(publisher, "1", "room:1", "room:2", "room:3")
-    cleared = subscribe(publisher, "2", "room:1")
-    emptied = subscribe(publisher, "3", "room:1")
+    kept = subscribe(publisher, "room:1", "room:2", "room:3")
+    cleared = subscribe(publisher, "room:1", subject="2")
+    emptied = subscribe(publisher, "room:1", subject="3")
     with (
         distant.stream(kept).opened() as stream,
         distant.stream(cleared).opened() as first_to_end,
@@ -454,7 +449,7 @@ def test_many_that_resume_at_once_after_an_outage_share_their_reads(tmp_path: Pa
         Publisher(server.url) as publisher,
         running_daemon(tmp_path, server.url) as daemon,
     ):
-        token = subscribe(publisher, "1", "room:1", "room:2")
+        token = subscribe(publisher, "room:1", "room:2")
         with daemon.stream(token).opened() as stream:
             last = stream.position
         kill(server)
@@ -480,7 +475,7 @@ def test_a_replay_outlives_a_redis_that_stops_in_the_midst_of_it(tmp_path: Path)
         Publisher(server.url) as publisher,
         running_daemon(tmp_path, server.url) as daemon,
     ):
-        token = subscribe(publisher, "1", "room:1")
+        token = subscribe(publisher, "room:1")
         with daemon.stream(token).opened() as stream:
             last = stream.position
         for number in range(200):
@@ -510,7 +505,7 @@ class TestLoss:
             Publisher(server.url) as publisher,
             running_daemon(tmp_path, server.url) as daemon,
         ):
-            token = subscribe(publisher, "1", "room:1")
+            token = subscribe(publisher, "room:1")
             with daemon.stream(token).opened() as stream:
                 publisher.publish("room:1", "lost")
                 last = stream.next().id
@@ -521,7 +516,7 @@ class TestLoss:
             eventually(lambda: is_ready(daemon))
             with daemon.stream(token, after=last) as stream:
                 assert stream.status == 401
-            token = subscribe(publisher, "1", "room:1")
+            token = subscribe(publisher, "room:1")
             with daemon.stream(token, after=last).opened() as stream:
                 event = stream.next()
                 assert reason(event) == "data-lost"
@@ -540,8 +535,8 @@ class TestLoss:
             Publisher(server.url) as publisher,
             running_daemon(tmp_path, server.url) as daemon,
         ):
-            token = subscribe(publisher, "1", "room:1")
-            gone = subscribe(publisher, "2", "room:1")
+            token = subscribe(publisher, "room:1")
+            gone = subscribe(publisher, "room:1", subject="2")
             with daemon.stream(token).opened() as stream, daemon.stream(gone).opened() as ended:
                 publisher.publish("room:1", "lost")
                 assert stream.next().data == "lost"
@@ -568,7 +563,7 @@ class TestLoss:
             Publisher(server.url) as publisher,
             running_daemon(tmp_path, server.url) as daemon,
         ):
-            token = subscribe(publisher, "1", "room:1")
+            token = subscribe(publisher, "room:1")
             with daemon.stream(token).opened() as stream:
                 publisher.publish("room:1", "kept")
                 client.save()
@@ -658,7 +653,7 @@ class TestOrder:
     def test_a_message_comes_once_and_none_after_the_removal_of_its_channel(
         self, distant: Daemon, proxy: Proxy, publisher: Publisher, breaks: bool
     ) -> None:
-        token = subscribe(publisher, "1", "room:1", "room:2")
+        token = subscribe(publisher, "room:1", "room:2")
 
         def act() -> None:
             publisher.publish("room:1", "one")
@@ -682,7 +677,7 @@ class TestOrder:
     def test_a_channel_that_is_added_while_a_daemon_comes_back_misses_nothing(
         self, distant: Daemon, proxy: Proxy, publisher: Publisher
     ) -> None:
-        token = subscribe(publisher, "1", "room:1")
+        token = subscribe(publisher, "room:1")
         has_read, has_published = threading.Event(), threading.Event()
 
         def up(link: Link, data: bytes) -> bytes:
@@ -712,7 +707,7 @@ class TestOrder:
         self, distant: Daemon, proxy: Proxy, publisher: Publisher
     ) -> None:
         """What lies between the node and Redis has kept it for longer than its connection lived."""
-        token = subscribe(publisher, "1", "room:1", "room:2")
+        token = subscribe(publisher, "room:1", "room:2")
         late = threading.Event()
         is_kept, is_done = threading.Event(), threading.Event()
 
@@ -761,7 +756,7 @@ def test_what_others_write_where_ids_are_kept_stops_nobody(
     written: tuple[str, str | bytes, str | bytes],
 ) -> None:
     key, field, value = written
-    token = subscribe(publisher, "1", "room:1")
+    token = subscribe(publisher, "room:1")
     publisher.publish("room:1", "former")
     with distant.stream(token).opened() as stream:
         redis_client.hset(key, field, value)
@@ -778,8 +773,8 @@ def test_what_others_write_where_ids_are_kept_stops_nobody(
 def test_a_list_of_another_type_is_told_with_its_key_and_without_the_token(
     daemon: Daemon, publisher: Publisher, redis_client: redis.Redis
 ) -> None:
-    token = subscribe(publisher, "1", "room:1")
-    other = subscribe(publisher, "2", "room:1")
+    token = subscribe(publisher, "room:1")
+    other = subscribe(publisher, "room:1", subject="2")
     redis_client.delete("sinapse:channels:1")
     redis_client.set("sinapse:channels:1", "no set")
     with daemon.stream(token) as stream, daemon.stream(other).opened() as another:

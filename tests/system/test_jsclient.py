@@ -16,8 +16,8 @@ from tests.support.clients.runtimes import serving_pages, url
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.npm import build_client
 from tests.support.proxy import Link, Proxy, running_proxy
+from tests.support.subscribing import subscribe
 from tests.system.test_clients import away, traffic
-from tests.system.test_resume import subscribe
 
 # npm may have to install the packages.
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]

@@ -18,8 +18,8 @@ from tests.streams.test_drain import wait_for_end
 from tests.support import RedisServer, eventually
 from tests.support.crowd import Crowd
 from tests.support.daemon import Daemon, Stream, running_daemon
+from tests.support.subscribing import subscribe
 from tests.system.test_proxies import CONTRIB, PROGRAMS, SHIPPED, HAProxy, Nginx, Proxy
-from tests.system.test_resume import subscribe
 
 #: That many connections at once are more than a process may have by default, in some places.
 CLIENTS = 200

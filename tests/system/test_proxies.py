@@ -25,7 +25,7 @@ from tests.support import PATIENCE, RedisServer, end, eventually, free_port
 from tests.support.browser import Browser, _first_browser, browser
 from tests.support.certificates import root
 from tests.support.daemon import ROOT, Daemon, Ended, Event, Stream, running_daemon
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 CONTRIB = ROOT / "contrib"
 

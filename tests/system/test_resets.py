@@ -29,7 +29,7 @@ from sinapse.publisher import Publisher
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.daemon import Daemon, Event, Stream, running_daemon
 from tests.support.proxy import Link, Proxy, unchanged
-from tests.system.test_resume import position, resumed, subscribe
+from tests.support.subscribing import position, resumed, subscribe
 
 
 def until(stream: Stream, data: str) -> list[Event]:

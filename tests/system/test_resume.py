@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
 
@@ -13,36 +12,11 @@ from sinapse.protocol.ids import EventID
 from sinapse.publisher import Publisher
 from tests.support import RedisServer, eventually
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
-
-
-def subscribe(publisher: Publisher, *channels: str, subject: str = "1") -> str:
-    for channel in channels or ("room:1",):
-        publisher.channels.add(subject, channel)
-    return publisher.tokens.generate(subject)
+from tests.support.subscribing import position, reset_of, resumed, subscribe
 
 
 def take(stream: Stream, count: int) -> list[str]:
     return [stream.next().data for _ in range(count)]
-
-
-def position(daemon: Daemon, token: str) -> str:
-    """Return the id of a new stream's first event."""
-    with daemon.stream(token).opened() as stream:
-        assert stream.position is not None
-        return stream.position
-
-
-def resumed(daemon: Daemon, token: str, after: str) -> Stream:
-    """Resume, and read the opening, which has no id: the browser keeps its own until it is late."""
-    stream = daemon.stream(token, after=after).opened()
-    assert stream.position is None
-    return stream
-
-
-def reset_of(event: Event) -> dict[str, object]:
-    assert event.event == "reset"
-    content: dict[str, object] = json.loads(event.data)
-    return content
 
 
 class TestReplay:

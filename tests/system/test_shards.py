@@ -25,6 +25,7 @@ from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support.flavours import FLAVOURS
 from tests.support.listening import listening
 from tests.support.proxy import running_proxy
+from tests.support.subscribing import subscribe
 from tests.system.test_token_life import obtained
 
 COUNT = 3
@@ -89,12 +90,6 @@ def daemon(place: Place) -> Daemon:
 @pytest.fixture
 def publisher(place: Place) -> Publisher:
     return place.publisher
-
-
-def subscribe(publisher: Publisher, *channels: str, subject: str = "1") -> str:
-    for channel in channels:
-        publisher.channels.add(subject, channel)
-    return publisher.tokens.generate(subject)
 
 
 @contextlib.contextmanager

@@ -56,8 +56,8 @@ from tests.support.browser import Browser, _first_browser, browser
 from tests.support.certificates import root
 from tests.support.daemon import OPENING
 from tests.support.http2client import WINDOW, Answer, Client, Peer
+from tests.support.subscribing import subscribe
 from tests.system.test_proxies import Page
-from tests.system.test_resume import subscribe
 
 LIMITS = RequestLimits()
 DEADLINE = LIMITS.timeout

@@ -12,9 +12,9 @@ import pytest
 
 from sinapse.publisher import Publisher
 from sinapse.web.answers import SAFETY
-from tests.streams.test_limits import token_of
 from tests.support import PATIENCE, RedisServer, end, eventually
 from tests.support.daemon import Daemon, Stream, running_daemon
+from tests.support.subscribing import subscribe
 
 
 def fields_of(answer: bytes) -> dict[str, str]:
@@ -66,7 +66,7 @@ REQUESTS = {
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_every_answer_is_safe(daemon: Daemon, publisher: Publisher, name: str) -> None:
-    token = token_of(publisher, "1").encode()
+    token = subscribe(publisher, "news").encode()
     answer = exchange(daemon, REQUESTS[name].replace(b"TOKEN", token))
     status = name.partition(" ")[0]
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
@@ -135,7 +135,7 @@ class TestTokens:
         "broken", ["none", "answer", "open", "hub", "handshake"], indirect=True
     )
     def test_whatever_goes_wrong(self, broken: Daemon, publisher: Publisher) -> None:
-        token = token_of(publisher, "1")
+        token = subscribe(publisher, "news")
         socket_fields = (
             *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",

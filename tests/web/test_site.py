@@ -22,7 +22,7 @@ from sinapse.web.limits import MAX_FIELDS, REQUESTS_PER_SECOND, RequestLimits
 from sinapse.web.site import Channel, Site
 from tests.support import PATIENCE, Turns, eventually
 from tests.support.daemon import Daemon
-from tests.system.test_resume import subscribe
+from tests.support.subscribing import subscribe
 
 LIMITS = RequestLimits()
 DEADLINE = int(LIMITS.timeout)
