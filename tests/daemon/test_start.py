@@ -21,7 +21,7 @@ from sinapse.errors import StartError
 from sinapse.listen.listener import Listener
 from sinapse.publisher import Publisher
 from tests.support import PATIENCE, RedisServer, end, eventually, free_port
-from tests.support.daemon import ROOT, Daemon, Event, Stream, running_daemon
+from tests.support.daemon import ROOT, Daemon, Event, Stream, refusal, running_daemon, servers_in
 from tests.support.proxy import Proxy
 from tests.support.subscribing import subscribe
 
@@ -29,33 +29,6 @@ from tests.support.subscribing import subscribe
 WITHOUT_PRIVILEGES = (
     ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.getuid() == 0 else ()
 )
-
-
-def refusal(
-    folder: Path,
-    *options: str,
-    environment: dict[str, str] | None = None,
-    prefix: tuple[str, ...] = (),
-) -> str:
-    """Start a daemon that must not start, and return what it says."""
-    ended = subprocess.run(
-        [
-            *(*prefix, sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
-            *("--nodaemon", "--pidfile=", "sinapse", *options),
-        ],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stdout + ended.stderr
-    lines = ended.stderr.splitlines()
-    assert len(lines) == 1, ended.stderr
-    return lines[0]
 
 
 @pytest.mark.parametrize(
@@ -378,18 +351,3 @@ class TestEmbedded:
         with running_daemon(short_path, url):
             line = refusal(short_path, "--redis", url, "--port", f"tcp:{free_port()}")
             assert line == f"sinapse: --redis {url}: another daemon runs a server in this folder"
-
-
-def servers_in(folder: Path) -> list[int]:
-    """Return the process numbers of servers whose socket is in `folder`."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                command = (process / "cmdline").read_bytes()
-                executable = (process / "exe").readlink().name
-            except OSError:
-                continue
-            if str(folder).encode() in command and executable in ("valkey-server", "redis-server"):
-                found.append(int(process.name))
-    return found

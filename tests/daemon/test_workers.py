@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -24,10 +23,9 @@ from sinapse.daemon.logs import as_json
 from sinapse.daemon.workers.inheritance import VARIABLE, Inheritance
 from sinapse.daemon.workers.relay import MAX_LINE, Relay
 from sinapse.publisher import Publisher
-from tests.daemon.test_start import refusal, servers_in
 from tests.support import PATIENCE, RedisServer, end, eventually, free_port
 from tests.support.certificates import root
-from tests.support.daemon import ROOT, Daemon, Stream, running_daemon
+from tests.support.daemon import ROOT, Daemon, Stream, refusal, running_daemon, servers_in
 
 #: The lines that tell which process serves: number and pid.
 SERVES = re.compile(r"worker (\d+) \(process (\d+)\) serves")
@@ -296,7 +294,7 @@ def test_workers_serve_tls_and_read_renewed_certificates(
     issue()
     port = free_port()
     secure = f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={pem}"
-    context = ssl.create_default_context(cadata=root().certificate.decode())
+    context = root().client()
     with running_workers(short_path, redis_server.url, "--port", secure) as workers:
 
         def shown() -> bytes | None:

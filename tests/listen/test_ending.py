@@ -14,11 +14,11 @@ import pytest
 from sinapse.listen.ending import CLOSE_TIMEOUT
 from sinapse.publisher import Publisher
 from tests.streams.test_longpoll import position
-from tests.support import PATIENCE, RedisServer, eventually, free_port
+from tests.support import PATIENCE, RedisServer, eventually
 from tests.support.certificates import root
-from tests.support.daemon import Daemon, running_daemon
 from tests.support.http2client import Client
 from tests.support.subscribing import subscribe
+from tests.support.tls import SecureDaemon, secure_daemon
 
 #: Seconds that the daemon keeps a connection that is idle.
 IDLE = 1
@@ -27,44 +27,34 @@ IDLE = 1
 SIZE = 16 * 1024 * 1024
 
 
-class Secure:
-    """A daemon with a port for TLS."""
+def connect(secure: SecureDaemon, *protocols: str, room: int = 0) -> ssl.SSLSocket:
+    """Connect, as a client that takes little at a time if it makes so much `room`."""
+    plain = socket.socket()
+    if room:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    plain.settimeout(PATIENCE)
+    plain.connect(("127.0.0.1", secure.port))
+    return root().client(*protocols).wrap_socket(plain, server_hostname="127.0.0.1")
 
-    def __init__(self, daemon: Daemon, port: int) -> None:
-        self.daemon = daemon
-        self.port = port
 
-    def connect(self, *protocols: str, room: int = 0) -> ssl.SSLSocket:
-        """Connect, as a client that takes little at a time if it makes so much `room`."""
-        context = ssl.create_default_context(cadata=root().certificate.decode())
-        context.set_alpn_protocols(protocols)
-        plain = socket.socket()
-        if room:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-        plain.settimeout(PATIENCE)
-        plain.connect(("127.0.0.1", self.port))
-        return context.wrap_socket(plain, server_hostname="127.0.0.1")
-
-    def descriptors(self) -> int:
-        return len([*Path(f"/proc/{self.daemon.pid}/fd").iterdir()])
+def descriptors(secure: SecureDaemon) -> int:
+    return len([*Path(f"/proc/{secure.daemon.pid}/fd").iterdir()])
 
 
 @pytest.fixture(scope="module")
 def _secure(
     redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory, certificate: Path
-) -> Iterator[Secure]:
-    port = free_port()
-    options = ["--port", f"ssl:{port}:privateKey={certificate}:interface=127.0.0.1"]
-    options += ["--idle-timeout", str(IDLE), "--presence", "--retry", "0"]
+) -> Iterator[SecureDaemon]:
+    options = ["--idle-timeout", str(IDLE), "--presence", "--retry", "0"]
     options += ["--max-pending", str(2 * SIZE)]
     folder = tmp_path_factory.mktemp("ending")
-    with running_daemon(folder, redis_process.url, *options) as daemon:
-        yield Secure(daemon, port)
-        assert "Traceback" not in daemon.log
+    arguments = f"ssl:privateKey={certificate}"
+    with secure_daemon(folder, redis_process, root().client(), arguments, *options) as secure:
+        yield secure
 
 
 @pytest.fixture
-def secure(_secure: Secure, redis_server: RedisServer) -> Secure:
+def secure(_secure: SecureDaemon, redis_server: RedisServer) -> SecureDaemon:
     """Return the module's daemon, on an empty Redis."""
     return _secure
 
@@ -73,14 +63,14 @@ def get(target: str, *fields: str) -> bytes:
     return "\r\n".join([f"GET {target} HTTP/1.1", "Host: a", *fields, "", ""]).encode()
 
 
-def test_an_answer_over_tls_that_nobody_agrees_to_end_ends(secure: Secure) -> None:
-    before = secure.descriptors()
+def test_an_answer_over_tls_that_nobody_agrees_to_end_ends(secure: SecureDaemon) -> None:
+    before = descriptors(secure)
     with contextlib.ExitStack() as stack:
         for _ in range(10):
-            client = stack.enter_context(secure.connect())
+            client = stack.enter_context(connect(secure))
             client.sendall(get("/status", "Connection: close"))
             assert client.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
-        eventually(lambda: secure.descriptors() == before)
+        eventually(lambda: descriptors(secure) == before)
 
 
 @pytest.mark.parametrize(
@@ -99,25 +89,24 @@ def test_an_answer_over_tls_that_nobody_agrees_to_end_ends(secure: Secure) -> No
     ids=["event stream", "websocket", "http2"],
 )
 def test_a_stream_of_a_client_that_is_frozen_ends_with_its_token(
-    secure: Secure, publisher: Publisher, protocol: str, fields: list[str]
+    secure: SecureDaemon, publisher: Publisher, protocol: str, fields: list[str]
 ) -> None:
     token = subscribe(publisher)
-    before = secure.descriptors()
+    before = descriptors(secure)
     if protocol == "h2":
-        context = ssl.create_default_context(cadata=root().certificate.decode())
-        context.set_alpn_protocols(["h2"])
+        context = root().client("h2")
         h2 = Client(secure.port, context)
         h2.wait_for("ok", h2.request(f"/?access_token={token}", fields))  # type: ignore[arg-type]
         client = h2.socket
     else:
-        client = secure.connect(protocol)
+        client = connect(secure, protocol)
         client.sendall(get(f"/?access_token={token}", *fields))
         assert client.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 101")
     with client:
         eventually(lambda: publisher.online("1"))
         publisher.tokens.clear("1")
         eventually(lambda: not publisher.online("1"))
-        eventually(lambda: secure.descriptors() <= before)
+        eventually(lambda: descriptors(secure) <= before)
 
 
 def slowly(client: socket.socket, is_whole: Callable[[bytes], bool], seconds: float) -> bytes:
@@ -136,7 +125,7 @@ def slowly(client: socket.socket, is_whole: Callable[[bytes], bool], seconds: fl
 @pytest.mark.parametrize("is_secure", [False, True], ids=["tcp", "tls"])
 @pytest.mark.parametrize("fields", [[], ["Connection: close"]], ids=["kept", "closed"])
 def test_a_long_poll_whose_answer_is_taken_slowly_comes_whole(
-    secure: Secure, publisher: Publisher, is_secure: bool, fields: list[str]
+    secure: SecureDaemon, publisher: Publisher, is_secure: bool, fields: list[str]
 ) -> None:
     token = subscribe(publisher)
     begin = position(secure.daemon, token)
@@ -145,7 +134,7 @@ def test_a_long_poll_whose_answer_is_taken_slowly_comes_whole(
         publisher.publish("room:1", text)
     poll = get(f"/?access_token={token}&last_event_id={begin}", "Accept: application/json", *fields)
     if is_secure:
-        client: socket.socket = secure.connect("http/1.1", room=4096)
+        client: socket.socket = connect(secure, "http/1.1", room=4096)
     else:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -159,7 +148,7 @@ def test_a_long_poll_whose_answer_is_taken_slowly_comes_whole(
     assert len(whole.partition(b"\r\n\r\n")[2]) == length
 
 
-def test_a_connection_that_is_idle_is_closed_and_not_reset(secure: Secure) -> None:
+def test_a_connection_that_is_idle_is_closed_and_not_reset(secure: SecureDaemon) -> None:
     with socket.create_connection(("127.0.0.1", secure.daemon.port), PATIENCE) as client:
         client.sendall(get("/status"))
         received = b""

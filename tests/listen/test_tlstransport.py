@@ -78,7 +78,7 @@ class Pair:
         self.tls: Any = TLSFactory(certificates, factory, self.reactor).buildProtocol(None)
         self.below = tcp.Server(ours, self.tls, ("127.0.0.1", 1), SERVER, 0, self.reactor)
         ours.setblocking(False)
-        context = ssl.create_default_context(cadata=root().certificate.decode())
+        context = root().client()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.client = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")

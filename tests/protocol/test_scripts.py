@@ -238,9 +238,7 @@ class TestIds:
                 for number in range(5):
                     store.publish(data=str(number))
                 first = store.last()
-            assert server.process is not None
-            server.process.kill()
-            server.stop()
+            server.kill()
             start(server, binary)
             with server.client() as client:
                 store = Store(client)

@@ -116,9 +116,7 @@ class World:
     def restart(self, number: int, snapshot: Path | None = None) -> None:
         """Kill a Redis and start it again, from what it had written or from an older copy."""
         server = self.servers[number]
-        assert server.process is not None
-        server.process.kill()
-        server.process.wait()
+        server.kill()
         if snapshot is not None:
             shutil.copy(snapshot, server.folder / "dump.rdb")
         server.start()

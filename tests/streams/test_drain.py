@@ -19,10 +19,10 @@ from sinapse.publisher import Publisher
 from sinapse.streams.drain import Drain
 from tests.streams.test_longpoll import JSON, waiting
 from tests.streams.test_longpoll import position as poll_position
-from tests.streams.test_websocket import HANDSHAKE, ending, opened
 from tests.support import PATIENCE, RedisServer, eventually, running_redis
 from tests.support.daemon import COME_BACK, Daemon, Ended, Stream, running_daemon
 from tests.support.subscribing import subscribe
+from tests.support.websocket import HANDSHAKE, ending, opened
 
 #: Seconds for which no test waits: the second stream of two is ended after half of them. Meanwhile
 #: open connections are not closed for being idle.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -386,7 +385,7 @@ class TestOfARequest:
 
     def test_a_request_over_tls_must_as_well(self, small: tuple[Daemon, int]) -> None:
         _, port = small
-        context = ssl.create_default_context(cadata=root().certificate.decode())
+        context = root().client()
         with (
             socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as client,

@@ -220,9 +220,7 @@ def test_while_redis_is_away_it_is_503_and_who_waits_waits_on(tmp_path: Path) ->
         token = subscribe(publisher, "room:1")
         last = position(daemon, token)
         with waiting(daemon, token, last) as poll:
-            assert redis.process is not None
-            redis.process.kill()
-            redis.process.wait()
+            redis.kill()
             eventually(lambda: daemon.get("/ready").status == 503)
             assert Poll(daemon, token, last).answer()[0] == 503
             redis.start()

@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from sinapse.publisher import Publisher
 from tests.support import PATIENCE, RedisServer, eventually
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.subscribing import position, subscribe
-
-
-@contextlib.contextmanager
-def opened(
-    daemon: Daemon, token: str, after: str | None = None, **options: Any
-) -> Iterator[ClientConnection]:
-    """Open a WebSocket, and read what comes first."""
-    resume = "" if after is None else f"&last_event_id={after}"
-    url = f"ws://127.0.0.1:{daemon.port}/?access_token={token}{resume}"
-    with connect(url, proxy=None, **options) as client:
-        first = received(client)
-        client.position = first.pop("id", None)
-        assert first == {"event": "authentication", "data": "ok"}
-        yield client
-
-
-def received(client: ClientConnection) -> dict[str, Any]:
-    message: dict[str, Any] = json.loads(client.recv(PATIENCE))
-    return message
+from tests.support.websocket import HANDSHAKE, ending, opened, received
 
 
 def data(client: ClientConnection, count: int) -> list[str]:
     return [received(client)["data"] for _ in range(count)]
-
-
-def ending(client: ClientConnection) -> tuple[int, str]:
-    """Return code and reason of the end, which must come next."""
-    with pytest.raises(ConnectionClosed) as caught:
-        client.recv(PATIENCE)
-    closed = caught.value.rcvd
-    assert closed is not None
-    return closed.code, closed.reason
 
 
 def refusal(daemon: Daemon, path: str, **options: Any) -> int:
@@ -308,12 +279,3 @@ class TestClients:
                 assert stream.status == 101
                 stream.socket.sendall(each)
                 eventually(lambda: daemon.metrics()["sinapse_streams"] == before)
-
-
-#: From RFC 6455 §1.3.
-HANDSHAKE = {
-    "Connection": "Upgrade",
-    "Upgrade": "websocket",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec-WebSocket-Version": "13",
-}

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -126,6 +127,22 @@ class RedisServer:
         if self.process is not None:
             end(self.process)
             self.process = None
+
+    def kill(self) -> None:
+        """End the process as a crash does; :meth:`start` starts it again."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Let the process do nothing for the length of a with block."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def client(self) -> redis.Redis:
         """Return a client that does not retry."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import ssl
 from functools import cache
 from typing import NamedTuple
 
@@ -65,6 +66,13 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM)
+
+    def client(self, *protocols: str) -> ssl.SSLContext:
+        """Return what a client needs who trusts this authority alone, and offers `protocols`."""
+        context = ssl.create_default_context(cadata=self.certificate.decode())
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        return context
 
 
 @cache

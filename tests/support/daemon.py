@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -294,3 +295,45 @@ def running_daemon(
     finally:
         if daemon.process is not None:
             end(daemon.process)
+
+
+def refusal(
+    folder: Path,
+    *options: str,
+    environment: dict[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+) -> str:
+    """Start a daemon that must not start, and return what it says: one line."""
+    ended = subprocess.run(
+        [
+            *(*prefix, sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
+            *("--nodaemon", "--pidfile=", "sinapse", *options),
+        ],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 1, ended.stderr
+    return lines[0]
+
+
+def servers_in(folder: Path) -> list[int]:
+    """Return the process numbers of servers whose socket is in `folder`."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                command = (process / "cmdline").read_bytes()
+                executable = (process / "exe").readlink().name
+            except OSError:
+                continue
+            if str(folder).encode() in command and executable in ("valkey-server", "redis-server"):
+                found.append(int(process.name))
+    return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -117,8 +116,7 @@ def fronts(
     options += ["--api", f"tcp:{api}:interface=127.0.0.1", "--api-keys", str(folder / "keys")]
     # Regular expressions are looked through for the origin of every request.
     options += ["--origin", r"https://.*\.(one|two)\.example", "--origin", "*.example.org"]
-    context = ssl.create_default_context(cadata=root().certificate.decode())
-    context.set_alpn_protocols(["h2"])
+    context = root().client("h2")
 
     def to(port: int) -> socket.socket:
         return socket.create_connection(("127.0.0.1", port), PATIENCE)

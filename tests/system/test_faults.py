@@ -187,15 +187,9 @@ def scene(folder: Path, *options: str) -> Iterator[Scene]:
 # Faults: each breaks something on the way in, and heals it on the way out.
 
 
-def kill(server: RedisServer) -> None:
-    assert server.process is not None
-    server.process.kill()
-    server.process.wait()
-
-
 @contextlib.contextmanager
 def killed(it: Scene) -> Iterator[None]:
-    kill(it.server)
+    it.server.kill()
     yield
     it.server.start()
 
@@ -206,7 +200,7 @@ def loading(it: Scene) -> Iterator[None]:
     it.client.execute_command("DEBUG", "POPULATE", 2000)
     it.client.bgrewriteaof()
     eventually(lambda: not it.client.info("persistence")["aof_rewrite_in_progress"])
-    kill(it.server)
+    it.server.kill()
     it.server.options += (
         "--key-load-delay",
         "700",
@@ -452,7 +446,7 @@ def test_many_that_resume_at_once_after_an_outage_share_their_reads(tmp_path: Pa
         token = subscribe(publisher, "room:1", "room:2")
         with daemon.stream(token).opened() as stream:
             last = stream.position
-        kill(server)
+        server.kill()
         server.start()
         for number in range(10):
             publisher.publish("room:1", str(number))
@@ -509,7 +503,7 @@ class TestLoss:
             with daemon.stream(token).opened() as stream:
                 publisher.publish("room:1", "lost")
                 last = stream.next().id
-                kill(server)
+                server.kill()
                 server.start()
                 with pytest.raises(Ended):
                     stream.next()
@@ -570,7 +564,7 @@ class TestLoss:
                 publisher.publish("room:1", "lost")
                 older, last = stream.next(), stream.next()
                 assert [older.data, last.data] == ["kept", "lost"]
-                kill(server)
+                server.kill()
                 server.start()
                 assert reason(stream.next()) == "data-lost"
                 publisher.publish("room:1", "new")

@@ -26,6 +26,7 @@ from tests.support.browser import Browser, _first_browser, browser
 from tests.support.certificates import root
 from tests.support.daemon import ROOT, Daemon, Ended, Event, Stream, running_daemon
 from tests.support.subscribing import subscribe
+from tests.support.websocket import received
 
 CONTRIB = ROOT / "contrib"
 
@@ -50,7 +51,7 @@ class Proxy:
         self.folder = folder
         self.port = free_port()
         self.daemon = daemon
-        self.context = ssl.create_default_context(cadata=root().certificate.decode())
+        self.context = root().client()
         self._process: subprocess.Popen[bytes] | None = None
         issued = root().issue("127.0.0.1")
         self.certificate = folder / "server.pem"
@@ -182,11 +183,6 @@ class Caddy(Proxy):
 
 
 PROXIES = {proxy.name: proxy for proxy in (Nginx, HAProxy, Caddy)}
-
-
-def received(client: ClientConnection) -> dict[str, Any]:
-    message: dict[str, Any] = json.loads(client.recv(PATIENCE))
-    return message
 
 
 @contextlib.contextmanager

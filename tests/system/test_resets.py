@@ -67,12 +67,6 @@ def expire(publisher: Publisher, redis_client: redis.Redis, channel: str) -> Non
     eventually(lambda: not redis_client.exists(retained_key(channel)))
 
 
-def kill(server: RedisServer) -> None:
-    assert server.process is not None
-    server.process.kill()
-    server.process.wait()
-
-
 class TestOnce:
     """Not once for each page, and not again to who comes back."""
 
@@ -172,7 +166,7 @@ class TestOnce:
                 )
                 small.sendall(request.encode())
                 eventually(lambda: daemon.metrics()["sinapse_history_reads_total"] >= 1)
-                kill(server)
+                server.kill()
                 server.start()
                 eventually(daemon.is_ready)
                 # It has read nothing so far, and is in the midst of what it missed.
@@ -392,7 +386,7 @@ def test_what_was_told_of_data_that_are_lost_hides_no_later_loss(tmp_path: Path)
                 expire(publisher, client, "room:2")
             assert resets([stream.next()]) == [("not-retained", ["room:2"])]
             assert stream.next().event == "position"
-        kill(server)
+        server.kill()
         server.start()
         event = stream.next()
         while event.event != "reset":
@@ -455,7 +449,7 @@ class TestNodes:
                 publisher.publish("room:1", "lost")
                 assert open_stream.next().data == "lost"
             with stopped(one):
-                kill(server)
+                server.kill()
                 server.start()
                 eventually(other.is_ready)
                 # That node knows of no loss, and goes on.
@@ -493,7 +487,7 @@ class TestNodes:
                 for _ in range(3):
                     stream.next()
             with stopped(daemon):
-                kill(server)
+                server.kill()
                 server.start()
                 with server.client() as anew:
                     eventually(lambda: dict(anew.pubsub_numsub(NODES))[NODES.encode()])

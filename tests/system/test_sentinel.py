@@ -219,8 +219,7 @@ def test_a_killed_master_is_replaced_under_an_open_stream(tmp_path: Path, cluste
         opened(daemon, publishing.publisher) as stream,
     ):
         publishing.goes_on()
-        assert former.process is not None
-        former.process.kill()
+        former.kill()
         eventually(lambda: any(cluster.role(each) == "master" for each in replicas))
         eventually(lambda: states(daemon)[-1].startswith("connected") and len(states(daemon)) > 1)
         first = len(publishing.accepted) + 1

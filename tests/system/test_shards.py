@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import json
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -90,17 +89,6 @@ def daemon(place: Place) -> Daemon:
 @pytest.fixture
 def publisher(place: Place) -> Publisher:
     return place.publisher
-
-
-@contextlib.contextmanager
-def stopped(server: RedisServer) -> Iterator[None]:
-    """Stop a Redis for the length of a with block."""
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.process.send_signal(signal.SIGCONT)
 
 
 def read(stream: Stream, count: int) -> list[Event]:
@@ -291,7 +279,7 @@ class TestStreams:
         home = place.servers[0]
         with daemon.stream(token).opened() as stream:
             assert stream.next().event == "token-expiring"
-            with stopped(home):
+            with home.suspended():
                 time.sleep(1.5)  # It expires by the node's clock alone: nobody can be asked.
                 publisher.publish(far, "after its end")
                 with pytest.raises(Ended):
@@ -473,16 +461,14 @@ def test_one_dies_and_returns_and_nobody_misses_anything(tmp_path: Path) -> None
         for number, server in enumerate(place.servers):
             before = sum(sent.values())
             eventually(lambda: sum(sent.values()) > before + 100)  # noqa: B023
-            assert server.process is not None
-            server.process.kill()
-            server.process.wait()
-            eventually(lambda: not any(map(is_ready, place.daemons)))
+            server.kill()
+            eventually(lambda: not any(each.is_ready() for each in place.daemons))
             # The others go on, for whoever is there.
             counts = {tab: len(tab.texts) for tab in tabs}
             eventually(lambda: all(len(tab.texts) > n + 20 for tab, n in counts.items()))  # noqa: B023
             tabs[number].cut()
             server.start()
-            eventually(lambda: all(map(is_ready, place.daemons)))
+            eventually(lambda: all(each.is_ready() for each in place.daemons))
             tabs[(number + 1) % 3].cut()
         stopped.set()
         publishing.join()
@@ -493,10 +479,6 @@ def test_one_dies_and_returns_and_nobody_misses_anything(tmp_path: Path) -> None
                 eventually(lambda: tab.numbers(channel)[-1:] == expected[-1:])  # noqa: B023
                 assert tab.numbers(channel) == expected
         assert [tab.resets for tab in tabs] == [[], [], []]
-
-
-def is_ready(daemon: Daemon) -> bool:
-    return daemon.get("/ready").status == 200
 
 
 def test_one_that_lost_its_data_is_told_of_and_the_others_are_not(tmp_path: Path) -> None:
@@ -510,11 +492,9 @@ def test_one_that_lost_its_data_is_told_of_and_the_others_are_not(tmp_path: Path
                 place.publisher.publish(channel, channel)
             assert {event.data for event in read(stream, COUNT)} == set(FIRST)
             server = place.servers[1]
-            assert server.process is not None
-            server.process.kill()
-            server.process.wait()
+            server.kill()
             server.start()
-            eventually(lambda: is_ready(daemon))
+            eventually(daemon.is_ready)
             reset = stream.next()
             assert (reset.event, json.loads(reset.data)["reason"]) == ("reset", "data-lost")
             place.publisher.channels.add(subject, FIRST[1])

@@ -16,10 +16,10 @@ import redis
 
 from sinapse.publisher import Publisher
 from sinapse.publisher.connections import Connections
-from tests.streams.test_websocket import ending, opened, received
 from tests.support import PATIENCE, RedisServer, eventually
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support.proxy import Link, Proxy, unchanged
+from tests.support.websocket import ending, opened, received
 
 
 @pytest.fixture

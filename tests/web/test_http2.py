@@ -50,13 +50,13 @@ from sinapse.web.http2 import (
 from sinapse.web.intake import PART_SIZE, Intake
 from sinapse.web.limits import FRAMES_PER_SECOND, MAX_FIELDS, REQUESTS_PER_SECOND, RequestLimits
 from sinapse.web.site import Site
-from tests.listen.test_tls import SecureDaemon, secure_daemon
 from tests.support import RedisServer, Turns, eventually
 from tests.support.browser import Browser, _first_browser, browser
 from tests.support.certificates import root
 from tests.support.daemon import OPENING
 from tests.support.http2client import WINDOW, Answer, Client, Peer
 from tests.support.subscribing import subscribe
+from tests.support.tls import SecureDaemon, secure_daemon
 from tests.system.test_proxies import Page
 
 LIMITS = RequestLimits()
@@ -67,9 +67,7 @@ ACCEPT = ("accept", "text/event-stream")
 
 @pytest.fixture(scope="session")
 def context() -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=root().certificate.decode())
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context
+    return root().client("h2", "http/1.1")
 
 
 @pytest.fixture(scope="module")
@@ -352,7 +350,7 @@ class TestAnswers:
     def test_http_1_is_spoken_with_who_asks_for_it(
         self, secure: SecureDaemon, publisher: Publisher
     ) -> None:
-        plain = ssl.create_default_context(cadata=root().certificate.decode())
+        plain = root().client()
         token = subscribe(publisher)
         for protocols in ([], ["http/1.1"]):
             if protocols:
