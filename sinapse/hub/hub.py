@@ -504,7 +504,8 @@ class Hub(Dispatcher):
         self._stop_listening([name], *subject.subscribers)
         channel.holding.discard(subject)
         if subject.catch_up is not None:
-            subject.catch_up.close_gap(name, at)
+            # Earlier withdrawals may not have been heard.
+            subject.catch_up.close_gap(name, at if self.is_connected else None)
         if subject.since is not None:
             subject.since.pop(name, None)
         subject.channels.remove(name)

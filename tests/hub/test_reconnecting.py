@@ -1,0 +1,199 @@
+"""Reconnections: whatever changes unheard, a stream gets only what it might listen to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+from sinapse.counters import Counters
+from sinapse.errors import CloseReason
+from sinapse.hub.catchup import Dispatched
+from sinapse.hub.hub import Hub
+from sinapse.hub.subscribers import Framing, Subject
+from sinapse.protocol.keys import ADD, GRANT, REMOVE, WITHDRAW
+from sinapse.protocol.message import Message
+from tests.support.hubs import Keeper, kept
+
+CHANNELS = [b"a", b"b", b"c"]
+#: One that stays on the list.
+ANCHOR = b"anchor"
+
+#: How many are lived: of some hundred, one meets what is rare.
+LIVES = 2000
+
+
+class Numbers:
+    """A framing in which a frame is the numbers of its messages."""
+
+    def encode(self, channel: bytes, messages: list[Message]) -> bytes:
+        return b"".join(b"%s " % message.data.encode() for message in messages)
+
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
+        return b""
+
+    def position(self, identifier: str) -> bytes:
+        return b""
+
+
+class Stream:
+    """A stream that takes the numbers that it gets."""
+
+    token: bytes = b"token"
+
+    def __init__(self) -> None:
+        self.framing: Framing = Numbers()
+        self.subject: Subject | None = None
+        self.got: list[int] = []
+
+    def send(self, frame: bytes) -> None:
+        self.got += map(int, frame.split())
+
+    def close(self, reason: CloseReason) -> None:
+        raise AssertionError(reason)
+
+
+class Life:
+    """A list that changes, messages, and a node that hears of them, or is cut off."""
+
+    def __init__(self, dice: Random) -> None:
+        self.dice = dice
+        #: What Redis does: messages by number, and control messages; retained messages all.
+        self.log: list[tuple[str, bytes, int]] = []
+        self.list: dict[bytes, int] = {ANCHOR: 0}
+        self.counter = 0
+        self.due: set[int] = set()
+        self.behind: list[Subject] = []
+        self.hub = kept(Keeper(catch_up_needed=self.behind.append), Counters(), Hub)
+        self.happen(10)
+        self.hub.epoch, self.hub.position = "1", self.counter
+        self.hub.connected()
+        joining = self.hub.join()
+        self.hub.expect(joining, b"1", b"token", dict(self.list))
+        self.stream = self.hub.open(joining, Stream)
+        self.subscribe()
+        self.heard = len(self.log)
+
+    def happen(self, most: int) -> None:
+        """Publish, add and remove, some times."""
+        for _ in range(self.dice.randint(0, most)):
+            channel = self.dice.choice([*CHANNELS, ANCHOR])
+            if channel == ANCHOR or self.dice.random() < 0.4:
+                self.counter += 1
+                self.log.append(("", channel, self.counter))
+                if channel in self.list:
+                    self.due.add(self.counter)
+            elif channel in self.list:
+                del self.list[channel]
+                self.log += [(WITHDRAW, channel, self.counter), (REMOVE, channel, 0)]
+            else:
+                self.list[channel] = self.counter
+                self.log += [(GRANT, channel, self.counter), (ADD, channel, 0)]
+
+    def hear(self, start: int, *, live: bool) -> int:
+        """Tell the node of all since `start`, of messages only while it is `live`."""
+        for action, channel, number in self.log[start:]:
+            if action:
+                told = b"%d %b" % (number, channel) if action in (GRANT, WITHDRAW) else channel
+                self.hub.control(b"1", action, told)
+            elif live and (found := self.hub.channels.get(channel)) and found.is_subscribed:
+                self.hub.dispatch(channel, Message(str(number)), number)
+        self.hub.flush()
+        return len(self.log)
+
+    def subscribe(self) -> None:
+        for channel in self.hub.channels.values():
+            channel.is_subscribed = True
+
+    def reconnect(self) -> bool:
+        """Come back as a session does; returns whether that has come to its end."""
+        self.happen(6)
+        start = len(self.log)
+        self.happen(4)
+        start = self.hear(start, live=False)
+        self.happen(3)
+        found = dict(self.list)
+        self.happen(5)
+        self.hub.reconcile(b"1", found)
+        if self.dice.random() < 0.2:
+            return False
+        self.hear(start, live=False)
+        if self.dice.random() < 0.2:
+            return False
+        mark, last = len(self.log), self.counter
+        self.happen(6)
+        missed = [
+            (channel, number)
+            for action, channel, number in self.log[:mark]
+            if not action and number > self.hub.position and channel in self.hub.channels
+        ]
+        for channel, number in missed:
+            self.hub.granted(number)
+            self.hub.dispatch(channel, Message(str(number)), number)
+            if self.dice.random() < 0.3:
+                self.hub.flush()
+                self.hub.reached(number)
+                if self.dice.random() < 0.3:
+                    return False
+        self.hub.flush()
+        self.hub.reached(last)
+        self.hub.connected()
+        self.heard = mark
+        return True
+
+    def live(self) -> None:
+        """Hear what happens, and read what was missed of channels that are new here."""
+        self.happen(6)
+        self.heard = self.hear(self.heard, live=True)
+        waiting, self.behind[:] = self.behind[:], []
+        for subject in waiting:
+            if self.dice.random() < 0.4:
+                self.behind.append(subject)  # It is still being read when the node is cut off.
+            elif (catch_up := subject.catch_up) is not None:
+                self.heard = self.hear(self.heard, live=True)
+                for gap in catch_up.unread():
+                    entries = [
+                        Dispatched(number, channel, Message(str(number)))
+                        for action, channel, number in self.log
+                        if not action and channel == gap.channel and number > gap.after
+                    ]
+                    gap.take(entries, self.counter, more=False)
+                self.subscribe()
+                self.hub.reached(self.counter)
+                self.hub.caught_up(subject)
+
+
+def test_nothing_of_between_a_removal_and_a_grant_comes_whatever_was_not_heard() -> None:
+    for seed in range(LIVES):
+        dice = Random(seed)
+        life = Life(dice)
+        for _ in range(dice.randint(1, 3)):
+            life.live()
+            life.hub.disconnected()
+            while not life.reconnect():
+                pass
+            life.live()
+        got = life.stream.got
+        assert len(got) == len(set(got)), seed
+        assert set(got) <= life.due, seed
+
+
+def test_a_channel_whose_removal_was_not_heard_brings_nothing_of_after_that() -> None:
+    """It was being read when the node was cut off, and is given back and removed again since."""
+    life = Life(Random(1))
+    hub, stream = life.hub, life.stream
+    hub.control(b"1", GRANT, b"%d new" % life.counter)
+    [subject] = life.behind
+    first = life.counter
+    hub.disconnected()
+    # Removed; then two messages; then given back, and removed again, which is heard.
+    hub.control(b"1", GRANT, b"%d new" % (first + 2))
+    hub.control(b"1", WITHDRAW, b"%d new" % (first + 2))
+    hub.reconcile(b"1", {ANCHOR: 0})
+    hub.connected()
+    assert subject.catch_up is not None
+    before = list(stream.got)
+    for gap in subject.catch_up.gaps:
+        entries = [Dispatched(first + 1, b"new", Message("1")), Dispatched(first + 2, b"new", None)]
+        gap.take(entries, first + 2, more=False)
+    hub.caught_up(subject)
+    assert stream.got == before
