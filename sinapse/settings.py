@@ -12,15 +12,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sinapse.environment import is_on
+from sinapse.environment import is_off, is_on
 from sinapse.errors import StartError
 from sinapse.listen.forwarded import HEADERS, TrustedProxies
 from sinapse.protocol.redisurl import DEFAULT_URL, RedisURL
 from sinapse.web.cors import Origins
 from sinapse.web.limits import RequestLimits
-
-#: What says of an option that it is not used. Case does not matter, here as in all words.
-OFF = ("off", "none")
 
 
 @dataclass(frozen=True)
@@ -94,12 +91,8 @@ def _word(*words: str) -> Callable[[Sequence[str]], str]:
     return read
 
 
-def _is_off(text: str) -> bool:
-    return text.lower() in OFF
-
-
 def _switch(values: Sequence[str]) -> bool:
-    return not _is_off(values[-1]) and _word("on", "off")(values) == "on"
+    return not is_off(values[-1]) and _word("on", "off")(values) == "on"
 
 
 def _ports(values: Sequence[str]) -> tuple[str, ...]:
@@ -113,7 +106,7 @@ def _proxies(values: Sequence[str]) -> tuple[str, ...]:
     entries = tuple(filter(None, re.split(r"[\s,]+", " ".join(values))))
     if not entries:
         raise ValueError("names no proxy")
-    if len(entries) == 1 and _is_off(entries[0]):
+    if len(entries) == 1 and is_off(entries[0]):
         return ()
     TrustedProxies(entries)
     return entries
@@ -133,7 +126,7 @@ def _cookie(values: Sequence[str]) -> bytes | None:
     name = values[-1]
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
         raise ValueError("is not a cookie name (RFC 6265 §4.1.1)")
-    return None if _is_off(name) else name.encode()
+    return None if is_off(name) else name.encode()
 
 
 def _workers(values: Sequence[str]) -> int:
@@ -151,13 +144,13 @@ def _endpoint(values: Sequence[str]) -> str | None:
     ports = _ports(values[-1:])
     if len(ports) > 1:
         raise ValueError("names more than one endpoint")
-    return None if _is_off(ports[0]) else ports[0]
+    return None if is_off(ports[0]) else ports[0]
 
 
 def _file(values: Sequence[str]) -> Path | None:
     if not values[-1]:
         raise ValueError("names no file")
-    return None if _is_off(values[-1]) else Path(values[-1])
+    return None if is_off(values[-1]) else Path(values[-1])
 
 
 @dataclass(frozen=True)

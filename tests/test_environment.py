@@ -15,7 +15,7 @@ def test_what_means_yes(text: str) -> None:
     assert is_on(text)
 
 
-@pytest.mark.parametrize("text", ["", " ", "0", "false", "FALSE", "No", "off", " Off\n"])
+@pytest.mark.parametrize("text", ["", " ", "0", "false", "FALSE", "No", "off", " Off\n", "None"])
 def test_what_means_no(text: str) -> None:
     assert not is_on(text)
 

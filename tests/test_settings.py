@@ -256,7 +256,7 @@ def test_auto_is_a_word_too() -> None:
     ("text", "value"),
     [
         *((text, True) for text in ("1", "true", "yes", "on", "anything")),
-        *((text, False) for text in ("0", "false", "no", "off", " Off ", "FALSE", " ")),
+        *((text, False) for text in ("0", "false", "no", "off", "none", " Off ", "FALSE", " ")),
     ],
 )
 def test_a_flag_in_the_environment_can_be_off(text: str, value: bool) -> None:

@@ -31,8 +31,8 @@ class Dispatcher:
         self.counters = counters
         self._batch: list[tuple[Channel, list[Message]]] = []
         self._tape: list[Dispatched] | None = None
-        #: Fan-outs take several turns of the reactor if they are large.
         self.stopwatch = Stopwatch(counters.fan_out_seconds, counters.delivery_seconds)
+        #: Fan-outs take several turns of the reactor if they are large.
         self.fan_outs = FanOuts(self.stopwatch, turn_needed)
 
     def dispatch(self, name: bytes, message: Message, counter: int | None = None) -> None:
