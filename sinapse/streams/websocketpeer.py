@@ -44,11 +44,12 @@ class Received(NamedTuple):
 
 
 class WebSocketPeer:
-    """One client, whose messages may have :data:`MAX_SIZE` bytes."""
+    """One client, whose messages may have `max_size` bytes."""
 
-    __slots__ = ("_awaits_pong", "_decoder", "_protocol")
+    __slots__ = ("_awaits_pong", "_decoder", "_max_size", "_protocol")
 
-    def __init__(self) -> None:
+    def __init__(self, max_size: int = MAX_SIZE) -> None:
+        self._max_size = max_size
         self._protocol: ServerProtocol | None = None
         self._decoder: codecs.IncrementalDecoder | None = None
         self._awaits_pong = False
@@ -73,7 +74,9 @@ class WebSocketPeer:
         """Handle data from the client."""
         self._awaits_pong = False
         if self._protocol is None:
-            self._protocol = ServerProtocol(state=State.OPEN, max_size=MAX_SIZE, logger=_SILENT)
+            self._protocol = ServerProtocol(
+                state=State.OPEN, max_size=self._max_size, logger=_SILENT
+            )
         protocol = self._protocol
         protocol.receive_data(data)
         for event in protocol.events_received():
