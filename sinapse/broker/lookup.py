@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sinapse.errors import Unauthorized
-from sinapse.protocol.ids import UNKNOWN, EventID, parse_counter, parse_id
+from sinapse.protocol.ids import EventID, parse_counter, position
 from sinapse.protocol.keys import (
     EPOCHS,
     LAST,
@@ -137,7 +137,7 @@ class Lookup(Link):
             for name, counter in zip(names, counters, strict=True)
             if (end := parse_counter(counter)) is not None
         }
-        return Attachment(_position(answer[0], answer[1]), bool(answer[2]), ended, int(answer[4]))
+        return Attachment(position(answer[0], answer[1]), bool(answer[2]), ended, int(answer[4]))
 
     async def check(self, epoch: str) -> None:
         """Raise ``txredisapi.RedisError`` unless this is a master with the data of `epoch`."""
@@ -250,11 +250,6 @@ def _name_keys(failure: Failure, keys: Sequence[Any], args: Sequence[Any]) -> Fa
     return failure
 
 
-def _position(epoch: bytes, counter: bytes) -> EventID:
-    """Return an id; if foreign data cannot be parsed, one that no message has."""
-    return parse_id(b"%s-%s" % (epoch, counter)) or UNKNOWN
-
-
 def _score(text: bytes) -> int | None:
     """Return the counter of a score, as Redis or a script writes it; None if it is not one."""
     try:
@@ -265,14 +260,14 @@ def _score(text: bytes) -> int | None:
 
 def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
     channels, epoch, counter, granted = found
-    position = _position(epoch, counter)
+    here = position(epoch, counter)
     since = dict.fromkeys(channels, 0)
     for name, digits in zip(granted[::2], granted[1::2], strict=True):
         at = parse_counter(digits)
         # A grant after the current counter belongs to data that are lost.
-        if name in since and at is not None and at <= position.counter:
+        if name in since and at is not None and at <= here.counter:
             since[name] = at
-    return TokenEntry(subject, expires, since, position)
+    return TokenEntry(subject, expires, since, here)
 
 
 def _last_ids(names: Iterable[bytes], answer: Any) -> LastIDs:
@@ -282,4 +277,4 @@ def _last_ids(names: Iterable[bytes], answer: Any) -> LastIDs:
         for name, score in zip(names, scores, strict=True)
         if score is not None and (last := _score(score)) is not None
     }
-    return LastIDs(_position(epoch, counter), parse_counter(floor) or 0, counters)
+    return LastIDs(position(epoch, counter), parse_counter(floor) or 0, counters)

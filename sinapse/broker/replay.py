@@ -23,7 +23,7 @@ from sinapse.errors import BrokerUnavailable, ResetReason
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
 from sinapse.hub.subscribers import Framing, Subject, encode
-from sinapse.protocol.ids import EventID
+from sinapse.protocol.ids import UNKNOWN, EventID
 
 
 class Source(Protocol):
@@ -73,7 +73,7 @@ class Replays:
     def may_know(self, place: EventID) -> bool:
         """Whether this Redis can have given an id: it is not above the last one."""
         here = self._hub.here
-        return place.epoch != here.epoch or place.counter <= here.counter
+        return place != UNKNOWN and (place.epoch != here.epoch or place.counter <= here.counter)
 
     def resume(self, connection: Resuming, place: EventID) -> None:
         """Resume a stream after an id that is known."""

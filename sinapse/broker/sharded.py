@@ -21,7 +21,7 @@ from sinapse.errors import BrokerUnavailable, CloseReason, ResetReason, Unauthor
 from sinapse.framing.partial import PartialFraming, partial_framing
 from sinapse.hub.hub import Hub
 from sinapse.hub.subscribers import Channel, Framing, Subject
-from sinapse.protocol.ids import UNKNOWN, EventID, Place
+from sinapse.protocol.ids import EventID, Place
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.sharding import shard_of
 
@@ -182,7 +182,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         unknown = [
             number
             for number, part in enumerate(self.parts)
-            if place[number] == UNKNOWN or not part.replays.may_know(place[number])
+            if not part.replays.may_know(place[number])
         ]
         if unknown:
             here = self._here()

@@ -7,6 +7,7 @@ that may stand in any header field (the browser sends it as ``Last-Event-ID``).
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 #: Digits of a counter, at the most.
@@ -51,13 +52,23 @@ SEPARATOR = "."
 UNKNOWN = EventID("0", 0)
 
 
+def position(epoch: bytes, counter: bytes) -> EventID:
+    """Return the id of these parts, as Redis has them; one never given if they are none."""
+    return parse_id(b"%s-%s" % (epoch, counter)) or UNKNOWN
+
+
 class Place(tuple[EventID, ...]):
     """Where a stream is in each of several Redis: the id of the last message of each."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        return SEPARATOR.join(map(str, self))
+        return self.join(map(str, self))
+
+    @staticmethod
+    def join(parts: Iterable[str]) -> str:
+        """Return the text of the id that has these parts, in the order of the Redis."""
+        return SEPARATOR.join(parts)
 
     @classmethod
     def parse(cls, text: str, count: int) -> "Place":

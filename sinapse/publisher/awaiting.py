@@ -12,6 +12,7 @@ from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing, Messages
 from sinapse.publisher.operations.operation import Operation, T
+from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.operations.spread import Spread
@@ -157,6 +158,10 @@ class Publisher(BasePublisher):
     def pipeline(self) -> Pipeline:
         """Return a :class:`~sinapse.publisher.awaiting.Pipeline`, for ``async with``."""
         return Pipeline(self._connections, self._messages, hashed=self.hash_tokens)
+
+    async def position(self) -> str:
+        """Return the id of now: see :meth:`sinapse.publisher.Publisher.position`."""
+        return await self._connections.run(Position())
 
     async def online(self, subject: SubjectId) -> bool:
         """Whether `subject` has a stream: see :meth:`sinapse.publisher.Publisher.online`."""

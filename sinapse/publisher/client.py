@@ -10,6 +10,7 @@ from sinapse.publisher.connections import Connections, ShardedConnections
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing
+from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.pipeline import Pipeline
@@ -117,6 +118,19 @@ class Publisher(BasePublisher):
     def pipeline(self) -> Pipeline:
         """Return a :class:`~sinapse.publisher.pipeline.Pipeline`, for a ``with`` block."""
         return Pipeline(self._connections, self._messages, hashed=self.hash_tokens)
+
+    def position(self) -> str:
+        """Return the position: the id of now, over all channels.
+
+        Read it before the state of a page. A stream that is opened with it as last event ID gets
+        what was published since, each message once: so nothing is missing between the state and the
+        stream. It is one round trip, which changes nothing in Redis; several Redis give a part
+        each. If no id was given there yet, it is ``0-0``: a stream that is opened with that is told
+        ``reset``, once.
+
+        Raises :class:`~sinapse.errors.BrokerUnavailable`, also if one of several Redis is away.
+        """
+        return self._connections.run(Position())
 
     def online(self, subject: SubjectId) -> bool:
         """Whether `subject` has an open stream, or had one moments ago.

@@ -10,6 +10,7 @@ from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import Operation, T
+from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.signatures import showing
 from sinapse.publisher.tokens import Tokens
@@ -72,6 +73,10 @@ class Collection:
     ) -> Pending[int]:
         """Publish with the others, as the publisher does; invalid arguments raise at once."""
         return self.add(self._messages.publish(channel, message, event, retain, message_id))
+
+    def position(self) -> Pending[str]:
+        """Read the position with the others: as the publisher's, and of their moment."""
+        return self.add(Position())
 
     def add(self, operation: Operation[T]) -> Pending[T]:
         """Do `operation` with the others."""

@@ -3,8 +3,10 @@
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
+from sinapse.protocol.ids import UNKNOWN
 from sinapse.publisher.operations.channels import (
     AddChannel,
     ClearChannels,
@@ -14,6 +16,7 @@ from sinapse.publisher.operations.channels import (
 )
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation
+from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.operations.tokens import (
     ClearToken,
@@ -23,6 +26,13 @@ from sinapse.publisher.operations.tokens import (
     RenewToken,
 )
 from sinapse.testing.messages import Messages, Publication
+
+#: What a Redis says that no daemon uses, and that has retained nothing.
+_NOBODY: dict[type[Operation[Any]], Callable[[], Any]] = {
+    IsOnline: bool,
+    OnlineIn: set,
+    Position: lambda: str(UNKNOWN),
+}
 
 
 class Memory:
@@ -51,10 +61,8 @@ class Memory:
                     return len(self._channels.pop(operation.subject, ()))
                 case GetToken() | GenerateToken() | ObtainToken() | RenewToken() | ClearToken():
                     return self._token(operation)
-                case IsOnline():
-                    return False
-                case OnlineIn():
-                    return set()
+        if type(operation) in _NOBODY:
+            return _NOBODY[type(operation)]()
         raise NotImplementedError(f"{type(operation).__name__} cannot be captured")
 
     def _publish(self, operation: Publish) -> int:

@@ -336,6 +336,57 @@ class TestRetention:
                 flavour("redis://h", retain_messages=count)
 
 
+class TestPosition:
+    def test_it_is_the_id_of_the_last_retained_message_whatever_its_channel(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        for channel in ("room:1", "room:2", "room:1"):
+            publisher.publish(channel, "hello")
+            assert publisher.position() == str(position(redis_client))
+        last = publisher.position()
+        publisher.publish("room:1", "plain", retain=0)
+        assert publisher.position() == last
+
+    def test_it_is_one_command_and_writes_nothing(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        publisher.position()  # Connected.
+        for _ in range(2):  # In an empty Redis, too, no epoch begins.
+            redis_client.config_resetstat()
+            publisher.position()
+            made = calls(redis_client)
+            assert {name: made[name] for name in made if not name.startswith("config")} == {
+                "hmget": 1
+            }
+            publisher.publish("room:1", "hello")
+
+    @pytest.mark.parametrize(
+        "there",
+        [
+            {},
+            {"epoch": "ab"},
+            {"counter": "7"},
+            {"epoch": "None", "counter": "7"},
+            {"epoch": "ab", "counter": "-7"},
+            {"epoch": "ab", "counter": "9" * 5000},
+        ],
+        ids=["nothing", "no counter", "no epoch", "another epoch", "another counter", "digits"],
+    )
+    def test_where_no_id_is_it_is_one_that_was_never_given(
+        self, publisher: Publisher, redis_client: redis.Redis, there: dict[str, str]
+    ) -> None:
+        for field, value in there.items():
+            redis_client.hset("sinapse:retention", field, value)
+        assert publisher.position() == ("ab-0" if there == {"epoch": "ab"} else "0-0")
+
+    def test_a_key_of_another_type_is_named(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        redis_client.set("sinapse:retention", "x")
+        with pytest.raises(BrokerUnavailable, match="sinapse:retention"):
+            publisher.position()
+
+
 class TestMessageId:
     @pytest.mark.parametrize("retain", [0, 60])
     def test_a_message_is_published_once(

@@ -347,6 +347,7 @@ class TestPipeline:
                 "same": pipe.tokens.obtain("7"),
                 "nodes": pipe.publish("room:1", "a"),
                 "more nodes": pipe.publish("room:1", "b"),
+                "position": pipe.position(),
                 "plain": pipe.publish("room:1", "c", retain=0),
                 "list": pipe.channels.list("7"),
                 "has": pipe.channels.has("7", "room:1"),
@@ -364,6 +365,7 @@ class TestPipeline:
         found = {name: pending.result for name, pending in piped.fill(block).items()}
         token = found.pop("token")
         assert len(token) == 86
+        position = found.pop("position")
         assert found == {
             "added": True,
             "added again": False,
@@ -379,7 +381,10 @@ class TestPipeline:
             "current": token,
             "revoked": True,
         }
-        told = [channel.rpartition(":")[2] for channel, _ in listener.heard()]
+        heard = listener.heard()
+        (last,) = [payload for _, payload in heard if payload.endswith(str(position).encode())]
+        assert unpack(last).data == "b"
+        told = [channel.rpartition(":")[2] for channel, _ in heard]
         assert told == ["grant", "add"] * 2 + ["1"] * 3 + ["withdraw", "remove", "revoke"]
 
     def test_nothing_is_sent_if_the_block_fails(self, piped: Piped, listener: Listener) -> None:

@@ -114,6 +114,7 @@ RESULTS = {
     'it.channels.clear("42")': "int",
     'it.publish(["news", "sport"], {"a": 1}, event="goal", message_id="7")': "int",
     'it.publish_many([("news", "hello")])': "list[int]",
+    "it.position()": "str",
     'it.online("42")': "bool",
     'it.online_in("news")': "set[str]",
     "it.pipeline().send()": "list[Any]",
@@ -127,6 +128,7 @@ COLLECTED = {
     'it.pipeline().channels.list("42")': "set[str]",
     'it.pipeline().channels.add("42", "news")': "bool",
     'it.pipeline().publish("news", "hello")': "int",
+    "it.pipeline().position()": "str",
 }
 
 REFUSED = [

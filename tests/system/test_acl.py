@@ -51,7 +51,7 @@ DAEMON_ASKS = {
     *("eval", "evalsha", "hget", "info", "ping", "publish"),
     *("psubscribe", "subscribe", "unsubscribe"),
 }
-PUBLISHER_ASKS = {"eval", "evalsha", "get", "publish", "sismember", "smembers"}
+PUBLISHER_ASKS = {"eval", "evalsha", "get", "hmget", "publish", "sismember", "smembers"}
 
 
 def granted(user: str, line: int) -> set[str]:
@@ -135,6 +135,7 @@ def operate(publisher: Publisher) -> None:
     publisher.channels.remove("1", "news")
     publisher.channels.add("1", "news")
     publisher.channels.clear("1")
+    publisher.position()
     publisher.publish("news", "plain", retain=0)
     publisher.publish("news", "once", retain=0, message_id=uuid4().hex)
     publisher.publish("news", "retained", message_id=uuid4().hex)

@@ -248,7 +248,8 @@ class TestReset:
     """What cannot be kept is said; what can is not."""
 
     @pytest.mark.parametrize(
-        "last", ["nonsense", "abc-1", "-1", "0-0-0", "é☃", "x" * 3000, "'\";--", "ff-99999999"]
+        "last",
+        ["nonsense", "0-0", "abc-1", "-1", "0-0-0", "é☃", "x" * 3000, "'\";--", "ff-99999999"],
     )
     def test_an_id_that_nobody_knows_is_a_reset_and_never_an_error(
         self, daemon: Daemon, publisher: Publisher, last: str
@@ -269,6 +270,24 @@ class TestReset:
         epoch, _, counter = position(daemon, token).partition("-")
         with resumed(daemon, token, f"{epoch}-{int(counter) + 5}") as stream:
             assert reset_of(stream.next())["reason"] == "unknown-id"
+
+    def test_the_position_of_a_redis_that_has_given_no_id_is_not_known(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        with resumed(daemon, subscribe(publisher), "0-0") as stream:
+            assert reset_of(stream.next())["reason"] == "unknown-id"
+
+    def test_a_position_is_known_whoever_else_was_published_to(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher)
+        for number in range(20):
+            # Of these the node hears nothing.
+            publisher.publish("room:2", f"{number}, elsewhere")
+            last = publisher.position()
+            with resumed(daemon, token, last) as stream:
+                publisher.publish("room:1", f"{number}, here")
+                assert stream.next().data == f"{number}, here"
 
     def test_messages_trimmed_by_count_are_told_of_and_the_rest_follows(
         self, daemon: Daemon, redis_server: RedisServer

@@ -481,6 +481,32 @@ def test_one_dies_and_returns_and_nobody_misses_anything(tmp_path: Path) -> None
         assert [tab.resets for tab in tabs] == [[], [], []]
 
 
+@pytest.mark.parametrize("kind", FLAVOURS)
+def test_the_position_is_a_part_of_each(place: Place, kind: str) -> None:
+    (daemon,) = place.daemons
+    token = subscribe(place.publisher, *CHANNELS)
+    url = " ".join(server.url for server in place.servers)
+    with FLAVOURS[kind](url) as publisher:
+        for channel in CHANNELS:
+            publisher.publish(channel, "before")
+        position = publisher.position()
+        assert position.count(".") == COUNT - 1
+        for channel in CHANNELS:
+            publisher.publish(channel, channel)
+        with daemon.stream(token, after=position).opened() as stream:
+            events = read(stream, len(CHANNELS))
+            assert sorted(event.data for event in events) == sorted(CHANNELS)
+            publisher.publish(FIRST[1], "live")
+            assert stream.next().data == "live"
+
+
+@pytest.mark.parametrize("kind", FLAVOURS)
+def test_without_one_of_them_there_is_no_position(place: Place, kind: str) -> None:
+    urls = [*(server.url for server in place.servers[1:]), f"redis://127.0.0.1:{free_port()}"]
+    with FLAVOURS[kind](" ".join(urls)) as publisher, pytest.raises(BrokerUnavailable):
+        publisher.position()
+
+
 def test_one_that_lost_its_data_is_told_of_and_the_others_are_not(tmp_path: Path) -> None:
     with running(tmp_path) as place:
         (daemon,) = place.daemons

@@ -151,6 +151,13 @@ class TestCapture:
             assert user.sinapse.channels == set()
             assert user.sinapse.auth.token is None
 
+    def test_the_position_is_one_that_was_never_given(self, flavour: Flavour) -> None:
+        with capture(), flavour(NOWHERE) as publisher:
+            publisher.publish("room:1", "hello")
+            assert publisher.position() == "0-0"
+        with capture(), flavour(f"{NOWHERE} redis://127.0.0.1:2") as publisher:
+            assert publisher.position() == "0-0"
+
     def test_nobody_is_online(self, flavour: Flavour) -> None:
         with capture(), flavour(NOWHERE) as publisher:
             assert publisher.online("7") is False

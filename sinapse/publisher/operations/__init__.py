@@ -8,6 +8,7 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``tokens``        tokens
 ``channels``      lists of channels
 ``presence``      who is online
+``position``      the id of now
 ``runner``        the classes that carry operations out
 ``conversation``  the commands of operations on one connection
 ``spread``        operations on several Redis

@@ -123,6 +123,7 @@ class Publisher(BasePublisher):
 
     publish = deferred(awaiting.Publisher.publish)
     publish_many = deferred(awaiting.Publisher.publish_many)
+    position = deferred(awaiting.Publisher.position)
     online = deferred(awaiting.Publisher.online)
     online_in = deferred(awaiting.Publisher.online_in)
     close = deferred(awaiting.Publisher.close)

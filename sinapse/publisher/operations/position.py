@@ -1,0 +1,27 @@
+"""The position: how far all channels have got by now."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sinapse.protocol.ids import Place, position
+from sinapse.protocol.keys import RETENTION
+from sinapse.publisher.operations.operation import Operation, Request
+
+
+class Position(Operation[str]):
+    """The id of now; of several Redis each gives its part."""
+
+    __slots__ = ()
+
+    def combine(self, results: Sequence[str]) -> str:
+        """Return the parts as one id, in the order of the Redis."""
+        return Place.join(results)
+
+    def request(self) -> Request:
+        """Return what Redis is asked: it reads, and writes nothing."""
+        return Request(("HMGET", RETENTION, "epoch", "counter"))
+
+    def result(self, answer: Any) -> str:
+        """Return the id; without an epoch no id was given yet."""
+        epoch, counter = answer
+        return str(position(epoch or b"", counter or b"0"))
