@@ -123,6 +123,14 @@ class Cleared(Struct):
     removed: int
 
 
+class Position(Struct):
+    """How far all channels have got."""
+
+    position: Annotated[
+        str, Meta(description="The id of now. A stream that resumes from it misses nothing since.")
+    ]
+
+
 class Online(Struct):
     """Whether a subject has an open stream; known if the daemons run with ``--presence``."""
 

@@ -20,6 +20,7 @@ from sinapse.api.bodies import (
     Online,
     OnlineIn,
     Outcome,
+    Position,
     Publish,
     Published,
     PublishedMany,
@@ -154,6 +155,10 @@ async def _remove_channel(call: Call) -> Changed:
     return Changed(await call.publisher.channels.remove(call.path["subject"], call.path["channel"]))
 
 
+async def _position(call: Call) -> Position:
+    return Position(await call.publisher.position())
+
+
 async def _online(call: Call) -> Online:
     return Online(await call.publisher.online(call.path["subject"]))
 
@@ -185,6 +190,14 @@ OPERATIONS = (
         _publish_many,
         PublishedMany,
         PublishMany,
+    ),
+    Operation(
+        "position",
+        "GET",
+        "/v1/position",
+        "Return the id of now, over all channels.",
+        _position,
+        Position,
     ),
     Operation(
         "getToken",

@@ -25,6 +25,7 @@ from sinapse.publisher.operations.channels import (
 )
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation, T
+from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.operations.tokens import (
@@ -166,6 +167,11 @@ def _(operation: IsOnline) -> _Request:
 def _(operation: OnlineIn) -> _Request:
     path = f"/v1/channels/{quote(operation.channel, safe='')}/online"
     return _Request("GET", path, None, lambda answer: set(answer["subjects"]))
+
+
+@_request.register
+def _(_: Position) -> _Request:
+    return _Request("GET", "/v1/position", None, lambda answer: answer["position"])
 
 
 def _batches(operations: Sequence[Publish]) -> Iterator[list[bytes]]:

@@ -212,6 +212,16 @@ class TestChannels:
             stream.wait_for_end()
 
 
+class TestPosition:
+    def test_it_is_where_a_stream_goes_on(self, api: API, node: Daemon) -> None:
+        token = subscribe(api, "room:1")
+        api.ask("POST", "/v1/publish", {"channel": "room:1", "message": "before"})
+        (position,) = api.ask("GET", "/v1/position").body.values()
+        api.ask("POST", "/v1/publish", {"channel": "room:1", "message": "after"})
+        with node.stream(token, after=position).opened() as stream:
+            assert stream.next().data == "after"
+
+
 class TestPresence:
     def test_who_is_there(self, api: API, node: Daemon) -> None:
         # Somebody of whom no other test has had a stream: who is gone counts as there for a while.
@@ -254,6 +264,7 @@ class TestTransport:
             assert [event.id is None for event in events] == [False, True]
             eventually(lambda: remote.online("1"))
             assert remote.online_in("a/b c") == {"1"}
+        assert remote.position() == events[0].id
         assert remote.channels.list("1") == {"a/b c"}
         assert remote.channels.remove("1", "a/b c") is True
         assert remote.channels.clear("1") == 0
@@ -520,7 +531,7 @@ class TestDocument:
         schema = schemathesis.openapi.from_dict(document)
         schema.config.update(base_url=f"http://127.0.0.1:{api.port}")
         operations: list[Any] = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]
-        assert len(operations) == 14
+        assert len(operations) == 15
         for operation in operations:
             conforms(operation)
 
