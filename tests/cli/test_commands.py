@@ -108,12 +108,31 @@ class TestPublish:
         assert "--message-id" in run("publish", "room:1", "--message-id", "x", code=2).stderr
 
 
+class TestPosition:
+    def test_a_stream_that_begins_there_misses_nothing_since(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher)
+        publisher.publish("room:1", "before")
+        position = run("position").stdout.strip()
+        assert position == publisher.position()
+        publisher.publish("room:1", "after")
+        with daemon.stream(token, after=position).opened() as stream:
+            assert stream.next().data == "after"
+
+
 class TestErrors:
     """One line, and the code that says what kind."""
 
     @pytest.mark.parametrize(
         "arguments",
-        [("token", "new", "1"), ("channels", "list", "1"), ("publish", "a", "b"), ("ping",)],
+        [
+            ("token", "new", "1"),
+            ("channels", "list", "1"),
+            ("publish", "a", "b"),
+            ("position",),
+            ("ping",),
+        ],
         ids=lambda arguments: arguments[0],
     )
     def test_no_redis(self, arguments: tuple[str, ...]) -> None:
