@@ -10,6 +10,10 @@
 
     app.add_url_rule("/sinapse/token", view_func=sinapse.token_view)
 
+    @app.get("/")
+    @sinapse.with_position
+    def page(): ...
+
 and in a template ``{{ sinapse_connection() }}``, or ``{{ sinapse_connection(user) }}`` without a
 loader. Settings are those of
 :mod:`sinapse.publisher.frameworks.options` with ``SINAPSE_`` before them: ``SINAPSE_REDIS_URL``,
@@ -21,10 +25,11 @@ On the command line: ``flask sinapse publish``, ``flask sinapse token``.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
-from flask import Flask, Response, current_app, has_app_context, jsonify
+from flask import Flask, Response, current_app, g, has_app_context, jsonify
 from flask.cli import AppGroup
 from markupsafe import Markup
 
@@ -36,9 +41,13 @@ from sinapse.publisher.frameworks.options import Options, read
 from sinapse.publisher.operations.identity import ChannelLike
 
 L = TypeVar("L", bound=Callable[[], object])
+V = TypeVar("V", bound=Callable[..., Any])
 
 _NAME = "sinapse"
 _PREFIX = "SINAPSE_"
+
+#: What ``flask.g`` has the position by.
+_POSITION = "sinapse_position"
 
 
 class Sinapse:
@@ -84,11 +93,34 @@ class Sinapse:
         """Send `message` to all who may listen: :meth:`Publisher.publish`."""
         return self.publisher.publish(channel, message, event, retain, message_id)
 
+    def with_position(self, view: V) -> V:
+        """Return `view`, before which the position of its page is taken.
+
+        :meth:`element` carries it, and the page connects with it as last event ID: so what is
+        published after the queries of the view, and before the stream opens, is not missing. It
+        stands directly below the route. While Redis is away, the page is shown, and is told
+        ``reset`` when its stream opens.
+        """
+
+        @wraps(view)
+        def call_view(*values: Any, **options: Any) -> Any:
+            self._take_position()
+            return current_app.ensure_sync(view)(*values, **options)
+
+        return cast(V, call_view)
+
+    def _take_position(self) -> None:
+        if _position() is None:  # The first one is the right one.
+            setattr(g, _POSITION, page.position(self.publisher))
+
     def connection(self, subject: object = None) -> page.Connection:
-        """Return what the page of `subject`, or of the request's user, needs to open its stream."""
+        """Return what the page of `subject`, or of the request's user, needs to open its stream.
+
+        With the position, if the view has taken one.
+        """
         if subject is None and self._load is not None:
             subject = self._load()
-        return page.connection(_state().options, subject, self.publisher)
+        return page.connection(_state().options, subject, self.publisher, _position())
 
     def element(self, subject: object = None) -> Markup:
         """Return the same for a template, as data in a ``script`` element.
@@ -98,14 +130,16 @@ class Sinapse:
         try:
             content = self.connection(subject)
         except page.NO_TOKEN as error:
-            content = page.without_push(_state().options, error)
+            content = page.without_push(_state().options, error, _position())
         return Markup(page.element(content))  # noqa: S704  # It is escaped.
 
     def token_view(self) -> tuple[Response, int] | Response:
-        """Answer with the same as JSON.
+        """Answer with the same as JSON, and with the position of now.
 
-        401 without a user, 503 while Redis is away, 409 if tokens are hashed.
+        That is for a page that loads its state after this answer. 401 without a user, 503 while
+        Redis is away, 409 if tokens are hashed.
         """
+        self._take_position()
         try:
             content = self.connection()
         except BrokerUnavailable:
@@ -140,6 +174,10 @@ _last: dict[str, _State] = {}
 def _state() -> _State:
     own = current_app.extensions.get(_NAME) if has_app_context() else None
     return own or _last["state"]
+
+
+def _position() -> str | None:
+    return g.get(_POSITION) if has_app_context() else None
 
 
 def _publisher() -> Publisher:

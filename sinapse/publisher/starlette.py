@@ -5,8 +5,13 @@
     sinapse = Sinapse(redis_url="redis://localhost:6379/0", url="https://push.example/")
     app = Starlette(routes=[...], lifespan=sinapse.lifespan)
 
+    async def show(request):
+        position = await sinapse.position()    # first, before anything is read
+        ...
+        return HTMLResponse(await sinapse.element(request.user, position) + ...)
+
     async def token(request):
-        return await sinapse.token_response(request.user)
+        return await sinapse.token_response(request.user, await sinapse.position())
 
 While the application runs, its publishers are the defaults of :mod:`sinapse.publisher.aio` and of
 :mod:`sinapse.publisher`, whose mixins then need no settings of their own. In a lifespan of your
@@ -83,8 +88,19 @@ class Sinapse:
             if self._aio.made is not None:
                 await self._aio.made.close()
 
-    async def connection(self, subject: object | None) -> page.Connection:
-        """Return what the page of `subject` needs to open its stream.
+    async def position(self) -> str:
+        """Return the position of a page: to be asked for before the state of the page is read.
+
+        The page connects with it as last event ID: so what is published after the queries, and
+        before the stream opens, is not missing. While Redis is away, it is one with which the page
+        is told ``reset`` when its stream opens.
+        """
+        return await position_of(self.publisher)
+
+    async def connection(
+        self, subject: object | None, position: str | None = None
+    ) -> page.Connection:
+        """Return what the page of `subject` needs to open its stream, and its `position`.
 
         `subject` is an object with an id, or the id of a user. A user of Starlette without an id is
         named by its ``identity`` or its ``username``; None, and a user who is not authenticated, is
@@ -93,29 +109,30 @@ class Sinapse:
         """
         named = _named(subject)
         if named is None:
-            return page.described(self._options, None)
+            return page.described(self._options, None, position)
         token = await self.publisher.tokens.obtain(*named, self._options.token_lifetime)
-        return page.described(self._options, token)
+        return page.described(self._options, token, position)
 
-    async def element(self, subject: object | None) -> str:
+    async def element(self, subject: object | None, position: str | None = None) -> str:
         """Return the same for HTML: as data in a ``script`` element, escaped.
 
         While Redis is away there is no token in it: the page is shown without push.
         """
         try:
-            content = await self.connection(subject)
+            content = await self.connection(subject, position)
         except page.NO_TOKEN as error:
-            content = page.without_push(self._options, error)
+            content = page.without_push(self._options, error, position)
         return page.element(content)
 
-    async def token_response(self, subject: object | None) -> Response:
+    async def token_response(self, subject: object | None, position: str | None = None) -> Response:
         """Answer with the same as JSON.
 
-        401 without a user, 503 while Redis is away, 409 if tokens are hashed.
+        A `position` is for a page that loads its state after this answer. 401 without a user, 503
+        while Redis is away, 409 if tokens are hashed.
         """
         headers = {"Cache-Control": "no-store", "Vary": "Cookie, Authorization"}
         try:
-            content = await self.connection(subject)
+            content = await self.connection(subject, position)
         except BrokerUnavailable:
             headers["Retry-After"] = "5"
             return JSONResponse({"error": "Redis does not answer."}, 503, headers)
@@ -124,6 +141,14 @@ class Sinapse:
         if content["token"] is None:
             return JSONResponse({"error": "You are not signed in."}, 401, headers)
         return JSONResponse(content, headers=headers)
+
+
+async def position_of(publisher: aio.Publisher) -> str:
+    """Return the position of a page; while Redis is away, one that is answered with ``reset``."""
+    try:
+        return await publisher.position()
+    except BrokerUnavailable as error:
+        return page.no_position(error)
 
 
 def _named(subject: object | None) -> page.Named | None:

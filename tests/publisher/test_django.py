@@ -29,9 +29,11 @@ from django.core.management import CommandError, call_command  # noqa: E402
 from django.db import connection, connections, models, transaction  # noqa: E402
 from django.db.models import Value  # noqa: E402
 from django.db.models.functions import Concat  # noqa: E402
+from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.test import AsyncClient, Client, TestCase, override_settings  # noqa: E402
 from django.utils.functional import SimpleLazyObject  # noqa: E402
 from django.utils.translation import gettext_lazy  # noqa: E402
+from django.views.decorators.csrf import csrf_exempt  # noqa: E402
 
 from sinapse.errors import (  # noqa: E402
     BrokerUnavailable,
@@ -48,6 +50,7 @@ from sinapse.publisher.django import (  # noqa: E402
     publish_on_save,
     subject,
     token_response,
+    with_position,
 )
 from sinapse.publisher.frameworks.page import HASHED  # noqa: E402
 from sinapse.testing import assert_publishes, capture  # noqa: E402
@@ -579,7 +582,12 @@ class TestPage:
     def test_a_visitor_has_no_token(self) -> None:
         with settings(URL="/streams/"):
             connection = connection_in(Client().get("/page").content.decode())
-        assert connection == {"url": "/streams/", "token": None, "expires_in": None}
+        assert connection == {
+            "url": "/streams/",
+            "token": None,
+            "expires_in": None,
+            "position": None,
+        }
 
     @pytest.mark.parametrize("method", ["get", "post"])
     def test_the_view_gives_the_same(self, ada: User, method: str) -> None:
@@ -592,6 +600,7 @@ class TestPage:
             "url": "http://localhost:9000/",
             "token": subject(ada).auth.token,
             "expires_in": 60,
+            "position": default().position(),
         }
         assert "no-store" in answer["Cache-Control"]
         assert "Cookie" in answer["Vary"]
@@ -635,7 +644,7 @@ class TestPage:
         with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}", URL="/streams/"):
             answer = client.get("/page")
         assert answer.status_code == 200
-        without = {"url": "/streams/", "token": None, "expires_in": None}
+        without = {"url": "/streams/", "token": None, "expires_in": None, "position": None}
         assert connection_in(answer.content.decode()) == without
 
     def test_with_hashed_tokens_the_page_is_shown(
@@ -667,6 +676,55 @@ class TestPage:
             return (await client.get("/push/token/")).json()
 
         assert async_to_sync(get)()["token"] == subject(ada).auth.token
+
+
+class TestPosition:
+    @pytest.mark.parametrize("path", ["decorated", "awaited", "class", "awaited-class", "twice"])
+    @pytest.mark.parametrize("under", ["wsgi", "asgi"])
+    def test_it_is_that_of_before_the_view(self, path: str, under: str) -> None:
+        before = default().position()
+        get: Any = Client().get if under == "wsgi" else async_to_sync(AsyncClient().get)
+        answer = get(f"/positioned/{path}")
+        assert answer.status_code == 200
+        assert connection_in(answer.content.decode())["position"] == before
+        assert default().position() != before
+
+    def test_without_the_decorator_there_is_none(self) -> None:
+        assert connection_in(Client().get("/page").content.decode())["position"] is None
+
+    def test_a_page_that_needs_only_the_user_has_it_too(self) -> None:
+        """Without the context processor for the request."""
+        page = connection_in(Client().get("/positioned/user-only").content.decode())
+        assert page["position"] == default().position()
+
+    def test_while_redis_is_away_it_is_one_that_is_answered_with_reset(
+        self, daemon: Daemon, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}"):
+            answer = Client().get("/positioned/shown")
+        assert answer.status_code == 200
+        assert "a page has no position: Redis at " in caplog.text
+        page = connection_in(answer.content.decode())
+        default().channels.add("visitor", "news")
+        token = default().tokens.obtain("visitor")
+        with daemon.stream(token, after=page["position"]).opened() as stream:
+            assert stream.next().event == "reset"
+            default().publish("news", "live")
+            assert stream.next().data == "live"
+
+    def test_a_view_of_the_application_can_tell_it(self) -> None:
+        assert json.loads(token_response("visitor").content)["position"] is None
+        assert json.loads(token_response("visitor", "ab-7").content)["position"] == "ab-7"
+
+    def test_the_decorator_keeps_what_others_have_set(self) -> None:
+        @with_position
+        @csrf_exempt
+        def view(_: HttpRequest) -> HttpResponse:
+            """Say nothing."""
+            return HttpResponse()
+
+        assert (view.__name__, view.__doc__) == ("view", "Say nothing.")
+        assert view.csrf_exempt  # type: ignore[attr-defined]
 
 
 class TestRevocation:

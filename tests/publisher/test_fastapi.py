@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 
 import sinapse.publisher
 from sinapse.publisher import Publisher, aio
-from sinapse.publisher.fastapi import Push, Sinapse
+from sinapse.publisher.fastapi import Position, Push, Sinapse
 from sinapse.publisher.fastapi import publisher as dependency
 from sinapse.publisher.frameworks.page import HASHED
 from tests.support import RedisServer, free_port, running_redis
@@ -52,6 +52,16 @@ def fastapi_app(sinapse: Sinapse) -> FastAPI:
     @app.get("/page/{name}", response_class=HTMLResponse)
     async def page(name: str) -> str:
         return await sinapse.element(None if name == "nobody" else User(name))
+
+    @app.get("/positioned", response_class=HTMLResponse)
+    async def positioned(position: Position, push: Push, again: Position) -> str:
+        await push.publish("news", "published by the queries")
+        assert again == position
+        return await sinapse.element(None, position)
+
+    @app.get("/positioned-token")
+    async def positioned_token(position: Position) -> Response:
+        return await sinapse.token_response("ada", position)
 
     @app.api_route("/token/{name}", methods=["GET", "POST"])
     async def token(name: str) -> Response:
@@ -81,6 +91,14 @@ def starlette_app(sinapse: Sinapse) -> Starlette:
         name = request.path_params["name"]
         return await sinapse.token_response(None if name == "nobody" else name)
 
+    async def positioned(_: Request) -> Response:
+        position = await sinapse.position()
+        await sinapse.publisher.publish("news", "published by the queries")
+        return HTMLResponse(await sinapse.element(None, position))
+
+    async def positioned_token(_: Request) -> Response:
+        return await sinapse.token_response("ada", await sinapse.position())
+
     async def say(request: Request) -> Response:
         room = Room(request.path_params["name"])
         text = {"text": request.query_params["text"]}
@@ -90,6 +108,8 @@ def starlette_app(sinapse: Sinapse) -> Starlette:
         routes=[
             Route("/page/{name}", page),
             Route("/token/{name}", token, methods=["GET", "POST"]),
+            Route("/positioned", positioned),
+            Route("/positioned-token", positioned_token),
             Route("/rooms/{name}", say, methods=["POST"]),
         ],
         lifespan=sinapse.lifespan,
@@ -143,6 +163,51 @@ def test_the_page_of_a_user_has_url_and_token(
     within(make(Sinapse(redis_url=redis_server.url, url=url)), use)
 
 
+def position_in(page: str) -> Any:
+    [text] = re.findall(r'id="sinapse-connection">(.*)</script>', page)
+    return json.loads(text)["position"]
+
+
+@pytest.mark.parametrize("make", APPS)
+def test_the_position_of_a_page_is_that_of_before_its_queries(
+    make: Callable[[Sinapse], ASGIApp], redis_server: RedisServer, publisher: Publisher
+) -> None:
+    async def use(client: httpx.AsyncClient) -> None:
+        before = publisher.position()
+        page = await client.get("/positioned")
+        assert position_in(page.text) == before
+        now = publisher.position()
+        assert now != before
+        assert (await client.get("/positioned-token")).json()["position"] == now
+        assert position_in((await client.get("/page/ada")).text) is None
+
+    within(make(Sinapse(redis_url=redis_server.url)), use)
+
+
+@pytest.mark.parametrize("make", APPS)
+def test_while_redis_is_away_the_position_is_one_that_is_answered_with_reset(
+    make: Callable[[Sinapse], ASGIApp],
+    daemon: Daemon,
+    publisher: Publisher,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers = []
+
+    async def use(client: httpx.AsyncClient) -> None:
+        answers.append(await client.get("/positioned-token"))
+
+    sinapse = Sinapse(redis_url=f"redis://127.0.0.1:{free_port()}")
+    within(make(sinapse), use)
+    assert answers[0].status_code == 503
+    assert "a page has no position: Redis at " in caplog.text
+    publisher.channels.add("1", "room:1")
+    token = publisher.tokens.obtain("1")
+    with daemon.stream(token, after=asyncio.run(sinapse.position())).opened() as stream:
+        assert stream.next().event == "reset"
+        publisher.publish("room:1", "live")
+        assert stream.next().data == "live"
+
+
 @pytest.mark.parametrize("make", APPS)
 def test_tokens_are_answered_as_json(
     make: Callable[[Sinapse], ASGIApp], redis_server: RedisServer
@@ -151,7 +216,12 @@ def test_tokens_are_answered_as_json(
         answers = [await client.get("/token/ada"), await client.post("/token/ada")]
         token = await aio.default().tokens.get("ada")
         for answer in answers:
-            assert answer.json() == {"url": "/streams/", "token": token, "expires_in": 60}
+            assert answer.json() == {
+                "url": "/streams/",
+                "token": token,
+                "expires_in": 60,
+                "position": None,
+            }
             assert answer.headers["Cache-Control"] == "no-store"
         nobody = await client.get("/token/nobody")
         assert nobody.status_code == 401

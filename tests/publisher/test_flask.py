@@ -55,6 +55,18 @@ def create_app(redis_url: str, **config: object) -> Flask:
     sinapse.init_app(app)
     app.add_url_rule("/token", view_func=sinapse.token_view, methods=["GET", "POST"])
 
+    @app.get("/positioned")
+    @sinapse.with_position
+    def positioned() -> str:
+        sinapse.publish("room:1", "published by the queries")
+        return render_template_string("{{ sinapse_connection() }}")
+
+    @app.get("/awaited")
+    @sinapse.with_position
+    async def awaited() -> str:
+        sinapse.publish("room:1", "published by the queries")
+        return render_template_string("{{ sinapse_connection() }}")
+
     @app.get("/page")
     def page() -> str:
         return render_template_string("{{ sinapse_connection() }}")
@@ -119,11 +131,7 @@ def test_the_page_of_a_user_has_url_and_token(app: Flask, daemon: Daemon) -> Non
     Sinapse.init_app(app.extensions["sinapse"].extension, app)
     client = app.test_client()
     client.post("/session/ada")
-    [text] = re.findall(
-        r'<script type="application/json" id="sinapse-connection">(.*)</script>',
-        client.get("/page").text,
-    )
-    connection = json.loads(text)
+    connection = connection_in(client.get("/page").text)
     assert connection["url"] == f"http://127.0.0.1:{daemon.port}/"
     with app.app_context():
         User("ada").sinapse.add_channel(Room("1"))
@@ -131,6 +139,45 @@ def test_the_page_of_a_user_has_url_and_token(app: Flask, daemon: Daemon) -> Non
         assert client.post("/rooms/1", json={"text": "hello"}).text == "1"
         message = stream.message()
         assert (message.data, message.event) == ('{"text":"hello"}', "said")
+
+
+def connection_in(page: str) -> Any:
+    [text] = re.findall(
+        r'<script type="application/json" id="sinapse-connection">(.*)</script>', page
+    )
+    return json.loads(text)
+
+
+@pytest.mark.parametrize("path", ["/positioned", "/awaited"])
+def test_the_position_of_a_page_is_that_of_before_its_view(
+    app: Flask, publisher: Publisher, path: str
+) -> None:
+    before = publisher.position()
+    assert connection_in(app.test_client().get(path).text)["position"] == before
+    assert publisher.position() != before
+    assert connection_in(app.test_client().get("/page").text)["position"] is None
+
+
+def test_while_redis_is_away_the_position_is_one_that_is_answered_with_reset(
+    daemon: Daemon, publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(f"redis://127.0.0.1:{free_port()}")
+    sinapse: Sinapse = app.extensions["sinapse"].extension
+
+    @app.get("/shown")
+    @sinapse.with_position
+    def shown() -> str:
+        return render_template_string("{{ sinapse_connection() }}")
+
+    answer = app.test_client().get("/shown")
+    assert answer.status_code == 200
+    assert "a page has no position: Redis at " in caplog.text
+    publisher.channels.add("1", "room:1")
+    token = publisher.tokens.obtain("1")
+    with daemon.stream(token, after=connection_in(answer.text)["position"]).opened() as stream:
+        assert stream.next().event == "reset"
+        publisher.publish("room:1", "live")
+        assert stream.next().data == "live"
 
 
 def test_the_page_of_a_visitor_has_no_token(app: Flask) -> None:
@@ -146,7 +193,13 @@ def test_the_view_gives_the_same(redis_server: RedisServer, method: str) -> None
     assert answer.status_code == 200
     with app.app_context(), default() as publisher:
         token = publisher.tokens.get("ada")
-    assert answer.json == {"url": "/streams/", "token": token, "expires_in": 60}
+        position = publisher.position()
+    assert answer.json == {
+        "url": "/streams/",
+        "token": token,
+        "expires_in": 60,
+        "position": position,
+    }
     assert answer.headers["Cache-Control"] == "no-store"
     assert "Cookie" in answer.headers["Vary"]
 
@@ -301,7 +354,12 @@ class TestCommands:
 def test_what_is_in_a_page_cannot_leave_its_element() -> None:
     from sinapse.publisher.frameworks import page
 
-    content: page.Connection = {"url": "/</script>&'", "token": None, "expires_in": None}
+    content: page.Connection = {
+        "url": "/</script>&'",
+        "token": None,
+        "expires_in": None,
+        "position": "<",
+    }
     element = page.element(content)
     assert element.count("<") == 2
     text = element.partition(">")[2].partition("<")[0]

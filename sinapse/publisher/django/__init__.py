@@ -20,6 +20,9 @@ In models and views::
     publish("news", "hello")
     token_response("visitor")             # what a view answers to the page of any subject
 
+    @with_position                        # nothing is missing between the page and its stream
+    def page(request): ...
+
 In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 ``include("sinapse.publisher.django.urls")``. Management commands: ``sinapse_token``,
 ``sinapse_publish``, ``sinapse_listen``. The rest is in ``docs/howto-django.md``.
@@ -32,6 +35,7 @@ In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 ``signals``        publishing what is saved and deleted
 ``commit``         publishing when a transaction is committed
 ``revocation``     tokens that end with a log-out, or with their user
+``position``       the position of a page
 ``views``          the view that a page asks for its token
 ``urls``           the URL of that view
 ``admin``          for the administration
@@ -42,16 +46,20 @@ In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 from sinapse.publisher.django.commit import apublish, publish
 from sinapse.publisher.django.mixins import Publishable, Subject
 from sinapse.publisher.django.names import subject
+from sinapse.publisher.django.position import PositionMixin, position_of, with_position
 from sinapse.publisher.django.signals import publish_on_delete, publish_on_save
 from sinapse.publisher.django.views import token_response
 
 __all__ = [
+    "PositionMixin",
     "Publishable",
     "Subject",
     "apublish",
+    "position_of",
     "publish",
     "publish_on_delete",
     "publish_on_save",
     "subject",
     "token_response",
+    "with_position",
 ]

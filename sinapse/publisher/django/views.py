@@ -14,38 +14,42 @@ from sinapse.errors import BrokerUnavailable, TokenIsHashed
 from sinapse.publisher.defaults import default_of
 from sinapse.publisher.django import configuration
 from sinapse.publisher.django.names import named
+from sinapse.publisher.django.position import position_of, with_position
 from sinapse.publisher.frameworks import page
 
 
-def connection_of(subject: Any) -> page.Connection:
+def connection_of(subject: Any, position: str | None = None) -> page.Connection:
     """Return what the page of a subject needs to open its stream; see :func:`token_response`."""
     publisher = default_of(configuration.publisher)
-    return page.connection(configuration.read(), _named(subject), publisher)
+    return page.connection(configuration.read(), _named(subject), publisher, position)
 
 
-def token_response(subject: Any) -> JsonResponse:
-    """Answer with the ``url``, the ``token`` and the seconds until it ``expires_in``, as JSON.
+def token_response(subject: Any, position: str | None = None) -> JsonResponse:
+    """Answer with ``url``, ``token``, the seconds until it ``expires_in``, and ``position``.
 
     `subject` is a user, an instance of any other model, or the id of a subject that is no model,
-    such as one for all visitors; None and an anonymous user have no token. 401 without a subject,
+    such as one for all visitors; None and an anonymous user have no token. `position` is for a
+    page that loads its state after this answer: see
+    :func:`~sinapse.publisher.django.position.with_position`. 401 without a subject,
     as scripts understand it, not the log-in page; 503 while Redis is away; 409 if tokens are
     hashed. Raises :class:`~sinapse.errors.InvalidSubject` for an object that is no subject.
     """
-    answer = _answer(subject)
+    answer = _answer(subject, position)
     add_never_cache_headers(answer)
     patch_vary_headers(answer, ["Cookie"])
     return answer
 
 
 @require_http_methods(["GET", "POST"])
+@with_position
 def token(request: HttpRequest) -> JsonResponse:
-    """Answer :func:`token_response` for the user who is logged in."""
-    return token_response(request.user)
+    """Answer :func:`token_response` for the user who is logged in, with the position of now."""
+    return token_response(request.user, position_of(request))
 
 
-def _answer(subject: Any) -> JsonResponse:
+def _answer(subject: Any, position: str | None) -> JsonResponse:
     try:
-        content = connection_of(subject)
+        content = connection_of(subject, position)
     except BrokerUnavailable:
         return JsonResponse(
             {"error": "Redis does not answer."}, status=503, headers={"Retry-After": "5"}

@@ -1,4 +1,4 @@
-"""What a page needs to open its stream: the URL of the daemon, and a token."""
+"""What a page needs to open its stream: the URL of the daemon, a token, and its position."""
 
 import json
 import logging
@@ -6,6 +6,7 @@ from typing import NamedTuple, TypedDict
 from uuid import UUID
 
 from sinapse.errors import BrokerUnavailable, TokenIsHashed
+from sinapse.protocol.ids import UNKNOWN
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.defaults import default
 from sinapse.publisher.frameworks.options import Options
@@ -26,14 +27,16 @@ HASHED = "Tokens are hashed: only the hash of the current one is known."
 
 
 class Connection(TypedDict):
-    """``url``, ``token``, and the seconds that it is valid at least.
+    """``url``, ``token``, the seconds that it is valid at least, and the ``position`` of the page.
 
-    The latter two are None for a visitor, and in a page that goes without push.
+    Token and seconds are None for a visitor, and in a page that goes without push; the position is
+    None if none was taken.
     """
 
     url: str
     token: str | None
     expires_in: float | None
+    position: str | None
 
 
 class Named(NamedTuple):
@@ -50,36 +53,61 @@ def named(subject: object) -> Named:
     return Named(identifier(subject), kind_of(subject))
 
 
+def position(publisher: Publisher) -> str:
+    """Return the position of a page, which is taken before the state of the page is read.
+
+    While Redis is away, it is :func:`no_position`.
+    """
+    try:
+        return publisher.position()
+    except BrokerUnavailable as error:
+        return no_position(error)
+
+
+def no_position(reason: BrokerUnavailable) -> str:
+    """Return the position of a page for which Redis gave none; `reason` is logged.
+
+    No Redis ever gave that id. So when the stream of the page opens later, the page is told
+    ``reset``, and loads its state again: it is not known what was published in between.
+    """
+    _log.warning("a page has no position: %s", reason)
+    return str(UNKNOWN)
+
+
 def connection(
-    options: Options, subject: object | None, publisher: Publisher | None = None
+    options: Options,
+    subject: object | None,
+    publisher: Publisher | None = None,
+    position: str | None = None,
 ) -> Connection:
     """Return what the page of `subject` needs; None is a visitor, who has no token.
 
     The token is the current one, which lives for ``TOKEN_LIFETIME`` seconds at least: pages share
-    it, and those that are open keep their streams. `publisher` is the default one if none is given.
+    it, and those that are open keep their streams. `publisher` is the default one if none is given;
+    `position` is that of the page, if one was taken.
     Raises :class:`~sinapse.errors.BrokerUnavailable`, and :class:`~sinapse.errors.TokenIsHashed`
     where only the hash of the current one is known.
     """
     if subject is None:
-        return described(options, None)
+        return described(options, None, position)
     tokens = (publisher or default()).tokens
-    return described(options, tokens.obtain(*named(subject), options.token_lifetime))
+    return described(options, tokens.obtain(*named(subject), options.token_lifetime), position)
 
 
-def described(options: Options, token: str | None) -> Connection:
-    """Return the connection of somebody who has `token`."""
+def described(options: Options, token: str | None, position: str | None) -> Connection:
+    """Return the connection of somebody who has `token`, in a page with that `position`."""
     lifetime = None if token is None else options.token_lifetime
-    return {"url": options.url, "token": token, "expires_in": lifetime}
+    return {"url": options.url, "token": token, "expires_in": lifetime, "position": position}
 
 
-def without_push(options: Options, reason: Exception) -> Connection:
+def without_push(options: Options, reason: Exception, position: str | None) -> Connection:
     """Return the connection of a page that is rendered while there is no token to be had.
 
     A page is more than what is pushed to it: it is shown, and asks the view for a token later.
     `reason` is one of :data:`NO_TOKEN`, and is logged.
     """
     _log.warning("a page goes without push: %s", reason)
-    return described(options, None)
+    return described(options, None, position)
 
 
 def element(content: Connection) -> str:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from asgiref.sync import sync_to_async
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
-from django.template import engines
+from django.template import RequestContext, Template, engines
 from django.urls import include, path
+from django.views import View
 
-from sinapse.publisher.django import publish
+from sinapse.publisher.django import PositionMixin, publish, with_position
 from sinapse.publisher.django.admin import revoke_tokens
 from tests.support.django_site.models import Room
 
@@ -19,11 +21,43 @@ class Users(UserAdmin):  # type: ignore[type-arg]  # Only the stubs have an argu
 site = admin.AdminSite()
 site.register(User, Users)
 
+TEMPLATE = Template("{% load sinapse %}{% sinapse_connection %}")
 PAGE = engines["django"].from_string("{% load sinapse %}{% sinapse_connection %}")
 
 
 def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse(PAGE.render({}, request))
+
+
+def _queried(request: HttpRequest) -> HttpResponse:
+    """Show a page after something was published in the midst of its view."""
+    publish("news", "published by the queries")
+    return page(request)
+
+
+class Positioned(PositionMixin, View):
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return _queried(request)
+
+
+class PositionedLater(View):
+    async def get(self, request: HttpRequest) -> HttpResponse:
+        return await sync_to_async(_queried)(request)
+
+
+class AwaitedPositioned(PositionMixin, PositionedLater):
+    pass
+
+
+@with_position
+async def awaited(request: HttpRequest) -> HttpResponse:
+    return await sync_to_async(_queried)(request)
+
+
+@with_position
+def user_only(request: HttpRequest) -> HttpResponse:
+    context = RequestContext(request, {"user": request.user})
+    return HttpResponse(TEMPLATE.render(context))
 
 
 def say(request: HttpRequest) -> HttpResponse:
@@ -41,6 +75,13 @@ urlpatterns = [
     path("admin/", site.urls),
     path("push/", include("sinapse.publisher.django.urls")),
     path("page", page),
+    path("positioned/decorated", with_position(_queried)),
+    path("positioned/twice", with_position(with_position(_queried))),
+    path("positioned/awaited", awaited),
+    path("positioned/class", Positioned.as_view()),
+    path("positioned/awaited-class", AwaitedPositioned.as_view()),
+    path("positioned/shown", with_position(page)),
+    path("positioned/user-only", user_only),
     path("say", say),
     path("asay", asay),
 ]
