@@ -53,8 +53,11 @@ export interface Options {
   share?: string | false;
   /** Which transports to use, and in which order to try them. */
   transports?: readonly TransportName[];
-  /** The id to resume from, if the page knows one; or else it begins with what comes next. */
-  lastEventId?: string;
+  /**
+   * The id to begin after, if the page knows one: the `position` that was taken before its state
+   * was read. Without it, the client begins with what comes next.
+   */
+  lastEventId?: string | null | undefined;
   /** Send cookies to another origin, too: for servers that read the token from one. */
   withCredentials?: boolean;
   onReset?(reset: Reset): void;
@@ -119,7 +122,7 @@ export const connect = (url: string, options: Options = {}): Client => {
 
   const handlers = new Map<string, Set<(message: Message) => void>>();
   let state: State = "connecting";
-  let last = options.lastEventId;
+  let last = options.lastEventId || undefined;
   let closeLink: (() => void) | undefined;
   let shared: Share | undefined;
   let suspended = false;

@@ -28,6 +28,16 @@ const EVENTS = {
   restart: ({ server }) => server.restart(),
   lose: ({ server }) => server.lose(),
   open: (world) => world.tabs.filter(({ isOpen }) => isOpen).length < 5 && world.open(),
+  render: async (world) => {
+    const { position, published } = world.server;
+    const taken = published.length;
+    for (let size = world.draw([0, 1, 3]); size > 0; size--) {
+      world.server.publish();
+      for (let steps = world.draw([0, 1, 5]); steps > 0; steps--) await world.step();
+    }
+    if (world.tabs.filter(({ isOpen }) => isOpen).length < 5)
+      world.open({ lastEventId: position }).wasLiveAt = taken;
+  },
   close: (world) => one(world, "close"),
   crash: (world) => one(world, "crash"),
   freeze: (world) => one(world, "freeze"),
@@ -111,7 +121,7 @@ describe("nothing is lost or doubled", () => {
     test(when, async () => {
       for (let seed = FIRST; seed < FIRST + STORIES; seed++) await story(seed, events);
     });
-  const often = ["publish", "publish", "burst", "open", "wake", "wait"];
+  const often = ["publish", "publish", "burst", "open", "render", "wake", "wait"];
 
   tell("when tabs come and go", [...often, "close", "freeze"]);
   tell("when tabs crash and hang", [...often, "crash", "hang", "setClock"]);
@@ -174,6 +184,27 @@ test("a new tab begins where the leader is", async () => {
   await world.pass(0);
   assert.equal(late.client.lastEventId, world.tabs[0].client.lastEventId);
   assert.deepEqual(late.log, []);
+});
+
+test("a new tab with a position gets what came since, wherever the leader is", async () => {
+  for (let seed = 1; seed <= 50; seed++) {
+    const world = await calm(1, seed);
+    world.server.publish();
+    const lastEventId = world.server.position;
+    const late = [];
+    for (let count = 0; count < 3; count++) {
+      for (let steps = world.draw([0, 1, 2, 5]); steps > 0; steps--) await world.step();
+      world.server.publish();
+      late.push(world.open({ lastEventId }));
+    }
+    await world.pass(1_000);
+    world.server.publish();
+    await world.pass(0);
+    const expected = ["message 1", "message 2", "message 3", "message 4"];
+    for (const { log } of late) assert.deepEqual(log, expected);
+    assert.deepEqual(world.tabs[0].log, ["message 0", ...expected]);
+    assert.equal(world.server.connections.size, 1);
+  }
 });
 
 test("a leader that is frozen leaves the lead to another at once", async () => {

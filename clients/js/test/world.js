@@ -209,7 +209,7 @@ class Tab {
   listeners = new Set();
   log = []; // what was received: data, or "reset"
   states = [];
-  wasLiveAt; // how many messages were published when it was live for the first time
+  wasLiveAt; // how many messages were published when it was live first, or its position was taken
 
   constructor(world, { mayLock = true, ...options } = {}, url = "https://push.example.org/") {
     this.world = world;
@@ -283,6 +283,11 @@ export class Server {
   constructor(world, shards) {
     this.world = world;
     this.#shards = Array.from({ length: shards }, () => new Shard());
+  }
+
+  // What an application takes before it reads the state of a page.
+  get position() {
+    return this.#shards.map(({ position }) => position).join(".");
   }
 
   get #any() {
