@@ -36,7 +36,12 @@ django.setup()
 # Only now are there settings.
 from sinapse.errors import BrokerUnavailable  # noqa: E402
 from sinapse.publisher import default  # noqa: E402
-from sinapse.publisher.django import publish_on_save, token_response  # noqa: E402
+from sinapse.publisher.django import (  # noqa: E402
+    position_of,
+    publish_on_save,
+    token_response,
+    with_position,
+)
 
 CHANNEL = "guestbook"
 
@@ -66,13 +71,14 @@ def page(_: HttpRequest) -> HttpResponse:
     return HttpResponse(PAGE.read_bytes())
 
 
-def connect(_: HttpRequest) -> HttpResponse:
-    """Say where the stream is, and let the visitor hear of new entries."""
+@with_position
+def connect(request: HttpRequest) -> HttpResponse:
+    """Say where the stream is and where it begins, and let the visitor hear of new entries."""
     try:
         default().channels.add(VISITOR, CHANNEL)
     except BrokerUnavailable:  # The page works without push for now: it asks again.
         return HttpResponse(status=503, headers={"Retry-After": "5"})
-    return token_response(VISITOR)
+    return token_response(VISITOR, position_of(request))
 
 
 def entries(request: HttpRequest) -> HttpResponse:

@@ -10,7 +10,7 @@ from fastapi import Body, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.publisher.fastapi import Push, Sinapse
+from sinapse.publisher.fastapi import Position, Push, Sinapse
 
 PAGE = Path(__file__).with_name("templates") / "guestbook.html"
 
@@ -31,10 +31,10 @@ async def page() -> bytes:
 
 
 @app.get("/connection")
-async def connect(push: Push) -> Response:
-    """Say where the stream is, and let the visitor hear of new entries."""
+async def connect(position: Position, push: Push) -> Response:
+    """Say where the stream is and where it begins, and let the visitor hear of new entries."""
     await push.channels.add(VISITOR, CHANNEL)
-    return await sinapse.token_response(VISITOR)
+    return await sinapse.token_response(VISITOR, position)
 
 
 @app.exception_handler(BrokerUnavailable)

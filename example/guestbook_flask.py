@@ -53,7 +53,7 @@ def page() -> bytes:
 
 @app.get("/connection")
 def connect() -> ResponseReturnValue:
-    """Say where the stream is, and let the visitor hear of new entries."""
+    """Say where the stream is and where it begins, and let the visitor hear of new entries."""
     sinapse.publisher.channels.add(VISITOR, CHANNEL)
     return sinapse.token_view()
 
