@@ -29,7 +29,15 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 import click
-from flask import Flask, Response, current_app, g, has_app_context, jsonify
+from flask import (
+    Flask,
+    Response,
+    current_app,
+    has_app_context,
+    has_request_context,
+    jsonify,
+    request,
+)
 from flask.cli import AppGroup
 from markupsafe import Markup
 
@@ -46,8 +54,8 @@ V = TypeVar("V", bound=Callable[..., Any])
 _NAME = "sinapse"
 _PREFIX = "SINAPSE_"
 
-#: What ``flask.g`` has the position by.
-_POSITION = "sinapse_position"
+#: What the environment of a request has the position by.
+_POSITION = "sinapse.position"
 
 
 class Sinapse:
@@ -111,7 +119,7 @@ class Sinapse:
 
     def _take_position(self) -> None:
         if _position() is None:  # The first one is the right one.
-            setattr(g, _POSITION, page.position(self.publisher))
+            request.environ[_POSITION] = page.position(self.publisher)
 
     def connection(self, subject: object = None) -> page.Connection:
         """Return what the page of `subject`, or of the request's user, needs to open its stream.
@@ -177,7 +185,7 @@ def _state() -> _State:
 
 
 def _position() -> str | None:
-    return g.get(_POSITION) if has_app_context() else None
+    return request.environ.get(_POSITION) if has_request_context() else None
 
 
 def _publisher() -> Publisher:

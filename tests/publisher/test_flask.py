@@ -148,6 +148,14 @@ def connection_in(page: str) -> Any:
     return json.loads(text)
 
 
+def test_each_request_has_a_position_of_its_own(app: Flask) -> None:
+    with app.app_context():  # As tests of applications have it, for several requests.
+        first, second = (
+            connection_in(app.test_client().get("/positioned").text)["position"] for _ in range(2)
+        )
+    assert first != second
+
+
 @pytest.mark.parametrize("path", ["/positioned", "/awaited"])
 def test_the_position_of_a_page_is_that_of_before_its_view(
     app: Flask, publisher: Publisher, path: str
