@@ -297,7 +297,7 @@ class Hub(Dispatcher):
             for name, at in expected.items():
                 if subject.catch_up is not None:
                     subject.catch_up.granted_anew(name, at)
-                self._postpone(subject, name, at)
+                self._listen_from(subject, name, at)
             self._end_if_empty(subject)
             self._end_if_too_many(subject)
 
@@ -334,7 +334,7 @@ class Hub(Dispatcher):
         self.position = counter
         for subject in self.subjects.values():
             for name, at in (subject.since or {}).items():
-                self._postpone(subject, name, at)
+                self._listen_from(subject, name, at)
 
     def granted(self, before: int | None) -> None:
         """Let subjects listen to channels that were granted before the message of that counter.
@@ -352,11 +352,7 @@ class Hub(Dispatcher):
             # Withdrawn, and perhaps granted again, since then.
             if subject is None or (subject.since or {}).get(name) != at:
                 continue
-            channel = self.channels[name]
-            for subscriber in subject.listening():
-                channel.listen(subscriber)
-            if subject.catch_up is not None:
-                channel.holding.add(subject)
+            self._listen_from(subject, name, 0)
 
     def listeners(self) -> set[bytes]:
         """Return the ids of the subjects that may listen to something."""
@@ -482,22 +478,24 @@ class Hub(Dispatcher):
         if is_missed and (subject.catch_up is not None or subject.listening()):
             self._begin_catch_up(subject, name, after or 0)
             return
-        if subject.catch_up is not None:
-            channel.holding.add(subject)
-        for subscriber in subject.listening():
-            channel.listen(subscriber)
-        self._postpone(subject, name, after or 0)
+        self._listen_from(subject, name, after or 0)
 
-    def _postpone(self, subject: Subject, name: bytes, at: int) -> None:
-        """Let a subject listen to a channel only from the counter of its grant on.
+    def _listen_from(self, subject: Subject, name: bytes, at: int) -> None:
+        """Let a subject listen to a channel from the counter of its grant on.
 
-        This is for a time without Redis: the messages after our position are still to be read.
+        That may be later, in a time without Redis: the messages after our position are still to be
+        read.
         """
+        channel = self.channels[name]
         if self._is_ahead(at):
-            channel = self.channels[name]
             self._stop_listening([name], *subject.subscribers)
             channel.holding.discard(subject)
             heapq.heappush(self._postponed, (at, subject.id, name))
+            return
+        for subscriber in subject.listening():
+            channel.listen(subscriber)
+        if subject.catch_up is not None:
+            channel.holding.add(subject)
 
     def _withdraw(self, subject: Subject, name: bytes, at: int | None) -> None:
         channel = self.channels[name]
