@@ -11,9 +11,9 @@ to judge what a tab received, whenever and wherever its streams were opened:
 - *doubled*, *late*: a tab got it twice, or after a later message of the same Redis. A tab comes
   back with the last event ID that it has.
 - *lost*: it was published while the channel was on the list, and it still is, and after the id with
-  which the tab opened for the first time; all has come to rest, and the tab has not got it, nor was
-  told of a reset for it. Or its stream ended with its token, was at
-  rest before and undisturbed, and lacks something of before that.
+  which the tab opened for the first time, or after its position was taken; all has come to rest,
+  and the tab has not got it, nor was told of a reset for it. Or its stream ended with its token,
+  was at rest before and undisturbed, and lacks something of before that.
 - *needless*: a reset for a channel of which no message is missing that could be gone; or another
   one for the same. ``data-lost`` needs a loss of data that the tab was not told of yet.
 
@@ -245,6 +245,11 @@ class Record:
         self.places = self.story.places(last)
         self.told_now.clear()
         self.report.append(f"{self.opened}: {self.name} asks, at {self.places}")
+
+    def load(self) -> None:
+        """Load the page, with a position of now: its stream owes it what is published since."""
+        self.start = self.checked = self.story.now
+        self.base = dict.fromkeys(self.story.counters, self.story.now - 1)
 
     def open(self, identifier: str | None) -> None:
         """Take note that its stream is open; `identifier` is that of the first time."""

@@ -146,7 +146,8 @@ class Teller:
     def actions(self) -> list[Callable[[], None]]:
         """Return what may happen, as often as it is likely."""
         often: list[Callable[[], None]] = [self.publish] * 14 + [self.change] * 8 + [self.come] * 4
-        often += [self.leave] * 4 + [self.together] + [self.token] * 2 + [self.give_back] * 3
+        often += [self.leave] * 4 + [self.reload] * 3 + [self.together] + [self.token] * 2
+        often += [self.give_back] * 3
         mode = self.world.mode
         faults: list[Callable[[], None]] = [self.cut, self.cut_midway, self.churn, self.hiccup]
         if mode in LOSSY:
@@ -225,6 +226,24 @@ class Teller:
                 tab.is_refused = False
             tab.wants, tab.due, tab.node = True, 0.0, self.some_node()
             self.note(f"{tab.record.name} comes back")
+
+    def reload(self) -> None:
+        """Load a page anew: it has a position, and opens its stream with that after a while."""
+        if not self.tabs:
+            return
+        number = self.dice.randrange(len(self.tabs))
+        former = self.tabs[number]
+        self.disconnect(former)
+        subject = former.record.subject
+        name = f"tab {number} of {subject}, loaded at {self.story.now}"
+        record = Record(self.story, subject, self.wrong, self.journal, name)
+        record.load()
+        position = self.world.publisher.position()
+        token = self.valid_token(subject, self.dice.choice(KINDS))
+        due = time.monotonic() + self.dice.choice((0.0, RECONNECTION, 5 * RECONNECTION))
+        tab = Tab(record, token, former.kind, self.some_node(), last=position, due=due)
+        self.tabs[number] = tab
+        self.note(f"{name} has the position {position}")
 
     def some_node(self) -> int:
         return self.dice.randrange(len(self.world.nodes))
