@@ -159,9 +159,12 @@ def test_the_design_shows_the_same_floors() -> None:
     assert shown == [{*names} - {"__init__"} for names in FLOORS]
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_says_what_is_in_it(package: str) -> None:
-    folder = FOLDER.joinpath(*package.split(".")) if package else FOLDER
+@pytest.mark.parametrize(
+    "folder",
+    [*(FOLDER.joinpath(*package.split(".")) for package in PACKAGES), TESTS / "support"],
+    ids=[*PACKAGES, "tests.support"],
+)
+def test_a_package_says_what_is_in_it(folder: Path) -> None:
     text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
     listed = re.findall(r"^``(\w+)``  ", text, re.MULTILINE)
     modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")}

@@ -1,4 +1,29 @@
-"""What the tests share: free ports, bounded waiting, processes that always end."""
+"""What the tests share. Here: free ports, bounded waiting, and a Redis that always ends.
+
+``daemon``        a daemon through twistd, and a client of its event streams
+``subscribing``   subjects with channels and a token, and streams that come back
+``websocket``     WebSockets of a daemon
+``tls``           a daemon that is reached over TLS
+``certificates``  authorities, and what they sign
+``http2client``   a client of HTTP/2
+``eventsource``   a strict parser of event streams
+``crowd``         many EventSources in one thread
+``proxy``         a network between two processes, that breaks as networks do
+``publishing``    what Redis is asked by the library, and processes that fork
+``flavours``      every kind of publisher, used like the plain one
+``listening``     what is published, exactly
+``hubs``          hubs without a broker, and stand-ins for framings and streams
+``browser``       Chromium
+``clients``       clients of event streams that applications use
+``npm``           packages of npm: installed, built and tested
+``django_site``   a Django project
+``celery_site``   a Celery application
+``walkthrough``   pages of the documentation, done as they say
+``frameworks``    the integrations with other versions of their frameworks
+``fuzz``          random and mutated input
+``leak_probe``    a daemon whose objects are counted
+``work_probe``    a daemon whose work is counted
+"""
 
 from __future__ import annotations
 
