@@ -21,7 +21,7 @@ from tests.support.proxy import Proxy, running_proxy
 HERE = Path(__file__).parent
 
 #: Modules that take a minute or more, the longest first.
-LONG = (
+LONG_MODULES = (
     "system/test_walkthroughs.py",
     "system/test_faults.py",
     "system/test_clients.py",
@@ -42,8 +42,8 @@ LONG = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what is long: no process is to be at it when all the others have ended."""
-    place = {HERE / name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path, len(LONG)))
+    place = {HERE / name: number for number, name in enumerate(LONG_MODULES)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG_MODULES)))
 
 
 def pytest_sessionfinish() -> None:

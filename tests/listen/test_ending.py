@@ -21,10 +21,10 @@ from tests.support.subscribing import subscribe
 from tests.support.tls import SecureDaemon, secure_daemon
 
 #: Seconds that the daemon keeps a connection that is idle.
-IDLE = 1
+IDLE_TIMEOUT = 1
 
 #: Bytes of a long poll's answer, which take some times as long: more than the kernel holds.
-SIZE = 16 * 1024 * 1024
+ANSWER_SIZE = 16 * 1024 * 1024
 
 
 def connect(secure: SecureDaemon, *protocols: str, room: int = 0) -> ssl.SSLSocket:
@@ -45,8 +45,8 @@ def descriptors(secure: SecureDaemon) -> int:
 def _secure(
     redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory, certificate: Path
 ) -> Iterator[SecureDaemon]:
-    options = ["--idle-timeout", str(IDLE), "--presence", "--retry", "0"]
-    options += ["--max-pending", str(2 * SIZE)]
+    options = ["--idle-timeout", str(IDLE_TIMEOUT), "--presence", "--retry", "0"]
+    options += ["--max-pending", str(2 * ANSWER_SIZE)]
     folder = tmp_path_factory.mktemp("ending")
     arguments = f"ssl:privateKey={certificate}"
     with secure_daemon(folder, redis_process, root().client(), arguments, *options) as secure:
@@ -115,7 +115,7 @@ def slowly(client: socket.socket, is_whole: Callable[[bytes], bool], seconds: fl
     paused = time.monotonic() + seconds
     # It is the pauses that are tested: each is as long as an idle connection is kept.
     while time.monotonic() < paused:
-        time.sleep(IDLE)
+        time.sleep(IDLE_TIMEOUT)
         received += client.recv(65536)
     while not is_whole(bytes(received[-2:])) and (data := client.recv(1 << 20)):
         received += data
@@ -130,7 +130,7 @@ def test_a_long_poll_whose_answer_is_taken_slowly_comes_whole(
     token = subscribe(publisher)
     begin = position(secure.daemon, token)
     text = "x" * (900 * 1024)
-    for _ in range(SIZE // len(text)):
+    for _ in range(ANSWER_SIZE // len(text)):
         publisher.publish("room:1", text)
     poll = get(f"/?access_token={token}&last_event_id={begin}", "Accept: application/json", *fields)
     if is_secure:
@@ -142,7 +142,7 @@ def test_a_long_poll_whose_answer_is_taken_slowly_comes_whole(
         client.connect(("127.0.0.1", secure.daemon.port))
     with client:
         client.sendall(poll)
-        whole = slowly(client, lambda data: data.endswith(b"]\n"), IDLE + 2 * CLOSE_TIMEOUT)
+        whole = slowly(client, lambda data: data.endswith(b"]\n"), IDLE_TIMEOUT + 2 * CLOSE_TIMEOUT)
     assert whole.endswith(b"]\n")
     length = int(whole.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
     assert len(whole.partition(b"\r\n\r\n")[2]) == length

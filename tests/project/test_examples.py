@@ -24,7 +24,7 @@ __all__ = ["built"]
 pytestmark = pytest.mark.timeout(300)
 
 #: Seconds for what has been installed a moment ago to start.
-START = 120
+START_TIMEOUT = 120
 
 EXAMPLES = ROOT / "example"
 
@@ -107,7 +107,7 @@ def test_a_guest_book(
         return answer.status_code == 204
 
     try:
-        eventually(written, script, START)
+        eventually(written, script, START_TIMEOUT)
         page = httpx.get(f"http://127.0.0.1:{port}/connection", timeout=PATIENCE).json()
         assert page["token"]
     finally:
@@ -131,12 +131,12 @@ def test_the_countdown(built: Built, folder: Path, redis_server: RedisServer) ->
         **broker,
     )
     try:
-        eventually(lambda: " ready." in logs(folder), logs(folder), START)
+        eventually(lambda: " ready." in logs(folder), logs(folder), START_TIMEOUT)
         with listening(redis_server) as listener:
             asked = start(
                 folder, redis_server, environment.bin / "python", *shlex.split(script), **broker
             )
-            assert asked.wait(START) == 0
+            assert asked.wait(START_TIMEOUT) == 0
             told: list[object] = []
 
             def steps() -> bool:
@@ -147,7 +147,7 @@ def test_the_countdown(built: Built, folder: Path, redis_server: RedisServer) ->
                 )
                 return len(told) >= 5
 
-            eventually(steps, logs(folder), START)
+            eventually(steps, logs(folder), START_TIMEOUT)
     finally:
         end(process)
     assert told == [{"done": step, "of": 5} for step in range(1, 6)]

@@ -26,7 +26,7 @@ from tests.support.websocket import HANDSHAKE, ending, opened
 
 #: Seconds for which no test waits: the second stream of two is ended after half of them. Meanwhile
 #: open connections are not closed for being idle.
-LONG = ("--drain", "3600", "--request-timeout", "60")
+LONG_DRAIN = ("--drain", "3600", "--request-timeout", "60")
 
 
 class TestTurns:
@@ -121,7 +121,7 @@ class Connection:
 @pytest.fixture
 def slow(tmp_path: Path, redis_server: RedisServer) -> Iterator[Daemon]:
     """A daemon whose drain is never over by itself."""
-    with running_daemon(tmp_path, redis_server.url, *LONG) as daemon:
+    with running_daemon(tmp_path, redis_server.url, *LONG_DRAIN) as daemon:
         yield daemon
         assert daemon.process is not None
         if daemon.process.poll() is None:  # One that drains still, after a test that has failed.
@@ -289,7 +289,7 @@ def test_one_that_never_reads_is_cut_in_the_end(
 def test_who_is_being_looked_up_is_sent_away(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         redis = stack.enter_context(running_redis(tmp_path))
-        daemon = stack.enter_context(running_daemon(tmp_path, redis.url, *LONG))
+        daemon = stack.enter_context(running_daemon(tmp_path, redis.url, *LONG_DRAIN))
         with Publisher(redis.url) as publisher:
             token = subscribe(publisher)
         streams = [stack.enter_context(daemon.stream(token).opened()) for _ in range(2)]

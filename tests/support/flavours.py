@@ -20,7 +20,7 @@ from tests.support import PATIENCE
 Flavour: TypeAlias = type[Publisher]
 
 #: Seconds for an operation that may take as long as a test is patient.
-LONG = 4 * PATIENCE
+RESULT_TIMEOUT = 4 * PATIENCE
 
 
 _starting = threading.Lock()
@@ -47,7 +47,7 @@ def wait_for_coroutine(call: Callable[[], Any]) -> Any:
         return await call()
 
     future: Future[Any] = asyncio.run_coroutine_threadsafe(run(), event_loop())
-    return future.result(LONG)
+    return future.result(RESULT_TIMEOUT)
 
 
 @cache

@@ -39,7 +39,7 @@ SERVERS = (
 LISTENER = "sinapse listen"
 
 #: Seconds for one of them to listen: it has been installed a moment ago, and never been loaded.
-START = 150
+START_TIMEOUT = 150
 
 #: Where the daemon listens unless it is told.
 DAEMON_PORT = 9000
@@ -250,7 +250,7 @@ class Walkthrough:
 
     def _listen(self, line: str) -> None:
         _, log = self._start(line)
-        eventually(lambda: "Listening." in log.read_text(), self.logs, START)
+        eventually(lambda: "Listening." in log.read_text(), self.logs, START_TIMEOUT)
 
     def _serve(self, line: str) -> None:
         server, _ = self._start(line)
@@ -261,7 +261,7 @@ class Walkthrough:
             assert server.poll() is None, self.logs
             return _is_open(port)
 
-        eventually(answers, f"{line} listens", START)
+        eventually(answers, f"{line} listens", START_TIMEOUT)
 
 
 def _is_open(port: int) -> bool:

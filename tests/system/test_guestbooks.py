@@ -21,7 +21,7 @@ __all__ = ["_first_browser", "browser"]
 pytestmark = pytest.mark.timeout(240)
 
 #: Seconds for that.
-START = 120
+START_TIMEOUT = 120
 
 
 FRAMEWORKS = ["django", "flask", "fastapi"]
@@ -57,7 +57,7 @@ def running(framework: str, folder: Path, redis_url: str, sinapse_url: str) -> I
             return False
 
     try:
-        eventually(answers, "the guest book answers", START)
+        eventually(answers, "the guest book answers", START_TIMEOUT)
         yield url
     finally:
         end(process)

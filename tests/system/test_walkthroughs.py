@@ -13,7 +13,14 @@ import pytest
 from tests.project.test_packaging import ROOT, run
 from tests.support import PYTHON, eventually
 from tests.support.browser import Browser, _first_browser, browser
-from tests.support.walkthrough import START, Walkthrough, lines_of_code, read, sections, walking
+from tests.support.walkthrough import (
+    START_TIMEOUT,
+    Walkthrough,
+    lines_of_code,
+    read,
+    sections,
+    walking,
+)
 
 __all__ = ["_first_browser", "browser"]
 
@@ -76,7 +83,7 @@ def wait_for_the_message(walkthrough: Walkthrough, browser: Browser) -> None:
         return bool(browser.run("return document.body.innerText.includes('Hello, Ada')"))
 
     assert "Hello, Ada" not in browser.run("return document.body.innerText")
-    eventually(shown, walkthrough.logs, START)
+    eventually(shown, walkthrough.logs, START_TIMEOUT)
     browser.forget()
 
 
