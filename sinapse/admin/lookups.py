@@ -14,7 +14,7 @@ DEFAULT_TOP = 20
 MAX_TOP = 1000
 
 
-class Looks(Protocol):
+class Inspector(Protocol):
     """What looks at a node: an :class:`~sinapse.admin.inspection.Inspection`, or several."""
 
     def subject(self, identifier: str) -> Content:
@@ -33,9 +33,9 @@ class SubjectResource(Plain):
     isLeaf = True  # noqa: N815
     methods = (b"GET", b"HEAD", b"DELETE")
 
-    def __init__(self, looks: Looks) -> None:
+    def __init__(self, inspector: Inspector) -> None:
         super().__init__()
-        self._looks = looks
+        self._inspector = inspector
 
     def answer(self, request: Request) -> int:
         """Answer with the subject, or how many of its streams were ended."""
@@ -43,16 +43,16 @@ class SubjectResource(Plain):
         postpath: list[bytes] = request.postpath or []
         identifier = b"/".join(postpath).decode(errors="surrogateescape")
         if request.method == b"DELETE":
-            return json_answer(request, self._looks.end(identifier))
-        return json_answer(request, self._looks.subject(identifier))
+            return json_answer(request, self._inspector.end(identifier))
+        return json_answer(request, self._inspector.subject(identifier))
 
 
 class ChannelsResource(Plain):
     """``/channels?top=20&by=streams``."""
 
-    def __init__(self, looks: Looks) -> None:
+    def __init__(self, inspector: Inspector) -> None:
         super().__init__()
-        self._looks = looks
+        self._inspector = inspector
 
     def answer(self, request: Request) -> int:
         """Answer with the channels that have the most."""
@@ -65,7 +65,7 @@ class ChannelsResource(Plain):
             return _refuse(request, 400, f"top must be from 1 to {MAX_TOP}")
         if order not in ORDERS:
             return _refuse(request, 400, f"by must be {' or '.join(ORDERS)}")
-        return json_answer(request, self._looks.channels(int(top), order))
+        return json_answer(request, self._inspector.channels(int(top), order))
 
 
 def _argument(request: Request, name: bytes, default: str) -> str:

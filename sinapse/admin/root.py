@@ -7,7 +7,7 @@ from twisted.web.resource import Resource
 
 from sinapse.admin.guard import Guard
 from sinapse.admin.inspection import Inspection
-from sinapse.admin.lookups import ChannelsResource, Looks, SubjectResource
+from sinapse.admin.lookups import ChannelsResource, Inspector, SubjectResource
 from sinapse.admin.metrics import Node
 from sinapse.admin.page import Page
 from sinapse.admin.status import Content, MetricsResource, NodeFigures, StatusResource, Text
@@ -46,12 +46,14 @@ class Figures(Protocol):
         """Return what ``/status`` answers."""
 
 
-def tree(figures: Figures, looks: Looks, ready: Resource, hosts: Collection[str]) -> Resource:
+def tree(
+    figures: Figures, inspector: Inspector, ready: Resource, hosts: Collection[str]
+) -> Resource:
     """Return the URLs, of what answers them; `hosts` are names by which we are asked."""
     root = Page()
-    root.putChild(b"channels", ChannelsResource(looks))
+    root.putChild(b"channels", ChannelsResource(inspector))
     root.putChild(b"metrics", MetricsResource(figures.exposition))
     root.putChild(b"ready", ready)
     root.putChild(b"status", StatusResource(figures.status))
-    root.putChild(b"subjects", SubjectResource(looks))
+    root.putChild(b"subjects", SubjectResource(inspector))
     return Guard(root, hosts)

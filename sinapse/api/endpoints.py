@@ -46,7 +46,7 @@ class Call(NamedTuple):
     idempotency_key: str | None
 
 
-class Operation(NamedTuple):
+class Endpoint(NamedTuple):
     """One row of the table."""
 
     name: str
@@ -171,8 +171,8 @@ _TOKEN = "/v1/subjects/{subject}/token"  # noqa: S105  # It is a path.
 _CHANNELS = "/v1/subjects/{subject}/channels"
 _CHANNEL = "/v1/subjects/{subject}/channels/{channel}"
 
-OPERATIONS = (
-    Operation(
+ENDPOINTS = (
+    Endpoint(
         "publish",
         "POST",
         "/v1/publish",
@@ -182,7 +182,7 @@ OPERATIONS = (
         Publish,
         takes_key=True,
     ),
-    Operation(
+    Endpoint(
         "publishMany",
         "POST",
         "/v1/publish/many",
@@ -191,7 +191,7 @@ OPERATIONS = (
         PublishedMany,
         PublishMany,
     ),
-    Operation(
+    Endpoint(
         "position",
         "GET",
         "/v1/position",
@@ -199,7 +199,7 @@ OPERATIONS = (
         _position,
         Position,
     ),
-    Operation(
+    Endpoint(
         "getToken",
         "GET",
         _TOKEN,
@@ -210,7 +210,7 @@ OPERATIONS = (
         tells_token=True,
         missing="there is no token",
     ),
-    Operation(
+    Endpoint(
         "generateToken",
         "POST",
         _TOKEN,
@@ -219,7 +219,7 @@ OPERATIONS = (
         Token,
         NewToken,
     ),
-    Operation(
+    Endpoint(
         "obtainToken",
         "PUT",
         _TOKEN,
@@ -229,7 +229,7 @@ OPERATIONS = (
         NewToken,
         tells_token=True,
     ),
-    Operation(
+    Endpoint(
         "renewToken",
         "PATCH",
         _TOKEN,
@@ -238,7 +238,7 @@ OPERATIONS = (
         Renewed,
         NewToken,
     ),
-    Operation(
+    Endpoint(
         "clearToken",
         "DELETE",
         _TOKEN,
@@ -247,7 +247,7 @@ OPERATIONS = (
         Changed,
         has_kind=True,
     ),
-    Operation(
+    Endpoint(
         "listChannels",
         "GET",
         _CHANNELS,
@@ -255,7 +255,7 @@ OPERATIONS = (
         _list_channels,
         ChannelList,
     ),
-    Operation(
+    Endpoint(
         "clearChannels",
         "DELETE",
         _CHANNELS,
@@ -263,7 +263,7 @@ OPERATIONS = (
         _clear_channels,
         Cleared,
     ),
-    Operation(
+    Endpoint(
         "hasChannel",
         "GET",
         _CHANNEL,
@@ -271,7 +271,7 @@ OPERATIONS = (
         _has_channel,
         Listens,
     ),
-    Operation(
+    Endpoint(
         "addChannel",
         "PUT",
         _CHANNEL,
@@ -279,7 +279,7 @@ OPERATIONS = (
         _add_channel,
         Changed,
     ),
-    Operation(
+    Endpoint(
         "removeChannel",
         "DELETE",
         _CHANNEL,
@@ -287,7 +287,7 @@ OPERATIONS = (
         _remove_channel,
         Changed,
     ),
-    Operation(
+    Endpoint(
         "isOnline",
         "GET",
         "/v1/subjects/{subject}/online",
@@ -295,7 +295,7 @@ OPERATIONS = (
         _online,
         Online,
     ),
-    Operation(
+    Endpoint(
         "onlineIn",
         "GET",
         "/v1/channels/{channel}/online",

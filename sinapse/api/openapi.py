@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the API, made of the operations and their bodies."""
+"""The OpenAPI 3.1 document of the API, made of the endpoints and their bodies."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import msgspec
 
 from sinapse import __version__
 from sinapse.api.bodies import CHANNEL, KIND, MESSAGE_ID, NAME, Failed
-from sinapse.api.endpoints import DEFAULT_KIND, Operation
+from sinapse.api.endpoints import DEFAULT_KIND, Endpoint
 
 _PARAMETERS = {
     "subject": "Id of the subject, percent-encoded.",
@@ -17,7 +17,7 @@ _PARAMETERS = {
 
 _PATTERNS = {"subject": NAME, "channel": CHANNEL}
 
-#: Statuses that every operation can have besides its own.
+#: Statuses that every endpoint can have besides its own.
 _FAILURES = {
     400: "The request cannot be read.",
     401: "The key is missing or unknown.",
@@ -27,15 +27,15 @@ _FAILURES = {
 _WITH_BODY = {413: "The message is too large.", 415: "The body is not JSON."}
 
 
-def document(operations: Sequence[Operation]) -> bytes:
+def document(endpoints: Sequence[Endpoint]) -> bytes:
     """Return it, as JSON."""
-    types = [each for one in operations for each in (one.answer, one.body) if each is not None]
+    types = [each for one in endpoints for each in (one.answer, one.body) if each is not None]
     _, schemas = msgspec.json.schema_components(
         [*dict.fromkeys(types), Failed], ref_template="#/components/schemas/{name}"
     )
     paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _described(endpoint)
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -56,8 +56,8 @@ def document(operations: Sequence[Operation]) -> bytes:
     )
 
 
-def _described(operation: Operation) -> dict[str, Any]:
-    described: dict[str, Any] = {"operationId": operation.name, "summary": operation.summary}
+def _described(endpoint: Endpoint) -> dict[str, Any]:
+    described: dict[str, Any] = {"operationId": endpoint.name, "summary": endpoint.summary}
     parameters = [
         {
             "name": name,
@@ -66,9 +66,9 @@ def _described(operation: Operation) -> dict[str, Any]:
             "description": _PARAMETERS[name],
             "schema": {"type": "string", "pattern": _PATTERNS[name], "maxLength": 512},
         }
-        for name in re.findall(r"\{(\w+)\}", operation.path)
+        for name in re.findall(r"\{(\w+)\}", endpoint.path)
     ]
-    if operation.has_kind:
+    if endpoint.has_kind:
         parameters.append(
             {
                 "name": "kind",
@@ -78,7 +78,7 @@ def _described(operation: Operation) -> dict[str, Any]:
                 "schema": {"type": "string", "default": DEFAULT_KIND, "pattern": KIND},
             }
         )
-    if operation.takes_key:
+    if endpoint.takes_key:
         parameters.append(
             {
                 "name": "Idempotency-Key",
@@ -91,19 +91,19 @@ def _described(operation: Operation) -> dict[str, Any]:
     if parameters:
         described["parameters"] = parameters
     failures = dict(_FAILURES)
-    if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": _content(operation.body)}
+    if endpoint.body is not None:
+        described["requestBody"] = {"required": True, "content": _content(endpoint.body)}
         failures |= _WITH_BODY
-    if operation.tells_token:
+    if endpoint.tells_token:
         failures[409] = "Tokens are hashed: only the hash of the current one is known."
-    if operation.missing:
-        failures[404] = operation.missing.capitalize() + "."
+    if endpoint.missing:
+        failures[404] = endpoint.missing.capitalize() + "."
     responses = {
         str(status): {"description": text, "content": _content(Failed)}
         for status, text in sorted(failures.items())
     }
-    assert operation.answer is not None  # noqa: S101
-    done = {"description": "Done.", "content": _content(operation.answer)}
+    assert endpoint.answer is not None  # noqa: S101
+    done = {"description": "Done.", "content": _content(endpoint.answer)}
     described["responses"] = {"200": done, **responses}
     return described
 

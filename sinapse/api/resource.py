@@ -12,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse.api.bodies import Failed
-from sinapse.api.endpoints import DEFAULT_KIND, OPERATIONS, Call, Operation, failed
+from sinapse.api.endpoints import DEFAULT_KIND, ENDPOINTS, Call, Endpoint, failed
 from sinapse.api.keys import Keys
 from sinapse.api.openapi import document
 from sinapse.errors import BrokerUnavailable, MessageTooLarge, TokenIsHashed
@@ -36,16 +36,16 @@ class _Route(NamedTuple):
     """A path, and what can be done there by method."""
 
     pattern: re.Pattern[str]
-    operations: dict[str, Operation]
+    endpoints: dict[str, Endpoint]
 
 
-def _routes(operations: Sequence[Operation]) -> list[_Route]:
+def _routes(endpoints: Sequence[Endpoint]) -> list[_Route]:
     routes: dict[str, _Route] = {}
-    for operation in operations:
-        if operation.path not in routes:
-            pattern = re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", operation.path))
-            routes[operation.path] = _Route(pattern, {})
-        routes[operation.path].operations[operation.method] = operation
+    for endpoint in endpoints:
+        if endpoint.path not in routes:
+            pattern = re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", endpoint.path))
+            routes[endpoint.path] = _Route(pattern, {})
+        routes[endpoint.path].endpoints[endpoint.method] = endpoint
     return list(routes.values())
 
 
@@ -67,8 +67,8 @@ class APIResource(Resource):
         super().__init__()
         self._publisher = publisher
         self._keys = keys
-        self._routes = _routes(OPERATIONS)
-        self._document = document(OPERATIONS)
+        self._routes = _routes(ENDPOINTS)
+        self._document = document(ENDPOINTS)
 
     def screen(self, request: Request) -> Refusal | None:
         """Refuse a request without a valid key before its body is read."""
@@ -84,25 +84,25 @@ class APIResource(Resource):
         if request.path == DOCUMENT and request.method in (b"GET", b"HEAD"):
             return respond(request, 200, self._document, [_JSON])
         try:
-            operation, call = self._call(request)
+            endpoint, call = self._call(request)
         except _Refusal as refusal:
             return _answer(request, refusal.status, Failed(str(refusal)), refusal.headers)
-        doing = Deferred.fromCoroutine(self._do(request, operation, call))
+        doing = Deferred.fromCoroutine(self._do(request, endpoint, call))
         request.notifyFinish().addErrback(lambda _: doing.cancel())
         doing.addErrback(self._failed, request)
         return NOT_DONE_YET
 
-    def _call(self, request: Request) -> tuple[Operation, Call]:
+    def _call(self, request: Request) -> tuple[Endpoint, Call]:
         """Read a request; raises :class:`_Refusal`."""
         if not self._has_key(request):
             raise _Refusal(401, _NO_KEY, _CHALLENGE)
-        operation, path = self._route(request)
+        endpoint, path = self._route(request)
         body = None
         content = request.content.read() if request.content is not None else b""
-        if operation.body is not None:
-            body = _read(request, content, operation.body)
+        if endpoint.body is not None:
+            body = _read(request, content, endpoint.body)
         key = request.getHeader(b"Idempotency-Key")
-        if key is not None and operation.method == "POST" and not operation.takes_key:
+        if key is not None and endpoint.method == "POST" and not endpoint.takes_key:
             raise _Refusal(422, "an Idempotency-Key is of one message: give each a message_id")
         (kind,) = request.args.get(b"kind", [b""])[:1] or [b""]
         try:
@@ -115,20 +115,20 @@ class APIResource(Resource):
             )
         except UnicodeDecodeError:
             raise _Refusal(400, "text that is not UTF-8") from None
-        return operation, call
+        return endpoint, call
 
-    def _route(self, request: Request) -> tuple[Operation, dict[str, str]]:
+    def _route(self, request: Request) -> tuple[Endpoint, dict[str, str]]:
         raw = request.path.decode("ascii", "replace")
         for route in self._routes:
             if (match := route.pattern.fullmatch(raw)) is None:
                 continue
             method = request.method.decode("ascii", "replace")
-            operation = route.operations.get("GET" if method == "HEAD" else method)
-            if operation is None:
-                allowed = ", ".join(sorted(route.operations)).encode()
+            endpoint = route.endpoints.get("GET" if method == "HEAD" else method)
+            if endpoint is None:
+                allowed = ", ".join(sorted(route.endpoints)).encode()
                 raise _Refusal(405, "method not allowed", (b"Allow", allowed))
             try:
-                return operation, {
+                return endpoint, {
                     name: unquote(value, errors="strict")
                     for name, value in match.groupdict().items()
                 }
@@ -136,9 +136,9 @@ class APIResource(Resource):
                 raise _Refusal(400, "a path that is not UTF-8") from None
         raise _Refusal(404, "there is nothing here")
 
-    async def _do(self, request: Request, operation: Operation, call: Call) -> None:
+    async def _do(self, request: Request, endpoint: Endpoint, call: Call) -> None:
         try:
-            result = await operation.act(call)
+            result = await endpoint.act(call)
         except BrokerUnavailable as error:
             retry = (b"Retry-After", b"%d" % RETRY_AFTER)
             _answer(request, 503, failed(error), [retry])
@@ -150,7 +150,7 @@ class APIResource(Resource):
             _answer(request, 422, failed(error))
         else:
             if result is None:
-                _answer(request, 404, Failed(operation.missing))
+                _answer(request, 404, Failed(endpoint.missing))
             else:
                 _answer(request, 200, result)
 

@@ -29,7 +29,7 @@ from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher.operations.conversation import exchange
+from sinapse.publisher.operations.conversation import converse
 from sinapse.publisher.operations.operation import (
     Command,
     Lost,
@@ -88,7 +88,7 @@ class Connections(Runner):
     def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip, once Redis knows their scripts."""
         try:
-            return self._pool.lend(partial(_carry_out, exchange(self._url, operations)))
+            return self._pool.lend(partial(_carry_out, converse(self._url, operations)))
         except Busy as error:
             raise unavailable(self._url, str(error)) from None
         except ResponseError as error:
@@ -145,12 +145,12 @@ class ShardedConnections(Runner):
 
 
 def _carry_out(
-    exchanged: Generator[list[Command], list[Any], list[Any]], connection: _Link
+    conversation: Generator[list[Command], list[Any], list[Any]], connection: _Link
 ) -> list[Any]:
     try:
-        commands = next(exchanged)
+        commands = next(conversation)
         while True:
-            commands = exchanged.send(_ask(connection, commands))
+            commands = conversation.send(_ask(connection, commands))
     except StopIteration as end:
         return cast(list[Any], end.value)
 

@@ -19,6 +19,7 @@
 ``django_site``   a Django project
 ``celery_site``   a Celery application
 ``walkthrough``   pages of the documentation, done as they say
+``pages``         pages of three frameworks that join their state and their stream
 ``frameworks``    the integrations with other versions of their frameworks
 ``fuzz``          random and mutated input
 ``leak_probe``    a daemon whose objects are counted

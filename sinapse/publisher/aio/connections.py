@@ -20,7 +20,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.aio.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.publisher.connections import REFUSALS, options, packed
-from sinapse.publisher.operations.conversation import exchange
+from sinapse.publisher.operations.conversation import converse
 from sinapse.publisher.operations.operation import (
     Command,
     Lost,
@@ -101,12 +101,12 @@ class Connections(AwaitedRunner):
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip, once Redis knows their scripts."""
-        exchanged = exchange(self._url, operations)
-        commands = next(exchanged)
+        conversation = converse(self._url, operations)
+        commands = next(conversation)
         async with self._connection() as connection:
             while True:
                 try:
-                    commands = exchanged.send(await _ask(connection, commands, self._timeout))
+                    commands = conversation.send(await _ask(connection, commands, self._timeout))
                 except StopIteration as end:
                     return cast(list[Any], end.value)
 

@@ -30,7 +30,7 @@ _DENIED_IN_SCRIPT = ("executing the script can't", "ACL failure in script")
 _Call = tuple[Sequence[int], Operation[Any]]
 
 
-def exchange(
+def converse(
     url: RedisURL, operations: Sequence[Operation[Any]], known: set[Script] | None = None
 ) -> Generator[list[Command], list[Any], list[Any]]:
     """Yield commands to send together, take their answers, and return the result of each operation.

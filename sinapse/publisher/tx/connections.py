@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.scripts import Script
-from sinapse.publisher.operations.conversation import exchange
+from sinapse.publisher.operations.conversation import converse
 from sinapse.publisher.operations.master import Master, Unknown
 from sinapse.publisher.operations.operation import (
     Command,
@@ -138,11 +138,11 @@ class Connections(AwaitedRunner):
         while link.is_held:
             await link.released()
             link = await self._connected()
-        exchanged = exchange(self._url, operations, link.known)
-        commands = next(exchanged)
+        conversation = converse(self._url, operations, link.known)
+        commands = next(conversation)
         while True:
             try:
-                commands = exchanged.send(await self._ask(link, commands))
+                commands = conversation.send(await self._ask(link, commands))
             except StopIteration as end:
                 return cast(list[Any], end.value)
 
