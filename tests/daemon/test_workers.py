@@ -360,7 +360,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(
     at = daemon.command.index("-c") + 1
     daemon.command[at] = (
         "import sinapse.daemon.workers.process as process; "
-        "process.HUNG = 6; process.LAST_WORDS = 0.5; " + daemon.command[at]
+        "process.HANG_TIMEOUT = 6; process.LAST_WORDS = 0.5; " + daemon.command[at]
     )
     try:
         daemon.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import selectors
 import signal
@@ -27,6 +28,9 @@ CHANNELS = ("a", "b", "c", "a.small", "b.small")
 KINDS = ("User", "Tablet")
 TRANSPORTS = ("sse", "sse", "sse", "http10", "ws", "poll")
 RETAINS = (0.0, 0.05, 1.0, 300.0, 300.0, 300.0, 300.0, 86400.0)
+
+#: Pages are loaded with a position, and connections to Redis are cut in the midst of an answer.
+IS_CRUEL = os.environ.get("SINAPSE_STORIES_CRUEL") == "1"
 
 #: Seconds in which nodes that were cut off come back, and read the lists.
 CHURN = 0.2
@@ -146,10 +150,12 @@ class Teller:
     def actions(self) -> list[Callable[[], None]]:
         """Return what may happen, as often as it is likely."""
         often: list[Callable[[], None]] = [self.publish] * 14 + [self.change] * 8 + [self.come] * 4
-        often += [self.leave] * 4 + [self.reload] * 3 + [self.together] + [self.token] * 2
-        often += [self.give_back] * 3
+        often += [self.leave] * 4 + [self.together] + [self.token] * 2 + [self.give_back] * 3
         mode = self.world.mode
-        faults: list[Callable[[], None]] = [self.cut, self.cut_midway, self.churn, self.hiccup]
+        faults: list[Callable[[], None]] = [self.cut, self.cut, self.churn, self.hiccup]
+        if IS_CRUEL:
+            often += [self.reload] * 3
+            faults += [self.cut_midway]
         if mode in LOSSY:
             faults += [self.save, self.save, self.lose, self.lose_a_little, self.flush]
         else:
