@@ -103,7 +103,8 @@ class CatchUp(Generic[Member]):
     def reading_for(self, member: Member) -> set[bytes]:
         """Return the channels that are still to be read for a stream, if it is held."""
         first_gap = self.members.get(member, (0, len(self.gaps)))[1]
-        return {gap.channel for gap in self.gaps[first_gap:] if gap.last is None}
+        gaps = self.gaps[first_gap:]
+        return {gap.channel for gap in gaps if gap.last is None and not gap.is_read}
 
     def messages_for(self, member: Member) -> list[Dispatched]:
         """Return all messages for a stream that is released, in the order of ids.

@@ -149,6 +149,17 @@ def test_a_message_without_an_id_stays_behind_one_that_was_heard_as_well_as_read
     assert got(catch_up) == ["4", "plain", "5"]
 
 
+def test_what_was_read_to_its_end_is_not_still_read_while_the_stream_is_held(
+    catch_up: CatchUp[str],
+) -> None:
+    """What is lost of it since then nobody else would tell."""
+    catch_up.open_gap(b"b", 10)
+    catch_up.open_gap(b"c", 10)
+    assert catch_up.reading_for("stream") == {b"b", b"c"}
+    catch_up.unread()[0].take([entry(b"b", 11)], 11, more=False)
+    assert catch_up.reading_for("stream") == {b"c"}
+
+
 def test_a_channel_withdrawn_again_counts_up_to_there(catch_up: CatchUp[str]) -> None:
     catch_up.open_gap(b"b", 10)
     catch_up.close_gap(b"b", 12)

@@ -1,8 +1,8 @@
-"""Reconnections: whatever changes unheard, a stream gets only what it might listen to."""
+"""Reconnections: whatever changes unheard, a stream gets what it may, or is told what is gone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from sinapse.counters import Counters
@@ -23,13 +23,13 @@ LIVES = 2000
 
 
 class Numbers:
-    """A framing in which a frame is the numbers of its messages."""
+    """A framing in which a frame is the numbers of its messages, or names of channels."""
 
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         return b"".join(b"%s " % message.data.encode() for message in messages)
 
     def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
-        return b""
+        return b"".join(b"%s " % channel for channel in channels)
 
     def position(self, identifier: str) -> bytes:
         return b""
@@ -44,9 +44,16 @@ class Stream:
         self.framing: Framing = Numbers()
         self.subject: Subject | None = None
         self.got: list[int] = []
+        #: Channels of which something is gone: all that was published by then is known.
+        self.told: dict[bytes, int] = {}
+        self.now: Callable[[], int] = lambda: 0
 
     def send(self, frame: bytes) -> None:
-        self.got += map(int, frame.split())
+        for word in frame.split():
+            if word.isdigit():
+                self.got.append(int(word))
+            else:
+                self.told[word] = self.now()
 
     def close(self, reason: CloseReason) -> None:
         raise AssertionError(reason)
@@ -61,8 +68,11 @@ class Life:
         self.log: list[tuple[str, bytes, int]] = []
         self.list: dict[bytes, int] = {ANCHOR: 0}
         self.counter = 0
-        #: What the stream may get.
+        #: What the stream may get, and what is not retained.
         self.due: set[int] = set()
+        self.brief: set[int] = set()
+        #: What its subject was told.
+        self.known: dict[tuple[bytes, bytes], int] = {}
         self.behind: list[Subject] = []
         self.hub = kept(Keeper(catch_up_needed=self.behind.append), Counters(), Hub)
         self.happen(10)
@@ -71,6 +81,7 @@ class Life:
         joining = self.hub.join()
         self.hub.expect(joining, b"1", b"token", dict(self.list))
         self.stream = self.hub.open(joining, Stream)
+        self.stream.now = lambda: self.counter
         self.subscribe()
         self.heard = len(self.log)
         self.start = self.counter
@@ -79,11 +90,17 @@ class Life:
     def save(self) -> None:
         """Have Redis save its data."""
         self.saved = len(self.log), dict(self.list), self.counter
+        self.left = self.hub.position
 
     def go_back(self) -> None:
-        """Have Redis lose what it did since, if the node has not heard of it."""
+        """Have Redis lose what it did since, if the node has not heard of it.
+
+        Not while something is read for the stream, or once some was: the list that is lost may have
+        said that it is not for it.
+        """
         length, found, counter = self.saved
-        if self.hub.position <= counter:
+        is_reading = self.hub.subjects[b"1"].catch_up is not None
+        if self.hub.position == self.left and not is_reading:
             del self.log[length:]
             self.list, self.counter = dict(found), counter
             self.due = {number for number in self.due if number <= counter}
@@ -93,8 +110,15 @@ class Life:
         return {
             number
             for action, channel, number in self.log
-            if not action and number > max(self.start, self.list.get(channel, self.counter))
+            if not action
+            and number > max(self.start, self.list.get(channel, self.counter))
+            and not (number in self.brief and number <= self.stream.told.get(channel, 0))
         }
+
+    def gone(self, channel: bytes, after: int, last: int) -> int:
+        """Return the last number of a channel, in a range, that is not retained; 0 if none."""
+        numbers = [n for action, name, n in self.log if not action and name == channel]
+        return max((n for n in numbers if after < n <= last and n in self.brief), default=0)
 
     def happen(self, most: int) -> None:
         """Publish, add and remove, some times."""
@@ -105,6 +129,8 @@ class Life:
                 self.log.append(("", channel, self.counter))
                 if channel in self.list:
                     self.due.add(self.counter)
+                if self.dice.random() < 0.2:
+                    self.brief.add(self.counter)
             elif channel in self.list:
                 del self.list[channel]
                 self.log += [(WITHDRAW, channel, self.counter), (REMOVE, channel, 0)]
@@ -149,7 +175,16 @@ class Life:
             for action, channel, number in self.log[:mark]
             if not action and number > self.hub.position and channel in self.hub.channels
         ]
+        position = self.hub.position
+        gone = {
+            channel: number
+            for channel in self.hub.channels
+            if (number := self.gone(channel, position, last))
+        }
+        told = self.hub.tell_gone(gone, self.known, last)
         for channel, number in missed:
+            if number in self.brief:
+                continue
             self.hub.granted(number)
             self.hub.dispatch(channel, Message(str(number)), number)
             if self.dice.random() < 0.3:
@@ -159,6 +194,7 @@ class Life:
                     return False
         self.hub.flush()
         self.hub.reached(last)
+        self.hub.tell_position(told)
         self.hub.connected()
         self.heard = mark
         return True
@@ -174,15 +210,21 @@ class Life:
             elif (catch_up := subject.catch_up) is not None:
                 self.heard = self.hear(self.heard, live=True)
                 for gap in catch_up.unread():
+                    if self.dice.random() < 0.4:
+                        self.behind.append(subject)
+                        break
                     entries = [
                         Dispatched(number, channel, Message(str(number)))
                         for action, channel, number in self.log
                         if not action and channel == gap.channel and number > gap.after
+                        if number not in self.brief
                     ]
-                    gap.take(entries, self.counter, more=False)
+                    gone = self.gone(gap.channel, gap.after, self.counter)
+                    gap.take(entries, self.counter, more=False, gone=gone)
                 self.subscribe()
                 self.hub.reached(self.counter)
-                self.hub.caught_up(subject)
+                if not catch_up.unread():
+                    self.hub.caught_up(subject)
 
 
 def test_nothing_of_between_a_removal_and_a_grant_comes_whatever_was_not_heard() -> None:
