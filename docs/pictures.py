@@ -13,8 +13,6 @@ import math
 import os
 import random
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,7 +27,8 @@ from websockets.asyncio.client import connect
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from sinapse.publisher import Publisher  # noqa: E402  # The checkout's own.
+from sinapse.child import Child, free_port  # noqa: E402  # The checkout's own.
+from sinapse.publisher import Publisher  # noqa: E402
 
 #: Subjects with event streams, and with WebSockets.
 EVENT_STREAMS, WEBSOCKETS = 122, 35
@@ -66,36 +65,17 @@ TALK = (
 )
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
-def running(folder: str, port: int, *command: str) -> Iterator[None]:
-    """Run a server until the end of the block, which begins when it answers."""
+def running(folder: str, port: int, path: str, *command: str) -> Iterator[None]:
+    """Run a server until the end of the block, which begins when it answers a GET of `path`."""
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "PYTHONSAFEPATH": "1"}
     environment["SINAPSE_URL"] = f"http://127.0.0.1:{port}/"
     environment["REDIS_URL"] = f"embedded:{folder}/redis"
-    process = subprocess.Popen(  # noqa: S603  # The checkout's own.
-        [sys.executable, *command], cwd=folder, env=environment
-    )
     address = int(command[command.index("--port") + 1].rpartition(":")[2])
-    deadline = time.monotonic() + START_TIMEOUT
-    try:
-        while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                asking = http.client.HTTPConnection("127.0.0.1", address, timeout=START_TIMEOUT)
-                asking.request("GET", "/status")
-                asking.getresponse().read()
-                break
-            time.sleep(0.1)
+    log = Path(folder) / f"{address}.log"
+    with Child("The server", [sys.executable, *command], environment, log) as server:
+        server.wait_until_answers(address, path)
         yield
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextlib.contextmanager
@@ -165,7 +145,7 @@ def photograph_chat(folder: str, port: int) -> None:
     """Have two people talk in the chat, and photograph the page of one."""
     chat = free_port()
     with (
-        running(folder, port, str(HERE.parent / "example" / "chat.py"), "--port", str(chat)),
+        running(folder, port, "/", str(HERE.parent / "example/chat.py"), "--port", str(chat)),
         browser(900, 497) as ada,
         browser(900, 497) as grace,
     ):
@@ -197,7 +177,7 @@ def main() -> None:
     port, admin = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         options = ("--port", f"tcp:{port}", "--admin", f"tcp:{admin}:interface=127.0.0.1")
-        with running(folder, port, "-m", "sinapse", "serve", *options):
+        with running(folder, port, "/status", "-m", "sinapse", "serve", *options):
             publisher = Publisher(f"embedded:{folder}/redis")
             photograph_chat(folder, port)
             photograph_live_page(port, admin, publisher)
