@@ -143,7 +143,7 @@ class RedisBroker(Service, Generic[Streaming]):
                 if session is not None:
                     session.give_up()
                 raise BrokerUnavailable("its data have been replaced")  # noqa: TRY301
-            self.hub.expect(joining, entry.subject, token, entry.channels)
+            self.hub.expect(joining, entry.subject, token, entry.channels, has_past=entry.has_past)
             await self._barrier()
             self.hub.reached(entry.position.counter)
         except BaseException:
@@ -158,6 +158,10 @@ class RedisBroker(Service, Generic[Streaming]):
     def withdraw(self, admission: Admission) -> None:
         """Give up an admission that is not used."""
         self.hub.abandon(admission.parts[0].joining)
+
+    def place_before_past(self, admission: Admission) -> str | None:
+        """Return the id from which a new stream resumes to get the past of its channels, if any."""
+        return _text(self.hub.place_before_past(admission.parts[0].joining))
 
     def open(
         self, admission: Admission, make: Callable[[], Opened], *, live: bool = True
@@ -270,7 +274,9 @@ class RedisBroker(Service, Generic[Streaming]):
         if self.attachment is None:
             return None
         after = self.attachment.resolve(identifier)
-        return None if after is None else EventID(self.attachment.position.epoch, after)
+        if after is None:
+            return None
+        return identifier._replace(epoch=self.attachment.position.epoch, counter=after)
 
     async def read_history(self, wants: Mapping[bytes, int]) -> Part:
         """Return the next part of retained messages: see :class:`~sinapse.broker.history.History`.
@@ -285,6 +291,20 @@ class RedisBroker(Service, Generic[Streaming]):
                 channel.is_subscribed = True
         return await self.history.read(self._lookup(), wants)
 
+    async def read_starts(self, upto: Mapping[bytes, int]) -> Mapping[bytes, int]:
+        """Return the counters after which the past begins of those channels that have one.
+
+        It is what was published up to the counter of each in `upto`. Raises
+        :class:`~sinapse.errors.BrokerUnavailable`.
+        """
+        lookup = self._lookup()
+        try:
+            return await lookup.starts(upto)
+        except txredisapi.RedisError as error:
+            if not isinstance(error, txredisapi.ConnectionError):
+                self.complain(f"the past of channels cannot be read: {error}")
+            raise BrokerUnavailable(str(error)) from error
+
     # What the hub needs
 
     def interest_changed(self, channel: bytes) -> None:
@@ -295,6 +315,10 @@ class RedisBroker(Service, Generic[Streaming]):
     def catch_up_needed(self, subject: Subject) -> None:
         """Read the messages that a subject has missed."""
         self.replays.catch_up(subject)
+
+    def past_needed(self, subscriber: Any, place: EventID) -> None:
+        """Resume a suspended stream: it was granted a channel that has a past."""
+        self.replays.resume(subscriber, place)
 
     def emptied(self, subject: Subject) -> None:
         """End the streams of a subject that may listen to nothing, unless it may elsewhere."""

@@ -14,7 +14,7 @@ well, and none of them can follow.
 import heapq
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import txredisapi
 from twisted.internet.defer import Deferred
@@ -25,6 +25,7 @@ from sinapse.errors import BrokerUnavailable, InvalidPayload
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
 from sinapse.hub.subscribers import Framing
+from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
 
 #: Messages, and bytes, of one channel in one round: they bound what waits in memory.
@@ -41,6 +42,10 @@ CHANNELS_PER_READ = 100
 CHANNELS_PER_ROUND = 1000
 
 
+#: Frames of messages by their counters, and the places where streams go on after them.
+Frames: TypeAlias = dict[tuple[Framing, int, EventID | None], bytes]
+
+
 class Part(NamedTuple):
     """The part of a round for one reader."""
 
@@ -54,8 +59,8 @@ class Part(NamedTuple):
     """There is more to read; otherwise the entries go up to where the tape began."""
     tape: list[Dispatched]
     """Messages that were dispatched since the round began: they follow if there is no more."""
-    frames: dict[tuple[Framing, int], bytes]
-    """Frames of messages by their counters, kept for all readers of the round."""
+    frames: Frames
+    """Frames of messages, kept for all readers of the round."""
 
 
 class Portion(NamedTuple):
@@ -81,7 +86,7 @@ class _Round(NamedTuple):
     pages: Mapping[bytes, Page]
     read: Mapping[bytes, list[Dispatched]]
     tape: list[Dispatched]
-    frames: dict[tuple[Framing, int], bytes]
+    frames: Frames
 
     def part(self, wants: Mapping[bytes, int]) -> Part:
         """Return the part that one reader wants."""

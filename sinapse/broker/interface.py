@@ -71,6 +71,12 @@ class Broker(Protocol[Streaming]):
     def withdraw(self, admission: Admission) -> None:
         """Give up an admission that is not used."""
 
+    def place_before_past(self, admission: Admission) -> str | None:
+        """Return the id from which a new stream resumes to get the past of its channels, if any.
+
+        Call it in the turn of the reactor that brought the admission.
+        """
+
     def open(
         self, admission: Admission, make: Callable[[], Opened], *, live: bool = True
     ) -> Opened:

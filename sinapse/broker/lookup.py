@@ -13,6 +13,7 @@ from sinapse.protocol.ids import EventID, parse_counter, position
 from sinapse.protocol.keys import (
     EPOCHS,
     LAST,
+    REPLAY,
     RETENTION,
     channels_key,
     grants_key,
@@ -28,6 +29,7 @@ from sinapse.protocol.scripts import (
     LOOK_UP,
     MARK,
     READ_HISTORY,
+    STARTS,
     Script,
 )
 from sinapse.txredis.link import Link
@@ -49,6 +51,8 @@ class TokenEntry(NamedTuple):
     """Its channels, and the counter at which each was granted; 0 if that is not known."""
     position: EventID
     """Id of the last retained message at that instant."""
+    has_past: bool
+    """Whether a new stream gets a past of any of these channels."""
 
 
 class Attachment(NamedTuple):
@@ -129,8 +133,8 @@ class Lookup(Link):
 
     async def attach(self, known: EventID | None) -> Attachment:
         """Make sure that there is an epoch, and find out whether `known` is still valid."""
-        epoch, counter = known or ("", 0)
-        answer = await self.run(ATTACH, [RETENTION, EPOCHS], [epoch, counter])
+        last = ["", 0] if known is None else [known.epoch, known.counter]
+        answer = await self.run(ATTACH, [RETENTION, EPOCHS], last)
         names, counters = answer[3][::2], answer[3][1::2]
         ended = {
             name.decode(errors="replace"): end
@@ -162,7 +166,9 @@ class Lookup(Link):
         # The rest of its lifetime counts from here: the answer may take long, and so may those of
         # other Redis.
         asked = time.monotonic()
-        answer: Any = await self.run(LOOK_UP, [_TOKENS + token, RETENTION], [_CHANNELS, _GRANTS])
+        answer: Any = await self.run(
+            LOOK_UP, [_TOKENS + token, RETENTION, REPLAY], [_CHANNELS, _GRANTS]
+        )
         if answer is None:
             raise Unauthorized("unknown token")
         subject, milliseconds, *found = answer
@@ -174,11 +180,26 @@ class Lookup(Link):
 
         Raises :class:`~sinapse.errors.Unauthorized` if the token is known to be revoked.
         """
-        keys = [_CHANNELS + subject, RETENTION, _GRANTS + subject, _REVOKED + token]
+        keys = [_CHANNELS + subject, RETENTION, REPLAY, _GRANTS + subject, _REVOKED + token]
         answer: Any = await self.run(LIST_CHANNELS, keys, [])
         if answer is None:
             raise Unauthorized("unknown token")
         return _entry(subject, None, answer)
+
+    async def starts(self, upto: Mapping[bytes, int]) -> dict[bytes, int]:
+        """Return the counters after which the past begins of those channels that have one.
+
+        It is what was published up to the counter of each in `upto`.
+        """
+        names = list(upto)
+        keys: Iterable[Any] = [_RETAINED + name for name in names]
+        answer = await self.run(STARTS, [REPLAY, *keys], [*names, *upto.values()])
+        counters = {
+            name: parse_counter(digits)
+            for name, digits in zip(names, answer, strict=True)
+            if digits is not None
+        }
+        return {name: start for name, start in counters.items() if start is not None}
 
     async def history(
         self, wants: Sequence[tuple[bytes, int]], upto: int | None, budget: Budget
@@ -259,7 +280,7 @@ def _score(text: bytes) -> int | None:
 
 
 def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
-    channels, epoch, counter, granted = found
+    channels, epoch, counter, granted, has_past = found
     here = position(epoch, counter)
     since = dict.fromkeys(channels, 0)
     for name, digits in zip(granted[::2], granted[1::2], strict=True):
@@ -267,7 +288,7 @@ def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
         # A grant after the current counter belongs to data that are lost.
         if name in since and at is not None and at <= here.counter:
             since[name] = at
-    return TokenEntry(subject, expires, since, here)
+    return TokenEntry(subject, expires, since, here, bool(has_past))
 
 
 def _last_ids(names: Iterable[bytes], answer: Any) -> LastIDs:

@@ -91,7 +91,7 @@ class Recovery:
         elif entry is None or entry.subject != subject:
             self._owner.hub.end_token(subject, token, CloseReason.REVOKED)
         else:
-            self._owner.hub.reconcile(subject, entry.channels)
+            self._owner.hub.reconcile(subject, entry.channels, has_past=entry.has_past)
             if entry.expires is not None:  # Earlier than before, if data are lost.
                 self._owner.expires(subject, token, entry.expires)
 

@@ -1,8 +1,10 @@
-"""Replay: retained messages for streams that resume, or were granted a channel.
+"""Replay: retained messages for streams that resume, begin with a past, or were granted a channel.
 
 A stream that resumes gets every retained message after its last event ID on the channels that its
 subject may read now, of each since it was granted: page by page, as fast as it reads. When there is
-no more it goes live, in the turn of the reactor in which the last page came. If a subject is
+no more it goes live, in the turn of the reactor in which the last page came. A new stream whose
+channels have a past resumes in the same way, from an id that says that it has none of it. If a
+subject is
 granted a channel that this node was not subscribed to, its streams are held until the messages
 published meanwhile have been read.
 
@@ -22,6 +24,7 @@ from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, ResetReason
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
+from sinapse.hub.past import Pasts, Reading
 from sinapse.hub.subscribers import Framing, Subject, encode
 from sinapse.protocol.ids import UNKNOWN, EventID
 
@@ -43,6 +46,13 @@ class Source(Protocol):
         """Return the next part of the messages of channels, each after its counter.
 
         Raises :class:`~sinapse.errors.BrokerUnavailable`.
+        """
+
+    async def read_starts(self, upto: Mapping[bytes, int]) -> Mapping[bytes, int]:
+        """Return the counters after which the past begins of those channels that have one.
+
+        It is what was published up to the counter of each in `upto`. Raises
+        :class:`~sinapse.errors.BrokerUnavailable`.
         """
 
 
@@ -87,19 +97,22 @@ class Replays:
 
     async def _replay(self, connection: Resuming, place: EventID) -> None:
         told: dict[bytes, int] = {}
+        pasts = Pasts(place)
         failures = 0
         while (subject := connection.subject) is not None:
             resolved = self._source.resolve(place)
             if resolved is None and self._source.ready:
                 self._give_up(connection, ResetReason.DATA_LOST)
                 return
-            after = resolved.counter if resolved else 0
-            since = subject.since or {}
-            wants = {name: max(after, since.get(name, 0)) for name in subject.channels}
             # One that is withdrawn and granted again is a new object: between, it was not heard.
-            heard = {name: self._hub.channels[name] for name in wants}
+            heard = {name: self._hub.channels[name] for name in subject.channels}
             try:
-                part = await self._source.read_history(wants)
+                if asked := pasts.unknown(subject, resolved or place):
+                    upto = {name: max(at, place.counter) for name, at in asked.items()}
+                    pasts.learn(asked, await self._source.read_starts(upto))
+                    continue
+                reading = pasts.reading(subject, resolved or place)
+                part = await self._source.read_history(reading.wants)
             except BrokerUnavailable:
                 failures += 1
                 await self._source.when_ready(failures)
@@ -109,32 +122,38 @@ class Replays:
                 return
             if any(self._hub.channels[name] is not heard.get(name) for name in subject.channels):
                 continue  # Granted meanwhile: its messages have to go in their places.
+            if pasts.unknown(subject, resolved):
+                continue
             # A client that gets a reset loads the state of the channel, complete until then.
-            gone = {name: at for name, at in part.gone.items() if at > told.get(name, 0)}
+            gone = {
+                name: at
+                for name, at in part.gone.items()
+                if at > max(told.get(name, 0), reading.expected(name))
+            }
             part = part._replace(gone=gone)
-            if not part.more and self._finish(connection, part):
+            if not part.more and self._finish(connection, part, reading):
                 return
-            told_now, upto = await self._send_in_pieces(connection, part)
+            told_now, place = await self._send_in_pieces(connection, part, reading)
             told |= told_now
-            place = EventID(resolved.epoch, upto)
             await connection.drained()
 
-    def _finish(self, connection: Resuming, part: Part) -> bool:
+    def _finish(self, connection: Resuming, part: Part, reading: Reading) -> bool:
         """Send the rest and go live, unless it is more than can be sent at once."""
         later = [entry for entry in part.tape if (entry.counter or 0) > part.after]
-        frames = [self._frame(connection, entry, part) for entry in (*part.entries, *later)]
+        entries = (*part.entries, *later)
+        frames = [self._frame(connection, entry, part, reading) for entry in entries]
         if part.entries and sum(map(len, frames)) > self._piece:
             return False
-        self._send(connection, frames, dict(part.gone), None)
+        self._send(connection, frames, dict(part.gone), None, reading)
         return True
 
     async def _send_in_pieces(
-        self, connection: Resuming, part: Part
-    ) -> tuple[dict[bytes, int], int]:
+        self, connection: Resuming, part: Part, reading: Reading
+    ) -> tuple[dict[bytes, int], EventID]:
         """Send messages as fast as the stream reads, each if its subject may have it then.
 
         Returns the channels that were reported as missing, each with the counter of that moment,
-        and the counter up to which all was sent.
+        and the id of the stream after all that was sent.
         """
         epoch = self._hub.epoch
         gone = dict(part.gone)
@@ -142,18 +161,19 @@ class Replays:
         piece: list[bytes] = []
         size = upto = 0
         for entry in part.entries:
-            frame = self._frame(connection, entry, part)
+            frame = self._frame(connection, entry, part, reading)
             if piece and size + len(frame) > self._piece:
-                told |= self._send(connection, piece, gone, upto)
+                told |= self._send(connection, piece, gone, upto, reading)
                 await connection.drained()
                 if self._hub.epoch != epoch:
-                    return told, upto  # These counters are of a former epoch.
+                    return told, reading.place(upto)  # These counters are of a former epoch.
                 piece, size = [], 0
-                frame = self._frame(connection, entry, part)
+                frame = self._frame(connection, entry, part, reading)
             piece.append(frame)
             size += len(frame)
             upto = entry.counter or 0
-        return told | self._send(connection, piece, gone, part.after), part.after
+        told |= self._send(connection, piece, gone, part.after, reading)
+        return told, reading.place(part.after)
 
     def _send(
         self,
@@ -161,6 +181,7 @@ class Replays:
         frames: Sequence[bytes],
         gone: dict[bytes, int],
         upto: int | None,
+        reading: Reading,
     ) -> dict[bytes, int]:
         """Send messages up to a counter, and before them the losses up to there.
 
@@ -186,32 +207,35 @@ class Replays:
             if frame:
                 connection.send(frame)
             self._hub.go_live(connection)
-            if missing:
-                # So that it is reported once, even if no message follows.
+            if missing or reading.bound or reading.before.past is not None:
+                # So that it is told once, and gets the past once, even if no message follows.
                 connection.send(connection.framing.position(str(self._hub.here)))
         elif frame:
-            place = str(EventID(self._hub.epoch, upto))
+            place = str(reading.place(upto))
             connection.send(frame + connection.framing.position(place) if missing else frame)
         return dict.fromkeys(missing, self._hub.position)
 
-    def _frame(self, connection: Resuming, entry: Dispatched, part: Part) -> bytes:
+    def _frame(
+        self, connection: Resuming, entry: Dispatched, part: Part, reading: Reading
+    ) -> bytes:
         subject = connection.subject
-        if subject is None or not subject.may_have(entry):
+        if subject is None or not subject.may_have(entry, reading.pasts):
             return b""
         if entry.counter is None:
-            return self._encode(connection.framing, entry)
-        made = part.frames.get((connection.framing, entry.counter))
+            return self._encode(connection.framing, entry, None)
+        place = reading.place(entry.counter) if entry.counter < reading.bound else None
+        made = part.frames.get((connection.framing, entry.counter, place))
         if made is None:
-            made = self._encode(connection.framing, entry)
-            part.frames[connection.framing, entry.counter] = made
+            made = self._encode(connection.framing, entry, place)
+            part.frames[connection.framing, entry.counter, place] = made
         return made
 
-    def _encode(self, framing: Framing, entry: Dispatched) -> bytes:
+    def _encode(self, framing: Framing, entry: Dispatched, place: EventID | None) -> bytes:
         epoch = self._hub.epoch
-        frame = encode(framing, entry, epoch)
+        frame = encode(framing, entry, epoch, place)
         if len(frame) > self._max_pending:
             # The framing made it too long for any stream.
-            frame = encode(framing, entry._replace(message=None), epoch)
+            frame = encode(framing, entry._replace(message=None), epoch, place)
         return frame
 
     def _give_up(self, connection: Resuming, reason: ResetReason) -> None:

@@ -120,6 +120,19 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         for hub, part in zip(self._hubs, admission.parts, strict=True):
             hub.abandon(part.joining)
 
+    def place_before_past(self, admission: Admission) -> str | None:
+        """Return the id from which a new stream resumes to get the past of its channels, if any.
+
+        It is one of the stream in those Redis where there is some.
+        """
+        parts = [
+            hub.place_before_past(part.joining)
+            for hub, part in zip(self._hubs, admission.parts, strict=True)
+        ]
+        if not any(parts):
+            return None
+        return str(Place(part or hub.here for hub, part in zip(self._hubs, parts, strict=True)))
+
     def open(
         self, admission: Admission, make: Callable[[], Opened], *, live: bool = True
     ) -> Opened:

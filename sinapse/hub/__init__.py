@@ -4,6 +4,7 @@
 ``dispatch``     messages for subscribers
 ``subscribers``  subscribers, their subjects, and the audiences of channels
 ``joining``      streams that are about to open
+``past``         what a stream gets of channels that are new to it
 ``catchup``      streams that are held until a channel's missed messages are read
 ``fanout``       a large fan-out, in slices
 ``presence``     subjects that have a stream here, or had one moments ago

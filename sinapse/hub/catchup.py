@@ -63,6 +63,17 @@ class Gap:
         self.is_read = not more or (self.last is not None and after >= self.last)
 
 
+class Hold(NamedTuple):
+    """The state in which a stream began to be held."""
+
+    messages: int
+    """How many messages were held by then."""
+    gaps: int
+    """How many gaps there were."""
+    position: int
+    """The counter up to which it has everything."""
+
+
 class CatchUp(Generic[Member]):
     """The held streams of one subject."""
 
@@ -70,9 +81,12 @@ class CatchUp(Generic[Member]):
 
     def __init__(self) -> None:
         self.held: list[Dispatched] = []
-        #: Streams; and how many messages and gaps there were when each began to be held.
-        self.members: dict[Member, tuple[int, int]] = {}
+        self.members: dict[Member, Hold] = {}
         self.gaps: list[Gap] = []
+
+    def hold(self, member: Member, position: int) -> None:
+        """Hold a stream that has everything up to the counter `position`."""
+        self.members[member] = Hold(len(self.held), len(self.gaps), position)
 
     def open_gap(self, channel: bytes, after: int) -> None:
         """Note that a channel was granted, at that counter."""
@@ -96,14 +110,18 @@ class CatchUp(Generic[Member]):
             if gap.channel == channel and gap.last is None and at > gap.first:
                 gap.last = gap.first
 
+    def grants(self) -> dict[bytes, int]:
+        """Return the channels that are still to be read, with the counters of their grants."""
+        return {gap.channel: gap.first for gap in self.gaps if gap.last is None}
+
     def unread(self) -> list[Gap]:
         """Return the gaps that are not read to their end."""
         return [gap for gap in self.gaps if not gap.is_read]
 
     def reading_for(self, member: Member) -> set[bytes]:
         """Return the channels that are still to be read for a stream, if it is held."""
-        first_gap = self.members.get(member, (0, len(self.gaps)))[1]
-        gaps = self.gaps[first_gap:]
+        hold = self.members.get(member)
+        gaps = [] if hold is None else self.gaps[hold.gaps :]
         return {gap.channel for gap in gaps if gap.last is None and not gap.is_read}
 
     def messages_for(self, member: Member) -> list[Dispatched]:
@@ -111,7 +129,7 @@ class CatchUp(Generic[Member]):
 
         A message without an id keeps its place behind the one that it was held after.
         """
-        start, first_gap = self.members[member]
+        start, first_gap, _ = self.members[member]
         gaps = self.gaps[first_gap:]
         # Gaps overlap if a stream opened in the middle of one, and began its own.
         read = {entry.counter or 0: entry for gap in gaps for entry in gap.entries}
@@ -131,7 +149,7 @@ class CatchUp(Generic[Member]):
         A message that is gone may have been received. Counters are shared by all channels: if every
         counter that may be gone is known, none is missing.
         """
-        start, first_gap = self.members[member]
+        start, first_gap, _ = self.members[member]
         gaps = self.gaps[first_gap:]
         lacking = [gap for gap in gaps if gap.last is None and gap.gone > gap.first]
         if not lacking:
@@ -144,8 +162,8 @@ class CatchUp(Generic[Member]):
             if not all(counter in known for counter in range(gap.first + 1, gap.gone + 1))
         }
 
-    def drop(self) -> None:
-        """Forget what was held and read: it belongs to lost data."""
+    def drop(self, position: int) -> None:
+        """Forget what was held and read: it belongs to lost data, and streams go on from here."""
         self.held.clear()
         self.gaps.clear()
-        self.members = dict.fromkeys(self.members, (0, 0))
+        self.members = dict.fromkeys(self.members, Hold(0, 0, position))

@@ -26,8 +26,8 @@ from sinapse.hub.catchup import CatchUp
 from sinapse.hub.dispatch import Dispatcher
 from sinapse.hub.joining import Joining, Joins
 from sinapse.hub.subscribers import Channel, Subject, Subscriber, encode
-from sinapse.protocol.ids import EventID, parse_counter
-from sinapse.protocol.keys import ADD, GRANT, REMOVE, REVOKE, WITHDRAW, is_channel
+from sinapse.protocol.ids import EventID, Past, parse_counter
+from sinapse.protocol.keys import ADD, GRANT, PAST, REMOVE, REVOKE, WITHDRAW, is_channel
 
 Joined = TypeVar("Joined", bound=Subscriber)
 
@@ -40,6 +40,9 @@ class HubOwner(Protocol):
 
     def catch_up_needed(self, subject: Subject) -> None:
         """Read the messages that a subject has missed; then call :meth:`Hub.caught_up`."""
+
+    def past_needed(self, subscriber: Subscriber, place: EventID) -> None:
+        """Resume a suspended stream from `place`: it was granted a channel that has a past."""
 
     def emptied(self, subject: Subject) -> None:
         """Note that a subject with open streams has no channels here any more."""
@@ -84,17 +87,25 @@ class Hub(Dispatcher):
         return self._joins.begin()
 
     def expect(
-        self, joining: Joining, subject: bytes, token: bytes, channels: Mapping[bytes, int]
+        self,
+        joining: Joining,
+        subject: bytes,
+        token: bytes,
+        channels: Mapping[bytes, int],
+        *,
+        has_past: bool = False,
     ) -> None:
         """Take the answer of the look-up, and hold its channels.
 
-        `channels` has the counters at which they were granted, 0 if that is not known.
+        `channels` has the counters at which they were granted, 0 if that is not known; `has_past`
+        says whether a new stream gets a past of any of them.
 
         Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing, and
         :class:`~sinapse.errors.LimitReached` if to too many.
         """
         joining.subject = subject
         joining.token = token
+        joining.has_past = has_past
         joining.answer = {name: at for name, at in channels.items() if is_channel(name)}
         self._require(joining.answer)
         self._check_number(subject, joining.answer)
@@ -115,6 +126,13 @@ class Hub(Dispatcher):
         channels = self._joins.channels(joining)
         self._check_number(joining.subject, channels)
         return channels
+
+    def place_before_past(self, joining: Joining) -> EventID | None:
+        """Return the id from which a new stream resumes to get the past of its channels, if any."""
+        if not self._joins.has_past(joining):
+            return None
+        self.flush()
+        return self.here._replace(past=Past(0, of_all=True))
 
     def open(self, joining: Joining, make: Callable[[], Joined], *, live: bool = True) -> Joined:
         """End the join with an open subscriber: it gets messages from now on.
@@ -192,6 +210,37 @@ class Hub(Dispatcher):
             subject.since = subject.since or {}
         return place
 
+    def _suspend_all(self, subject: Subject) -> dict[Subscriber, EventID]:
+        """Send the streams of a subject nothing more until they resume from the ids returned.
+
+        Those that are in a replay already see what changes meanwhile. One that is held goes back to
+        where it began to be held, and reads from there.
+        """
+        suspended = {}
+        for subscriber in list(subject.subscribers):
+            place = self.suspend(subscriber)
+            if place is None and subject.catch_up is not None:
+                place = self._suspend_held(subject, subject.catch_up, subscriber)
+            if place is not None:
+                suspended[subscriber] = place
+        return suspended
+
+    def _suspend_held(
+        self, subject: Subject, catch_up: CatchUp[Subscriber], subscriber: Subscriber
+    ) -> EventID | None:
+        hold = catch_up.members.pop(subscriber, None)
+        if hold is None:
+            return None
+        subject.replaying |= {subscriber}
+        subject.since = catch_up.grants() | (subject.since or {})
+        if not catch_up.members:
+            self._end_catch_up(subject)
+        return EventID(self.epoch, hold.position)
+
+    def _resume_all(self, suspended: Mapping[Subscriber, EventID]) -> None:
+        for subscriber, place in suspended.items():
+            self._owner.past_needed(subscriber, place)
+
     def abandon(self, joining: Joining) -> None:
         """End a join that did not become a subscriber, or has become one."""
         self._joins.end(joining)
@@ -249,23 +298,31 @@ class Hub(Dispatcher):
         """Apply a control message: ADD or REMOVE of a channel, or REVOKE of a token.
 
         GRANT and WITHDRAW are ADD and REMOVE with the counter of that moment; each comes first, and
-        the plain one then changes nothing. Other actions are ignored, so that the protocol can
-        grow.
+        the plain one then changes nothing. PAST is GRANT of a channel that has a past, and comes
+        before it. Other actions are ignored, so that the protocol can grow.
         """
         at: int | None = None
-        if action in (GRANT, WITHDRAW):
+        if action in (GRANT, PAST, WITHDRAW):
             counter, _, value = value.partition(b" ")
             at = parse_counter(counter)
-            action = ADD if action == GRANT else REMOVE
+        has_past = action == PAST
+        if action in (GRANT, PAST):
+            action = ADD
+        elif action == WITHDRAW:
+            action = REMOVE
         if action == ADD and not is_channel(value):
             return
+        if has_past:
+            self._joins.note(subject_id, PAST, value, at)
         self._joins.note(subject_id, action, value, at)
         subject = self.subjects.get(subject_id)
         if subject is None:
             return
         if action == ADD and value not in subject.channels:
             self.flush()
+            suspended = self._suspend_all(subject) if has_past else {}
             self._grant(subject, value, at)
+            self._resume_all(suspended)
             self._end_if_too_many(subject)
         elif action == REMOVE and value in subject.channels:
             self.flush()
@@ -282,16 +339,21 @@ class Hub(Dispatcher):
             for subscriber in [each for each in subject.subscribers if each.token == token]:
                 self.end(subscriber, reason)
 
-    def reconcile(self, subject_id: bytes, channels: Mapping[bytes, int]) -> None:
+    def reconcile(
+        self, subject_id: bytes, channels: Mapping[bytes, int], *, has_past: bool = False
+    ) -> None:
         """Replace the list of a subject with open streams by that of Redis.
 
         Call it while Redis is not connected. `channels` has the counters at which they were
-        granted: earlier messages are not for the subject, though they are going to be read.
+        granted: earlier messages are not for the subject, though they are going to be read. With
+        `has_past` some of them have a past, which streams get of those that were granted meanwhile.
         """
         subject = self.subjects.get(subject_id)
         if subject is not None:
             self.flush()
             expected = {name: at for name, at in channels.items() if is_channel(name)}
+            if has_past and any(at > self.position for at in expected.values()):
+                self._resume_all(self._suspend_all(subject))
             self._settle(subject, expected)
             subject.since = expected
             for name, at in expected.items():
@@ -367,7 +429,7 @@ class Hub(Dispatcher):
         self.flush()
         for subject in list(self.subjects.values()):
             if subject.catch_up is not None:
-                subject.catch_up.drop()
+                subject.catch_up.drop(self.position)
                 self.caught_up(subject)
             if subject.channels or subject.id in former:
                 self._tell_reset(subject, ResetReason.DATA_LOST, subject.channels, str(self.here))
@@ -446,7 +508,7 @@ class Hub(Dispatcher):
         catch_up = subject.catch_up or CatchUp()
         for subscriber in subject.listening():
             self._stop_listening(subject.channels, subscriber)
-            catch_up.members[subscriber] = len(catch_up.held), len(catch_up.gaps)
+            catch_up.hold(subscriber, self.position)
         catch_up.open_gap(name, after)
         subject.catch_up = catch_up
         for each in subject.channels:

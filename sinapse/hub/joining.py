@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sinapse.errors import Unauthorized
-from sinapse.protocol.keys import ADD, REMOVE, REVOKE
+from sinapse.protocol.keys import ADD, PAST, REMOVE, REVOKE
 
 
 class Joining:
     """A subscriber that is about to open: its first note, and the channels it holds."""
 
-    __slots__ = ("answer", "channels", "mark", "subject", "token")
+    __slots__ = ("answer", "channels", "has_past", "mark", "subject", "token")
 
     def __init__(self, mark: int) -> None:
         self.mark = mark
@@ -24,6 +24,8 @@ class Joining:
         self.token = b""
         #: Channels of the look-up's answer, and the counter at which each was granted.
         self.answer: Mapping[bytes, int] = {}
+        #: Whether a new stream gets a past of any of these.
+        self.has_past = False
         #: Channels to which the node stays subscribed for it.
         self.channels: frozenset[bytes] = frozenset()
 
@@ -74,6 +76,13 @@ class Joins:
             elif note.action == REVOKE and note.value == joining.token:
                 raise Unauthorized("token revoked")
         return channels
+
+    def has_past(self, joining: Joining) -> bool:
+        """Whether a new stream gets a past of any of its channels."""
+        notes = self._notes.get(joining.subject, ())
+        return joining.has_past or any(
+            note.action == PAST and note.number > joining.mark for note in notes
+        )
 
     def end(self, joining: Joining) -> None:
         """Forget a joining, and the notes that were kept for it."""

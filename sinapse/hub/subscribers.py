@@ -1,6 +1,6 @@
 """Subscribers, the subjects that they belong to, and the audiences of channels."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from sinapse.errors import CloseReason, ResetReason
@@ -22,12 +22,18 @@ class Framing(Protocol):
         """Return a frame that says where to resume from, and nothing else."""
 
 
-def encode(framing: Framing, entry: Dispatched, epoch: str) -> bytes:
-    """Return the frame of a message, or a reset in place of one that is too long."""
-    if entry.message is not None:
-        return framing.encode(entry.channel, [entry.message])
-    identifier = str(EventID(epoch, entry.counter or 0))
-    return framing.reset(ResetReason.NOT_RETAINED, [entry.channel], identifier)
+def encode(framing: Framing, entry: Dispatched, epoch: str, place: EventID | None = None) -> bytes:
+    """Return the frame of a message, or a reset in place of one that is too long.
+
+    With `place` a stream goes on from there after it, in place of the message's own id.
+    """
+    message = entry.message
+    if message is None:
+        identifier = str(place or EventID(epoch, entry.counter or 0))
+        return framing.reset(ResetReason.NOT_RETAINED, [entry.channel], identifier)
+    if place is not None:
+        message = message._replace(id=str(place))
+    return framing.encode(entry.channel, [message])
 
 
 class Subscriber(Protocol):
@@ -68,12 +74,15 @@ class Subject:
         #: far as they are known. No message up to there is for this subject.
         self.since: dict[bytes, int] | None = None
 
-    def may_have(self, entry: Dispatched) -> bool:
-        """Whether a message that was read is for this subject: later than the grant."""
+    def may_have(self, entry: Dispatched, pasts: Mapping[bytes, int]) -> bool:
+        """Whether a message that was read is for this subject: later than the grant.
+
+        Of the channels in `pasts` earlier ones are too, if the grant is still that of that counter.
+        """
         if entry.channel not in self.channels:
             return False
         since = 0 if self.since is None else self.since.get(entry.channel, 0)
-        return entry.counter is None or entry.counter > since
+        return entry.counter is None or entry.counter > since or pasts.get(entry.channel) == since
 
     def listening(self) -> list[Subscriber]:
         """Return the subscribers that are in the audiences of its channels."""

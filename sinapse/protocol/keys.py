@@ -10,6 +10,7 @@
 ``sinapse:grants:<id>``                hash: these, and the id counter at which each was added
 PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
 PUBLISH ``…:grant``                    the same, told first; payload: id counter, space, name
+PUBLISH ``…:past``                     the same, before both, of a channel with a past
 PUBLISH ``…:remove``                   a channel was removed; payload: its name
 PUBLISH ``…:withdraw``                 the same, told first; payload: id counter, space, name
 PUBLISH ``…:revoke``                   a token was cleared or replaced; payload: the token
@@ -17,6 +18,8 @@ PUBLISH ``…:revoke``                   a token was cleared or replaced; payloa
 ``sinapse:retention``                  hash: epoch and counter of the ids, and what they rest on
 ``sinapse:epochs``                     hash: former epochs, and the counter that each ended at
 ``sinapse:last``                       sorted set: channels by the last id counter on them
+``sinapse:replay``                     hash: channels of which new streams get a past, and how many
+                                       messages: a number, or ``all``
 ``sinapse:checkpoints``                list: id counters with times, to forget the old
 ``sinapse:revoked:<token>``            string: a token that is in another Redis was revoked
 ``sinapse:sent:<message id>``          string: a message of that id was published
@@ -59,6 +62,7 @@ ADD = "add"
 REMOVE = "remove"
 GRANT = "grant"
 WITHDRAW = "withdraw"
+PAST = "past"
 REVOKE = "revoke"
 
 RETENTION = PREFIX + "retention"
@@ -66,6 +70,7 @@ EPOCHS = PREFIX + "epochs"
 LAST = PREFIX + "last"
 CHECKPOINTS = PREFIX + "checkpoints"
 NOTHING = PREFIX + "nothing"
+REPLAY = PREFIX + "replay"
 
 #: PUB/SUB channel that every node is subscribed to.
 NODES = PREFIX + "nodes"

@@ -177,12 +177,14 @@ class StreamResource(Plain):
     def _begin(self, request: Request, admission: Admission, headers: Fields, address: str) -> None:
         """Begin a stream or a poll, which counts for `address`."""
         last_event_id = _last_event_id(request) if self._retains else None
-        # A stream that resumes keeps its own id until it has got the missed messages.
-        tells_id = self._retains and last_event_id is None
-        position = self._streams.here if tells_id else None
         if _is_poll(request):
             self._poll(request, admission, headers, last_event_id, address)
             return
+        # A stream that resumes keeps its own id until it has got the missed messages.
+        position = None
+        if self._retains and last_event_id is None:
+            last_event_id = self._broker.place_before_past(admission)
+            position = last_event_id or self._streams.here
         framing, first = self._first(request, headers, position)
         self._streams.open(
             request, admission, framing, first, last_event_id=last_event_id, address=address
@@ -202,12 +204,13 @@ class StreamResource(Plain):
                 request, admission, headers, last_event_id=last_event_id, address=address
             )
             return
+        position = self._broker.place_before_past(admission) or self._streams.here
         self._broker.withdraw(admission)
         if not self._retains:
             self._refuse(request, 406, "long polls need messages to be retained", headers)
             return
         framing = LongPoll.framing
-        body = framing.whole([framing.opening(self._streams.here)])
+        body = framing.whole([framing.opening(position)])
         respond(request, 200, body, (*headers, (b"Content-Type", b"application/json")))
 
     def _first(

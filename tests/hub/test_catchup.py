@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, Unauthorized
-from sinapse.hub.catchup import CatchUp, Dispatched, Gap
+from sinapse.hub.catchup import CatchUp, Dispatched, Gap, Hold
 from sinapse.hub.hub import Hub
 from sinapse.hub.joining import Joining
 from sinapse.hub.subscribers import Subject
@@ -88,7 +88,7 @@ class Stream:
 def catch_up() -> CatchUp[str]:
     """One stream that is held from the beginning."""
     catch_up = CatchUp[str]()
-    catch_up.members["stream"] = 0, 0
+    catch_up.hold("stream", 0)
     return catch_up
 
 
@@ -143,7 +143,7 @@ def test_a_message_without_an_id_stays_behind_one_that_was_heard_as_well_as_read
     catch_up: CatchUp[str],
 ) -> None:
     catch_up.open_gap(b"new", 3)
-    catch_up.members["stream"] = (0, 0)
+    catch_up.hold("stream", 0)
     catch_up.held += [entry(b"new", 4), entry(b"old", None, "plain"), entry(b"old", 5)]
     catch_up.gaps[0].take([entry(b"new", 4)], 4, more=False)
     assert got(catch_up) == ["4", "plain", "5"]
@@ -192,7 +192,7 @@ def test_a_channel_granted_withdrawn_and_granted_again_has_two_gaps(
 def test_a_stream_that_was_held_later_gets_what_came_since(catch_up: CatchUp[str]) -> None:
     catch_up.open_gap(b"b", 10)
     catch_up.held += [entry(b"a", 11)]
-    catch_up.members["later"] = 1, 1
+    catch_up.members["later"] = Hold(1, 1, 0)
     catch_up.open_gap(b"c", 11)
     catch_up.held += [entry(b"a", 13)]
     first, second = catch_up.unread()

@@ -47,7 +47,7 @@ def test_those_who_replay_or_are_held_listen_to_nothing_yet() -> None:
     subject.subscribers = dict.fromkeys((live, replaying, held))
     subject.replaying = frozenset({replaying})
     subject.catch_up = CatchUp[Subscriber]()
-    subject.catch_up.members[held] = 0, 0
+    subject.catch_up.hold(held, 0)
     assert subject.listening() == [live]
 
 
@@ -68,4 +68,4 @@ def test_what_was_published_before_a_grant_is_not_for_who_was_granted(
     subject = Subject(b"1")
     subject.channels = {b"a", b"b"}
     subject.since = {b"a": 5}
-    assert subject.may_have(Dispatched(counter, channel, Message("x"))) == may_have
+    assert subject.may_have(Dispatched(counter, channel, Message("x")), {}) == may_have

@@ -132,7 +132,7 @@ class TestPublish:
     ) -> None:
         publisher.publish("room:1", message)
         publisher.publish("room:1", message, event="msg")
-        epoch, counter = position(redis_client)
+        epoch, counter, _ = position(redis_client)
         ids = [f"{epoch}-{counter - 1}".encode(), f"{epoch}-{counter}".encode()]
         expected = [
             b"\x93\xc0%b%c%b" % (payload, 0xA0 + len(ids[0]), ids[0]),

@@ -10,7 +10,8 @@ from sinapse.counters import Counters
 from sinapse.errors import CloseReason
 from sinapse.hub.hub import Hub
 from sinapse.hub.joining import Joining
-from sinapse.hub.subscribers import Subject
+from sinapse.hub.subscribers import Subject, Subscriber
+from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
 
 Kept = TypeVar("Kept", bound=Hub)
@@ -31,6 +32,10 @@ class Keeper:
         self.catch_up_needed = catch_up_needed
         self.turn_needed = turn_needed
         self.exceeded: list[tuple[bytes, int]] = []
+        self.resumed: list[tuple[Subscriber, EventID]] = []
+
+    def past_needed(self, subscriber: Subscriber, place: EventID) -> None:
+        self.resumed.append((subscriber, place))
 
     def emptied(self, subject: Subject) -> None:
         self.hub.end_all(subject, CloseReason.NO_CHANNELS)

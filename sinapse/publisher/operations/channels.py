@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 from sinapse.protocol.keys import (
     ADD,
     GRANT,
+    PAST,
     REMOVE,
+    REPLAY,
     RETENTION,
     WITHDRAW,
     channel_name,
@@ -73,12 +75,14 @@ class _Change(HasChannel):
     __slots__ = ()
 
     _script: ClassVar[Script]
-    _actions: ClassVar[tuple[str, str]]
+    _actions: ClassVar[tuple[str, ...]]
+    _more_keys: ClassVar[tuple[str, ...]] = ()
 
     def request(self) -> Request:
         """Return what Redis is asked."""
         told = [control_channel(self.subject, action) for action in self._actions]
-        return call(self._script, _keys(self.subject), (self.channel, *told))
+        keys = (*_keys(self.subject), *self._more_keys)
+        return call(self._script, keys, (self.channel, *told))
 
 
 class AddChannel(_Change):
@@ -86,7 +90,8 @@ class AddChannel(_Change):
 
     __slots__ = ()
     _script = ADD_CHANNEL
-    _actions = (ADD, GRANT)
+    _actions = (ADD, GRANT, PAST)
+    _more_keys = (REPLAY,)
 
 
 class RemoveChannel(_Change):
