@@ -6,6 +6,9 @@
  * server. The counter goes up over all channels of a Redis, also when the epoch changes; only data
  * that are lost take it back, and then the server says `reset`. What a message's own part is
  * cannot be told from its id alone, but its other parts are where its stream has been before.
+ *
+ * While a stream gets the past of channels, the part says how far it has: `<epoch>-<counter>-<past>`
+ * comes after `<epoch>-<counter>`, and `<epoch>-<counter>-<past>-0`, that of a new stream, before.
  */
 export interface Item {
   event?: string;
@@ -22,14 +25,17 @@ interface Part {
   text: string;
   epoch: string;
   counter: number;
+  /** Within a past: below 0 in that of a new stream. */
+  rank: number;
 }
 
 type Place = string | undefined;
 
 const parts = (id: Place): Part[] =>
   (id ?? "").split(".").map((text) => {
-    const [epoch = "", counter = -1] = text.split("-");
-    return { text, epoch, counter: Number(counter) };
+    const [epoch = "", counter = -1, past, isNew] = text.split("-");
+    const rank = past === undefined ? 0 : isNew ? +past - 1e15 : +past + 1;
+    return { text, epoch, counter: +counter, rank };
   });
 
 /** The parts of `id`, each with that of `place`. */
@@ -38,21 +44,24 @@ const beside = (place: Place, id: string): [Part, Part][] => {
   return parts(id).map((part, number) => [here[number] ?? parts("")[0]!, part]);
 };
 
+const isBefore = (here: Part, there: Part): boolean =>
+  here.counter < there.counter || (here.counter === there.counter && here.rank < there.rank);
+
 /** Whether the message with `id` is new to who is at `place`. */
 export const isNew = (place: Place, id: string): boolean =>
-  beside(place, id).some(([here, there]) => here.counter < there.counter);
+  beside(place, id).some(([here, there]) => isBefore(here, there));
 
 /** Where somebody is who was at `place`, and has come to `id`. */
 export const further = (place: Place, id: string): string =>
   beside(place, id)
-    .map(([here, there]) => (here.counter > there.counter ? here : there).text)
+    .map(([here, there]) => (isBefore(there, here) ? here : there).text)
     .join(".");
 
 /** Whether who is at `place` has had everything up to `id`. Across epochs, only the server knows. */
 export const hasReached = (place: Place, id: Place): boolean =>
   !!id &&
   beside(place, id).every(
-    ([here, there]) => here.epoch === there.epoch && here.counter >= there.counter,
+    ([here, there]) => here.epoch === there.epoch && here.rank >= 0 && !isBefore(here, there),
   );
 
 /** Whether only the server knows if `id` is new to who is at `place`: data may have been lost. */

@@ -158,11 +158,10 @@ export const share = (name: string, tab: Tab): Share => {
     if (data.since !== since) return;
     quiet = 0;
     isLeaderLive = data.live!;
-    if (isNew && tab.last()) {
+    if (isNew && (tab.last() || data.at)) {
+      // Without a place of its own a tab first gets what the server has for new streams.
       catchUp({ id: data.at });
     } else if (isNew) {
-      // Without a place of its own a tab begins where the leader is.
-      if (data.at) tab.deliver({ id: data.at });
       follow();
     } else if (!held) {
       tab.live(isLeaderLive);

@@ -80,6 +80,7 @@ function check(tab, published, isCalm) {
 
 async function story(seed, events) {
   const world = new World(seed, seed % 2 === 0, seed % 4 < 2 ? 1 : 2);
+  world.server.hasPast = seed % 3 === 0;
   world.open();
   const told = [];
   try {
@@ -184,6 +185,28 @@ test("a new tab begins where the leader is", async () => {
   await world.pass(0);
   assert.equal(late.client.lastEventId, world.tabs[0].client.lastEventId);
   assert.deepEqual(late.log, []);
+});
+
+test("a new tab gets the past of its channels, then shares", async () => {
+  for (let seed = 1; seed <= 50; seed++) {
+    const world = await calm(1, seed);
+    world.server.hasPast = true;
+    world.server.publish();
+    world.server.publish();
+    const late = [];
+    for (let count = 0; count < 3; count++) {
+      for (let steps = world.draw([0, 1, 2, 5]); steps > 0; steps--) await world.step();
+      world.server.publish();
+      late.push(world.open());
+    }
+    await world.pass(1_000);
+    world.server.publish();
+    await world.pass(0);
+    const expected = [0, 1, 2, 3, 4, 5].map((number) => `message ${number}`);
+    for (const { log } of late) assert.deepEqual(log, expected);
+    assert.deepEqual(world.tabs[0].log, expected);
+    assert.equal(world.server.connections.size, 1);
+  }
 });
 
 test("a new tab with a position gets what came since, wherever the leader is", async () => {

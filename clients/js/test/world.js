@@ -278,6 +278,7 @@ export class Server {
   published = []; // all messages ever: {data, shard, counter, isLost}
   connections = new Set();
   isUp = true;
+  hasPast = false; // whether new streams get what is retained
   #shards;
 
   constructor(world, shards) {
@@ -380,10 +381,13 @@ export class Server {
 
   #welcome(connection, last) {
     const isNew = last === undefined;
-    connection.place = isNew ? this.#shards.map(({ position }) => position) : last.split(".");
+    const beforePast = this.hasPast ? "-0-0" : "";
+    connection.place = isNew
+      ? this.#shards.map(({ position }) => position + beforePast)
+      : last.split(".");
     const hello = "retry: 100\nevent: authentication\ndata: ok";
     this.#send(connection, isNew ? `${hello}\nid: ${connection.place.join(".")}` : hello);
-    if (isNew) return;
+    if (isNew && !this.hasPast) return;
     const waiting = [...this.#shards];
     while (waiting.length > 0) {
       const shard = this.world.draw(waiting);
@@ -393,7 +397,8 @@ export class Server {
   }
 
   #replay(connection, shard) {
-    const [epoch, after] = connection.place[this.#shards.indexOf(shard)].split("-").map(Number);
+    const place = connection.place[this.#shards.indexOf(shard)];
+    const [epoch, after, past] = place.split("-").map(Number);
     const end = shard.ended.get(epoch) ?? shard.counter;
     if (after > end) {
       this.#send(connection, reset("data-lost"), shard, shard.position);
@@ -402,10 +407,11 @@ export class Server {
     const isGone = after < shard.forgotten;
     if (isGone) this.#send(connection, reset("not-retained"));
     for (const { data, counter } of shard.retained) {
-      if (counter <= after) continue;
-      this.#send(connection, `data: ${data}`, shard, `${shard.epoch}-${counter}`);
+      if (counter <= (past ?? after)) continue;
+      const id = counter <= after ? `${epoch}-${after}-${counter}-0` : `${shard.epoch}-${counter}`;
+      this.#send(connection, `data: ${data}`, shard, id);
     }
-    if (isGone) this.#send(connection, "by: server\nevent: position\ndata: ok", shard, shard.position);
+    if (isGone || past !== undefined) this.#send(connection, "by: server\nevent: position\ndata: ok", shard, shard.position);
   }
 
   // Sends a block; `id` is that of the last message of `shard`.
