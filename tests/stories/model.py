@@ -5,7 +5,8 @@ order. What is known of each message: to which channel, and how long it may be r
 each subject: which channels were on its list at each place in the order. That is all that is needed
 to judge what a tab received, whenever and wherever its streams were opened:
 
-- *forbidden*: the channel was not on the list when the message was published; or the token of the
+- *forbidden*: the channel was not on the list when the message was published, and if it has a past,
+  was not added after that either; or the token of the
   stream had been revoked, or had expired, before; or it was published before the channel was added
   for the last time, and the stream was opened after that.
 - *doubled*, *late*: a tab got it twice, or after a later message of the same Redis. A tab comes
@@ -14,6 +15,8 @@ to judge what a tab received, whenever and wherever its streams were opened:
   which the tab opened for the first time, or after its position was taken; all has come to rest,
   and the tab has not got it, nor was told of a reset for it. Or its stream ended with its token,
   was at rest before and undisturbed, and lacks something of before that.
+- *past*: of a channel with a past, it lacks one of the last messages from before the channel was
+  added, or from before it opened for the first time without a position, if that was later.
 - *needless*: a reset for a channel of which no message is missing that could be gone; or another
   one for the same. ``data-lost`` needs a loss of data that the tab was not told of yet.
 
@@ -30,6 +33,9 @@ from dataclasses import dataclass, field
 
 #: How many messages of a small channel are retained.
 KEPT = 5
+
+#: How many messages of a channel new streams get.
+PASTS = {"a.past": 3, "b.past": 1000}
 
 
 @dataclass
@@ -102,7 +108,7 @@ class Story:
         self.losses: list[list[int]] = []
         #: By Redis, the counter of its last message, and the numbers of messages by theirs.
         self.counters: dict[int, int] = {}
-        self._numbers: dict[tuple[int, int], int] = {}
+        self._numbers: dict[int, list[tuple[int, int]]] = {}
 
     @property
     def now(self) -> int:
@@ -113,19 +119,24 @@ class Story:
         if retain:
             self.counters[shard] += 1
             message.counter = self.counters[shard]
-            self._numbers[shard, message.counter] = message.number
+            self._numbers.setdefault(shard, []).append((message.counter, message.number))
         self.sent.append(message)
         self.of_channel.setdefault(channel, []).append(message.number)
         return message
 
     def places(self, identifier: str | None) -> dict[int, int]:
         """Return which messages an id names, by Redis."""
-        parts = (identifier or "").split(".")
-        found = {shard: part.partition("-")[2] for shard, part in enumerate(parts)}
         return {
-            shard: self._numbers.get((shard, int(counter or 0)), -1)
-            for shard, counter in found.items()
+            shard: self._place(shard, int(part.split("-")[1] if part else 0))
+            for shard, part in enumerate((identifier or "").split("."))
         }
+
+    def _place(self, shard: int, counter: int) -> int:
+        """Return the last message up to a counter, which a grant may have taken."""
+        numbers = self._numbers.get(shard, [])[::-1]
+        same = (number for at, number in numbers if at == counter)
+        below = (number for at, number in numbers if at < counter)
+        return next(same, next(below, -1))
 
     def add(self, subject: int, channel: str, granted: int | None = None) -> None:
         intervals = self._lists.setdefault(subject, {}).setdefault(channel, [])
@@ -163,6 +174,17 @@ class Story:
             if interval.has(message.number):
                 return interval
         return None
+
+    def grants_after(self, subject: int, message: Sent) -> int:
+        """Return how often the channel of a message was added after it was published."""
+        intervals = self._lists.get(subject, {}).get(message.channel, [])
+        return sum(interval.begin > message.number for interval in intervals)
+
+    def was_granted_past(self, subject: int, start: int) -> bool:
+        """Whether a subject was granted a channel with a past, from `start` on."""
+        lists = self._lists.get(subject, {})
+        begins = (each.begin for channel in PASTS for each in lists.get(channel, []))
+        return any(begin >= start for begin in begins)
 
     def granted_at(self, subject: int, channel: str, change: int) -> int | None:
         """Return when a channel was added that was on the list after so many changes."""
@@ -209,7 +231,7 @@ class Record:
     name: str
     start: int | None = None
     """The present when it was seen to be open for the first time."""
-    received: set[int] = field(default_factory=set)
+    received: Counter[int] = field(default_factory=Counter)
     excused: set[int] = field(default_factory=set)
     latest: dict[int, int] = field(default_factory=dict)
     """By Redis, the number of the last message."""
@@ -218,6 +240,8 @@ class Record:
     told_losses: int = 0
     was_told_early: bool = False
     """Of the last loss it was told before all nodes knew of it."""
+    has_position: bool = False
+    """Its page has loaded what was there before it."""
     opened: int = 0
     """The present when its stream was asked for."""
     change: int = 0
@@ -248,6 +272,7 @@ class Record:
 
     def load(self) -> None:
         """Load the page, with a position of now: its stream owes it what is published since."""
+        self.has_position = True
         self.start = self.checked = self.story.now
         self.base = dict.fromkeys(self.story.counters, self.story.now - 1)
 
@@ -264,19 +289,24 @@ class Record:
         interval = story.interval(self.subject, sent)
         what = f"{number} on {sent.channel}"
         self.report.append(f"{story.now}: {self.name} gets {number}")
-        if interval is None:
+        # With each grant the past comes, and to a tab that is new.
+        pasts = story.grants_after(self.subject, sent) if sent.channel in PASTS else 0
+        is_past = pasts or (sent.channel in PASTS and number <= self.base.get(sent.shard, -1))
+        if is_past:
+            pass
+        elif interval is None:
             self.fault("forbidden", f"{what}: it was not on the list")
         elif number < (story.granted_at(self.subject, sent.channel, self.change) or 0):
             self.fault("forbidden", f"{what}: it was granted later, and then the stream was opened")
         if token.is_over(sent):
             self.fault("forbidden", f"{what}: the token was over")
-        if number in self.received:
+        if self.received[number] > pasts:
             self.fault("doubled", what)
-        elif sent.retain:
+        elif sent.retain and not is_past:
             if number < self.latest.get(sent.shard, -1):
                 self.fault("late", f"{what}, after {self.latest[sent.shard]}")
             self.latest[sent.shard] = number
-        self.received.add(number)
+        self.received[number] += 1
 
     def _missing(self, channel: str) -> set[int]:
         """Return what may be gone of what was for it, and has not come so far."""
@@ -365,7 +395,7 @@ class Record:
         """Judge what has not come, now that nothing is under way; returns how many it had to."""
         story, count = self.story, 0
         for channel, missing in self.told:
-            if missing and missing <= self.received:
+            if missing and missing <= self.received.keys():
                 self.fault("needless", f"not-retained {channel}: all has come: {sorted(missing)}")
         self.told.clear()
         if self.start is None:
@@ -379,13 +409,35 @@ class Record:
                 continue
             if self._lacks(sent):
                 self.fault("lost", f"{sent.number} on {sent.channel}, retained for {sent.retain}")
+        self._rest_of_pasts()
         self.checked = story.now
         return count + self._rest_of_plain(story.now)
+
+    def _rest_of_pasts(self) -> None:
+        """Judge what was published before the tab, or the grant, was there."""
+        story = self.story
+        if story.losses:
+            return
+        for channel, granted in story.channels(self.subject).items():
+            numbers = story.of_channel.get(channel, [])
+            if channel not in PASTS or not numbers:
+                continue
+            place = self.base.get(story.sent[numbers[0]].shard, -1)
+            upto = max(granted, 0 if self.has_position else place + 1)
+            if self.has_position and granted <= place + 1:
+                continue
+            kept = [n for n in numbers if n < upto and story.sent[n].retain]
+            for number in kept[-PASTS[channel] :]:
+                sent = story.sent[number]
+                if number not in self.received and not story.may_be_gone(sent):
+                    self.fault("past", f"{number} on {channel}, retained for {sent.retain}")
 
     def _rest_of_plain(self, end: int) -> int:
         """Judge what was not retained, and was for a stream that was live all the time."""
         count = 0
         since = self.steady_since
+        if since is not None and self.story.was_granted_past(self.subject, since):
+            since = None  # It resumed, so that it got that.
         for sent in self.story.sent[since:end] if since is not None else ():
             interval = self.story.interval(self.subject, sent)
             if sent.retain or interval is None or interval.begin > (since or 0):

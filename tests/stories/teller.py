@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sinapse.protocol.keys import RETENTION
 from sinapse.protocol.sharding import shard_of
-from tests.stories.model import Record, Story, Token
+from tests.stories.model import PASTS, Record, Story, Token
 from tests.stories.tabs import Browser, Item
 from tests.stories.world import LOSSY, World
 from tests.support import PATIENCE
@@ -24,7 +24,7 @@ from tests.support import PATIENCE
 SUBJECTS = 40
 MESSAGES = 300
 TABS = 12
-CHANNELS = ("a", "b", "c", "a.small", "b.small")
+CHANNELS = ("a", "b", "c", "a.small", "b.small", "a.past", "b.past")
 KINDS = ("User", "Tablet")
 TRANSPORTS = ("sse", "sse", "sse", "http10", "ws", "poll")
 RETAINS = (0.0, 0.05, 1.0, 300.0, 300.0, 300.0, 300.0, 86400.0)
@@ -68,7 +68,7 @@ class Counts:
     wrong: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        kinds = ("doubled", "late", "lost", "forbidden", "needless")
+        kinds = ("doubled", "late", "lost", "forbidden", "past", "needless")
         faults = ", ".join(f"{self.wrong[kind]} {kind}" for kind in kinds)
         return (
             f"{self.stories} stories, {self.streams} streams, {self.deliveries} deliveries, "
@@ -175,7 +175,8 @@ class Teller:
         sent = self.story.publish(channel, retain, self.shard(channel), time.monotonic())
         world = self.world
         publisher = world.few if channel.endswith("small") else world.publisher
-        publisher.publish(self.name(channel), self.name(sent.number), retain=retain)
+        replay = PASTS.get(channel) if retain else None
+        publisher.publish(self.name(channel), self.name(sent.number), retain=retain, replay=replay)
         self.note(f"{sent.number} is published to {channel}, retained for {retain:g}")
         if world.other is not None and self.dice.random() < 0.3:
             world.other.publish(self.name("elsewhere"), "noise")
@@ -193,6 +194,8 @@ class Teller:
     def add(self, subject: int, channel: str) -> None:
         self.world.publisher.channels.add(self.name(subject), self.name(channel))
         self.story.add(subject, channel)
+        if channel in PASTS:  # A grant of a channel with a past takes a counter.
+            self.look_at_counters()
         self.note(f"{channel} is added to {subject}")
 
     def remove(self, subject: int, channel: str) -> None:
@@ -483,7 +486,7 @@ class Teller:
 
     def lacks(self, tab: Tab) -> bool:
         due = {n for n in self.awaited if (tab.record.start or 0) <= n}
-        return not due <= tab.record.received | tab.record.excused
+        return not due <= tab.record.received.keys() | tab.record.excused
 
     def wait(self, until: float, what: str) -> None:
         assert time.monotonic() < until, self.report(what)
