@@ -10,6 +10,7 @@
     │   ├── InvalidMessage
     │   ├── MessageTooLarge
     │   └── InvalidSubject
+    ├── UnknownID             the application's: it reads on from an id that Redis does not know
     ├── TokenIsHashed         the application's: it asks for a token of which only the hash is kept
     ├── BrokerUnavailable     nobody's: Redis is away or refuses
     │   └── Incomplete        the same for some of several operations
@@ -61,6 +62,10 @@ class MessageTooLarge(PublishError):
 
 class InvalidSubject(PublishError):
     """The object has no usable identifier: see :func:`sinapse.protocol.keys.subject_id`."""
+
+
+class UnknownID(SinapseError, ValueError):
+    """This Redis never gave that id, or has lost its data since: nothing can be read after it."""
 
 
 class TokenIsHashed(SinapseError, RuntimeError):

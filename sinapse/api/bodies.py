@@ -1,10 +1,11 @@
 """What is sent to the API and comes back: one definition, for checks and for the document."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sinapse.publisher.http import MAX_MESSAGES_PER_REQUEST
+from sinapse.publisher.operations.retention import MAX_RETAIN_MESSAGES
 from sinapse.publisher.operations.tokens import USER
 
 #: What a name is (see ``docs/protocol.md``), as a pattern.
@@ -44,6 +45,19 @@ class Publish(Struct, forbid_unknown_fields=True, omit_defaults=True):
         | None
     ) = None
 
+    replay: (
+        Annotated[int, Meta(ge=0, description="So many of the last messages.")]
+        | Literal["all"]
+        | None
+    ) = None
+    retain_messages: (
+        Annotated[
+            int,
+            Meta(description="How many messages the channel keeps.", ge=1, le=MAX_RETAIN_MESSAGES),
+        ]
+        | None
+    ) = None
+
 
 class PublishMany(Struct, forbid_unknown_fields=True):
     """Messages, which are published in this order."""
@@ -55,6 +69,7 @@ class Published(Struct):
     """A message was taken."""
 
     nodes: Annotated[int, Meta(description="How many daemons had a listener.")]
+    id: Annotated[str | None, Meta(description="Id of the message; null if it is not retained.")]
 
 
 class Failed(Struct):
@@ -71,6 +86,7 @@ class Outcome(Struct, omit_defaults=True):
     """What became of one of several messages: as :class:`Published`, or as :class:`Failed`."""
 
     nodes: int | UnsetType = UNSET
+    id: str | UnsetType | None = UNSET
     error: str | UnsetType = UNSET
     delivered: bool | UnsetType | None = UNSET
 
@@ -121,6 +137,28 @@ class Cleared(Struct):
     """How many channels were removed from a list."""
 
     removed: int
+
+
+class Retained(Struct):
+    """A message that is retained."""
+
+    id: str
+    event: str | None
+    data: Annotated[str, Meta(description="Text as it is, anything else as JSON.")]
+
+
+class History(Struct):
+    """A page of what is retained of a channel, oldest first."""
+
+    messages: list[Retained]
+    missing: Annotated[
+        bool,
+        Meta(
+            description="Messages are gone that were published after the id to read after;"
+            " without one, before the last one of the page."
+        ),
+    ]
+    more: Annotated[bool, Meta(description="There are more after the last one of the page.")]
 
 
 class Position(Struct):

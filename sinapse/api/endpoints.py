@@ -4,17 +4,20 @@ A path is made of segments; those in braces are parameters, percent-encoded. Eve
 the library raises.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from sinapse import publisher as library
 from sinapse.api.bodies import (
+    KIND,
     Changed,
     ChannelList,
     Cleared,
     Failed,
+    History,
     Listens,
     NewToken,
     Online,
@@ -26,9 +29,11 @@ from sinapse.api.bodies import (
     PublishedMany,
     PublishMany,
     Renewed,
+    Retained,
     Token,
 )
 from sinapse.errors import BrokerUnavailable, Incomplete
+from sinapse.publisher.operations.history import LIMIT, MAX_ID_LENGTH, MAX_LIMIT
 from sinapse.publisher.operations.tokens import USER
 from sinapse.publisher.pipeline import Pending
 from sinapse.publisher.tx import Publisher
@@ -41,9 +46,39 @@ class Call(NamedTuple):
     path: Mapping[str, str]
     body: Any
     """Of the type that the operation names; None if it has none."""
-    kind: str
-    """Name of the subject's class, from the query."""
+    query: Mapping[str, str]
+    """The parameters that the endpoint takes, without those that are empty."""
     idempotency_key: str | None
+
+    @property
+    def kind(self) -> str:
+        """Name of the subject's class."""
+        return self.query.get(KIND_OF_SUBJECT.name, USER)
+
+
+class Parameter(NamedTuple):
+    """A parameter of the query, which may be left out."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+
+
+KIND_OF_SUBJECT = Parameter(
+    "kind",
+    "Name of the subject's class.",
+    {"type": "string", "default": USER, "pattern": KIND},
+)
+AFTER = Parameter(
+    "after",
+    "An id, as messages and positions have it, to read after; without one all is read.",
+    {"type": "string", "maxLength": MAX_ID_LENGTH},
+)
+READ = Parameter(
+    "limit",
+    "How many messages, at the most.",
+    {"type": "integer", "default": LIMIT, "minimum": 1, "maximum": MAX_LIMIT},
+)
 
 
 class Endpoint(NamedTuple):
@@ -57,11 +92,13 @@ class Endpoint(NamedTuple):
     answer: type[Struct] | None
     """Type of the answer's body; None for a 204."""
     body: type[Struct] | None = None
-    has_kind: bool = False
+    query: Sequence[Parameter] = ()
     takes_key: bool = False
     """It is done once for each Idempotency-Key."""
     tells_token: bool = False
     """It answers with 409 where tokens are hashed."""
+    takes_id: bool = False
+    """It answers with 410 if its Redis does not know an id."""
     missing: str = ""
     """What a 404 says, if there is one: `act` returns None then."""
 
@@ -74,19 +111,20 @@ def failed(error: Exception) -> Failed:
 
 
 async def _publish(call: Call) -> Published:
-    channel, message, event, retain, message_id = _arguments(call.body)
-    if message_id is None:
-        message_id = call.idempotency_key
-    return Published(await call.publisher.publish(channel, message, event, retain, message_id))
+    message = _arguments(call.body)
+    if message["message_id"] is None:
+        message["message_id"] = call.idempotency_key
+    published = await call.publisher.publish(**message)
+    return Published(int(published), published.id)
 
 
 async def _publish_many(call: Call) -> PublishedMany:
     # Sent together, so that they stay in their order; what is invalid is left out.
     pipe = call.publisher.pipeline()
-    outcomes: list[Pending[int] | ValueError] = []
+    outcomes: list[Pending[library.Published] | ValueError] = []
     for each in call.body.messages:
         try:
-            outcomes.append(pipe.publish(*_arguments(each)))
+            outcomes.append(pipe.publish(**_arguments(each)))
         except ValueError as error:
             outcomes.append(error)
     with suppress(Incomplete):
@@ -94,18 +132,18 @@ async def _publish_many(call: Call) -> PublishedMany:
     return PublishedMany([_outcome(each) for each in outcomes])
 
 
-def _outcome(found: Pending[int] | ValueError) -> Outcome:
+def _outcome(found: Pending[library.Published] | ValueError) -> Outcome:
     try:
         if isinstance(found, ValueError):
             raise found
-        return Outcome(nodes=found.result)
+        return Outcome(nodes=int(found.result), id=found.result.id)
     except (BrokerUnavailable, ValueError) as error:
         failure = failed(error)
         return Outcome(error=failure.error, delivered=failure.delivered)
 
 
-def _arguments(message: Publish) -> tuple[str, Any, str | None, float | None, str | None]:
-    return message.channel, message.message, message.event, message.retain, message.message_id
+def _arguments(message: Publish) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in message.__struct_fields__}
 
 
 async def _get_token(call: Call) -> Token | None:
@@ -153,6 +191,17 @@ async def _add_channel(call: Call) -> Changed:
 
 async def _remove_channel(call: Call) -> Changed:
     return Changed(await call.publisher.channels.remove(call.path["subject"], call.path["channel"]))
+
+
+async def _history(call: Call) -> History:
+    limit = call.query.get(READ.name, str(LIMIT))
+    if not limit.isascii() or not limit.isdigit():
+        raise ValueError(f"limit is a whole number: {limit!r:.80}")
+    page = await call.publisher.history(
+        call.path["channel"], call.query.get(AFTER.name), int(limit)
+    )
+    messages = [Retained(each.id, each.event, each.data) for each in page.messages]
+    return History(messages, page.missing, page.more)
 
 
 async def _position(call: Call) -> Position:
@@ -206,7 +255,7 @@ ENDPOINTS = (
         "Return the current token.",
         _get_token,
         Token,
-        has_kind=True,
+        query=[KIND_OF_SUBJECT],
         tells_token=True,
         missing="there is no token",
     ),
@@ -245,7 +294,7 @@ ENDPOINTS = (
         "Revoke the current token, and end its streams.",
         _clear_token,
         Changed,
-        has_kind=True,
+        query=[KIND_OF_SUBJECT],
     ),
     Endpoint(
         "listChannels",
@@ -288,6 +337,16 @@ ENDPOINTS = (
         Changed,
     ),
     Endpoint(
+        "readHistory",
+        "GET",
+        "/v1/channels/{channel}/history",
+        "Return a page of what is retained of a channel, oldest first.",
+        _history,
+        History,
+        query=[AFTER, READ],
+        takes_id=True,
+    ),
+    Endpoint(
         "isOnline",
         "GET",
         "/v1/subjects/{subject}/online",
@@ -304,6 +363,3 @@ ENDPOINTS = (
         OnlineIn,
     ),
 )
-
-#: Where a subject has no class that is named.
-DEFAULT_KIND = USER

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from sinapse import __version__
-from sinapse.api.bodies import CHANNEL, KIND, MESSAGE_ID, NAME, Failed
-from sinapse.api.endpoints import DEFAULT_KIND, Endpoint
+from sinapse.api.bodies import CHANNEL, MESSAGE_ID, NAME, Failed
+from sinapse.api.endpoints import Endpoint
 
 _PARAMETERS = {
     "subject": "Id of the subject, percent-encoded.",
@@ -68,16 +68,16 @@ def _described(endpoint: Endpoint) -> dict[str, Any]:
         }
         for name in re.findall(r"\{(\w+)\}", endpoint.path)
     ]
-    if endpoint.has_kind:
-        parameters.append(
-            {
-                "name": "kind",
-                "in": "query",
-                "required": False,
-                "description": "Name of the subject's class.",
-                "schema": {"type": "string", "default": DEFAULT_KIND, "pattern": KIND},
-            }
-        )
+    parameters += [
+        {
+            "name": each.name,
+            "in": "query",
+            "required": False,
+            "description": each.description,
+            "schema": each.schema,
+        }
+        for each in endpoint.query
+    ]
     if endpoint.takes_key:
         parameters.append(
             {
@@ -96,6 +96,8 @@ def _described(endpoint: Endpoint) -> dict[str, Any]:
         failures |= _WITH_BODY
     if endpoint.tells_token:
         failures[409] = "Tokens are hashed: only the hash of the current one is known."
+    if endpoint.takes_id:
+        failures[410] = "The id was never given by this Redis, or is lost."
     if endpoint.missing:
         failures[404] = endpoint.missing.capitalize() + "."
     responses = {

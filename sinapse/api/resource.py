@@ -12,10 +12,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse.api.bodies import Failed
-from sinapse.api.endpoints import DEFAULT_KIND, ENDPOINTS, Call, Endpoint, failed
+from sinapse.api.endpoints import ENDPOINTS, Call, Endpoint, failed
 from sinapse.api.keys import Keys
 from sinapse.api.openapi import document
-from sinapse.errors import BrokerUnavailable, MessageTooLarge, TokenIsHashed
+from sinapse.errors import BrokerUnavailable, MessageTooLarge, TokenIsHashed, UnknownID
 from sinapse.publisher.tx import Publisher
 from sinapse.web.answers import Fields, respond, tell_fault
 from sinapse.web.site import Refusal
@@ -104,14 +104,14 @@ class APIResource(Resource):
         key = request.getHeader(b"Idempotency-Key")
         if key is not None and endpoint.method == "POST" and not endpoint.takes_key:
             raise _Refusal(422, "an Idempotency-Key is of one message: give each a message_id")
-        (kind,) = request.args.get(b"kind", [b""])[:1] or [b""]
         try:
+            query = {
+                each.name: values[0].decode()
+                for each in endpoint.query
+                if (values := request.args.get(each.name.encode())) and values[0]
+            }
             call = Call(
-                self._publisher,
-                path,
-                body,
-                kind.decode() or DEFAULT_KIND,
-                None if key is None else key.decode("ascii"),
+                self._publisher, path, body, query, None if key is None else key.decode("ascii")
             )
         except UnicodeDecodeError:
             raise _Refusal(400, "text that is not UTF-8") from None
@@ -146,6 +146,8 @@ class APIResource(Resource):
             _answer(request, 413, failed(error))
         except TokenIsHashed as error:
             _answer(request, 409, failed(error))
+        except UnknownID as error:
+            _answer(request, 410, failed(error))
         except ValueError as error:
             _answer(request, 422, failed(error))
         else:

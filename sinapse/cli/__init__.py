@@ -9,6 +9,7 @@ Redis or the daemon did not answer.
 ``token``       tokens
 ``channels``    what subjects may listen to
 ``publish``     publishing
+``history``     what is retained of a channel
 ``position``    how far all channels have got
 ``listen``      what is pushed to a browser
 ``ping``        how long messages take
@@ -33,6 +34,7 @@ COMMANDS = {
     "token": "Make, show and revoke tokens.",
     "channels": "Show and change what subjects may listen to.",
     "publish": "Publish a message, or each line of standard input.",
+    "history": "Print what is retained of a channel.",
     "position": "Print the id of now.",
     "listen": "Show what is pushed to a browser.",
     "ping": "Say how long messages take.",

@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import click
 
 from sinapse.cli.publishing import Refused, publishing
 from sinapse.publisher import Publisher
+from sinapse.publisher.operations.retention import read_replay
 
 
 @click.command("publish")
@@ -15,29 +17,37 @@ from sinapse.publisher import Publisher
 @click.option("--event", help="Event type.")
 @click.option("--retain", type=float, metavar="SECONDS", help="How long it is retained; 0: not.")
 @click.option("--message-id", metavar="ID", help="Publish a message with this id only once.")
+@click.option(
+    "--replay",
+    type=read_replay,
+    metavar="N|all",
+    help="How many of the last messages of the channel a new stream gets.",
+)
+@click.option(
+    "--retain-messages", type=int, metavar="N", help="How many messages the channel keeps."
+)
 @publishing
 def command(
     *,
     publisher: Publisher,
     channel: str,
     message: str | None,
-    event: str | None,
-    retain: float | None,
     message_id: str | None,
+    **options: Any,
 ) -> None:
     """Publish MESSAGE to CHANNEL; without one, each line of standard input.
 
     Says how many daemons had a listener.
     """
     if message is not None:
-        nodes = publisher.publish(channel, message, event, retain, message_id)
+        nodes = publisher.publish(channel, message, message_id=message_id, **options)
         click.echo(f"{nodes} {'daemon' if nodes == 1 else 'daemons'} had listeners", err=True)
         return
     if message_id is not None:
         raise click.UsageError("--message-id is for one MESSAGE")
     count = 0
     for line in _with_progress(_lines()):
-        publisher.publish(channel, line, event, retain)
+        publisher.publish(channel, line, **options)
         count += 1
     click.echo(f"{count} published", err=True)
 

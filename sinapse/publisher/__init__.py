@@ -47,6 +47,18 @@ Twisted::
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.defaults import default, use
 from sinapse.publisher.mixins import Publishable, Subject
+from sinapse.publisher.operations.history import History, Retained
 from sinapse.publisher.operations.messages import Outgoing
+from sinapse.publisher.operations.published import Published
 
-__all__ = ["Outgoing", "Publishable", "Publisher", "Subject", "default", "use"]
+__all__ = [
+    "History",
+    "Outgoing",
+    "Publishable",
+    "Published",
+    "Publisher",
+    "Retained",
+    "Subject",
+    "default",
+    "use",
+]

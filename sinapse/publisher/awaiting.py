@@ -9,11 +9,14 @@ from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import channels, tokens
 from sinapse.publisher.base import BasePublisher
 from sinapse.publisher.operations.conversation import complete
+from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing, Messages
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.published import Published
+from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.operations.spread import Spread
 from sinapse.publisher.pipeline import Collection, settled
@@ -137,27 +140,44 @@ class Publisher(BasePublisher):
         event: str | None = None,
         retain: float | None = None,
         message_id: str | None = None,
-    ) -> int:
+        *,
+        replay: Replay | None = None,
+        retain_messages: int | None = None,
+    ) -> Published:
         """Send `message` to all who may listen to `channel`; return how many nodes received it.
 
         See :meth:`sinapse.publisher.Publisher.publish`.
         """
-        copies = self._messages.copies(channel, message, event, retain, message_id)
+        copies = self.messages.copies(
+            channel,
+            message,
+            event,
+            retain,
+            message_id,
+            replay=replay,
+            retain_messages=retain_messages,
+        )
         if len(copies) == 1:
             return await self._connections.run(copies[0])
-        return sum(complete(await self._connections.run_each(copies)))
+        return Published(sum(complete(await self._connections.run_each(copies))))
 
-    async def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[int]:
+    async def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[Published]:
         """Send `messages` together, in their order; return how many nodes received each.
 
         See :meth:`sinapse.publisher.Publisher.publish_many`.
         """
-        operations = self._messages.publish_many(messages)
+        operations = self.messages.publish_many(messages)
         return complete(await self._connections.run_each(operations))
 
     def pipeline(self) -> Pipeline:
         """Return a :class:`~sinapse.publisher.awaiting.Pipeline`, for ``async with``."""
-        return Pipeline(self._connections, self._messages, hashed=self.hash_tokens)
+        return Pipeline(self._connections, self.messages, hashed=self.hash_tokens)
+
+    async def history(
+        self, channel: ChannelLike, after: str | None = None, limit: int = LIMIT
+    ) -> History:
+        """Return what is retained of `channel`: see :meth:`sinapse.publisher.Publisher.history`."""
+        return await self._connections.run(ReadHistory(channel, after, limit))
 
     async def position(self) -> str:
         """Return the id of now: see :meth:`sinapse.publisher.Publisher.position`."""

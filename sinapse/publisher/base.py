@@ -46,7 +46,8 @@ class BasePublisher:
             hash_tokens = is_on(os.environ.get("SINAPSE_HASH_TOKENS", ""))
         #: Whether Redis has hashes of tokens only.
         self.hash_tokens = hash_tokens
-        self._messages = Messages(os.environ, max_message, retain, retain_messages)
+        # Makes the operations that publish, for integrations too.
+        self.messages: Messages = Messages(os.environ, max_message, retain, retain_messages)
 
     @property
     def url(self) -> RedisURL | APIURL:
@@ -60,7 +61,7 @@ class BasePublisher:
     @property
     def max_message(self) -> int:
         """Bytes of data that a message may have."""
-        return self._messages.max_message
+        return self.messages.max_message
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {' '.join(map(str, self.urls or [self.api]))}>"

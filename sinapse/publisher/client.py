@@ -8,10 +8,13 @@ from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT, POOL_SIZE, B
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.connections import Connections, ShardedConnections
 from sinapse.publisher.operations.conversation import complete
+from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.published import Published
+from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.pipeline import Pipeline
 from sinapse.publisher.tokens import Tokens
@@ -69,26 +72,38 @@ class Publisher(BasePublisher):
         event: str | None = None,
         retain: float | None = None,
         message_id: str | None = None,
-    ) -> int:
+        *,
+        replay: Replay | None = None,
+        retain_messages: int | None = None,
+    ) -> Published:
         """Send `message` to all who may listen to `channel`; return how many nodes received it.
 
         `message` is text (``str``, or ``bytes`` of UTF-8), or anything that JSON can carry.
         `event` is the event type, for ``addEventListener`` in the browser. A node is a running
         daemon with at least one open stream for the channel; 0 means that no stream listens now.
+        The result has the ``id`` of the message too: None if that is not retained.
 
         `retain` is seconds for which Redis keeps the message for streams that come back, 0 for not
         at all; without it, ``sinapse_retain`` of the object that has the channel decides, then the
         publisher. They are seconds of Redis' clock, with a precision of milliseconds.
+        `retain_messages` is how many messages the channel keeps when this one is published, without
+        it ``sinapse_retain_messages``, then the publisher decides: the oldest beyond that go.
+
+        `replay` is how much of the past of the channel a new stream gets, before what is live: so
+        many of its last retained messages, 0 for none, or ``"all"`` that are retained; without it,
+        ``sinapse_replay`` of the object decides, and else what was said last for the channel holds,
+        for as long as it has retained messages. A message that is not retained can have none.
 
         `message_id` makes it safe to publish again when it is not known whether a message was
         sent. Redis remembers an id for two hours, or as long as its message is retained; a message
-        with a remembered id is not sent, and 0 is returned. It is 1 to 128 printable characters,
+        with a remembered id is not sent, and the result is 0, with the ``id`` of the message that
+        was. It is 1 to 128 printable characters,
         for one message to one channel: a copy for a different channel needs its own. All channels
         and publishers share the ids: if strangers may choose one, it could keep back a message of
         somebody else; put a prefix of your own before it, or hash it.
 
         `channel` may be a list, tuple or set of channels: each gets the message, in one round trip,
-        and the result is the sum of their nodes.
+        and the result is the sum of their nodes, without an ``id``.
 
         Raises :class:`~sinapse.errors.PublishError` (``InvalidChannel``, ``InvalidEvent``,
         ``InvalidMessage``, ``MessageTooLarge``) or another ``ValueError`` before anything is sent,
@@ -96,28 +111,54 @@ class Publisher(BasePublisher):
         was certainly not sent, and None if that is not known. It is never sent twice. For several
         channels the error is :class:`~sinapse.errors.Incomplete`.
         """
-        copies = self._messages.copies(channel, message, event, retain, message_id)
+        copies = self.messages.copies(
+            channel,
+            message,
+            event,
+            retain,
+            message_id,
+            replay=replay,
+            retain_messages=retain_messages,
+        )
         if len(copies) == 1:
             return self._connections.run(copies[0])
-        return sum(complete(self._connections.run_each(copies)))
+        return Published(sum(complete(self._connections.run_each(copies))))
 
-    def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[int]:
+    def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[Published]:
         """Send `messages` in one round trip, in their order; return how many nodes received each.
 
-        A message is ``(channel, message)``, then ``event``, ``retain`` and ``message_id`` if it has
-        them: a tuple, :class:`~sinapse.publisher.Outgoing`, or a mapping of these names. All are
-        checked before any is sent. Messages of others may come between them.
+        A message is ``(channel, message)``, then ``event``, ``retain``, ``message_id``, ``replay``
+        and ``retain_messages`` if it has them: a tuple, :class:`~sinapse.publisher.Outgoing`, or a
+        mapping of these names. All are checked before any is sent. Messages of others may come
+        between them.
 
         Raises :class:`~sinapse.errors.Incomplete` if some could not be sent: its ``results`` say
         for each how many nodes received it, or whether it can have been delivered. If each has a
         message id, it is safe to send all of them again.
         """
-        operations = self._messages.publish_many(messages)
+        operations = self.messages.publish_many(messages)
         return complete(self._connections.run_each(operations))
 
     def pipeline(self) -> Pipeline:
         """Return a :class:`~sinapse.publisher.pipeline.Pipeline`, for a ``with`` block."""
-        return Pipeline(self._connections, self._messages, hashed=self.hash_tokens)
+        return Pipeline(self._connections, self.messages, hashed=self.hash_tokens)
+
+    def history(
+        self, channel: ChannelLike, after: str | None = None, limit: int = LIMIT
+    ) -> History:
+        """Return a page of the messages of `channel` that are retained, oldest first.
+
+        Those after the id `after`, or all; `limit` of them at the most, 1 to 1,000, and fewer if
+        they are long: ``more`` says whether there are others, which the next page begins with if it
+        is read after the ``id`` of the last one. ``missing`` says whether messages are gone that
+        were published after `after`, or before the last one of the page. `after` is the id of a
+        message, a position, or the last event ID of a stream. It is one round trip, which changes
+        nothing in Redis.
+
+        Raises :class:`~sinapse.errors.UnknownID` if this Redis never gave that id, or has lost its
+        data since; ``ValueError`` for what is no id or no such number.
+        """
+        return self._connections.run(ReadHistory(channel, after, limit))
 
     def position(self) -> str:
         """Return the position: the id of now, over all channels.

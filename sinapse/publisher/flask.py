@@ -47,6 +47,8 @@ from sinapse.publisher.client import Publisher
 from sinapse.publisher.frameworks import page
 from sinapse.publisher.frameworks.options import Options, read
 from sinapse.publisher.operations.identity import ChannelLike
+from sinapse.publisher.operations.published import Published
+from sinapse.publisher.operations.retention import Replay, read_replay
 
 L = TypeVar("L", bound=Callable[[], object])
 V = TypeVar("V", bound=Callable[..., Any])
@@ -97,9 +99,20 @@ class Sinapse:
         event: str | None = None,
         retain: float | None = None,
         message_id: str | None = None,
-    ) -> int:
+        *,
+        replay: Replay | None = None,
+        retain_messages: int | None = None,
+    ) -> Published:
         """Send `message` to all who may listen: :meth:`Publisher.publish`."""
-        return self.publisher.publish(channel, message, event, retain, message_id)
+        return self.publisher.publish(
+            channel,
+            message,
+            event,
+            retain,
+            message_id,
+            replay=replay,
+            retain_messages=retain_messages,
+        )
 
     def with_position(self, view: V) -> V:
         """Return `view`, before which the position of its page is taken.
@@ -200,10 +213,12 @@ _commands = AppGroup(_NAME, help="Push messages to browsers.")
 @click.argument("message")
 @click.option("--event", help="Event type.")
 @click.option("--retain", type=float, metavar="SECONDS")
-def _publish(channel: str, message: str, event: str | None, retain: float | None) -> None:
+@click.option("--replay", type=read_replay, metavar="N|all")
+@click.option("--retain-messages", type=int, metavar="N")
+def _publish(channel: str, message: str, **options: Any) -> None:
     """Publish MESSAGE to CHANNEL."""
     try:
-        nodes = defaults.default().publish(channel, message, event, retain)
+        nodes = defaults.default().publish(channel, message, **options)
     except (SinapseError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     heard = "There is no listener now." if not nodes else f"{nodes} daemon(s) heard it."

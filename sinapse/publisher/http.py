@@ -11,9 +11,16 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, singledispatch
 from typing import Any, NamedTuple, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from sinapse.errors import BrokerUnavailable, MessageTooLarge, PublishError, TokenIsHashed
+from sinapse.errors import (
+    BrokerUnavailable,
+    MessageTooLarge,
+    PublishError,
+    SinapseError,
+    TokenIsHashed,
+    UnknownID,
+)
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.channels import (
@@ -23,10 +30,12 @@ from sinapse.publisher.operations.channels import (
     ListChannels,
     RemoveChannel,
 )
+from sinapse.publisher.operations.history import History, ReadHistory, Retained
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.operations.tokens import (
     ClearToken,
@@ -42,6 +51,14 @@ from sinapse.publisher.process import OfThisProcess
 #: many small ones.
 MAX_MESSAGES_PER_REQUEST = 1000
 MAX_REQUEST_SIZE = 8 * 1024 * 1024
+
+#: What an answer says that the library would have raised.
+_ERRORS: dict[int, type[SinapseError]] = {
+    http.HTTPStatus.CONFLICT: TokenIsHashed,
+    http.HTTPStatus.GONE: UnknownID,
+    http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE: MessageTooLarge,
+    http.HTTPStatus.UNPROCESSABLE_ENTITY: PublishError,
+}
 
 
 class _Request(NamedTuple):
@@ -62,7 +79,11 @@ def _request(operation: Operation[Any]) -> _Request:
 
 @_request.register
 def _(operation: Publish) -> _Request:
-    return _Request("POST", "/v1/publish", _message(operation), lambda answer: answer["nodes"])
+    return _Request("POST", "/v1/publish", _message(operation), _published)
+
+
+def _published(answer: Mapping[str, Any]) -> Published:
+    return Published(answer["nodes"], answer.get("id"))
 
 
 def _message(operation: Publish) -> bytes:
@@ -73,6 +94,8 @@ def _message(operation: Publish) -> bytes:
             "event": operation.message.event,
             "retain": operation.retain / 1000,
             "message_id": operation.message_id,
+            "replay": operation.replay,
+            "retain_messages": operation.retain_messages,
         }
     )
 
@@ -170,6 +193,20 @@ def _(operation: OnlineIn) -> _Request:
 
 
 @_request.register
+def _(operation: ReadHistory) -> _Request:
+    query = {"limit": str(operation.limit)}
+    if operation.after is not None:
+        query["after"] = operation.after
+    path = f"/v1/channels/{quote(operation.channel, safe='')}/history?{urlencode(query)}"
+    return _Request("GET", path, None, _history)
+
+
+def _history(answer: Mapping[str, Any]) -> History:
+    messages = (Retained(**each) for each in answer["messages"])
+    return History(tuple(messages), answer["missing"], answer["more"])
+
+
+@_request.register
 def _(_: Position) -> _Request:
     return _Request("GET", "/v1/position", None, lambda answer: answer["position"])
 
@@ -257,7 +294,7 @@ class HTTPConnections(Runner):
         for operation in operations:
             try:
                 results.append(self.run(operation))
-            except (BrokerUnavailable, PublishError, TokenIsHashed) as error:
+            except (BrokerUnavailable, PublishError, TokenIsHashed, UnknownID) as error:
                 results.append(error)
         return results
 
@@ -282,8 +319,8 @@ class HTTPConnections(Runner):
                 results += [error] * len(messages)
                 continue
             for result in answers:
-                nodes = result.get("nodes")
-                results.append(self._failure(result) if nodes is None else nodes)
+                is_published = result.get("nodes") is not None
+                results.append(_published(result) if is_published else self._failure(result))
         return results
 
     def _failure(self, result: Mapping[str, Any]) -> Exception:
@@ -305,12 +342,8 @@ class HTTPConnections(Runner):
         if status == http.HTTPStatus.NOT_FOUND and request.absent:
             return None
         reason = answer.get("error", "") if isinstance(answer, dict) else ""
-        if status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            raise MessageTooLarge(reason)
-        if status == http.HTTPStatus.UNPROCESSABLE_ENTITY:
-            raise PublishError(reason)
-        if status == http.HTTPStatus.CONFLICT:
-            raise TokenIsHashed(reason)
+        if status in _ERRORS:
+            raise _ERRORS[status](reason)
         delivered: bool | None = False
         if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
             delivered = answer.get("delivered") if isinstance(answer, dict) else None

@@ -7,10 +7,13 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, cast
 from sinapse.errors import SinapseError
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.operations.conversation import complete
+from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
 from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.position import Position
+from sinapse.publisher.operations.published import Published
+from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.signatures import showing
 from sinapse.publisher.tokens import Tokens
@@ -70,9 +73,28 @@ class Collection:
         event: str | None = None,
         retain: float | None = None,
         message_id: str | None = None,
-    ) -> Pending[int]:
+        *,
+        replay: Replay | None = None,
+        retain_messages: int | None = None,
+    ) -> Pending[Published]:
         """Publish with the others, as the publisher does; invalid arguments raise at once."""
-        return self.add(self._messages.publish(channel, message, event, retain, message_id))
+        return self.add(
+            self._messages.publish(
+                channel,
+                message,
+                event,
+                retain,
+                message_id,
+                replay=replay,
+                retain_messages=retain_messages,
+            )
+        )
+
+    def history(
+        self, channel: ChannelLike, after: str | None = None, limit: int = LIMIT
+    ) -> Pending[History]:
+        """Read what is retained with the others: as the publisher's, and of their moment."""
+        return self.add(ReadHistory(channel, after, limit))
 
     def position(self) -> Pending[str]:
         """Read the position with the others: as the publisher's, and of their moment."""

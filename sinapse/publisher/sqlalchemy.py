@@ -43,6 +43,8 @@ from sinapse.publisher.frameworks.prepared import Prepared, prepare, send_all
 from sinapse.publisher.mixins import Publishable as AnyPublishable
 from sinapse.publisher.mixins import Subject as AnySubject
 from sinapse.publisher.operations.identity import ChannelLike
+from sinapse.publisher.operations.published import Published
+from sinapse.publisher.operations.retention import Replay
 
 AnySession: TypeAlias = (
     Session | AsyncSession | scoped_session[Session] | async_scoped_session[AsyncSession]
@@ -62,14 +64,18 @@ def publish(
     *,
     retain: float | None = None,
     message_id: str | None = None,
-) -> int | None:
+    replay: Replay | None = None,
+    retain_messages: int | None = None,
+) -> Published | None:
     """Send `message` to all who may listen to `channel`, once `session` has committed.
 
     Parameters are those of :meth:`sinapse.publisher.Publisher.publish`, and its errors about them
     are raised at once. Returns None; if the session is in no transaction, sends it now and returns
     how many nodes received it.
     """
-    prepared = prepare(channel, message, event, retain, message_id)
+    prepared = prepare(
+        channel, message, event, retain, message_id, replay=replay, retain_messages=retain_messages
+    )
     of = _session(session)
     transaction = _current(of)
     if transaction is None:
@@ -109,17 +115,25 @@ class Publishable(AnyPublishable):
         retain: float | None = None,
         message_id: str | None = None,
         *,
+        replay: Replay | None = None,
+        retain_messages: int | None = None,
         after_commit: bool = True,
-    ) -> int | None:
+    ) -> Published | None:
         """Send `message` to all who may listen, once the instance's session has committed.
 
         As :func:`publish`. With ``after_commit=False``, and for an instance of no session, it is
         sent now.
         """
+        options: dict[str, Any] = {
+            "retain": retain,
+            "message_id": message_id,
+            "replay": replay,
+            "retain_messages": retain_messages,
+        }
         session = object_session(self) if after_commit else None
         if session is None:
-            return prepare(self, message, event, retain, message_id).send()
-        return publish(session, self, message, event, retain=retain, message_id=message_id)
+            return prepare(self, message, event, **options).send()
+        return publish(session, self, message, event, **options)
 
     #: The short name. A class that has a ``publish`` of its own keeps that.
     publish = sinapse_publish  # type: ignore[assignment]  # As above.

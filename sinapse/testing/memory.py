@@ -4,9 +4,10 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from sinapse.protocol.ids import UNKNOWN
+from sinapse.errors import UnknownID
+from sinapse.protocol.ids import UNKNOWN, EventID
 from sinapse.publisher.operations.channels import (
     AddChannel,
     ClearChannels,
@@ -14,10 +15,12 @@ from sinapse.publisher.operations.channels import (
     ListChannels,
     RemoveChannel,
 )
+from sinapse.publisher.operations.history import History, ReadHistory, Retained
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.tokens import (
     ClearToken,
     GenerateToken,
@@ -27,16 +30,15 @@ from sinapse.publisher.operations.tokens import (
 )
 from sinapse.testing.messages import Messages, Publication
 
-#: What a Redis says that no daemon uses, and that has retained nothing.
-_NOBODY: dict[type[Operation[Any]], Callable[[], Any]] = {
-    IsOnline: bool,
-    OnlineIn: set,
-    Position: lambda: str(UNKNOWN),
-}
+#: What a Redis says that no daemon uses.
+_NOBODY: dict[type[Operation[Any]], Callable[[], Any]] = {IsOnline: bool, OnlineIn: set}
+
+#: The epoch of ids.
+_EPOCH = "1"
 
 
 class Memory:
-    """Stands in for Redis: messages are written down, tokens and lists of channels kept.
+    """Stands in for Redis: messages are written down and retained, tokens and lists kept.
 
     `nodes` is what ``publish`` returns: how many nodes have heard it.
     """
@@ -45,7 +47,10 @@ class Memory:
         self.messages = Messages()
         self._nodes = nodes
         self._lock = threading.RLock()
-        self._message_ids: set[str] = set()
+        self._message_ids: dict[str, str | None] = {}
+        self._last = UNKNOWN
+        self._retained: defaultdict[str, list[_Kept]] = defaultdict(list)
+        self._gone: dict[str, int] = {}
         self._channels: defaultdict[str, set[str]] = defaultdict(set)
         self._tokens: dict[tuple[str, str], _Token] = {}
 
@@ -55,6 +60,8 @@ class Memory:
             match operation:
                 case Publish():
                     return self._publish(operation)
+                case ReadHistory() | Position():
+                    return self._read(operation)
                 case AddChannel() | RemoveChannel() | HasChannel() | ListChannels():
                     return self._list(operation, self._channels[operation.subject])
                 case ClearChannels():
@@ -65,13 +72,47 @@ class Memory:
             return _NOBODY[type(operation)]()
         raise NotImplementedError(f"{type(operation).__name__} cannot be captured")
 
-    def _publish(self, operation: Publish) -> int:
-        if operation.message_id is not None:
-            if operation.message_id in self._message_ids:
-                return 0
-            self._message_ids.add(operation.message_id)
-        self.messages.append(Publication.of(operation))
-        return self._nodes
+    def _publish(self, operation: Publish) -> Published:
+        message_id = operation.message_id
+        if message_id in self._message_ids:
+            return Published(0, self._message_ids[message_id])
+        identifier = None
+        if operation.retain:
+            self._last = EventID(_EPOCH, self._last.counter + 1)
+            identifier = str(self._last)
+            self._retain(operation, identifier)
+        if message_id is not None:
+            self._message_ids[message_id] = identifier
+        self.messages.append(Publication.of(operation, identifier))
+        return Published(self._nodes, identifier)
+
+    def _retain(self, operation: Publish, identifier: str) -> None:
+        data, event, _ = operation.message
+        kept = self._retained[operation.channel]
+        message = Retained(identifier, event, data)
+        kept.append(_Kept(self._last.counter, _end(operation.retain), message))
+        self._forget(operation.channel, kept[: -operation.retain_messages])
+
+    def _forget(self, channel: str, some: "list[_Kept]") -> None:
+        for each in some:
+            self._retained[channel].remove(each)
+            self._gone[channel] = max(each.counter, self._gone.get(channel, 0))
+
+    def _read(self, operation: ReadHistory | Position) -> str | History | UnknownID:
+        if isinstance(operation, Position):
+            return str(self._last)
+        after = None if operation.after is None else EventID.parse(operation.after)
+        if operation.after is not None and (
+            after is None or after.epoch != self._last.epoch or after > self._last
+        ):
+            return operation.unknown()
+        kept = self._retained[operation.channel]
+        self._forget(operation.channel, [each for each in kept if each.end <= time.monotonic()])
+        counter = 0 if after is None else after.counter
+        wanted = [each.message for each in kept if each.counter > counter]
+        page = tuple(wanted[: operation.limit])
+        missing = self._gone.get(operation.channel, 0) > counter
+        return History(page, missing, len(wanted) > len(page))
 
     def _list(
         self,
@@ -113,6 +154,14 @@ class Memory:
                 current = _Token(operation.token, operation.expires_in)
         self._tokens[key] = current
         return current.text
+
+
+class _Kept(NamedTuple):
+    """A message that is retained until `end`, on the monotonic clock."""
+
+    counter: int
+    end: float
+    message: Retained
 
 
 class _Token:

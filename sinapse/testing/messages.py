@@ -3,14 +3,15 @@
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, TypeAlias, overload
 
 from sinapse.protocol.keys import channel_name
-from sinapse.publisher.operations.content import checked
+from sinapse.publisher.operations.content import checked, value_of
 from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.messages import Publish
+from sinapse.publisher.operations.retention import RETAIN_MESSAGES, Replay
 
 #: Characters of a message that a failure shows.
 MAX_SHOWN_TEXT = 200
@@ -39,20 +40,32 @@ class Publication:
     retain: float
     """Seconds, 0 for not at all."""
     message_id: str | None
+    replay: Replay | None = None
+    """How many of the last messages of the channel a new stream gets; None leaves that as it is."""
+    retain_messages: int = RETAIN_MESSAGES
+    """How many messages the channel keeps."""
+    id: str | None = field(default=None, compare=False)
+    """Id of the message, None if it is not retained; messages are equal without it."""
 
     @property
     def message(self) -> Any:
         """The value of `data` as JSON, or the text if it is not JSON."""
-        try:
-            return json.loads(self.data)
-        except ValueError:
-            return self.data
+        return value_of(self.data)
 
     @classmethod
-    def of(cls, operation: Publish) -> "Publication":
-        """Return what `operation` sends."""
+    def of(cls, operation: Publish, id: str | None) -> "Publication":  # noqa: A002  # As a message has it.
+        """Return what `operation` sends, with the `id` that it gets."""
         data, event, _ = operation.message
-        return cls(operation.channel, data, event, operation.retain / 1000, operation.message_id)
+        return cls(
+            operation.channel,
+            data,
+            event,
+            operation.retain / 1000,
+            operation.message_id,
+            operation.replay,
+            operation.retain_messages,
+            id,
+        )
 
     def __str__(self) -> str:
         event = "" if self.event is None else f", event {self.event!r}"

@@ -21,8 +21,14 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, MessageTooLarge
-from sinapse.publisher import Publisher, aio
+from sinapse.errors import (
+    BrokerUnavailable,
+    Incomplete,
+    InvalidChannel,
+    MessageTooLarge,
+    UnknownID,
+)
+from sinapse.publisher import History, Outgoing, Publisher, Retained, aio
 from sinapse.publisher.http import MAX_MESSAGES_PER_REQUEST, MAX_REQUEST_SIZE, HTTPConnections
 from tests.project.test_snippets import BLOCK
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
@@ -109,22 +115,26 @@ class TestPublishing:
     def test_a_message_is_published(self, api: API, node: Daemon) -> None:
         with node.stream(subscribe(api, "room:1")).opened() as stream:
             message = {"channel": "room:1", "message": "hello", "event": "chat"}
-            assert api.ask("POST", "/v1/publish", message)[:2] == (200, {"nodes": 1})
+            answer = api.ask("POST", "/v1/publish", message)
             event = stream.next()
             assert (event.data, event.event) == ("hello", "chat")
             assert event.id
+            assert answer[:2] == (200, {"nodes": 1, "id": event.id})
             plain = {"channel": "room:1", "message": {"a": [1]}, "retain": 0}
-            assert api.ask("POST", "/v1/publish", plain).status == 200
+            assert api.ask("POST", "/v1/publish", plain).body == {"nodes": 1, "id": None}
             event = stream.next()
             assert (json.loads(event.data), event.id) == ({"a": [1]}, None)
 
     def test_what_has_the_same_key_is_published_once(self, api: API, node: Daemon) -> None:
         with node.stream(subscribe(api, "room:1")).opened() as stream:
-            for _ in range(3):
-                message = {"channel": "room:1", "message": "once"}
-                assert api.ask("POST", "/v1/publish", message, Idempotency_Key="x").status == 200
+            message = {"channel": "room:1", "message": "once"}
+            ids = {
+                api.ask("POST", "/v1/publish", message, Idempotency_Key="x").body["id"]
+                for _ in range(3)
+            }
             message = {"channel": "room:1", "message": "once", "message_id": "x"}
-            assert api.ask("POST", "/v1/publish", message).body == {"nodes": 0}
+            assert api.ask("POST", "/v1/publish", message).body == {"nodes": 0, "id": ids.pop()}
+            assert not ids
             api.ask("POST", "/v1/publish", {"channel": "room:1", "message": "end"})
             assert [stream.next().data for _ in range(2)] == ["once", "end"]
 
@@ -154,9 +164,10 @@ class TestPublishing:
             assert status == 200
             failed = body["results"].pop(100)
             assert "over 1048576 bytes" in failed["error"]
-            assert body["results"] == [{"nodes": 1}] * 299
-            heard = [stream.next().data for _ in range(299)]
-            assert heard == [str(number) for number in range(300) if number != 100]
+            heard = [stream.next() for _ in range(299)]
+            assert body["results"] == [{"nodes": 1, "id": each.id} for each in heard]
+            expected = [str(number) for number in range(300) if number != 100]
+            assert [each.data for each in heard] == expected
 
     def test_many_stay_in_order_also_when_redis_knows_no_script(
         self, api: API, node: Daemon, redis_client: redis.Redis
@@ -168,12 +179,51 @@ class TestPublishing:
             for _ in range(2):
                 redis_client.script_flush()
                 body = api.ask("POST", "/v1/publish/many", {"messages": messages}).body
-                assert body["results"] == [{"nodes": 1}] * 6
-                assert [stream.next().data for _ in range(6)] == [str(n) for n in range(6)]
+                heard = [stream.next() for _ in range(6)]
+                assert body["results"] == [{"nodes": 1, "id": each.id} for each in heard]
+                assert [each.data for each in heard] == [str(n) for n in range(6)]
 
     def test_a_message_that_is_too_large_is_413(self, api: API) -> None:
         message = {"channel": "room:1", "message": "x" * (1024 * 1024 + 1)}
         assert api.ask("POST", "/v1/publish", message).status == 413
+
+    def test_how_much_is_kept_and_what_new_streams_get_is_said(
+        self, api: API, redis_client: redis.Redis
+    ) -> None:
+        message = {"channel": "room:1", "message": "a", "replay": "all", "retain_messages": 2}
+        for _ in range(4):
+            assert api.ask("POST", "/v1/publish", message).status == 200
+        assert redis_client.xlen("sinapse:retained:room:1") == 2
+        assert redis_client.hget("sinapse:replay", "room:1") == b"all"
+        many = {"messages": [message | {"replay": 1}, message | {"retain": 0}]}
+        first, second = api.ask("POST", "/v1/publish/many", many).body["results"]
+        assert first["id"]
+        assert "this one is not" in second["error"]
+        assert redis_client.hget("sinapse:replay", "room:1") == b"1"
+
+
+class TestHistory:
+    def test_it_is_read_page_by_page(self, api: API, publisher: Publisher) -> None:
+        ids = [publisher.publish("a/b", str(number), "e").id for number in range(5)]
+        path = "/v1/channels/a%2Fb/history"
+        page = api.ask("GET", f"{path}?limit=3").body
+        assert page == {
+            "messages": [
+                {"id": each, "event": "e", "data": str(number)}
+                for number, each in enumerate(ids[:3])
+            ],
+            "missing": False,
+            "more": True,
+        }
+        page = api.ask("GET", f"{path}?limit=3&after={ids[2]}").body
+        assert [each["id"] for each in page["messages"]] == ids[3:]
+        assert (page["missing"], page["more"]) == (False, False)
+        assert api.ask("GET", path).body["messages"][0]["data"] == "0"
+
+    def test_an_id_that_was_never_given_is_410(self, api: API, publisher: Publisher) -> None:
+        publisher.publish("room:1", "hello")
+        status, body, _ = api.ask("GET", "/v1/channels/room:1/history?after=ab-5")
+        assert (status, "was never given" in body["error"]) == (410, True)
 
 
 class TestTokens:
@@ -266,6 +316,26 @@ class TestTransport:
             eventually(lambda: remote.online("1"))
             assert remote.online_in("a/b c") == {"1"}
         assert remote.position() == events[0].id
+        published = remote.publish("a/b c", {"n": 1}, "e", replay=2, retain_messages=2)
+        assert published.id == remote.position()
+        assert remote.publish("a/b c", "plain", retain=0).id is None
+        assert remote.publish("a/b c", "once", message_id="x").id == events[0].id
+        many = remote.publish_many([("a/b c", "last"), Outgoing("a/b c", "plain", retain=0)])
+        assert [each.id for each in many] == [remote.position(), None]
+        page = remote.history("a/b c", limit=1)
+        assert (page.missing, page.more) == (True, True)
+        assert page.messages == (Retained(str(published.id), "e", '{"n":1}'),)
+        page = remote.history("a/b c", published.id)
+        assert page == History((Retained(remote.position(), None, "last"),), False, False)
+        with pytest.raises(UnknownID):
+            remote.history("a/b c", "ab-5")
+        with remote.pipeline() as pipe:
+            known, unknown = pipe.history("a/b c"), pipe.history("a/b c", "ab-5")
+            with pytest.raises(Incomplete):
+                pipe.send()
+        assert len(known.result.messages) == 2
+        with pytest.raises(UnknownID):
+            _ = unknown.result
         assert remote.channels.list("1") == {"a/b c"}
         assert remote.channels.remove("1", "a/b c") is True
         assert remote.channels.clear("1") == 0
@@ -386,7 +456,7 @@ class TestTransport:
             url = f"http+sinapse://{KEY}@127.0.0.1:{proxy.port}"
             with Publisher(url, timeout=1) as publisher:
                 operations = [
-                    publisher._messages.publish("room:1", str(number), None, None, None)
+                    publisher.messages.publish("room:1", str(number), None, None, None)
                     for number in range(4)
                 ]
                 first, second, third, fourth = publisher._connections.run_all(operations)
@@ -439,6 +509,22 @@ class TestRefusals:
             ("POST", "/v1/publish", b'{"channel":1,"message":1}', 422, "Expected `str`"),
             ("POST", "/v1/publish", b'{"channel":"a","message":"b","event":"\\n"}', 422, "event"),
             ("POST", "/v1/publish", b'{"channel":"a","message":"b","retain":-1}', 422, "retain"),
+            ("POST", "/v1/publish", b'{"channel":"a","message":"b","replay":-1}', 422, "replay"),
+            ("POST", "/v1/publish", b'{"channel":"a","message":"b","replay":"5"}', 422, "replay"),
+            ("POST", "/v1/publish", b'{"channel":"a","message":"b","replay":true}', 422, "replay"),
+            ("POST", "/v1/publish", b'{"channel":"a","message":1,"retain_messages":0}', 422, "1"),
+            (
+                "POST",
+                "/v1/publish",
+                b'{"channel":"a","message":1,"retain":0,"replay":1}',
+                422,
+                "not",
+            ),
+            ("GET", "/v1/channels/a/history?after=x", None, 422, "after is an id"),
+            ("GET", "/v1/channels/a/history?limit=0", None, 422, "limit is a whole number"),
+            ("GET", "/v1/channels/a/history?limit=x", None, 422, "limit is a whole number"),
+            ("GET", "/v1/channels/a/history?after=%ff", None, 400, "UTF-8"),
+            ("GET", "/v1/channels/sinapse:x/history", None, 422, "reserved"),
             ("POST", "/v1/publish/many", b'{"messages":[]}', 422, "length >= 1"),
             ("POST", "/v1/subjects/1/token", b'{"expires_in":0}', 422, "expires_in"),
             ("PUT", "/v1/subjects/1/channels/sinapse:x", None, 422, "reserved"),
@@ -535,7 +621,7 @@ class TestDocument:
         # from run to run.
         schema.config.update(base_url=f"http://127.0.0.1:{api.port}", headers=WITH_KEY)
         operations: list[Any] = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]
-        assert len(operations) == 15
+        assert len(operations) == 16
         for operation in operations:
             conforms(operation)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 from click.testing import CliRunner, Result
 
 from sinapse.cli import main
@@ -106,6 +107,44 @@ class TestPublish:
             run("publish", "room:1", "end")
             assert [stream.next().data for _ in range(2)] == ["once", "end"]
         assert "--message-id" in run("publish", "room:1", "--message-id", "x", code=2).stderr
+
+    def test_how_much_is_kept_and_what_new_streams_get_is_said(
+        self, redis_client: redis.Redis
+    ) -> None:
+        for replay, noted in (("2", b"2"), ("all", b"all"), ("3", b"all"), ("0", None)):
+            for given in (None, "a\nb\n"):
+                message = ["a"] if given is None else []
+                options = ("--replay", replay, "--retain-messages", "3")
+                run("publish", "room:1", *message, *options, given=given)
+                assert redis_client.hget("sinapse:replay", "room:1") == noted
+        assert redis_client.xlen("sinapse:retained:room:1") == 3
+        for wrong in ("some", "-1", "1.5", ""):
+            error = run("publish", "room:1", "a", "--replay", wrong, code=1).stderr
+            assert error.startswith("Error: replay is a whole number")
+        error = run("publish", "room:1", "a", "--replay", "1", "--retain", "0", code=1).stderr
+        assert error == "Error: replay is for messages that are retained, and this one is not\n"
+
+
+class TestHistory:
+    def test_it_is_printed_oldest_first(self, publisher: Publisher) -> None:
+        ids = [publisher.publish("room:1", data, "e").id for data in ("a", "\x1b[2J", "é")]
+        assert run("history", "room:1").output == (
+            f"{ids[0]} e: a\n{ids[1]} e: \\x1b[2J\n{ids[2]} e: é\n"
+        )
+        result = run("history", "room:1", "--limit", "1")
+        assert result.stderr == f"There are more: --after {ids[0]}\n"
+        [line] = run("history", "room:1", "--after", str(ids[1]), "--json").stdout.splitlines()
+        assert json.loads(line) == {"data": "é", "event": "e", "id": ids[2]}
+        publisher.publish("room:1", "last", retain_messages=1)
+        result = run("history", "room:1")
+        assert result.stdout == f"{publisher.position()} message: last\n"
+        assert result.stderr == "Others are no longer retained.\n"
+
+    def test_what_cannot_be_read_after_is_told_in_a_line(self, publisher: Publisher) -> None:
+        publisher.publish("room:1", "a")
+        for after, why in (("x", "after is an id"), ("ab-5", "was never given")):
+            error = run("history", "room:1", "--after", after, code=1).stderr
+            assert (error.count("\n"), why in error) == (1, True)
 
 
 class TestPosition:

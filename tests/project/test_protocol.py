@@ -10,6 +10,7 @@ import hiredis
 from sinapse.protocol import scripts
 from sinapse.protocol.keys import hashed_token
 from sinapse.protocol.message import Message, pack, pack_retained, unpack
+from sinapse.publisher.operations.messages import Messages
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 
@@ -43,6 +44,17 @@ def test_its_command_is_what_goes_over_the_wire() -> None:
     command = bytes.fromhex("".join(lines))
     words = ("PUBLISH", "room:1", pack(Message("hello")))
     assert command == hiredis.pack_command(words)  # type: ignore[arg-type]  # its hint is wrong
+
+
+def test_its_operands_are_those_of_a_message_whose_channel_has_a_past() -> None:
+    rows = re.search(r"^\| operand \| bytes \|\n\|---\|---\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    assert rows is not None
+    shown = re.findall(r"^\| .+ \| (?:`([0-9a-f ]+)`)? ?\|$", rows[1], re.MULTILINE)
+    message = Messages({}, None, None, None).publish("room:1", "hello", replay=1)
+    operands = message.request().operands
+    assert [bytes.fromhex(each) for each in shown] == [
+        each.encode() if isinstance(each, str) else each for each in operands
+    ]
 
 
 def test_its_scripts_are_those_that_run() -> None:

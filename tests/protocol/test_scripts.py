@@ -26,6 +26,7 @@ from sinapse.protocol.keys import (
     LEFT,
     NODES,
     PRESENCE,
+    REPLAY,
     RETENTION,
     channels_key,
     current_token_key,
@@ -42,6 +43,7 @@ from sinapse.protocol.scripts import (
     ATTACH,
     LOOK_UP,
     OBTAIN_TOKEN,
+    PUBLISH_ONCE,
     PUBLISH_RETAINED,
     READ_HISTORY,
     REMOVE_CHANNEL,
@@ -79,17 +81,19 @@ class Store:
         count: int = 1000,
         horizon: int = DAY,
         message_id: str | None = None,
-    ) -> Any:
+        replay: str | None = None,
+    ) -> tuple[int, str]:
         keys = [*STATE, retained_key(channel)]
+        arguments = [channel, pack_retained(Message(data)), retain, count, NODES, horizon]
+        arguments.append("" if message_id is None else MINUTE)
         if message_id is not None:
             keys.append(sent_key(message_id))
-        payload = pack_retained(Message(data))
-        return self.client.eval(
-            PUBLISH_RETAINED.source,
-            len(keys),
-            *keys,
-            *(channel, payload, retain, count, NODES, horizon, MINUTE),
-        )
+        if replay is not None:
+            keys.append(REPLAY)
+            arguments.append(replay)
+        answer: Any = self.client.eval(PUBLISH_RETAINED.source, len(keys), *keys, *arguments)
+        nodes, identifier = answer
+        return nodes, identifier.decode()
 
     def attach(self, known: EventID | None = None) -> tuple[EventID, bool, dict[str, int]]:
         answer: Any = self.client.eval(ATTACH.source, 2, RETENTION, EPOCHS, *(known or ("", 0)))
@@ -441,12 +445,82 @@ class TestKeeping:
 
     def test_a_message_id_is_taken_once(self, store: Store, server: RedisServer) -> None:
         with listening(server) as listener:
-            assert store.publish(message_id="a") == 1
-            assert store.publish(message_id="a") == -1
-            assert store.publish(message_id="b") == 1
+            nodes, first = store.publish(message_id="a")
+            assert (nodes, first) == (1, str(store.last()))
+            assert store.publish(message_id="a") == (-1, first)
+            assert store.publish(message_id="b") == (1, str(store.last()))
             assert len(listener.heard()) == 2
         assert store.last().counter == 2
         assert 0 < store.client.pttl(sent_key("a")) <= MINUTE
+
+    @pytest.mark.parametrize("former", ["", b"\xff", ["no", "string"]])
+    def test_what_else_stands_at_a_message_id_says_that_it_is_taken_and_no_more(
+        self, store: Store, former: Any
+    ) -> None:
+        if isinstance(former, list):
+            store.client.rpush(sent_key("a"), *former)
+        else:
+            store.client.set(sent_key("a"), former)
+        keys = 1, sent_key("a")
+        answer: Any = store.client.eval(PUBLISH_ONCE.source, *keys, "a", "hello", MINUTE)
+        assert answer == [-1, former if isinstance(former, bytes) else b""]
+        assert not store.client.exists(retained_key("a"))
+
+
+class TestReplay:
+    """How much of its past a new stream gets of a channel."""
+
+    def test_it_is_what_was_said_last(self, store: Store) -> None:
+        store.publish()
+        assert not store.client.exists(REPLAY)
+        for said, noted in (("5", b"5"), (None, b"5"), ("all", b"all"), ("5", b"5"), ("0", None)):
+            store.publish(replay=said)
+            assert store.client.hget(REPLAY, "a") == noted
+        store.publish(replay="0")
+        assert not store.client.exists(REPLAY)
+
+    def test_a_message_that_was_published_before_says_nothing(self, store: Store) -> None:
+        store.publish(message_id="x", replay="1")
+        store.publish(message_id="x", replay="all")
+        assert store.client.hget(REPLAY, "a") == b"1"
+
+    def test_what_is_said_again_is_not_written_again(self, store: Store) -> None:
+        store.publish(replay="all")
+        store.client.config_resetstat()
+        store.publish(replay="all")
+        made = store.client.info("commandstats")
+        assert {"cmdstat_hset", "cmdstat_hrandfield"}.isdisjoint(made)
+
+    def test_a_message_that_says_nothing_is_no_command_dearer(self, store: Store) -> None:
+        store.publish()
+        store.client.config_resetstat()
+        store.publish()
+        made = store.client.info("commandstats")
+        # The epoch, which is looked at, and the counter.
+        hashes = {"cmdstat_hget", "cmdstat_hmget", "cmdstat_hincrby"}
+        assert {name for name in made if name.startswith("cmdstat_h")} == hashes
+        assert made["cmdstat_hget"]["calls"] == 1
+
+    def test_channels_that_have_nothing_left_are_forgotten(self, store: Store) -> None:
+        for number in range(200):
+            store.publish(f"gone:{number}", replay="all")
+            store.client.delete(retained_key(f"gone:{number}"))
+            assert store.client.hlen(REPLAY) <= 20
+        store.publish("stays", replay="all")
+        for number in range(100):
+            store.publish(f"kept:{number}", replay="1")
+        assert store.client.hlen(REPLAY) >= 101
+        assert store.client.hget(REPLAY, "stays") == b"all"
+
+    def test_a_key_of_another_type_is_seen_before_anything_is_written(self, store: Store) -> None:
+        store.publish()
+        store.client.set(REPLAY, "no hash")
+        before = store.client.dump(retained_key("a")), store.last()
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            store.publish(message_id="x", replay="all")
+        assert (store.client.dump(retained_key("a")), store.last()) == before
+        assert not store.client.exists(sent_key("x"))
+        store.publish()
 
 
 class TestOthersWrite:
@@ -508,7 +582,7 @@ class TestOthersWrite:
             begin()
             store.client.hset(RETENTION, "counter", 1023)
             with listening(server) as listener:
-                assert store.publish() == 1
+                assert store.publish()[0] == 1
                 assert len(listener.heard()) == 1
             [noted] = store.client.lrange(CHECKPOINTS, 0, -1)
             assert noted.startswith(b"1024 ")

@@ -16,7 +16,7 @@ from asgiref.sync import async_to_sync
 
 from sinapse.errors import BrokerUnavailable, InvalidChannel
 from sinapse.protocol.message import unpack
-from sinapse.publisher import aio
+from sinapse.publisher import Published, aio
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.listening import listening
 
@@ -58,7 +58,7 @@ class TestEventLoops:
         publisher = aio.Publisher(redis_server.url)
         before = clients(redis_client)
 
-        async def publish() -> list[int]:
+        async def publish() -> list[Published]:
             nodes = await asyncio.gather(*(publisher.publish("room:1", n) for n in range(10)))
             assert before < clients(redis_client) <= before + 5
             return nodes

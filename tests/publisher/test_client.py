@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sinapse.errors import (
@@ -21,12 +23,14 @@ from sinapse.errors import (
     InvalidSubject,
     MessageTooLarge,
     PublishError,
+    UnknownID,
 )
 from sinapse.protocol.ids import EventID, is_event_id
 from sinapse.protocol.message import Message, pack, pack_retained, unpack
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher import Publisher
+from sinapse.publisher import History, Outgoing, Publishable, Published, Publisher, Retained
 from sinapse.publisher.operations.content import checked
+from sinapse.publisher.operations.history import PAGE_BYTES
 from tests.support import RedisServer, eventually
 from tests.support.flavours import Flavour
 from tests.support.listening import Listener, listening
@@ -79,6 +83,7 @@ NO_MESSAGES = [
 NO_SUBJECTS = [None, "", "a\nb", "a" * 513, b"1", 1.0, object(), {"id": 1}, type]
 NO_TIMES: list[Any] = [-1, -0.001, float("nan"), float("inf"), 30 * 24 * 3600 + 1, "60", [60], True]
 NO_COUNTS: list[Any] = [True, 0, -1, 1_000_001, 1.5, "10"]
+NO_REPLAYS: list[Any] = [True, False, -1, 1.0, float("nan"), "some", "ALL", "5", "", b"all", [1]]
 NO_MESSAGE_IDS: list[Any] = ["", "a" * 129, "a\nb", "a\0", "\ud800", b"id", 1]
 NO_KINDS = ["", "channels", "tokens", "a\nb", None, int]
 
@@ -192,6 +197,12 @@ class TestPublish:
         for retain in NO_TIMES:
             with pytest.raises(ValueError, match="retain is seconds"):
                 publisher.publish("room:1", "hello", retain=retain)
+        for replay in NO_REPLAYS:
+            with pytest.raises(ValueError, match="replay is a whole number"):
+                publisher.publish("room:1", "hello", replay=replay)
+        for count in NO_COUNTS:
+            with pytest.raises(ValueError, match="retain_messages is a whole number"):
+                publisher.publish("room:1", "hello", retain_messages=count)
         for message_id in NO_MESSAGE_IDS:
             for retain in (0, 60):
                 with pytest.raises(ValueError, match="message_id is"):
@@ -334,6 +345,339 @@ class TestRetention:
         for count in NO_COUNTS:
             with pytest.raises(ValueError, match="retain_messages is a whole number"):
                 flavour("redis://h", retain_messages=count)
+
+
+class TestPublished:
+    def test_it_is_the_number_of_nodes_with_the_id_of_the_message(
+        self, publisher: Publisher, listener: Listener
+    ) -> None:
+        published = publisher.publish("room:1", "hello")
+        [(_, payload)] = listener.heard()
+        assert (published, published.id) == (1, unpack(payload).id)
+        assert published.id == publisher.position()
+        assert publisher.publish("room:1", "plain", retain=0).id is None
+        assert publisher.publish("room:1", "plain", retain=0, message_id="a").id is None
+
+    def test_several_channels_have_the_sum_and_no_id(
+        self, publisher: Publisher, listener: Listener
+    ) -> None:
+        published = publisher.publish(["room:1", "room:2"], "hello")
+        assert (published, published.id) == (2, None)
+        assert publisher.publish(["room:1"], "hello").id == publisher.position()
+
+    def test_each_of_many_has_its_own(self, publisher: Publisher, listener: Listener) -> None:
+        publisher.publish("room:1", "first", message_id="a")
+        messages = [
+            Outgoing("room:1", "again", message_id="a"),
+            *(Outgoing(f"room:{number % 2}", "hello") for number in range(5)),
+            Outgoing("room:1", "plain", retain=0),
+            Outgoing("room:1", "last"),
+        ]
+        results = publisher.publish_many(messages)
+        heard = [unpack(payload).id for _, payload in listener.heard()]
+        assert [each.id for each in results] == heard
+        assert results == [0, *[1] * 7]
+
+    @pytest.mark.parametrize("again", [0, 60])
+    def test_what_is_repeated_has_the_id_of_the_first(
+        self, publisher: Publisher, redis_client: redis.Redis, again: int
+    ) -> None:
+        first = publisher.publish("room:1", "hello", message_id="a")
+        publisher.publish("room:1", "other")
+        repeated = publisher.publish("room:1", "hello", message_id="a", retain=again)
+        assert (repeated, repeated.id) == (0, first.id)
+        redis_client.set("sinapse:sent:b", "")  # As publishers of Ruby's time wrote it.
+        assert publisher.publish("room:1", "hello", message_id="b", retain=again).id is None
+
+    def test_it_is_a_number_wherever_one_is_wanted(self) -> None:
+        published = Published(2, "ab-5")
+        assert (published + 1, f"{published}", str(published), json.dumps([published])) == (
+            3,
+            "2",
+            "2",
+            "[2]",
+        )
+        assert repr(published) == "<Published 2, id ab-5>"
+        copied = pickle.loads(pickle.dumps(published))
+        assert (copied, copied.id) == (2, "ab-5")
+
+
+class TestReplay:
+    """How much of its past a new stream gets of a channel."""
+
+    def test_it_is_noted_for_the_channel(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        noted = partial(redis_client.hget, "sinapse:replay", "room:1")
+        publisher.publish("room:1", "hello", replay="all")
+        assert noted() == b"all"
+        publisher.publish("room:1", "hello")
+        publisher.publish("room:1", "hello", retain=0)
+        assert noted() == b"all"
+        publisher.publish("room:1", "hello", replay=1)
+        assert noted() == b"1"
+        publisher.publish("room:1", "hello", replay=0)
+        assert noted() is None
+
+    def test_as_many_as_are_kept_are_all(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        for replay, most, noted in (
+            (999, None, b"999"),
+            (1000, None, b"all"),
+            (10**30, None, b"all"),
+            (4, 5, b"4"),
+            (5, 5, b"all"),
+            (5000, 5001, b"5000"),
+        ):
+            publisher.publish("room:1", "hello", replay=replay, retain_messages=most)
+            assert redis_client.hget("sinapse:replay", "room:1") == noted
+
+    def test_a_class_says_it(self, publisher: Publisher, redis_client: redis.Redis) -> None:
+        class Room(Publishable):
+            sinapse_channel = "room:1"
+            sinapse_retain_messages = 3
+            sinapse_replay = 2
+
+        class Quiet(Publishable):
+            sinapse_channel = "room:1"
+            sinapse_retain = 0
+            sinapse_replay = "all"
+
+        for number in range(5):
+            publisher.publish(Room(), number)
+        assert redis_client.hget("sinapse:replay", "room:1") == b"2"
+        assert redis_client.xlen("sinapse:retained:room:1") == 3
+        publisher.publish(Quiet(), "without effect")
+        assert redis_client.hget("sinapse:replay", "room:1") == b"2"
+        publisher.publish(Room(), "all", replay="all", retain_messages=4)
+        assert redis_client.hget("sinapse:replay", "room:1") == b"all"
+        assert redis_client.xlen("sinapse:retained:room:1") == 4
+
+    def test_what_is_not_retained_can_have_none(
+        self, flavour: Flavour, redis_server: RedisServer, listener: Listener
+    ) -> None:
+        class Quiet:
+            sinapse_channel = "quiet"
+            sinapse_retain = 0
+
+        with flavour(redis_server.url) as publisher:
+            for channel, retain in (("room:1", 0), (Quiet(), None)):
+                for replay in (0, 1, "all"):
+                    with pytest.raises(ValueError, match="this one is not"):
+                        publisher.publish(channel, "hello", retain=retain, replay=replay)
+        with flavour(redis_server.url, retain=0) as publisher:
+            with pytest.raises(ValueError, match="this one is not"):
+                publisher.publish("room:1", "hello", replay=1)
+            publisher.publish("room:1", "hello", replay=1, retain=60)
+        assert len(listener.heard()) == 1
+
+    def test_many_say_it_each_for_its_channel(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        publisher.publish("c", "a", message_id="x")
+        publisher.publish_many(
+            [
+                Outgoing("a", "1", replay=5),
+                ("b", "1"),
+                {"channel": "a", "message": "2", "replay": "all"},
+                Outgoing("c", "1", message_id="x", replay="all"),
+                Outgoing("d", "1", replay=1),
+                Outgoing("d", "2", replay=0),
+                Outgoing("e", "1", replay=0),
+                Outgoing("e", "2", message_id="y", replay=7, retain_messages=8),
+            ]
+        )
+        assert redis_client.hgetall("sinapse:replay") == {b"a": b"all", b"e": b"7"}
+
+    def test_a_key_of_another_type_is_named_and_nothing_is_done(
+        self, publisher: Publisher, redis_client: redis.Redis, listener: Listener
+    ) -> None:
+        redis_client.set("sinapse:replay", "x")
+        for messages in ([], [Outgoing(f"room:{number}", "a") for number in range(20)]):
+            with pytest.raises(BrokerUnavailable, match="sinapse:replay") as raised:
+                publisher.publish_many([*messages, Outgoing("room:1", "hello", replay=1)])
+            assert raised.value.delivered is False
+        assert listener.heard() == []
+        assert redis_client.keys("sinapse:retained:*") == []
+        assert publisher.publish("room:1", "hello") == 1
+
+
+class TestHistory:
+    def test_it_is_what_is_retained_oldest_first(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        assert publisher.history("room:1") == History((), missing=False, more=False)
+        ids = []
+        for number in range(5):
+            ids.append(publisher.publish("room:1", {"n": number}, event="count").id)
+            publisher.publish("room:2", "other")
+        page = publisher.history("room:1")
+        assert [each.id for each in page.messages] == ids
+        assert [each.message for each in page.messages] == [{"n": n} for n in range(5)]
+        assert {each.event for each in page.messages} == {"count"}
+        assert (page.missing, page.more) == (False, False)
+        after = publisher.history("room:1", ids[2])
+        assert after == History(page.messages[3:], missing=False, more=False)
+        assert publisher.history("room:1", publisher.position()).messages == ()
+
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(
+        st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=60),
+        st.integers(1, 70),
+        st.integers(1, 70),
+    )
+    def test_pages_of_any_length_joined_are_the_whole(
+        self,
+        redis_process: RedisServer,
+        messages: list[tuple[str, bool]],
+        limit: int,
+        kept: int,
+    ) -> None:
+        with redis_process.client() as client, Publisher(redis_process.url) as publisher:
+            client.flushall()
+            outgoing = [
+                Outgoing(channel, str(number), "e" if has_event else None, retain_messages=kept)
+                for number, (channel, has_event) in enumerate(messages)
+            ]
+            results = publisher.publish_many(outgoing)
+            for name in "ab":
+                expected = [
+                    Retained(str(each.id), one.event, str(one.message))
+                    for one, each in zip(outgoing, results, strict=True)
+                    if one.channel == name
+                ]
+                pages = [publisher.history(name, limit=limit)]
+                assert pages[0].missing is (len(expected) > kept)
+                while pages[-1].more:
+                    pages.append(publisher.history(name, pages[-1].messages[-1].id, limit))
+                    assert not pages[-1].missing
+                assert [each for page in pages for each in page.messages] == expected[-kept:]
+                assert all(1 <= len(page.messages) <= limit for page in pages[:-1])
+                for number, each in enumerate(expected):
+                    page = publisher.history(name, each.id, 1000)
+                    assert page.missing is (number + 1 < len(expected) - kept)
+
+    def test_what_has_expired_is_missing(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        first = publisher.publish("room:1", "kept")
+        second = publisher.publish("room:1", "short", retain=1e-3)
+        third = publisher.publish("room:1", "kept, too")
+        eventually(lambda: len(publisher.history("room:1").messages) == 2)
+        for after, missing in ((None, True), (first.id, True), (second.id, False)):
+            page = publisher.history("room:1", after)
+            assert (page.missing, page.messages[-1].id) == (missing, third.id)
+        redis_client.delete("sinapse:retained:room:1")
+        assert publisher.history("room:1") == History((), missing=True, more=False)
+        assert publisher.history("room:1", second.id).missing
+        assert not publisher.history("room:1", third.id).missing
+
+    def test_a_channel_of_which_no_message_is_known_misses_none(self, publisher: Publisher) -> None:
+        for number in range(3):
+            publisher.publish(f"room:{number}", "first")
+            assert not publisher.history(f"room:{number}").missing
+        publisher.publish_many([("room:3", "first"), ("room:3", "second")])
+        assert not publisher.history("room:3").missing
+
+    def test_long_messages_make_short_pages(self, publisher: Publisher) -> None:
+        large = "a" * (PAGE_BYTES // 2)
+        publisher.publish_many([("room:1", large)] * 5)
+        sizes, page = [], publisher.history("room:1")
+        while page.more:
+            sizes.append(len(page.messages))
+            page = publisher.history("room:1", page.messages[-1].id)
+        assert [*sizes, len(page.messages)] == [2, 2, 1]
+
+    def test_an_id_of_a_former_epoch_goes_on_in_this_one(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        first, second = (publisher.publish("room:1", data) for data in ("a", "b"))
+        redis_client.hset("sinapse:retention", "run", "another")
+        third = publisher.publish("room:1", "c")
+        assert str(third.id).partition("-")[0] != str(first.id).partition("-")[0]
+        page = publisher.history("room:1", first.id)
+        assert [each.data for each in page.messages] == ["b", "c"]
+        assert page.messages[-1].id == third.id
+        # A page can go on after any of them.
+        assert [
+            each.data for each in publisher.history("room:1", page.messages[0].id).messages
+        ] == ["c"]
+        assert publisher.history("room:1", second.id).messages == page.messages[1:]
+        # One that came after the end of its epoch was lost.
+        epoch, counter = str(second.id).split("-")
+        with pytest.raises(UnknownID):
+            publisher.history("room:1", f"{epoch}-{int(counter) + 1}")
+        redis_client.hset("sinapse:epochs", epoch, "-1")
+        with pytest.raises(UnknownID):
+            publisher.history("room:1", first.id)
+
+    def test_an_id_that_was_never_given_is_told(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        epoch, counter = str(publisher.publish("room:1", "a").id).split("-")
+        for after in (f"{epoch}-{int(counter) + 1}", f"ab-{counter}", "0-0", f"{epoch}-1.ab-5"):
+            with pytest.raises(UnknownID, match="was never given") as raised:
+                publisher.history("room:1", after)
+            assert isinstance(raised.value, ValueError)
+
+    def test_what_a_daemon_adds_to_an_id_does_not_count(self, publisher: Publisher) -> None:
+        first = publisher.publish("room:1", "a").id
+        publisher.publish("room:1", "b")
+        expected = publisher.history("room:1", first)
+        for more in ("-5", "-17954321234568-0"):
+            assert publisher.history("room:1", f"{first}{more}") == expected
+
+    @pytest.mark.parametrize(
+        "after",
+        [
+            *("", "a", "1", "ab-", "-5", "ab-05", "AB-5", "ab-5-6-7-8", "ab-5.", ".ab-5", "ab-5\n"),
+            *("ab-5 ", "é-5", f"ab-{10**14}", "ab-1" + ".ab-1" * 1000, 5, b"ab-5", True),
+        ],
+    )
+    def test_what_is_no_id_is_refused(self, publisher: Publisher, after: Any) -> None:
+        with pytest.raises(ValueError, match="after is an id"):
+            publisher.history("room:1", after)
+
+    @pytest.mark.parametrize("limit", [0, -1, 1001, 1.5, True, "10", None])
+    def test_a_limit_that_is_none_is_refused(self, publisher: Publisher, limit: Any) -> None:
+        with pytest.raises(ValueError, match="limit is a whole number, 1 to 1000"):
+            publisher.history("room:1", limit=limit)
+
+    def test_a_channel_that_is_none_is_refused(self, publisher: Publisher) -> None:
+        with pytest.raises(InvalidChannel):
+            publisher.history("sinapse:x")
+
+    def test_it_is_one_round_trip_and_writes_nothing(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        first = publisher.publish("room:1", "a")
+        publisher.history("room:1")
+        keys = {key: redis_client.dump(key) for key in redis_client.scan_iter()}
+        redis_client.config_resetstat()
+        publisher.history("room:1", first.id)
+        assert calls(redis_client)["evalsha"] == 1
+        assert {key: redis_client.dump(key) for key in redis_client.scan_iter()} == keys
+
+    def test_what_is_no_message_is_left_out_and_missing(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        first = publisher.publish("room:1", "a")
+        counter = int(str(first.id).split("-")[1]) + 1
+        entry = f"{counter}-{10**13 * 9}"
+        redis_client.xadd("sinapse:retained:room:1", {"p": b"\xc1", "b": counter - 1}, entry)
+        redis_client.hset("sinapse:retention", "counter", counter)
+        page = publisher.history("room:1")
+        assert ([each.data for each in page.messages], page.missing) == (["a"], True)
+
+    def test_a_key_of_another_type_is_named(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        redis_client.set("sinapse:retained:room:1", "x")
+        with pytest.raises(BrokerUnavailable, match="sinapse:retained:room:1"):
+            publisher.history("room:1")
 
 
 class TestPosition:

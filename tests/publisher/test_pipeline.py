@@ -18,7 +18,7 @@ from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, Invali
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.keys import CHECKPOINTS, RETENTION
 from sinapse.protocol.message import unpack
-from sinapse.publisher import Outgoing, Publisher, aio, tx
+from sinapse.publisher import Outgoing, Published, Publisher, aio, tx
 from sinapse.publisher.operations.conversation import MAX_DATA_PER_CALL, MAX_MESSAGES_PER_CALL
 from sinapse.testing import capture
 from tests.support import RedisServer, running_redis
@@ -170,7 +170,7 @@ class TestPublishMany:
         for room in (0, 1):
             entries = redis_client.xrange(f"sinapse:retained:room:{room}")
             own = [int(name.partition(b"-")[0]) for name, _ in entries]
-            links = [int(float(fields[b"b"])) for _, fields in entries]
+            links = [int(float([*fields.values()][1])) for _, fields in entries]
             assert links[1:] == own[:-1]
             assert redis_client.zscore("sinapse:last", f"room:{room}") == own[-1]
             assert 290_000 < redis_client.pttl(f"sinapse:retained:room:{room}") <= 300_000
@@ -252,7 +252,7 @@ class TestPublishMany:
             found = []
             for publish in (
                 lambda: publisher.publish_many(outgoing),
-                lambda: [publisher.publish(*each) for each in outgoing],
+                lambda: [publisher.publish(**each._asdict()) for each in outgoing],
             ):
                 client.flushall()
                 with listening(redis_process) as listener:
@@ -447,7 +447,7 @@ class TestPipeline:
         with capture() as messages:
             pending = piped.fill(lambda pipe: (pipe.tokens.generate("7"), pipe.publish("a", "b")))
         assert [each.channel for each in messages] == ["a"]
-        assert [type(each.result) for each in pending] == [str, int]
+        assert [type(each.result) for each in pending] == [str, Published]
 
     def test_it_begins_anew_when_it_was_sent(self, redis_server: RedisServer) -> None:
         with Publisher(redis_server.url) as publisher:
@@ -499,7 +499,7 @@ class TestFailures:
         with flavour(url) as publisher:
             for each in messages:
                 with pytest.raises(BrokerUnavailable, match=why) as raised:
-                    publisher.publish(*each)
+                    publisher.publish(**each._asdict())
                 assert raised.value.delivered is False
 
     def test_one_that_is_not_retained_changes_nothing(
@@ -553,9 +553,9 @@ class TestFailures:
             [other] = {each["id"] for each in redis_client.client_list()} - {own}
             results = publisher._connections.run_all(
                 [
-                    publisher._messages.publish("a", "first", None, 0, None),
+                    publisher.messages.publish("a", "first", None, 0, None),
                     plain("CLIENT", "KILL", "ID", other, "SKIPME", "no"),
-                    publisher._messages.publish("a", "second", None, 0, None),
+                    publisher.messages.publish("a", "second", None, 0, None),
                 ]
             )
         assert results[0] == 0

@@ -25,7 +25,7 @@ import redis
 from sinapse import publisher as library
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.message import unpack
-from sinapse.publisher import Publisher, aio, tx
+from sinapse.publisher import Published, Publisher, aio, tx
 from sinapse.publisher.operations.channels import AddChannel
 from sinapse.publisher.operations.messages import PublishAll
 from sinapse.publisher.operations.operation import Operation, Plain
@@ -100,7 +100,7 @@ WRITES = (
 @contextlib.contextmanager
 def unanswered(
     client: redis.Redis, publisher: Publisher, retain: int = 300
-) -> Iterator[Future[int]]:
+) -> Iterator[Future[Published]]:
     """Publish in another thread: within the with block Redis has it, and does not answer."""
     with ThreadPoolExecutor(1) as pool:
         client.client_pause(60_000, all=False)
@@ -339,7 +339,7 @@ class TestSignals:
     def test_no_number_is_left_to_hiredis_to_write(self, redis_server: RedisServer) -> None:
         with Publisher(redis_server.url) as publisher:
             messages = [
-                publisher._messages.publish("room:1", "a", None, retain, message_id)
+                publisher.messages.publish("room:1", "a", None, retain, message_id)
                 for retain in (0, 60)
                 for message_id in (None, "x")
             ]

@@ -112,8 +112,10 @@ RESULTS = {
     'it.channels.add(subject="42", channel="news")': "bool",
     'it.channels.remove("42", "news")': "bool",
     'it.channels.clear("42")': "int",
-    'it.publish(["news", "sport"], {"a": 1}, event="goal", message_id="7")': "int",
-    'it.publish_many([("news", "hello")])': "list[int]",
+    'it.publish(["news", "sport"], {"a": 1}, event="goal", message_id="7")': "Published",
+    'it.publish("news", {"a": 1}, replay="all", retain_messages=5)': "Published",
+    'it.publish_many([("news", "hello")])': "list[Published]",
+    'it.history("news", after="a-1", limit=5)': "History",
     "it.position()": "str",
     'it.online("42")': "bool",
     'it.online_in("news")': "set[str]",
@@ -127,7 +129,8 @@ COLLECTED = {
     'it.pipeline().tokens.clear("42")': "bool",
     'it.pipeline().channels.list("42")': "set[str]",
     'it.pipeline().channels.add("42", "news")': "bool",
-    'it.pipeline().publish("news", "hello")': "int",
+    'it.pipeline().publish("news", "hello", replay=1)': "Published",
+    'it.pipeline().history("news")': "History",
     "it.pipeline().position()": "str",
 }
 
@@ -143,6 +146,8 @@ REFUSED = [
     'it.publish("news")',
     'it.publish(7, "hello")',
     'it.publish("news", "hello", retain="60")',
+    'it.publish("news", "hello", replay="some")',
+    'it.history("news", limit="5")',
     "it.online(None)",
     "it.pipeline().tokens.get(1.5)",
     'it.pipeline().channels.add("42", "news", "more")',
@@ -154,7 +159,7 @@ from typing import Any, assert_type
 
 from twisted.internet.defer import Deferred
 
-from sinapse.publisher import Publisher, aio, tx
+from sinapse.publisher import History, Published, Publisher, aio, tx
 from sinapse.publisher.pipeline import Pending
 """
 

@@ -18,8 +18,10 @@ from sinapse.errors import (
     InvalidEvent,
     InvalidMessage,
     InvalidSubject,
+    UnknownID,
 )
-from sinapse.publisher import Publishable, Publisher, Subject, aio
+from sinapse.protocol.ids import is_event_id
+from sinapse.publisher import History, Publishable, Publisher, Subject, aio
 from sinapse.testing import (
     Messages,
     Publication,
@@ -151,12 +153,46 @@ class TestCapture:
             assert user.sinapse.channels == set()
             assert user.sinapse.auth.token is None
 
-    def test_the_position_is_one_that_was_never_given(self, flavour: Flavour) -> None:
+    def test_the_position_is_the_id_of_the_last_message(self, flavour: Flavour) -> None:
+        with capture() as messages, flavour(NOWHERE) as publisher:
+            assert publisher.position() == "0-0"
+            first = publisher.publish("room:1", "hello")
+            assert is_event_id(first.id)
+            assert publisher.position() == first.id
+            assert publisher.publish("room:1", "plain", retain=0).id is None
+            assert publisher.publish("room:2", "hello", message_id="x").id == publisher.position()
+            assert publisher.publish("room:2", "again", message_id="x").id == publisher.position()
+            assert [each.id for each in messages] == [first.id, None, publisher.position()]
+
+    def test_what_is_said_of_the_past_is_written_down(self, flavour: Flavour) -> None:
+        with capture() as messages, flavour(NOWHERE) as publisher:
+            publisher.publish("room:1", "a", replay="all", retain_messages=5000)
+            publisher.publish("room:1", "b", replay=3)
+            publisher.publish("room:1", "c", replay=3, retain_messages=3)
+        assert [(each.replay, each.retain_messages) for each in messages] == [
+            ("all", 5000),
+            (3, 1000),
+            ("all", 3),
+        ]
+
+    def test_history_is_what_is_retained(self, flavour: Flavour) -> None:
         with capture(), flavour(NOWHERE) as publisher:
-            publisher.publish("room:1", "hello")
-            assert publisher.position() == "0-0"
-        with capture(), flavour(f"{NOWHERE} redis://127.0.0.1:2") as publisher:
-            assert publisher.position() == "0-0"
+            assert publisher.history("room:1") == History((), missing=False, more=False)
+            for number in range(5):
+                publisher.publish("room:1", {"n": number}, "count", retain_messages=4)
+                publisher.publish("room:2", "other")
+            first = publisher.history("room:1", limit=3)
+            assert [each.message["n"] for each in first.messages] == [1, 2, 3]
+            assert (first.missing, first.more) == (True, True)
+            rest = publisher.history("room:1", first.messages[-1].id)
+            assert [(each.data, each.event) for each in rest.messages] == [('{"n":4}', "count")]
+            assert (rest.missing, rest.more) == (False, False)
+            with pytest.raises(UnknownID):
+                publisher.history("room:1", "ab-5")
+            publisher.publish("room:3", "short", retain=1e-3)
+            while publisher.history("room:3").messages:
+                pass
+            assert publisher.history("room:3").missing
 
     def test_nobody_is_online(self, flavour: Flavour) -> None:
         with capture(), flavour(NOWHERE) as publisher:

@@ -1,28 +1,39 @@
 -- Several messages, in their order, each as publish_retained does one.
--- KEYS: retention, epochs, last ids, checkpoints; then for each message the retained messages of
--- its channel, and the key of its message id if it has one.
--- ARGV: PUB/SUB channel of the nodes, milliseconds to remember last ids; then for each message its
--- channel, payload without the id, milliseconds to retain, messages to retain, and milliseconds to
--- remember the message id, empty if it has none.
--- Returns for each message how many nodes heard it, -1 if it was published before, or the text of
--- an error if it could not be retained. All are retained before the first one is published.
+-- KEYS: retention, epochs, last ids, checkpoints; then replay, if any message says that; then for
+-- each message the retained messages of its channel, and the key of its message id if it has one.
+-- ARGV: PUB/SUB channel of the nodes, milliseconds to remember last ids, how many messages; then
+-- for each message its channel, payload without the id, milliseconds to retain, messages to retain,
+-- and milliseconds to remember the message id, empty if it has none; then for each that says how
+-- much of its channel a new stream gets its number, from 1 on, and that: how many of the last
+-- messages, `all`, or 0 for none.
+-- Returns the epoch, the counter before those of the messages, which go up by one from message to
+-- message; then for each message how many nodes heard it; or, in a list, -1 and the id of the
+-- message that was published before under its message id, empty if that was not retained; or the
+-- text of an error if it could not be retained. All are retained before the first one is published.
 
-local nodes, horizon = ARGV[1], ARGV[2]
+local nodes, horizon, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local floor
+local formers, replays = {}, #ARGV > 5 * count + 3 and KEYS[5]
+-- Its type is seen before anything is written.
+for at = 5 * count + 4, #ARGV, 2 do
+  local channel = ARGV[5 * ARGV[at] - 1]
+  formers[channel] = redis.call('HGET', replays, channel)
+end
 -- include: epoch
 -- include: now
+-- include: sent_before
 -- include: store
 -- include: tidy
 -- include: checkpoint
-local count = (#ARGV - 2) / 5
+-- include: note_replay
 local counter = redis.call('HINCRBY', KEYS[1], 'counter', count) - count
 -- include: floor
 note_floor(counter)
-local results, payloads, expiries = {}, {}, {}
+local results, payloads, expiries = {epoch, string.format('%.0f', counter)}, {}, {}
 local channels, keys, last, longest, limits = {}, {}, {}, {}, {}
-local at = 4
+local at = replays and 5 or 4
 for index = 1, count do
-  local channel, body, retain, most, remember = unpack(ARGV, 5 * index - 2, 5 * index + 2)
+  local channel, body, retain, most, remember = unpack(ARGV, 5 * index - 1, 5 * index + 3)
   local key, sent = KEYS[at + 1], remember ~= '' and KEYS[at + 2]
   at = at + (sent and 2 or 1)
   retain = tonumber(retain)
@@ -34,16 +45,15 @@ for index = 1, count do
     expiries[retain] = expiry
   end
   if sent and redis.call('EXISTS', sent) == 1 then
-    results[index] = -1
+    results[index + 2] = sent_before(sent)
   else
     local before = last[channel] or redis.call('ZSCORE', KEYS[3], channel)
     if not before then
       floor = floor or redis.call('HGET', KEYS[1], 'floor') or '0'
-      before = floor
     end
-    local payload, failure = store(key, body, epoch, digits, expiry, before)
+    local payload, failure = store(key, body, epoch, digits, expiry, before, floor)
     if failure then
-      results[index] = failure.err
+      results[index + 2] = failure.err
     else
       if not last[channel] then
         channels[#channels + 1] = channel
@@ -54,7 +64,7 @@ for index = 1, count do
         longest[channel] = retain
       end
       if sent then
-        redis.call('SET', sent, '', 'PX', remember)
+        redis.call('SET', sent, epoch .. '-' .. digits, 'PX', remember)
       end
     end
   end
@@ -69,7 +79,15 @@ for _, channel in ipairs(channels) do
   redis.call('ZADD', KEYS[3], last[channel], channel)
   tidy(key, retain)
 end
+for said = 5 * count + 4, #ARGV, 2 do
+  local channel, replay = ARGV[5 * ARGV[said] - 1], ARGV[said + 1]
+  if payloads[tonumber(ARGV[said])] then
+    note_replay(replays, channel, keys[channel], formers[channel], replay)
+    formers[channel] = replay ~= '0' and replay
+  end
+end
 for index = 1, count do
-  results[index] = results[index] or redis.call('PUBLISH', ARGV[5 * index - 2], payloads[index])
+  local heard = results[index + 2]
+  results[index + 2] = heard or redis.call('PUBLISH', ARGV[5 * index - 1], payloads[index])
 end
 return results

@@ -1,9 +1,11 @@
 -- Publishes a message that is not retained, unless it was published before.
 -- KEYS: the key of the message id.
 -- ARGV: channel, payload, milliseconds to remember the message id.
--- Returns how many nodes heard the message, -1 if it was published before.
+-- Returns how many nodes heard the message; or, in a list, -1 and the id of the message that was
+-- published before, empty if that was not retained.
 
+-- include: sent_before
 if not redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[3]) then
-  return -1
+  return sent_before(KEYS[1])
 end
 return redis.call('PUBLISH', ARGV[1], ARGV[2])

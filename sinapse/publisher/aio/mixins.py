@@ -2,6 +2,8 @@
 
 from sinapse.publisher.aio.defaults import default
 from sinapse.publisher.operations.identity import ChannelLike, Named, Owned, Receiving
+from sinapse.publisher.operations.published import Published
+from sinapse.publisher.operations.retention import Replay
 
 
 class Auth(Owned):
@@ -99,9 +101,20 @@ class Publishable(Named):
         event: str | None = None,
         retain: float | None = None,
         message_id: str | None = None,
-    ) -> int:
+        *,
+        replay: Replay | None = None,
+        retain_messages: int | None = None,
+    ) -> Published:
         """Send `message` to all who may listen: :meth:`Publisher.publish` on the channel."""
-        return await default().publish(self, message, event, retain, message_id)
+        return await default().publish(
+            self,
+            message,
+            event,
+            retain,
+            message_id,
+            replay=replay,
+            retain_messages=retain_messages,
+        )
 
     #: The short name. A class that has a ``publish`` of its own keeps that.
     publish = sinapse_publish

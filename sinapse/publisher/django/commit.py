@@ -9,43 +9,47 @@ transaction it is sent at once, and failures are raised.
 
 import json
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import transaction
+from django.db import router, transaction
+from django.db.models import Model
 
 from sinapse.errors import BrokerUnavailable, InvalidMessage
-from sinapse.publisher.frameworks import prepared as checked
+from sinapse.publisher.frameworks.prepared import Prepared, prepare
 from sinapse.publisher.operations.identity import ChannelLike
+from sinapse.publisher.operations.published import Published
+from sinapse.publisher.operations.retention import Replay
+from sinapse.publisher.signatures import showing
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Seconds within which a failure is a refusal of that one message; a longer one is a timeout.
 MAX_REFUSAL_TIME = 0.1
 
 
-def prepare(
-    channel: ChannelLike,
-    message: object,
-    event: str | None = None,
-    retain: float | None = None,
-    message_id: str | None = None,
-) -> checked.Prepared:
-    """Check a message before it is published; raises the errors of :meth:`Publisher.publish`.
+def encoded(message: object) -> str | bytes:
+    """Return `message` as text: JSON as in a ``JsonResponse``.
 
-    JSON is encoded as in a ``JsonResponse``: with dates, decimals, UUIDs and lazy texts.
+    So it may have dates, decimals, UUIDs and lazy texts. Raises
+    :class:`~sinapse.errors.InvalidMessage`.
     """
-    if not isinstance(message, str | bytes):
-        try:
-            message = json.dumps(
-                message,
-                cls=DjangoJSONEncoder,
-                ensure_ascii=False,
-                allow_nan=False,
-                separators=(",", ":"),
-            )
-        except (TypeError, ValueError, RecursionError) as error:
-            kind = type(message).__name__
-            raise InvalidMessage(f"JSON cannot carry this {kind}: {error}") from error
-    return checked.prepare(channel, message, event, retain, message_id)
+    if isinstance(message, str | bytes):
+        return message
+    try:
+        return json.dumps(
+            message,
+            cls=DjangoJSONEncoder,
+            ensure_ascii=False,
+            allow_nan=False,
+            separators=(",", ":"),
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = type(message).__name__
+        raise InvalidMessage(f"JSON cannot carry this {kind}: {error}") from error
 
 
 def publish(
@@ -55,20 +59,31 @@ def publish(
     retain: float | None = None,
     message_id: str | None = None,
     *,
+    replay: Replay | None = None,
+    retain_messages: int | None = None,
     on_commit: bool = True,
     using: str | None = None,
-) -> int | None:
+) -> Published | None:
     """Send `message` to all who may listen to `channel`, once the transaction is committed.
 
     Parameters are those of :meth:`sinapse.publisher.Publisher.publish`, and its errors about them
     are raised at once. Returns how many nodes received it, or None if it is sent later. `using` is
-    the database whose transaction counts, otherwise the default one; with ``on_commit=False`` it is
-    sent at once.
+    the database whose transaction counts; without it, that to which the instance is written that
+    has the channel, or else the default one. With ``on_commit=False`` it is sent at once.
 
     In a ``TestCase`` of Django nothing is ever committed: see its ``captureOnCommitCallbacks``.
     """
-    prepared = prepare(channel, message, event, retain, message_id)
+    prepared = prepare(
+        channel,
+        encoded(message),
+        event,
+        retain,
+        message_id,
+        replay=replay,
+        retain_messages=retain_messages,
+    )
     if on_commit:
+        using = using or _database(channel)
         connection = transaction.get_connection(using)
         # Not get_autocommit(), which would connect to a database that nobody has asked yet.
         if connection.in_atomic_block or (connection.connection and not connection.autocommit):
@@ -77,7 +92,28 @@ def publish(
     return prepared.send()
 
 
-def send_on_commit(prepared: checked.Prepared, using: str | None) -> None:
+def _database(channel: ChannelLike) -> str | None:
+    if not isinstance(channel, Model):
+        return None
+    # Not that which it was read from, which may be a replica.
+    found: str = router.db_for_write(type(channel), instance=channel)
+    return found
+
+
+def in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Return `function` for asynchronous code: in the thread in which that has its database."""
+
+    async def run(*values: P.args, **options: P.kwargs) -> T:
+        return await sync_to_async(function)(*values, **options)
+
+    return showing(run, function)
+
+
+#: Does what `publish` does, for asynchronous code.
+apublish = in_thread(publish)
+
+
+def send_on_commit(prepared: Prepared, using: str | None) -> None:
     """Send a prepared message once the transaction is committed, or at once if there is none."""
     waiting = reversed(transaction.get_connection(using).run_on_commit)
     others = (getattr(entry[1], "__self__", None) for entry in waiting)
@@ -94,7 +130,7 @@ class _Hang:
 class _Waiting:
     """A message that waits for a commit; those of one transaction share `hang`."""
 
-    def __init__(self, prepared: checked.Prepared, hang: _Hang) -> None:
+    def __init__(self, prepared: Prepared, hang: _Hang) -> None:
         self._prepared = prepared
         self.hang = hang
 
@@ -109,19 +145,3 @@ class _Waiting:
             if time.monotonic() - began > MAX_REFUSAL_TIME:
                 self.hang.error = error
             raise
-
-
-async def apublish(
-    channel: ChannelLike,
-    message: object,
-    event: str | None = None,
-    retain: float | None = None,
-    message_id: str | None = None,
-    *,
-    on_commit: bool = True,
-    using: str | None = None,
-) -> int | None:
-    """Do what `publish` does, in the thread in which asynchronous code has its database."""
-    return await sync_to_async(publish)(
-        channel, message, event, retain, message_id, on_commit=on_commit, using=using
-    )

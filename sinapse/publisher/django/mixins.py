@@ -2,7 +2,6 @@
 
 from typing import cast
 
-from django.db import router
 from django.db.models import Model
 
 from sinapse.publisher.django.commit import apublish, publish
@@ -37,57 +36,13 @@ class Publishable(AnyPublishable):
         """Name of the channel: ``app.model:pk``."""
         return name_of(cast(Model, self))
 
-    def sinapse_publish(  # type: ignore[override]  # What is sent later has no count yet.
-        self,
-        message: object,
-        event: str | None = None,
-        retain: float | None = None,
-        message_id: str | None = None,
-        *,
-        on_commit: bool = True,
-        using: str | None = None,
-    ) -> int | None:
-        """Send `message` to all who may listen, once the transaction is committed.
+    #: Sends once the transaction is committed: :func:`sinapse.publisher.django.publish`, to the
+    #: channel of the instance.
+    sinapse_publish = publish  # type: ignore[assignment]  # What is sent later has no count yet.
 
-        As :func:`~sinapse.publisher.django.publish`. Without `using`, the transaction is that of
-        the database to which the instance is written.
-        """
-        return publish(
-            self,
-            message,
-            event,
-            retain,
-            message_id,
-            on_commit=on_commit,
-            using=using or self._database(),
-        )
-
-    async def sinapse_apublish(
-        self,
-        message: object,
-        event: str | None = None,
-        retain: float | None = None,
-        message_id: str | None = None,
-        *,
-        on_commit: bool = True,
-        using: str | None = None,
-    ) -> int | None:
-        """Do what `publish` does, for asynchronous code."""
-        return await apublish(
-            self,
-            message,
-            event,
-            retain,
-            message_id,
-            on_commit=on_commit,
-            using=using or self._database(),
-        )
+    #: The same, for asynchronous code.
+    sinapse_apublish = apublish
 
     #: The short names. A class that has its own keeps that.
     publish = sinapse_publish  # type: ignore[assignment]  # As above.
     apublish = sinapse_apublish
-
-    def _database(self) -> str:
-        # Not that which it was read from, which may be a replica.
-        found: str = router.db_for_write(type(self), instance=self)  # type: ignore[arg-type]
-        return found

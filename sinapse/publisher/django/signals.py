@@ -9,16 +9,18 @@ A failure of Redis is logged, and the data are saved all the same. What does not
 not published: ``QuerySet.update()``, ``bulk_create()``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from django.db.models import Model
 from django.db.models.signals import ModelSignal, class_prepared, post_delete, post_save
 from django.utils.encoding import is_protected_type
 
-from sinapse.publisher.django.commit import prepare, send_on_commit
+from sinapse.publisher.django.commit import encoded, send_on_commit
 from sinapse.publisher.django.names import name_of
+from sinapse.publisher.frameworks.prepared import prepare
 from sinapse.publisher.operations.identity import ChannelLike
+from sinapse.publisher.operations.retention import Replay
 
 M = TypeVar("M", bound=Model)
 
@@ -40,6 +42,8 @@ def publish_on_save(
     event: str | None = None,
     created: bool | None = None,
     retain: float | None = None,
+    replay: Replay | None = None,
+    retain_messages: int | None = None,
 ) -> Stop:
     """Publish whenever an instance of `model` is saved, once the transaction is committed.
 
@@ -49,16 +53,26 @@ def publish_on_save(
     channel. `event` is ``<model>-saved`` by default. `created` is True for new instances only, and
     False for changed ones only. Fixtures that are loaded are not published. Instances of proxies of
     `model` are published too. For a field that was set to an expression, such as ``F("n") + 1``,
-    the value in the database is published.
+    the value in the database is published. The rest is as in ``publish``.
 
     Returns a function that ends it. Raises ``FieldDoesNotExist`` for an unknown field, and
     ``ValueError`` for a field with many values, for which `message` has to be a function.
     """
-    publish = _publication(model, message, channel, event or f"{model._meta.model_name}-saved")
+    publish = _publication(
+        model,
+        message,
+        channel,
+        {
+            "event": event or f"{model._meta.model_name}-saved",
+            "retain": retain,
+            "replay": replay,
+            "retain_messages": retain_messages,
+        },
+    )
 
     def saved(instance: M, using: str, **how: Any) -> None:
         if not how["raw"] and created in (None, how["created"]):
-            publish(instance, using, retain)
+            publish(instance, using)
 
     return _connected(post_save, model, saved)
 
@@ -70,22 +84,37 @@ def publish_on_delete(
     channel: Target[M] | None = None,
     event: str | None = None,
     retain: float | None = None,
+    replay: Replay | None = None,
+    retain_messages: int | None = None,
 ) -> Stop:
     """Publish whenever an instance of `model` is deleted, once the transaction is committed.
 
     As :func:`publish_on_save`; `event` is ``<model>-deleted`` if not given.
     """
-    publish = _publication(model, message, channel, event or f"{model._meta.model_name}-deleted")
+    publish = _publication(
+        model,
+        message,
+        channel,
+        {
+            "event": event or f"{model._meta.model_name}-deleted",
+            "retain": retain,
+            "replay": replay,
+            "retain_messages": retain_messages,
+        },
+    )
 
     def deleted(instance: M, using: str, **_: Any) -> None:
-        publish(instance, using, retain)
+        publish(instance, using)
 
     return _connected(post_delete, model, deleted)
 
 
 def _publication(
-    model: type[M], message: Content[M], channel: Target[M] | None, event: str
-) -> Callable[[M, str, float | None], None]:
+    model: type[M],
+    message: Content[M],
+    channel: Target[M] | None,
+    options: Mapping[str, Any],
+) -> Callable[[M, str], None]:
     make = message if callable(message) else None
     fields = [] if callable(message) else [_field(model, name) for name in message]
 
@@ -101,10 +130,11 @@ def _publication(
             if source is not None
         }
 
-    def publish(instance: M, using: str, retain: float | None) -> None:
+    def publish(instance: M, using: str) -> None:
         to = channel(instance) if callable(channel) else channel or _own_channel(instance)
         if to is not None:
-            send_on_commit(prepare(to, content(instance, using), event, retain), using)
+            prepared = prepare(to, encoded(content(instance, using)), **options)
+            send_on_commit(prepared, using)
 
     return publish
 

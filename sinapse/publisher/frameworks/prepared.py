@@ -1,53 +1,46 @@
 """Messages that are checked now and sent later: when a transaction has been committed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec
 
-from sinapse.protocol.keys import channel_name
 from sinapse.publisher.defaults import default
-from sinapse.publisher.operations.content import checked
-from sinapse.publisher.operations.identity import ChannelLike
-from sinapse.publisher.operations.messages import Outgoing
-from sinapse.publisher.operations.retention import checked_message_id, milliseconds
+from sinapse.publisher.operations.messages import Messages, Outgoing, Publish
+from sinapse.publisher.operations.published import Published
+from sinapse.publisher.signatures import showing
+
+P = ParamSpec("P")
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(Outgoing):
     """A message as it was when it was prepared, whatever becomes of its objects."""
 
-    channel: str
-    text: str
-    event: str | None
-    retain: float | None
-    message_id: str | None
+    __slots__ = ()
 
-    def send(self) -> int:
+    def send(self) -> Published:
         """Publish it with the default publisher; as :meth:`Publisher.publish`."""
-        return default().publish(self.channel, self.text, self.event, self.retain, self.message_id)
+        return default().publish(**self._asdict())
 
 
 def send_all(messages: Sequence[Prepared]) -> None:
     """Publish `messages` together, in their order; as :meth:`Publisher.publish_many`."""
-    default().publish_many(
-        Outgoing(each.channel, each.text, each.event, each.retain, each.message_id)
-        for each in messages
-    )
+    default().publish_many(messages)
 
 
-def prepare(
-    channel: ChannelLike,
-    message: object,
-    event: str | None = None,
-    retain: float | None = None,
-    message_id: str | None = None,
-) -> Prepared:
-    """Check what :meth:`Publisher.publish` would be called with, and raise what that would."""
-    if retain is None:
-        retain = getattr(channel, "sinapse_retain", None)
-    if retain is not None:
-        milliseconds(retain)
-    if message_id is not None:
-        message_id = checked_message_id(message_id)
-    name = channel_name(channel)
-    content = checked(message, event, default().max_message)
-    return Prepared(name, content.data, event, retain, message_id)
+def _preparing(check: Callable[Concatenate[Messages, P], Publish]) -> Callable[P, Prepared]:
+    def prepare(*values: P.args, **options: P.kwargs) -> Prepared:
+        checked = check(default().messages, *values, **options)
+        return Prepared(
+            checked.channel,
+            checked.message.data,
+            checked.message.event,
+            checked.retain / 1000,
+            checked.message_id,
+            checked.replay,
+            checked.retain_messages,
+        )
+
+    return showing(prepare, check)
+
+
+#: Checks what :meth:`Publisher.publish` would be called with, and raises what that would.
+prepare = _preparing(Messages.publish)

@@ -9,12 +9,14 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``channels``      lists of channels
 ``presence``      who is online
 ``position``      the id of now
+``history``       what is retained of a channel
 ``runner``        the classes that carry operations out
 ``conversation``  the commands of operations on one connection
 ``spread``        operations on several Redis
 ``master``        which node the Sentinels call the master
 ``standin``       a stand-in for Redis, for tests
 ``identity``      how an application names subjects and channels
+``published``     what is known of a message once it is published
 ``content``       the data and the event type of a message, checked
 ``retention``     how long a message is retained, checked
 ``numbers``       what counts as a number

@@ -1,6 +1,7 @@
 """The data and the event type of a message, checked before it is published."""
 
 import json
+from typing import Any
 
 from sinapse.errors import InvalidEvent, InvalidMessage, MessageTooLarge
 from sinapse.protocol.keys import MAX_NAME_BYTES, plain
@@ -21,6 +22,14 @@ def checked(message: object, event: str | None, max_bytes: int) -> Message:
     if len(text) > max_bytes or _size(text) > max_bytes:
         raise MessageTooLarge(f"the message is over {max_bytes} bytes")
     return Message(text, event)
+
+
+def value_of(data: str) -> Any:
+    """Return the value of the data of a message as JSON, or the text if it is not JSON."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return data
 
 
 def _text(message: object) -> str:

@@ -10,6 +10,7 @@ import inflection
 
 from sinapse.errors import InvalidSubject
 from sinapse.protocol.keys import kind_name, subject_id
+from sinapse.publisher.operations.retention import Replay
 
 #: The id of a subject in the plain interface.
 SubjectId: TypeAlias = str | int | UUID
@@ -170,6 +171,13 @@ class Named:
     #: Seconds for which the messages of this class are retained, 0 for not at all; None leaves it
     #: to the publisher.
     sinapse_retain: ClassVar[float | None] = None
+
+    #: How many messages of the channel are retained; None leaves it to the publisher.
+    sinapse_retain_messages: ClassVar[int | None] = None
+
+    #: How many of the last messages of the channel a new stream gets, or ``"all"`` that are
+    #: retained; None leaves it to what was said last. Without effect on what is not retained.
+    sinapse_replay: ClassVar[Replay | None] = None
 
     @property
     def sinapse_channel(self) -> str:

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from sinapse.protocol.ids import parse_counter, parse_id
 from sinapse.protocol.keys import (
     CHECKPOINTS,
     EPOCHS,
     LAST,
     NODES,
     NOTHING,
+    REPLAY,
     RETENTION,
     channel_name,
     of_another_type,
@@ -20,11 +22,14 @@ from sinapse.protocol.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_PLAIN, P
 from sinapse.publisher.operations.content import checked
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, each_channel
 from sinapse.publisher.operations.operation import Argument, Operation, Refused, Request, call
+from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import (
     HORIZON,
     RETAIN,
     RETAIN_MESSAGES,
+    Replay,
     checked_message_id,
+    checked_replay,
     message_count,
     milliseconds,
     remembered,
@@ -34,10 +39,10 @@ from sinapse.publisher.operations.retention import (
 _STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)
 
 
-class Publish(Operation[int]):
+class Publish(Operation[Published]):
     """A message to all who may listen to a channel; its result is how many nodes received it."""
 
-    __slots__ = ("channel", "message", "message_id", "retain", "retain_messages")
+    __slots__ = ("channel", "message", "message_id", "replay", "retain", "retain_messages")
 
     def __init__(
         self,
@@ -46,6 +51,8 @@ class Publish(Operation[int]):
         retain: int,
         retain_messages: int,
         message_id: str | None,
+        *,
+        replay: Replay | None,
     ) -> None:
         self.channel: str = channel
         self.message: Message = message
@@ -54,6 +61,8 @@ class Publish(Operation[int]):
         #: The limit for the channel.
         self.retain_messages: int = retain_messages
         self.message_id: str | None = message_id
+        #: How many of the last messages a new stream gets; None leaves that as it is.
+        self.replay: Replay | None = replay
 
     @property
     def spread_by(self) -> str:
@@ -72,38 +81,38 @@ class Publish(Operation[int]):
             (self.channel, pack(self.message), str(remembered(0))),
         )
 
-    def result(self, answer: int | Sequence[int | bytes]) -> Any:
+    def result(self, answer: Any) -> Any:
         """Return how many nodes received it, or why it could not be published."""
-        return _heard(self, answer if isinstance(answer, int) else answer[0])
+        if self.retain or self.message_id is not None:
+            return _heard(self, answer)
+        return _heard(self, answer[0])
 
     def _retained(self) -> Request:
-        key = retained_key(self.channel)
-        arguments = (
+        keys = [*_STATE, retained_key(self.channel)]
+        arguments: list[Argument] = [
             self.channel,
             pack_retained(self.message),
             str(self.retain),
             str(self.retain_messages),
             NODES,
             str(HORIZON),
-        )
-        if self.message_id is None:
-            return call(PUBLISH_RETAINED, (*_STATE, key), arguments)
-        keys = (*_STATE, key, sent_key(self.message_id))
-        return call(PUBLISH_RETAINED, keys, (*arguments, str(remembered(self.retain))))
+            _remembered(self),
+        ]
+        if self.message_id is not None:
+            keys.append(sent_key(self.message_id))
+        if self.replay is not None:
+            keys.append(REPLAY)
+            arguments.append(str(self.replay))
+        return call(PUBLISH_RETAINED, keys, arguments)
 
 
-class PublishTogether(Operation[list[int | Refused]]):
+class PublishTogether(Operation[list[Published | Refused]]):
     """Several messages in one call; the result is that of each message."""
 
     __slots__ = ("messages",)
 
     def __init__(self, messages: Sequence[Publish]) -> None:
         self.messages: Sequence[Publish] = messages
-
-    def result(self, answer: Sequence[int | bytes]) -> list[int | Refused]:
-        """Return for each how many nodes received it, or why it could not be published."""
-        pairs = zip(self.messages, answer, strict=True)
-        return [_heard(message, each) for message, each in pairs]
 
 
 class PublishPlain(PublishTogether):
@@ -115,6 +124,11 @@ class PublishPlain(PublishTogether):
         """Return what Redis is asked."""
         return _plain(self.messages)
 
+    def result(self, answer: Sequence[Any]) -> list[Published | Refused]:
+        """Return for each how many nodes received it, or why it could not be published."""
+        pairs = zip(self.messages, answer, strict=True)
+        return [_heard(message, each) for message, each in pairs]
+
 
 class PublishAll(PublishTogether):
     """Messages that are retained."""
@@ -124,8 +138,11 @@ class PublishAll(PublishTogether):
     def request(self) -> Request:
         """Return what Redis is asked."""
         keys = [*_STATE]
-        arguments: list[Argument] = [NODES, str(HORIZON)]
-        for each in self.messages:
+        arguments: list[Argument] = [NODES, str(HORIZON), str(len(self.messages))]
+        replays: list[Argument] = []
+        if any(each.replay is not None for each in self.messages):
+            keys.append(REPLAY)
+        for number, each in enumerate(self.messages, 1):
             keys.append(retained_key(each.channel))
             if each.message_id is not None:
                 keys.append(sent_key(each.message_id))
@@ -134,9 +151,27 @@ class PublishAll(PublishTogether):
                 pack_retained(each.message),
                 str(each.retain),
                 str(each.retain_messages),
-                "" if each.message_id is None else str(remembered(each.retain)),
+                _remembered(each),
             )
-        return call(PUBLISH_ALL, keys, arguments)
+            if each.replay is not None:
+                replays += (str(number), str(each.replay))
+        return call(PUBLISH_ALL, keys, [*arguments, *replays])
+
+    def result(self, answer: Sequence[Any]) -> list[Published | Refused]:
+        """Return for each how many nodes received it, or why it could not be published."""
+        epoch, digits, *heard = answer
+        before = parse_counter(digits) or 0
+        return [
+            _heard(message, [each, b"%b-%d" % (epoch, counter)] if type(each) is int else each)
+            for counter, (message, each) in enumerate(
+                zip(self.messages, heard, strict=True), before + 1
+            )
+        ]
+
+
+def _remembered(message: Publish) -> str:
+    """Return for how many milliseconds to remember a message id, empty for none."""
+    return "" if message.message_id is None else str(remembered(message.retain))
 
 
 def _plain(messages: Iterable[Publish]) -> Request:
@@ -144,11 +179,14 @@ def _plain(messages: Iterable[Publish]) -> Request:
     return call(PUBLISH_PLAIN, (NOTHING,), arguments)
 
 
-def _heard(message: Publish, answer: int | bytes) -> int | Refused:
-    if isinstance(answer, int):
-        return max(0, answer)
-    text = answer.decode(errors="replace")
-    return Refused(of_another_type(text, [retained_key(message.channel)]))
+def _heard(message: Publish, answer: Any) -> Published | Refused:
+    """Return the meaning of nodes, of nodes and an id, or of the text of an error."""
+    if isinstance(answer, bytes):
+        text = answer.decode(errors="replace")
+        return Refused(of_another_type(text, [retained_key(message.channel)]))
+    nodes, identifier = (answer, b"") if isinstance(answer, int) else answer
+    found = parse_id(identifier)
+    return Published(max(0, nodes), None if found is None else str(found))
 
 
 class Outgoing(NamedTuple):
@@ -159,6 +197,8 @@ class Outgoing(NamedTuple):
     event: str | None = None
     retain: float | None = None
     message_id: str | None = None
+    replay: Replay | None = None
+    retain_messages: int | None = None
 
 
 #: A message for ``publish_many``: also a plain tuple that begins like :class:`Outgoing`, or a
@@ -201,9 +241,12 @@ class Messages:
         self,
         channel: ChannelLike,
         message: object,
-        event: str | None,
-        retain: float | None,
-        message_id: str | None,
+        event: str | None = None,
+        retain: float | None = None,
+        message_id: str | None = None,
+        *,
+        replay: Replay | None = None,
+        retain_messages: int | None = None,
     ) -> Publish:
         """Check the arguments.
 
@@ -213,17 +256,25 @@ class Messages:
         if retain is None:
             retain = getattr(channel, "sinapse_retain", None)
         kept = self._retain if retain is None else milliseconds(retain)
+        if retain_messages is None:
+            retain_messages = getattr(channel, "sinapse_retain_messages", None)
+        most = self._retain_messages if retain_messages is None else message_count(retain_messages)
+        if replay is not None and not kept:
+            raise ValueError("replay is for messages that are retained, and this one is not")
+        if replay is None:
+            replay = getattr(channel, "sinapse_replay", None)
+        past = None if replay is None else checked_replay(replay, most)
         if message_id is not None:
             message_id = checked_message_id(message_id)
         content = checked(message, event, self.max_message)
-        return Publish(name, content, kept, self._retain_messages, message_id)
+        return Publish(name, content, kept, most, message_id, replay=past if kept else None)
 
     def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[Publish]:
         """Check the messages; an error has a note with the number of its message."""
         operations = []
         for number, each in enumerate(messages):
             try:
-                operations.append(self.publish(*_outgoing(each)))
+                operations.append(self.publish(**_outgoing(each)._asdict()))
             except ValueError as error:
                 error.add_note(f"It is message {number} of those to publish, counted from 0.")
                 raise
@@ -236,12 +287,26 @@ class Messages:
         event: str | None,
         retain: float | None,
         message_id: str | None,
+        *,
+        replay: Replay | None,
+        retain_messages: int | None,
     ) -> list[Publish]:
         """Check the arguments: one message to one channel or several."""
         channels = each_channel(channel)
         if message_id is not None and len(channels) > 1:
             raise ValueError("message_id is that of one message to one channel: give each its own")
-        return [self.publish(each, message, event, retain, message_id) for each in channels]
+        return [
+            self.publish(
+                each,
+                message,
+                event,
+                retain,
+                message_id,
+                replay=replay,
+                retain_messages=retain_messages,
+            )
+            for each in channels
+        ]
 
 
 def _outgoing(given: object) -> Outgoing:

@@ -1,4 +1,10 @@
-"""Retention: how long Redis keeps messages for streams that come back, and how many per channel."""
+"""Retention: how long Redis keeps messages, how many per channel, and for which streams.
+
+That is for streams that come back; and for new ones, if a message says how much of the past of its
+channel they get.
+"""
+
+from typing import Literal, TypeAlias, cast
 
 from sinapse.protocol.keys import plain
 from sinapse.publisher.operations.numbers import is_number, is_whole
@@ -24,6 +30,10 @@ _REMEMBERED = 2 * 3600 * 1000
 
 _MAX_MESSAGE_ID_LENGTH = 128
 
+#: How many of the last messages of a channel a new stream gets, 0 for none; or all that are
+#: retained.
+Replay: TypeAlias = int | Literal["all"]
+
 
 def milliseconds(seconds: object, name: str = "retain") -> int:
     """Return a time to retain messages, 0 for not at all; raises ``ValueError`` for no such time.
@@ -40,6 +50,23 @@ def message_count(count: object, name: str = "retain_messages") -> int:
     if not is_whole(count) or not 1 <= count <= MAX_RETAIN_MESSAGES:
         raise ValueError(f"{name} is a whole number, 1 to {MAX_RETAIN_MESSAGES}: {count!r}")
     return count
+
+
+def checked_replay(replay: object, retain_messages: int) -> Replay:
+    """Return how much of its past a new stream gets of a channel that keeps `retain_messages`.
+
+    As many as are kept are all. Raises ``ValueError`` for what is neither a number nor ``all``.
+    """
+    if replay == "all" and isinstance(replay, str):
+        return "all"
+    if not is_whole(replay) or replay < 0:
+        raise ValueError(f"replay is a whole number, 0 (none) or more, or 'all': {replay!r:.80}")
+    return "all" if replay >= retain_messages else int(replay)
+
+
+def read_replay(text: str) -> Replay:
+    """Return what stands in a command line for a `replay`, whether that is one or not."""
+    return int(text) if text.isascii() and text.isdigit() else cast(Replay, text)
 
 
 def checked_message_id(message_id: object) -> str:

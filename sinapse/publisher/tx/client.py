@@ -123,6 +123,7 @@ class Publisher(BasePublisher):
 
     publish = deferred(awaiting.Publisher.publish)
     publish_many = deferred(awaiting.Publisher.publish_many)
+    history = deferred(awaiting.Publisher.history)
     position = deferred(awaiting.Publisher.position)
     online = deferred(awaiting.Publisher.online)
     online_in = deferred(awaiting.Publisher.online_in)
@@ -130,7 +131,7 @@ class Publisher(BasePublisher):
 
     def pipeline(self) -> Pipeline:
         """Return a :class:`~sinapse.publisher.tx.client.Pipeline`, for ``async with``."""
-        return Pipeline(self._connections, self._messages, hashed=self.hash_tokens)
+        return Pipeline(self._connections, self.messages, hashed=self.hash_tokens)
 
     async def __aenter__(self) -> Self:
         return self

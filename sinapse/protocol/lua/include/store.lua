@@ -1,15 +1,16 @@
 -- Retains a message in `key` until `expiry`, its id made of `epoch` and `digits`, the counter:
--- `body` is its payload without that, `before` the counter of the one before it, `most` how many
--- are kept, nil if that is seen to later. Returns the payload, and an error if nothing is retained.
+-- `body` is its payload without that, `before` the counter of the one before it, false if none is
+-- known: then it is after `floor`; `most` is how many are kept, nil if that is seen to later. Returns
+-- the payload, and an error if nothing is retained.
 
-local function store(key, body, epoch, digits, expiry, before, most)
+local function store(key, body, epoch, digits, expiry, before, floor, most)
   local payload = body .. string.char(161 + #epoch + #digits) .. epoch .. '-' .. digits
-  local entry = digits .. '-' .. expiry
+  local entry, link = digits .. '-' .. expiry, before and 'b' or 'f'
   local added
   if most then
-    added = redis.pcall('XADD', key, 'MAXLEN', '=', most, entry, 'p', payload, 'b', before)
+    added = redis.pcall('XADD', key, 'MAXLEN', '=', most, entry, 'p', payload, link, before or floor)
   else
-    added = redis.pcall('XADD', key, entry, 'p', payload, 'b', before)
+    added = redis.pcall('XADD', key, entry, 'p', payload, link, before or floor)
   end
   if type(added) == 'table' and string.find(added.err, 'equal or smaller', 1, true) then
     -- The counter went back, but not the messages: no client can resume from these.

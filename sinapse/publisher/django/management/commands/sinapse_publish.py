@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from sinapse.publisher import default
 from sinapse.publisher.django.management.arguments import failing_in_one_line
+from sinapse.publisher.operations.retention import read_replay
 
 
 class Command(BaseCommand):
@@ -21,6 +22,13 @@ class Command(BaseCommand):
         parser.add_argument("--event", help="event type")
         parser.add_argument("--retain", type=float, metavar="SECONDS")
         parser.add_argument("--message-id", help="publish a message with this id only once")
+        parser.add_argument(
+            "--replay",
+            type=read_replay,
+            metavar="N|all",
+            help="how many of the last messages a new stream gets",
+        )
+        parser.add_argument("--retain-messages", type=int, metavar="N")
 
     @failing_in_one_line
     def handle(self, **options: Any) -> None:
@@ -32,6 +40,8 @@ class Command(BaseCommand):
             options["event"],
             options["retain"],
             options["message_id"],
+            replay=options["replay"],
+            retain_messages=options["retain_messages"],
         )
         heard = "There is no listener now." if not nodes else f"{nodes} daemon(s) heard it."
         self.stderr.write(heard)
