@@ -121,7 +121,7 @@ def _read(epoch: str, entries: Sequence[bytes]) -> tuple[tuple[Retained, ...], b
 
 def _checked(after: object) -> str:
     """Return `after` if it is an id; raises ``ValueError``."""
-    if isinstance(after, str) and len(after) <= MAX_ID_LENGTH:
-        if all(map(EventID.parse, after.split(SEPARATOR))):
-            return after
+    is_short = isinstance(after, str) and len(after) <= MAX_ID_LENGTH
+    if is_short and all(map(EventID.parse, str(after).split(SEPARATOR))):
+        return str(after)
     raise ValueError(f"after is an id, as messages and positions have it: {after!r:.80}")
