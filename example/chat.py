@@ -61,14 +61,18 @@ class User(Subject):
 class Room(Publishable):
     """A channel with a title: ``room:lobby`` is the one with the title Lobby."""
 
+    # Who loads the page, or joins, sees the last messages of the day: Redis has them.
+    sinapse_replay = 50
+    sinapse_retain = 24 * 60 * 60
+
     def __init__(self, title: str) -> None:
         self.title = title
         self.id = re.sub(r"\W+", "-", title.casefold()).strip("-")
 
     def tell(self, author: User, event: str, **content: str) -> None:
         """Publish what `author` did; `event` is the type that the page listens for."""
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.publish({"room": self.id, "author": author.name, "at": at, **content}, event=event)
+        message = {"room": self.id, "author": author.name, "at": _now(), **content}
+        self.publish(message, event=event)
 
 
 chat = Blueprint("chat", __name__)
@@ -119,6 +123,7 @@ def state() -> Response:
     joined = user.sinapse.channels
     return jsonify(
         name=user.name,
+        at=_now(),
         # A token, not the cookie: the daemon may be another site, and knows no sessions.
         token=user.sinapse.auth.obtain(expires_in=TOKEN_LIFETIME),
         rooms=[
@@ -200,6 +205,10 @@ def post(room_id: str) -> Response:
 def _subscribe(user: User, room: Room) -> None:
     if user.sinapse.add_channel(room):
         room.tell(user, "joined")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _user() -> User:

@@ -10,7 +10,8 @@ const PAUSE = 3_000; // ms, until it is asked again
 
 const element = (id) => document.getElementById(id);
 
-let state; // {name, token, rooms: [{id, title, joined}]}; null: signed out; not known at first
+let state; // {name, token, at, rooms: [{id, title, joined}]}; null: signed out; not known at first
+let loaded; // when that was for the first time
 let current = null; // id of the room that is shown
 const unread = new Map(); // room id -> number of messages
 
@@ -120,27 +121,30 @@ function standing(connection) {
   element("connection").textContent = connection;
 }
 
+// Whether it was published before the page was loaded, by the clock of the application.
+const isPast = ({ at }) => at < loaded;
+
 function receive(message) {
   const { room, author } = message;
-  if (author !== state?.name && (room !== current || document.hidden)) {
+  if (!isPast(message) && author !== state?.name && (room !== current || document.hidden)) {
     unread.set(room, (unread.get(room) ?? 0) + 1);
     showRooms();
   }
   append(room, messageItem(message));
 }
 
-// Away for longer than messages are retained. A chat that kept them elsewhere would load them now.
+// Away for longer than messages are retained. A chat that kept them in a database would load them now.
 function missed({ channels }) {
   for (const { id } of state?.rooms ?? []) {
     const text = "Some messages are missing here.";
-    if (channels.includes(`room:${id}`)) append(id, noticeItem(text, new Date().toISOString()));
+    if (channels.includes(`room:${id}`)) append(id, noticeItem(text, new Date().toISOString(), ""));
   }
 }
 
 function noticed({ room, author, at }, what) {
   // One's own was done in this window, or in another one: then this one does not know yet.
-  if (author === state?.name) refresh();
-  else append(room, noticeItem(`${author} ${what}`, at));
+  if (author === state?.name) isPast({ at }) || refresh();
+  else append(room, noticeItem(`${author} ${what}`, at, author));
 }
 
 // Showing
@@ -148,6 +152,7 @@ function noticed({ room, author, at }, what) {
 function show(next) {
   const hasLeft = next === null && state !== null;
   state = next;
+  loaded ??= state?.at;
   const joined = state?.rooms.filter((room) => room.joined) ?? [];
   if (!joined.some((room) => room.id === current)) current = joined[0]?.id ?? null;
 
@@ -247,14 +252,18 @@ function logOf(id) {
   return log;
 }
 
+// Who was out of a room and comes back is given its last messages again.
 function append(id, item) {
   const log = logOf(id);
+  const { at, author } = item.dataset;
+  const isSame = ({ dataset }) => dataset.at === at && dataset.author === author;
+  if ([...log.children].some(isSame)) return;
   const last = log.lastElementChild;
   const together =
     last !== null &&
-    last.dataset.author !== undefined &&
-    last.dataset.author === item.dataset.author &&
-    Date.parse(item.dataset.at) - Date.parse(last.dataset.at) < SAME_BREATH;
+    [last, item].every(({ classList }) => classList.contains("message")) &&
+    last.dataset.author === author &&
+    Date.parse(at) - Date.parse(last.dataset.at) < SAME_BREATH;
   item.classList.toggle("continued", together);
   log.append(item);
   while (log.children.length > MOST_MESSAGES) log.firstElementChild.remove();
@@ -275,8 +284,9 @@ function messageItem({ author, text, at }) {
   return item;
 }
 
-function noticeItem(text, at) {
+function noticeItem(text, at, author) {
   const item = make("li", { className: "notice" });
+  Object.assign(item.dataset, { at, author });
   item.append(`${text} · `, timeOf(at));
   return item;
 }

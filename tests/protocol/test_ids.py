@@ -12,25 +12,28 @@ from sinapse.protocol.ids import (
     MAX_DIGITS,
     UNKNOWN,
     EventID,
+    Past,
     Place,
     is_event_id,
     parse_counter,
     parse_id,
 )
 
-#: Bytes: the longest id that there is.
+#: Bytes: the longest id of a message, and of a stream that gets the past of channels.
 LONGEST = 31
+LONGEST_OF_ALL = 48
 
-ids = st.builds(
-    EventID,
-    st.text("0123456789abcdef", min_size=1, max_size=16),
-    st.integers(0, 10**MAX_DIGITS - 1),
-)
+epochs = st.text("0123456789abcdef", min_size=1, max_size=16)
+counters = st.integers(0, 10**MAX_DIGITS - 1)
+ids = st.builds(EventID, epochs, counters, st.none())
+#: Ids of streams in the midst of a past too.
+places = st.builds(EventID, epochs, counters, st.none() | st.builds(Past, counters, st.booleans()))
 #: What somebody sends as an id: nonsense, or something that nearly is one.
 texts = st.one_of(
     st.text(),
     st.from_regex(r"[0-9a-fA-F]{0,17}-[0-9]{0,15}"),
-    st.lists(ids.map(str) | st.text(max_size=3), max_size=6).map(".".join),
+    st.from_regex(r"[0-9a-f]{1,3}-[0-9]{1,3}(-[0-9]{0,3}(-[0-9]{0,2})?)?"),
+    st.lists(places.map(str) | st.text(max_size=3), max_size=6).map(".".join),
 )
 
 
@@ -48,8 +51,17 @@ def test_an_id_is_read_as_it_was_written(identifier: EventID) -> None:
 def test_an_id_has_one_form(text: str) -> None:
     """So that two ids are the same message if, and only if, they are the same text."""
     read = EventID.parse(text)
-    assert is_event_id(text) == (read is not None)
+    assert is_event_id(text) == (read is not None and read.past is None)
     assert read is None or str(read) == text
+
+
+@given(places)
+def test_an_id_says_how_far_a_stream_has_got_a_past(identifier: EventID) -> None:
+    text = str(identifier)
+    assert EventID.parse(text) == identifier
+    assert parse_id(text.encode()) == (identifier if identifier.past is None else None)
+    assert len(text) <= LONGEST_OF_ALL
+    assert re.fullmatch(r"[0-9a-f-]+", text)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +114,7 @@ def test_whatever_redis_says_is_a_counter_or_none(digits: bytes) -> None:
         assert counter is None
 
 
-@given(st.lists(ids, min_size=1, max_size=5))
+@given(st.lists(places, min_size=1, max_size=5))
 def test_a_place_is_read_as_it_was_written(them: list[EventID]) -> None:
     place = Place(them)
     assert Place.parse(str(place), len(them)) == place

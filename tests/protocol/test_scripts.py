@@ -47,6 +47,7 @@ from sinapse.protocol.scripts import (
     PUBLISH_RETAINED,
     READ_HISTORY,
     REMOVE_CHANNEL,
+    STARTS,
     SWEEP_PRESENCE,
     Script,
 )
@@ -96,7 +97,7 @@ class Store:
         return nodes, identifier.decode()
 
     def attach(self, known: EventID | None = None) -> tuple[EventID, bool, dict[str, int]]:
-        answer: Any = self.client.eval(ATTACH.source, 2, RETENTION, EPOCHS, *(known or ("", 0)))
+        answer: Any = self.client.eval(ATTACH.source, 2, RETENTION, EPOCHS, *(known or ("", 0))[:2])
         epoch, counter, continues, ended, _ = answer
         names, ends = ended[::2], ended[1::2]
         former = {name.decode(): int(end) for name, end in zip(names, ends, strict=True)}
@@ -750,16 +751,16 @@ class TestAttach:
 
 class TestLookUp:
     def look_up(self, store: Store, token: str) -> Any:
-        return store.client.eval(
-            LOOK_UP.source, 2, token_key(token), RETENTION, channels_key(""), grants_key("")
-        )
+        keys = token_key(token), RETENTION, REPLAY
+        return store.client.eval(LOOK_UP.source, 3, *keys, channels_key(""), grants_key(""))
 
     def test_all_that_belongs_to_a_token(self, store: Store) -> None:
         store.client.set(token_key("t"), "7", px=MINUTE)
         store.client.sadd(channels_key("7"), "a", "b")
         store.client.hset(grants_key("7"), "b", 3)
         store.publish()
-        subject, left, channels, epoch, counter, grants = self.look_up(store, "t")
+        subject, left, channels, epoch, counter, grants, has_past = self.look_up(store, "t")
+        assert has_past == 0
         assert grants == [b"b", b"3"]
         assert (subject, sorted(channels)) == (b"7", [b"a", b"b"])
         assert 0 < left <= MINUTE
@@ -767,8 +768,65 @@ class TestLookUp:
 
     def test_a_token_that_does_not_expire_before_any_message(self, store: Store) -> None:
         store.client.set(token_key("t"), "7")
-        assert self.look_up(store, "t") == [b"7", -1, [], b"", b"0", []]
+        assert self.look_up(store, "t") == [b"7", -1, [], b"", b"0", [], 0]
         assert self.look_up(store, "u") is None
+
+    @pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2500])
+    def test_whether_any_of_many_channels_has_a_past(self, store: Store, count: int) -> None:
+        store.client.set(token_key("t"), "7")
+        store.client.sadd(channels_key("7"), "with", *map(str, range(count)))
+        store.client.hset(REPLAY, "another", "all")
+        assert self.look_up(store, "t")[-1] == 0
+        store.client.hset(REPLAY, "with", "3")
+        assert self.look_up(store, "t")[-1] == 1
+
+    def test_what_somebody_else_has_written_is_no_past(self, store: Store) -> None:
+        store.client.set(token_key("t"), "7")
+        store.client.sadd(channels_key("7"), "a")
+        store.client.set(REPLAY, "somebody else's")
+        assert self.look_up(store, "t")[-1] == 0
+
+
+class TestStarts:
+    def starts(self, store: Store, upto: dict[str, int]) -> list[int | None]:
+        keys = [REPLAY, *map(retained_key, upto)]
+        found: Any = store.client.eval(STARTS.source, len(keys), *keys, *upto, *upto.values())
+        return [None if each is None else int(each) for each in found]
+
+    def publish(self, store: Store, channel: str, count: int) -> list[int]:
+        """Return the counters of some messages."""
+        ids = [store.publish(channel)[1] for _ in range(count)]
+        return [int(each.partition("-")[2]) for each in ids]
+
+    def test_as_many_of_the_last_messages_as_are_asked_for(self, store: Store) -> None:
+        counters = self.publish(store, "a", 250)
+        for count, first in [("1", -1), ("99", -99), ("100", -100), ("101", -101), ("250", 0)]:
+            store.client.hset(REPLAY, "a", count)
+            assert self.starts(store, {"a": counters[-1]}) == [counters[first] - 1]
+        for count in ("all", "251"):
+            store.client.hset(REPLAY, "a", count)
+            assert self.starts(store, {"a": counters[-1]}) == [0]
+
+    def test_what_comes_later_does_not_count(self, store: Store) -> None:
+        counters = self.publish(store, "a", 9)
+        store.client.hset(REPLAY, "a", "2")
+        assert self.starts(store, {"a": counters[4]}) == [counters[3] - 1]
+
+    def test_only_of_channels_that_have_one(self, store: Store) -> None:
+        (counter,) = self.publish(store, "a", 1)
+        store.client.hset(REPLAY, mapping={"a": "all", "b": "all", "c": "-5", "d": "1.5", "e": ""})
+        for name in "cde":
+            self.publish(store, name, 1)
+        store.client.set(retained_key("b"), "somebody else's")
+        upto = dict.fromkeys("abcdef", counter + 9)
+        assert self.starts(store, upto) == [0, None, None, None, None, None]
+
+    def test_of_thousands_of_channels(self, store: Store) -> None:
+        (counter,) = self.publish(store, "a", 1)
+        store.client.hset(REPLAY, "a", "all")
+        names = [*map(str, range(1500)), "a", *map(str, range(1500, 2500))]
+        starts = self.starts(store, dict.fromkeys(names, counter))
+        assert {names[n]: each for n, each in enumerate(starts) if each is not None} == {"a": 0}
 
 
 class TestHistory:

@@ -143,6 +143,25 @@ def test_what_one_posts_the_other_sees(browser: Browser, other_browser: Browser,
     assert browser.run("return document.querySelectorAll('.mine').length") == 1
 
 
+def test_the_last_messages_are_there_after_a_reload(
+    browser: Browser, other_browser: Browser, chat: str
+) -> None:
+    sign_in(browser, chat, "Ada")
+    for text in ("one", "two"):
+        browser.write("#text", text)
+        wait_for_text(browser, text)
+    browser.open(chat)
+    wait_for_text(browser, "two")
+    sign_in(other_browser, chat, "Grace")
+    wait_for_text(other_browser, "two")
+    browser.write("#text", "three")
+    texts = "return [...document.querySelectorAll('.message .text')].map((t) => t.textContent)"
+    for each in (browser, other_browser):
+        wait_for_text(each, "three")
+        assert each.run(texts) == ["one", "two", "three"]
+    assert browser.run("return document.title") == "Sinapse chat"  # Nothing of it is unread.
+
+
 def test_a_room_that_was_left_is_quiet_at_once(
     browser: Browser, other_browser: Browser, chat: str, redis_client: redis.Redis
 ) -> None:

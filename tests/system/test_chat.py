@@ -74,7 +74,9 @@ def json_of(answer: TestResponse) -> Any:
 
 
 def state_of(client: FlaskClient) -> Any:
-    return json_of(client.get("/state"))
+    """Return the state of a page, but for the moment at which it was asked for."""
+    state = json_of(client.get("/state"))
+    return state and {**state, "at": ""}
 
 
 def joined(client: FlaskClient) -> set[str]:

@@ -36,8 +36,8 @@ for from = 1, channels, 1000 do
     local at = from + offset - 1
     local key = KEYS[1 + at]
     local is_known = count == 'all' or count and string.find(count, '^[1-9]%d?%d?%d?%d?%d?%d?$')
-    starts[#starts + 1] = is_known and redis.call('TYPE', key).ok == 'stream'
-      and start_of(key, count, ARGV[channels + at])
+    local has_past = is_known and redis.call('TYPE', key).ok == 'stream'
+    starts[#starts + 1] = has_past and start_of(key, count, ARGV[channels + at]) or false
   end
 end
 return starts
