@@ -17,8 +17,7 @@ from sinapse.api.keys import Keys
 from sinapse.api.openapi import document
 from sinapse.errors import BrokerUnavailable, MessageTooLarge, TokenIsHashed, UnknownID
 from sinapse.publisher.tx import Publisher
-from sinapse.web.answers import Fields, respond, tell_fault
-from sinapse.web.site import Refusal
+from sinapse.web.answers import Fields, Refusal, respond, tell_fault
 
 #: Where the OpenAPI document is, for anybody: it tells nothing of anybody.
 DOCUMENT = b"/v1/openapi.json"

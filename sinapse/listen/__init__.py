@@ -9,4 +9,5 @@
 ``descriptors``   how many connections a process may have
 ``bounds``        what the system should allow
 ``ending``        the clean end of a connection, with a deadline
+``deadpeers``     peers that have vanished, found by the kernel
 """

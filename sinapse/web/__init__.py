@@ -1,6 +1,8 @@
 """HTTP: requests that are bounded, and short answers.
 
-``site``      HTTP/1, with deadlines and limits
+``site``      the HTTP server, and what all its connections share
+``request``   a request, over HTTP/1 or HTTP/2
+``http1``     HTTP/1: a connection, with deadlines and limits
 ``http2``     HTTP/2: one connection for many exchanges
 ``exchange``  one request over HTTP/2, and its answer
 ``intake``    what a client sends, in parts, at a limited rate

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
@@ -33,6 +33,15 @@ SAFETY = (
 )
 
 PLAIN_TEXT = ((b"Content-Type", b"text/plain"),)
+
+
+class Refusal(NamedTuple):
+    """An answer that is sent without reading the rest of a request."""
+
+    status: int
+    body: bytes | None = None
+    """None for the status in words."""
+    fields: Fields = PLAIN_TEXT
 
 
 def date() -> bytes:

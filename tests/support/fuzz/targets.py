@@ -26,8 +26,8 @@ from sinapse.listen.forwarded import HEADERS, TrustedProxies
 from sinapse.protocol.message import Message, unpack
 from sinapse.settings import resolve
 from sinapse.streams.websocketpeer import WebSocketPeer
+from sinapse.web.http1 import HTTP1Channel
 from sinapse.web.http2 import HTTP2Channel
-from sinapse.web.site import Channel
 
 #: A token that is good, and one for which Redis is away. Every other one is unknown.
 TOKEN = b"t"
@@ -181,7 +181,7 @@ def http(data: bytes) -> None:
     """Whatever a client says over HTTP/1, it is answered in HTTP, and forgotten."""
     node = _node()
     with silence():
-        channel: Channel = node.site.buildProtocol(None)
+        channel: HTTP1Channel = node.site.buildProtocol(None)
         answer = node.feed(channel, pieces(data))
     node.check()
     if answer:

@@ -18,8 +18,9 @@ from twisted.web.server import Request
 
 from sinapse.publisher import Publisher
 from sinapse.web.answers import NotFound
+from sinapse.web.http1 import HTTP1Channel
 from sinapse.web.limits import MAX_FIELDS, REQUESTS_PER_SECOND, RequestLimits
-from sinapse.web.site import Channel, Site
+from sinapse.web.site import Site
 from tests.support import PATIENCE, Turns, eventually
 from tests.support.daemon import Daemon
 from tests.support.subscribing import subscribe
@@ -327,7 +328,7 @@ class TestDeadline:
     """The deadline, by a clock that the test turns."""
 
     @staticmethod
-    def channel() -> tuple[Channel, Any, Turns]:
+    def channel() -> tuple[HTTP1Channel, Any, Turns]:
         clock = Turns()
         channel = Site(NotFound(), clock, LIMITS).buildProtocol(None)
         transport = StringTransport()
