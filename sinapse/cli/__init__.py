@@ -14,6 +14,7 @@ Redis or the daemon did not answer.
 ``listen``      what is pushed to a browser
 ``ping``        how long messages take
 ``doctor``      what is wrong, and what to do
+``checks``      what the doctor checks
 ``bench``       how fast it is on this machine
 ``completion``  completion in a shell
 ``publishing``  what commands that use Redis have in common

@@ -461,7 +461,7 @@ class TestDoctor:
     def test_a_proxy_that_holds_streams_back(
         self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sinapse.cli.doctor.ANSWER_TIMEOUT", 2.0)
+        monkeypatch.setattr("sinapse.cli.checks.daemon.ANSWER_TIMEOUT", 2.0)
         with running_proxy(daemon.port) as proxy:
             held = bytearray()
             lock = threading.Lock()
