@@ -4,6 +4,7 @@
 ``streams``        the open streams of a node: opened, expired, drained
 ``stream``         what all open streams have in common
 ``connection``     one open stream: live or behind, bounded
+``pending``        the frames that wait for one stream
 ``longpoll``       a stream that ends with its first answer
 ``handshake``      the opening of a WebSocket
 ``websocketpeer``  what the client of a WebSocket sends

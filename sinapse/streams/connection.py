@@ -10,7 +10,6 @@ channel off, so that an idle stream costs its connection, its transport and its 
 """
 
 import os
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -25,13 +24,10 @@ from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.websocket import WebSocket
 from sinapse.streams.backlog import Backlog
+from sinapse.streams.pending import Pending
 from sinapse.streams.stream import Stream
 from sinapse.streams.websocketpeer import MIN_FRAME_SIZE, WebSocketPeer
 from sinapse.web.intake import Intake
-
-#: Bytes handed to the transport at once while a stream is behind: Twisted's own SEND_LIMIT.
-#: Joining a whole queue would copy it.
-WRITE_SIZE = 128 * 1024
 
 _write = os.write
 
@@ -65,7 +61,6 @@ class Connection(Stream):
         "_owner",
         "_peer",
         "_pending",
-        "_pending_bytes",
         "_reason",
         "_transport",
         "framing",
@@ -87,8 +82,8 @@ class Connection(Stream):
         #: For what the client of a WebSocket sends; an idle connection has none.
         self._intake: Intake | None = None
         self._transport: Any = None  # No interface has both halves of what we use.
-        self._pending: deque[bytes | memoryview] | None = None
-        self._pending_bytes = 0
+        #: The frames that wait; a stream that is live has none.
+        self._pending: Pending | None = None
         self._reason: CloseReason | None = None
         self._drained: Deferred[None] | None = None
         self.framing = framing
@@ -97,7 +92,7 @@ class Connection(Stream):
     @property
     def pending_bytes(self) -> int:
         """Bytes that wait to be written."""
-        return 0 if self._pending is None else self._pending_bytes
+        return 0 if self._pending is None else self._pending.bytes
 
     # Sending
 
@@ -150,29 +145,16 @@ class Connection(Stream):
     def _queue(self, frame: bytes | memoryview) -> None:
         if self._pending is None or self._reason is not None:
             return
-        self._pending_bytes += len(frame)
-        if self._pending_bytes > self._owner.max_pending:
+        if self._pending.bytes + len(frame) > self._owner.max_pending:
             self.close(CloseReason.SLOW_CONSUMER)
         else:
-            self._pending.append(frame)
+            self._pending.add(frame)
             self._owner.backlog.add(self, len(frame))
 
-    def _next_write(self, pending: deque[bytes | memoryview]) -> bytes:
-        """Take as many frames from the queue as make one write, or a part of a large one.
-
-        The transport copies this data; the rest of a frame stays shared by all streams.
-        """
-        frame = pending.popleft()
-        if len(frame) > WRITE_SIZE:
-            view = memoryview(frame)
-            pending.appendleft(view[WRITE_SIZE:])
-            return bytes(view[:WRITE_SIZE])
-        frames = [frame]
-        size = len(frame)
-        while pending and size + len(pending[0]) <= WRITE_SIZE:
-            frames.append(pending.popleft())
-            size += len(frames[-1])
-        return b"".join(frames)
+    def _written(self, pending: Pending, size: int) -> None:
+        """Note that `size` bytes wait no longer."""
+        pending.bytes -= size
+        self._owner.backlog.take(self, size)
 
     # Ending
 
@@ -306,20 +288,20 @@ class SocketConnection(Connection):
             self._fall_behind(memoryview(frame)[written:])
 
     def _fall_behind(self, rest: memoryview) -> None:
-        self._pending = deque()
-        self._pending_bytes = self._writing = 0
+        self._pending = Pending()
+        self._writing = 0
         self._queue(rest)
         if self._reason is None:
             # The transport asks a pull producer for more: now, and after each written buffer.
             self._transport.registerProducer(self, False)
 
     def resumeProducing(self) -> None:  # noqa: D102, N802
-        if self._pending is None or self._reason is not None:
+        pending = self._pending
+        if pending is None or self._reason is not None:
             return
-        self._pending_bytes -= self._writing
-        self._owner.backlog.take(self, self._writing)
-        if self._pending:
-            data = self._next_write(self._pending)
+        self._written(pending, self._writing)
+        if pending.frames:
+            data = pending.take()
             self._writing = len(data)
             self._transport.write(data)
         else:
@@ -368,15 +350,13 @@ class TransportConnection(Connection):
     def pauseProducing(self) -> None:  # noqa: D102, N802
         self._paused = True
         if self._pending is None:
-            self._pending = deque()
-            self._pending_bytes = 0
+            self._pending = Pending()
 
     def resumeProducing(self) -> None:  # noqa: D102, N802
         self._paused = False
-        while self._pending and not self._paused:
-            data = self._next_write(self._pending)
-            self._pending_bytes -= len(data)
-            self._owner.backlog.take(self, len(data))
+        while (pending := self._pending) is not None and pending.frames and not self._paused:
+            data = pending.take()
+            self._written(pending, len(data))
             self._transport.write(data)
         if not self._paused:
             self._be_live()

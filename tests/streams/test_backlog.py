@@ -117,7 +117,7 @@ class TestConnections:
             peer.connection.send(frame)
             peer.turn()
             assert peer.connection._pending is not None
-            rest = peer.connection._pending[-1]
+            rest = peer.connection._pending.frames[-1]
             assert isinstance(rest, memoryview)
             assert rest.obj is frame
 
