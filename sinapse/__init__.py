@@ -11,6 +11,7 @@ The daemon is ``twistd sinapse`` (:mod:`sinapse.daemon.service`); applications p
 ``listen``         sockets: where connections come in
 ``web``            HTTP: requests that are bounded
 ``broker``         Redis for streams
+``settings``       the options: command line, environment, help
 ``streams``        open streams, from the request to the last byte
 ``api``            the HTTP API, for backends that do not speak to Redis
 ``admin``          metrics, and the live page
@@ -23,7 +24,6 @@ The daemon is ``twistd sinapse`` (:mod:`sinapse.daemon.service`); applications p
 ``ratelimit``      how fast something may happen: lines of the log, a token bucket
 ``child``          processes that end with the one that started them
 ``client``         an event stream as commands and tests read it
-``settings``       the options: command line, environment, help
 ``pytest_plugin``  the fixtures for tests of applications
 """
 
