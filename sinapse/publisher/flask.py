@@ -75,7 +75,7 @@ class Sinapse:
         """
         options = read(app.config.get_namespace(_PREFIX, lowercase=False), f"{_PREFIX}{{}}".format)
         options.publisher().close()  # The environment may have faults as well.
-        state = _State(self, options)
+        state = _State(options)
         app.extensions[_NAME] = state
         app.jinja_env.globals["sinapse_connection"] = self.element
         app.cli.add_command(_commands)
@@ -182,8 +182,7 @@ class Sinapse:
 class _State:
     """What an application has of the extension."""
 
-    def __init__(self, extension: Sinapse, options: Options) -> None:
-        self.extension = extension
+    def __init__(self, options: Options) -> None:
         self.options = options
         self.publisher: defaults.Once[Publisher] = defaults.Once(options.publisher)
 

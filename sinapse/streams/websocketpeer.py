@@ -15,9 +15,6 @@ from websockets.server import ServerProtocol
 from sinapse.errors import CloseReason
 from sinapse.framing.websocket import frame
 
-#: Bytes of a message of a client.
-MAX_SIZE = 1024
-
 #: Bytes of the smallest frame of a client: a head of two, and the mask (RFC 6455 §5.2).
 MIN_FRAME_SIZE = 6
 
@@ -44,12 +41,14 @@ class Received(NamedTuple):
 
 
 class WebSocketPeer:
-    """One client, whose messages may have `max_size` bytes."""
+    """One client."""
 
-    __slots__ = ("_awaits_pong", "_decoder", "_max_size", "_protocol")
+    __slots__ = ("_awaits_pong", "_decoder", "_protocol")
 
-    def __init__(self, max_size: int = MAX_SIZE) -> None:
-        self._max_size = max_size
+    #: Bytes of a message of a client.
+    max_size = 1024
+
+    def __init__(self) -> None:
         self._protocol: ServerProtocol | None = None
         self._decoder: codecs.IncrementalDecoder | None = None
         self._awaits_pong = False
@@ -75,7 +74,7 @@ class WebSocketPeer:
         self._awaits_pong = False
         if self._protocol is None:
             self._protocol = ServerProtocol(
-                state=State.OPEN, max_size=self._max_size, logger=_SILENT
+                state=State.OPEN, max_size=self.max_size, logger=_SILENT
             )
         protocol = self._protocol
         protocol.receive_data(data)

@@ -126,9 +126,8 @@ def test_the_api_may_take_the_place_of_redis(url: str) -> None:
         assert default().url == APIURL.parse(url)
 
 
-def test_the_page_of_a_user_has_url_and_token(app: Flask, daemon: Daemon) -> None:
-    app.config["SINAPSE_URL"] = f"http://127.0.0.1:{daemon.port}/"
-    Sinapse.init_app(app.extensions["sinapse"].extension, app)
+def test_the_page_of_a_user_has_url_and_token(redis_server: RedisServer, daemon: Daemon) -> None:
+    app = create_app(redis_server.url, SINAPSE_URL=f"http://127.0.0.1:{daemon.port}/")
     client = app.test_client()
     client.post("/session/ada")
     connection = connection_in(client.get("/page").text)
@@ -170,7 +169,7 @@ def test_while_redis_is_away_the_position_is_one_that_is_answered_with_reset(
     daemon: Daemon, publisher: Publisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = create_app(f"redis://127.0.0.1:{free_port()}")
-    sinapse: Sinapse = app.extensions["sinapse"].extension
+    sinapse = Sinapse(app)
 
     @app.get("/shown")
     @sinapse.with_position

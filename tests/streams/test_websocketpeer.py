@@ -18,7 +18,7 @@ from websockets.protocol import State
 
 from sinapse.errors import CloseReason
 from sinapse.framing.websocket import frame
-from sinapse.streams.websocketpeer import MAX_SIZE, Received, WebSocketPeer
+from sinapse.streams.websocketpeer import Received, WebSocketPeer
 
 TEXT, BINARY, CONT = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
 CLOSE, PING, PONG = Opcode.CLOSE, Opcode.PING, Opcode.PONG
@@ -31,8 +31,10 @@ class Echo(WebSocketPeer):
 
     __slots__ = ("parts",)
 
+    max_size = LIMIT
+
     def __init__(self) -> None:
-        super().__init__(LIMIT)
+        super().__init__()
         self.parts: list[bytes] = []
 
     def handle(self, event: object) -> None:
@@ -249,11 +251,11 @@ def test_a_client_that_does_not_mask_is_an_error(data: bytes) -> None:
 
 @PIECES
 def test_9_a_message_may_have_a_kilobyte(by: int | None) -> None:
-    half = b"x" * (MAX_SIZE // 2)
+    half = b"x" * (WebSocketPeer.max_size // 2)
     whole = [sent(TEXT, half, fin=False), sent(CONT, half)]
     assert fed(sent(TEXT, half + half), *whole, by=by, peer=WebSocketPeer()) == Received()
     for frames in (
-        [sent(TEXT, b"x" * (MAX_SIZE + 1))],
+        [sent(TEXT, half + half + b"x")],
         [sent(TEXT, half, fin=False), sent(CONT, half, fin=False), sent(CONT, b"x")],
         [b"\x81\xff" + struct.pack("!Q", 1 << 62)],
     ):
