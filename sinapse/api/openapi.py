@@ -25,6 +25,8 @@ _FAILURES = {
     503: "Redis is away, or refuses.",
 }
 _WITH_BODY = {413: "The message is too large.", 415: "The body is not JSON."}
+_WITH_TOKEN = {409: "Redis has only the hash of the token."}
+_WITH_ID = {410: "The id was never given by this Redis, or is lost."}
 
 
 def document(endpoints: Sequence[Endpoint]) -> bytes:
@@ -95,9 +97,9 @@ def _described(endpoint: Endpoint) -> dict[str, Any]:
         described["requestBody"] = {"required": True, "content": _content(endpoint.body)}
         failures |= _WITH_BODY
     if endpoint.tells_token:
-        failures[409] = "Tokens are hashed: only the hash of the current one is known."
+        failures |= _WITH_TOKEN
     if endpoint.takes_id:
-        failures[410] = "The id was never given by this Redis, or is lost."
+        failures |= _WITH_ID
     if endpoint.missing:
         failures[404] = endpoint.missing.capitalize() + "."
     responses = {

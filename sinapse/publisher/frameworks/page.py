@@ -21,7 +21,6 @@ ELEMENT_ID = "sinapse-connection"
 #: Why there may be no token for somebody who could have one.
 NO_TOKEN = (BrokerUnavailable, TokenIsHashed)
 
-
 #: What a view answers, with a 409, if it has no token to return: this page cannot have push.
 HASHED = "Tokens are hashed: only the hash of the current one is known."
 
