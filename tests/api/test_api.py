@@ -316,7 +316,7 @@ class TestTransport:
             eventually(lambda: remote.online("1"))
             assert remote.online_in("a/b c") == {"1"}
         assert remote.position() == events[0].id
-        published = remote.publish("a/b c", {"n": 1}, "e", replay=2, retain_messages=2)
+        published = remote.publish("a/b c", {"n": 1}, "e", replay=2, retain_messages=1)
         assert published.id == remote.position()
         assert remote.publish("a/b c", "plain", retain=0).id is None
         assert remote.publish("a/b c", "once", message_id="x").id == events[0].id

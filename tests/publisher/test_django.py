@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import redis
 from asgiref.sync import async_to_sync, sync_to_async
 
 from tests.support import django_site
@@ -297,6 +298,36 @@ class TestPublishing:
         assert ids[0] is not None
         assert ids[1] is None
 
+    def test_what_new_streams_get_is_said_when_it_is_sent(
+        self, room: Room, redis_client: redis.Redis
+    ) -> None:
+        def noted() -> bytes | str | None:
+            return redis_client.hget("sinapse:replay", room.sinapse_channel)
+
+        with transaction.atomic():
+            room.publish("a", replay=2)
+            publish(room, "b", replay="all", retain_messages=1)
+            assert noted() is None
+        assert noted() == b"all"
+        assert redis_client.xlen(f"sinapse:retained:{room.sinapse_channel}") == 1
+        published = room.publish("c", replay=0)
+        assert noted() is None
+        assert published is not None
+        assert published.id == default().position()
+        with transaction.atomic():
+            for replay, retain in ((-1, None), (1, 0)):
+                with pytest.raises(ValueError, match="replay is"):
+                    room.publish("d", replay=replay, retain=retain)
+
+    def test_the_database_of_an_instance_counts_for_the_function_too(
+        self, listener: Listener
+    ) -> None:
+        room = Room.objects.using("other").create(title="elsewhere")
+        with transaction.atomic(using="other"):
+            assert publish(room, "later") is None
+            assert publish(room.sinapse_channel, "now") == 1
+        assert [data for _, data in heard(listener)] == ["now", "later"]
+
     def test_a_message_id_holds_for_what_is_later(self, room: Room, listener: Listener) -> None:
         for _ in range(2):
             with transaction.atomic():
@@ -404,6 +435,25 @@ class TestSignals:
             "text": "hello",
             "at": "2026-01-02T03:04:05Z",
         }
+
+    def test_new_streams_get_what_was_saved(
+        self, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        options: dict[str, Any] = {"retain": 60, "replay": "all", "retain_messages": 2}
+        stops = [
+            publish_on_save(Room, message=["title"], channel="saved", **options),
+            publish_on_delete(Room, message=["id"], channel="deleted", **options),
+        ]
+        try:
+            for _ in range(3):
+                Room.objects.create(title="Lobby").delete()
+        finally:
+            for stop in stops:
+                stop()
+        for channel in ("saved", "deleted"):
+            assert redis_client.hget("sinapse:replay", channel) == b"all"
+            assert redis_client.xlen(f"sinapse:retained:{channel}") == 2
+            assert 0 < redis_client.ttl(f"sinapse:retained:{channel}") <= 60
 
     def test_creations_and_changes_can_be_told_apart(self, listener: Listener) -> None:
         stops = [
@@ -844,6 +894,16 @@ class TestCommands:
         assert said == ("", "1 daemon(s) heard it.\n")
         [(channel, payload)] = listener.heard()
         assert (channel, unpack(payload)[:2]) == ("news", ("hello", "greeting"))
+
+    def test_what_new_streams_get_is_said_on_the_command_line(
+        self, redis_client: redis.Redis
+    ) -> None:
+        run("sinapse_publish", "news", "hello", "--replay", "2", "--retain-messages", "3")
+        assert redis_client.hget("sinapse:replay", "news") == b"2"
+        run("sinapse_publish", "news", "hello", "--replay", "all")
+        assert redis_client.hget("sinapse:replay", "news") == b"all"
+        with pytest.raises(CommandError, match="replay is a whole number"):
+            run("sinapse_publish", "news", "hello", "--replay", "some")
 
     def test_a_message_from_standard_input(
         self, listener: Listener, monkeypatch: pytest.MonkeyPatch

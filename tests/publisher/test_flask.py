@@ -340,6 +340,18 @@ class TestCommands:
         [(channel, payload)] = listener.heard()
         assert (channel, unpack(payload)[:2]) == ("news", ("hello", "greeting"))
 
+    def test_what_new_streams_get(
+        self, app: Flask, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        self.run(app, "publish", "news", "a", "--replay", "2", "--retain-messages", "9")
+        assert redis_client.hget("sinapse:replay", "news") == b"2"
+        with app.app_context():
+            published = app.extensions["sinapse"].extension.publish("news", "b", replay="all")
+        assert published.id == publisher.position()
+        assert redis_client.hget("sinapse:replay", "news") == b"all"
+        result = self.run(app, "publish", "news", "a", "--replay", "some")
+        assert result.output.startswith("Error: replay is a whole number")
+
     def test_token(self, app: Flask, publisher: Publisher) -> None:
         token = self.run(app, "token", "ada").output.strip()
         assert publisher.tokens.get("ada") == token

@@ -384,6 +384,22 @@ class TestPublishable:
         room.sinapse_publish("hello", "msg", 60)
         assert 0 < redis_client.ttl("sinapse:retained:room:5") <= 60
 
+    def test_a_class_says_what_new_streams_get(self, redis_client: redis.Redis) -> None:
+        class Answer(Room):
+            sinapse_retain = 60
+            sinapse_retain_messages = 2
+            sinapse_replay = "all"
+
+        answer = Answer(id=5)
+        for number in range(3):
+            published = answer.publish(number)
+        assert published.id
+        assert redis_client.hget("sinapse:replay", "answer:5") == b"all"
+        assert redis_client.xlen("sinapse:retained:answer:5") == 2
+        answer.publish("a", replay=1, retain_messages=9)
+        assert redis_client.hget("sinapse:replay", "answer:5") == b"1"
+        assert redis_client.xlen("sinapse:retained:answer:5") == 3
+
     def test_a_message_id_is_that_of_one_message(self, listener: Listener) -> None:
         room = Room()
         assert room.publish("hello", message_id="a") == 1

@@ -106,6 +106,23 @@ class TestCommit:
         session.commit()
         assert heard(listener) == []
 
+    def test_what_new_streams_get_is_said_when_it_is_sent(
+        self, session: Session, room: Room, redis_client: redis.Redis
+    ) -> None:
+        session.refresh(room)
+        channel = room.sinapse_channel
+        room.publish("a", replay="all", retain_messages=5)
+        publish(session, "news", "b", replay=1)
+        with pytest.raises(ValueError, match="this one is not"):
+            publish(session, "news", "c", retain=0, replay=1)
+        assert not redis_client.exists("sinapse:replay")
+        session.commit()
+        noted = redis_client.hgetall("sinapse:replay")
+        assert noted == {channel.encode(): b"all", b"news": b"1"}
+        published = room.publish("d", after_commit=False)
+        assert published is not None
+        assert published.id
+
     def test_what_is_rolled_back_is_never_heard_of(
         self, session: Session, room: Room, listener: Listener
     ) -> None:

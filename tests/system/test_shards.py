@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from websockets.sync.client import connect
 
-from sinapse.errors import BrokerUnavailable
+from sinapse.errors import BrokerUnavailable, UnknownID
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher, aio
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
@@ -116,6 +116,28 @@ class TestPublisher:
         assert publisher.channels.list("1") == set(CHANNELS) - {CHANNELS[4]}
         assert publisher.channels.clear("1") == len(CHANNELS) - 1
         assert publisher.channels.list("1") == set()
+
+    def test_history_is_read_after_the_part_of_an_id_that_is_of_its_redis(
+        self, place: Place, publisher: Publisher
+    ) -> None:
+        for channel in FIRST:
+            publisher.publish(channel, "before")
+        position = publisher.position()
+        own = {channel: publisher.publish(channel, "after", replay=1).id for channel in FIRST}
+        for number, channel in enumerate(FIRST):
+            page = publisher.history(channel, position)
+            assert [(each.data, each.id) for each in page.messages] == [("after", own[channel])]
+            with pytest.raises(UnknownID):  # Of more Redis than there are.
+                publisher.history(channel, f"{position}.{position}")
+            # An id with fewer parts is that of the first ones.
+            first = position.split(".")[0]
+            if number == 0:
+                assert publisher.history(channel, first) == page
+            else:
+                with pytest.raises(UnknownID):
+                    publisher.history(channel, first)
+            with contextlib.closing(place.servers[number].client()) as client:
+                assert client.hget("sinapse:replay", channel) == b"1"
 
     def test_tokens_are_where_their_subject_is(self, place: Place, publisher: Publisher) -> None:
         for subject in map(str, range(20)):
