@@ -3,9 +3,11 @@
 import inspect
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def showing(made: F, method: Callable[..., Any], kind: Any = None) -> F:
@@ -21,3 +23,16 @@ def showing(made: F, method: Callable[..., Any], kind: Any = None) -> F:
     shown.__signature__ = signature
     shown.__annotations__ = {**method.__annotations__, "return": signature.return_annotation}
     return made
+
+
+def taking(given: Callable[P, Any]) -> Callable[[Callable[..., T]], Callable[P, T]]:
+    """Return a decorator for a function that takes what `given` takes, and passes that on."""
+
+    def decorate(made: Callable[..., T]) -> Callable[P, T]:
+        returned = inspect.signature(made).return_annotation
+        shown: Any = made
+        shown.__signature__ = inspect.signature(given).replace(return_annotation=returned)
+        shown.__annotations__ = {**given.__annotations__, "return": returned}
+        return made
+
+    return decorate

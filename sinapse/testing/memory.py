@@ -101,14 +101,13 @@ class Memory:
     def _read(self, operation: ReadHistory | Position) -> str | History | UnknownID:
         if isinstance(operation, Position):
             return str(self._last)
-        after = None if operation.after is None else EventID.parse(operation.after)
-        if operation.after is not None and (
-            after is None or after.epoch != self._last.epoch or after > self._last
-        ):
-            return operation.unknown()
+        counter = 0
+        if operation.after is not None:
+            epoch, counter, _ = EventID.parse(operation.after) or UNKNOWN
+            if epoch != self._last.epoch or counter > self._last.counter:
+                return operation.unknown()
         kept = self._retained[operation.channel]
         self._forget(operation.channel, [each for each in kept if each.end <= time.monotonic()])
-        counter = 0 if after is None else after.counter
         wanted = [each.message for each in kept if each.counter > counter]
         page = tuple(wanted[: operation.limit])
         missing = self._gone.get(operation.channel, 0) > counter

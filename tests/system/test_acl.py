@@ -140,6 +140,9 @@ def operate(publisher: Publisher) -> None:
     publisher.publish("news", "once", retain=0, message_id=uuid4().hex)
     publisher.publish("news", "retained", message_id=uuid4().hex)
     publisher.publish_many([("news", "one"), ("news", "two")])
+    publisher.publish("news", "with a past", replay=1)
+    publisher.publish("news", "without one", replay=0)
+    publisher.history("news", publisher.position())
 
 
 def test_everything_works_with_these_users(guarded: Guarded, tmp_path: Path) -> None:

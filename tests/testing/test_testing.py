@@ -185,6 +185,7 @@ class TestCapture:
             assert [each.message["n"] for each in first.messages] == [1, 2, 3]
             assert (first.missing, first.more) == (True, True)
             rest = publisher.history("room:1", first.messages[-1].id)
+            assert publisher.history("room:1", f"{publisher.position()}-3").messages == ()
             assert [(each.data, each.event) for each in rest.messages] == [('{"n":4}', "count")]
             assert (rest.missing, rest.more) == (False, False)
             with pytest.raises(UnknownID):

@@ -9,8 +9,7 @@ transaction it is sent at once, and failures are raised.
 
 import json
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
@@ -22,10 +21,7 @@ from sinapse.publisher.frameworks.prepared import Prepared, prepare
 from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
-from sinapse.publisher.signatures import showing
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from sinapse.publisher.signatures import taking
 
 #: Seconds within which a failure is a refusal of that one message; a longer one is a timeout.
 MAX_REFUSAL_TIME = 0.1
@@ -100,17 +96,10 @@ def _database(channel: ChannelLike) -> str | None:
     return found
 
 
-def in_thread(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Return `function` for asynchronous code: in the thread in which that has its database."""
-
-    async def run(*values: P.args, **options: P.kwargs) -> T:
-        return await sync_to_async(function)(*values, **options)
-
-    return showing(run, function)
-
-
-#: Does what `publish` does, for asynchronous code.
-apublish = in_thread(publish)
+@taking(publish)
+async def apublish(*values: Any, **options: Any) -> Published | None:
+    """Do what `publish` does, in the thread in which asynchronous code has its database."""
+    return await sync_to_async(publish)(*values, **options)
 
 
 def send_on_commit(prepared: Prepared, using: str | None) -> None:

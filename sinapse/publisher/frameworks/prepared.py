@@ -1,14 +1,15 @@
 """Messages that are checked now and sent later: when a transaction has been committed."""
 
 from collections.abc import Callable, Sequence
-from typing import Concatenate, ParamSpec
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 from sinapse.publisher.defaults import default
 from sinapse.publisher.operations.messages import Messages, Outgoing, Publish
 from sinapse.publisher.operations.published import Published
-from sinapse.publisher.signatures import showing
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Prepared(Outgoing):
@@ -26,21 +27,28 @@ def send_all(messages: Sequence[Prepared]) -> None:
     default().publish_many(messages)
 
 
-def _preparing(check: Callable[Concatenate[Messages, P], Publish]) -> Callable[P, Prepared]:
-    def prepare(*values: P.args, **options: P.kwargs) -> Prepared:
-        checked = check(default().messages, *values, **options)
-        return Prepared(
-            checked.channel,
-            checked.message.data,
-            checked.message.event,
-            checked.retain / 1000,
-            checked.message_id,
-            checked.replay,
-            checked.retain_messages,
-        )
+def _checking(
+    check: Callable[Concatenate[Messages, P], Publish],
+) -> Callable[[Callable[[Publish], T]], Callable[P, T]]:
+    def decorate(take: Callable[[Publish], T]) -> Callable[P, T]:
+        @wraps(take)
+        def call(*values: P.args, **options: P.kwargs) -> T:
+            return take(check(default().messages, *values, **options))
 
-    return showing(prepare, check)
+        return call
+
+    return decorate
 
 
-#: Checks what :meth:`Publisher.publish` would be called with, and raises what that would.
-prepare = _preparing(Messages.publish)
+@_checking(Messages.publish)
+def prepare(checked: Publish) -> Prepared:
+    """Check what :meth:`Publisher.publish` would be called with, and raise what that would."""
+    return Prepared(
+        checked.channel,
+        checked.message.data,
+        checked.message.event,
+        checked.retain / 1000,
+        checked.message_id,
+        checked.replay,
+        checked.retain_messages,
+    )
