@@ -97,7 +97,8 @@ class Replays:
 
     async def _replay(self, connection: Resuming, place: EventID) -> None:
         told: dict[bytes, int] = {}
-        pasts = Pasts(place)
+        has_past = place.past is not None
+        pasts = Pasts()
         failures = 0
         while (subject := connection.subject) is not None:
             resolved = self._source.resolve(place)
@@ -124,27 +125,36 @@ class Replays:
                 continue  # Granted meanwhile: its messages have to go in their places.
             if pasts.unknown(subject, resolved):
                 continue
-            # A client that gets a reset loads the state of the channel, complete until then.
+            has_past = has_past or bool(reading.pasts)
+            # A client that gets a reset loads the state of the channel, complete until then. Of a
+            # past nobody is promised more than what is retained.
             gone = {
                 name: at
                 for name, at in part.gone.items()
-                if at > max(told.get(name, 0), reading.expected(name))
+                if at > told.get(name, 0) and not reading.pasts
             }
             part = part._replace(gone=gone)
-            if not part.more and self._finish(connection, part, reading):
+            if reading.limit is not None:
+                part = _up_to(part, reading.limit)
+            elif not part.more and self._finish(connection, part, reading, has_past=has_past):
                 return
             told_now, place = await self._send_in_pieces(connection, part, reading)
             told |= told_now
             await connection.drained()
 
-    def _finish(self, connection: Resuming, part: Part, reading: Reading) -> bool:
+    def _finish(
+        self, connection: Resuming, part: Part, reading: Reading, *, has_past: bool
+    ) -> bool:
         """Send the rest and go live, unless it is more than can be sent at once."""
         later = [entry for entry in part.tape if (entry.counter or 0) > part.after]
         entries = (*part.entries, *later)
         frames = [self._frame(connection, entry, part, reading) for entry in entries]
         if part.entries and sum(map(len, frames)) > self._piece:
             return False
-        self._send(connection, frames, dict(part.gone), None, reading)
+        told = self._send(connection, frames, dict(part.gone), None, reading)
+        if told or has_past:
+            # So that it is told once, and gets a past once, even if no message follows.
+            connection.send(connection.framing.position(str(self._hub.here)))
         return True
 
     async def _send_in_pieces(
@@ -207,9 +217,6 @@ class Replays:
             if frame:
                 connection.send(frame)
             self._hub.go_live(connection)
-            if missing or reading.bound or reading.before.past is not None:
-                # So that it is told once, and gets the past once, even if no message follows.
-                connection.send(connection.framing.position(str(self._hub.here)))
         elif frame:
             place = str(reading.place(upto))
             connection.send(frame + connection.framing.position(place) if missing else frame)
@@ -223,7 +230,7 @@ class Replays:
             return b""
         if entry.counter is None:
             return self._encode(connection.framing, entry, None)
-        place = reading.place(entry.counter) if entry.counter < reading.bound else None
+        place = reading.place(entry.counter) if reading.pasts else None
         made = part.frames.get((connection.framing, entry.counter, place))
         if made is None:
             made = self._encode(connection.framing, entry, place)
@@ -274,3 +281,9 @@ class Replays:
             for gap in gaps:
                 gone = part.gone.get(gap.channel, 0)
                 gap.take(part.entries, part.after, more=part.more, gone=gone)
+
+
+def _up_to(part: Part, limit: int) -> Part:
+    """Return `part` without what is after a counter."""
+    entries = [entry for entry in part.entries if (entry.counter or 0) <= limit]
+    return part._replace(entries=entries, after=min(part.after, limit))

@@ -32,6 +32,10 @@ from sinapse.protocol.keys import ADD, GRANT, PAST, REMOVE, REVOKE, WITHDRAW, is
 Joined = TypeVar("Joined", bound=Subscriber)
 
 
+#: Control messages that have the counter of that moment, and what they are without it.
+_WITHOUT_COUNTER = {GRANT: ADD, PAST: ADD, WITHDRAW: REMOVE}
+
+
 class HubOwner(Protocol):
     """The owner of a hub, which does for it what needs a connection or a clock."""
 
@@ -210,6 +214,13 @@ class Hub(Dispatcher):
             subject.since = subject.since or {}
         return place
 
+    def _grant_with_past(self, subject: Subject, name: bytes, at: int) -> None:
+        if self.is_connected:
+            self.reached(at - 1)  # All that came before; no message has the counter itself.
+        suspended = self._suspend_all(subject)
+        self._grant(subject, name, at)
+        self._resume_all(suspended)
+
     def _suspend_all(self, subject: Subject) -> dict[Subscriber, EventID]:
         """Send the streams of a subject nothing more until they resume from the ids returned.
 
@@ -302,14 +313,10 @@ class Hub(Dispatcher):
         before it. Other actions are ignored, so that the protocol can grow.
         """
         at: int | None = None
-        if action in (GRANT, PAST, WITHDRAW):
-            counter, _, value = value.partition(b" ")
-            at = parse_counter(counter)
         has_past = action == PAST
-        if action in (GRANT, PAST):
-            action = ADD
-        elif action == WITHDRAW:
-            action = REMOVE
+        if (plain := _WITHOUT_COUNTER.get(action)) is not None:
+            counter, _, value = value.partition(b" ")
+            action, at = plain, parse_counter(counter)
         if action == ADD and not is_channel(value):
             return
         if has_past:
@@ -320,9 +327,10 @@ class Hub(Dispatcher):
             return
         if action == ADD and value not in subject.channels:
             self.flush()
-            suspended = self._suspend_all(subject) if has_past else {}
-            self._grant(subject, value, at)
-            self._resume_all(suspended)
+            if has_past:
+                self._grant_with_past(subject, value, at or 0)
+            else:
+                self._grant(subject, value, at)
             self._end_if_too_many(subject)
         elif action == REMOVE and value in subject.channels:
             self.flush()

@@ -6,9 +6,9 @@ whose data were lost later from those that are still known. At most 31 bytes, an
 that may stand in any header field (the browser sends it as ``Last-Event-ID``).
 
 The last event ID of a stream may have more, while it gets the past of channels, which is older than
-what it has had: ``<epoch>-<counter>-<past>`` has everything up to the counter, but of the channels
-that were granted after that, what came before the grant only up to ``past``. For a new stream, to
-which all channels are new, ``-0`` follows. That is at most 48 bytes.
+what it has had: ``<epoch>-<counter>-<past>`` has everything up to the counter, and of the channel
+that was granted with the next counter, its past up to ``past``. A new stream, to which all channels
+that were granted up to the counter are new, has ``-0`` after that. That is at most 48 bytes.
 """
 
 import re
@@ -29,7 +29,7 @@ class Past(NamedTuple):
     upto: int
     """The counter up to which it has it."""
     of_all: bool = False
-    """All its channels are new to it; otherwise those that were granted after its id."""
+    """All its channels are new to it; otherwise the one that was granted with the next counter."""
 
     def __str__(self) -> str:
         return f"{self.upto}-0" if self.of_all else f"{self.upto}"

@@ -17,49 +17,59 @@ def reading(
     subject = Subject(b"1")
     subject.channels = {*grants, *channels}
     subject.since = dict(grants)
-    pasts = Pasts(place)
+    pasts = Pasts()
     pasts.learn(pasts.unknown(subject, place), starts)
     assert not pasts.unknown(subject, place)
     return pasts.reading(subject, place)
 
 
-def test_a_new_stream_gets_the_past_of_all_its_channels() -> None:
-    place = EventID("1f", 100, Past(0, of_all=True))
-    read = reading(place, {b"a": 50, b"b": 60}, {b"a": 7}, b"c")
-    assert read.wants == {b"a": 7, b"b": 100, b"c": 100}
-    assert read.pasts == {b"a": 50}
+NEW = Past(0, of_all=True)
 
 
-def test_one_that_resumes_gets_that_of_channels_that_were_granted_since() -> None:
-    read = reading(EventID("1f", 100), {b"a": 50, b"b": 120}, {b"a": 7, b"b": 8}, b"c")
-    assert read.wants == {b"a": 100, b"b": 8, b"c": 100}
-    assert read.pasts == {b"b": 120}
+def test_a_new_stream_gets_the_past_of_all_its_channels_first() -> None:
+    grants = {b"a": 50, b"b": 60}
+    read = reading(EventID("1f", 100, NEW), grants, {b"a": 7}, b"c")
+    assert read == Reading({b"a": 7}, {b"a": 50}, EventID("1f", 100, NEW), 100)
+    assert read.place(20) == EventID("1f", 100, Past(20, of_all=True))
+    assert read.place(100) == EventID("1f", 100)
+    read = reading(read.place(100), grants, {b"a": 7}, b"c")
+    assert read == Reading(dict.fromkeys([b"a", b"b", b"c"], 100), {}, EventID("1f", 100), None)
+
+
+def test_a_new_stream_without_a_past_is_one_that_resumes() -> None:
+    read = reading(EventID("1f", 100, NEW), {b"a": 50}, {})
+    assert read == Reading({b"a": 100}, {}, EventID("1f", 100), None)
+
+
+def test_one_that_was_granted_channels_gets_the_past_of_each_after_what_came_before_it() -> None:
+    grants, starts = {b"a": 50, b"b": 120, b"c": 130}, {b"a": 7, b"b": 8, b"c": 9}
+    read = reading(EventID("1f", 100), grants, starts)
+    assert read == Reading({b"a": 100, b"b": 120, b"c": 130}, {}, EventID("1f", 100), 119)
+    read = reading(read.place(119), grants, starts)
+    assert read == Reading({b"b": 8}, {b"b": 120}, EventID("1f", 119), 120)
+    assert read.place(20) == EventID("1f", 119, Past(20))
+    read = reading(read.place(120), grants, starts)
+    assert read == Reading({b"a": 119, b"b": 120, b"c": 130}, {}, EventID("1f", 119), 129)
+    read = reading(read.place(129), grants, starts)
+    assert read == Reading({b"c": 9}, {b"c": 130}, EventID("1f", 129), 130)
+    read = reading(read.place(130), grants, starts)
+    assert read == Reading({b"a": 129, b"b": 129, b"c": 130}, {}, EventID("1f", 129), None)
 
 
 def test_without_a_past_reading_begins_at_the_grant() -> None:
     read = reading(EventID("1f", 100), {b"a": 50, b"b": 120}, {}, b"c")
-    assert read.wants == {b"a": 100, b"b": 120, b"c": 100}
+    assert read == Reading({b"a": 100, b"b": 120, b"c": 100}, {}, EventID("1f", 100), None)
     assert read.place(101) == EventID("1f", 101)
-
-
-def test_a_past_that_has_begun_goes_on_though_its_last_messages_are_others_now() -> None:
-    read = reading(EventID("1f", 100, Past(20, of_all=True)), {b"a": 50}, {b"a": 60}, b"c")
-    assert read.wants == {b"a": 20, b"c": 100}
 
 
 def test_a_channel_that_is_granted_anew_is_asked_for_anew() -> None:
     place = EventID("1f", 100)
     subject = Subject(b"1")
     subject.channels, subject.since = {b"a"}, {b"a": 110}
-    pasts = Pasts(place)
+    pasts = Pasts()
     pasts.learn(pasts.unknown(subject, place), {b"a": 3})
     subject.since = {b"a": 130}
     assert pasts.unknown(subject, place) == {b"a": 130}
-
-
-def test_a_loss_from_before_a_grant_is_none() -> None:
-    read = reading(EventID("1f", 100), {b"a": 120, b"b": 0}, {b"a": 8})
-    assert (read.expected(b"a"), read.expected(b"b")) == (120, 0)
 
 
 def rank(place: EventID) -> tuple[int, int]:
@@ -70,36 +80,59 @@ def rank(place: EventID) -> tuple[int, int]:
     return place.counter, upto - 10**15 if of_all else upto + 1
 
 
-counters = st.integers(1, 40)
+NAMES = [b"a", b"b", b"c", b"d"]
+COUNTERS = range(1, 41)
 
 
 @given(
-    st.booleans(),
-    counters,
-    st.dictionaries(st.sampled_from([b"a", b"b", b"c"]), counters, min_size=1),
-    st.dictionaries(st.sampled_from([b"a", b"b", b"c"]), counters),
-    st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), counters), unique_by=lambda x: x[1]),
+    is_new=st.booleans(),
+    after=st.sampled_from(COUNTERS),
+    grants=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(COUNTERS), min_size=1),
+    starts=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(COUNTERS)),
+    messages=st.dictionaries(st.sampled_from(COUNTERS), st.sampled_from(NAMES)),
+    page=st.integers(1, 5),
 )
 def test_wherever_a_stream_breaks_the_rest_comes_once(
+    *,
     is_new: bool,
     after: int,
     grants: dict[bytes, int],
     starts: dict[bytes, int],
-    messages: list[tuple[bytes, int]],
+    messages: dict[int, bytes],
+    page: int,
 ) -> None:
     """Its id goes up with each message, and says what it has got."""
-    place = EventID("1f", after, Past(0, of_all=True) if is_new else None)
-    starts = {name: min(start, grants.get(name, after)) for name, start in starts.items()}
 
-    def due(place: EventID) -> list[tuple[int, bytes]]:
-        wants = reading(place, grants, starts).wants
-        return sorted((at, name) for name, at in messages if name in wants and at > wants[name])
+    def rest(place: EventID) -> list[tuple[EventID, int]]:
+        """Return the messages that come, each with the id of the stream after it."""
+        found: list[tuple[EventID, int]] = []
+        while True:
+            read = reading(place, grants, starts)
+            end = 99 if read.limit is None else read.limit
+            due = [
+                at
+                for at, name in sorted(messages.items())
+                if name in read.wants and read.wants[name] < at <= end
+            ]
+            ids = [read.place(at) for at in due[:page]]
+            found += zip(ids, due, strict=False)
+            if len(due) <= page:
+                if read.limit is None:
+                    return found
+                ids = [read.place(end)]
+            assert rank(ids[-1]) > rank(place)
+            place = ids[-1]
 
-    whole = due(place)
-    ids = [place]
-    for number, (counter, _) in enumerate(whole, 1):
-        ids.append(reading(place, grants, starts).place(counter))
-        # Of a past that has not begun, all may come that is retained.
-        rest = [each for each in due(ids[-1]) if each in whole]
-        assert rest == whole[number:]
-    assert [rank(each) for each in ids] == sorted({rank(each) for each in ids})
+    begin = EventID("1f", after, NEW if is_new else None)
+    whole = rest(begin)
+    for number, (place, _) in enumerate(whole, 1):
+        assert rest(place) == whole[number:]
+    ranks = [rank(begin), *(rank(place) for place, _ in whole)]
+    assert ranks == sorted(set(ranks))
+    counters = [at for _, at in whole]
+    assert len(counters) == len(set(counters))
+    for name, granted in grants.items():
+        is_due = name in starts and (is_new or granted > after)
+        first = min(starts.get(name, 0), max(granted, after)) if is_due else max(granted, after)
+        expected = {at for at, each in messages.items() if each == name and at > first}
+        assert {at for at in counters if messages[at] == name} == expected
