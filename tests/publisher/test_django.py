@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import logging
@@ -45,6 +46,7 @@ from sinapse.errors import (  # noqa: E402
 from sinapse.protocol.message import unpack  # noqa: E402
 from sinapse.publisher import default  # noqa: E402
 from sinapse.publisher.django import (  # noqa: E402
+    apublish,
     configuration,
     publish,
     publish_on_delete,
@@ -349,6 +351,12 @@ class TestPublishing:
         assert done == [True]
         assert Room.objects.get().title == "saved"
         assert any("on_commit" in record.message for record in caplog.records)
+
+    def test_every_form_of_it_takes_the_same(self) -> None:
+        expected = inspect.signature(publish).parameters
+        forms = (apublish, Room.publish, Room.apublish, Room.sinapse_publish, Room.sinapse_apublish)
+        for form in forms:
+            assert inspect.signature(form).parameters == expected
 
 
 class TestAsync:

@@ -236,17 +236,28 @@ class TestPublishMany:
     @given(
         st.lists(
             st.tuples(
-                st.sampled_from("abc"), st.sampled_from([0, 600, 900]), st.none() | st.just("id")
+                st.sampled_from("abc"),
+                st.sampled_from([0, 600, 900]),
+                st.none() | st.just("id"),
+                st.none() | st.sampled_from([0, 1, 5, "all"]),
             ),
             max_size=12,
         )
     )
     def test_it_leaves_what_one_by_one_leaves(
-        self, redis_process: RedisServer, messages: list[tuple[str, float, str | None]]
+        self, redis_process: RedisServer, messages: list[tuple[str, float, str | None, Any]]
     ) -> None:
         outgoing = [
-            Outgoing(channel, str(number), "e", retain, name and f"{name}{number % 2}")
-            for number, (channel, retain, name) in enumerate(messages)
+            Outgoing(
+                channel,
+                str(number),
+                "e",
+                retain,
+                name and f"{name}{number % 2}",
+                replay if retain else None,
+                retain_messages=3,
+            )
+            for number, (channel, retain, name, replay) in enumerate(messages)
         ]
         with redis_process.client() as client, Publisher(redis_process.url) as publisher:
             found = []
@@ -257,6 +268,8 @@ class TestPublishMany:
                 client.flushall()
                 with listening(redis_process) as listener:
                     nodes = publish()
+                    ids = [each.id for each in nodes]
+                    same = [each and ids.index(each) for each in ids]
                     heard = [(c, unpack(p)._replace(id=None)) for c, p in listener.heard()]
                 kept = {
                     channel: [
@@ -268,7 +281,7 @@ class TestPublishMany:
                 # A checkpoint is made where the counter, which begins with the clock, is round; and
                 # a node that is still there looks after its epoch.
                 keys = {*client.keys()} - {CHECKPOINTS.encode(), RETENTION.encode()}
-                found.append((nodes, heard, kept, keys))
+                found.append((nodes, same, heard, kept, keys, client.hgetall("sinapse:replay")))
         assert found[0] == found[1]
 
 

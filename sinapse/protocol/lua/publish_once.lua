@@ -4,8 +4,8 @@
 -- Returns how many nodes heard the message; or, in a list, -1 and the id of the message that was
 -- published before, empty if that was not retained.
 
--- include: sent_before
 if not redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[3]) then
+  -- include: sent_before
   return sent_before(KEYS[1])
 end
 return redis.call('PUBLISH', ARGV[1], ARGV[2])

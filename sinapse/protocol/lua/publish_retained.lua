@@ -11,8 +11,8 @@
 local channel, body, retain, most, nodes, horizon, remember, replay = unpack(ARGV)
 local key, sent = KEYS[5], (remember or '') ~= '' and KEYS[6]
 retain = tonumber(retain)
--- include: sent_before
 if sent and redis.call('EXISTS', sent) == 1 then
+  -- include: sent_before
   return sent_before(sent)
 end
 -- Its type is seen before anything is written.
