@@ -19,7 +19,7 @@ from pathlib import Path
 from sinapse.publisher import Publisher
 from tests.support import running_redis
 from tests.support.crowd import Crowd
-from tests.system.test_nodes import restart, running_nodes
+from tests.support.nodes import restart, running_nodes
 
 DEFAULTS = "haproxy", "2000", "20"
 DRAIN = ("--drain", "20")

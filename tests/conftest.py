@@ -66,6 +66,14 @@ def redis_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisS
 
 
 @pytest.fixture
+def emptied_redis(redis_of_module: RedisServer) -> RedisServer:
+    """Return the Redis of the module with nothing in it, not even what ids rest on."""
+    with redis_of_module.client() as client:
+        client.flushall()
+    return redis_of_module
+
+
+@pytest.fixture
 def redis_server(redis_process: RedisServer) -> RedisServer:
     """Return the session's Redis, empty but for what ids rest on: its data are not lost."""
     with redis_process.client() as client:

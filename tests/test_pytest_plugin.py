@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sinapse.testing.server import running_server
-from tests.project.test_layers import loaded_by
+from tests.support.modules import loaded_by
 
 pytest_plugins = ["pytester"]
 

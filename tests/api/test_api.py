@@ -30,11 +30,11 @@ from sinapse.errors import (
 )
 from sinapse.publisher import History, Outgoing, Publisher, Retained, aio
 from sinapse.publisher.http import MAX_MESSAGES_PER_REQUEST, MAX_REQUEST_SIZE, HTTPConnections
-from tests.project.test_snippets import BLOCK
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.proxy import running_proxy, unchanged
 from tests.support.publishing import FORKS, exit_status, forks, in_child
+from tests.support.walkthrough import PYTHON_BLOCK
 
 KEY = "k" * 32
 WITH_KEY = {"Authorization": f"Bearer {KEY}"}
@@ -343,7 +343,7 @@ class TestTransport:
         assert remote.tokens.clear("1") is False
 
     def test_what_the_page_shows_runs(self, api: API) -> None:
-        (block,) = BLOCK.findall((ROOT / "docs" / "api.md").read_text())
+        (block,) = PYTHON_BLOCK.findall((ROOT / "docs" / "api.md").read_text())
         here = block.replace("KEY@push.example:9002", f"{KEY}@127.0.0.1:{api.port}")
         assert here != block
         names: dict[str, Any] = {}

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from websockets.sync.client import connect
 from sinapse.daemon.logs import as_json
 from sinapse.publisher import Publisher
 from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port, running_redis
-from tests.support.daemon import ROOT, Daemon, running_daemon
+from tests.support.daemon import ROOT, Daemon, running_daemon, twistd
 
 ALWAYS = ["time", "level", "pid", "logger", "message"]
 
@@ -148,12 +147,6 @@ def test_a_level_that_is_none_ends_the_start_with_one_line(tmp_path: Path, level
     assert daemon.launch().wait(PATIENCE) == 1
     expected = f"--log-level {level!r}: must be debug, info, warn, error or critical"
     assert daemon.log.splitlines() == [f"sinapse: {expected}"]
-
-
-def twistd(*arguments: str, cwd: Path) -> None:
-    command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *arguments]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{cwd}"}
-    subprocess.run(command, cwd=cwd, env=environment, timeout=PATIENCE, check=True)
 
 
 def test_a_daemon_in_the_background_writes_the_file_that_twistd_was_told_of(

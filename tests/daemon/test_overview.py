@@ -18,9 +18,9 @@ from sinapse.admin.metrics import BY_REASON, GAUGES, HISTOGRAMS, TOTALS, blank, 
 from sinapse.daemon.workers.client import WORKER_ANSWER_TIMEOUT as ANSWER
 from sinapse.daemon.workers.totals import LASTING, add, lasting, one_subject, top_channels, total
 from sinapse.publisher import Publisher
-from tests.daemon.test_workers import SERVES, Workers, alive, running_workers
 from tests.support import RedisServer, eventually
 from tests.support.daemon import Stream
+from tests.support.workers import SERVES, Workers, alive, running_workers
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,7 +19,15 @@ from sinapse.errors import StartError
 from sinapse.listen.listener import Listener
 from sinapse.publisher import Publisher
 from tests.support import PATIENCE, RedisServer, end, eventually, free_port
-from tests.support.daemon import ROOT, Daemon, Event, Stream, refusal, running_daemon, servers_in
+from tests.support.daemon import (
+    Daemon,
+    Event,
+    Stream,
+    refusal,
+    running_daemon,
+    servers_in,
+    twistd,
+)
 from tests.support.proxy import Proxy
 from tests.support.subscribing import subscribe
 
@@ -136,16 +142,10 @@ def test_a_daemonised_start_that_fails_says_so_and_leaves_nothing(tmp_path: Path
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
-        ended = subprocess.run(
-            [
-                *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
-                *("--pidfile", "d.pid", "--logfile", "d.log", "sinapse", "--port", port),
-            ],
+        ended = twistd(
+            *("--pidfile", "d.pid", "--logfile", "d.log", "sinapse", "--port", port),
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
-            text=True,
-            timeout=PATIENCE,
             check=False,
         )
     assert ended.returncode == 1
@@ -157,16 +157,10 @@ def test_a_daemonised_start_that_fails_says_so_and_leaves_nothing(tmp_path: Path
 
 def test_it_daemonises_and_ends_by_its_pid_file(tmp_path: Path, redis_server: RedisServer) -> None:
     port = free_port()
-    subprocess.run(
-        [
-            *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
-            *("--pidfile", "d.pid", "--logfile", "d.log", "sinapse"),
-            *("--port", f"tcp:{port}:interface=127.0.0.1", "--redis", redis_server.url),
-        ],
+    twistd(
+        *("--pidfile", "d.pid", "--logfile", "d.log", "sinapse"),
+        *("--port", f"tcp:{port}:interface=127.0.0.1", "--redis", redis_server.url),
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=PATIENCE,
-        check=True,
     )
     pid = int((tmp_path / "d.pid").read_text())
     try:
@@ -205,18 +199,7 @@ def test_a_stale_socket_is_no_obstacle_and_a_live_one_is(
 
 def test_help_and_version_say_what_there_is(tmp_path: Path) -> None:
     def output(option: str) -> str:
-        return subprocess.run(
-            [
-                *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
-                *("sinapse", option),
-            ],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=True,
-        ).stdout
+        return twistd("sinapse", option, cwd=tmp_path, capture_output=True).stdout
 
     assert re.fullmatch(r"Sinapse \d+\.\d+\.\d+\S*\n", output("--version"))
     text = output("--help")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,90 +22,8 @@ from sinapse.daemon.workers.relay import MAX_LINE, Relay
 from sinapse.publisher import Publisher
 from tests.support import PATIENCE, RedisServer, end, eventually, free_port
 from tests.support.certificates import root
-from tests.support.daemon import ROOT, Daemon, Stream, refusal, running_daemon, servers_in
-
-#: The lines that tell which process serves: number and pid.
-SERVES = re.compile(r"worker (\d+) \(process (\d+)\) serves")
-
-
-def serving(daemon: Daemon) -> dict[int, int]:
-    """Return the pid of the last process of each worker that has begun to serve."""
-    return {int(number): int(pid) for number, pid in SERVES.findall(daemon.log)}
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there, and no mere zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-class Workers:
-    """A daemon with workers, and how they are."""
-
-    def __init__(self, daemon: Daemon, count: int) -> None:
-        self.daemon = daemon
-        self.count = count
-
-    def all_serve(self, *, ready: bool = True) -> dict[int, int]:
-        """Wait until all workers serve, and have Redis, and return their pids."""
-
-        def pids() -> dict[int, int]:
-            found = serving(self.daemon)
-            return found if len(found) == self.count and all(map(alive, found.values())) else {}
-
-        found = eventually(pids, "all workers serve")
-        if ready:
-            # Streams that come earlier are told to come again.
-            eventually(self.daemon.is_ready, "all have Redis")
-        return found
-
-    @contextlib.contextmanager
-    def one_of_each(self, token: str) -> Iterator[dict[int, Stream]]:
-        """Open streams until each worker has one; they are closed when the with block ends."""
-        streams: dict[int, Stream] = {}
-        with contextlib.ExitStack() as stack:
-            while len(streams) < self.count:
-                stream = stack.enter_context(self.daemon.stream(token)).opened()
-                streams.setdefault(self.owner(stream), stream)
-            yield streams
-
-    def owner(self, stream: Stream) -> int:
-        """Return the pid of the worker that has accepted a connection."""
-        ours = stream.socket.getsockname()[1]
-        return owners(self.daemon.port, list(serving(self.daemon).values()))[ours]
-
-
-def owners(port: int, pids: list[int]) -> dict[int, int]:
-    """Return who has which connection to `port`: pid by the client's port."""
-    inodes: dict[str, int] = {}
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if int(fields[1].split(":")[1], 16) == port:
-            inodes[fields[9]] = int(fields[2].split(":")[1], 16)
-    found = {}
-    for pid in pids:
-        for each in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                target = str(each.readlink())
-                if target.startswith("socket:") and target[8:-1] in inodes:
-                    found[inodes[target[8:-1]]] = pid
-    return found
-
-
-@contextlib.contextmanager
-def running_workers(
-    folder: Path, redis_url: str, *options: str, count: int = 2, **others: Any
-) -> Iterator[Workers]:
-    """Run a daemon with workers for the length of a with block."""
-    arguments = ("--workers", str(count), *options)
-    with running_daemon(folder, redis_url, *arguments, **others) as daemon:
-        workers = Workers(daemon, count)
-        pids = list(workers.all_serve().values())
-        yield workers
-        pids += serving(daemon).values()
-    eventually(lambda: not any(map(alive, pids)), "no worker is left")
+from tests.support.daemon import Daemon, Stream, refusal, servers_in, twistd
+from tests.support.workers import SERVES, Workers, alive, owners, running_workers, serving
 
 
 @pytest.fixture(scope="module")
@@ -382,17 +297,11 @@ def test_a_worker_that_hangs_is_killed_and_replaced(
 
 def test_it_daemonises_with_one_pid_file(tmp_path: Path, redis_server: RedisServer) -> None:
     port = free_port()
-    subprocess.run(
-        [
-            *(sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
-            *("--pidfile", "d.pid", "--logfile", "daemon-0.log", "--reactor=poll", "sinapse"),
-            *("--workers=2", "--port", f"tcp:{port}:interface=127.0.0.1"),
-            *("--redis", redis_server.url),
-        ],
+    twistd(
+        *("--pidfile", "d.pid", "--logfile", "daemon-0.log", "--reactor=poll", "sinapse"),
+        *("--workers=2", "--port", f"tcp:{port}:interface=127.0.0.1"),
+        *("--redis", redis_server.url),
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=PATIENCE,
-        check=True,
     )
     pid = int((tmp_path / "d.pid").read_text())
     daemon = Daemon(tmp_path, redis_server.url)

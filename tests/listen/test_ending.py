@@ -13,10 +13,10 @@ import pytest
 
 from sinapse.listen.ending import CLOSE_TIMEOUT
 from sinapse.publisher import Publisher
-from tests.streams.test_longpoll import position
 from tests.support import PATIENCE, RedisServer, eventually
 from tests.support.certificates import root
 from tests.support.http2client import Client
+from tests.support.longpoll import position
 from tests.support.subscribing import subscribe
 from tests.support.tls import SecureDaemon, secure_daemon
 

@@ -13,10 +13,9 @@ import pytest
 
 from sinapse.listen.gate import OTHER_CONNECTIONS_PER_ADDRESS
 from sinapse.publisher import Publisher
-from tests.streams.test_limits import refused
 from tests.support import PATIENCE, RedisServer, end, eventually, free_port
 from tests.support.daemon import Daemon, Stream, refusal, running_daemon
-from tests.support.subscribing import subscribe
+from tests.support.subscribing import refused, subscribe
 
 #: Descriptors of the daemon that has few: half of them are for clients, of whom one in eight is let
 #: in only to be refused.

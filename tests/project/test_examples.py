@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from sinapse.protocol.message import unpack
-from tests.project.test_packaging import ENVIRONMENT, Built, built, run
 from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port
+from tests.support.building import ENVIRONMENT, Built, built, run
 from tests.support.daemon import ROOT
 from tests.support.listening import listening
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.project.test_layers import MODULES
+from tests.support.modules import MODULES
 
 LIBRARY = [name for name in MODULES if name.split(".")[0] == "publisher"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
@@ -14,10 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-import sinapse
-from tests.support import PATIENCE, PYTHON
-
-FOLDER = Path(sinapse.__file__).parent
+from tests.support.modules import FOLDER, MODULES, loaded_by
 
 #: Rooms, which are modules and packages, from the ground up: each imports from lower floors only.
 #: Within a package there are no floors, but no circles either.
@@ -81,15 +77,6 @@ class Import(NamedTuple):
     module: str
 
 
-def modules() -> dict[str, Path]:
-    """Return every module by its name within sinapse."""
-    return {
-        ".".join(path.relative_to(FOLDER).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in sorted(FOLDER.rglob("*.py"))
-    }
-
-
-MODULES = modules()
 PACKAGES = [
     name.removesuffix("__init__") for name, path in MODULES.items() if path.stem == "__init__"
 ]
@@ -180,6 +167,12 @@ def test_a_module_without_io_has_a_test_of_its_name(module: str) -> None:
     assert "def test_" in test.read_text()
 
 
+@pytest.mark.parametrize("test", sorted(TESTS.rglob("*.py")), ids=lambda path: path.stem)
+def test_what_tests_share_is_no_test(test: Path) -> None:
+    text = test.read_text()
+    assert re.findall(r"^from (tests\.(?:\w+\.)?test_\w+) import", text, re.MULTILINE) == []
+
+
 def test_there_are_few_modules_beside_the_packages() -> None:
     assert len(list(FOLDER.glob("*.py"))) <= 10
 
@@ -252,20 +245,6 @@ def test_libraries_are_used_where_they_belong(module: str) -> None:
         if not allowed:
             misplaced.append(f"{place} imports {name}")
     assert misplaced == []
-
-
-def loaded_by(program: str) -> set[str]:
-    """Return the modules that a process has loaded after it has run `program`."""
-    ended = subprocess.run(
-        [PYTHON, "-c", f"{program}\nimport sys; print(*sys.modules, sep='\\n')"],
-        cwd=FOLDER.parent,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    return set(ended.stdout.splitlines())
 
 
 def test_a_backend_that_publishes_loads_no_twisted() -> None:

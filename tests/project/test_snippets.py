@@ -14,8 +14,7 @@ import redis
 from sinapse.publisher import Publisher
 from tests.support import PATIENCE, PYTHON, RedisServer, eventually
 from tests.support.daemon import ROOT
-
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+from tests.support.walkthrough import PYTHON_BLOCK
 
 #: The Redis of the pages.
 SHOWN = "redis://localhost:6379/0"
@@ -27,14 +26,14 @@ def sections(page: str) -> dict[str, str]:
     found = {}
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         title, _, body = section.partition("\n")
-        if program := "\n".join(BLOCK.findall(body)):
+        if program := "\n".join(PYTHON_BLOCK.findall(body)):
             found[title] = program
     return found
 
 
 def whole(page: str) -> str:
     """Return all the Python of a page as one program."""
-    return "\n".join(BLOCK.findall((ROOT / page).read_text()))
+    return "\n".join(PYTHON_BLOCK.findall((ROOT / page).read_text()))
 
 
 #: What stands before a page's own code: what a reader has already.
@@ -112,7 +111,7 @@ def test_the_first_program_of_the_readme_runs_as_it_stands(
 ) -> None:
     """It stands beside a picture of what it does, and needs nothing that is said elsewhere."""
     text = (ROOT / "README.md").read_text()
-    first = BLOCK.search(text)
+    first = PYTHON_BLOCK.search(text)
     assert first is not None
     assert re.match(r"\s*!\[[^]]+\]\(docs/architecture\.svg\)", text[first.end() :])
     (tmp_path / "program.py").write_text(first[1].replace(SHOWN, redis_server.url))
@@ -123,7 +122,7 @@ def test_the_first_program_of_the_readme_runs_as_it_stands(
 def test_what_the_page_on_presence_shows_runs(
     redis_server: RedisServer, publisher: Publisher, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blocks = BLOCK.findall((ROOT / "docs" / "monitoring.md").read_text())
+    blocks = PYTHON_BLOCK.findall((ROOT / "docs" / "monitoring.md").read_text())
     asks, listens = (compile(block, "monitoring.md", "exec") for block in blocks)
     exec(asks, {"publisher": publisher})  # That is the test.
     with redis_server.client() as client:

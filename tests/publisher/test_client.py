@@ -88,18 +88,10 @@ NO_MESSAGE_IDS: list[Any] = ["", "a" * 129, "a\nb", "a\0", "\ud800", b"id", 1]
 NO_KINDS = ["", "channels", "tokens", "a\nb", None, int]
 
 
-@pytest.fixture(scope="module")
-def redis_process(redis_of_module: RedisServer) -> RedisServer:
-    """Return a Redis of this module's own, which may lose its data."""
-    return redis_of_module
-
-
 @pytest.fixture
-def redis_server(redis_process: RedisServer) -> RedisServer:
-    """Return it, empty."""
-    with redis_process.client() as client:
-        client.flushall()
-    return redis_process
+def redis_server(emptied_redis: RedisServer) -> RedisServer:
+    """Return a Redis of this module's own, which may lose its data."""
+    return emptied_redis
 
 
 @pytest.fixture

@@ -31,18 +31,10 @@ class Room(Publishable):
     id: int | str | None = 1
 
 
-@pytest.fixture(scope="module")
-def redis_process(redis_of_module: RedisServer) -> RedisServer:
-    """Return a Redis of this module's own, which may lose its data."""
-    return redis_of_module
-
-
 @pytest.fixture
-def redis_server(redis_process: RedisServer) -> RedisServer:
-    """Return it, empty."""
-    with redis_process.client() as client:
-        client.flushall()
-    return redis_process
+def redis_server(emptied_redis: RedisServer) -> RedisServer:
+    """Return a Redis of this module's own, which may lose its data."""
+    return emptied_redis
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sinapse.errors import CloseReason
 from sinapse.publisher import Publisher
 from sinapse.streams.backlog import RELIEVED_SHARE, Backlog
-from tests.streams.test_connection import Peer
 from tests.support import RedisServer, eventually
+from tests.support.connection import Peer
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.subscribing import subscribe
 

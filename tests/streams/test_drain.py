@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from sinapse.publisher import Publisher
 from sinapse.streams.drain import Drain
-from tests.streams.test_longpoll import JSON, waiting
-from tests.streams.test_longpoll import position as poll_position
 from tests.support import PATIENCE, RedisServer, eventually, running_redis
-from tests.support.daemon import COME_BACK, Daemon, Ended, Stream, running_daemon
+from tests.support.daemon import COME_BACK, Daemon, Ended, Stream, running_daemon, wait_for_end
+from tests.support.longpoll import JSON, waiting
+from tests.support.longpoll import position as poll_position
 from tests.support.subscribing import subscribe
 from tests.support.websocket import HANDSHAKE, ending, opened
 
@@ -77,14 +77,6 @@ def begin(daemon: Daemon) -> None:
     """Have a drain begin, and return when it has."""
     terminate(daemon)
     eventually(lambda: daemon.admin("/ready").status == 503)
-
-
-def wait_for_end(daemon: Daemon, number: int = signal.SIGTERM) -> None:
-    """Wait until the process has ended by a signal that it got, as twistd does."""
-    assert daemon.process is not None
-    assert daemon.process.wait(PATIENCE) == -number
-    assert "Traceback" not in daemon.log
-    assert "Unhandled" not in daemon.log
 
 
 def told(stream: Stream) -> tuple[list[str], int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -15,8 +14,8 @@ from sinapse.publisher import Publisher
 from sinapse.streams.limits import StreamLimits
 from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
 from tests.support.certificates import root
-from tests.support.daemon import COME_BACK, Daemon, Stream, running_daemon
-from tests.support.subscribing import subscribe
+from tests.support.daemon import Daemon, Stream, running_daemon
+from tests.support.subscribing import refused, subscribe
 
 
 class TestStreamLimits:
@@ -88,22 +87,6 @@ def stack() -> Iterator[ExitStack]:
 def opened(stack: ExitStack, daemon: Daemon, token: str, address: str = "") -> Stream:
     headers = {"X-Forwarded-For": address} if address else {}
     return stack.enter_context(daemon.stream(token, headers)).opened()
-
-
-def refused(daemon: Daemon, token: str, address: str = "") -> tuple[int, str]:
-    """Return status and text of the answer, which must say when to ask again.
-
-    An EventSource is told so in the only way that it understands.
-    """
-    headers = {"X-Forwarded-For": address} if address else {}
-    with daemon.stream(token, headers) as stream:
-        assert stream.status == 200
-        assert (told := re.fullmatch(COME_BACK, stream.response.read()))
-        assert 5000 <= int(told[1]) <= 15000
-        assert stream.headers["Access-Control-Allow-Origin"] is None
-    answer = daemon.get(f"/?access_token={token}", **headers)
-    assert 5 <= int(answer.headers["Retry-After"]) <= 15
-    return answer.status, answer.text  # type: ignore[attr-defined]
 
 
 def refusals(daemon: Daemon) -> dict[str, float]:

@@ -1,7 +1,10 @@
 """What the tests share. Here: free ports, bounded waiting, and a Redis that always ends.
 
 ``daemon``        a daemon through twistd, and a client of its event streams
+``workers``       a daemon with workers
 ``subscribing``   subjects with channels and a token, and streams that come back
+``longpoll``      long polls
+``connection``    one stream with both its ends
 ``websocket``     WebSockets of a daemon
 ``tls``           a daemon that is reached over TLS
 ``certificates``  authorities, and what they sign
@@ -9,12 +12,17 @@
 ``eventsource``   a strict parser of event streams
 ``crowd``         many EventSources in one thread
 ``proxy``         a network between two processes, that breaks as networks do
+``proxies``       nginx, HAProxy and Caddy, as they are shipped
+``nodes``         two daemons behind one of them
+``sentinel``      a Redis Sentinel
 ``publishing``    what Redis is asked by the library, and processes that fork
 ``flavours``      every kind of publisher, used like the plain one
 ``listening``     what is published, exactly
 ``hubs``          hubs without a broker, and stand-ins for framings and streams
 ``browser``       Chromium
 ``clients``       clients of event streams that applications use
+``modules``       the modules of the package
+``building``      a wheel and an sdist
 ``npm``           packages of npm: installed, built and tested
 ``django_site``   a Django project
 ``celery_site``   a Celery application

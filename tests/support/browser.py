@@ -116,3 +116,61 @@ def other_browser(_second_browser: Browser) -> Iterator[Browser]:
     """A second one, with cookies of its own."""
     yield _second_browser
     _second_browser.forget()
+
+
+class Page:
+    """A page of this machine, from a port that speaks TLS, in Chromium."""
+
+    def __init__(self, browser: Browser, port: int, token: str) -> None:
+        self._browser = browser
+        self._path = f"/?access_token={token}"
+        browser.driver.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": True})
+        # An answer of the daemon stands in for a page of its host: it forbids itself everything.
+        browser.driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
+        browser.open(f"https://127.0.0.1:{port}/status")
+        browser.run("window.seen = []; window.opened = [];")
+
+    @property
+    def protocol(self) -> str:
+        """What the page itself came by."""
+        return str(
+            self._browser.run(
+                "return performance.getEntriesByType('navigation')[0].nextHopProtocol"
+            )
+        )
+
+    def open_streams(self, count: int) -> None:
+        self._browser.run(
+            """
+            for (let number = 0; number < arguments[1]; number++) {
+                const source = new EventSource(arguments[0]);
+                source.addEventListener("authentication", () => seen.push("opened"));
+                source.addEventListener("message", (event) => seen.push(event.data));
+                opened.push(source);
+            }
+            """,
+            self._path,
+            count,
+        )
+
+    def open_websocket(self) -> None:
+        self._browser.run(
+            """
+            const socket = new WebSocket(`wss://${location.host}${arguments[0]}`);
+            socket.onmessage = (event) => {
+                const {event: type, data} = JSON.parse(event.data);
+                seen.push(type === "authentication" ? "opened" : data);
+            };
+            opened.push(socket);
+            """,
+            self._path,
+        )
+
+    def sees(self, text: str, times: int) -> None:
+        """Wait until all streams together have seen something that often."""
+        count = "seen.filter((each) => each === arguments[0]).length"
+        self._browser.eventually(f"{count} === {times}", text)
+
+    def close(self) -> None:
+        self._browser.run("opened.forEach((each) => each.close())")
+        self._browser.driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": False})

@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support import PATIENCE, PYTHON, end, eventually, free_port
 
 ROOT = Path(__file__).parents[2]
+
+#: What Python runs as twistd.
+TWISTD = ("-c", "from twisted.scripts.twistd import run; run()")
 
 #: The first bytes of every stream, as Ruby's Sinapse has them.
 OPENING = b"retry: 5000\nevent: authentication\ndata: ok\n\n"
@@ -185,7 +187,7 @@ class Daemon:
             self.address = endpoint.removeprefix("unix:")
         self.command = [
             *(PYTHON, "-W", "error", "-W", "ignore:Passing pyOpenSSL:DeprecationWarning"),
-            *("-c", "from twisted.scripts.twistd import run; run()"),
+            *TWISTD,
             *("--nodaemon", "--pidfile=", "sinapse"),
             *("--port", endpoint, "--redis", redis_url),
             *("--admin", f"unix:{self.admin_path}", "--drain", "0", *options),
@@ -297,6 +299,21 @@ def running_daemon(
             end(daemon.process)
 
 
+def twistd(
+    *arguments: str, cwd: Path, check: bool = True, capture_output: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run twistd until it returns, which it does when the daemon is in the background."""
+    return subprocess.run(
+        [PYTHON, *TWISTD, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{cwd}"},
+        capture_output=capture_output,
+        text=True,
+        timeout=PATIENCE,
+        check=check,
+    )
+
+
 def refusal(
     folder: Path,
     *options: str,
@@ -306,7 +323,7 @@ def refusal(
     """Start a daemon that must not start, and return what it says: one line."""
     ended = subprocess.run(
         [
-            *(*prefix, sys.executable, "-c", "from twisted.scripts.twistd import run; run()"),
+            *(*prefix, PYTHON, *TWISTD),
             *("--nodaemon", "--pidfile=", "sinapse", *options),
         ],
         cwd=folder,
@@ -337,3 +354,11 @@ def servers_in(folder: Path) -> list[int]:
             if str(folder).encode() in command and executable in ("valkey-server", "redis-server"):
                 found.append(int(process.name))
     return found
+
+
+def wait_for_end(daemon: Daemon, number: int = signal.SIGTERM) -> None:
+    """Wait until the process has ended by a signal that it got, as twistd does."""
+    assert daemon.process is not None
+    assert daemon.process.wait(PATIENCE) == -number
+    assert "Traceback" not in daemon.log
+    assert "Unhandled" not in daemon.log

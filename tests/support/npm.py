@@ -6,30 +6,22 @@ Several processes of a run may want the same one, so each waits for the others.
 from __future__ import annotations
 
 import fcntl
-import subprocess
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.browser import program
+from tests.support.building import run
+from tests.support.daemon import ROOT
 
 #: The JavaScript client.
-CLIENT = Path(__file__).parents[2] / "clients" / "js"
+CLIENT = ROOT / "clients" / "js"
 
 
 def npm(folder: Path, *arguments: str) -> str:
     """Run npm, which must succeed, and return what it prints."""
-    done = subprocess.run(
-        [program("npm"), *arguments],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    return run(program("npm"), *arguments, cwd=folder, environment=os.environ)
 
 
 def install(folder: Path) -> None:

@@ -163,3 +163,12 @@ def running_proxy(port: int) -> Iterator[Proxy]:
         yield proxy
     finally:
         proxy.close()
+
+
+@contextlib.contextmanager
+def away(proxy: Proxy) -> Iterator[None]:
+    """Keep clients from the daemon for the length of a with block."""
+    proxy.stall()
+    proxy.cut()
+    yield
+    proxy.flow()

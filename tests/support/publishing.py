@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import redis
 
+from sinapse.publisher import Publisher
 from tests.support import eventually
 
 
@@ -59,3 +62,24 @@ def exit_status(pid: int) -> int:
         os.waitpid(pid, 0)
         raise
     return os.waitstatus_to_exitcode(statuses[-1])
+
+
+@contextmanager
+def traffic(publisher: Publisher) -> Iterator[list[str]]:
+    """Publish all through a with block; what is published is added to the list."""
+    published: list[str] = []
+    over = threading.Event()
+
+    def publish() -> None:
+        while not over.wait(0.005):
+            text = str(len(published))
+            publisher.publish(f"room:{1 + len(published) % 2}", text, retain=60)
+            published.append(text)
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield published
+    finally:
+        over.set()
+        thread.join()

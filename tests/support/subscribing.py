@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+
+import redis
 
 from sinapse.publisher import Publisher
-from tests.support.daemon import Daemon, Event, Stream
+from tests.support.daemon import COME_BACK, Daemon, Event, Stream
+
+#: When the tokens of the subject 1 were obtained first.
+OBTAINED = "sinapse:obtained:User:1"
 
 
 def subscribe(publisher: Publisher, *channels: str, subject: str = "1") -> str:
@@ -34,3 +40,25 @@ def reset_of(event: Event) -> dict[str, object]:
     assert event.event == "reset"
     content: dict[str, object] = json.loads(event.data)
     return content
+
+
+def refused(daemon: Daemon, token: str, address: str = "") -> tuple[int, str]:
+    """Return status and text of the answer, which must say when to ask again.
+
+    An EventSource is told so in the only way that it understands.
+    """
+    headers = {"X-Forwarded-For": address} if address else {}
+    with daemon.stream(token, headers) as stream:
+        assert stream.status == 200
+        assert (told := re.fullmatch(COME_BACK, stream.response.read()))
+        assert 5000 <= int(told[1]) <= 15000
+        assert stream.headers["Access-Control-Allow-Origin"] is None
+    answer = daemon.get(f"/?access_token={token}", **headers)
+    assert 5 <= int(answer.headers["Retry-After"]) <= 15
+    return answer.status, answer.text  # type: ignore[attr-defined]
+
+
+def obtained(client: redis.Redis, token: str, *, ago: float) -> None:
+    """Let it be `ago` seconds since `token` was obtained first."""
+    seconds, microseconds = client.time()
+    client.zadd(OBTAINED, {token: (seconds - ago) * 1000 + microseconds // 1000})

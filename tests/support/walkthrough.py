@@ -53,6 +53,9 @@ _OURS = ("PYTHON", "SINAPSE", "REDIS", "VIRTUAL_ENV", "FLASK", "DJANGO")
 #: What other people have published under the name of our package or command.
 FOREIGN = ("sinapse",)
 
+#: A block of Python.
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
 #: A block, and the paragraph before it.
 _BLOCK = re.compile(r"((?:[^\n]+\n)+)\n```(\w+)\n(.*?)\n```\n", re.DOTALL)
 

@@ -21,7 +21,8 @@ from tests.support.browser import Browser, _first_browser, browser
 from tests.support.clients.runtimes import FOLDER, Client, Event, Here, Node, Page, serving_pages
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.npm import build_client, install
-from tests.support.proxy import Link, Proxy, running_proxy, unchanged
+from tests.support.proxy import Link, Proxy, away, running_proxy, unchanged
+from tests.support.publishing import traffic
 from tests.support.subscribing import subscribe
 
 # npm may have to install the packages.
@@ -138,15 +139,6 @@ def wait_for_a_poll(client: Client, daemon: Daemon) -> None:
 
 
 @contextmanager
-def away(proxy: Proxy) -> Iterator[None]:
-    """Keep clients from the daemon for the length of a with block."""
-    proxy.stall()
-    proxy.cut()
-    yield
-    proxy.flow()
-
-
-@contextmanager
 def torn(proxy: Proxy, end: bytes) -> Iterator[threading.Event]:
     """Forward what comes up to `end`, at once and not a byte more; cut at the end of the block.
 
@@ -169,27 +161,6 @@ def torn(proxy: Proxy, end: bytes) -> Iterator[threading.Event]:
     yield has_come
     proxy.down = unchanged
     proxy.cut()
-
-
-@contextmanager
-def traffic(publisher: Publisher) -> Iterator[list[str]]:
-    """Publish all through a with block; what is published is added to the list."""
-    published: list[str] = []
-    over = threading.Event()
-
-    def publish() -> None:
-        while not over.wait(0.005):
-            text = str(len(published))
-            publisher.publish(f"room:{1 + len(published) % 2}", text, retain=60)
-            published.append(text)
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
-        yield published
-    finally:
-        over.set()
-        thread.join()
 
 
 @clients()

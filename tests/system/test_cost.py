@@ -28,7 +28,6 @@ from hyperframe.frame import (
 
 from sinapse.publisher import Publisher
 from sinapse.web.limits import REQUESTS_PER_SECOND, RequestLimits
-from tests.api.test_api import KEY
 from tests.support import PATIENCE, RedisServer, free_port
 from tests.support.certificates import root
 from tests.support.daemon import Daemon, running_daemon
@@ -111,7 +110,7 @@ def fronts(
 ) -> Iterator[Fronts]:
     folder = tmp_path_factory.mktemp("cost")
     secure, api = free_port(), free_port()
-    (folder / "keys").write_text(KEY)
+    (folder / "keys").write_text("k" * 32)
     options = ["--port", f"ssl:{secure}:privateKey={certificate}:interface=127.0.0.1"]
     options += ["--api", f"tcp:{api}:interface=127.0.0.1", "--api-keys", str(folder / "keys")]
     # Regular expressions are looked through for the origin of every request.

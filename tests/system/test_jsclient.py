@@ -15,9 +15,9 @@ from tests.support.browser import Browser, _first_browser, browser
 from tests.support.clients.runtimes import serving_pages, url
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.npm import build_client
-from tests.support.proxy import Link, Proxy, running_proxy
+from tests.support.proxy import Link, Proxy, away, running_proxy
+from tests.support.publishing import traffic
 from tests.support.subscribing import subscribe
-from tests.system.test_clients import away, traffic
 
 # npm may have to install the packages.
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]

@@ -18,7 +18,7 @@ from sinapse.errors import BrokerUnavailable
 from tests.support import RedisServer, end, eventually, free_port, running_redis
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.flavours import FLAVOURS
-from tests.system.test_sentinel import MASTER, Sentinel
+from tests.support.sentinel import MASTER, Sentinel
 
 
 class Certificate:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,45 +14,10 @@ import redis
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, end, eventually, free_port, redis_binary
+from tests.support import PATIENCE, RedisServer, end, eventually, free_port
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.flavours import FLAVOURS
-
-MASTER = "main"
-
-SETTINGS = """\
-port {port}
-bind 127.0.0.1
-dir {folder}
-sentinel monitor {name} 127.0.0.1 {master} {quorum}
-sentinel down-after-milliseconds {name} 1000
-sentinel failover-timeout {name} 3000
-"""
-
-
-class Sentinel:
-    """A real Sentinel on a free port."""
-
-    def __init__(self, folder: Path, master: int, quorum: int, settings: str = "") -> None:
-        self.port = free_port()
-        file = folder / f"sentinel-{self.port}.conf"
-        values = {"folder": folder, "name": MASTER, "master": master, "quorum": quorum}
-        file.write_text(SETTINGS.format(port=self.port, **values) + settings)
-        self.process = subprocess.Popen(
-            [redis_binary(), str(file), "--sentinel"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-
-    def answers(self) -> bool:
-        try:
-            return bool(self.ask("PING"))
-        except redis.ConnectionError:
-            return False
-
-    def ask(self, *command: str, password: str | None = None) -> object:
-        with contextlib.closing(redis.Redis(port=self.port, password=password)) as client:
-            return client.execute_command(*command)
+from tests.support.sentinel import MASTER, Sentinel
 
 
 class Cluster:

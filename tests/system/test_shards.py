@@ -24,8 +24,7 @@ from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support.flavours import FLAVOURS
 from tests.support.listening import listening
 from tests.support.proxy import running_proxy
-from tests.support.subscribing import subscribe
-from tests.system.test_token_life import obtained
+from tests.support.subscribing import obtained, subscribe
 
 COUNT = 3
 

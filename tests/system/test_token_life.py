@@ -19,6 +19,7 @@ from sinapse.publisher.connections import Connections
 from tests.support import PATIENCE, RedisServer, eventually
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support.proxy import Link, Proxy, unchanged
+from tests.support.subscribing import OBTAINED, obtained
 from tests.support.websocket import ending, opened, received
 
 
@@ -296,16 +297,6 @@ class TestObtaining:
         with pytest.raises(ValueError, match="expires_in"):
             publisher.tokens.obtain("1", expires_in=seconds)
         assert publisher.tokens.get("1") is None
-
-
-#: Where it is remembered when the tokens of subject 1 were obtained first.
-OBTAINED = "sinapse:obtained:User:1"
-
-
-def obtained(client: redis.Redis, token: str, *, ago: float) -> None:
-    """Let it be `ago` seconds since `token` was obtained first."""
-    seconds, microseconds = client.time()
-    client.zadd(OBTAINED, {token: (seconds - ago) * 1000 + microseconds // 1000})
 
 
 def lifetime(publisher: Publisher, token: str) -> int:

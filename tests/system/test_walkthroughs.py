@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.test_packaging import ROOT, run
 from tests.support import PYTHON, eventually
 from tests.support.browser import Browser, _first_browser, browser
+from tests.support.building import run
+from tests.support.daemon import ROOT
 from tests.support.walkthrough import (
     START_TIMEOUT,
     Walkthrough,

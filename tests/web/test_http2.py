@@ -51,13 +51,12 @@ from sinapse.web.intake import PART_SIZE, Intake
 from sinapse.web.limits import FRAMES_PER_SECOND, MAX_FIELDS, REQUESTS_PER_SECOND, RequestLimits
 from sinapse.web.site import Site
 from tests.support import RedisServer, Turns, eventually
-from tests.support.browser import Browser, _first_browser, browser
+from tests.support.browser import Browser, Page, _first_browser, browser
 from tests.support.certificates import root
 from tests.support.daemon import OPENING
 from tests.support.http2client import WINDOW, Answer, Client, Peer
 from tests.support.subscribing import subscribe
 from tests.support.tls import SecureDaemon, secure_daemon
-from tests.system.test_proxies import Page
 
 LIMITS = RequestLimits()
 DEADLINE = LIMITS.timeout
