@@ -121,6 +121,18 @@ class Renewed(Struct):
     renewed: bool
 
 
+class Grant(Struct, forbid_unknown_fields=True):
+    """For how long a channel is added."""
+
+    expires_in: (
+        Annotated[
+            float,
+            Meta(description="Seconds until it is removed again; null for never.", gt=0, le=10**10),
+        ]
+        | None
+    ) = None
+
+
 class ChannelList(Struct):
     """What a subject may listen to."""
 

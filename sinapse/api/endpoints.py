@@ -17,6 +17,7 @@ from sinapse.api.bodies import (
     ChannelList,
     Cleared,
     Failed,
+    Grant,
     History,
     Listens,
     NewToken,
@@ -93,6 +94,8 @@ class Endpoint(NamedTuple):
     """Type of the answer's body; None for a 204."""
     body: type[Struct] | None = None
     query: Sequence[Parameter] = ()
+    may_have_none: bool = False
+    """A request without a body means one with nothing in it."""
     takes_key: bool = False
     """It is done once for each Idempotency-Key."""
     tells_token: bool = False
@@ -186,7 +189,11 @@ async def _has_channel(call: Call) -> Listens:
 
 
 async def _add_channel(call: Call) -> Changed:
-    return Changed(await call.publisher.channels.add(call.path["subject"], call.path["channel"]))
+    wanted: Grant = call.body
+    channels = call.publisher.channels
+    return Changed(
+        await channels.add(call.path["subject"], call.path["channel"], wanted.expires_in)
+    )
 
 
 async def _remove_channel(call: Call) -> Changed:
@@ -324,9 +331,11 @@ ENDPOINTS = (
         "addChannel",
         "PUT",
         _CHANNEL,
-        "Add a channel to the list of a subject.",
+        "Add a channel to the list of a subject, for ever or for some time.",
         _add_channel,
         Changed,
+        Grant,
+        may_have_none=True,
     ),
     Endpoint(
         "removeChannel",

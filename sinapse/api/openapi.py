@@ -94,7 +94,10 @@ def _described(endpoint: Endpoint) -> dict[str, Any]:
         described["parameters"] = parameters
     failures = dict(_FAILURES)
     if endpoint.body is not None:
-        described["requestBody"] = {"required": True, "content": _content(endpoint.body)}
+        described["requestBody"] = {
+            "required": not endpoint.may_have_none,
+            "content": _content(endpoint.body),
+        }
         failures |= _WITH_BODY
     if endpoint.tells_token:
         failures |= _WITH_TOKEN

@@ -99,7 +99,8 @@ class APIResource(Resource):
         body = None
         content = request.content.read() if request.content is not None else b""
         if endpoint.body is not None:
-            body = _read(request, content, endpoint.body)
+            is_none = endpoint.may_have_none and not content
+            body = endpoint.body() if is_none else _read(request, content, endpoint.body)
         key = request.getHeader(b"Idempotency-Key")
         if key is not None and endpoint.method == "POST" and not endpoint.takes_key:
             raise _Refusal(422, "an Idempotency-Key is of one message: give each a message_id")

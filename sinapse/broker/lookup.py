@@ -181,7 +181,7 @@ class Lookup(Link):
         Raises :class:`~sinapse.errors.Unauthorized` if the token is known to be revoked.
         """
         keys = [_CHANNELS + subject, RETENTION, REPLAY, _GRANTS + subject, _REVOKED + token]
-        answer: Any = await self.run(LIST_CHANNELS, keys, [])
+        answer: Any = await self.run(LIST_CHANNELS, keys, [subject])
         if answer is None:
             raise Unauthorized("unknown token")
         return _entry(subject, None, answer)

@@ -23,11 +23,16 @@ def list_(publisher: Publisher, subject: str) -> None:
 @command.command("add")
 @click.argument("subject")
 @click.argument("names", nargs=-1, required=True, metavar="CHANNEL...")
+@click.option(
+    "--expires-in", type=float, metavar="SECONDS", help="For how long; default: for ever."
+)
 @publishing
-def add(publisher: Publisher, subject: str, names: tuple[str, ...]) -> None:
+def add(
+    publisher: Publisher, subject: str, names: tuple[str, ...], expires_in: float | None
+) -> None:
     """Let SUBJECT listen to each CHANNEL."""
     for name in names:
-        publisher.channels.add(subject, name)
+        publisher.channels.add(subject, name, expires_in)
 
 
 @command.command("remove")

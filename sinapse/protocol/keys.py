@@ -8,11 +8,15 @@
                                        time of the first time, in milliseconds
 ``sinapse:channels:<id>``              set: the channels that the subject may listen to
 ``sinapse:grants:<id>``                hash: these, and the id counter at which each was added
+``sinapse:ends``                       sorted set: grants that end, each an id, a line feed and a
+                                       channel, by the time when, in milliseconds
 PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
 PUBLISH ``…:grant``                    the same, told first; payload: id counter, space, name
 PUBLISH ``…:past``                     the same, before both, of a channel with a past
 PUBLISH ``…:remove``                   a channel was removed; payload: its name
 PUBLISH ``…:withdraw``                 the same, told first; payload: id counter, space, name
+PUBLISH ``…:end``                      of all grants one of this subject ends first; payload: in
+                                       how many milliseconds
 PUBLISH ``…:revoke``                   a token was cleared or replaced; payload: the token
 ``sinapse:retained:<channel>``         stream: the retained messages of a channel
 ``sinapse:retention``                  hash: epoch and counter of the ids, and what they rest on
@@ -64,12 +68,14 @@ REMOVE = "remove"
 GRANT = "grant"
 WITHDRAW = "withdraw"
 PAST = "past"
+END = "end"
 REVOKE = "revoke"
 
 RETENTION = PREFIX + "retention"
 EPOCHS = PREFIX + "epochs"
 LAST = PREFIX + "last"
 CHECKPOINTS = PREFIX + "checkpoints"
+ENDS = PREFIX + "ends"
 NOTHING = PREFIX + "nothing"
 REPLAY = PREFIX + "replay"
 

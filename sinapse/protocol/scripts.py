@@ -2,7 +2,8 @@
 
 Each is a file in ``lua/``, and says at its head what it takes and returns. It reads first, then
 writes, which Redis could refuse, and publishes last: a script that fails without memory, or on a
-replica, has changed nothing, and nothing is announced that was not written.
+replica, has changed nothing, and nothing is announced that was not written. Only a grant whose time
+has come is ended by whatever script finds it.
 """
 
 import re
@@ -12,11 +13,24 @@ from hashlib import sha1
 from pkgutil import get_data
 from textwrap import indent
 
+from sinapse.protocol.keys import ENDS, REMOVE, RETENTION, WITHDRAW, channels_key, grants_key
+
 #: The comment at the head of a file, which is for readers only.
 _HEAD = re.compile(r"\A(?:--[^\n]*\n)+\n")
 
 #: A line in whose place another file stands, as far indented as it is.
 _INCLUDE = re.compile(r"^([ ]*)-- include: (\w+)\n", re.MULTILINE)
+
+#: What stands for a name in Redis that a file uses without being given it, and the name.
+_NAMES = {
+    "$ENDS": ENDS,
+    "$RETENTION": RETENTION,
+    "$CHANNELS": channels_key(""),
+    "$GRANTS": grants_key(""),
+    "$REMOVE": REMOVE,
+    "$WITHDRAW": WITHDRAW,
+}
+_NAMED = re.compile("|".join(map(re.escape, _NAMES)))
 
 
 @dataclass(frozen=True)
@@ -38,13 +52,15 @@ class Script:
 
 def _read(name: str) -> str:
     file = get_data(__name__, f"lua/{name}.lua") or b""
-    code = _HEAD.sub("", file.decode())
+    code = _NAMED.sub(lambda it: _NAMES[it[0]], _HEAD.sub("", file.decode()))
     return _INCLUDE.sub(lambda it: indent(_read(f"include/{it[2]}"), it[1]), code)
 
 
 ADD_CHANNEL = Script("add_channel")
 REMOVE_CHANNEL = Script("remove_channel")
 CLEAR_CHANNELS = Script("clear_channels")
+CHANNELS_OF = Script("channels_of")
+HAS_CHANNEL = Script("has_channel")
 GENERATE_TOKEN = Script("generate_token")
 CLEAR_TOKEN = Script("clear_token")
 REVOKE_TOKEN = Script("revoke_token")
@@ -59,6 +75,7 @@ MARK = Script("mark")
 LAST_IDS = Script("last_ids")
 LOOK_UP = Script("look_up")
 LIST_CHANNELS = Script("list_channels")
+END_GRANTS = Script("end_grants")
 READ_HISTORY = Script("read_history")
 STARTS = Script("starts")
 HISTORY = Script("history")

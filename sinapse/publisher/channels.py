@@ -32,9 +32,17 @@ class Channels:
         """Whether `subject` may listen to `channel`."""
         return self._run(HasChannel(subject, channel))
 
-    def add(self, subject: SubjectId, channel: ChannelLike) -> bool:
-        """Let `subject` listen to `channel`; return whether that is new."""
-        return self._run(AddChannel(subject, channel))
+    def add(
+        self, subject: SubjectId, channel: ChannelLike, expires_in: float | None = None
+    ) -> bool:
+        """Let `subject` listen to `channel`; return whether that is new.
+
+        With `expires_in`, in seconds of Redis' clock, that ends by itself: then it is as if the
+        channel was removed, on every node. Adding it again moves the end, to a later time or a
+        nearer one; without `expires_in`, it lasts from then on. Raises ``ValueError`` for a time
+        that is not above 0, or over 317 years.
+        """
+        return self._run(AddChannel(subject, channel, expires_in))
 
     def remove(self, subject: SubjectId, channel: ChannelLike) -> bool:
         """Let `subject` listen to `channel` no longer; return whether it could before."""

@@ -104,6 +104,10 @@ def _json(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, ensure_ascii=False).encode()  # Escaped, it could be six times as long.
 
 
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
 def _channels(subject: str, channel: str | None = None) -> str:
     path = f"/v1/subjects/{quote(subject, safe='')}/channels"
     return path if channel is None else f"{path}/{quote(channel, safe='')}"
@@ -118,7 +122,8 @@ def _(operation: HasChannel) -> _Request:
 @_request.register
 def _(operation: AddChannel) -> _Request:
     path = _channels(operation.subject, operation.channel)
-    return _Request("PUT", path, None, lambda answer: answer["changed"])
+    body = _json({"expires_in": _seconds(operation.expires_in)})
+    return _Request("PUT", path, body, lambda answer: answer["changed"])
 
 
 @_request.register
@@ -145,9 +150,7 @@ def _token(subject: str, kind: str | None = None) -> str:
 
 
 def _wanted(kind: str, milliseconds: int | None) -> bytes:
-    return _json(
-        {"kind": kind, "expires_in": None if milliseconds is None else milliseconds / 1000}
-    )
+    return _json({"kind": kind, "expires_in": _seconds(milliseconds)})
 
 
 @_request.register

@@ -58,9 +58,12 @@ class Sinapse(Owned):
         """Whether the subject may listen to `channel`."""
         return default().channels.has(self._id, channel)
 
-    def add_channel(self, channel: ChannelLike) -> bool:
-        """Let the subject listen to `channel`, on open streams too; return whether that is new."""
-        return default().channels.add(self._id, channel)
+    def add_channel(self, channel: ChannelLike, expires_in: float | None = None) -> bool:
+        """Let the subject listen to `channel`, on open streams too; return whether that is new.
+
+        With `expires_in`, in seconds, that ends by itself, unless the channel is added again.
+        """
+        return default().channels.add(self._id, channel, expires_in)
 
     def remove_channel(self, channel: ChannelLike) -> bool:
         """Let the subject listen to `channel` no longer; return whether it could before."""

@@ -51,7 +51,8 @@ class Memory:
         self._last = UNKNOWN
         self._retained: defaultdict[str, list[_Kept]] = defaultdict(list)
         self._gone: dict[str, int] = {}
-        self._channels: defaultdict[str, set[str]] = defaultdict(set)
+        #: The channels of each subject, and when each grant ends.
+        self._channels: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self._tokens: dict[tuple[str, str], _Token] = {}
 
     def result(self, operation: Operation[Any]) -> Any:
@@ -63,9 +64,11 @@ class Memory:
                 case ReadHistory() | Position():
                     return self._read(operation)
                 case AddChannel() | RemoveChannel() | HasChannel() | ListChannels():
-                    return self._list(operation, self._channels[operation.subject])
+                    return self._list(operation, self._granted(operation.subject))
                 case ClearChannels():
-                    return len(self._channels.pop(operation.subject, ()))
+                    count = len(self._granted(operation.subject))
+                    del self._channels[operation.subject]
+                    return count
                 case GetToken() | GenerateToken() | ObtainToken() | RenewToken() | ClearToken():
                     return self._token(operation)
         if type(operation) in _NOBODY:
@@ -116,17 +119,24 @@ class Memory:
     def _list(
         self,
         operation: AddChannel | RemoveChannel | HasChannel | ListChannels,
-        channels: set[str],
+        channels: dict[str, float],
     ) -> bool | set[str]:
         if isinstance(operation, ListChannels):
             return set(channels)
         is_there = operation.channel in channels
         if isinstance(operation, AddChannel):
-            channels.add(operation.channel)
+            channels[operation.channel] = _end(operation.expires_in)
             return not is_there
         if isinstance(operation, RemoveChannel):
-            channels.discard(operation.channel)
+            channels.pop(operation.channel, None)
         return is_there
+
+    def _granted(self, subject: str) -> dict[str, float]:
+        """Return the channels of a subject, without those whose grants have ended."""
+        channels, now = self._channels[subject], time.monotonic()
+        for name in [name for name, end in channels.items() if end <= now]:
+            del channels[name]
+        return channels
 
     def _token(
         self, operation: GetToken | GenerateToken | ObtainToken | RenewToken | ClearToken

@@ -85,6 +85,10 @@ NO_TIMES: list[Any] = [-1, -0.001, float("nan"), float("inf"), 30 * 24 * 3600 + 
 NO_COUNTS: list[Any] = [True, 0, -1, 1_000_001, 1.5, "10"]
 NO_REPLAYS: list[Any] = [True, False, -1, 1.0, float("nan"), "some", "ALL", "5", "", b"all", [1]]
 NO_MESSAGE_IDS: list[Any] = ["", "a" * 129, "a\nb", "a\0", "\ud800", b"id", 1]
+NO_LIFETIMES: list[Any] = [
+    *(0, -1, -0.5, float("nan"), float("inf"), 10**10 + 1),
+    *("60", [60], True),
+]
 NO_KINDS = ["", "channels", "tokens", "a\nb", None, int]
 
 
@@ -959,7 +963,7 @@ class TestChannels:
         inside = {
             "add": {"hget": 2, "sadd": 1, "publish": 2},
             "remove": {"hget": 2, "hdel": 1, "srem": 1, "publish": 2},
-        }[operation]
+        }[operation] | {"time": 1, "zscore": 1, "zrem": 1}
         assert made.items() >= {"evalsha": 1, **inside}.items()
         assert set(made) <= {"evalsha", *inside, "info", "config|resetstat"}
 
@@ -970,6 +974,169 @@ class TestChannels:
         redis_client.script_flush()
         assert publisher.channels.add("7", "room:2")
         assert publisher.channels.list("7") == {"room:1", "room:2"}
+
+
+class TestGrantsThatEnd:
+    """``expires_in`` of a grant. No daemon runs here: what has ended is still in the set."""
+
+    def test_it_is_there_until_then(self, publisher: Publisher, redis_client: Any) -> None:
+        seconds, microseconds = redis_client.time()
+        assert publisher.channels.add("7", "room:1", expires_in=60) is True
+        publisher.channels.add("7", "room:2")
+        assert publisher.channels.list("7") == {"room:1", "room:2"}
+        assert publisher.channels.has("7", "room:1") is True
+        [(member, end)] = redis_client.zrange("sinapse:ends", 0, -1, withscores=True)
+        assert member == b"7\nroom:1"
+        assert 0 <= end - (seconds * 1000 + microseconds // 1000) - 60_000 < 30_000
+
+    def test_then_nobody_finds_it(self, publisher: Publisher, redis_client: redis.Redis) -> None:
+        publisher.channels.add("7", "room:2", 60)
+        publisher.channels.add("7", "room:1", 0.02)
+        eventually(lambda: not publisher.channels.has("7", "room:1"), "it ends")
+        assert publisher.channels.list("7") == {"room:2"}
+        assert publisher.channels.remove("7", "room:1") is False
+        assert publisher.channels.clear("7") == 1
+        assert redis_client.keys() == []
+
+    def test_a_list_of_what_has_ended_counts_none_of_it(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        for number in range(3):
+            publisher.channels.add("7", f"room:{number}", 0.02)
+        publisher.channels.add("7", "news")
+        eventually(lambda: publisher.channels.list("7") == {"news"}, "they end")
+        assert publisher.channels.clear("7") == 1
+        assert redis_client.keys() == []
+
+    def test_nodes_are_told_when_the_next_one_ends_and_of_no_later_one(
+        self, publisher: Publisher, listener: Listener
+    ) -> None:
+        def told() -> list[tuple[str, bytes]]:
+            return [each for each in listener.heard() if each[0].endswith(":end")]
+
+        publisher.channels.add("7", "room:1", 60)
+        assert told() == [("sinapse:channels:7:end", b"60000")]
+        publisher.channels.add("8", "room:1", 120)
+        publisher.channels.add("8", "room:2")
+        assert told() == []
+        publisher.channels.add("8", "room:2", 30.5)
+        assert told() == [("sinapse:channels:8:end", b"30500")]
+
+    def test_adding_it_again_moves_the_end_either_way(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        publisher.channels.add("7", "room:1", 0.05)
+        assert publisher.channels.add("7", "room:1", 60) is False
+        start = redis_client.time()[0]
+        eventually(lambda: redis_client.time()[0] > start, "the former end has passed")
+        assert publisher.channels.has("7", "room:1")
+        assert publisher.channels.add("7", "room:1", 0.02) is False
+        eventually(lambda: not publisher.channels.has("7", "room:1"), "it ends")
+
+    def test_adding_it_again_without_a_time_makes_it_last(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        publisher.channels.add("7", "room:1", 60)
+        assert publisher.channels.add("7", "room:1") is False
+        assert redis_client.exists("sinapse:ends") == 0
+
+    @pytest.mark.parametrize("how", ["remove", "clear"])
+    def test_what_is_removed_and_added_later_lasts(
+        self, publisher: Publisher, redis_client: redis.Redis, how: str
+    ) -> None:
+        publisher.channels.add("7", "room:1", 60)
+        if how == "remove":
+            assert publisher.channels.remove("7", "room:1") is True
+        else:
+            assert publisher.channels.clear("7") == 1
+        assert redis_client.exists("sinapse:ends") == 0
+
+    def test_added_after_its_end_it_is_a_new_grant(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        publisher.publish("room:1", "before")
+        before = position(redis_client).counter
+        publisher.channels.add("7", "room:1", 0.02)
+        eventually(lambda: not publisher.channels.has("7", "room:1"), "it ends")
+        redis_client.hincrby("sinapse:retention", "counter", 5)
+        listener.heard()
+        assert publisher.channels.add("7", "room:1") is True
+        assert listener.heard() == [
+            ("sinapse:channels:7:withdraw", b"%d room:1" % (before + 5)),
+            ("sinapse:channels:7:remove", b"room:1"),
+            ("sinapse:channels:7:grant", b"%d room:1" % (before + 5)),
+            ("sinapse:channels:7:add", b"room:1"),
+        ]
+        # Nothing from before is read for it.
+        assert redis_client.hgetall("sinapse:grants:7") == {b"room:1": b"%d" % (before + 5)}
+
+    @pytest.mark.parametrize("how", ["plain", "once", "retained", "several"])
+    def test_it_ends_before_the_next_message_is_heard(
+        self, publisher: Publisher, listener: Listener, redis_client: redis.Redis, how: str
+    ) -> None:
+        publisher.publish("news", "before")
+        before = position(redis_client).counter
+        publisher.channels.add("7", "room:1", 0.02)
+        publisher.channels.add("7", "room:2", 60)
+        eventually(lambda: not publisher.channels.has("7", "room:1"), "it ends")
+        listener.heard()
+        if how == "plain":
+            publisher.publish("room:1", "after", retain=0)
+        elif how == "once":
+            publisher.publish("room:1", "after", retain=0, message_id="a")
+        elif how == "retained":
+            publisher.publish("room:1", "after")
+        else:
+            publisher.publish_many([("room:1", "after"), ("room:1", "later")])
+        first, second, *messages = listener.heard()
+        assert first == ("sinapse:channels:7:withdraw", b"%d room:1" % before)
+        assert second == ("sinapse:channels:7:remove", b"room:1")
+        assert {channel for channel, _ in messages} == {"room:1"}
+        assert redis_client.smembers("sinapse:channels:7") == {b"room:2"}
+        assert redis_client.zrange("sinapse:ends", 0, -1) == [b"7\nroom:2"]
+
+    def test_several_redis_have_the_ends_of_their_channels(
+        self, flavour: Flavour, redis_server: RedisServer
+    ) -> None:
+        urls = " ".join(f"{redis_server.url[:-1]}{number}" for number in (0, 1))
+        names = [f"room:{number}" for number in range(20)]
+        with flavour(urls) as publisher:
+            for name in names[:10]:
+                publisher.channels.add("7", name, 0.02)
+            for name in names[10:]:
+                publisher.channels.add("7", name, 60)
+            eventually(lambda: len(publisher.channels.list("7")) == 10, "some end")
+            assert publisher.channels.list("7") == set(names[10:])
+            assert publisher.channels.clear("7") == 10
+
+    def test_whose_list_is_none_keeps_nobody_from_publishing(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        publisher.channels.add("7", "room:1", 0.02)
+        eventually(lambda: not publisher.channels.has("7", "room:1"), "it ends")
+        redis_client.set("sinapse:channels:7", "no set")
+        redis_client.set("sinapse:grants:7", "no hash")
+        publisher.publish("news", "hello")
+        assert redis_client.exists("sinapse:ends") == 0
+
+    def test_ends_that_somebody_else_has_overwritten_are_kept_anew(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        redis_client.set("sinapse:ends", "no sorted set")
+        publisher.channels.add("7", "room:1")
+        publisher.publish("room:1", "hello")
+        publisher.publish("room:1", "hello", retain=0)
+        assert publisher.channels.list("7") == {"room:1"}
+        publisher.channels.add("7", "room:1", 60)
+        assert redis_client.zrange("sinapse:ends", 0, -1) == [b"7\nroom:1"]
+
+    @pytest.mark.parametrize("seconds", NO_LIFETIMES)
+    def test_no_time_to_come_is_none(
+        self, publisher: Publisher, redis_client: redis.Redis, seconds: Any
+    ) -> None:
+        with pytest.raises(ValueError, match="expires_in is seconds, over 0 and up to"):
+            publisher.channels.add("7", "room:1", expires_in=seconds)
+        assert redis_client.keys() == []
 
 
 class TestTokens:
@@ -1051,9 +1218,7 @@ class TestTokens:
         publisher.tokens.generate("7", expires_in=1e-6)
         eventually(lambda: publisher.tokens.get("7") is None, "the token expires")
 
-    @pytest.mark.parametrize(
-        "seconds", [0, -1, -0.5, float("nan"), float("inf"), 10**10 + 1, "60", [60], True]
-    )
+    @pytest.mark.parametrize("seconds", NO_LIFETIMES)
     def test_no_time_to_come_is_no_lifetime(
         self, publisher: Publisher, redis_client: redis.Redis, seconds: Any
     ) -> None:

@@ -1,13 +1,16 @@
 -- Removes all channels of a subject, and tells every node.
 -- KEYS: the set of channels, retention, grants.
--- ARGV: control channel to remove, and to withdraw.
+-- ARGV: control channel to remove, and to withdraw; the subject.
 -- Returns how many channels there were.
 
+-- include: lasting
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local channels = redis.call('SMEMBERS', KEYS[1])
+local count = #lasting(ARGV[3], channels)
 redis.call('DEL', KEYS[1], KEYS[3])
 for _, channel in ipairs(channels) do
+  redis.pcall('ZREM', '$ENDS', ARGV[3] .. '\n' .. channel)
   redis.call('PUBLISH', ARGV[2], counter .. ' ' .. channel)
   redis.call('PUBLISH', ARGV[1], channel)
 end
-return #channels
+return count

@@ -1,14 +1,16 @@
 -- Says what a subject may listen to whose token is in another Redis.
 -- KEYS: the channels of a subject, retention, replay, grants, the key that says that its token was
 -- revoked.
+-- ARGV: the subject.
 -- Returns false if it was, else the channels, the epoch and the counter, channels with the counters
 -- of their grants, and whether a new stream gets a past of any of them.
 
 -- include: has_past
+-- include: lasting
 if redis.call('EXISTS', KEYS[5]) == 1 then
   return false
 end
 local position = redis.call('HMGET', KEYS[2], 'epoch', 'counter')
-local channels = redis.call('SMEMBERS', KEYS[1])
+local channels = lasting(ARGV[1], redis.call('SMEMBERS', KEYS[1]))
 return {channels, position[1] or '', position[2] or '0', redis.call('HGETALL', KEYS[4]),
   has_past(channels)}

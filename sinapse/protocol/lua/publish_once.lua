@@ -8,4 +8,6 @@ if not redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[3]) then
   -- include: sent_before
   return sent_before(KEYS[1])
 end
+-- include: end_grants
+end_grants(100)
 return redis.call('PUBLISH', ARGV[1], ARGV[2])

@@ -45,4 +45,6 @@ if replay then
   -- include: note_replay
   note_replay(KEYS[#KEYS], channel, key, former, replay)
 end
+-- include: end_grants
+end_grants(100, string.format('%.0f', counter - 1))
 return {redis.call('PUBLISH', channel, payload), id}

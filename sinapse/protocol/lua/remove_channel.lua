@@ -1,14 +1,19 @@
 -- Removes a channel from what a subject may listen to, and tells every node.
 -- KEYS: the set of channels, retention, grants.
--- ARGV: channel, control channel to remove, and to withdraw.
+-- ARGV: channel, control channel to remove, and to withdraw; the subject.
 -- Returns 1 if the channel was there. A node that is reading what it missed of the channel learns
 -- up to which id that may still be delivered.
 
+-- include: now
+-- include: is_over
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 -- Its type is seen before anything is written.
 redis.call('HGET', KEYS[3], ARGV[1])
+local member = ARGV[4] .. '\n' .. ARGV[1]
+local was_over = is_over(member, now)
 local removed = redis.call('SREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
+redis.pcall('ZREM', '$ENDS', member)
 redis.call('PUBLISH', ARGV[3], counter .. ' ' .. ARGV[1])
 redis.call('PUBLISH', ARGV[2], ARGV[1])
-return removed
+return was_over and 0 or removed

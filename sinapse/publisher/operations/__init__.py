@@ -19,5 +19,6 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``published``     what is known of a message once it is published
 ``content``       the data and the event type of a message, checked
 ``retention``     how long a message is retained, checked
+``lifetime``      how long a token lives, or a grant, checked
 ``numbers``       what counts as a number
 """

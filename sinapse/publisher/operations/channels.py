@@ -1,7 +1,7 @@
 """Lists of channels: what a subject may listen to.
 
-An operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubject` or
-:class:`~sinapse.errors.InvalidChannel`.
+An operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubject`,
+:class:`~sinapse.errors.InvalidChannel`, or ``ValueError`` for a time that is none.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from sinapse.protocol.keys import (
     ADD,
+    END,
     GRANT,
     PAST,
     REMOVE,
@@ -20,8 +21,16 @@ from sinapse.protocol.keys import (
     control_channel,
     grants_key,
 )
-from sinapse.protocol.scripts import ADD_CHANNEL, CLEAR_CHANNELS, REMOVE_CHANNEL, Script
+from sinapse.protocol.scripts import (
+    ADD_CHANNEL,
+    CHANNELS_OF,
+    CLEAR_CHANNELS,
+    HAS_CHANNEL,
+    REMOVE_CHANNEL,
+    Script,
+)
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_id
+from sinapse.publisher.operations.lifetime import lifetime
 from sinapse.publisher.operations.operation import Operation, Request, call
 
 
@@ -35,7 +44,7 @@ class ListChannels(Operation[set[str]]):
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        return Request(("SMEMBERS", channels_key(self.subject)))
+        return call(CHANNELS_OF, (channels_key(self.subject),), (self.subject,))
 
     def combine(self, results: Sequence[set[str]]) -> set[str]:
         """Return the names from all Redis."""
@@ -62,7 +71,7 @@ class HasChannel(Operation[bool]):
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        return Request(("SISMEMBER", channels_key(self.subject), self.channel))
+        return call(HAS_CHANNEL, (channels_key(self.subject),), (self.subject, self.channel))
 
     def result(self, answer: Any) -> bool:
         """Return whether the subject may listen."""
@@ -82,16 +91,36 @@ class _Change(HasChannel):
         """Return what Redis is asked."""
         told = [control_channel(self.subject, action) for action in self._actions]
         keys = (*_keys(self.subject), *self._more_keys)
-        return call(self._script, keys, (self.channel, *told))
+        return call(self._script, keys, (self.channel, *told, self.subject, *self._more))
+
+    @property
+    def _more(self) -> tuple[str, ...]:
+        """More arguments of the script."""
+        return ()
 
 
 class AddChannel(_Change):
-    """Adds a channel to the list of a subject; the result is whether it is new."""
+    """Adds a channel to the list of a subject; the result is whether it is new.
 
-    __slots__ = ()
+    `expires_in` is seconds until the grant ends; without it, it lasts.
+    """
+
+    __slots__ = ("expires_in",)
     _script = ADD_CHANNEL
     _actions = (ADD, GRANT, PAST)
     _more_keys = (REPLAY,)
+
+    def __init__(
+        self, subject: SubjectId, channel: ChannelLike, expires_in: float | None = None
+    ) -> None:
+        super().__init__(subject, channel)
+        #: In milliseconds.
+        self.expires_in: int | None = lifetime(expires_in)
+
+    @property
+    def _more(self) -> tuple[str, ...]:
+        lasts = "" if self.expires_in is None else str(self.expires_in)
+        return lasts, control_channel(self.subject, END)
 
 
 class RemoveChannel(_Change):
@@ -113,7 +142,7 @@ class ClearChannels(Operation[int]):
     def request(self) -> Request:
         """Return what Redis is asked."""
         told = [control_channel(self.subject, action) for action in (REMOVE, WITHDRAW)]
-        return call(CLEAR_CHANNELS, _keys(self.subject), told)
+        return call(CLEAR_CHANNELS, _keys(self.subject), (*told, self.subject))
 
     def combine(self, results: Sequence[int]) -> int:
         """Return the sum for all Redis."""

@@ -29,14 +29,11 @@ from sinapse.protocol.scripts import (
 )
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher.operations.identity import SubjectId, given_id
-from sinapse.publisher.operations.numbers import is_number
+from sinapse.publisher.operations.lifetime import lifetime
 from sinapse.publisher.operations.operation import Operation, Request, T, call
 
 #: The kind of a subject if none is given.
 USER = "User"
-
-#: Seconds, 317 years: more is a mistake, and Redis refuses a time beyond its clock.
-MAX_LIFETIME = 10**10
 
 
 class _OfSubject(Operation[T]):
@@ -111,7 +108,7 @@ class _WithNewToken(_Revoking[str]):
         self, subject: SubjectId, kind: str, expires_in: float | None, *, hashed: bool = False
     ) -> None:
         super().__init__(subject, kind)
-        self.expires_in: int | None = _lifetime(expires_in)
+        self.expires_in: int | None = lifetime(expires_in)
         self._count = 1
         self._hashed = hashed
         self.token: str = new_token()
@@ -212,7 +209,7 @@ class RenewToken(_OfSubject[bool]):
 
     def __init__(self, subject: SubjectId, kind: str, expires_in: float | None) -> None:
         super().__init__(subject, kind)
-        self.expires_in: int | None = _lifetime(expires_in)
+        self.expires_in: int | None = lifetime(expires_in)
 
     def request(self) -> Request:
         """Return what Redis is asked."""
@@ -242,12 +239,3 @@ class ClearToken(_Revoking[bool]):
 def _require_plain(hashed: bool) -> None:
     if hashed:
         raise TokenIsHashed("tokens are hashed in Redis: keep the one that generate() returned")
-
-
-def _lifetime(seconds: float | None) -> int | None:
-    """Return a lifetime in milliseconds."""
-    if seconds is None:
-        return None
-    if not is_number(seconds) or not 0 < seconds <= MAX_LIFETIME:
-        raise ValueError(f"expires_in is seconds, over 0 and up to {MAX_LIFETIME}: {seconds!r}")
-    return max(1, round(seconds * 1000))
