@@ -9,6 +9,7 @@
 ``payloads``      messages from payloads, and the size limit
 ``subscription``  the connection that messages arrive on
 ``lookup``        the connections for commands
+``ends``          grants that end when their time has come
 ``history``       retained messages, read for many streams at once
 ``replay``        streams brought up to date from them
 ``probes``        whether a connection still delivers

@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from sinapse.broker.ends import Ends
 from sinapse.broker.history import History, Part
 from sinapse.broker.interface import Admission, Admitted, ExpiryTold, Opened, Streaming
 from sinapse.broker.lookup import Attachment, Lookup, TokenEntry
@@ -25,7 +26,7 @@ from sinapse.hub.subscribers import Channel, Subject
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.keys import MAX_TOKEN_LENGTH
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.protocol.scripts import Script
+from sinapse.protocol.scripts import END_GRANTS, Script
 from sinapse.ratelimit import LogLimit
 
 #: Seconds before the second attempt to connect, doubled each time, and the most. Short, because
@@ -73,6 +74,7 @@ class RedisBroker(Service, Generic[Streaming]):
             self.hub, counters, self._barrier, self.payloads.fitting, self.complain
         )
         self.replays = Replays(self.hub, self, counters, max_pending=max_pending)
+        self.ends = Ends(self._end_grants, reactor)
         self.attachment: Attachment | None = None
         self.told: dict[tuple[bytes, bytes], int] = {}
         self.warn = LogLimit(self._warn, reactor.seconds)
@@ -92,6 +94,7 @@ class RedisBroker(Service, Generic[Streaming]):
     def stopService(self) -> None:  # noqa: N802
         """Disconnect for good."""
         super().stopService()
+        self.ends.disconnected()
         if self._running is not None:
             self._running.cancel()
 
@@ -269,6 +272,9 @@ class RedisBroker(Service, Generic[Streaming]):
                 self.complain(f"a script failed: {error}")
             raise BrokerUnavailable(str(error)) from error
 
+    async def _end_grants(self, most: int) -> int:
+        return int(await self.run(END_GRANTS, [], [most]))
+
     def resolve(self, identifier: EventID) -> EventID | None:
         """Return the same place in the current epoch; None if no stream can resume from it."""
         if self.attachment is None:
@@ -358,6 +364,7 @@ class RedisBroker(Service, Generic[Streaming]):
         """Note that the session is ready."""
         self.counters.redis_connects += 1
         self.hub.connected()
+        self.ends.connected()
         # The log names the node only if Sentinels chose it.
         where = f" to {node.host}:{node.port}" if self._url.sentinels else ""
         self._note_state(f"connected{where}")
@@ -385,6 +392,7 @@ class RedisBroker(Service, Generic[Streaming]):
             self._session = None
             if was_ready:
                 self.hub.disconnected()
+                self.ends.disconnected()
                 self.counters.redis_losses += 1
                 failures = 0
             await deferLater(self._reactor, _delay(failures))

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import txredisapi
 from twisted.internet.defer import CancelledError, Deferred
 
+from sinapse.broker.ends import Ends
 from sinapse.broker.lookup import LastIDs, Lookup
 from sinapse.broker.payloads import Payloads
 from sinapse.broker.probes import Probes
@@ -19,7 +20,7 @@ from sinapse.broker.subscription import Subscription
 from sinapse.counters import Counters
 from sinapse.errors import InvalidPayload
 from sinapse.protocol.ids import EventID, parse_id
-from sinapse.protocol.keys import NODES, parse_control
+from sinapse.protocol.keys import END, NODES, parse_control
 from sinapse.protocol.message import unpack
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.txredis.dial import ANSWER_TIMEOUT, dial
@@ -41,6 +42,7 @@ class SessionOwner(Recovering, Protocol):
     payloads: Payloads
     counters: Counters
     sentinels: Sentinels
+    ends: Ends
 
     def warn(self, text: str) -> None:
         """Log a problem with what was received, at a bounded rate."""
@@ -100,6 +102,7 @@ class Session:
             await lookups[0].check(attachment.position.epoch)
             # What comes while lists are read is applied after them, in the order of Redis.
             subscription.hold()
+            await recovery.end_grants()
             await recovery.reconcile()
             # Publishers check the epoch themselves until a node is subscribed to this channel.
             epoch = f"{NODES}:{attachment.position.epoch}"
@@ -204,7 +207,11 @@ class Session:
 
     def _controlled(self, name: bytes, value: bytes) -> None:
         if (control := parse_control(name)) is not None:
-            self._hub.control(*control, value)
+            subject, action = control
+            if action == END:
+                self._owner.ends.announced(value)
+            else:
+                self._hub.control(subject, action, value)
 
     def _refused(self, channel: bytes, reason: str) -> None:
         """Go on without a channel that the ACL of Redis denies to this node."""
