@@ -961,7 +961,7 @@ class TestChannels:
         getattr(publisher.channels, operation)("7", "room:1")
         made = calls(redis_client)
         inside = {
-            "add": {"hget": 2, "sadd": 1, "publish": 2},
+            "add": {"hget": 2, "hexists": 1, "sadd": 1, "publish": 2},
             "remove": {"hget": 2, "hdel": 1, "srem": 1, "publish": 2},
         }[operation] | {"time": 1, "zscore": 1, "zrem": 1}
         assert made.items() >= {"evalsha": 1, **inside}.items()
