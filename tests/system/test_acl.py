@@ -32,12 +32,23 @@ PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 USERS = re.findall(r"^    ACL SETUSER (sinapse-\w+) (.*)$", PAGE, re.MULTILINE)
 
 #: What each of them runs, and what it asks beside scripts.
-DAEMON = ("ATTACH", "MARK", "LAST_IDS", "LOOK_UP", "LIST_CHANNELS", "READ_HISTORY")
+DAEMON = (
+    "ATTACH",
+    "MARK",
+    "LAST_IDS",
+    "LOOK_UP",
+    "LIST_CHANNELS",
+    "END_GRANTS",
+    "READ_HISTORY",
+    "STARTS",
+)
 PUBLISHER = (
     *(
         "ADD_CHANNEL",
         "REMOVE_CHANNEL",
         "CLEAR_CHANNELS",
+        "CHANNELS_OF",
+        "HAS_CHANNEL",
         "GENERATE_TOKEN",
         "CLEAR_TOKEN",
         "REVOKE_TOKEN",
@@ -51,7 +62,7 @@ DAEMON_ASKS = {
     *("eval", "evalsha", "hget", "info", "ping", "publish"),
     *("psubscribe", "subscribe", "unsubscribe"),
 }
-PUBLISHER_ASKS = {"eval", "evalsha", "get", "hmget", "publish", "sismember", "smembers"}
+PUBLISHER_ASKS = {"eval", "evalsha", "get", "hmget", "publish"}
 
 
 def granted(user: str, line: int) -> set[str]:

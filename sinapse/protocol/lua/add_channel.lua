@@ -11,15 +11,17 @@
 -- include: is_counter
 -- include: now
 -- include: end_grant
--- include: is_over
+-- include: end_of
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 -- Its type is seen before anything is written.
 redis.call('HGET', KEYS[3], ARGV[1])
 local has_past = redis.call('HEXISTS', KEYS[4], ARGV[1]) == 1
   and counter ~= '0' and is_counter(counter)
 local member, lasts = ARGV[5] .. '\n' .. ARGV[1], ARGV[6]
-if is_over(member, now) then
+local ends = end_of(member)
+if ends and ends <= now then
   end_grant(member, counter)
+  ends = nil
 end
 local added = redis.call('SADD', KEYS[1], ARGV[1])
 if added == 1 then
@@ -29,9 +31,9 @@ if added == 1 then
   redis.call('HSET', KEYS[3], ARGV[1], counter)
 end
 local is_next = false
-if lasts == '' then
-  redis.pcall('ZREM', '$ENDS', member)
-else
+if lasts == '' and ends then
+  redis.call('ZREM', '$ENDS', member)
+elseif lasts ~= '' then
   local noted = redis.pcall('ZADD', '$ENDS', now + lasts, member)
   if type(noted) == 'table' then
     if string.find(noted.err, 'WRONGTYPE', 1, true) then

@@ -6,10 +6,12 @@
 -- include: lasting
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local channels = redis.call('SMEMBERS', KEYS[1])
-local count = #lasting(ARGV[3], channels)
+local count, some_end = #lasting(ARGV[3], channels), first_end()
 redis.call('DEL', KEYS[1], KEYS[3])
 for _, channel in ipairs(channels) do
-  redis.pcall('ZREM', '$ENDS', ARGV[3] .. '\n' .. channel)
+  if some_end then
+    redis.call('ZREM', '$ENDS', ARGV[3] .. '\n' .. channel)
+  end
   redis.call('PUBLISH', ARGV[2], counter .. ' ' .. channel)
   redis.call('PUBLISH', ARGV[1], channel)
 end

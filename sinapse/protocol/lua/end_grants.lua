@@ -6,11 +6,9 @@
 
 -- include: end_grants
 end_grants(ARGV[1])
-local first = redis.pcall('ZRANGE', '$ENDS', 0, 0, 'WITHSCORES')
-if first.err and not string.find(first.err, 'WRONGTYPE', 1, true) then
-  return first
-elseif not first[2] then
+local first = first_end()
+if not first then
   return -1
 end
 -- include: now
-return math.ceil(math.max(0, math.min(first[2] - now, 3600000)))
+return math.ceil(math.max(0, math.min(first - now, 3600000)))

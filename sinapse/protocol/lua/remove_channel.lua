@@ -5,15 +5,17 @@
 -- up to which id that may still be delivered.
 
 -- include: now
--- include: is_over
+-- include: end_of
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 -- Its type is seen before anything is written.
 redis.call('HGET', KEYS[3], ARGV[1])
 local member = ARGV[4] .. '\n' .. ARGV[1]
-local was_over = is_over(member, now)
+local ends = end_of(member)
 local removed = redis.call('SREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
-redis.pcall('ZREM', '$ENDS', member)
+if ends then
+  redis.call('ZREM', '$ENDS', member)
+end
 redis.call('PUBLISH', ARGV[3], counter .. ' ' .. ARGV[1])
 redis.call('PUBLISH', ARGV[2], ARGV[1])
-return was_over and 0 or removed
+return ends and ends <= now and 0 or removed

@@ -3,9 +3,10 @@
 -- ends, that is one look at a key that is not there. `counter` is that of the last message before; of
 -- the last one of all if it is nil.
 
+-- include: first_end
 -- include: end_grant
 local function end_grants(most, counter)
-  local first = redis.pcall('ZRANGE', '$ENDS', 0, 0, 'WITHSCORES')[2]
+  local first = first_end()
   if not first then
     return
   end

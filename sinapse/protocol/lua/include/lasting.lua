@@ -2,9 +2,10 @@
 -- removed moments later, so there is hardly ever one: if the first of all ends is still to come, none
 -- is looked at.
 
--- include: is_over
+-- include: first_end
+-- include: end_of
 local function lasting(subject, channels)
-  local first = redis.pcall('ZRANGE', '$ENDS', 0, 0, 'WITHSCORES')[2]
+  local first = first_end()
   if not first then
     return channels
   end
@@ -14,7 +15,7 @@ local function lasting(subject, channels)
   end
   local found = {}
   for _, channel in ipairs(channels) do
-    if not is_over(subject .. '\n' .. channel, now) then
+    if (end_of(subject .. '\n' .. channel) or math.huge) > now then
       found[#found + 1] = channel
     end
   end
