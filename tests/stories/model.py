@@ -52,6 +52,8 @@ class Sent:
     """That of its id, if it is retained."""
     is_void: bool = False
     """It was lost with the data of Redis."""
+    unsure: set[int] = field(default_factory=set)
+    """Subjects whose grant ended while it was being published: before it, or after it."""
 
 
 @dataclass
@@ -292,7 +294,7 @@ class Record:
         # With each grant the past comes, and to a tab that is new.
         pasts = story.grants_after(self.subject, sent) if sent.channel in PASTS else 0
         is_past = pasts or (sent.channel in PASTS and number <= self.base.get(sent.shard, -1))
-        if is_past:
+        if is_past or self.subject in sent.unsure:
             pass
         elif interval is None:
             self.fault("forbidden", f"{what}: it was not on the list")
@@ -318,7 +320,7 @@ class Record:
                 and number not in self.received
                 and self.story.may_be_gone(sent)
                 and number > self.base.get(sent.shard, -1)
-                and self.story.interval(self.subject, sent) is not None
+                and (self.story.interval(self.subject, sent) or self.subject in sent.unsure)
             ):
                 found.add(number)
         return found
@@ -404,6 +406,8 @@ class Record:
             interval = story.interval(self.subject, sent)
             if not sent.retain or interval is None or interval.end is not None or sent.is_void:
                 continue
+            if self.subject in sent.unsure:
+                continue
             count += 1
             if sent.number <= self.base.get(sent.shard, -1):
                 continue
@@ -440,7 +444,12 @@ class Record:
             since = None  # It resumed, so that it got that.
         for sent in self.story.sent[since:end] if since is not None else ():
             interval = self.story.interval(self.subject, sent)
-            if sent.retain or interval is None or interval.begin > (since or 0):
+            if (
+                sent.retain
+                or interval is None
+                or self.subject in sent.unsure
+                or interval.begin > (since or 0)
+            ):
                 continue
             if interval.end is None or interval.end > end:
                 count += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import selectors
 import signal
@@ -13,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from sinapse.protocol.keys import RETENTION
 from sinapse.protocol.sharding import shard_of
@@ -26,11 +26,17 @@ MESSAGES = 300
 TABS = 12
 CHANNELS = ("a", "b", "c", "a.small", "b.small", "a.past", "b.past")
 KINDS = ("User", "Tablet")
+
+#: By subject and channel, monotonic seconds between which a grant ends.
+Ends: TypeAlias = dict[tuple[int, str], tuple[float, float]]
 TRANSPORTS = ("sse", "sse", "sse", "http10", "ws", "poll")
 RETAINS = (0.0, 0.05, 1.0, 300.0, 300.0, 300.0, 300.0, 86400.0)
 
-#: Pages are loaded with a position, and connections to Redis are cut in the midst of an answer.
-IS_CRUEL = os.environ.get("SINAPSE_STORIES_CRUEL") == "1"
+#: Seconds until a grant ends, if it does.
+LIVES = (0.02, 0.1, 0.5, 3.0)
+
+#: Seconds around the end of a grant in which it is changed by nobody else.
+CLOSE = 0.02
 
 #: Seconds in which nodes that were cut off come back, and read the lists.
 CHURN = 0.2
@@ -94,7 +100,9 @@ class Teller:
         self.tokens: dict[tuple[int, str], Token] = {}
         self.tabs: list[Tab] = []
         self.selector = selectors.DefaultSelector()
-        self.snapshot: tuple[int, dict[int, dict[str, int]], set[str]] | None = None
+        self.snapshot: tuple[int, dict[int, dict[str, int]], set[str], Ends] | None = None
+        #: Grants that end: between which moments.
+        self.ends: Ends = {}
         count = len(world.servers)
         self.anchors = [
             next(name for n in range(999) if self.shard(name := f"anchor{n}") == shard)
@@ -151,11 +159,10 @@ class Teller:
         """Return what may happen, as often as it is likely."""
         often: list[Callable[[], None]] = [self.publish] * 14 + [self.change] * 8 + [self.come] * 4
         often += [self.leave] * 4 + [self.together] + [self.token] * 2 + [self.give_back] * 3
+        often += [self.reload] * 3 + [self.lend] * 2
         mode = self.world.mode
         faults: list[Callable[[], None]] = [self.cut, self.cut, self.churn, self.hiccup]
-        if IS_CRUEL:
-            often += [self.reload] * 3
-            faults += [self.cut_midway]
+        faults += [self.cut_midway]
         if mode in LOSSY:
             faults += [self.save, self.save, self.lose, self.lose_a_little, self.flush]
         else:
@@ -172,12 +179,17 @@ class Teller:
             self.send(channel, retain)
 
     def send(self, channel: str, retain: float = 300.0) -> int:
+        self.end_grants()
         sent = self.story.publish(channel, retain, self.shard(channel), time.monotonic())
         world = self.world
         publisher = world.few if channel.endswith("small") else world.publisher
         replay = PASTS.get(channel) if retain else None
         publisher.publish(self.name(channel), self.name(sent.number), retain=retain, replay=replay)
         self.note(f"{sent.number} is published to {channel}, retained for {retain:g}")
+        now = time.monotonic()
+        sent.unsure = {
+            who for (who, name), (at, _) in self.ends.items() if name == channel and at <= now
+        }
         if world.other is not None and self.dice.random() < 0.3:
             world.other.publish(self.name("elsewhere"), "noise")
         return sent.number
@@ -191,14 +203,41 @@ class Teller:
         else:
             self.remove(subject, channel)
 
-    def add(self, subject: int, channel: str) -> None:
-        self.world.publisher.channels.add(self.name(subject), self.name(channel))
+    def add(self, subject: int, channel: str, life: float | None = None) -> None:
+        self.settle(subject, channel)
+        begin = time.monotonic()
+        self.world.publisher.channels.add(self.name(subject), self.name(channel), expires_in=life)
         self.story.add(subject, channel)
+        self.ends.pop((subject, channel), None)
+        if life is not None:
+            self.ends[subject, channel] = begin + life, time.monotonic() + life
         if channel in PASTS:  # A grant of a channel with a past takes a counter.
             self.look_at_counters()
-        self.note(f"{channel} is added to {subject}")
+        self.note(f"{channel} is added to {subject}" + (f", for {life} s" if life else ""))
+
+    def lend(self) -> None:
+        """Add a channel to a list for a while, or say anew for how long."""
+        self.add(self.somebody(), self.dice.choice(CHANNELS), self.dice.choice(LIVES))
+
+    def end_grants(self) -> None:
+        """Take note of grants that have ended by now."""
+        now = time.monotonic()
+        for (subject, channel), (_, at_last) in list(self.ends.items()):
+            if at_last + 0.002 <= now:
+                del self.ends[subject, channel]
+                self.story.remove(subject, channel)
+                self.note(f"{channel} of {subject} has ended")
+
+    def settle(self, subject: int, channel: str) -> None:
+        """Wait until it is known whether a grant has ended that is about to end."""
+        at, at_last = self.ends.get((subject, channel), (0.0, 0.0))
+        if at - CLOSE < time.monotonic() < at_last + CLOSE:
+            time.sleep(max(0.0, at_last + CLOSE - time.monotonic()))
+        self.end_grants()
 
     def remove(self, subject: int, channel: str) -> None:
+        self.settle(subject, channel)
+        self.ends.pop((subject, channel), None)
         self.world.publisher.channels.remove(self.name(subject), self.name(channel))
         self.story.remove(subject, channel)
         self.note(f"{channel} is removed from {subject}")
@@ -386,9 +425,10 @@ class Teller:
 
     def save(self) -> None:
         self.note("Redis saves its data")
+        self.end_grants()
         self.world.save(0, self.folder / "snapshot.rdb")
         valid = {each.text for each in self.tokens.values()}
-        self.snapshot = self.story.now, self.story.lists(), valid
+        self.snapshot = self.story.now, self.story.lists(), valid, dict(self.ends)
 
     def lose_a_little(self) -> None:
         """Have Redis come back as it was a moment ago."""
@@ -403,7 +443,8 @@ class Teller:
         self.disturb()
         if self.snapshot is None:
             return
-        since, lists, valid = self.snapshot
+        since, lists, valid, ends = self.snapshot
+        self.end_grants()
         if not all(token.text in valid for token in self.tokens.values()):
             # A token of before would be back, which nobody here knows any more.
             for key, token in list(self.tokens.items()):
@@ -421,6 +462,8 @@ class Teller:
         self.look_at_counters()
         self.story.lose(since, lists)
         self.snapshot = None
+        self.ends = ends
+        self.end_grants()
         if self.world.other is not None:
             self.world.wait_for_other()
             for _ in range(min(lost, 30) + self.dice.randint(-1, 2)):
@@ -432,7 +475,9 @@ class Teller:
         """Lose everything while it runs; the application grants anew what it knows."""
         self.disturb()
         self.note("Redis is flushed")
+        self.end_grants()
         lists = self.story.lists()
+        self.ends = {}  # They are granted anew, to last.
         with contextlib.closing(self.world.servers[0].client()) as client:
             client.flushdb() if self.world.other else client.flushall()
         self.world.publisher.publish(self.name("first"), "so that there is a counter")

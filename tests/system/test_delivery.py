@@ -1,9 +1,8 @@
 """Delivery is exact, whatever happens: long stories over real daemons and real Redis.
 
-See :mod:`tests.stories`. 100 are told here; ``SINAPSE_STORIES`` is how many times as many, for long
-runs by hand, and ``SINAPSE_SEED`` the seed of the first one of each kind. With
-``SINAPSE_STORIES_CRUEL=1`` pages have positions, and connections are cut in the midst of an answer.
-Behind them stand single cases that were found so.
+See :mod:`tests.stories`. 200 are told here; ``SINAPSE_STORIES`` is how many times as many, for long
+runs by hand, and ``SINAPSE_SEED`` the seed of the first one of each kind. Behind them stand single
+cases that were found so.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from tests.support.proxy import Link, Proxy, unchanged
 from tests.support.subscribing import subscribe
 
 #: Stories of each kind: the less can go wrong in it that is not in another, the fewer.
-STORIES = {"nodes": 25, "loss": 25, "databases": 10, "workers": 10, "two": 15, "three": 15}
+STORIES = {"nodes": 50, "loss": 50, "databases": 20, "workers": 20, "two": 30, "three": 30}
 
 TIMES = int(os.environ.get("SINAPSE_STORIES", "1"))
 SEED = int(os.environ.get("SINAPSE_SEED", "1"))
