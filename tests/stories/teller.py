@@ -520,6 +520,9 @@ class Teller:
         self.awaited = last
         while waiting():
             self.wait(wait_until, f"nothing comes any more: {[t.record.name for t in waiting()]}")
+        # A grant may have ended before its messages came.
+        for subject, channel in list(self.ends):
+            self.settle(subject, channel)
         for tab in self.tabs:
             if tab.wants and not tab.is_refused:
                 self.counts.required += tab.record.rest()
