@@ -382,7 +382,7 @@ class TestPublished:
         publisher.publish("room:1", "other")
         repeated = publisher.publish("room:1", "hello", message_id="a", retain=again)
         assert (repeated, repeated.id) == (0, first.id)
-        redis_client.set("sinapse:sent:b", "")  # As publishers of Ruby's time wrote it.
+        redis_client.set("sinapse:sent:b", "")  # As publishers before version 1.0 wrote it.
         assert publisher.publish("room:1", "hello", message_id="b", retain=again).id is None
 
     def test_it_is_a_number_wherever_one_is_wanted(self) -> None:

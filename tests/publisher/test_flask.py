@@ -346,7 +346,7 @@ class TestCommands:
         self.run(app, "publish", "news", "a", "--replay", "2", "--retain-messages", "9")
         assert redis_client.hget("sinapse:replay", "news") == b"2"
         with app.app_context():
-            published = app.extensions["sinapse"].extension.publish("news", "b", replay="all")
+            published = Sinapse().publish("news", "b", replay="all")
         assert published.id == publisher.position()
         assert redis_client.hget("sinapse:replay", "news") == b"all"
         result = self.run(app, "publish", "news", "a", "--replay", "some")
