@@ -262,6 +262,25 @@ class TestChannels:
             assert api.ask("DELETE", "/v1/subjects/1/channels").body == {"removed": 1}
             stream.wait_for_end()
 
+    @pytest.mark.parametrize("body", [None, {}, {"expires_in": None}])
+    def test_a_channel_that_is_added_lasts(
+        self, api: API, redis_client: redis.Redis, body: Any
+    ) -> None:
+        there = "/v1/subjects/1/channels/room:1"
+        api.ask("PUT", there, {"expires_in": 60})
+        assert redis_client.exists("sinapse:ends")
+        assert api.ask("PUT", there, body).body == {"changed": False}
+        assert not redis_client.exists("sinapse:ends")
+
+    def test_a_channel_that_is_added_for_some_time_ends_by_itself(
+        self, api: API, node: Daemon
+    ) -> None:
+        there = "/v1/subjects/1/channels/room:1"
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            assert api.ask("PUT", there, {"expires_in": 0.05}).body == {"changed": False}
+            stream.wait_for_end()
+        assert api.ask("GET", there).body == {"listens": False}
+
 
 class TestPosition:
     def test_it_is_where_a_stream_goes_on(self, api: API, node: Daemon) -> None:
@@ -336,6 +355,8 @@ class TestTransport:
         assert len(known.result.messages) == 2
         with pytest.raises(UnknownID):
             _ = unknown.result
+        assert remote.channels.add("1", "short", expires_in=0.02) is True
+        eventually(lambda: not remote.channels.has("1", "short"))
         assert remote.channels.list("1") == {"a/b c"}
         assert remote.channels.remove("1", "a/b c") is True
         assert remote.channels.clear("1") == 0
@@ -528,6 +549,10 @@ class TestRefusals:
             ("POST", "/v1/publish/many", b'{"messages":[]}', 422, "length >= 1"),
             ("POST", "/v1/subjects/1/token", b'{"expires_in":0}', 422, "expires_in"),
             ("PUT", "/v1/subjects/1/channels/sinapse:x", None, 422, "reserved"),
+            ("PUT", "/v1/subjects/1/channels/a", b'{"expires_in":0}', 422, "expires_in"),
+            ("PUT", "/v1/subjects/1/channels/a", b'{"expires_in":"1"}', 422, "expires_in"),
+            ("PUT", "/v1/subjects/1/channels/a", b'{"expires":1}', 422, "unknown field"),
+            ("PUT", "/v1/subjects/1/channels/a", b"{", 400, "not JSON"),
             ("GET", "/v1/subjects/%ff/channels", None, 400, "UTF-8"),
             ("GET", "/v1/subjects/%00/channels", None, 422, "control characters"),
             ("GET", "/v1/nothing", None, 404, "nothing here"),

@@ -73,6 +73,13 @@ class TestChannels:
         run("channels", "remove", "1", "room:2")
         assert publisher.channels.list("1") == {"room:1"}
 
+    def test_they_are_added_for_some_time(self, publisher: Publisher) -> None:
+        run("channels", "add", "1", "room:1", "room:2", "--expires-in", "0.05")
+        run("channels", "add", "1", "room:2", "--expires-in", "60")
+        eventually(lambda: publisher.channels.list("1") == {"room:2"})
+        error = run("channels", "add", "1", "room:1", "--expires-in", "0", code=1).stderr
+        assert error == "Error: expires_in is seconds, over 0 and up to 10000000000: 0.0\n"
+
     def test_a_name_that_is_none_is_refused(self) -> None:
         error = run("channels", "add", "1", "sinapse:x", code=1).stderr
         assert error == (

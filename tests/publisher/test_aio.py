@@ -205,7 +205,7 @@ class TestMixins:
             token = await user.sinapse.auth.generate(expires_in=60)
             assert await user.sinapse.auth.token == token
             assert await user.sinapse.auth.renew(expires_in=600)
-            assert await user.sinapse.add_channel(room)
+            assert await user.sinapse.add_channel(room, expires_in=60)
             assert await user.sinapse.channels == {"room:1"}
             assert await user.sinapse.has_channel("room:1")
             assert await room.publish({"a": 1}, event="msg") == 1

@@ -17,7 +17,7 @@ from sinapse import publisher as library
 from sinapse.errors import InvalidChannel, InvalidSubject
 from sinapse.publisher import Publishable, Publisher, Subject, aio, defaults, sqlalchemy
 from sinapse.publisher.operations import identity
-from tests.support import RedisServer
+from tests.support import RedisServer, eventually
 from tests.support.listening import Listener
 
 
@@ -107,6 +107,15 @@ class TestSubject:
             ("sinapse:channels:7:withdraw", b"0 news"),
             ("sinapse:channels:7:remove", b"news"),
         ]
+
+    def test_a_channel_is_added_for_some_time(self, redis_client: redis.Redis) -> None:
+        user, room = User(), Room()
+        assert user.sinapse.add_channel(room, expires_in=0.02) is True
+        assert user.sinapse.add_channel("news", 60) is True
+        eventually(lambda: user.sinapse.channels == {"news"})
+        user.sinapse.destroy()
+        Room().publish("hello")
+        assert not redis_client.exists("sinapse:ends", "sinapse:channels:7")
 
     def test_destroy_leaves_nothing(self, listener: Listener, redis_client: redis.Redis) -> None:
         user = User()

@@ -31,6 +31,7 @@ from sinapse.testing import (
     captured,
     refute_publishes,
 )
+from tests.support import eventually
 from tests.support.flavours import Flavour
 
 #: Nobody listens there: whoever asks it fails.
@@ -116,6 +117,19 @@ class TestCapture:
             assert publisher.channels.list("8") == set()
             assert publisher.channels.clear("7") == 1
             assert publisher.channels.clear("7") == 0
+
+    def test_grants_end_in_memory(self, flavour: Flavour) -> None:
+        with capture(), flavour(NOWHERE) as publisher:
+            assert publisher.channels.add("7", "room:1", expires_in=60) is True
+            assert publisher.channels.add("7", "room:2", 0.02) is True
+            assert publisher.channels.add("7", "news", 0.02) is True
+            assert publisher.channels.add("7", "news") is False
+            eventually(lambda: not publisher.channels.has("7", "room:2"))
+            assert publisher.channels.list("7") == {"room:1", "news"}
+            assert publisher.channels.remove("7", "room:2") is False
+            assert publisher.channels.add("7", "room:1", 0.02) is False
+            eventually(lambda: publisher.channels.list("7") == {"news"})
+            assert publisher.channels.clear("7") == 1
 
     def test_tokens_are_kept_in_memory(self, flavour: Flavour) -> None:
         with capture(), flavour(NOWHERE) as publisher:
