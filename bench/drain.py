@@ -31,7 +31,7 @@ DRAINS = (20, 0)
 WINDOW = 200
 
 #: Seconds for the clients to notice the ends.
-PATIENCE = 10
+NOTICE_TIME = 10
 
 
 def write_users(server: RedisServer, count: int) -> list[Stream]:
@@ -61,7 +61,7 @@ def measure(folder: Path, url: str, streams: list[Stream], drain: int) -> dict[s
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         begun = time.monotonic()
         # What it notices while it does this counts, and nothing else.
-        load.send(f"idle {drain + PATIENCE}")
+        load.send(f"idle {drain + NOTICE_TIME}")
         process.terminate()
         process.wait()
         elapsed = time.monotonic() - begun

@@ -16,8 +16,8 @@ from peers.server import Failed, Missing, Peer, Running, Workload
 Figures = dict[str, float]
 
 #: Seconds without a delivery after which what is missing counts as lost, and for one phase.
-PATIENCE = 4
-MOST = 60
+STALL_TIMEOUT = 4
+PHASE_TIMEOUT = 60
 
 #: Connects on their way at any time, where nothing is to be proved by them.
 WINDOW = 200
@@ -115,7 +115,7 @@ class _Meter:
 
 
 def _load(scenario: Scenario, running: Running, **options: object) -> Load:
-    settings = {"window": WINDOW, "patience": PATIENCE, "most": MOST, **options}
+    settings = {"window": WINDOW, "patience": STALL_TIMEOUT, "most": PHASE_TIMEOUT, **options}
     return Load(
         running.port,
         running.streams,
@@ -179,7 +179,7 @@ def measure_churn(scenario: Scenario, running: Running, _: int) -> Figures:
     seconds = scenario.messages / scenario.rate
     with (
         _load(scenario, running) as load,
-        Load(running.port, [], running.churn, patience=PATIENCE) as churn,
+        Load(running.port, [], running.churn, patience=STALL_TIMEOUT) as churn,
     ):
         _opened(scenario.streams, load)
         meter = _Meter(running)

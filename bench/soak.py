@@ -41,7 +41,7 @@ DISCONNECTIONS = 50
 #: Seconds, at most, that a client is away; between two lines; and for the last messages to come.
 AWAY = 5.0
 INTERVAL = 10.0
-PATIENCE = 60.0
+LAST_MESSAGES_TIMEOUT = 60.0
 
 #: Seconds between two looks at what is due.
 TICK = 0.01
@@ -228,9 +228,9 @@ def run(soak: Soak, seconds: float, pid: int) -> None:
             print(line(soak, started, pid), flush=True)
             reported += 1
         soak.turn(TICK)
-    patience = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LAST_MESSAGES_TIMEOUT
     while not soak.is_complete():
-        if time.monotonic() > patience:
+        if time.monotonic() > deadline:
             late = sum((client.next or 0) < soak.totals["published"] for client in soak.clients)
             raise Failure(f"{late} clients wait for messages that do not come")
         soak.turn(TICK)

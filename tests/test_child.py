@@ -11,7 +11,7 @@ import pytest
 
 from sinapse import child
 from sinapse.child import LAST_LINES, RELEASE, Child, ChildFailed, bound_to_us, end_with
-from tests.support import PATIENCE, PYTHON, eventually, free_port
+from tests.support import EVENT_TIMEOUT, PYTHON, eventually, free_port
 from tests.support.daemon import ROOT
 
 
@@ -29,7 +29,7 @@ while True: pass
         assert process.poll() is None
         process.stdin.close()
         assert process.stdout.read() == b"cleaned up\n"
-        assert process.wait(PATIENCE) == 1
+        assert process.wait(EVENT_TIMEOUT) == 1
 
 
 def test_a_command_ends_when_the_pipe_from_who_started_it_is_closed() -> None:
@@ -40,13 +40,13 @@ def test_a_command_ends_when_the_pipe_from_who_started_it_is_closed() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"runs\n"
         process.stdin.close()
-        assert process.wait(PATIENCE) == -signal.SIGTERM
+        assert process.wait(EVENT_TIMEOUT) == -signal.SIGTERM
 
 
 def test_a_command_reads_nothing_of_what_is_for_its_watcher() -> None:
     command = bound_to_us([PYTHON, "-c", "import sys; print(repr(sys.stdin.read()))"])
     ended = subprocess.run(
-        command, input=RELEASE + b"more", capture_output=True, timeout=PATIENCE, check=True
+        command, input=RELEASE + b"more", capture_output=True, timeout=EVENT_TIMEOUT, check=True
     )
     assert ended.stdout == b"''\n"
 

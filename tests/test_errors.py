@@ -21,7 +21,7 @@ from sinapse.errors import (
     ResetReason,
     SinapseError,
 )
-from tests.support import PATIENCE, PYTHON
+from tests.support import EVENT_TIMEOUT, PYTHON
 from tests.support.daemon import ROOT
 
 #: RFC 6455 §5.5: the payload of a close frame has at most 125 bytes, of which two are the code.
@@ -72,7 +72,7 @@ except Exception as error:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=EVENT_TIMEOUT,
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (1, "port: 'x' is no port\n")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from load import Publishing, Stream
 from machine import family
 
-from tests.support import PATIENCE, free_port, running_redis
+from tests.support import EVENT_TIMEOUT, free_port, running_redis
 
 __all__ = [
     "Failed",
@@ -118,7 +118,7 @@ def launched(
             env={**os.environ, **(environment or {})},
         )
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + EVENT_TIMEOUT
         while True:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise Failed(f"{command[0]} does not start\n{log.read_text()[-2000:]}")

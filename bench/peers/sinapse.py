@@ -22,7 +22,7 @@ from sinapse.protocol.scripts import Script
 from sinapse.publisher import Publisher
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.operations.operation import Operation
-from tests.support import PATIENCE
+from tests.support import EVENT_TIMEOUT
 
 #: Characters, as many as a real token has.
 TOKEN_LENGTH = 86
@@ -102,7 +102,7 @@ def _wait_until_ready(port: int, *, tls: bool) -> None:
     """Wait until Redis is heard: whoever comes before that is told to come again."""
     scheme = "https" if tls else "http"
     context = ssl._create_unverified_context() if tls else None  # noqa: S323, SLF001
-    for _ in range(int(PATIENCE / 0.05)):
+    for _ in range(int(EVENT_TIMEOUT / 0.05)):
         with contextlib.suppress(urllib.error.URLError):
             urllib.request.urlopen(f"{scheme}://127.0.0.1:{port}/ready", context=context).close()  # noqa: S310
             return

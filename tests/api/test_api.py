@@ -30,7 +30,7 @@ from sinapse.errors import (
 )
 from sinapse.publisher import History, Outgoing, Publisher, Retained, aio
 from sinapse.publisher.http import MAX_MESSAGES_PER_REQUEST, MAX_REQUEST_SIZE, HTTPConnections
-from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.proxy import running_proxy, unchanged
 from tests.support.publishing import FORKS, exit_status, forks, in_child
@@ -422,7 +422,7 @@ class TestTransport:
                 barrier = threading.Barrier(8)
 
                 def look(_: int) -> set[str]:
-                    barrier.wait(PATIENCE)
+                    barrier.wait(EVENT_TIMEOUT)
                     return publisher.channels.list("1")
 
                 with ThreadPoolExecutor(8) as pool:
@@ -666,7 +666,7 @@ def conforms(operation: Any) -> None:
 
 
 def test_who_has_no_key_is_answered_before_a_body_is_sent(api: API) -> None:
-    with socket.create_connection(("127.0.0.1", api.port), PATIENCE) as client:
+    with socket.create_connection(("127.0.0.1", api.port), EVENT_TIMEOUT) as client:
         client.sendall(
             b"POST /v1/publish HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
             b"Expect: 100-continue\r\nContent-Length: 8000000\r\n\r\n"

@@ -22,7 +22,7 @@ from sinapse.protocol.scripts import (
     Script,
 )
 from sinapse.publisher import Publisher, aio
-from tests.support import PATIENCE, RedisServer, eventually, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
 from tests.support.daemon import Daemon, Stream, running_daemon
 
 HOUR = 3600 * 1000
@@ -35,7 +35,7 @@ class Events:
         self._subscription = client.pubsub(ignore_subscribe_messages=False)
         self._subscription.subscribe(JOINED, LEFT)
         for _ in range(2):
-            assert self._subscription.get_message(timeout=PATIENCE)
+            assert self._subscription.get_message(timeout=EVENT_TIMEOUT)
         self.heard: list[tuple[str, str]] = []
 
     def take(self) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from sinapse import __version__
-from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port
+from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, end, eventually, free_port
 from tests.support.daemon import ROOT
 
 PROC = Path("/proc")
@@ -45,7 +45,7 @@ def run(
         env=environment(**changes),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=EVENT_TIMEOUT,
         check=False,
     )
 
@@ -59,7 +59,7 @@ def one_line(result: subprocess.CompletedProcess[str]) -> str:
 
 def get(port: int, path: str, method: str = "GET", body: str | None = None) -> tuple[int, str]:
     """Make a request, and return status and body; status 0 if nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=EVENT_TIMEOUT)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -132,7 +132,7 @@ class Demo:
         return "Ctrl-C" in self.output
 
     def wait(self) -> int:
-        return self.process.wait(PATIENCE)
+        return self.process.wait(EVENT_TIMEOUT)
 
 
 @contextmanager
@@ -219,7 +219,7 @@ class TestServe:
             eventually(lambda: get(port, "/status")[0] == 200, "the daemon is there")
         finally:
             process.terminate()
-            log, _ = process.communicate(timeout=PATIENCE)
+            log, _ = process.communicate(timeout=EVENT_TIMEOUT)
             os.close(theirs)
             said = os.read(ours, 10_000).decode()
             os.close(ours)
@@ -247,7 +247,7 @@ class TestServe:
                 with first:  # It is in the midst of connecting, and gets no answer.
                     eventually(lambda: get(port, "/status")[0] == 200, "the daemon is there")
                     process.terminate()
-                    log, _ = process.communicate(timeout=PATIENCE)
+                    log, _ = process.communicate(timeout=EVENT_TIMEOUT)
             finally:
                 end(process)
         assert log == b""
@@ -266,7 +266,7 @@ class TestServe:
         try:
             eventually(lambda: get(port, "/ready")[0] == 200, "the daemon is ready")
             process.send_signal(signal.SIGINT)
-            log, _ = process.communicate(timeout=PATIENCE)
+            log, _ = process.communicate(timeout=EVENT_TIMEOUT)
         finally:
             end(process)
         assert b"connected" in log

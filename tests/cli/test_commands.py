@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from sinapse.cli import main
 from sinapse.publisher import Publisher
 from tests.support import (
-    PATIENCE,
+    EVENT_TIMEOUT,
     PYTHON,
     RedisServer,
     eventually,
@@ -214,7 +214,7 @@ class TestListen:
         with listening(daemon, *arguments) as process:
             publisher.publish("room:1", "two\nlines", event="chat")
             publisher.publish("room:1", "plain", retain=0)
-            out, err = process.communicate(timeout=PATIENCE)
+            out, err = process.communicate(timeout=EVENT_TIMEOUT)
         first, second = map(json.loads, out.splitlines())
         assert (first["data"], first["event"]) == ("two\nlines", "chat")
         assert first["id"]
@@ -238,7 +238,7 @@ class TestListen:
         with listening(daemon, *arguments) as process:
             publisher.publish("room:1", "48.1", event="position")
             publisher.publish("room:1", "ok", event="authentication")
-            out, err = process.communicate(timeout=PATIENCE)
+            out, err = process.communicate(timeout=EVENT_TIMEOUT)
         assert out == "position: 48.1\nauthentication: ok\n"
         assert err == "Listening.\n"
 
@@ -256,7 +256,7 @@ class TestListen:
                 publisher.publish("room:1", "2")
                 daemon.start()
                 publisher.publish("room:1", "3")
-                out, _ = process.communicate(timeout=PATIENCE)
+                out, _ = process.communicate(timeout=EVENT_TIMEOUT)
             assert out == "message: 2\nmessage: 3\n"
 
     def test_for_people(self, daemon: Daemon, publisher: Publisher) -> None:
@@ -300,7 +300,7 @@ class TestListen:
         else:
             with listening(daemon, *arguments) as process:
                 say()
-                shown, _ = process.communicate(timeout=PATIENCE)
+                shown, _ = process.communicate(timeout=EVENT_TIMEOUT)
         assert r"e\x1b[2J" in shown
         assert r"a\x1b]52;c;aGk=\x07\x9b2J" in shown
         for command in ("\x1b]", "\x1b[2J", "\x07", "\x9b"):
@@ -363,7 +363,7 @@ def on_a_terminal(daemon: Daemon, say: Callable[[], object], *arguments: str) ->
     ours, theirs = pty.openpty()
     with listening(daemon, *arguments, stdout=theirs) as process:
         say()
-        process.communicate(timeout=PATIENCE)
+        process.communicate(timeout=EVENT_TIMEOUT)
     os.close(theirs)
     shown = os.read(ours, 10_000).decode()
     os.close(ours)

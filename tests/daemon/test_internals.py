@@ -9,7 +9,7 @@ import pytest
 
 from sinapse.daemon.internals import Use, check, uses
 from sinapse.errors import StartError
-from tests.support import PATIENCE
+from tests.support import EVENT_TIMEOUT
 from tests.support.daemon import ROOT, Daemon
 
 #: Loaded before anything else: a library in which a name that is no promise has changed.
@@ -44,7 +44,7 @@ def test_the_daemon_does_not_start_with_a_library_that_does_not_fit(tmp_path: Pa
     (tmp_path / "sitecustomize.py").write_text(RENAMED)
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     daemon = Daemon(tmp_path, "redis://127.0.0.1:1", environment={"PYTHONPATH": path})
-    assert daemon.launch().wait(PATIENCE) == 1
+    assert daemon.launch().wait(EVENT_TIMEOUT) == 1
     [line] = daemon.log.splitlines()
     assert line.startswith("sinapse: h2 ")
     assert "has no FrameBuffer._data, which is needed: pip install --upgrade" in line

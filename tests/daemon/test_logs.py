@@ -17,7 +17,15 @@ from websockets.sync.client import connect
 
 from sinapse.daemon.logs import as_json
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port, running_redis
+from tests.support import (
+    EVENT_TIMEOUT,
+    PYTHON,
+    RedisServer,
+    end,
+    eventually,
+    free_port,
+    running_redis,
+)
 from tests.support.daemon import ROOT, Daemon, running_daemon, twistd
 
 ALWAYS = ["time", "level", "pid", "logger", "message"]
@@ -144,7 +152,7 @@ def test_the_loss_of_redis_is_worth_a_warning(tmp_path: Path) -> None:
 @pytest.mark.parametrize("level", ["", "loud"])
 def test_a_level_that_is_none_ends_the_start_with_one_line(tmp_path: Path, level: str) -> None:
     daemon = Daemon(tmp_path, "redis://127.0.0.1:1", "--log-level", level)
-    assert daemon.launch().wait(PATIENCE) == 1
+    assert daemon.launch().wait(EVENT_TIMEOUT) == 1
     expected = f"--log-level {level!r}: must be debug, info, warn, error or critical"
     assert daemon.log.splitlines() == [f"sinapse: {expected}"]
 

@@ -18,7 +18,7 @@ from twisted.web.server import Site
 from sinapse.errors import StartError
 from sinapse.listen.listener import Listener
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, end, eventually, free_port
+from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually, free_port
 from tests.support.daemon import (
     Daemon,
     Event,
@@ -112,7 +112,7 @@ def test_the_port_of_a_service_of_kubernetes_is_none_of_ours(tmp_path: Path) -> 
         admin = f"localhost:{taken.getsockname()[1]}"
         one = Daemon(tmp_path, "redis://127.0.0.1:1", environment=variable)
         one.command[one.command.index("--port") :] = ["--admin", admin]
-        assert one.launch().wait(PATIENCE) == 1
+        assert one.launch().wait(EVENT_TIMEOUT) == 1
     assert "SINAPSE_PORT 'tcp://10.0.0.12:9000' is passed over" in one.log
     # That of --port, 9000, may be taken as well.
     assert one.log.splitlines()[-1].endswith("Address already in use")
@@ -191,7 +191,7 @@ def test_a_stale_socket_is_no_obstacle_and_a_live_one_is(
         assert daemon.get("/status").status == 200
         os.kill(daemon.pid, signal.SIGKILL)
         assert daemon.process is not None
-        daemon.process.wait(PATIENCE)
+        daemon.process.wait(EVENT_TIMEOUT)
     assert (short_path / "s.sock").is_socket()
     with running_daemon(short_path, redis_server.url, port=port) as daemon:
         assert daemon.get("/status").status == 200
@@ -219,7 +219,7 @@ class TestOpening:
 
         def is_bound() -> bool:
             with suppress(OSError):
-                socket.create_connection(("127.0.0.1", daemon.port), PATIENCE).close()
+                socket.create_connection(("127.0.0.1", daemon.port), EVENT_TIMEOUT).close()
                 return True
             return False
 

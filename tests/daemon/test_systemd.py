@@ -22,7 +22,7 @@ from twisted.internet.task import Clock
 
 from sinapse.daemon.systemd import SOCKET, WATCHDOG, WATCHDOG_PID, Notifier
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually
+from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, end, eventually
 from tests.support.daemon import ROOT, Daemon, Stream
 from tests.support.proxy import Proxy
 from tests.support.subscribing import subscribe
@@ -58,7 +58,7 @@ class Manager:
 def managing(address: str) -> Iterator[Manager]:
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as heard:
         heard.bind("\0" + address[1:] if address.startswith("@") else address)
-        heard.settimeout(PATIENCE)
+        heard.settimeout(EVENT_TIMEOUT)
         yield Manager(heard, address)
 
 
@@ -146,7 +146,7 @@ def test_a_daemon_says_how_it_is(
             manager.wait_for("READY")
             process.terminate()
             manager.wait_for("STOPPING")
-            assert process.wait(PATIENCE) == -signal.SIGTERM
+            assert process.wait(EVENT_TIMEOUT) == -signal.SIGTERM
         finally:
             if daemon.process is not None:
                 end(daemon.process)
@@ -228,7 +228,7 @@ class Visitors:
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(EVENT_TIMEOUT)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -307,7 +307,7 @@ def analyze(*arguments: str | Path) -> str:
         ["systemd-analyze", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=EVENT_TIMEOUT,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -20,7 +20,7 @@ from sinapse.daemon.logs import as_json
 from sinapse.daemon.workers.inheritance import VARIABLE, Inheritance
 from sinapse.daemon.workers.relay import MAX_LINE, Relay
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, end, eventually, free_port
+from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually, free_port
 from tests.support.certificates import root
 from tests.support.daemon import Daemon, Stream, refusal, servers_in, twistd
 from tests.support.workers import SERVES, Workers, alive, owners, running_workers, serving
@@ -90,7 +90,7 @@ def test_a_storm_of_connections_is_shared(workers: Workers) -> None:
     clients: list[socket.socket] = []
     try:
         address = ("127.0.0.1", workers.daemon.port)
-        clients.extend(socket.create_connection(address, PATIENCE) for _ in range(count))
+        clients.extend(socket.create_connection(address, EVENT_TIMEOUT) for _ in range(count))
         ours = {client.getsockname()[1] for client in clients}
         pids = list(serving(workers.daemon).values())
 
@@ -169,7 +169,7 @@ def test_workers_drain_and_a_second_sigterm_reaches_them(
         eventually(is_refused, "the port is closed")
         assert process.poll() is None
         process.terminate()
-        assert process.wait(PATIENCE) == -signal.SIGTERM
+        assert process.wait(EVENT_TIMEOUT) == -signal.SIGTERM
 
 
 def test_a_unix_socket_keeps_its_mode_and_its_path(
@@ -214,7 +214,7 @@ def test_workers_serve_tls_and_read_renewed_certificates(
 
         def shown() -> bytes | None:
             with (
-                socket.create_connection(("127.0.0.1", port), PATIENCE) as raw,
+                socket.create_connection(("127.0.0.1", port), EVENT_TIMEOUT) as raw,
                 context.wrap_socket(raw, server_hostname="127.0.0.1") as client,
             ):
                 return client.getpeercert(binary_form=True)
@@ -289,7 +289,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(
         assert os.getsid(daemon.pid) not in sessions
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGINT)
-        assert daemon.process.wait(PATIENCE) == -signal.SIGINT
+        assert daemon.process.wait(EVENT_TIMEOUT) == -signal.SIGINT
     finally:
         if daemon.process is not None:
             end(daemon.process)

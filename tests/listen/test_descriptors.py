@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import PATIENCE, PYTHON, RedisServer, end
+from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, end
 from tests.support.daemon import ROOT, Daemon
 
 #: Raises the limit, and prints what is logged and what came of it.
@@ -29,7 +29,7 @@ def raised(soft: int, hard: int) -> list[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=EVENT_TIMEOUT,
         check=True,
     ).stdout.splitlines()
 

@@ -13,7 +13,7 @@ import pytest
 
 from sinapse.listen.ending import CLOSE_TIMEOUT
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.certificates import root
 from tests.support.http2client import Client
 from tests.support.longpoll import position
@@ -32,7 +32,7 @@ def connect(secure: SecureDaemon, *protocols: str, room: int = 0) -> ssl.SSLSock
     plain = socket.socket()
     if room:
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-    plain.settimeout(PATIENCE)
+    plain.settimeout(EVENT_TIMEOUT)
     plain.connect(("127.0.0.1", secure.port))
     return root().client(*protocols).wrap_socket(plain, server_hostname="127.0.0.1")
 
@@ -138,7 +138,7 @@ def test_a_long_poll_whose_answer_is_taken_slowly_comes_whole(
     else:
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(PATIENCE)
+        client.settimeout(EVENT_TIMEOUT)
         client.connect(("127.0.0.1", secure.daemon.port))
     with client:
         client.sendall(poll)
@@ -149,7 +149,7 @@ def test_a_long_poll_whose_answer_is_taken_slowly_comes_whole(
 
 
 def test_a_connection_that_is_idle_is_closed_and_not_reset(secure: SecureDaemon) -> None:
-    with socket.create_connection(("127.0.0.1", secure.daemon.port), PATIENCE) as client:
+    with socket.create_connection(("127.0.0.1", secure.daemon.port), EVENT_TIMEOUT) as client:
         client.sendall(get("/status"))
         received = b""
         while data := client.recv(1024):  # A reset would raise.

@@ -13,7 +13,7 @@ import pytest
 
 from sinapse.listen.gate import OTHER_CONNECTIONS_PER_ADDRESS
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, end, eventually, free_port
+from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually, free_port
 from tests.support.daemon import Daemon, Stream, refusal, running_daemon
 from tests.support.subscribing import refused, subscribe
 
@@ -36,7 +36,7 @@ def stack() -> Iterator[ExitStack]:
 def connect(stack: ExitStack, daemon: Daemon, source: str = "127.0.0.1") -> socket.socket:
     assert isinstance(daemon.address, int)
     address = ("127.0.0.1", daemon.address)
-    client = socket.create_connection(address, PATIENCE, source_address=(source, 0))
+    client = socket.create_connection(address, EVENT_TIMEOUT, source_address=(source, 0))
     return stack.enter_context(client)
 
 
@@ -214,7 +214,7 @@ def test_connections_to_the_api_take_nothing_from_streams(
     try:
         daemon.start()
         for _ in range(2 * DESCRIPTORS):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), EVENT_TIMEOUT))
         eventually(lambda: "no descriptors are left" in daemon.log)
         for _ in range(STREAMS // 2):
             stack.enter_context(daemon.stream(subscribe(publisher, "news"))).opened()

@@ -20,7 +20,7 @@ from sinapse.errors import StartError
 from sinapse.listen.listener import Listener
 from sinapse.publisher import Publisher
 from sinapse.web.limits import FRAMES_PER_SECOND
-from tests.support import PATIENCE, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.certificates import Authority, root
 from tests.support.daemon import Ended, Event, Stream, refusal, running_daemon
 from tests.support.subscribing import subscribe
@@ -115,13 +115,13 @@ class TestStreams:
             for number in range(100):
                 publisher.publish("room:1", f"{number} " + "x" * 20_000)
                 assert received(client)["data"].startswith(f"{number} ")
-            assert client.ping("well?").wait(PATIENCE)
+            assert client.ping("well?").wait(EVENT_TIMEOUT)
             client.close(1000)
             assert client.close_code == 1000
         with secure.websocket(token) as client:
             publisher.tokens.clear("1")
             with pytest.raises(ConnectionClosed) as caught:
-                client.recv(PATIENCE)
+                client.recv(EVENT_TIMEOUT)
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1008
 

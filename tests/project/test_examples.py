@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from sinapse.protocol.message import unpack
-from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port
+from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, end, eventually, free_port
 from tests.support.building import ENVIRONMENT, Built, built, run
 from tests.support.daemon import ROOT
 from tests.support.listening import listening
@@ -100,7 +100,7 @@ def test_a_guest_book(
         assert process.poll() is None, logs(folder)
         try:
             answer = httpx.post(
-                f"http://127.0.0.1:{port}/entries", json={"text": "x"}, timeout=PATIENCE
+                f"http://127.0.0.1:{port}/entries", json={"text": "x"}, timeout=EVENT_TIMEOUT
             )
         except httpx.TransportError:
             return False
@@ -108,7 +108,7 @@ def test_a_guest_book(
 
     try:
         eventually(written, script, START_TIMEOUT)
-        page = httpx.get(f"http://127.0.0.1:{port}/connection", timeout=PATIENCE).json()
+        page = httpx.get(f"http://127.0.0.1:{port}/connection", timeout=EVENT_TIMEOUT).json()
         assert page["token"]
     finally:
         end(process)

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sinapse.errors import CloseReason
-from tests.support import PATIENCE, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.daemon import ROOT, Daemon, running_daemon
 
 FOLDER = ROOT / "contrib" / "monitoring"
@@ -129,7 +129,7 @@ def promtool(*arguments: str, given: str | None = None) -> str:
         input=given,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=EVENT_TIMEOUT,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, PYTHON, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, eventually
 from tests.support.daemon import ROOT
 from tests.support.walkthrough import PYTHON_BLOCK
 
@@ -68,7 +68,7 @@ def run(folder: Path, redis_url: str, *command: str) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=4 * PATIENCE,
+        timeout=4 * EVENT_TIMEOUT,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

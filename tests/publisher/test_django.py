@@ -57,7 +57,7 @@ from sinapse.publisher.django import (  # noqa: E402
 )
 from sinapse.publisher.frameworks.page import HASHED  # noqa: E402
 from sinapse.testing import assert_publishes, capture  # noqa: E402
-from tests.support import PATIENCE, RedisServer, eventually, free_port  # noqa: E402
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port  # noqa: E402
 from tests.support.daemon import Daemon, Ended  # noqa: E402
 from tests.support.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
 from tests.support.listening import Listener  # noqa: E402
@@ -410,7 +410,7 @@ class TestProcesses:
         room.publish("parent")
         child = multiprocessing.get_context("fork").Process(target=room.publish, args=("child",))
         child.start()
-        child.join(PATIENCE)
+        child.join(EVENT_TIMEOUT)
         assert child.exitcode == 0
         room.publish("parent")
         assert [data for _, data in heard(listener)] == ["parent", "child", "parent"]

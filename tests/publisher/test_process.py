@@ -32,7 +32,7 @@ from sinapse.publisher.operations.operation import Operation, Plain
 from sinapse.publisher.operations.presence import OnlineIn
 from sinapse.publisher.operations.tokens import GenerateToken, ObtainToken, RenewToken
 from tests.support import (
-    PATIENCE,
+    EVENT_TIMEOUT,
     PYTHON,
     RedisServer,
     eventually,
@@ -501,7 +501,7 @@ class TestFailures:
                 return errors.keys() == every.keys() or reload.done()
 
             eventually(all_failed, "Redis loads")
-            reload.result(PATIENCE)
+            reload.result(EVENT_TIMEOUT)
         assert errors.keys() == every.keys()
         assert {error.delivered for error in errors.values()} == {False}
         publisher.channels.clear("7")
@@ -573,7 +573,7 @@ class TestFailures:
             with unanswered(own_client, publisher, retain) as future:
                 [client] = asking(own_client)
                 own_client.client_kill_filter(_id=client)
-                assert failure(lambda: future.result(PATIENCE)).delivered is None
+                assert failure(lambda: future.result(EVENT_TIMEOUT)).delivered is None
             assert publisher.publish("room:1", "hello") == 0
 
 

@@ -26,7 +26,7 @@ from sinapse.errors import BrokerUnavailable, InvalidMessage, InvalidSubject
 from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher, use
 from sinapse.publisher.sqlalchemy import Publishable, Subject, publish
-from tests.support import PATIENCE, RedisServer, free_port, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, free_port, running_redis
 from tests.support.listening import Listener
 from tests.support.proxy import running_proxy
 
@@ -413,7 +413,7 @@ class TestAsync:
                 await commit
             await engine.dispose()
 
-        with Publisher(redis_server.url, timeout=PATIENCE) as patient:
+        with Publisher(redis_server.url, timeout=EVENT_TIMEOUT) as patient:
             use(patient)
             try:
                 asyncio.run(main())

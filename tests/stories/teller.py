@@ -19,7 +19,7 @@ from sinapse.protocol.sharding import shard_of
 from tests.stories.model import PASTS, Record, Story, Token
 from tests.stories.tabs import Browser, Item
 from tests.stories.world import LOSSY, World
-from tests.support import PATIENCE
+from tests.support import EVENT_TIMEOUT
 
 SUBJECTS = 40
 MESSAGES = 300
@@ -506,7 +506,7 @@ class Teller:
     def rest(self) -> None:
         """Let everything come to rest, and judge what has come."""
         self.world.go_on()
-        wait_until = time.monotonic() + PATIENCE
+        wait_until = time.monotonic() + EVENT_TIMEOUT
 
         def waiting() -> list[Tab]:
             return [

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sinapse.publisher import Publisher
 from sinapse.streams.drain import Drain
-from tests.support import PATIENCE, RedisServer, eventually, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
 from tests.support.daemon import COME_BACK, Daemon, Ended, Stream, running_daemon, wait_for_end
 from tests.support.longpoll import JSON, waiting
 from tests.support.longpoll import position as poll_position
@@ -94,7 +94,9 @@ class Connection:
     """A connection to a daemon that stays open after an answer."""
 
     def __init__(self, daemon: Daemon) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=PATIENCE)
+        self._connection = http.client.HTTPConnection(
+            "127.0.0.1", daemon.port, timeout=EVENT_TIMEOUT
+        )
         self.get("/status")
 
     def get(

@@ -12,7 +12,7 @@ import pytest
 from sinapse.errors import LimitReached
 from sinapse.publisher import Publisher
 from sinapse.streams.limits import StreamLimits
-from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
 from tests.support.certificates import root
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.subscribing import refused, subscribe
@@ -320,7 +320,7 @@ class TestOfARequest:
         """Send `request`, and return everything until the daemon closes."""
         assert isinstance(port, int)
         received = b""
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        with socket.create_connection(("127.0.0.1", port), EVENT_TIMEOUT) as client:
             with suppress(ConnectionError):  # Refused before it was read whole.
                 client.sendall(request)
             with suppress(ConnectionError):
@@ -361,7 +361,7 @@ class TestOfARequest:
         self, small: tuple[Daemon, int], hello: bytes
     ) -> None:
         _, port = small
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+        with socket.create_connection(("127.0.0.1", port), EVENT_TIMEOUT) as client:
             client.sendall(hello)
             with suppress(ConnectionError):
                 assert client.recv(65536) == b""
@@ -370,7 +370,7 @@ class TestOfARequest:
         _, port = small
         context = root().client()
         with (
-            socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
+            socket.create_connection(("127.0.0.1", port), EVENT_TIMEOUT) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
         ):
             client.sendall(GET)

@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.subscribing import position, subscribe
 from tests.support.websocket import HANDSHAKE, ending, opened, received
@@ -205,7 +205,7 @@ class TestClients:
         with opened(daemon, subscribe(publisher, "room:1")) as client:
             client.send("hello")
             client.send(b"x" * 1024)
-            assert client.ping("well?").wait(PATIENCE)
+            assert client.ping("well?").wait(EVENT_TIMEOUT)
             publisher.publish("room:1", "still here")
             assert data(client, 1) == ["still here"]
             client.send("x" * 1025)

@@ -55,8 +55,9 @@ from twisted.internet.task import Clock
 
 T = TypeVar("T")
 
-#: Seconds. A bound, not an expectation: the machines are shared and slow at times.
-PATIENCE = 30.0
+#: Seconds in which what a test waits for has to come. A bound, not an expectation: the machines are
+#: shared and slow at times.
+EVENT_TIMEOUT = 30.0
 
 
 def _ports() -> Iterator[int]:
@@ -82,15 +83,15 @@ def free_port() -> int:
     raise AssertionError("unreachable")
 
 
-def eventually(condition: Callable[[], T], what: str = "", patience: float = PATIENCE) -> T:
+def eventually(condition: Callable[[], T], what: str = "", timeout: float = EVENT_TIMEOUT) -> T:
     """Poll `condition` until it returns something true, and return that."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         result = condition()
         if result:
             return result
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {patience} s: {what or condition}")
+            raise AssertionError(f"not within {timeout} s: {what or condition}")
         time.sleep(0.01)
 
 
@@ -99,7 +100,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(EVENT_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
@@ -184,7 +185,10 @@ class RedisServer:
         from redis.retry import Retry
 
         return redis.Redis(
-            port=self.port, host="127.0.0.1", retry=Retry(NoBackoff(), 0), socket_timeout=PATIENCE
+            port=self.port,
+            host="127.0.0.1",
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=EVENT_TIMEOUT,
         )
 
 

@@ -16,7 +16,7 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-from tests.support import PATIENCE, eventually
+from tests.support import EVENT_TIMEOUT, eventually
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -42,7 +42,7 @@ class Browser:
         for option in (*OPTIONS, f"--user-data-dir={folder}"):
             options.add_argument(option)
         self.driver = Chrome(options, Service(program("chromedriver")))
-        self.driver.set_page_load_timeout(PATIENCE)
+        self.driver.set_page_load_timeout(EVENT_TIMEOUT)
 
     def open(self, url: str) -> None:
         """Load a page."""
@@ -52,11 +52,11 @@ class Browser:
         """Return what the body of a JavaScript function returns."""
         return self.driver.execute_script(script, *arguments)
 
-    def eventually(self, expression: str, *arguments: object, patience: float = PATIENCE) -> Any:
+    def eventually(
+        self, expression: str, *arguments: object, timeout: float = EVENT_TIMEOUT
+    ) -> Any:
         """Poll a JavaScript expression until it is true, and return its value."""
-        return eventually(
-            lambda: self.run(f"return {expression}", *arguments), expression, patience
-        )
+        return eventually(lambda: self.run(f"return {expression}", *arguments), expression, timeout)
 
     def click(self, selector: str) -> None:
         """Click what `selector` finds, once it can be seen."""

@@ -30,7 +30,7 @@ TEXT = "x" * 100
 
 #: Seconds, at most, of one look at the sockets, and of a wait for all of them.
 TICK = 0.01
-PATIENCE = 60.0
+CROWD_TIMEOUT = 60.0
 
 _FIELD = re.compile(rb"(\w+): (.*)")
 
@@ -173,12 +173,12 @@ class Crowd:
             last = self.clients[: start + wave]
             self.until(lambda last=last: all(each.next is not None for each in last))  # type: ignore[misc]
 
-    def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    def until(self, condition: Callable[[], object], timeout: float = CROWD_TIMEOUT) -> None:
         """Go on until `condition` returns something true."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
-                self.faults.append(f"what was waited for did not come within {patience} s")
+                self.faults.append(f"what was waited for did not come within {timeout} s")
                 return
             self.turn()
 

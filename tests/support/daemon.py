@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support import PATIENCE, PYTHON, end, eventually, free_port
+from tests.support import EVENT_TIMEOUT, PYTHON, end, eventually, free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,11 +44,11 @@ class Ended(Exception):
     """The stream has ended."""
 
 
-def _connect(address: int | str, patience: float) -> socket.socket:
+def _connect(address: int | str, timeout: float) -> socket.socket:
     if isinstance(address, int):
-        return socket.create_connection(("127.0.0.1", address), patience)
+        return socket.create_connection(("127.0.0.1", address), timeout)
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(patience)
+    client.settimeout(timeout)
     try:
         client.connect(address)
     except OSError:
@@ -68,11 +68,11 @@ class Stream:
         method: str = "GET",
         body: str | None = None,
         *,
-        patience: float = PATIENCE,
+        timeout: float = EVENT_TIMEOUT,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=patience)
-        self.socket = _connect(address, patience)
+        self.connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=timeout)
+        self.socket = _connect(address, timeout)
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
         self.connection.sock = self.socket
@@ -246,7 +246,7 @@ class Daemon:
         """End the process as an operator does; twistd then ends by that very signal."""
         assert self.process is not None
         self.process.terminate()
-        assert self.process.wait(PATIENCE) == -signal.SIGTERM
+        assert self.process.wait(EVENT_TIMEOUT) == -signal.SIGTERM
 
     def get(self, path: str, method: str = "GET", **headers: str) -> http.client.HTTPResponse:
         """Make a request that is not for an event stream, and read the answer whole."""
@@ -309,7 +309,7 @@ def twistd(
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{cwd}"},
         capture_output=capture_output,
         text=True,
-        timeout=PATIENCE,
+        timeout=EVENT_TIMEOUT,
         check=check,
     )
 
@@ -331,7 +331,7 @@ def refusal(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=EVENT_TIMEOUT,
         check=False,
     )
     assert ended.returncode == 1
@@ -359,6 +359,6 @@ def servers_in(folder: Path) -> list[int]:
 def wait_for_end(daemon: Daemon, number: int = signal.SIGTERM) -> None:
     """Wait until the process has ended by a signal that it got, as twistd does."""
     assert daemon.process is not None
-    assert daemon.process.wait(PATIENCE) == -number
+    assert daemon.process.wait(EVENT_TIMEOUT) == -number
     assert "Traceback" not in daemon.log
     assert "Unhandled" not in daemon.log

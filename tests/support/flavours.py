@@ -14,13 +14,13 @@ from functools import cache, partial
 from typing import Any, Self, TypeAlias, cast
 
 from sinapse.publisher import Publisher, aio
-from tests.support import PATIENCE
+from tests.support import EVENT_TIMEOUT
 
 #: To a test every kind looks like this one.
 Flavour: TypeAlias = type[Publisher]
 
 #: Seconds for an operation that may take as long as a test is patient.
-RESULT_TIMEOUT = 4 * PATIENCE
+RESULT_TIMEOUT = 4 * EVENT_TIMEOUT
 
 
 _starting = threading.Lock()
@@ -59,7 +59,7 @@ def _reactor() -> Any:
     reactor.callWhenRunning(runs.set)
     options = {"installSignalHandlers": False}
     threading.Thread(target=reactor.run, kwargs=options, name="reactor", daemon=True).start()
-    assert runs.wait(PATIENCE)
+    assert runs.wait(EVENT_TIMEOUT)
     return reactor
 
 
@@ -76,7 +76,7 @@ def stop_reactor() -> None:
         stopped = threading.Event()
         reactor.addSystemEventTrigger("after", "shutdown", stopped.set)
         reactor.callFromThread(reactor.stop)
-        assert stopped.wait(PATIENCE)
+        assert stopped.wait(EVENT_TIMEOUT)
 
 
 def wait_for_deferred(call: Callable[[], Any]) -> Any:

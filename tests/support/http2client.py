@@ -20,7 +20,7 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 
-from tests.support import PATIENCE
+from tests.support import EVENT_TIMEOUT
 
 #: Bytes of room that a client makes at first: enough for everything.
 WINDOW = 2**30
@@ -125,7 +125,7 @@ class Client(Peer):
         self, port: int, context: ssl.SSLContext, *, window: int = WINDOW, shared: int = WINDOW
     ) -> None:
         super().__init__(window, shared)
-        plain = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        plain = socket.create_connection(("127.0.0.1", port), EVENT_TIMEOUT)
         self.socket = context.wrap_socket(plain, server_hostname="127.0.0.1")
         assert self.socket.selected_alpn_protocol() == "h2"
         self.is_closed = False

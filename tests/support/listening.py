@@ -9,7 +9,7 @@ import redis
 from redis.client import PubSub
 
 from sinapse.protocol.keys import NODES
-from tests.support import PATIENCE, RedisServer
+from tests.support import EVENT_TIMEOUT, RedisServer
 
 MARKER = b"listening:marker"
 
@@ -29,7 +29,7 @@ class Listener:
         self._client.publish(MARKER, b"")
         messages: list[tuple[str, bytes]] = []
         while True:
-            message = self._pubsub.get_message(timeout=PATIENCE)
+            message = self._pubsub.get_message(timeout=EVENT_TIMEOUT)
             assert message is not None, "the marker did not arrive"
             if message["type"] != "pmessage" or message["channel"].startswith(NODES.encode()):
                 continue  # Daemons probe their connections.
@@ -43,6 +43,6 @@ def listening(server: RedisServer) -> Iterator[Listener]:
     """Listen to all that is published within a with block."""
     with contextlib.closing(server.client()) as client, PubSub(client.connection_pool) as pubsub:
         pubsub.psubscribe("*")
-        confirmation = pubsub.get_message(timeout=PATIENCE)
+        confirmation = pubsub.get_message(timeout=EVENT_TIMEOUT)
         assert confirmation is not None
         yield Listener(client, pubsub)

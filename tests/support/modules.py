@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import sinapse
-from tests.support import PATIENCE, PYTHON
+from tests.support import EVENT_TIMEOUT, PYTHON
 
 FOLDER = Path(sinapse.__file__).parent
 
@@ -30,7 +30,7 @@ def loaded_by(program: str) -> set[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=EVENT_TIMEOUT,
         check=True,
     )
     return set(ended.stdout.splitlines())

@@ -22,7 +22,7 @@ from werkzeug.serving import make_server
 from sinapse.publisher import Publisher, defaults
 from sinapse.publisher import fastapi as of_fastapi
 from sinapse.publisher import flask as of_flask
-from tests.support import PATIENCE, eventually, free_port
+from tests.support import EVENT_TIMEOUT, eventually, free_port
 
 CHANNEL = "news"
 
@@ -173,7 +173,7 @@ def _fastapi(site: Site, redis_url: str, sinapse_url: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.config.port}/"
     finally:
         server.should_exit = True
-        thread.join(PATIENCE)
+        thread.join(EVENT_TIMEOUT)
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def _wsgi(app: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}/"
     finally:
         server.shutdown()
-        thread.join(PATIENCE)
+        thread.join(EVENT_TIMEOUT)
         server.server_close()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support import PATIENCE, end, eventually, free_port
+from tests.support import EVENT_TIMEOUT, end, eventually, free_port
 from tests.support.certificates import root
 from tests.support.daemon import ROOT, Daemon, Stream, running_daemon
 from tests.support.websocket import received
@@ -105,7 +105,7 @@ class Proxy:
     def websocket(self, query: str, **options: Any) -> Iterator[ClientConnection]:
         """Open a WebSocket, and read what comes first."""
         url = f"wss://127.0.0.1:{self.port}/{query}"
-        options = {"open_timeout": PATIENCE} | options
+        options = {"open_timeout": EVENT_TIMEOUT} | options
         with connect(url, ssl=self.context, proxy=None, **options) as client:
             assert received(client)["event"] == "authentication"
             yield client

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support import PATIENCE, RedisServer, eventually, free_port
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.websocket import received
 
@@ -75,7 +75,7 @@ def shaken_hands(
 ) -> Iterator[ssl.SSLSocket]:
     """Shake hands, and say nothing."""
     with (
-        socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
+        socket.create_connection(("127.0.0.1", port), EVENT_TIMEOUT) as plain,
         context.wrap_socket(plain, server_hostname=name) as client,
     ):
         yield client

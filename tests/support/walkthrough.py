@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support import PATIENCE, PYTHON, eventually, free_port
+from tests.support import EVENT_TIMEOUT, PYTHON, eventually, free_port
 from tests.support.browser import Browser
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -174,7 +174,7 @@ class Walkthrough:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
             try:
-                server.wait(PATIENCE)
+                server.wait(EVENT_TIMEOUT)
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
@@ -249,7 +249,7 @@ class Walkthrough:
         [line] = [line for line in self._servers if line.startswith(start)]
         process = self._servers.pop(line)
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(PATIENCE)
+        process.wait(EVENT_TIMEOUT)
 
     def _listen(self, line: str) -> None:
         _, log = self._start(line)
@@ -269,7 +269,7 @@ class Walkthrough:
 
 def _is_open(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+        socket.create_connection(("127.0.0.1", port), EVENT_TIMEOUT).close()
     except OSError:
         return False
     return True

@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.support import PATIENCE
+from tests.support import EVENT_TIMEOUT
 from tests.support.daemon import Daemon
 
 #: What a client asks with that has no library; the key is the example of RFC 6455 §1.3.
@@ -39,14 +39,14 @@ def opened(
 
 def received(client: ClientConnection) -> dict[str, Any]:
     """Return the next message, which is JSON."""
-    message: dict[str, Any] = json.loads(client.recv(PATIENCE))
+    message: dict[str, Any] = json.loads(client.recv(EVENT_TIMEOUT))
     return message
 
 
 def ending(client: ClientConnection) -> tuple[int, str]:
     """Return code and reason of the end, which must come next."""
     with pytest.raises(ConnectionClosed) as caught:
-        client.recv(PATIENCE)
+        client.recv(EVENT_TIMEOUT)
     closed = caught.value.rcvd
     assert closed is not None
     return closed.code, closed.reason

@@ -25,7 +25,7 @@ from sinapse.protocol.keys import (
 )
 from sinapse.protocol.scripts import Script
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, eventually, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
 from tests.support.daemon import running_daemon
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
@@ -214,7 +214,7 @@ def test_without_any_one_of_its_permissions_a_publisher_fails(guarded: Guarded) 
 )
 @pytest.mark.parametrize("user", ["sinapse-daemon", "sinapse-publisher"])
 def test_they_may_do_nothing_else(guarded: Guarded, user: str, command: tuple[str, ...]) -> None:
-    client = redis.Redis.from_url(guarded.url(user), socket_timeout=PATIENCE)
+    client = redis.Redis.from_url(guarded.url(user), socket_timeout=EVENT_TIMEOUT)
     with client, pytest.raises(redis.ResponseError):
         client.execute_command(*command)
 
@@ -226,7 +226,7 @@ def test_the_password_of_a_daemon_is_good_for_this_and_no_more(guarded: Guarded)
     with Publisher(guarded.url("sinapse-publisher")) as publisher:
         publisher.channels.add("1", "news")
         token = publisher.tokens.generate("1")
-    client = redis.Redis.from_url(guarded.url("plain"), socket_timeout=PATIENCE)
+    client = redis.Redis.from_url(guarded.url("plain"), socket_timeout=EVENT_TIMEOUT)
     with client:
         client.publish("news", "hello")
         for command in (

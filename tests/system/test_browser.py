@@ -15,7 +15,7 @@ import redis
 
 from sinapse.publisher import Publisher
 from tests.support import (
-    PATIENCE,
+    EVENT_TIMEOUT,
     PYTHON,
     RedisServer,
     end,
@@ -57,7 +57,7 @@ def running_chat(server: RedisServer, daemon: Daemon) -> Iterator[str]:
 
     def answers() -> bool:
         assert process.poll() is None
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=EVENT_TIMEOUT)
         try:
             connection.request("GET", "/")
             return connection.getresponse().status == 200
@@ -105,7 +105,7 @@ def wait_until(browser: Browser, connection: str) -> None:
     browser.eventually(
         "document.querySelector('#connection').textContent === arguments[0]",
         connection,
-        patience=PATIENCE + 30,
+        timeout=EVENT_TIMEOUT + 30,
     )
 
 

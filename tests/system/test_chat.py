@@ -18,7 +18,7 @@ from example.chat import LARGEST_REQUEST, MOST_ROOMS, create_app
 from sinapse.protocol.keys import NODES
 from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher, use
-from tests.support import PATIENCE, RedisServer, free_port
+from tests.support import EVENT_TIMEOUT, RedisServer, free_port
 
 NewUser = Callable[[str], FlaskClient]
 
@@ -56,11 +56,11 @@ def heard(redis_client: redis.Redis) -> Iterator[Callable[[], tuple[str, bytes]]
     """Return a function that returns what applications publish next: channel and payload."""
     with redis_client.pubsub() as pubsub:
         pubsub.psubscribe("*")
-        assert pubsub.get_message(timeout=PATIENCE)
+        assert pubsub.get_message(timeout=EVENT_TIMEOUT)
 
         def next_message() -> tuple[str, bytes]:
             while True:
-                message = pubsub.get_message(timeout=PATIENCE)
+                message = pubsub.get_message(timeout=EVENT_TIMEOUT)
                 assert message is not None
                 channel = message["channel"].decode()
                 if not channel.startswith(NODES):
@@ -93,7 +93,7 @@ def content(payload: bytes) -> tuple[str | None, dict[str, Any]]:
     body = json.loads(message.data)
     at = datetime.fromisoformat(body.pop("at"))
     assert at.utcoffset() is not None
-    assert abs((datetime.now(UTC) - at).total_seconds()) < PATIENCE
+    assert abs((datetime.now(UTC) - at).total_seconds()) < EVENT_TIMEOUT
     return message.event, body
 
 

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.browser import Browser, _first_browser, browser
 from tests.support.clients.runtimes import FOLDER, Client, Event, Here, Node, Page, serving_pages
 from tests.support.daemon import ROOT, Daemon, running_daemon
@@ -223,7 +223,7 @@ class TestResume:
         assert client.data(1) == ["whole"]
         with torn(proxy, b"half") as was_torn:
             publisher.publish("room:1", "half and half")
-            assert was_torn.wait(PATIENCE)
+            assert was_torn.wait(EVENT_TIMEOUT)
         publisher.publish("room:1", "last")
         assert client.data(2) == ["half and half", "last"]
 
@@ -460,7 +460,7 @@ class TestReconnectingEventSource:
         proxy.down = refuse
         proxy.cut()
         publisher.publish("room:1", "missed")
-        assert answered.wait(PATIENCE)
+        assert answered.wait(EVENT_TIMEOUT)
         proxy.down = unchanged
         assert client.data(1) == ["missed"]
         assert query(proxy)["lastEventId"] == [seen.id]

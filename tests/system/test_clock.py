@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.daemon import ROOT, Daemon, Event, Stream, running_daemon
 
 #: Loaded before anything else: the time of day is off by what stands in a file.
@@ -38,7 +38,7 @@ class Machine:
         (folder / "sitecustomize.py").write_text(SITE)
         address = folder / "notify"
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.manager.settimeout(PATIENCE)
+        self.manager.settimeout(EVENT_TIMEOUT)
         self.manager.bind(str(address))
         self.environment = {
             "CLOCK": str(self._clock),
@@ -56,7 +56,7 @@ class Machine:
         with contextlib.suppress(BlockingIOError):
             while True:
                 self.manager.recv(1000)
-        self.manager.settimeout(PATIENCE)
+        self.manager.settimeout(EVENT_TIMEOUT)
         while b"WATCHDOG=1" not in self.manager.recv(1000):
             pass
 
@@ -121,7 +121,7 @@ def test_a_request_that_does_not_come_is_ended_all_the_same(
         running_daemon(
             tmp_path, redis_server.url, *options, environment=machine.environment
         ) as daemon,
-        socket.create_connection(("127.0.0.1", daemon.port), PATIENCE) as half,
+        socket.create_connection(("127.0.0.1", daemon.port), EVENT_TIMEOUT) as half,
     ):
         half.sendall(b"GET / HTTP/1.1\r\n")
         machine.set_clock(-HOUR)

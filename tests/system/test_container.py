@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sinapse.settings import OPTIONS
-from tests.support import PATIENCE, RedisServer, end, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually
 from tests.support.daemon import ROOT, Daemon
 
 # It builds a wheel and installs it, and so may have to download what that needs.
@@ -183,7 +183,7 @@ def test_the_daemon_of_the_image_serves_and_its_health_is_told(
 
     def is_healthy() -> bool:
         ended = subprocess.run(
-            check, env=environment, stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False
+            check, env=environment, stderr=subprocess.DEVNULL, timeout=EVENT_TIMEOUT, check=False
         )
         return ended.returncode == 0
 
@@ -212,7 +212,7 @@ def lint(*command: str | Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=EVENT_TIMEOUT,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -28,7 +28,7 @@ from hyperframe.frame import (
 
 from sinapse.publisher import Publisher
 from sinapse.web.limits import REQUESTS_PER_SECOND, RequestLimits
-from tests.support import PATIENCE, RedisServer, free_port
+from tests.support import EVENT_TIMEOUT, RedisServer, free_port
 from tests.support.certificates import root
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.subscribing import subscribe
@@ -93,7 +93,7 @@ class Fronts(NamedTuple):
             cost = (self.cpu() - before) / ordinary
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-            reader.join(PATIENCE)
+            reader.join(EVENT_TIMEOUT)
         assert "Traceback" not in self.daemon.log[logged:]
         return cost
 
@@ -118,7 +118,7 @@ def fronts(
     context = root().client("h2")
 
     def to(port: int) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", port), PATIENCE)
+        return socket.create_connection(("127.0.0.1", port), EVENT_TIMEOUT)
 
     def admin() -> socket.socket:
         client = socket.socket(socket.AF_UNIX)

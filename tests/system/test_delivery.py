@@ -18,7 +18,7 @@ import pytest
 from sinapse.publisher import Publisher
 from tests.stories.teller import Counts, Teller
 from tests.stories.world import world
-from tests.support import PATIENCE, eventually
+from tests.support import EVENT_TIMEOUT, eventually
 from tests.support.daemon import Daemon
 from tests.support.proxy import Link, Proxy, unchanged
 from tests.support.subscribing import subscribe
@@ -86,7 +86,7 @@ def test_a_break_while_a_node_waits_for_its_subscription_passes(
     with distant.stream(subscribe(publisher, "room:1")).opened() as stream:
         proxy.up = up
         publisher.channels.add("1", "room:2")
-        assert is_waiting.wait(PATIENCE)
+        assert is_waiting.wait(EVENT_TIMEOUT)
         proxy.up = unchanged
         waiting[0].cut()
         publisher.publish("room:2", "granted")
@@ -107,13 +107,13 @@ def test_a_channel_that_is_withdrawn_and_granted_again_during_a_replay_begins_an
         elif b"UNSUBSCRIBE" in data:
             is_unsubscribed.set()
         elif reads and b"SUBSCRIBE" in data:
-            assert is_published.wait(PATIENCE)
+            assert is_published.wait(EVENT_TIMEOUT)
         return data
 
     def down(link: Link, data: bytes) -> bytes:
         if link in reads and not is_published.is_set():
             publisher.channels.remove("1", "room:1")
-            assert is_unsubscribed.wait(PATIENCE)
+            assert is_unsubscribed.wait(EVENT_TIMEOUT)
             until_nobody_listens(publisher, "room:1")
             publisher.channels.add("1", "room:1")
             publisher.publish("room:1", "granted")
@@ -127,7 +127,7 @@ def test_a_channel_that_is_withdrawn_and_granted_again_during_a_replay_begins_an
     until_nobody_listens(publisher, "room:2")
     proxy.up, proxy.down = up, down
     with distant.stream(token, after=last).opened() as stream:
-        assert is_published.wait(PATIENCE)
+        assert is_published.wait(EVENT_TIMEOUT)
         publisher.publish("room:2", "end")
         received = [stream.next().data]
         while received[-1] != "end":

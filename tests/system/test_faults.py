@@ -22,7 +22,7 @@ import redis
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.keys import RETENTION
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support.proxy import Link, Proxy, running_proxy, unchanged
 from tests.support.subscribing import subscribe
@@ -691,7 +691,7 @@ class TestOrder:
         with distant.stream(token).opened() as stream:
             proxy.up, proxy.down = up, down
             proxy.cut()
-            assert has_published.wait(PATIENCE)
+            assert has_published.wait(EVENT_TIMEOUT)
             proxy.up = proxy.down = unchanged
             eventually(lambda: is_ready(distant))
             publisher.publish("room:2", "two")
@@ -710,11 +710,11 @@ class TestOrder:
                 return data
             if not is_kept.is_set():
                 is_kept.set()
-                late.wait(PATIENCE)
+                late.wait(EVENT_TIMEOUT)
             elif not is_done.is_set():
                 with publisher_of_marks(proxy) as heard:
                     late.set()
-                    heard.wait(PATIENCE)
+                    heard.wait(EVENT_TIMEOUT)
                 publisher.channels.remove("1", "room:2")
                 publisher.publish("room:2", "after the removal")
                 is_done.set()
@@ -722,7 +722,7 @@ class TestOrder:
 
         with distant.stream(token).opened() as stream:
             proxy.up = up
-            assert is_done.wait(PATIENCE)
+            assert is_done.wait(EVENT_TIMEOUT)
             proxy.up = unchanged
             eventually(lambda: is_ready(distant))
             publisher.publish("room:1", "end")

@@ -10,7 +10,7 @@ import redis
 
 from sinapse.protocol.keys import channels_key, grants_key
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, eventually
+from tests.support import EVENT_TIMEOUT, eventually
 from tests.support.daemon import Daemon, Stream
 from tests.support.proxy import Link, Proxy, unchanged
 
@@ -171,7 +171,7 @@ def test_what_changes_while_lists_are_read_again_counts_more_than_a_late_answer(
     with distant.stream(token).opened() as stream:
         proxy.up, proxy.down = up, down
         proxy.cut()
-        assert is_done.wait(PATIENCE)
+        assert is_done.wait(EVENT_TIMEOUT)
         eventually(distant.is_ready)
         publisher.publish("room:1", "forbidden")
         publisher.publish("room:2", "granted")
@@ -201,7 +201,7 @@ def test_a_list_that_is_empty_on_its_way_to_another_ends_nothing(
         publisher.channels.remove("1", "room:1")
         publisher.channels.add("1", "room:1")
         proxy.up = up
-        assert is_asked.wait(PATIENCE)
+        assert is_asked.wait(EVENT_TIMEOUT)
         publisher.publish("room:2", "end")
         assert received(stream) == []
     proxy.up = unchanged

@@ -11,7 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support import PATIENCE, PYTHON, RedisServer, end, eventually, free_port, running_redis
+from tests.support import (
+    EVENT_TIMEOUT,
+    PYTHON,
+    RedisServer,
+    end,
+    eventually,
+    free_port,
+    running_redis,
+)
 from tests.support.browser import Browser, _first_browser, browser
 from tests.support.daemon import ROOT, Daemon, running_daemon
 
@@ -52,7 +60,7 @@ def running(framework: str, folder: Path, redis_url: str, sinapse_url: str) -> I
     def answers() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            return httpx.get(f"{url}entries", timeout=PATIENCE).status_code == 200
+            return httpx.get(f"{url}entries", timeout=EVENT_TIMEOUT).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -76,21 +84,24 @@ def book(
 
 
 def write(book: str, text: str) -> None:
-    answer = httpx.post(f"{book}entries", json={"text": text}, timeout=PATIENCE)
+    answer = httpx.post(f"{book}entries", json={"text": text}, timeout=EVENT_TIMEOUT)
     assert answer.status_code == 204
 
 
 @pytest.mark.browser
 def test_what_is_written_is_seen_at_once_and_once(book: str, browser: Browser) -> None:
     assert (
-        httpx.post(f"{book}entries", timeout=PATIENCE, json={"text": "before"}).status_code == 204
+        httpx.post(f"{book}entries", timeout=EVENT_TIMEOUT, json={"text": "before"}).status_code
+        == 204
     )
     browser.open(book)
     browser.eventually("document.querySelectorAll('li').length === 1")
     browser.write("input", "mine")
     browser.eventually("document.querySelectorAll('li').length === 2")
     assert (
-        httpx.post(f"{book}entries", timeout=PATIENCE, json={"text": "<b>another's"}).status_code
+        httpx.post(
+            f"{book}entries", timeout=EVENT_TIMEOUT, json={"text": "<b>another's"}
+        ).status_code
         == 204
     )
     browser.eventually("document.querySelectorAll('li').length === 3")
@@ -104,7 +115,7 @@ def test_a_form_of_another_site_writes_nothing(book: str) -> None:
         f"{book}entries", content='{"text": "x"}', headers={"Content-Type": "text/plain"}
     )
     assert answer.status_code in (415, 422)
-    assert httpx.get(f"{book}entries", timeout=PATIENCE).json() == []
+    assert httpx.get(f"{book}entries", timeout=EVENT_TIMEOUT).json() == []
 
 
 @pytest.mark.browser
@@ -116,7 +127,7 @@ def test_without_redis_the_page_goes_without_push_until_it_is_back(
         server.stop()
         url = f"http://127.0.0.1:{daemon.port}/"
         with running(framework, tmp_path, server.url, url) as book:
-            answer = httpx.get(f"{book}connection", timeout=PATIENCE)
+            answer = httpx.get(f"{book}connection", timeout=EVENT_TIMEOUT)
             assert answer.status_code == 503
             assert int(answer.headers["Retry-After"]) > 0
             browser.open(book)

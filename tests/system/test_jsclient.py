@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.browser import Browser, _first_browser, browser
 from tests.support.clients.runtimes import serving_pages, url
 from tests.support.daemon import Daemon, running_daemon
@@ -64,7 +64,7 @@ class Tab:
             seen[:] = self.run(what)
             return bool(seen[0])
 
-        eventually(is_true, f"{expression}; {seen}", PATIENCE + 30)
+        eventually(is_true, f"{expression}; {seen}", EVENT_TIMEOUT + 30)
 
     def closed(self) -> str:
         """Wait until the client has closed, and return how it said so."""

@@ -6,7 +6,7 @@ import json
 import subprocess
 
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, PYTHON, RedisServer
+from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer
 from tests.support.daemon import ROOT
 from tests.support.leak_probe import ROUNDS, STREAMS
 
@@ -22,7 +22,7 @@ def test_thousands_of_streams_leave_no_object_behind(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=2 * PATIENCE,
+        timeout=2 * EVENT_TIMEOUT,
         check=True,
     )
     counts = json.loads(ended.stdout.splitlines()[-1])

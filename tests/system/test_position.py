@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, eventually, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
 from tests.support.browser import Browser, _first_browser, browser
 from tests.support.daemon import Daemon, Stream
 from tests.support.pages import CHANNEL, FRAMEWORKS, Site
@@ -102,7 +102,7 @@ class TestInABrowser:
         site, url, _ = place
         site.is_cached = True
         site.write("before")
-        httpx.get(url, timeout=PATIENCE)
+        httpx.get(url, timeout=EVENT_TIMEOUT)
         site.write("gone", retain=0.001)
         for loads in (1, 2):  # Whoever reloads it gets it out of the cache again.
             browser.open(url)
@@ -149,7 +149,7 @@ def test_no_page_is_stale_however_changes_and_pages_interleave(
 ) -> None:
     with (
         running(framework, redis_server, daemon) as place,
-        httpx.Client(timeout=PATIENCE) as client,
+        httpx.Client(timeout=EVENT_TIMEOUT) as client,
     ):
         for seed in range(STORIES):
             _tell(place, daemon, client, f"{framework} {seed}")
@@ -207,7 +207,7 @@ def test_a_position_of_another_redis_is_answered_with_one_reset(
         elsewhere.publish(CHANNEL, "elsewhere")
         foreign = elsewhere.position()
     with running(framework, redis_server, daemon) as place:
-        page = httpx.get(place.url, timeout=PATIENCE).text
+        page = httpx.get(place.url, timeout=EVENT_TIMEOUT).text
         token = json.loads(re.findall(r"sinapse-connection[^>]*>(.*?)</script>", page)[0])["token"]
         with daemon.stream(token, after=foreign).opened() as stream:
             first = stream.next()

@@ -21,7 +21,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, end, eventually, free_port
+from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually, free_port
 from tests.support.browser import Browser, Page, _first_browser, browser
 from tests.support.certificates import root
 from tests.support.daemon import ROOT, Daemon, Ended, Event, Stream, running_daemon
@@ -87,7 +87,7 @@ def test_websockets_work_and_close_in_good_order(proxy: Proxy, publisher: Publis
         publisher.publish("room:1", "hello")
         for client in (by_query, by_subprotocol):
             assert received(client)["data"] == "hello"
-            assert client.ping().wait(PATIENCE)
+            assert client.ping().wait(EVENT_TIMEOUT)
             client.close(1000)
             assert client.close_code == 1000
 

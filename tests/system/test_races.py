@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer
+from tests.support import EVENT_TIMEOUT, RedisServer
 from tests.support.daemon import Daemon, Ended, Stream
 
 CHANNELS = ("race:1", "race:2", "race:3")
@@ -132,9 +132,9 @@ def test_a_stream_gets_what_its_subject_may_read_and_nothing_else(
             else:
                 readers.append(Reader(daemon, token, step))
         for reader in readers:
-            assert reader.is_open.wait(PATIENCE)
+            assert reader.is_open.wait(EVENT_TIMEOUT)
         publisher.publish(ANCHOR, "-1", retain=60 if retained else 0)
         for reader in readers:
-            reader.thread.join(PATIENCE)
+            reader.thread.join(EVENT_TIMEOUT)
             assert not reader.thread.is_alive()
             reader.check(story, retained=retained)

@@ -14,7 +14,7 @@ import redis
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, end, eventually, free_port
+from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually, free_port
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.flavours import FLAVOURS
 from tests.support.sentinel import MASTER, Sentinel
@@ -114,7 +114,7 @@ class Publishing:
     def __exit__(self, *_: object) -> None:
         self._ends.set()
         self._may_go_on.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(EVENT_TIMEOUT)
         self.publisher.close()
 
 

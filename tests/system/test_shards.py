@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 from sinapse.errors import BrokerUnavailable, UnknownID
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher, aio
-from tests.support import PATIENCE, RedisServer, eventually, free_port, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support.flavours import FLAVOURS
 from tests.support.listening import listening
@@ -313,15 +313,17 @@ class TestStreams:
         token = subscribe(publisher, *FIRST)
         url = f"ws://127.0.0.1:{daemon.port}/?access_token={token}"
         with connect(url, proxy=None) as client:
-            position = json.loads(client.recv(PATIENCE))["id"]
+            position = json.loads(client.recv(EVENT_TIMEOUT))["id"]
             publisher.publish(FIRST[0], "live")
-            message = json.loads(client.recv(PATIENCE))
+            message = json.loads(client.recv(EVENT_TIMEOUT))
             assert message["data"] == "live"
         for number in range(6):
             publisher.publish(FIRST[number % 3], str(number))
         with connect(f"{url}&last_event_id={message['id']}", proxy=None) as client:
-            assert json.loads(client.recv(PATIENCE))["event"] == "authentication"
-            assert {json.loads(client.recv(PATIENCE))["data"] for _ in range(6)} == set("012345")
+            assert json.loads(client.recv(EVENT_TIMEOUT))["event"] == "authentication"
+            assert {json.loads(client.recv(EVENT_TIMEOUT))["data"] for _ in range(6)} == set(
+                "012345"
+            )
         got: list[str] = []
         while len(got) < 7:
             path = f"/?access_token={token}&last_event_id={position}"
@@ -441,7 +443,7 @@ class Tab:
     def close(self) -> None:
         self._stopped.set()
         self.cut()
-        self._thread.join(PATIENCE)
+        self._thread.join(EVENT_TIMEOUT)
 
     def numbers(self, channel: str) -> list[int]:
         return [int(number) for name, number in map(str.split, self.texts) if name == channel]
@@ -456,7 +458,7 @@ def test_one_dies_and_returns_and_nobody_misses_anything(tmp_path: Path) -> None
             tabs.append(Tab(place.daemons, token))
             stack.callback(tabs[-1].close)
         for tab in tabs:
-            assert tab.is_open.wait(PATIENCE)
+            assert tab.is_open.wait(EVENT_TIMEOUT)
         sent = dict.fromkeys(CHANNELS, 0)
         stopped = threading.Event()
         refused: list[BrokerUnavailable] = []

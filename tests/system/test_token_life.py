@@ -16,7 +16,7 @@ import redis
 
 from sinapse.publisher import Publisher
 from sinapse.publisher.connections import Connections
-from tests.support import PATIENCE, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support.proxy import Link, Proxy, unchanged
 from tests.support.subscribing import OBTAINED, obtained
@@ -69,7 +69,7 @@ def test_nothing_is_delivered_after_its_end_until_it_is_known_whether_it_was_ren
 
     def down(link: Link, data: bytes) -> bytes:
         if not link.is_subscriber:
-            is_over.wait(PATIENCE)
+            is_over.wait(EVENT_TIMEOUT)
         return data
 
     with distant.stream(tokens[0]).opened() as one, distant.stream(tokens[1]).opened() as other:

@@ -20,7 +20,7 @@ import redis
 
 from sinapse.protocol.message import Message, pack
 from sinapse.publisher import Publisher
-from tests.support import PATIENCE, RedisServer, end
+from tests.support import EVENT_TIMEOUT, RedisServer, end
 from tests.support.daemon import Daemon
 
 STREAMS = 200
@@ -46,7 +46,7 @@ class ProbedDaemon(Daemon):
     def counting(self, kind: str) -> Iterator[dict[str, int]]:
         """Count what is done in a with block; the dictionary is filled at its end."""
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(EVENT_TIMEOUT)
             client.connect(str(self._socket))
             answers = client.makefile()
             client.sendall(f"begin {kind}\n".encode())
@@ -82,7 +82,7 @@ class Crowd:
         self._sockets = []
         for token in tokens:
             request = f"GET /?access_token={token} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-            client = socket.create_connection(("127.0.0.1", daemon.address), PATIENCE)
+            client = socket.create_connection(("127.0.0.1", daemon.address), EVENT_TIMEOUT)
             self._sockets.append(client)
             client.sendall(request)
             self._read(client, b"data: ok\n\n")

@@ -15,7 +15,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse.publisher import Publisher
 from sinapse.web.answers import SAFETY, respond
-from tests.support import PATIENCE, RedisServer, end, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.subscribing import subscribe
 
@@ -58,7 +58,7 @@ def exchange(daemon: Daemon, request: bytes) -> bytes:
     """Send `request`, and return what comes first, or all of it if the daemon closes."""
     assert isinstance(daemon.address, int)
     received = b""
-    with socket.create_connection(("127.0.0.1", daemon.address), PATIENCE) as client:
+    with socket.create_connection(("127.0.0.1", daemon.address), EVENT_TIMEOUT) as client:
         with contextlib.suppress(ConnectionError):
             client.sendall(request)
         with contextlib.suppress(ConnectionError):

@@ -21,7 +21,7 @@ from sinapse.web.answers import NotFound
 from sinapse.web.http1 import HTTP1Channel
 from sinapse.web.limits import MAX_FIELDS, REQUESTS_PER_SECOND, RequestLimits
 from sinapse.web.site import Site
-from tests.support import PATIENCE, Turns, eventually
+from tests.support import EVENT_TIMEOUT, Turns, eventually
 from tests.support.daemon import Daemon
 from tests.support.subscribing import subscribe
 
@@ -35,7 +35,7 @@ GET = b"GET /status HTTP/1.1\r\nHost: a\r\n"
 
 def connect(daemon: Daemon) -> socket.socket:
     assert isinstance(daemon.address, int)
-    return socket.create_connection(("127.0.0.1", daemon.address), PATIENCE)
+    return socket.create_connection(("127.0.0.1", daemon.address), EVENT_TIMEOUT)
 
 
 def exchange(daemon: Daemon, request: bytes) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 import httpx
 from httpx_sse import connect_sse
 
-from tests.support import PATIENCE, end, eventually
+from tests.support import EVENT_TIMEOUT, end, eventually
 from tests.support.browser import Browser, program
 from tests.support.npm import CLIENT
 
@@ -75,7 +75,7 @@ class Client(ABC):
         if not self._reports:
             # Some make pauses of up to 30 s.
             what = "the client reports something"
-            self._reports.extend(eventually(self._take, what, PATIENCE + 30))
+            self._reports.extend(eventually(self._take, what, EVENT_TIMEOUT + 30))
         report = self._reports.popleft()
         if "event" in report:
             return Event(report["event"], report["data"], report["id"])
