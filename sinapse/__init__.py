@@ -4,6 +4,7 @@ The daemon is ``twistd sinapse`` (:mod:`sinapse.daemon.service`); applications p
 :mod:`sinapse.publisher`. ``docs/design.md`` names the reading order.
 
 ``protocol``       what goes over Redis
+``listening``      event streams, as programs in Python read them
 ``hub``            who listens to what on this node
 ``framing``        messages as bytes
 ``publisher``      the library for applications
@@ -23,7 +24,7 @@ The daemon is ``twistd sinapse`` (:mod:`sinapse.daemon.service`); applications p
 ``counters``       what a node counts, and how long things take
 ``ratelimit``      how fast something may happen: lines of the log, a token bucket
 ``child``          processes that end with the one that started them
-``client``         an event stream as commands and tests read it
+``printable``      text as a terminal may show it
 ``pytest_plugin``  the fixtures for tests of applications
 """
 

@@ -16,7 +16,8 @@
     │   └── Incomplete        the same for some of several operations
     ├── InvalidPayload        the publisher's: it published bytes that are no message
     ├── LimitReached          the client's, or of too many of them: there is no room now
-    └── Unauthorized          the client's: no valid token, or nothing to listen to
+    ├── Unauthorized          the client's: no valid token, or nothing to listen to
+    └── StreamEnded           the same, and what else there is, as told to who listens
 
 :class:`CloseReason` is the one table of reasons why an open stream ends, :class:`ResetReason` that
 of reasons why a stream is told that messages are missing.
@@ -117,6 +118,22 @@ class LimitReached(SinapseError):
 
 class Unauthorized(SinapseError):
     """The token is unknown or has expired, or its subject may listen to nothing."""
+
+
+class StreamEnded(SinapseError):
+    """A stream that was listened to has ended for good: to come back as it is would not help.
+
+    ``reason`` says why, in a few words; ``status`` is that of the HTTP answer that said so, None if
+    none did. A new stream can resume from ``last_event_id``.
+    """
+
+    def __init__(
+        self, message: str, reason: str, status: int | None, last_event_id: str | None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = status
+        self.last_event_id = last_event_id
 
 
 class CloseReason(Enum):

@@ -11,7 +11,7 @@ from sinapse.cli.checks.finding import Finding, Verdict
 from sinapse.cli.checks.machine import check_machine
 from sinapse.cli.checks.redis import check_redis
 from sinapse.cli.publishing import connected
-from sinapse.client import printable
+from sinapse.printable import printable
 from sinapse.publisher import Publisher
 
 
@@ -54,3 +54,5 @@ def _show(finding: Finding, *, as_json: bool) -> None:
     click.echo(f"{click.style(f'{word:8}', colour)} {finding.what}: {found}")
     if finding.advice:
         click.echo(f"         {finding.advice}")
+
+

@@ -3,7 +3,7 @@
 import click
 
 from sinapse.cli.publishing import publishing
-from sinapse.client import printable, printable_json
+from sinapse.printable import printable, printable_json
 from sinapse.publisher import Publisher
 from sinapse.publisher.operations.history import LIMIT
 

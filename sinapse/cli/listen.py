@@ -3,20 +3,15 @@
 import json
 import sys
 from collections.abc import Callable
-from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import click
 
 from sinapse.cli.address import url_argument
 from sinapse.cli.publishing import Refused, Unavailable, connected, in_one_line
-from sinapse.client import (
-    ABOUT_THE_STREAM,
-    EventSource,
-    Received,
-    printable,
-    printable_json,
-)
+from sinapse.errors import StreamEnded
+from sinapse.listening import Message, Stream, listen
+from sinapse.printable import printable, printable_json
 from sinapse.publisher.operations.tokens import USER
 
 #: Seconds that a token lives if this command has to make one.
@@ -56,15 +51,15 @@ def command(
         raise click.UsageError("whose stream? --subject, --token, or an access_token in the URL")
     show = _as_json if as_json else _for_people() if sys.stdout.isatty() else _plain
     try:
-        _listen(EventSource(url, token, last_event_id), show, count)
+        with listen(url, token=token, last_event_id=last_event_id) as stream:
+            click.echo("Listening.", err=True)
+            _show(stream, show, count)
     except KeyboardInterrupt:
         pass
-    except HTTPError as error:
-        with error:
-            why = error.read(200).decode(errors="replace").strip()
-        raise Refused(f"{url} answers {printable(why) or error.code}") from None
-    except (URLError, OSError, ValueError) as error:
-        raise Unavailable(f"{url}: {getattr(error, 'reason', error)}") from None
+    except StreamEnded as error:
+        raise Refused(printable(str(error))) from None
+    except (OSError, ValueError) as error:
+        raise Unavailable(str(error)) from None
 
 
 def without_token(url: str) -> tuple[str, str]:
@@ -76,36 +71,30 @@ def without_token(url: str) -> tuple[str, str]:
     return urlunsplit(parts._replace(query=rest)), token
 
 
-def _listen(source: EventSource, show: Callable[[Received], None], count: int | None) -> None:
-    number = 0
-    for message in source:
-        if message.by and message.event in ABOUT_THE_STREAM:
-            if message.event == "authentication":
-                click.echo("Listening.", err=True)
-            continue
+def _show(stream: Stream, show: Callable[[Message], None], count: int | None) -> None:
+    for number, message in enumerate(stream, start=1):
         show(message)
-        number += 1
         if number == count:
             return
 
 
-def _as_json(message: Received) -> None:
+def _as_json(message: Message) -> None:
     fields = {name: value for name, value in message._asdict().items() if value is not None}
     click.echo(printable_json(fields))
 
 
-def _plain(message: Received) -> None:
+def _plain(message: Message) -> None:
     click.echo(f"{printable(message.event or 'message')}: {printable(message.data)}")
 
 
-def _for_people() -> Callable[[Received], None]:
+def _for_people() -> Callable[[Message], None]:
     # Imported here because only people need it.
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     console = Console()
 
-    def show(message: Received) -> None:
+    def show(message: Message) -> None:
         event = message.event or "message"
         style = "bold red" if message.by else "bold cyan"
         console.print(Text(printable(event), style), Text(message.id or "", "dim"))

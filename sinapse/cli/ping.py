@@ -3,13 +3,14 @@
 import queue
 import statistics
 import time
-from urllib.error import HTTPError
 
 import click
 
 from sinapse.cli.address import url_argument
 from sinapse.cli.publishing import Unavailable, publishing
 from sinapse.cli.trial import Trial
+from sinapse.errors import StreamEnded
+from sinapse.printable import printable
 from sinapse.publisher import Publisher
 
 #: Seconds between two messages.
@@ -40,10 +41,8 @@ def command(publisher: Publisher, url: str, count: int) -> None:
         pass
     except queue.Empty:
         raise Unavailable(f"{url}: published, but nothing arrives") from None
-    except HTTPError as error:
-        raise Unavailable(f"{url} answers {error.code}") from None
-    except OSError as error:
-        raise Unavailable(f"{url}: {getattr(error, 'reason', error)}") from None
+    except (StreamEnded, OSError, ValueError) as error:
+        raise Unavailable(printable(str(error))) from None
     if times:
         low, middle, high = min(times), statistics.median(times), max(times)
         click.echo(f"{len(times)} of {count}: {low:.2f} / {middle:.2f} / {high:.2f} ms", err=True)

@@ -4,14 +4,15 @@ import secrets
 from types import TracebackType
 from typing import Self
 
-from sinapse.client import Received, ThreadedEventSource
+from sinapse.listening import Message
+from sinapse.listening.background import BackgroundStream
 from sinapse.publisher import Publisher
 
 #: Seconds that its token lives: it is gone even if the command is killed.
 TOKEN_LIFETIME = 60
 
-#: Seconds that the stream has to end after its channel was removed; then it is left alone.
-CLOSE_TIMEOUT = 2
+#: Seconds that its stream has to open, and a message to come.
+ANSWER_TIMEOUT = 10.0
 
 
 class Trial:
@@ -24,12 +25,12 @@ class Trial:
         self.name = f"trial:{secrets.token_hex(8)}"
 
     def __enter__(self) -> Self:
-        """Listen; raises as :class:`~sinapse.client.EventSource`, or ``queue.Empty``."""
+        """Listen; raises as :class:`~sinapse.listening.background.BackgroundStream` does."""
         self._publisher.channels.add(self.name, self.name)
         token = self._publisher.tokens.generate(self.name, expires_in=TOKEN_LIFETIME)
-        self._stream = ThreadedEventSource(self._url, token)
+        self._stream = BackgroundStream(self._url, token)
         try:
-            self.next()
+            self._stream.opened(ANSWER_TIMEOUT)
         except BaseException:
             self._forget()
             raise
@@ -41,15 +42,14 @@ class Trial:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leave nothing behind: without channels the stream ends."""
+        """Leave nothing behind."""
         self._forget()
 
-    def next(self, timeout: float = 10) -> Received:
+    def next(self, timeout: float = ANSWER_TIMEOUT) -> Message:
         """Return the next message; raises ``queue.Empty`` if none comes in `timeout` seconds."""
         return self._stream.next(timeout)
 
     def _forget(self) -> None:
-        self._stream.close()  # So that it does not come back.
+        self._stream.close()
         self._publisher.tokens.clear(self.name)
         self._publisher.channels.clear(self.name)
-        self._stream.close(CLOSE_TIMEOUT)

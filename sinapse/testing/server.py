@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from sinapse.child import Child, ChildFailed, daemon_command, free_port
-from sinapse.client import Received, ThreadedEventSource
+from sinapse.errors import StreamEnded
+from sinapse.listening import Message
+from sinapse.listening.background import BackgroundStream
 from sinapse.protocol.keys import EPOCHS, PREFIX, RETENTION, channels_key
 from sinapse.protocol.redisurl import EMBEDDED
 from sinapse.publisher import Publisher
@@ -22,12 +24,11 @@ from sinapse.publisher.operations.identity import ChannelLike, SubjectId
 #: Seconds that a test waits for a message: a bound for slow machines, it takes milliseconds.
 MESSAGE_TIMEOUT = 30.0
 
+#: Why there is none.
+_NO_MESSAGE = (queue.Empty, StreamEnded, ConnectionError)
+
 #: Attempts to find a port that nobody else takes between the look and the use.
 ATTEMPTS = 5
-
-#: What is not a message, but says how a stream stands: it is open, or something stands beside it.
-_OPENED = "authentication"
-_POSITION = "position"
 
 
 class Server:
@@ -81,29 +82,26 @@ class Listener:
     """An open stream, whose messages are read as they come."""
 
     def __init__(self, url: str, token: str) -> None:
-        self._stream = ThreadedEventSource(url, token)
-        self._seen: list[Received] = []
+        self._stream = BackgroundStream(url, token)
+        self._seen: list[Message] = []
 
     def opened(self) -> Self:
         """Wait until the stream is open."""
-        while self.next().event != _OPENED:
-            pass
-        self._seen.clear()
+        try:
+            self._stream.opened(MESSAGE_TIMEOUT)
+        except _NO_MESSAGE as error:
+            raise self._failure(error, MESSAGE_TIMEOUT) from error
         return self
 
-    def next(self, timeout: float = MESSAGE_TIMEOUT) -> Received:
+    def next(self, timeout: float = MESSAGE_TIMEOUT) -> Message:
         """Return the next message: its data, event type and id.
 
         Raises ``AssertionError`` if none comes within `timeout` seconds, or the stream is refused.
         """
         try:
             arrived = self._stream.next(timeout)
-            while arrived.event == _POSITION:
-                arrived = self._stream.next(timeout)
-        except queue.Empty:
-            raise self._failure(f"no message came within {timeout:g} s") from None
-        except (OSError, ValueError) as error:
-            raise self._failure(f"the stream has ended: {error}") from error
+        except _NO_MESSAGE as error:
+            raise self._failure(error, timeout) from error
         self._seen.append(arrived)
         return arrived
 
@@ -112,7 +110,7 @@ class Listener:
         return json.loads(self.next(timeout).data)
 
     def close(self) -> None:
-        """Read no more; the stream itself ends when its token is gone."""
+        """Close the stream."""
         self._stream.close()
 
     def __enter__(self) -> Self:
@@ -126,7 +124,9 @@ class Listener:
     ) -> None:
         self.close()
 
-    def _failure(self, text: str) -> AssertionError:
+    def _failure(self, error: Exception, timeout: float) -> AssertionError:
+        came = f"no message came within {timeout:g} s"
+        text = came if isinstance(error, queue.Empty) else f"the stream has ended: {error}"
         seen = ", ".join(repr(each.data) for each in self._seen)
         return AssertionError(f"{text}; before that: {seen or 'nothing'}")
 

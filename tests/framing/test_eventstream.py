@@ -26,6 +26,7 @@ from sinapse.framing.eventstream import (
     opening,
     reconnection_time,
 )
+from sinapse.listening.parser import Parser
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
 from tests.support.eventsource import Event, EventSourceParser, parse
@@ -286,6 +287,16 @@ def strict(chunks: Sequence[bytes]) -> list[Event]:
     return [event for chunk in chunks for event in parser.feed(chunk)]
 
 
+def by_listening(chunks: Sequence[bytes]) -> list[Event]:
+    """Parse as our own library does."""
+    parser = Parser("", 1_000_000)
+    return [
+        Event(message.event or "message", message.data, parser.last_event_id)
+        for chunk in chunks
+        for message in parser.feed(chunk)
+    ]
+
+
 def by_httpx_sse(chunks: Sequence[bytes]) -> list[Event]:
     """Parse with httpx-sse, as a response whose body arrives in `chunks`."""
     headers = {"content-type": "text/event-stream"}
@@ -304,7 +315,7 @@ def by_sseclient(chunks: Sequence[bytes]) -> list[Event]:
     return events
 
 
-CLIENTS = pytest.mark.parametrize("client", [strict, by_httpx_sse, by_sseclient])
+CLIENTS = pytest.mark.parametrize("client", [strict, by_listening, by_httpx_sse, by_sseclient])
 
 
 def expected(messages: Iterable[Message]) -> list[Event]:
@@ -355,7 +366,7 @@ def test_keep_alives_between_messages_change_nothing(
 
 # sseclient-py is not asked: at the end of a stream it dispatches what is incomplete, where the
 # standard says to discard it.
-@pytest.mark.parametrize("client", [strict, by_httpx_sse])
+@pytest.mark.parametrize("client", [strict, by_listening, by_httpx_sse])
 @given(messages=MESSAGES, last=MESSAGE, missing=st.data())
 @settings(deadline=None, max_examples=50)
 def test_a_message_cut_off_by_the_end_of_the_stream_is_not_seen(

@@ -19,8 +19,8 @@ from tests.support.modules import FOLDER, MODULES, loaded_by
 #: Within a package there are no floors, but no circles either.
 FLOORS = (
     ("__init__", "errors"),
-    ("environment", "counters", "ratelimit", "child", "client"),
-    ("protocol",),
+    ("environment", "counters", "ratelimit", "child", "printable"),
+    ("protocol", "listening"),
     ("hub", "framing"),
     ("publisher",),
     ("txredis", "listen"),
@@ -44,6 +44,7 @@ LIBRARIES = {
     "flask": {"publisher.flask"},
     "h2": {"daemon.internals", "web"},
     "hiredis": {"broker", "publisher", "txredis"},
+    "httpx": {"listening"},
     "hyperframe": {"web"},
     "inflection": {"publisher"},
     "markupsafe": {"publisher.flask"},

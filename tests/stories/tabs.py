@@ -13,7 +13,10 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tests.support.eventsource import EventSourceParser
+from sinapse.listening.parser import Parser
+
+#: Characters of the longest message: more than there are in any story.
+MAX_MESSAGE = 16 * 1024 * 1024
 
 
 class Item(NamedTuple):
@@ -75,7 +78,7 @@ class Browser:
         self.kind = kind
         self.socket = socket.create_connection(("127.0.0.1", port), 30)
         self.response = Response()
-        self._parser = EventSourceParser()
+        self._parser = Parser("", MAX_MESSAGE)
         self._body = b""
         version = "1.0" if kind == "http10" else "1.1"
         lines = [f"GET /?access_token={token} HTTP/{version}", "Host: localhost"]
@@ -113,8 +116,8 @@ class Browser:
                 items = [_item(each) for each in json.loads(self._body)]
         elif self.status == 200:
             items = [
-                Item(event.type, event.data, event.last_event_id or None)
-                for event in self._parser.feed(body)
+                Item(message.event or "message", message.data, self._parser.last_event_id or None)
+                for message in self._parser.feed(body)
             ]
         return items, not data or self.response.has_ended or self._is_closed
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,17 @@ import redis
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.browser import Browser, _first_browser, browser
-from tests.support.clients.runtimes import FOLDER, Client, Event, Here, Node, Page, serving_pages
+from tests.support.clients.runtimes import (
+    FOLDER,
+    Client,
+    Event,
+    Here,
+    Listening,
+    ListeningOnAsyncio,
+    Node,
+    Page,
+    serving_pages,
+)
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.npm import build_client, install
 from tests.support.proxy import Link, Proxy, away, running_proxy, unchanged
@@ -46,9 +56,18 @@ CLIENTS = {
     "reconnecting-chromium": Kind("chromium", "reconnectingEventSource"),
     "fetch-chromium": Kind("chromium", "fetchEventSource"),
     "httpx-sse": Kind("python", "httpx-sse"),
+    "listening": Kind("python", "listening"),
+    "listening-asyncio": Kind("python", "listening-asyncio"),
     "sinapse-eventsource": Kind("chromium", "sinapseEventSource"),
     "sinapse-websocket": Kind("chromium", "sinapseWebSocket", 4001, 1008),
     "sinapse-longpoll": Kind("chromium", "sinapseLongPoll"),
+}
+
+#: Those that run in this process.
+HERE: dict[str, Callable[[], Client]] = {
+    "httpx-sse": Here,
+    "listening": Listening,
+    "listening-asyncio": ListeningOnAsyncio,
 }
 
 #: Of these a request is answered with whatever has come; between two of them nothing is open.
@@ -94,7 +113,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
         request.getfixturevalue("_packages")
         client = Node(kind.name)
     else:
-        client = Here()
+        client = HERE[kind.name]()
     yield client
     client.close()
 
@@ -324,6 +343,7 @@ class TestEnd:
 
     @clients(
         *("native-chromium", "polyfill-node", "eventsource-node", "fetch-chromium", "httpx-sse"),
+        *("listening", "listening-asyncio"),
         *("sinapse-eventsource", "sinapse-websocket", "sinapse-longpoll"),
     )
     def test_it_stops_when_its_token_is_revoked(
@@ -336,7 +356,10 @@ class TestEnd:
         assert client.data(1) == ["last"]
         assert client.closed() == kind_of(request).when_revoked
 
-    @clients("native-chromium", "eventsource-node", "sinapse-eventsource")
+    @clients(
+        *("native-chromium", "eventsource-node", "listening", "listening-asyncio"),
+        "sinapse-eventsource",
+    )
     def test_it_stops_when_it_is_told_so(
         self, client: Client, stopping: Daemon, request: pytest.FixtureRequest
     ) -> None:

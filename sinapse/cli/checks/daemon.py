@@ -11,7 +11,7 @@ from urllib.request import urlopen
 from sinapse import __version__
 from sinapse.cli.checks.finding import ANSWER_TIMEOUT, Finding, Verdict, text_of
 from sinapse.cli.trial import Trial
-from sinapse.errors import BrokerUnavailable
+from sinapse.errors import BrokerUnavailable, StreamEnded
 from sinapse.publisher import Publisher
 
 
@@ -64,11 +64,11 @@ def check_path(publisher: Publisher, url: str) -> Iterator[Finding]:
             "Is it the Redis of that daemon? Does a proxy hold streams back? In nginx: "
             "proxy_buffering off; nowhere may text/event-stream be compressed.",
         )
-    except HTTPError as error:
+    except StreamEnded as error:
         yield Finding(
-            Verdict.WRONG, what, f"answers {error.code}", "Is it the Redis of that daemon?"
+            Verdict.WRONG, what, f"answers {error.status}", "Is it the Redis of that daemon?"
         )
-    except (OSError, BrokerUnavailable) as error:
+    except (OSError, BrokerUnavailable, ValueError) as error:
         yield Finding(Verdict.WRONG, what, text_of(error), "See above.")
     else:
         yield Finding(Verdict.FINE, what, f"a message takes {took:.1f} ms")

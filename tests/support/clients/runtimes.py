@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import http.server
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple, Self
 import httpx
 from httpx_sse import connect_sse
 
+from sinapse.errors import StreamEnded
+from sinapse.listening import Message, listen
 from tests.support import EVENT_TIMEOUT, end, eventually
 from tests.support.browser import Browser, program
 from tests.support.npm import CLIENT
@@ -218,6 +221,73 @@ class Here(Client):
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
         if self._thread is not None:
+            self._thread.join()
+
+
+class Listening(Client):
+    """Our own library, in a thread."""
+
+    def __init__(self) -> None:
+        super().__init__("sinapse.listening")
+        self._heard: deque[dict[str, Any]] = deque()
+        self._thread: threading.Thread | None = None
+
+    def connect(self, port: int, token: str, **_: object) -> Self:
+        self._listen(url(port), token)
+        return self
+
+    def _listen(self, address: str, token: str) -> None:
+        self._stream = listen(address, token=token)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _take(self) -> list[dict[str, Any]]:
+        return [self._heard.popleft() for _ in range(len(self._heard))]
+
+    def _run(self) -> None:
+        try:
+            with self._stream as stream:
+                self._opened()
+                for message in stream:
+                    self._hear(message)
+        except StreamEnded as error:
+            self._heard.append({"state": "closed", "status": error.status})
+
+    def _opened(self) -> None:
+        # It tells that it is open by going on, and then has an id.
+        first = {"event": "authentication", "data": "ok", "id": self._stream.last_event_id}
+        self._heard.extend([{"state": "open"}, first])
+
+    def _hear(self, message: Message) -> None:
+        event = message.event or "message"
+        self._heard.append({"event": event, "data": message.data, "id": message.id})
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._stream.close()
+            self._thread.join()
+
+
+class ListeningOnAsyncio(Listening):
+    """The same, with ``async for``."""
+
+    def _run(self) -> None:
+        asyncio.run(self._run_on_asyncio())
+
+    async def _run_on_asyncio(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with self._stream as stream:
+                self._opened()
+                async for message in stream:
+                    self._hear(message)
+        except StreamEnded as error:
+            self._heard.append({"state": "closed", "status": error.status})
+
+    def close(self) -> None:
+        if self._thread is not None:
+            with contextlib.suppress(RuntimeError):  # It has ended by itself.
+                asyncio.run_coroutine_threadsafe(self._stream.aclose(), self._loop)
             self._thread.join()
 
 

@@ -1,11 +1,12 @@
 """``manage.py sinapse_listen ada``: hear what a user's browser would hear."""
 
 from typing import Any
-from urllib.error import HTTPError, URLError
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from sinapse.client import ABOUT_THE_STREAM, EventSource, printable, printable_json
+from sinapse.errors import StreamEnded
+from sinapse.listening import Stream, listen
+from sinapse.printable import printable, printable_json
 from sinapse.publisher.django import configuration
 from sinapse.publisher.django.management.arguments import failing_in_one_line, found
 
@@ -31,23 +32,16 @@ class Command(BaseCommand):
             raise CommandError(f"--url is needed: {url} is a path on a host that is not known here")
         token = found(options["subject"]).auth.obtain(settings.token_lifetime)
         try:
-            self._listen(EventSource(url, token), options["count"], options["json"])
+            with listen(url, token=token) as stream:
+                self.stderr.write("Listening.")
+                self._show(stream, options["count"], options["json"])
         except KeyboardInterrupt:
             pass
-        except HTTPError as error:
-            why = printable(error.read(200).decode(errors="replace").strip())
-            raise CommandError(f"{url} answers {error.code}: {why}") from error
-        except (URLError, OSError) as error:
-            raise CommandError(f"{url}: {getattr(error, 'reason', error)}") from error
+        except (StreamEnded, OSError, ValueError) as error:
+            raise CommandError(printable(str(error))) from error
 
-    def _listen(self, stream: EventSource, count: int | None, as_json: bool) -> None:
-        number = 0
-        for message in stream:
-            if message.by and message.event in ABOUT_THE_STREAM:
-                if message.event == "authentication" and not number:
-                    self.stderr.write("Listening.")
-                continue
-            number += 1
+    def _show(self, stream: Stream, count: int | None, as_json: bool) -> None:
+        for number, message in enumerate(stream, start=1):
             if as_json:
                 self.stdout.write(printable_json(message._asdict()))
             else:
