@@ -286,8 +286,11 @@ class ListeningOnAsyncio(Listening):
 
     def close(self) -> None:
         if self._thread is not None:
-            with contextlib.suppress(RuntimeError):  # It has ended by itself.
-                asyncio.run_coroutine_threadsafe(self._stream.aclose(), self._loop)
+            closing = self._stream.aclose()
+            try:
+                asyncio.run_coroutine_threadsafe(closing, self._loop)
+            except RuntimeError:  # It has ended by itself.
+                closing.close()
             self._thread.join()
 
 
