@@ -17,3 +17,8 @@ const options = {
 rmSync("dist", { recursive: true, force: true });
 await build({ ...options, format: "esm", outfile: "dist/index.js" });
 await build({ ...options, format: "iife", globalName: "sinapse", outfile: "dist/sinapse.js" });
+// It imports what stands beside it: who has both has the client once.
+await build({
+  ...options,
+  ...{ entryPoints: ["src/ai.ts"], bundle: false, format: "esm", outfile: "dist/ai.js" },
+});

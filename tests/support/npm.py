@@ -15,8 +15,9 @@ from tests.support.browser import program
 from tests.support.building import run
 from tests.support.daemon import ROOT
 
-#: The JavaScript client.
+#: The JavaScript client, and what is built of it.
 CLIENT = ROOT / "clients" / "js"
+BUILT = ("index.js", "index.d.ts", "sinapse.js", "ai.js", "ai.d.ts")
 
 
 def npm(folder: Path, *arguments: str) -> str:
@@ -35,7 +36,7 @@ def build_client() -> Path:
     """Build the JavaScript client, unless that was done, and return where it is."""
     install(CLIENT)
     with _alone(CLIENT) as lock:
-        built = [CLIENT / "dist" / name for name in ("index.js", "sinapse.js", "index.d.ts")]
+        built = [CLIENT / "dist" / name for name in BUILT]
         sources = [lock, *CLIENT.glob("*.js*"), *(CLIENT / "src").iterdir()]
         if not _is_newer(built, sources):
             npm(CLIENT, "run", "build")

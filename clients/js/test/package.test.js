@@ -25,8 +25,8 @@ test("what is packed is the code, its types, its manual and its licence", () => 
   assert.deepEqual(
     files.map(({ path }) => path).sort(),
     [
-      ...["LICENSE", "README.md", "dist/index.d.ts", "dist/index.js", "dist/sinapse.js"],
-      "package.json",
+      ...["LICENSE", "README.md", "dist/ai.d.ts", "dist/ai.js"],
+      ...["dist/index.d.ts", "dist/index.js", "dist/sinapse.js", "package.json"],
     ],
   );
   assert.equal(String(read("LICENSE")), String(read("../../LICENSE")));
@@ -36,15 +36,23 @@ test("publint finds nothing to say against it", () => {
   run("node_modules/.bin/publint", "--strict");
 });
 
-test("nothing else is needed", () => {
-  const { dependencies, peerDependencies } = JSON.parse(read("package.json"));
+test("nothing else is needed, and the AI SDK only for its types", () => {
+  const { dependencies, peerDependencies, ...rest } = JSON.parse(read("package.json"));
   assert.equal(dependencies, undefined);
-  assert.equal(peerDependencies, undefined);
+  assert.deepEqual(Object.keys(peerDependencies), ["ai"]);
+  assert.equal(rest.peerDependenciesMeta.ai.optional, true);
+  const imports = String(read("dist/ai.js")).match(/from"[^"]+"/g);
+  assert.deepEqual(imports, ['from"./index.js"'], "it has the client in it once");
 });
 
 test("it is an ES module that Node loads, and exports connect alone", async () => {
   const module = await import("sinapse-client");
   assert.deepEqual(Object.keys(module), ["connect"]);
+});
+
+test("the transport for the AI SDK is a module beside it", async () => {
+  const module = await import("sinapse-client/ai");
+  assert.deepEqual(Object.keys(module), ["SinapseChatTransport"]);
 });
 
 test("the plain script makes one global name", () => {
