@@ -263,7 +263,8 @@ export class SinapseChatTransport<M extends UIMessage = UIMessage> implements Ch
       if (stopOnAbort) await this.stop(chatId);
       throw abortSignal.reason;
     }
-    const isOwn = !line.wasLive;
+    // Who could listen to nothing was refused, and may listen to this run now.
+    const isOwn = !line.wasLive || line.code !== undefined;
     const answer = this.#answer(sending, run, {
       line: isOwn ? this.#openOwn() : line,
       heard: isOwn ? [] : heard,
@@ -335,7 +336,7 @@ export class SinapseChatTransport<M extends UIMessage = UIMessage> implements Ch
     return line;
   }
 
-  /** Waits for a connection; not for ever: it may still come while the answer is being written. */
+  /** Waits for a connection; not for ever: there may be one only when the run has begun. */
   async #ready(line: Line, signal: AbortSignal | undefined): Promise<void> {
     let timer: ReturnType<typeof setTimeout>;
     const over = new Promise<void>((stop) => {
@@ -345,7 +346,6 @@ export class SinapseChatTransport<M extends UIMessage = UIMessage> implements Ch
     await Promise.race([line.settled, over]);
     clearTimeout(timer!);
     signal?.throwIfAborted();
-    if (line.code !== undefined) throw new Error(`Sinapse has refused the connection: ${line.code}`);
   }
 
   /** Stops listening on the connection for questions, which goes when nobody wants it any more. */

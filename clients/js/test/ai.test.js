@@ -170,6 +170,20 @@ describe("an answer", () => {
     await eventually(() => site.streams.size <= 1);
   });
 
+  test("comes though the user could listen to nothing before", async () => {
+    site.channels = [];
+    const page = open();
+    for (const answer of ["first", "second"]) {
+      const { run, done } = await ask(page);
+      site.pieces(run, `The ${answer} `);
+      await shows(page, `The ${answer} `);
+      site.pieces(run, "answer");
+      site.tell(run, "end");
+      await done;
+      assert.equal(text(page), `The ${answer} answer`);
+    }
+  });
+
   test("ends with an error that the application words", async () => {
     const page = open();
     const { run, done } = await ask(page);
@@ -205,9 +219,9 @@ describe("an answer", () => {
   });
 
   test("ends with an error when the token is refused for good", async () => {
-    const { transport } = open({ connect: { url: site.url, token: "old" } });
-    await assert.rejects(transport.sendMessages(sending()), /refused the connection: 401/);
-    assert.deepEqual(site.requests, [], "nothing was started");
+    const page = open({ connect: { url: site.url, token: "old", share: false } });
+    await page.chat.sendMessage({ text: "Why?" });
+    assert.match(page.chat.error.message, /closed the connection: 401/);
   });
 
   test("ends with an error when the page closes the transport", async () => {

@@ -21,6 +21,7 @@ export class Site {
   streams = new Set(); // those that are open
   visits = []; // all streams ever: the id that each resumes from, if any
   isUp = true; // whether streams are let in
+  channels = ["room:1"]; // what the user may listen to besides runs
   onRun = () => {}; // is called with each run before its id is answered
   refuses; // the text with which the application refuses
   #runs = new Map(); // id -> its chat, and whether it goes on
@@ -107,7 +108,7 @@ export class Site {
     const { authorization, "last-event-id": last } = request.headers;
     this.visits.push(last);
     if (!this.isUp) return response.destroy();
-    if (authorization !== "Bearer token")
+    if (authorization !== "Bearer token" || !(this.channels.length + this.#runs.size))
       return response.writeHead(401, { "Cache-Control": "no-store" }).end("401 Unauthorized\n");
     response.writeHead(200, { "Content-Type": "text/event-stream" });
     response.write("retry: 100\n");
