@@ -112,9 +112,17 @@ export class Site {
       return response.writeHead(401, { "Cache-Control": "no-store" }).end("401 Unauthorized\n");
     response.writeHead(200, { "Content-Type": "text/event-stream" });
     response.write("retry: 100\n");
-    send(response, { event: "authentication", data: "ok", ...(!last && { id: "a-0" }) });
-    const after = Number(last?.split("-")[1] ?? 0);
-    for (const message of this.#past) if (Number(message.id.slice(2)) > after) send(response, message);
+    const here = this.#counter;
+    const opening = { event: "authentication", data: "ok" };
+    send(response, last ? opening : { ...opening, id: `a-${here}-0-0` });
+    // While it gets the past, its id says how far it has.
+    const [, counter, past = counter] = last ? last.split("-").map(Number) : [0, here, 0];
+    for (const message of this.#past) {
+      const number = Number(message.id.slice(2));
+      const id = number < counter ? `a-${counter}-${number}-0` : message.id;
+      if (number > past) send(response, { ...message, id });
+    }
+    send(response, { by: "server", event: "position", data: "ok", id: `a-${here}` });
     this.streams.add(response);
     response.on("close", () => this.streams.delete(response));
   }
