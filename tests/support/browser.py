@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,38 @@ class Browser:
     def quit(self) -> None:
         """End the process."""
         self.driver.quit()
+
+
+class Tab:
+    """A tab of a browser, at a URL."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        self._browser = browser
+        browser.driver.switch_to.new_window("tab")
+        self._handle = browser.driver.current_window_handle
+        browser.open(url)
+
+    def look(self) -> Browser:
+        """Return the browser, with this tab before it."""
+        self._browser.driver.switch_to.window(self._handle)
+        return self._browser
+
+    def close(self) -> None:
+        """Close the tab, as its user would."""
+        self.look().driver.close()
+
+
+@contextmanager
+def closing_tabs(browser: Browser) -> Iterator[None]:
+    """Close all tabs that are there after a with block, but the one that was looked at before."""
+    driver = browser.driver
+    first = driver.current_window_handle
+    yield
+    for handle in driver.window_handles:
+        if handle != first:
+            driver.switch_to.window(handle)
+            driver.close()
+    driver.switch_to.window(first)
 
 
 def program(*names: str) -> str:

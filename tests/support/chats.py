@@ -23,7 +23,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from sinapse.errors import RunStopped
 from sinapse.publisher import fastapi as of_fastapi
-from tests.support import PATIENCE, eventually, free_port
+from tests.support import EVENT_TIMEOUT, eventually, free_port
 from tests.support.npm import CLIENT, build_client
 
 SUBJECT = "ada"
@@ -38,6 +38,28 @@ PAGE = """<!doctype html>
 """
 
 
+class Model:
+    """What is asked for one answer."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._said: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def says(self, *pieces: object) -> None:
+        """Let it say something."""
+        for piece in pieces:
+            self._loop.call_soon_threadsafe(self._said.put_nowait, json.dumps(piece))
+
+    def ends(self) -> None:
+        """Let it come to its end."""
+        self._loop.call_soon_threadsafe(self._said.put_nowait, None)
+
+    async def lines(self) -> AsyncIterator[str]:
+        """Yield what it says: JSON, each in a line."""
+        while (line := await self._said.get()) is not None:
+            yield f"{line}\n"
+
+
 class Chats:
     """The application."""
 
@@ -47,8 +69,8 @@ class Chats:
         self._script = script
         self._loop: asyncio.AbstractEventLoop
         self._tasks: set[asyncio.Task[None]] = set()
-        #: What the model is to say in each chat; None is the end.
-        self._lines: defaultdict[str, asyncio.Queue[str | None]] = defaultdict(asyncio.Queue)
+        #: Those that were asked, the last one last.
+        self.models: list[Model] = []
         #: The last run of each chat, and its messages, which are saved when the run has ended.
         self.runs: dict[str, str] = {}
         self.messages: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -63,18 +85,9 @@ class Chats:
             ("/api/chat", "POST", self._ask),
             ("/api/chat/{chat}/stream", "GET", self._resume),
             ("/api/chat/{chat}/stop", "POST", self._stop),
-            ("/model/{chat}", "GET", self._model),
+            ("/model", "GET", self._model),
         ):
             self.app.add_api_route(path, endpoint, methods=[method], response_model=None)
-
-    def says(self, chat: str, *pieces: object) -> None:
-        """Let the model say something."""
-        for piece in pieces:
-            self._tell(chat, json.dumps(piece))
-
-    def ends(self, chat: str) -> None:
-        """Let the model come to its end."""
-        self._tell(chat, None)
 
     def state(self, chat: str) -> str:
         """Return the state of the last run of a chat."""
@@ -84,10 +97,7 @@ class Chats:
             assert run is not None
             return str(run.state)
 
-        return asyncio.run_coroutine_threadsafe(found(), self._loop).result(PATIENCE)
-
-    def _tell(self, chat: str, line: str | None) -> None:
-        self._loop.call_soon_threadsafe(self._lines[chat].put_nowait, line)
+        return asyncio.run_coroutine_threadsafe(found(), self._loop).result(EVENT_TIMEOUT)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: fastapi.FastAPI) -> AsyncIterator[None]:
@@ -127,8 +137,8 @@ class Chats:
                 self.runs[chat] = run.id
                 begun.set_result(run.id)
                 async with (
-                    httpx.AsyncClient(timeout=PATIENCE) as client,
-                    client.stream("GET", f"{self.url}/model/{chat}") as model,
+                    httpx.AsyncClient(timeout=EVENT_TIMEOUT) as client,
+                    client.stream("GET", f"{self.url}/model") as model,
                 ):
                     async for line in model.aiter_lines():
                         pieces.append(json.loads(line))
@@ -148,12 +158,9 @@ class Chats:
             await self._sinapse.publisher.runs.stop(self.runs[chat])
         return fastapi.Response(status_code=204)
 
-    async def _model(self, chat: str) -> StreamingResponse:
-        async def lines() -> AsyncIterator[str]:
-            while (line := await self._lines[chat].get()) is not None:
-                yield f"{line}\n"
-
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
+    async def _model(self) -> StreamingResponse:
+        self.models.append(model := Model())
+        return StreamingResponse(model.lines(), media_type="application/x-ndjson")
 
 
 def bundle_page(folder: Path) -> Path:
@@ -179,4 +186,4 @@ def serving_chats(redis_url: str, sinapse_url: str, script: Path) -> Iterator[Ch
         yield chats
     finally:
         server.should_exit = True
-        thread.join(PATIENCE)
+        thread.join(EVENT_TIMEOUT)

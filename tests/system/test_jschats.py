@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from sinapse.publisher import Publisher
 from tests.support import RedisServer, eventually
-from tests.support.browser import Browser, _first_browser, browser
-from tests.support.chats import Chats, bundle_page, serving_chats
+from tests.support.browser import Browser, _first_browser, browser, closing_tabs
+from tests.support.browser import Tab as BrowserTab
+from tests.support.chats import SUBJECT, Chats, Model, bundle_page, serving_chats
 from tests.support.daemon import Daemon
-from tests.support.proxy import Proxy, running_proxy
+from tests.support.proxy import Proxy
+from tests.system.test_jsclient import _daemon, daemon, proxy
 
 # npm may have to install the packages.
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
@@ -23,53 +25,39 @@ CHAT = "chat:1"
 STATUS = "document.querySelector('output')?.textContent"
 
 
-class Tab:
-    """A tab of the browser with a chat in it."""
-
-    def __init__(self, browser: Browser, url: str) -> None:
-        self._browser = browser
-        browser.driver.switch_to.new_window("tab")
-        self._handle = browser.driver.current_window_handle
-        browser.open(url)
-
-    def _look(self) -> Browser:
-        self._browser.driver.switch_to.window(self._handle)
-        return self._browser
+class Tab(BrowserTab):
+    """A tab with a chat in it."""
 
     def asks(self, question: str) -> None:
-        self._look().write("form input", question)
+        self.look().write("form input", question)
 
     def clicks(self, selector: str) -> None:
-        self._look().click(selector)
+        self.look().click(selector)
 
     def reload(self) -> None:
-        self._look().driver.refresh()
+        self.look().driver.refresh()
 
     def answers(self) -> list[str]:
         """Return the texts of the answers."""
-        found: list[str] = self._look().run(
+        found: list[str] = self.look().run(
             "return [...document.querySelectorAll('.assistant')].map((item) => item.textContent)"
         )
         return found
 
     def shows(self, *answers: str) -> None:
         """Wait until these answers are on the page, and no others."""
-        seen: list[Any] = []
-
-        def are_shown() -> bool:
-            seen[:] = [self.answers(), self._look().run(f"return {STATUS}")]
-            return list(seen[0]) == [*answers]
-
-        eventually(are_shown, f"{answers}; {seen}")
+        try:
+            eventually(lambda: self.answers() == [*answers])
+        except AssertionError:
+            status = self.look().run(f"return {STATUS}")
+            raise AssertionError(f"shown are {self.answers()}: {status}") from None
 
     def is_(self, status: str) -> None:
         """Wait until the chat says that it is ready, streaming, or why it has failed."""
-        self._look().eventually(
-            "document.querySelector('output')?.textContent === arguments[0]", status
-        )
+        self.look().eventually(f"{STATUS} === arguments[0]", status)
 
     def messages(self) -> int:
-        found: int = self._look().run("return document.querySelectorAll('li').length")
+        found: int = self.look().run("return document.querySelectorAll('li').length")
         return found
 
 
@@ -79,42 +67,43 @@ def _script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def network(daemon: Daemon) -> Iterator[Proxy]:
-    """Return what is between browser and daemon, and can break."""
-    with running_proxy(daemon.port) as network:
-        yield network
-
-
-@pytest.fixture
-def chats(redis_server: RedisServer, network: Proxy, _script: Path) -> Iterator[Chats]:
-    with serving_chats(redis_server.url, f"http://127.0.0.1:{network.port}/", _script) as chats:
+def chats(redis_server: RedisServer, proxy: Proxy, _script: Path) -> Iterator[Chats]:
+    with serving_chats(redis_server.url, f"http://127.0.0.1:{proxy.port}/", _script) as chats:
         yield chats
 
 
 @pytest.fixture
 def new_tab(browser: Browser, chats: Chats) -> Iterator[Callable[[], Tab]]:
     """Return a function that opens a tab; all are closed after the test."""
-    driver = browser.driver
-    first = driver.current_window_handle
-    yield lambda: Tab(browser, f"{chats.url}/?chat={CHAT}")
-    for handle in driver.window_handles:
-        if handle != first:
-            driver.switch_to.window(handle)
-            driver.close()
-    driver.switch_to.window(first)
+    with closing_tabs(browser):
+        yield lambda: Tab(browser, f"{chats.url}/?chat={CHAT}")
 
 
-def test_an_answer_is_shown_as_it_comes(new_tab: Callable[[], Tab], chats: Chats) -> None:
+def ask(tab: Tab, chats: Chats) -> Model:
+    """Ask something, and return the model that is to answer it."""
+    before = len(chats.models)
+    tab.asks("Why?")
+    eventually(lambda: len(chats.models) > before, "the model is asked")
+    return chats.models[-1]
+
+
+@pytest.mark.parametrize("rooms", [(), ("room:1",)])
+def test_an_answer_is_shown_as_it_comes(
+    rooms: tuple[str, ...], new_tab: Callable[[], Tab], chats: Chats, publisher: Publisher
+) -> None:
+    """Also to who may listen to nothing before."""
+    for room in rooms:
+        publisher.channels.add(SUBJECT, room)
     tab = new_tab()
     tab.is_("ready")
     shown: list[str] = []
     for answer in ("first", "second"):
-        tab.asks("Why?")
-        chats.says(CHAT, f"The {answer}")
+        model = ask(tab, chats)
+        model.says(f"The {answer}")
         tab.shows(*shown, f"The {answer}")
         tab.is_("streaming")
-        chats.says(CHAT, " ans", "wer")
-        chats.ends(CHAT)
+        model.says(" ans", "wer")
+        model.ends()
         tab.is_("ready")
         shown.append(f"The {answer} answer")
         tab.shows(*shown)
@@ -125,17 +114,17 @@ def test_a_page_that_is_loaded_anew_shows_all_of_it_and_what_comes(
     new_tab: Callable[[], Tab], chats: Chats
 ) -> None:
     tab = new_tab()
-    tab.asks("Why?")
+    model = ask(tab, chats)
     said = ""
     for number in range(4):
         pieces = [f"{number}.{part} " for part in range(100)]
-        chats.says(CHAT, *pieces)
+        model.says(*pieces)
         said += "".join(pieces)
         tab.shows(said)
         tab.reload()
         tab.shows(said)
-    chats.says(CHAT, "end")
-    chats.ends(CHAT)
+    model.says("end")
+    model.ends()
     tab.is_("ready")
     tab.shows(f"{said}end")
     tab.reload()
@@ -144,51 +133,52 @@ def test_a_page_that_is_loaded_anew_shows_all_of_it_and_what_comes(
 
 
 def test_every_tab_shows_it_and_the_first_to_stop_stops_it_for_all(
-    new_tab: Callable[[], Tab], chats: Chats
+    new_tab: Callable[[], Tab], chats: Chats, publisher: Publisher, daemon: Daemon
 ) -> None:
+    publisher.channels.add(SUBJECT, "room:1")
     first = new_tab()
-    first.asks("Why?")
-    chats.says(CHAT, "So ")
+    model = ask(first, chats)
+    model.says("So ")
     first.shows("So ")
     second = new_tab()
     second.shows("So ")
-    chats.says(CHAT, "far")
+    model.says("far")
     first.shows("So far")
     second.shows("So far")
     second.clicks(".stop")
     first.is_("ready")
     second.is_("ready")
-    chats.says(CHAT, ", and no further")
-    chats.ends(CHAT)
+    model.says(", and no further")
     eventually(lambda: chats.state(CHAT) == "stopped")
-    # The tab that came in the midst can ask, too: it shares the connection of the first.
-    second.asks("And now?")
-    chats.says(CHAT, "Now ")
+    # The tab that came in the midst can ask, too, over the connection of the first.
+    model = ask(second, chats)
+    model.says("Now ")
     second.shows("So far", "Now ")
     first.reload()
     first.shows("So far", "Now ")
-    chats.says(CHAT, "this")
-    chats.ends(CHAT)
+    model.says("this")
+    model.ends()
     first.is_("ready")
     second.is_("ready")
     first.shows("So far", "Now this")
     second.shows("So far", "Now this")
+    eventually(lambda: daemon.metrics()["sinapse_streams"] == 1)
 
 
 def test_an_answer_goes_on_while_nobody_looks(new_tab: Callable[[], Tab], chats: Chats) -> None:
     tab = new_tab()
-    tab.asks("Why?")
-    chats.says(CHAT, "Before, ")
+    model = ask(tab, chats)
+    model.says("Before, ")
     tab.shows("Before, ")
     # The component goes, and useChat aborts.
     tab.clicks(".toggle")
-    chats.says(CHAT, "meanwhile, ")
+    model.says("meanwhile, ")
     tab.clicks(".toggle")
     tab.shows("Before, meanwhile, ")
-    chats.says(CHAT, "after")
+    model.says("after")
     tab.shows("Before, meanwhile, after")
     assert chats.state(CHAT) == "running"
-    chats.ends(CHAT)
+    model.ends()
     tab.is_("ready")
     tab.shows("Before, meanwhile, after")
 
@@ -198,9 +188,9 @@ def test_an_answer_that_has_ended_is_shown_to_a_page_that_came_without_it(
 ) -> None:
     chats.tells_of_the_past = True
     tab = new_tab()
-    tab.asks("Why?")
-    chats.says(CHAT, *"Because")
-    chats.ends(CHAT)
+    model = ask(tab, chats)
+    model.says(*"Because")
+    model.ends()
     tab.is_("ready")
     saved = eventually(lambda: chats.messages[CHAT][1:] and chats.messages[CHAT])
     for messages in (saved, saved[:1]):
@@ -213,22 +203,22 @@ def test_an_answer_that_has_ended_is_shown_to_a_page_that_came_without_it(
 
 
 def test_an_answer_is_whole_whatever_breaks(
-    new_tab: Callable[[], Tab], chats: Chats, network: Proxy
+    new_tab: Callable[[], Tab], chats: Chats, proxy: Proxy
 ) -> None:
     tab = new_tab()
-    tab.asks("Why?")
+    model = ask(tab, chats)
     late = None
     said = ""
     for number in range(6):
         for part in range(50):
-            chats.says(CHAT, f"{number}.{part} ")
+            model.says(f"{number}.{part} ")
             said += f"{number}.{part} "
             if part % 20 == 10:
-                network.cut()
+                proxy.cut()
         tab.shows(said)
         late = late or new_tab()
         late.shows(said)
-    chats.ends(CHAT)
+    model.ends()
     for each in (tab, late):
         assert each is not None
         each.is_("ready")

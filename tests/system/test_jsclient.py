@@ -11,7 +11,8 @@ import pytest
 
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually
-from tests.support.browser import Browser, _first_browser, browser
+from tests.support.browser import Browser, _first_browser, browser, closing_tabs
+from tests.support.browser import Tab as BrowserTab
 from tests.support.clients.runtimes import serving_pages, url
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.npm import build_client
@@ -25,24 +26,16 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 ROOMS = ("room:1", "room:2")
 
 
-class Tab:
-    """A tab of a browser, with a page that has the client in it."""
-
-    def __init__(self, browser: Browser, pages: str) -> None:
-        self._browser = browser
-        browser.driver.switch_to.new_window("tab")
-        self._handle = browser.driver.current_window_handle
-        browser.open(f"{pages}/tab.html")
+class Tab(BrowserTab):
+    """A tab with a page that has the client in it."""
 
     def run(self, script: str, *arguments: object) -> Any:
         """Return what the body of a function returns in this tab."""
-        self._browser.driver.switch_to.window(self._handle)
-        return self._browser.run(script, *arguments)
+        return self.look().run(script, *arguments)
 
     def command(self, name: str, **parameters: object) -> None:
         """Tell the browser something about this tab (Chrome DevTools Protocol)."""
-        self._browser.driver.switch_to.window(self._handle)
-        self._browser.driver.execute_cdp_cmd(name, parameters)
+        self.look().driver.execute_cdp_cmd(name, parameters)
 
     def connect(self, port: int, token: str | None = None, **options: object) -> Tab:
         """Begin to connect; without `token` the page asks for one."""
@@ -87,10 +80,6 @@ class Tab:
         self.until(f"log.includes({last!r})")
         return self.log
 
-    def close(self) -> None:
-        self._browser.driver.switch_to.window(self._handle)
-        self._browser.driver.close()
-
 
 class Tokens:
     """Where pages get a token, `new` if a test has put that here."""
@@ -116,14 +105,8 @@ def _pages(tokens: Tokens) -> Iterator[str]:
 @pytest.fixture
 def new_tab(browser: Browser, _pages: str) -> Iterator[Callable[[], Tab]]:
     """Return a function that opens a tab; all are closed after the test."""
-    driver = browser.driver
-    first = driver.current_window_handle
-    yield lambda: Tab(browser, _pages)
-    for handle in driver.window_handles:
-        if handle != first:
-            driver.switch_to.window(handle)
-            driver.close()
-    driver.switch_to.window(first)
+    with closing_tabs(browser):
+        yield lambda: Tab(browser, f"{_pages}/tab.html")
 
 
 @pytest.fixture(scope="module")
