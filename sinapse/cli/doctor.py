@@ -54,5 +54,3 @@ def _show(finding: Finding, *, as_json: bool) -> None:
     click.echo(f"{click.style(f'{word:8}', colour)} {finding.what}: {found}")
     if finding.advice:
         click.echo(f"         {finding.advice}")
-
-

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +23,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from sinapse.errors import RunStopped
 from sinapse.publisher import fastapi as of_fastapi
 from tests.support import EVENT_TIMEOUT, eventually, free_port
+from tests.support.building import run
 from tests.support.npm import CLIENT, build_client
 
 SUBJECT = "ada"
@@ -170,7 +170,7 @@ def bundle_page(folder: Path) -> Path:
     options = ("--bundle", "--jsx=automatic", "--define:process.env.NODE_ENV='development'")
     esbuild = CLIENT / "node_modules" / ".bin" / "esbuild"
     command = (esbuild, "test/chat.jsx", *options, f"--outfile={file}", "--log-level=warning")
-    subprocess.run(command, cwd=CLIENT, check=True)
+    run(*command, cwd=CLIENT)
     return file
 
 
