@@ -73,6 +73,7 @@ class _Connecting:
         self.timeout = httpx.Timeout(timeout, read=silence)
         self.is_closed = threading.Event()
         self.is_closed_here = asyncio.Event()
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._socket: Any = None
 
     def request(self, client: httpx.Client | httpx.AsyncClient, trace: object) -> httpx.Request:
@@ -104,6 +105,9 @@ class _Connecting:
 
     def close(self) -> None:
         self.is_closed.set()
+        if self.loop is not None:
+            with contextlib.suppress(RuntimeError):  # It may have ended.
+                self.loop.call_soon_threadsafe(self.is_closed_here.set)
         self._shut()
 
     def _shut(self) -> None:
@@ -252,7 +256,6 @@ class Stream:
     async def aclose(self) -> None:
         """Close the connection, and open no other."""
         self._connecting.close()
-        self._connecting.is_closed_here.set()
         if self._source_here is not None:
             # Who reads in another task, ends there.
             with contextlib.suppress(RuntimeError):
@@ -288,6 +291,7 @@ async def _messages_here(
 ) -> AsyncGenerator[Message, None]:
     """Do the same on asyncio."""
     course, is_closed = connecting.course, connecting.is_closed
+    connecting.loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
         if client is None:
             made = httpx.AsyncClient(verify=ssl.create_default_context())

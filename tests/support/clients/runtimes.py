@@ -275,7 +275,6 @@ class ListeningOnAsyncio(Listening):
         asyncio.run(self._run_on_asyncio())
 
     async def _run_on_asyncio(self) -> None:
-        self._loop = asyncio.get_running_loop()
         try:
             async with self._stream as stream:
                 self._opened()
@@ -283,15 +282,6 @@ class ListeningOnAsyncio(Listening):
                     self._hear(message)
         except StreamEnded as error:
             self._heard.append({"state": "closed", "status": error.status})
-
-    def close(self) -> None:
-        if self._thread is not None:
-            closing = self._stream.aclose()
-            try:
-                asyncio.run_coroutine_threadsafe(closing, self._loop)
-            except RuntimeError:  # It has ended by itself.
-                closing.close()
-            self._thread.join()
 
 
 class _Pages(http.server.SimpleHTTPRequestHandler):
