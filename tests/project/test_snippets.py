@@ -13,11 +13,12 @@ import redis
 
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, eventually
-from tests.support.daemon import ROOT
+from tests.support.daemon import ROOT, Daemon
 from tests.support.walkthrough import PYTHON_BLOCK
 
-#: The Redis of the pages.
+#: The Redis of the pages, and the daemon.
 SHOWN = "redis://localhost:6379/0"
+SHOWN_DAEMON = "http://localhost:9000/"
 
 
 def sections(page: str) -> dict[str, str]:
@@ -56,6 +57,7 @@ user, room = User(42), Room(7)
 OTHERS = {"README.md": MODELS, "docs/tutorial.md": "", "docs/why-on-the-server.md": USER_AND_ROOM}
 
 PROGRAMS = sections("publisher.md")
+LISTENERS = sections("listening.md")
 TESTS = sections("testing.md")
 
 
@@ -82,6 +84,7 @@ def test_there_is_something_to_run() -> None:
         "Many at once",
         "When it fails",
     ]
+    assert list(LISTENERS) == ["In a script", "In a service", "On asyncio", "How it ends"]
     assert list(TESTS) == ["In a block", "With pytest", "With unittest"]
 
 
@@ -91,6 +94,18 @@ def test_what_the_page_on_publishing_shows_runs(
     tmp_path: Path, redis_server: RedisServer, title: str
 ) -> None:
     program = PROGRAMS[title].replace(SHOWN, redis_server.url)
+    assert "localhost" not in program
+    (tmp_path / "program.py").write_text(program)
+    run(tmp_path, redis_server.url, "program.py")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("title", LISTENERS)
+def test_what_the_page_on_listening_shows_runs(
+    tmp_path: Path, redis_server: RedisServer, daemon: Daemon, title: str
+) -> None:
+    program = LISTENERS[title].replace(SHOWN, redis_server.url)
+    program = program.replace(SHOWN_DAEMON, f"http://127.0.0.1:{daemon.port}/")
     assert "localhost" not in program
     (tmp_path / "program.py").write_text(program)
     run(tmp_path, redis_server.url, "program.py")
