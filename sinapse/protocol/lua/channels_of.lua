@@ -3,5 +3,9 @@
 -- ARGV: the subject.
 -- Returns the channels.
 
--- include: lasting
-return lasting(ARGV[1], redis.call('SMEMBERS', KEYS[1]))
+local channels = redis.call('SMEMBERS', KEYS[1])
+if redis.call('EXISTS', '$ENDS') == 1 then
+  -- include: lasting
+  channels = lasting(ARGV[1], channels)
+end
+return channels

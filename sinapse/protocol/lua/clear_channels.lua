@@ -3,14 +3,17 @@
 -- ARGV: control channel to remove, and to withdraw; the subject.
 -- Returns how many channels there were.
 
--- include: lasting
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local channels = redis.call('SMEMBERS', KEYS[1])
-local count, some_end = #lasting(ARGV[3], channels), first_end()
+local count, some_end = #channels, redis.call('EXISTS', '$ENDS') == 1
+if some_end then
+  -- include: lasting
+  count = #lasting(ARGV[3], channels)
+end
 redis.call('DEL', KEYS[1], KEYS[3])
 for _, channel in ipairs(channels) do
   if some_end then
-    redis.call('ZREM', '$ENDS', ARGV[3] .. '\n' .. channel)
+    redis.pcall('ZREM', '$ENDS', ARGV[3] .. '\n' .. channel)
   end
   redis.call('PUBLISH', ARGV[2], counter .. ' ' .. channel)
   redis.call('PUBLISH', ARGV[1], channel)

@@ -3,8 +3,9 @@
 -- ARGV: the subject, the channel.
 -- Returns 1 if it may.
 
--- include: lasting
-if redis.call('SISMEMBER', KEYS[1], ARGV[2]) == 0 then
-  return 0
+local found = redis.call('SISMEMBER', KEYS[1], ARGV[2])
+if found == 1 and redis.call('EXISTS', '$ENDS') == 1 then
+  -- include: lasting
+  found = #lasting(ARGV[1], {ARGV[2]})
 end
-return #lasting(ARGV[1], {ARGV[2]})
+return found

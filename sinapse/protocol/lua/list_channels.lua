@@ -6,11 +6,14 @@
 -- of their grants, and whether a new stream gets a past of any of them.
 
 -- include: has_past
--- include: lasting
 if redis.call('EXISTS', KEYS[5]) == 1 then
   return false
 end
 local position = redis.call('HMGET', KEYS[2], 'epoch', 'counter')
-local channels = lasting(ARGV[1], redis.call('SMEMBERS', KEYS[1]))
+local channels = redis.call('SMEMBERS', KEYS[1])
+if redis.call('EXISTS', '$ENDS') == 1 then
+  -- include: lasting
+  channels = lasting(ARGV[1], channels)
+end
 return {channels, position[1] or '', position[2] or '0', redis.call('HGETALL', KEYS[4]),
   has_past(channels)}

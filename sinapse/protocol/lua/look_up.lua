@@ -6,12 +6,15 @@
 -- new stream gets a past of any of them, all of one instant.
 
 -- include: has_past
--- include: lasting
 local subject = redis.call('GET', KEYS[1])
 if not subject then
   return false
 end
 local position = redis.call('HMGET', KEYS[2], 'epoch', 'counter')
-local channels = lasting(subject, redis.call('SMEMBERS', ARGV[1] .. subject))
+local channels = redis.call('SMEMBERS', ARGV[1] .. subject)
+if redis.call('EXISTS', '$ENDS') == 1 then
+  -- include: lasting
+  channels = lasting(subject, channels)
+end
 return {subject, redis.call('PTTL', KEYS[1]), channels, position[1] or '', position[2] or '0',
   redis.call('HGETALL', ARGV[2] .. subject), has_past(channels)}

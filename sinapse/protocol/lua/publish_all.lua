@@ -86,8 +86,10 @@ for said = 5 * count + 4, #ARGV, 2 do
     formers[channel] = replay ~= '0' and replay
   end
 end
--- include: end_grants
-end_grants(100, string.format('%.0f', counter - count))
+if redis.call('EXISTS', '$ENDS') == 1 then
+  -- include: end_grants
+  end_grants(100, now, string.format('%.0f', counter - count))
+end
 for index = 1, count do
   local heard = results[index + 2]
   results[index + 2] = heard or redis.call('PUBLISH', ARGV[5 * index - 1], payloads[index])

@@ -8,6 +8,9 @@ if not redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[3]) then
   -- include: sent_before
   return sent_before(KEYS[1])
 end
--- include: end_grants
-end_grants(100)
+if redis.call('EXISTS', '$ENDS') == 1 then
+  -- include: now
+  -- include: end_grants
+  end_grants(100, now)
+end
 return redis.call('PUBLISH', ARGV[1], ARGV[2])

@@ -45,6 +45,8 @@ if replay then
   -- include: note_replay
   note_replay(KEYS[#KEYS], channel, key, former, replay)
 end
--- include: end_grants
-end_grants(100, string.format('%.0f', counter - 1))
+if redis.call('EXISTS', '$ENDS') == 1 then
+  -- include: end_grants
+  end_grants(100, now, string.format('%.0f', counter - 1))
+end
 return {redis.call('PUBLISH', channel, payload), id}

@@ -4,7 +4,6 @@
 -- Returns 1 if the channel was there. A node that is reading what it missed of the channel learns
 -- up to which id that may still be delivered.
 
--- include: now
 -- include: end_of
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 -- Its type is seen before anything is written.
@@ -15,7 +14,9 @@ local removed = redis.call('SREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 if ends then
   redis.call('ZREM', '$ENDS', member)
+  -- include: now
+  removed = ends > now and removed or 0
 end
 redis.call('PUBLISH', ARGV[3], counter .. ' ' .. ARGV[1])
 redis.call('PUBLISH', ARGV[2], ARGV[1])
-return ends and ends <= now and 0 or removed
+return removed

@@ -1,17 +1,11 @@
--- Ends grants whose time has come, up to `most` at once. A script that publishes does so right before:
--- so no message is heard that was published after the end, whatever nodes are doing. Where no grant
--- ends, that is one look at a key that is not there. `counter` is that of the last message before; of
--- the last one of all if it is nil.
+-- Ends grants whose time has come at the time `now`, up to `most` at once; `counter` is that of the
+-- last message before, the last one of all if it is nil. A script that publishes does so right before:
+-- so no message is heard that was published after the end, whatever nodes are doing.
 
--- include: first_end
+-- include: some_over
 -- include: end_grant
-local function end_grants(most, counter)
-  local first = first_end()
-  if not first then
-    return
-  end
-  -- include: now
-  if tonumber(first) <= now then
+local function end_grants(most, now, counter)
+  if some_over(now) then
     counter = counter or redis.call('HGET', '$RETENTION', 'counter') or '0'
     local over = redis.call('ZRANGE', '$ENDS', '-inf', now, 'BYSCORE', 'LIMIT', 0, most)
     for _, member in ipairs(over) do

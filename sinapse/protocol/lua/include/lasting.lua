@@ -1,16 +1,11 @@
 -- Returns those of `channels` that are still granted to `subject`. A grant whose time has come is
--- removed moments later, so there is hardly ever one: if the first of all ends is still to come, none
--- is looked at.
+-- removed moments later, so that there is hardly ever one to look for.
 
--- include: first_end
+-- include: some_over
 -- include: end_of
 local function lasting(subject, channels)
-  local first = first_end()
-  if not first then
-    return channels
-  end
   -- include: now
-  if tonumber(first) > now then
+  if not some_over(now) then
     return channels
   end
   local found = {}
