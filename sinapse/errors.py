@@ -12,6 +12,9 @@
     │   └── InvalidSubject
     ├── UnknownID             the application's: it reads on from an id that Redis does not know
     ├── TokenIsHashed         the application's: it asks for a token of which only the hash is kept
+    ├── RunOver               the application's: it uses a run that is over
+    │   ├── RunStopped        nobody's: somebody has stopped it
+    │   └── RunLost           nobody's: its process gave no sign of life in time
     ├── BrokerUnavailable     nobody's: Redis is away or refuses
     │   └── Incomplete        the same for some of several operations
     ├── InvalidPayload        the publisher's: it published bytes that are no message
@@ -71,6 +74,18 @@ class UnknownID(SinapseError, ValueError):
 
 class TokenIsHashed(SinapseError, RuntimeError):
     """Redis has only the hash of a token: only the call that generated the token returned it."""
+
+
+class RunOver(SinapseError, RuntimeError):
+    """The run is over, or has not begun: nothing can be sent in it."""
+
+
+class RunStopped(RunOver):
+    """The run was stopped, from here or from a different process; its block is to be left."""
+
+
+class RunLost(RunOver):
+    """The run counts as lost, since its process gave no sign of life in time; pages know that."""
 
 
 class BrokerUnavailable(SinapseError):

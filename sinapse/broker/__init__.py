@@ -14,5 +14,6 @@
 ``replay``        streams brought up to date from them
 ``probes``        whether a connection still delivers
 ``sentinel``      which node is the master
+``runs``          runs whose process has died
 ``presence``      which subjects are online, reported to Redis
 """

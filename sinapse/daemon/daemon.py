@@ -18,6 +18,7 @@ from sinapse.api.service import API
 from sinapse.broker.broker import RedisBroker
 from sinapse.broker.interface import Broker
 from sinapse.broker.presence import PresenceService
+from sinapse.broker.runs import RunSweeper
 from sinapse.broker.sharded import ShardedBroker
 from sinapse.counters import Counters
 from sinapse.daemon.looplag import LoopLag
@@ -122,6 +123,7 @@ class Daemon(MultiService):
         gate.relieve = self._site.close_an_idle
 
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
+        services += [RunSweeper(each, reactor) for each in parts]
         if presence is not None:
             services += [PresenceService(each, presence, reactor) for each in parts]
         if (folder := settings.redis[0].embedded) is not None:

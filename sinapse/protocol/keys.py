@@ -35,6 +35,10 @@ PUB/SUB ``sinapse:nodes:<epoch>``      every node listens that has looked at thi
 ``sinapse:presence:<node>``            set: subjects with streams on that node
 PUBLISH ``sinapse:presence:join``      a subject has its first stream; payload: its id
 PUBLISH ``sinapse:presence:leave``     a subject has none any more; payload: its id
+``sinapse:run:<run id>``               hash: a run, its state, and what its last message needs
+``sinapse:runs``                       sorted set: what is running, by the time until which its
+                                       sign of life holds, in milliseconds
+``run:<run id>``                       the channel of a run
 =====================================  ===========================================================
 
 Names that begin with ``sinapse:`` are never channels. Functions for the publisher take and
@@ -71,6 +75,7 @@ PAST = "past"
 END = "end"
 REVOKE = "revoke"
 
+REPLAY = PREFIX + "replay"
 RETENTION = PREFIX + "retention"
 EPOCHS = PREFIX + "epochs"
 LAST = PREFIX + "last"
@@ -78,6 +83,11 @@ CHECKPOINTS = PREFIX + "checkpoints"
 ENDS = PREFIX + "ends"
 NOTHING = PREFIX + "nothing"
 REPLAY = PREFIX + "replay"
+
+#: Milliseconds, two days: for how long Redis remembers that a channel had a message. One that is
+#: retained for at most a day is thus remembered for a day after it is gone; for others the key of
+#: the channel stays for a day longer.
+HORIZON = 2 * 24 * 3600 * 1000
 
 #: PUB/SUB channel that every node is subscribed to.
 NODES = PREFIX + "nodes"
@@ -87,6 +97,11 @@ PRESENCE = PREFIX + "presence"
 #: PUB/SUB channels that tell who comes and who goes.
 JOINED = PRESENCE + ":join"
 LEFT = PRESENCE + ":leave"
+
+RUNS = PREFIX + "runs"
+
+#: What the channels of runs begin with.
+RUN_CHANNELS = "run:"
 
 # What stands in the place of a kind in other keys.
 _RESERVED_KINDS = (
@@ -98,6 +113,7 @@ _RESERVED_KINDS = (
     "revoked",
     "sent",
     "presence",
+    "run",
 )
 
 #: Keys that are named where one of them is of another type.
@@ -183,6 +199,16 @@ def presence_key(node: str) -> str:
 def sent_key(message_id: str) -> str:
     """Key that says that a message of the caller's `message_id` was published."""
     return f"{PREFIX}sent:{message_id}"
+
+
+def run_key(run: str) -> str:
+    """Key of the state of a run, by its id."""
+    return f"{PREFIX}run:{run}"
+
+
+def run_channel(run: str) -> str:
+    """Name of the channel of a run, by its id."""
+    return RUN_CHANNELS + run
 
 
 def control_channel(subject: str, action: str) -> str:

@@ -20,6 +20,7 @@ Twisted::
 ``client``       the publisher: by names and ids
 ``tokens``       tokens of subjects
 ``channels``     what a subject may listen to
+``runs``         what is shown as it is produced
 ``pipeline``     several operations in one round trip
 ``mixins``       the library for the classes of an application
 ``defaults``     the publisher that they use

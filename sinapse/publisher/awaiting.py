@@ -20,6 +20,8 @@ from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.operations.spread import Spread
 from sinapse.publisher.pipeline import Collection, settled
+from sinapse.publisher.runs.awaited import Run, Runs, Turns
+from sinapse.publisher.runs.block import ERROR_TEXT, RETAIN
 from sinapse.publisher.signatures import showing
 
 P = ParamSpec("P")
@@ -114,6 +116,8 @@ class Pipeline(Collection):
 class Publisher(BasePublisher):
     """A publisher; `connect` makes connections to each Redis, `together` runs them at once.
 
+    `turns` is the event loop, for runs.
+
     The rest is as in :class:`sinapse.publisher.Publisher`.
     """
 
@@ -127,11 +131,13 @@ class Publisher(BasePublisher):
         *,
         connect: Callable[[RedisURL], AwaitedRunner],
         together: Together,
+        turns: Turns,
     ) -> None:
         super().__init__(url, max_message, retain, retain_messages, hash_tokens)
         self._connections = joined([connect(each) for each in self.urls], together)
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.channels: Channels = Channels(self._connections)
+        self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message, turns)
 
     async def publish(
         self,
@@ -178,6 +184,17 @@ class Publisher(BasePublisher):
     ) -> History:
         """Return what is retained of `channel`: see :meth:`sinapse.publisher.Publisher.history`."""
         return await self._connections.run(ReadHistory(channel, after, limit))
+
+    def run(
+        self,
+        subject: SubjectId,
+        name: str = "run",
+        *,
+        retain: float = RETAIN,
+        error_text: str = ERROR_TEXT,
+    ) -> Run:
+        """Return a run for an ``async with`` block: see :meth:`sinapse.publisher.Publisher.run`."""
+        return Run(self.runs, subject, name, retain, error_text)
 
     async def position(self) -> str:
         """Return the id of now: see :meth:`sinapse.publisher.Publisher.position`."""

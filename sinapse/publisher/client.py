@@ -17,6 +17,8 @@ from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.pipeline import Pipeline
+from sinapse.publisher.runs.block import ERROR_TEXT, RETAIN
+from sinapse.publisher.runs.blocking import Run, Runs
 from sinapse.publisher.tokens import Tokens
 
 
@@ -61,6 +63,7 @@ class Publisher(BasePublisher):
             self._connections = parts[0] if len(parts) == 1 else ShardedConnections(parts)
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.channels: Channels = Channels(self._connections)
+        self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message)
 
     def _check_api(self) -> None:
         """Do nothing: this publisher can use the API."""
@@ -159,6 +162,27 @@ class Publisher(BasePublisher):
         data since; ``ValueError`` for what is no id or no such number.
         """
         return self._connections.run(ReadHistory(channel, after, limit))
+
+    def run(
+        self,
+        subject: SubjectId,
+        name: str = "run",
+        *,
+        retain: float = RETAIN,
+        error_text: str = ERROR_TEXT,
+    ) -> Run:
+        """Return a :class:`~sinapse.publisher.runs.Run` for `subject`, for a ``with`` block.
+
+        It has a channel of its own, which `subject` may listen to from the beginning of the block
+        on. `name` is for pages, which get it with every message. `retain` is seconds, up to 30
+        days, for which each piece is kept, and for which the run is remembered after its end.
+        `error_text` is what pages are told if the block raises.
+
+        Raises :class:`~sinapse.errors.InvalidSubject`, :class:`~sinapse.errors.InvalidMessage` or
+        another ``ValueError``; the block raises :class:`~sinapse.errors.BrokerUnavailable` at its
+        beginning if Redis is away.
+        """
+        return Run(self.runs, subject, name, retain, error_text)
 
     def position(self) -> str:
         """Return the position: the id of now, over all channels.

@@ -24,7 +24,7 @@ from sinapse.hub.hub import Hub
 from sinapse.protocol.keys import CHECKPOINTS, EPOCHS, LAST, NODES, RETENTION, retained_key
 from sinapse.protocol.message import Message, pack_retained, unpack
 from sinapse.protocol.scripts import PUBLISH_RETAINED, Script
-from sinapse.publisher.operations.retention import HORIZON
+from sinapse.protocol.keys import HORIZON
 from tests.support import RedisServer
 from tests.support.hubs import Keeper, kept
 

@@ -16,6 +16,7 @@ The operation of the same name in :mod:`sinapse.publisher` documents arguments, 
 ``defaults``     the publisher that they use
 ``connections``  a pool of connections for each event loop
 ``sentinel``     connections that follow the master
+``turns``        what runs need of an event loop
 """
 
 from sinapse.publisher.aio.client import Publisher

@@ -6,6 +6,7 @@ from functools import partial
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import awaiting
 from sinapse.publisher.aio.connections import Connections
+from sinapse.publisher.aio.turns import LoopTurns
 from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT, POOL_SIZE
 
 
@@ -43,4 +44,5 @@ class Publisher(awaiting.Publisher):
             hash_tokens,
             connect=connect,
             together=lambda coroutines: asyncio.gather(*coroutines),
+            turns=LoopTurns(),
         )

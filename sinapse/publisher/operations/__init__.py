@@ -10,6 +10,7 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``presence``      who is online
 ``position``      the id of now
 ``history``       what is retained of a channel
+``runs``          what becomes of runs
 ``runner``        the classes that carry operations out
 ``conversation``  the commands of operations on one connection
 ``spread``        operations on several Redis

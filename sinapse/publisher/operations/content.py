@@ -19,7 +19,7 @@ def checked(message: object, event: str | None, max_bytes: int) -> Message:
         event = _checked_event(event)
     text = _text(message)
     # A character is at least one byte: most texts that are too large need not be encoded.
-    if len(text) > max_bytes or _size(text) > max_bytes:
+    if len(text) > max_bytes or size_of(text) > max_bytes:
         raise MessageTooLarge(f"the message is over {max_bytes} bytes")
     return Message(text, event)
 
@@ -40,13 +40,19 @@ def _text(message: object) -> str:
             return message.decode()
         except UnicodeDecodeError as error:
             raise InvalidMessage("bytes must be UTF-8") from error
+    return as_json(message)
+
+
+def as_json(value: object) -> str:
+    """Return `value` as compact JSON; raises :class:`~sinapse.errors.InvalidMessage`."""
     try:
-        return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidMessage(f"JSON cannot carry this {type(message).__name__}: {error}") from error
+        raise InvalidMessage(f"JSON cannot carry this {type(value).__name__}: {error}") from error
 
 
-def _size(text: str) -> int:
+def size_of(text: str) -> int:
+    """Return the bytes of `text`; raises :class:`~sinapse.errors.InvalidMessage`."""
     try:
         return len(text.encode())
     except UnicodeEncodeError as error:

@@ -7,6 +7,7 @@ from sinapse.protocol.ids import parse_counter, parse_id
 from sinapse.protocol.keys import (
     CHECKPOINTS,
     EPOCHS,
+    HORIZON,
     LAST,
     NODES,
     NOTHING,
@@ -24,7 +25,6 @@ from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, eac
 from sinapse.publisher.operations.operation import Argument, Operation, Refused, Request, call
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import (
-    HORIZON,
     RETAIN,
     RETAIN_MESSAGES,
     Replay,

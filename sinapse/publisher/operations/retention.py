@@ -19,11 +19,6 @@ MAX_RETAIN = 30 * 24 * 3600
 RETAIN_MESSAGES = 1000
 MAX_RETAIN_MESSAGES = 1_000_000
 
-#: Milliseconds, two days: for how long Redis remembers that a channel had a message. One that is
-#: retained for at most a day is thus remembered for a day after it is gone; for others the key of
-#: the channel stays for a day longer.
-HORIZON = 2 * 24 * 3600 * 1000
-
 #: Milliseconds for which a message id is remembered at least, two hours: after one hour, Celery's
 #: brokers give the task of a dead worker to a different worker.
 _REMEMBERED = 2 * 3600 * 1000

@@ -9,12 +9,17 @@ from twisted.internet.defer import Deferred, gatherResults
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import awaiting
 from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT, BasePublisher
+from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import T
 from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.pipeline import Collection
+from sinapse.publisher.runs import awaited
+from sinapse.publisher.runs.awaited import Run
+from sinapse.publisher.runs.block import ERROR_TEXT, RETAIN
 from sinapse.publisher.signatures import showing
 from sinapse.publisher.tx.connections import Connections
+from sinapse.publisher.tx.turns import ReactorTurns
 
 P = ParamSpec("P")
 
@@ -56,6 +61,13 @@ class Channels:
     add = deferred(awaiting.Channels.add)
     remove = deferred(awaiting.Channels.remove)
     clear = deferred(awaiting.Channels.clear)
+
+
+class Runs(awaited.Runs):
+    """``publisher.runs``: as :class:`sinapse.publisher.runs.Runs`, in Deferreds."""
+
+    get = deferred(awaited.Runs.get)  # type: ignore[assignment]  # A Deferred can be awaited too.
+    stop = deferred(awaited.Runs.stop)  # type: ignore[assignment]
 
 
 class Pipeline(Collection):
@@ -120,6 +132,8 @@ class Publisher(BasePublisher):
         )
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.channels: Channels = Channels(self._connections)
+        turns = ReactorTurns(reactor)
+        self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message, turns)
 
     publish = deferred(awaiting.Publisher.publish)
     publish_many = deferred(awaiting.Publisher.publish_many)
@@ -128,6 +142,20 @@ class Publisher(BasePublisher):
     online = deferred(awaiting.Publisher.online)
     online_in = deferred(awaiting.Publisher.online_in)
     close = deferred(awaiting.Publisher.close)
+
+    def run(
+        self,
+        subject: SubjectId,
+        name: str = "run",
+        *,
+        retain: float = RETAIN,
+        error_text: str = ERROR_TEXT,
+    ) -> Run:
+        """Return a run for ``async with``, whose methods are coroutines.
+
+        See :meth:`sinapse.publisher.Publisher.run`.
+        """
+        return Run(self.runs, subject, name, retain, error_text)
 
     def pipeline(self) -> Pipeline:
         """Return a :class:`~sinapse.publisher.tx.client.Pipeline`, for ``async with``."""

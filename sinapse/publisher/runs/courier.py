@@ -1,0 +1,116 @@
+"""What the runs of one process have to tell one Redis: when, and what its answers mean for them.
+
+It does no I/O, and is told the time: a thread, or a task, does what it says.
+"""
+
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+from sinapse.errors import BrokerUnavailable, SinapseError
+from sinapse.publisher.operations.operation import Operation
+from sinapse.publisher.operations.runs import HoldRuns
+from sinapse.publisher.runs.outbox import Outbox
+
+#: Seconds between two signs of life of a run that tells nothing. The answer says whether it was
+#: stopped, which is to be known here within a second.
+SIGN = 0.5
+
+
+class Courier:
+    """Carries the messages of runs, all that are due at once; `wake` is called if that is earlier.
+
+    The times are seconds of a clock that is never set.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._outboxes: dict[str, Outbox] = {}
+        self._due: list[tuple[float, int, Outbox]] = []
+        self._order = count()
+        self._next_sign = 0.0
+        self._sent: list[Outbox] = []
+        self._held: list[Outbox] = []
+
+    def __len__(self) -> int:
+        return len(self._outboxes)
+
+    def add(self, outbox: Outbox, now: float) -> None:
+        """Carry the messages of a run that begins."""
+        if not self._outboxes:
+            self._due.clear()
+            self._next_sign = now + SIGN
+        outbox.heard = now
+        self._outboxes[outbox.run] = outbox
+
+    def look_at(self, outbox: Outbox) -> None:
+        """Note that an outbox has more to tell, or has it sooner."""
+        due = outbox.due()
+        if due is not None:
+            heappush(self._due, (due, next(self._order), outbox))
+            if self._due[0][2] is outbox:
+                self._wake()
+
+    def wait(self, now: float) -> float:
+        """Return for how many seconds there is nothing to do."""
+        due = self._next_sign
+        if self._due:
+            due = min(due, self._due[0][0])
+        return max(0.0, due - now)
+
+    def operations(self, now: float) -> list[Operation[Any]]:
+        """Return what is to be sent now, together; then :meth:`settle` is due."""
+        chosen: dict[str, Outbox] = {}
+        while self._due and self._due[0][0] <= now:
+            outbox = heappop(self._due)[2]
+            due = outbox.due()
+            if due is None or outbox.run in chosen or outbox.run not in self._outboxes:
+                continue
+            if due <= now:
+                chosen[outbox.run] = outbox
+            else:
+                heappush(self._due, (due, next(self._order), outbox))
+        self._sent = list(chosen.values())
+        self._held = []
+        operations: list[Operation[Any]] = [outbox.take(now) for outbox in self._sent]
+        if now >= self._next_sign:
+            self._next_sign = now + SIGN
+            self._held = [
+                each
+                for each in self._outboxes.values()
+                if each.run not in chosen and now - each.heard >= SIGN / 2
+            ]
+            if self._held:
+                operations.append(HoldRuns([each.run for each in self._held]))
+        return operations
+
+    def settle(self, results: Sequence[Any], now: float) -> None:
+        """Note what has come of those operations: an error for those that failed."""
+        sent, held, self._sent, self._held = self._sent, self._held, [], []
+        for outbox, result in zip(sent, results, strict=False):
+            if isinstance(result, BrokerUnavailable):
+                outbox.failed(result, now)
+            else:
+                outbox.told(result, now)
+            self._after(outbox)
+        if held and not isinstance(results[-1], BrokerUnavailable):
+            for outbox, state in zip(held, results[-1], strict=True):
+                outbox.heard = now
+                outbox.is_now(state)
+                self._after(outbox)
+
+    def break_off(self, error: SinapseError) -> None:
+        """Carry nothing more, for that reason."""
+        for outbox in list(self._outboxes.values()):
+            outbox.break_off(error)
+        self._outboxes.clear()
+        self._due.clear()
+
+    def _after(self, outbox: Outbox) -> None:
+        if outbox.is_over:
+            self._outboxes.pop(outbox.run, None)
+        else:
+            due = outbox.due()
+            if due is not None:
+                heappush(self._due, (due, next(self._order), outbox))
