@@ -75,7 +75,6 @@ PAST = "past"
 END = "end"
 REVOKE = "revoke"
 
-REPLAY = PREFIX + "replay"
 RETENTION = PREFIX + "retention"
 EPOCHS = PREFIX + "epochs"
 LAST = PREFIX + "last"

@@ -20,6 +20,7 @@ invalid values raise as always. For pytest there are the fixtures ``sinapse_mess
 ``capture``   capturing what is published
 ``messages``  what was captured, and what is expected of it
 ``memory``    what a Redis would have done
+``runs``      what it would have done with runs
 ``case``      the mixin for unittest
 ``server``    a real daemon
 """

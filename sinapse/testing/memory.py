@@ -21,6 +21,7 @@ from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.operations.published import Published
+from sinapse.publisher.operations.runs import BeginRun, GetRun, HoldRuns, StopRun, TellRun
 from sinapse.publisher.operations.tokens import (
     ClearToken,
     GenerateToken,
@@ -29,6 +30,7 @@ from sinapse.publisher.operations.tokens import (
     RenewToken,
 )
 from sinapse.testing.messages import Messages, Publication
+from sinapse.testing.runs import Runs
 
 #: What a Redis says that no daemon uses.
 _NOBODY: dict[type[Operation[Any]], Callable[[], Any]] = {IsOnline: bool, OnlineIn: set}
@@ -45,6 +47,7 @@ class Memory:
 
     def __init__(self, nodes: int) -> None:
         self.messages = Messages()
+        self._runs = Runs(self.messages)
         self._nodes = nodes
         self._lock = threading.RLock()
         self._message_ids: dict[str, str | None] = {}
@@ -71,6 +74,8 @@ class Memory:
                     return count
                 case GetToken() | GenerateToken() | ObtainToken() | RenewToken() | ClearToken():
                     return self._token(operation)
+                case BeginRun() | TellRun() | HoldRuns() | StopRun() | GetRun():
+                    return self._runs.result(operation)
         if type(operation) in _NOBODY:
             return _NOBODY[type(operation)]()
         raise NotImplementedError(f"{type(operation).__name__} cannot be captured")

@@ -21,10 +21,9 @@ from sinapse.broker.history import History
 from sinapse.broker.lookup import Lookup
 from sinapse.counters import Counters
 from sinapse.hub.hub import Hub
-from sinapse.protocol.keys import CHECKPOINTS, EPOCHS, LAST, NODES, RETENTION, retained_key
+from sinapse.protocol.keys import CHECKPOINTS, EPOCHS, HORIZON, LAST, NODES, RETENTION, retained_key
 from sinapse.protocol.message import Message, pack_retained, unpack
 from sinapse.protocol.scripts import PUBLISH_RETAINED, Script
-from sinapse.protocol.keys import HORIZON
 from tests.support import RedisServer
 from tests.support.hubs import Keeper, kept
 

@@ -18,6 +18,7 @@
 ``publishing``    what Redis is asked by the library, and processes that fork
 ``flavours``      every kind of publisher, used like the plain one
 ``listening``     what is published, exactly
+``running``       what runs publish, and a process that dies in the midst of one
 ``hubs``          hubs without a broker, and stand-ins for framings and streams
 ``browser``       Chromium
 ``clients``       clients of event streams that applications use

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from functools import cache, partial
 from typing import Any, Self, TypeAlias, cast
@@ -81,9 +81,14 @@ def stop_reactor() -> None:
 
 def wait_for_deferred(call: Callable[[], Any]) -> Any:
     """Run `call` in the thread of the reactor, and return what comes of its Deferred."""
+    from twisted.internet.defer import ensureDeferred
     from twisted.internet.threads import blockingCallFromThread
 
-    return blockingCallFromThread(running_reactor(), call)
+    def begin() -> Any:
+        result = call()
+        return ensureDeferred(result) if isinstance(result, Coroutine) else result
+
+    return blockingCallFromThread(running_reactor(), begin)
 
 
 class Waiting:
@@ -95,9 +100,11 @@ class Waiting:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
+        if name == "run":
+            return lambda *values, **options: WaitingRun(value(*values, **options), self._wait)
         if callable(value):
             return lambda *values, **options: self._wait(partial(value, *values, **options))
-        if name in ("tokens", "channels", "_connections"):
+        if name in ("tokens", "channels", "runs", "_connections"):
             return Waiting(value, self._wait)
         return value
 
@@ -109,6 +116,17 @@ class Waiting:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class WaitingRun(Waiting):
+    """Stands for a run, whose block is used like one of the plain publisher."""
+
+    def __enter__(self) -> Self:
+        self._wait(self._target.__aenter__)
+        return self
+
+    def __exit__(self, *exception: object) -> Any:
+        return self._wait(partial(self._target.__aexit__, *exception))
 
 
 def awaited(*values: Any, **options: Any) -> Waiting:

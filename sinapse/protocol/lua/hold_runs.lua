@@ -1,18 +1,22 @@
 -- Gives signs of life of runs that tell nothing at the moment.
 -- KEYS: what is running.
--- ARGV: prefix of runs, milliseconds for which a sign of life holds; then ids of runs.
+-- ARGV: prefixes of runs and of their channels, milliseconds for which a sign of life holds; then ids
+-- of runs.
 -- Returns the state of each, empty if it is not known.
 
 -- include: now
-local states = {}
-for index = 3, #ARGV do
-  local run = ARGV[1] .. ARGV[index]
-  local state, retain = unpack(redis.call('HMGET', run, 'state', 'retain'))
+-- include: hold_grant
+local lease, states = ARGV[3], {}
+for index = 4, #ARGV do
+  local id = ARGV[index]
+  local run = ARGV[1] .. id
+  local state, subject, retain = unpack(redis.call('HMGET', run, 'state', 'subject', 'retain'))
   states[#states + 1] = state or ''
   if state == 'running' then
     redis.call('HSET', run, 'seen', string.format('%.0f', now))
-    redis.call('PEXPIRE', run, string.format('%.0f', retain + ARGV[2]))
-    redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[index])
+    redis.call('PEXPIRE', run, string.format('%.0f', retain + lease))
+    redis.call('ZADD', KEYS[1], string.format('%.0f', now + lease), id)
+    hold_grant(subject, ARGV[2] .. id, retain)
   end
 end
 return states

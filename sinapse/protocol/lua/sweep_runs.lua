@@ -18,8 +18,8 @@ end
 -- include: epoch
 -- include: end_run
 for _, id in ipairs(over) do
-  local found = redis.pcall('HMGET', runs .. id, 'state', 'retain', 'data')
-  if found[1] == 'running' and tonumber(found[2]) and found[3] then
+  local found = redis.pcall('HMGET', runs .. id, 'state', 'retain', 'subject', 'data')
+  if found[1] == 'running' and tonumber(found[2]) and found[3] and found[4] then
     -- It is lost even if that cannot be said, because its channel has something else there.
     end_run(id, runs .. id, state, event)
   else

@@ -8,7 +8,8 @@
 -- state of a run that is over, empty if the run is not known.
 
 local id, channel, body, number, after, lease, most, nodes, horizon = unpack(ARGV)
-local state, told, retain = unpack(redis.call('HMGET', KEYS[7], 'state', 'messages', 'retain'))
+local state, told, subject, retain =
+  unpack(redis.call('HMGET', KEYS[7], 'state', 'messages', 'subject', 'retain'))
 if not state then
   return ''
 elseif tonumber(told) >= tonumber(number) then
@@ -19,7 +20,7 @@ end
 -- include: epoch
 -- include: now
 -- include: tell
-local failure = tell(channel, KEYS[8], body, tonumber(retain))
+local failure = tell(subject, channel, KEYS[8], body, tonumber(retain))
 if failure then
   return failure
 end

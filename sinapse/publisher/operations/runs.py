@@ -154,7 +154,7 @@ class HoldRuns(Operation["list[RunState | None]"]):
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        return call(HOLD_RUNS, (RUNS,), (run_key(""), str(LEASE), *self.runs))
+        return call(HOLD_RUNS, (RUNS,), (run_key(""), RUN_CHANNELS, str(LEASE), *self.runs))
 
     def result(self, answer: Sequence[bytes]) -> list[RunState | None]:
         """Return the states."""

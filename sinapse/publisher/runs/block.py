@@ -60,7 +60,7 @@ class Block:
         if self._has_begun:
             raise RunOver("a run begins once: make another one")
         self._has_begun = True
-        grant = AddChannel(self.subject, self.channel)
+        grant = AddChannel(self.subject, self.channel, self._retain / 1000)
         begin = BeginRun(self.id, self.name, self.subject, self._outbox.about, self._retain)
         return [grant, begin]
 
@@ -83,6 +83,8 @@ class Block:
         def put() -> bool:
             self._check()
             if not outbox.has_room(size):
+                outbox.hurry()
+                self._courier.look_at(outbox)
                 return False
             if outbox.put(text, size):
                 self._courier.look_at(outbox)

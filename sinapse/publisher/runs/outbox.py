@@ -88,6 +88,11 @@ class Outbox:
             raise MessageTooLarge(f"the piece makes a message of more than {self._most} bytes")
         return text, size
 
+    @property
+    def held(self) -> int:
+        """Bytes of the pieces that Redis does not have yet."""
+        return self._held
+
     def has_room(self, size: int) -> bool:
         """Whether a piece of so many bytes may wait too."""
         return not self._held or self._held + size <= HELD

@@ -4,10 +4,10 @@
 
 -- include: tell
 local function end_run(id, run, state, event)
-  local retain, data = unpack(redis.call('HMGET', run, 'retain', 'data'))
+  local subject, retain, data = unpack(redis.call('HMGET', run, 'subject', 'retain', 'data'))
   redis.call('HSET', run, 'state', state)
   redis.call('PEXPIRE', run, retain)
   redis.call('ZREM', KEYS[6], id)
   local body = string.char(147, 160 + #event) .. event .. data
-  return tell(channel .. id, retained .. channel .. id, body, tonumber(retain))
+  return tell(subject, channel .. id, retained .. channel .. id, body, tonumber(retain))
 end

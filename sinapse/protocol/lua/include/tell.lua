@@ -1,13 +1,15 @@
--- Retains a message of a run, and publishes it: `body` is its payload without the id, `channel` the
--- one of the run, of which all is kept for `retain` milliseconds, and for new streams. KEYS:
--- retention, epochs, last ids, checkpoints, replay. `epoch`, `now`, `horizon` and `most` are there
--- already. Returns an error if nothing was retained.
+-- Retains a message of a run for `retain` milliseconds, and publishes it: `body` is its payload
+-- without the id. New streams get all of the channel. It may be heard for as long by `subject`, if
+-- that still may. KEYS: retention, epochs, last ids, checkpoints, replay. `epoch`, `now`, `horizon`
+-- and `most` are there already. Returns an error if nothing was retained.
 
 -- include: floor
 -- include: store
 -- include: tidy
 -- include: checkpoint
-local function tell(channel, key, body, retain)
+-- include: end_grants
+-- include: hold_grant
+local function tell(subject, channel, key, body, retain)
   local counter = redis.call('HINCRBY', KEYS[1], 'counter', 1)
   local before = redis.call('ZSCORE', KEYS[3], channel)
   if not before then
@@ -23,5 +25,7 @@ local function tell(channel, key, body, retain)
   redis.call('HSET', KEYS[5], channel, 'all')
   tidy(key, retain)
   checkpoint(counter)
+  end_grants(100, string.format('%.0f', counter - 1))
+  hold_grant(subject, channel, retain)
   redis.call('PUBLISH', channel, payload)
 end
