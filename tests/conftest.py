@@ -28,6 +28,7 @@ LONG_MODULES = (
     "daemon/test_start.py",
     "system/test_delivery.py",
     "daemon/test_workers.py",
+    "listening/test_stream.py",
     "system/test_container.py",
     "project/test_packaging.py",
     "project/test_examples.py",
