@@ -58,7 +58,7 @@ class Memory:
         self._channels: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self._tokens: dict[tuple[str, str], _Token] = {}
 
-    def result(self, operation: Operation[Any]) -> Any:
+    def result(self, operation: Operation[Any]) -> Any:  # noqa: PLR0911  # A line for each kind.
         """Return what comes of `operation`."""
         with self._lock:
             match operation:

@@ -35,6 +35,8 @@ class Runs:
 
     def result(self, operation: BeginRun | TellRun | HoldRuns | StopRun | GetRun) -> Any:
         """Return what comes of `operation`."""
+        if isinstance(operation, TellRun):
+            return self._told(operation)
         now = time.time()
         if isinstance(operation, BeginRun):
             self._runs[operation.run] = _Run(operation, now, now)
@@ -43,19 +45,20 @@ class Runs:
             found = [self._runs.get(each) for each in operation.runs]
             return [None if run is None else run.state for run in found]
         run = self._runs.get(operation.run)
-        match operation:
-            case GetRun():
-                return None if run is None else _status(run)
-            case StopRun():
-                if run is None or run.state is not RunState.RUNNING:
-                    return False
-                self._tell(run, Message(run.begun.about, ENDINGS[RunState.STOPPED]))
-                run.state = RunState.STOPPED
-                return True
+        if isinstance(operation, GetRun):
+            return None if run is None else _status(run)
+        if run is None or run.state is not RunState.RUNNING:
+            return False
+        self._tell(run, Message(run.begun.about, ENDINGS[RunState.STOPPED]))
+        run.state = RunState.STOPPED
+        return True
+
+    def _told(self, operation: TellRun) -> RunState | None:
+        run = self._runs.get(operation.run)
         if run is None or run.state is not RunState.RUNNING:
             return None if run is None else run.state
         self._tell(run, operation.message)
-        run.state, run.seen = operation.state, now
+        run.state, run.seen = operation.state, time.time()
         return run.state
 
     def _tell(self, run: _Run, message: Message) -> None:

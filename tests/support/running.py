@@ -49,18 +49,17 @@ def pieces(messages: list[Told]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def dying(url: str, subject: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def dying(url: str, subject: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run a process with a run, and give its id; the test kills it."""
     process = subprocess.Popen(
         [PYTHON, "-c", PROGRAM, url, subject],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        text=True,
     )
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().strip(), process
+        yield process.stdout.readline().decode().strip(), process
     finally:
         end(process)
         assert process.stdout is not None

@@ -28,7 +28,7 @@ HELD = 64 * 1024
 
 #: Seconds for which Redis may be away with pieces waiting: a failover takes a few, a restart with
 #: many data half a minute.
-PATIENCE = 30.0
+RETRY_TIMEOUT = 30.0
 
 #: Seconds before the second attempt, doubled each time, and the most.
 _FIRST_DELAY = 0.1
@@ -203,7 +203,7 @@ class Outbox:
         delay = min(_MAX_DELAY, _FIRST_DELAY * 2 ** min(self._failures, 10))
         self._failures += 1
         self._next_attempt = now + delay
-        if now - self._first_failure >= PATIENCE:
+        if now - self._first_failure >= RETRY_TIMEOUT:
             self.break_off(error)
 
     def break_off(self, error: SinapseError) -> None:

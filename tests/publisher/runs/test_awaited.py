@@ -12,7 +12,7 @@ from sinapse.errors import RunLost
 from sinapse.protocol.keys import run_key
 from sinapse.publisher import aio
 from sinapse.publisher.runs import RunState
-from tests.support import PATIENCE, RedisServer
+from tests.support import EVENT_TIMEOUT, RedisServer
 from tests.support.running import pieces, told
 
 
@@ -30,8 +30,8 @@ async def tell_for_ever(publisher: aio.Publisher, channels: list[str]) -> None:
 
 
 async def until(condition: object) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # type: ignore[operator]
+    async with asyncio.timeout(EVENT_TIMEOUT):
+        while not condition():  # type: ignore[operator]  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

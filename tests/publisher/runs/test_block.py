@@ -61,7 +61,7 @@ class TestTheEnd:
     def test_an_exception_is_told_with_the_text_of_the_application_and_goes_on(
         self, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
-        with (
+        with (  # noqa: PT012
             pytest.raises(KeyError, match="secret"),
             publisher.run("42", name="answer", error_text="Sorry.") as run,
         ):
@@ -199,7 +199,7 @@ class TestStopping:
         assert run.stopped
 
     def test_what_is_raised_besides_goes_on(self, publisher: Publisher) -> None:
-        with pytest.raises(KeyError), publisher.run("42") as run:
+        with pytest.raises(KeyError), publisher.run("42") as run:  # noqa: PT012
             publisher.runs.stop(run.id)
             eventually(lambda: run.stopped)
             raise KeyError
@@ -216,7 +216,7 @@ class TestFaults:
     def test_one_that_counts_as_lost_is_told_so(
         self, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
-        with pytest.raises(RunLost), publisher.run("42") as run:
+        with pytest.raises(RunLost), publisher.run("42") as run:  # noqa: PT012
             redis_client.hset(run_key(run.id), "state", "lost")
             while True:
                 run.send("piece")
@@ -249,10 +249,10 @@ class TestFaults:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("sinapse.publisher.runs.outbox.PATIENCE", 1.0)
+        monkeypatch.setattr("sinapse.publisher.runs.outbox.EVENT_TIMEOUT", 1.0)
         taken = 0
         with running_redis(tmp_path) as server, flavour(server.url) as publisher:
-            with pytest.raises(BrokerUnavailable), publisher.run("42") as run:
+            with pytest.raises(BrokerUnavailable), publisher.run("42") as run:  # noqa: PT012
                 server.kill()
                 for _ in range(100):
                     run.send("x" * 5000)
@@ -273,9 +273,9 @@ class TestFaults:
     def test_the_exception_of_the_block_is_not_hidden_by_a_redis_that_is_away(
         self, flavour: Flavour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sinapse.publisher.runs.outbox.PATIENCE", 0.2)
+        monkeypatch.setattr("sinapse.publisher.runs.outbox.EVENT_TIMEOUT", 0.2)
         with running_redis(tmp_path) as server, flavour(server.url) as publisher:
-            with pytest.raises(KeyError) as raised, publisher.run("42"):
+            with pytest.raises(KeyError) as raised, publisher.run("42"):  # noqa: PT012
                 server.kill()
                 raise KeyError
             assert "Redis could not be told" in raised.value.__notes__[0]

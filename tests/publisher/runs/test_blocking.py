@@ -15,7 +15,7 @@ from sinapse.errors import BrokerUnavailable, RunOver
 from sinapse.publisher import Publisher
 from sinapse.publisher.runs import RunState
 from sinapse.testing import capture
-from tests.support import PATIENCE, PYTHON, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, eventually
 from tests.support.daemon import ROOT
 from tests.support.publishing import exit_status, forks, in_child
 from tests.support.running import pieces, told
@@ -103,7 +103,7 @@ with Publisher(sys.argv[1]).run("42") as run:
     channel = process.stdout.readline().strip()
     eventually(lambda: len(told(redis_client, channel)) > 10)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=PATIENCE)
+    _, errors = process.communicate(timeout=EVENT_TIMEOUT)
     assert "KeyboardInterrupt" in errors
     assert process.returncode == -signal.SIGINT
     assert told(redis_client, channel)[-1].event == "error"
@@ -131,7 +131,7 @@ def test_what_goes_wrong_with_the_carrier_is_told_to_its_runs(
         raise MemoryError
 
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    with pytest.raises(BrokerUnavailable, match="MemoryError"), publisher.run("42") as run:
+    with pytest.raises(BrokerUnavailable, match="MemoryError"), publisher.run("42") as run:  # noqa: PT012, SIM117
         with monkeypatch.context() as patch:
             patch.setattr(publisher._connections, "run_each", fail)
             while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from sinapse.errors import BrokerUnavailable, InvalidMessage, MessageTooLarge, RunLost, RunStopped
 from sinapse.protocol.runs import RunState
 from sinapse.publisher.operations.runs import TellRun
-from sinapse.publisher.runs.outbox import HELD, MESSAGE, PATIENCE, WINDOW, Outbox
+from sinapse.publisher.runs.outbox import HELD, MESSAGE, RETRY_TIMEOUT, WINDOW, Outbox
 
 MOST = 2**20
 
@@ -92,7 +93,7 @@ def test_all_pieces_arrive_once_and_in_their_order(
         now += passed
         for piece in pieces:
             if put(outbox, piece):
-                sent.append(piece)
+                sent.append(piece)  # noqa: PERF401
         if is_hurried:
             outbox.hurry()
         step(outbox, redis, now, outcome)
@@ -126,7 +127,7 @@ def test_no_piece_waits_for_longer_than_the_window(gaps: list[float]) -> None:
     assert redis.pieces == [*range(len(gaps))]
     times = [time for time, _ in redis.messages]
     # Nearly: the times are rounded.
-    assert all(later - time >= WINDOW / 2 for time, later in zip(times, times[1:], strict=False))
+    assert all(later - time >= WINDOW / 2 for time, later in itertools.pairwise(times))
     for time, operation in redis.messages:
         for piece in json.loads(operation.message.data)["pieces"]:
             assert begun[piece] <= time <= begun[piece] + WINDOW + 1e-9
@@ -187,10 +188,10 @@ def test_it_gives_up_when_redis_is_away_for_too_long_and_not_before() -> None:
         assert due is not None
         assert due - now <= 1.0
         now = max(now, due)
-        assert now <= 100 + PATIENCE + 1
+        assert now <= 100 + RETRY_TIMEOUT + 1
         outbox.take(now)
         outbox.failed(AWAY, now)
-    assert now >= 100 + PATIENCE
+    assert now >= 100 + RETRY_TIMEOUT
     assert outbox.outcome is AWAY
     assert outbox.state is RunState.RUNNING
 

@@ -7,25 +7,27 @@
 -- include: store
 -- include: tidy
 -- include: checkpoint
+-- include: note_replay
 -- include: end_grants
 -- include: hold_grant
 local function tell(subject, channel, key, body, retain)
+  local former = redis.call('HGET', KEYS[5], channel)
   local counter = redis.call('HINCRBY', KEYS[1], 'counter', 1)
-  local before = redis.call('ZSCORE', KEYS[3], channel)
+  local before, floor = redis.call('ZSCORE', KEYS[3], channel)
   if not before then
     note_floor(counter - 1)
-    before = redis.call('HGET', KEYS[1], 'floor') or '0'
+    floor = redis.call('HGET', KEYS[1], 'floor') or '0'
   end
   local digits, expiry = string.format('%.0f', counter), string.format('%.0f', now + retain)
-  local payload, failure = store(key, body, epoch, digits, expiry, before, most)
+  local payload, failure = store(key, body, epoch, digits, expiry, before, floor, most)
   if failure then
     return failure
   end
   redis.call('ZADD', KEYS[3], digits, channel)
-  redis.call('HSET', KEYS[5], channel, 'all')
+  note_replay(KEYS[5], channel, key, former, 'all')
   tidy(key, retain)
   checkpoint(counter)
-  end_grants(100, string.format('%.0f', counter - 1))
+  end_grants(100, now, string.format('%.0f', counter - 1))
   hold_grant(subject, channel, retain)
   redis.call('PUBLISH', channel, payload)
 end
