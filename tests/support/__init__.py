@@ -12,6 +12,7 @@
 ``eventsource``   a strict parser of event streams
 ``crowd``         many EventSources in one thread
 ``proxy``         a network between two processes, that breaks as networks do
+``distance``      a daemon behind such a network, for pages
 ``proxies``       nginx, HAProxy and Caddy, as they are shipped
 ``nodes``         two daemons behind one of them
 ``sentinel``      a Redis Sentinel

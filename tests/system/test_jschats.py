@@ -14,8 +14,8 @@ from tests.support.browser import Browser, _first_browser, browser, closing_tabs
 from tests.support.browser import Tab as BrowserTab
 from tests.support.chats import SUBJECT, Chats, Model, bundle_page, serving_chats
 from tests.support.daemon import Daemon
+from tests.support.distance import _daemon, daemon, proxy
 from tests.support.proxy import Proxy
-from tests.system.test_jsclient import _daemon, daemon, proxy
 
 # npm may have to install the packages.
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]

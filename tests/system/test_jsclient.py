@@ -14,9 +14,10 @@ from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.browser import Browser, _first_browser, browser, closing_tabs
 from tests.support.browser import Tab as BrowserTab
 from tests.support.clients.runtimes import serving_pages, url
-from tests.support.daemon import Daemon, running_daemon
+from tests.support.daemon import Daemon
+from tests.support.distance import _daemon, daemon, proxy
 from tests.support.npm import build_client
-from tests.support.proxy import Link, Proxy, away, running_proxy
+from tests.support.proxy import Link, Proxy, away
 from tests.support.publishing import traffic
 from tests.support.subscribing import subscribe
 
@@ -107,31 +108,6 @@ def new_tab(browser: Browser, _pages: str) -> Iterator[Callable[[], Tab]]:
     """Return a function that opens a tab; all are closed after the test."""
     with closing_tabs(browser):
         yield lambda: Tab(browser, f"{_pages}/tab.html")
-
-
-@pytest.fixture(scope="module")
-def _daemon(
-    redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Daemon]:
-    """Run a daemon that clients come back to soon."""
-    folder = tmp_path_factory.mktemp("daemon")
-    with running_daemon(folder, redis_process.url, "--retry", "0.2") as daemon:
-        yield daemon
-        assert "Traceback" not in daemon.log
-
-
-@pytest.fixture
-def daemon(_daemon: Daemon, redis_server: RedisServer) -> Daemon:
-    """Return the daemon, which nobody is connected to any more."""
-    eventually(lambda: _daemon.metrics()["sinapse_streams"] == 0, "the last test's tabs are gone")
-    return _daemon
-
-
-@pytest.fixture
-def proxy(daemon: Daemon) -> Iterator[Proxy]:
-    """Return a network between browser and daemon that can break."""
-    with running_proxy(daemon.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

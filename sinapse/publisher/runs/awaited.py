@@ -60,7 +60,7 @@ class Carrier:
     """A task for all runs of this event loop in one Redis, which ends with the last of them."""
 
     def __init__(self, connections: AwaitedRunner, turns: Turns) -> None:
-        self.courier = Courier(self._wake)
+        self.courier: Courier = Courier(self._wake)
         self._connections = connections
         self._turns = turns
         self._pause: Pause | None = None

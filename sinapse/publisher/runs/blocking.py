@@ -32,8 +32,8 @@ class Carrier:
     def __init__(self, connections: Runner) -> None:
         #: Whoever touches the courier, or what it carries, holds this: not with a Condition, whose
         #: own code a signal can interrupt while it holds the lock.
-        self.lock = Lock()
-        self.courier = Courier(lambda: self._woken.put(None))
+        self.lock: Lock = Lock()
+        self.courier: Courier = Courier(lambda: self._woken.put(None))
         self._connections = connections
         self._woken: SimpleQueue[None] = SimpleQueue()
         self._is_running = False

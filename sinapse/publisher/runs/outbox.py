@@ -53,9 +53,9 @@ class Outbox:
     def __init__(self, run: str, name: str, most: int) -> None:
         self.run = run
         #: The data that every message begins with, a JSON object.
-        self.about = as_json({"run": run, "name": name})
+        self.about: str = as_json({"run": run, "name": name})
         #: What becomes of the run, as far as is known here.
-        self.state = RunState.RUNNING
+        self.state: RunState = RunState.RUNNING
         #: When Redis answered last.
         self.heard = 0.0
         #: What waits until something changes.
