@@ -14,7 +14,7 @@ from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.browser import Browser, _first_browser, browser, closing_tabs
 from tests.support.browser import Tab as BrowserTab
 from tests.support.clients.runtimes import serving_pages, url
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, running_daemon
 from tests.support.distance import _daemon, daemon, proxy
 from tests.support.npm import build_client
 from tests.support.proxy import Link, Proxy, away
