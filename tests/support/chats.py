@@ -20,7 +20,6 @@ import httpx
 import uvicorn
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
-from sinapse.errors import RunStopped
 from sinapse.publisher import fastapi as of_fastapi
 from tests.support import EVENT_TIMEOUT, eventually, free_port
 from tests.support.building import run
@@ -132,17 +131,16 @@ class Chats:
 
     async def _answer(self, chat: str, begun: asyncio.Future[str]) -> None:
         pieces: list[str] = []
-        with contextlib.suppress(RunStopped):
-            async with self._sinapse.publisher.run(SUBJECT, name="answer") as run:
-                self.runs[chat] = run.id
-                begun.set_result(run.id)
-                async with (
-                    httpx.AsyncClient(timeout=EVENT_TIMEOUT) as client,
-                    client.stream("GET", f"{self.url}/model") as model,
-                ):
-                    async for line in model.aiter_lines():
-                        pieces.append(json.loads(line))
-                        await run.send(pieces[-1])
+        async with self._sinapse.publisher.run(SUBJECT, name="answer") as answer:
+            self.runs[chat] = answer.id
+            begun.set_result(answer.id)
+            async with (
+                httpx.AsyncClient(timeout=EVENT_TIMEOUT) as client,
+                client.stream("GET", f"{self.url}/model") as model,
+            ):
+                async for line in model.aiter_lines():
+                    pieces.append(json.loads(line))
+                    await answer.send(pieces[-1])
         parts = [{"type": "text", "text": "".join(pieces)}]
         self.messages[chat].append({"id": self.runs[chat], "role": "assistant", "parts": parts})
 

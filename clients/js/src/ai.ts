@@ -49,6 +49,7 @@ const IDLE = 60_000;
 
 const LOST = "The answer has broken off: what wrote it has ended.";
 const MISSING = "Pieces of the answer are missing, and cannot be had any more.";
+const CLOSED = "The transport was closed.";
 
 /** What is not JSON is somebody else's. */
 const parse = (data: string): Pick<Told, "run" | "pieces" | "error"> => {
@@ -179,7 +180,7 @@ const translator = (messageId: string | undefined): ((told: Told) => UIMessageCh
       case "reset":
         return fail(MISSING);
       default:
-        return fail(code ? `Sinapse has closed the connection: ${code}` : "The transport was closed.");
+        return fail(code ? `Sinapse has closed the connection: ${code}` : CLOSED);
     }
   };
 };
@@ -234,6 +235,7 @@ export class SinapseChatTransport<M extends UIMessage = UIMessage> implements Ch
   readonly #own = new Set<Line>();
   /** What each chat waits for. */
   readonly #runs = new Map<string, Promise<string>>();
+  #closes = 0;
 
   constructor(options: SinapseChatTransportOptions<M>) {
     this.#options = options;
@@ -244,6 +246,7 @@ export class SinapseChatTransport<M extends UIMessage = UIMessage> implements Ch
   async sendMessages(sending: Sending<M>): Promise<ReadableStream<UIMessageChunk>> {
     const { chatId, messages, abortSignal } = sending;
     const { stopOnAbort } = this.#options;
+    const closes = this.#closes;
     const line = this.#open();
     // What is told of a run before its id is known.
     const heard: Told[] = [];
@@ -254,6 +257,7 @@ export class SinapseChatTransport<M extends UIMessage = UIMessage> implements Ch
       const asked = this.#ask(sending, stopOnAbort ? undefined : abortSignal);
       this.#note(chatId, asked);
       run = await asked;
+      this.#check(closes);
     } catch (error) {
       this.#leave(leave);
       throw error;
@@ -278,6 +282,7 @@ export class SinapseChatTransport<M extends UIMessage = UIMessage> implements Ch
   /** Returns the answer that is under way, from its first piece on; null if there is none. */
   async reconnectToStream(resuming: Resuming<M>): Promise<ReadableStream<UIMessageChunk> | null> {
     const { chatId, abortSignal, metadata } = resuming;
+    const closes = this.#closes;
     const { prepareReconnectToStreamRequest: prepare } = this.#options;
     const { body, headers, credentials } = await this.#basis(resuming);
     const prepared = await prepare?.({
@@ -291,6 +296,7 @@ export class SinapseChatTransport<M extends UIMessage = UIMessage> implements Ch
     });
     if (response.status === 204) return null;
     const run = await runOf(response);
+    this.#check(closes);
     this.#note(chatId, Promise.resolve(run));
     return this.#answer(resuming, run, { line: this.#openOwn(), heard: [], messageId: run });
   }
@@ -314,9 +320,15 @@ export class SinapseChatTransport<M extends UIMessage = UIMessage> implements Ch
 
   /** Closes what is open; answers that are under way end with an error here, and go on elsewhere. */
   close(): void {
+    this.#closes++;
     for (const line of [this.#line, ...this.#own]) line?.close();
     this.#line = undefined;
     clearTimeout(this.#idle);
+  }
+
+  /** Throws if the transport was closed meanwhile: nothing is to be opened for what began before. */
+  #check(closes: number): void {
+    if (this.#closes !== closes) throw new Error(CLOSED);
   }
 
   /** The connection that questions share, with other tabs too. */

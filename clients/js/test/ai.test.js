@@ -224,13 +224,24 @@ describe("an answer", () => {
     assert.match(page.chat.error.message, /closed the connection: 401/);
   });
 
-  test("ends with an error when the page closes the transport", async () => {
-    const page = open();
-    const { done } = await ask(page);
-    page.transport.close();
-    await done;
-    assert.match(page.chat.error.message, /closed/);
-  });
+  for (const isAnswered of [true, false]) {
+    const when = isAnswered ? "" : ", even before its run is known";
+    test(`ends with an error when the page closes the transport${when}`, async () => {
+      const page = open();
+      let answer = () => {};
+      if (!isAnswered) site.onRun = () => new Promise((resolve) => (answer = resolve));
+      const { run, done } = await ask(page);
+      if (isAnswered) {
+        site.pieces(run, "So far");
+        await shows(page, "So far");
+      }
+      page.transport.close();
+      answer();
+      await done;
+      assert.match(page.chat.error.message, /closed/);
+      await eventually(() => site.streams.size === 0);
+    });
+  }
 });
 
 describe("pieces", () => {

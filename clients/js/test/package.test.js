@@ -55,6 +55,12 @@ test("the transport for the AI SDK is a module beside it", async () => {
   assert.deepEqual(Object.keys(module), ["SinapseChatTransport"]);
 });
 
+test("the types of the transport are those that the AI SDK takes", () => {
+  const options = ["--noEmit", "--skipLibCheck", "--strict", "--types", ""];
+  const target = ["--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler"];
+  run("node_modules/.bin/tsc", "--ignoreConfig", ...options, ...target, "test/types.ts");
+});
+
 test("the plain script makes one global name", () => {
   assert.match(String(read("dist/sinapse.js")), /^\/\*[^*]+\*\/\n"use strict";var sinapse=/);
 });
