@@ -98,14 +98,21 @@ class Chats:
 
         return asyncio.run_coroutine_threadsafe(found(), self._loop).result(EVENT_TIMEOUT)
 
+    def leave(self) -> None:
+        """Cancel what is still being answered: its models are asked here, and would wait."""
+
+        async def cancel() -> None:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(cancel(), self._loop).result(EVENT_TIMEOUT)
+
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: fastapi.FastAPI) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
         async with self._sinapse.lifespan(app):
             yield
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _page(self, chat: str) -> HTMLResponse:
         token = await self._sinapse.publisher.tokens.obtain(SUBJECT)
@@ -182,6 +189,7 @@ def serving_chats(redis_url: str, sinapse_url: str, script: Path) -> Iterator[Ch
     try:
         eventually(lambda: server.started, "the application answers")
         yield chats
+        chats.leave()
     finally:
         server.should_exit = True
         thread.join(EVENT_TIMEOUT)
