@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,26 +9,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support import (
-    EVENT_TIMEOUT,
-    PYTHON,
-    RedisServer,
-    end,
-    eventually,
-    free_port,
-    running_redis,
-)
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
 from tests.support.browser import Browser, _first_browser, browser
-from tests.support.daemon import ROOT, Daemon, running_daemon
+from tests.support.daemon import Daemon, running_daemon
+from tests.support.examples import running_example
 
 __all__ = ["_first_browser", "browser"]
 
 # Each starts a process that loads a framework.
 pytestmark = pytest.mark.timeout(240)
-
-#: Seconds for that.
-START_TIMEOUT = 120
-
 
 FRAMEWORKS = ["django", "flask", "fastapi"]
 
@@ -39,38 +26,11 @@ FRAMEWORKS = ["django", "flask", "fastapi"]
 def running(framework: str, folder: Path, redis_url: str, sinapse_url: str) -> Iterator[str]:
     """Run a guest book for the length of a with block, and return its URL."""
     port = free_port()
-    log = folder / "log"
-    script = ROOT / "example" / f"guestbook_{framework}.py"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [PYTHON, "-W", "default", script, str(port)],
-            cwd=folder,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "REDIS_URL": redis_url,
-                "SINAPSE_URL": sinapse_url,
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
+    command = (f"guestbook_{framework}.py", str(port))
     url = f"http://127.0.0.1:{port}/"
-
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            return httpx.get(f"{url}entries", timeout=EVENT_TIMEOUT).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        eventually(answers, "the guest book answers", START_TIMEOUT)
+    variables = {"REDIS_URL": redis_url, "SINAPSE_URL": sinapse_url}
+    with running_example(folder, f"{url}entries", *command, **variables):
         yield url
-    finally:
-        end(process)
-    assert "Traceback" not in log.read_text()
-    assert "Warning" not in log.read_text()
 
 
 @pytest.fixture(params=FRAMEWORKS)
