@@ -35,8 +35,9 @@ RETAINS = (0.0, 0.05, 1.0, 300.0, 300.0, 300.0, 300.0, 86400.0)
 #: Seconds until a grant ends, if it does.
 LIVES = (0.02, 0.1, 0.5, 3.0)
 
-#: Seconds around the end of a grant in which it is changed by nobody else.
-CLOSE = 0.02
+#: Seconds around the end of a grant in which it is changed by nobody else: a slow machine may take
+#: as long for a change.
+CLOSE = 0.2
 
 #: Seconds in which nodes that were cut off come back, and read the lists.
 CHURN = 0.2
@@ -235,6 +236,10 @@ class Teller:
             time.sleep(max(0.0, at_last + CLOSE - time.monotonic()))
         self.end_grants()
 
+    def settle_all(self) -> None:
+        for subject, channel in list(self.ends):
+            self.settle(subject, channel)
+
     def remove(self, subject: int, channel: str) -> None:
         self.settle(subject, channel)
         self.ends.pop((subject, channel), None)
@@ -425,7 +430,7 @@ class Teller:
 
     def save(self) -> None:
         self.note("Redis saves its data")
-        self.end_grants()
+        self.settle_all()
         self.world.save(0, self.folder / "snapshot.rdb")
         valid = {each.text for each in self.tokens.values()}
         self.snapshot = self.story.now, self.story.lists(), valid, dict(self.ends)
@@ -475,7 +480,7 @@ class Teller:
         """Lose everything while it runs; the application grants anew what it knows."""
         self.disturb()
         self.note("Redis is flushed")
-        self.end_grants()
+        self.settle_all()
         lists = self.story.lists()
         self.ends = {}  # They are granted anew, to last.
         with contextlib.closing(self.world.servers[0].client()) as client:
@@ -520,9 +525,7 @@ class Teller:
         self.awaited = last
         while waiting():
             self.wait(wait_until, f"nothing comes any more: {[t.record.name for t in waiting()]}")
-        # A grant may have ended before its messages came.
-        for subject, channel in list(self.ends):
-            self.settle(subject, channel)
+        self.settle_all()  # A grant may have ended before its messages came.
         for tab in self.tabs:
             if tab.wants and not tab.is_refused:
                 self.counts.required += tab.record.rest()
