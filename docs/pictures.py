@@ -1,7 +1,8 @@
-"""Make ``chat.png`` and ``monitoring.png`` again: ``python docs/pictures.py``, some four minutes.
+"""Make the pictures of pages again: ``python docs/pictures.py``, some four minutes.
 
-It needs Chromium with chromedriver, and the Valkey of ``sinapse-push[embedded]``. It starts the
-chat with a daemon, puts a load on the daemon, and photographs both pages.
+They are ``chat.png``, ``answers.png`` and ``monitoring.png``. It needs Chromium with chromedriver,
+and the Valkey of ``sinapse-push[embedded]``. It starts the chat and the page with answers with a
+daemon, puts a load on the daemon, and photographs the pages.
 """
 
 from __future__ import annotations
@@ -159,6 +160,24 @@ def photograph_chat(folder: str, port: int) -> None:
         ada.save_screenshot(str(HERE / "chat.png"))
 
 
+def photograph_answers(folder: str, port: int) -> None:
+    """Ask twice, and photograph the page when the second answer is half there."""
+    page = free_port()
+    script = str(HERE.parent / "example/answers_fastapi.py")
+    with (
+        running(folder, port, "/", script, "--port", str(page)),
+        browser(900, 740) as driver,
+    ):
+        driver.get(f"http://localhost:{page}/")
+        driver.implicitly_wait(START_TIMEOUT)
+        write(driver, "input", "Why is it blue?")
+        driver.find_element("css selector", "article[data-state=end]")
+        write(driver, "input", "What do I see after a reload?")
+        driver.find_element("css selector", "article[data-state=running]")
+        time.sleep(4)
+        driver.save_screenshot(str(HERE / "answers.png"))
+
+
 def photograph_live_page(port: int, admin: int, publisher: Publisher) -> None:
     """Put a load on the daemon, and photograph its live page."""
     working = threading.Thread(target=asyncio.run, args=[load(port, publisher, SHOWN + 10)])
@@ -173,13 +192,14 @@ def photograph_live_page(port: int, admin: int, publisher: Publisher) -> None:
 
 
 def main() -> None:
-    """Make both pictures."""
+    """Make the pictures."""
     port, admin = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         options = ("--port", f"tcp:{port}", "--admin", f"tcp:{admin}:interface=127.0.0.1")
         with running(folder, port, "/status", "-m", "sinapse", "serve", *options):
             publisher = Publisher(f"embedded:{folder}/redis")
             photograph_chat(folder, port)
+            photograph_answers(folder, port)
             photograph_live_page(port, admin, publisher)
 
 

