@@ -13,7 +13,7 @@ from hashlib import sha1
 from pkgutil import get_data
 from textwrap import indent
 
-from sinapse.protocol.keys import ENDS, REMOVE, RETENTION, WITHDRAW, channels_key, grants_key
+from sinapse.protocol.keys import END, ENDS, REMOVE, RETENTION, WITHDRAW, channels_key, grants_key
 
 #: The comment at the head of a file, which is for readers only.
 _HEAD = re.compile(r"\A(?:--[^\n]*\n)+\n")
@@ -23,7 +23,8 @@ _INCLUDE = re.compile(r"^([ ]*)-- include: (\w+)\n", re.MULTILINE)
 
 #: What stands for a name in Redis that a file uses without being given it, and the name.
 _NAMES = {
-    "$ENDS": ENDS,
+    "$ENDS": ENDS,  # Before $END, which it begins with.
+    "$END": END,
     "$RETENTION": RETENTION,
     "$CHANNELS": channels_key(""),
     "$GRANTS": grants_key(""),

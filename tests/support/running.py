@@ -20,7 +20,7 @@ PROGRAM = """
 import sys, time
 from sinapse.publisher import Publisher
 
-with Publisher(sys.argv[1]).run(sys.argv[2], name="answer") as run:
+with Publisher(sys.argv[1]).run(sys.argv[2], "answer", retain=float(sys.argv[3])) as run:
     run.send("before")
     run.flush()
     print(run.id, flush=True)
@@ -49,10 +49,12 @@ def pieces(messages: list[Told]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def dying(url: str, subject: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def dying(
+    url: str, subject: str, retain: float = 60
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run a process with a run, and give its id; the test kills it."""
     process = subprocess.Popen(
-        [PYTHON, "-c", PROGRAM, url, subject],
+        [PYTHON, "-c", PROGRAM, url, subject, str(retain)],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

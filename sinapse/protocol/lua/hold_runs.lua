@@ -16,7 +16,7 @@ for index = 4, #ARGV do
     redis.call('HSET', run, 'seen', string.format('%.0f', now))
     redis.call('PEXPIRE', run, string.format('%.0f', retain + lease))
     redis.call('ZADD', KEYS[1], string.format('%.0f', now + lease), id)
-    hold_grant(subject, ARGV[2] .. id, retain)
+    hold_grant(subject, ARGV[2] .. id, retain, lease, true)
   end
 end
 return states

@@ -1,12 +1,12 @@
 -- Ends runs whose process has given no sign of life in time, and says so in their channels.
 -- KEYS: retention, epochs, last ids, checkpoints, replay, what is running.
 -- ARGV: prefixes of runs, of their channels and of retained messages, messages to retain, PUB/SUB
--- channel of the nodes, milliseconds to remember last ids; then runs at once, the state and the
--- event.
+-- channel of the nodes, milliseconds to remember last ids, milliseconds for which a sign of life
+-- holds; then runs at once, the state and the event.
 -- Returns how many were looked at; if as many as there may be at once, there may be more.
 
-local runs, channel, retained, most, nodes, horizon = unpack(ARGV)
-local limit, state, event = unpack(ARGV, 7)
+local runs, channel, retained, most, nodes, horizon, lease = unpack(ARGV)
+local limit, state, event = unpack(ARGV, 8)
 if redis.call('EXISTS', KEYS[6]) == 0 then
   return 0
 end

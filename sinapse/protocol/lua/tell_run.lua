@@ -20,7 +20,7 @@ end
 -- include: epoch
 -- include: now
 -- include: tell
-local failure = tell(subject, channel, KEYS[8], body, tonumber(retain))
+local failure = tell(subject, channel, KEYS[8], body, tonumber(retain), after == 'running')
 if failure then
   return failure
 end

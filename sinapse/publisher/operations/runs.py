@@ -176,7 +176,7 @@ class StopRun(_OfRun[bool]):
             _STATE,
             (
                 *(run_key(""), RUN_CHANNELS, retained_key("")),
-                *(str(MESSAGES), NODES, str(HORIZON)),
+                *(str(MESSAGES), NODES, str(HORIZON), str(LEASE)),
                 *(self.run, RunState.STOPPED, ENDINGS[RunState.STOPPED]),
             ),
         )

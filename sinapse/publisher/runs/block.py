@@ -6,7 +6,7 @@ from typing import Any
 
 from sinapse.errors import InvalidMessage, RunLost, RunOver, RunStopped, SinapseError
 from sinapse.protocol.keys import plain, run_channel
-from sinapse.protocol.runs import RunState
+from sinapse.protocol.runs import LEASE, RunState
 from sinapse.publisher.operations.channels import AddChannel
 from sinapse.publisher.operations.identity import SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation
@@ -60,7 +60,7 @@ class Block:
         if self._has_begun:
             raise RunOver("a run begins once: make another one")
         self._has_begun = True
-        grant = AddChannel(self.subject, self.channel, self._retain / 1000)
+        grant = AddChannel(self.subject, self.channel, (self._retain + LEASE) / 1000)
         begin = BeginRun(self.id, self.name, self.subject, self._outbox.about, self._retain)
         return [grant, begin]
 

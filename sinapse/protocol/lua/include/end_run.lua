@@ -9,5 +9,5 @@ local function end_run(id, run, state, event)
   redis.call('PEXPIRE', run, retain)
   redis.call('ZREM', KEYS[6], id)
   local body = string.char(147, 160 + #event) .. event .. data
-  return tell(subject, channel .. id, retained .. channel .. id, body, tonumber(retain))
+  return tell(subject, channel .. id, retained .. channel .. id, body, tonumber(retain), false)
 end

@@ -1,7 +1,8 @@
 -- Retains a message of a run for `retain` milliseconds, and publishes it: `body` is its payload
--- without the id. New streams get all of the channel. It may be heard for as long by `subject`, if
--- that still may. KEYS: retention, epochs, last ids, checkpoints, replay. `epoch`, `now`, `horizon`
--- and `most` are there already. Returns an error if nothing was retained.
+-- without the id, and the run `goes_on` after it or is over. New streams get all of the channel. It
+-- may be heard for as long by `subject`, if that still may. KEYS: retention, epochs, last ids,
+-- checkpoints, replay. `epoch`, `now`, `horizon`, `most` and `lease` are there already. Returns an
+-- error if nothing was retained.
 
 -- include: floor
 -- include: store
@@ -10,7 +11,7 @@
 -- include: note_replay
 -- include: end_grants
 -- include: hold_grant
-local function tell(subject, channel, key, body, retain)
+local function tell(subject, channel, key, body, retain, goes_on)
   local former = redis.call('HGET', KEYS[5], channel)
   local counter = redis.call('HINCRBY', KEYS[1], 'counter', 1)
   local before, floor = redis.call('ZSCORE', KEYS[3], channel)
@@ -28,6 +29,6 @@ local function tell(subject, channel, key, body, retain)
   tidy(key, retain)
   checkpoint(counter)
   end_grants(100, now, string.format('%.0f', counter - 1))
-  hold_grant(subject, channel, retain)
+  hold_grant(subject, channel, retain, lease, goes_on)
   redis.call('PUBLISH', channel, payload)
 end
