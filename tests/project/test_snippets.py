@@ -58,6 +58,7 @@ OTHERS = {"README.md": MODELS, "docs/tutorial.md": "", "docs/why-on-the-server.m
 
 PROGRAMS = sections("publisher.md")
 LISTENERS = sections("listening.md")
+RUNS = sections("runs.md")
 TESTS = sections("testing.md")
 
 
@@ -86,15 +87,20 @@ def test_there_is_something_to_run() -> None:
         "When it fails",
     ]
     assert list(LISTENERS) == ["In a script", "In a service", "On asyncio", "How it ends"]
+    assert list(RUNS) == ["Synchronous", "On asyncio", "In a Celery task", "To stop a run"]
     assert list(TESTS) == ["In a block", "With pytest", "With unittest"]
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("title", PROGRAMS)
-def test_what_the_page_on_publishing_shows_runs(
-    tmp_path: Path, redis_server: RedisServer, title: str
+@pytest.mark.parametrize(
+    "program",
+    [*PROGRAMS.values(), *RUNS.values()],
+    ids=[*PROGRAMS, *map("runs: {}".format, RUNS)],
+)
+def test_what_the_pages_on_publishing_and_runs_show_runs(
+    tmp_path: Path, redis_server: RedisServer, program: str
 ) -> None:
-    program = PROGRAMS[title].replace(SHOWN, redis_server.url)
+    program = program.replace(SHOWN, redis_server.url)
     assert "localhost" not in program
     (tmp_path / "program.py").write_text(program)
     run(tmp_path, redis_server.url, "program.py")
