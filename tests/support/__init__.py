@@ -17,6 +17,7 @@
 ``nodes``         two daemons behind one of them
 ``sentinel``      a Redis Sentinel
 ``publishing``    what Redis is asked by the library, and processes that fork
+``examples``      an example, as the script that it is
 ``flavours``      every kind of publisher, used like the plain one
 ``listening``     what is published, exactly
 ``running``       what runs publish, and a process that dies in the midst of one
