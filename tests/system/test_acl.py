@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -26,7 +25,6 @@ from sinapse.protocol.keys import (
 )
 from sinapse.protocol.scripts import Script
 from sinapse.publisher import Publisher
-from sinapse.publisher.runs.courier import SIGN
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
 from tests.support.daemon import running_daemon
 
@@ -43,7 +41,6 @@ DAEMON = (
     "END_GRANTS",
     "READ_HISTORY",
     "STARTS",
-    "SWEEP_RUNS",
 )
 PUBLISHER = (
     *(
@@ -58,10 +55,6 @@ PUBLISHER = (
     ),
     *("RENEW_TOKEN", "OBTAIN_TOKEN"),
     *("PUBLISH_PLAIN", "PUBLISH_ONCE", "PUBLISH_RETAINED", "PUBLISH_ALL", "HISTORY"),
-    "BEGIN_RUN",
-    "TELL_RUN",
-    "HOLD_RUNS",
-    "STOP_RUN",
 )
 PRESENCE_DAEMON = ("HOLD_PRESENCE", "JOIN_PRESENCE", "LEAVE_PRESENCE", "SWEEP_PRESENCE")
 PRESENCE_PUBLISHER = ("IS_ONLINE", "ONLINE_IN")
@@ -161,13 +154,6 @@ def operate(publisher: Publisher) -> None:
     publisher.publish("news", "with a past", replay=1)
     publisher.publish("news", "without one", replay=0)
     publisher.history("news", publisher.position())
-    with publisher.run("3") as run:
-        run.send("a piece")
-        run.flush()
-        publisher.runs.get(run.id)
-        time.sleep(2 * SIGN)  # It gives signs of life.
-    with publisher.run("3") as run:
-        publisher.runs.stop(run.id)
 
 
 def test_everything_works_with_these_users(guarded: Guarded, tmp_path: Path) -> None:
