@@ -18,6 +18,7 @@ from sinapse.protocol.keys import (
     CHECKPOINTS,
     EPOCHS,
     RETENTION,
+    RUNS,
     channels_key,
     obtained_tokens_key,
     retained_key,
@@ -25,6 +26,8 @@ from sinapse.protocol.keys import (
 )
 from sinapse.protocol.scripts import Script
 from sinapse.publisher import Publisher
+from sinapse.publisher.operations.runs import BeginRun
+from sinapse.publisher.runs import RunState
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
 from tests.support.daemon import running_daemon
 
@@ -55,9 +58,11 @@ PUBLISHER = (
     ),
     *("RENEW_TOKEN", "OBTAIN_TOKEN"),
     *("PUBLISH_PLAIN", "PUBLISH_ONCE", "PUBLISH_RETAINED", "PUBLISH_ALL", "HISTORY"),
+    *("BEGIN_RUN", "TELL_RUN", "HOLD_RUNS", "STOP_RUN"),
 )
 PRESENCE_DAEMON = ("HOLD_PRESENCE", "JOIN_PRESENCE", "LEAVE_PRESENCE", "SWEEP_PRESENCE")
 PRESENCE_PUBLISHER = ("IS_ONLINE", "ONLINE_IN")
+RUNS_DAEMON = ("SWEEP_RUNS",)
 DAEMON_ASKS = {
     *("eval", "evalsha", "hget", "info", "ping", "publish"),
     *("psubscribe", "subscribe", "unsubscribe"),
@@ -83,10 +88,11 @@ def test_each_permission_is_needed_and_none_is_missing() -> None:
     assert granted("sinapse-publisher", 0) == publisher
     assert granted("sinapse-daemon", 1) == called(PRESENCE_DAEMON) - daemon
     assert granted("sinapse-publisher", 1) == called(PRESENCE_PUBLISHER) - publisher
+    assert granted("sinapse-daemon", 2) == called(RUNS_DAEMON) - daemon
 
 
 def test_all_scripts_are_somebodys() -> None:
-    known = {*DAEMON, *PUBLISHER, *PRESENCE_DAEMON, *PRESENCE_PUBLISHER}
+    known = {*DAEMON, *PUBLISHER, *PRESENCE_DAEMON, *PRESENCE_PUBLISHER, *RUNS_DAEMON}
     assert known == {name for name, value in vars(scripts).items() if isinstance(value, Script)}
 
 
@@ -96,14 +102,9 @@ class Guarded:
     def __init__(self, server: RedisServer) -> None:
         self.server = server
         self.admin = server.client()
-        for line in range(2):
-            for user in ("sinapse-daemon", "sinapse-publisher"):
-                self.grant(user, line)
-
-    def grant(self, user: str, line: int) -> None:
-        rules = [rules for name, rules in USERS if name == user][line]
-        rules = rules.replace("PASSWORD", "secret")
-        self.admin.execute_command("ACL", "SETUSER", user, *rules.split())
+        for user, rules in USERS:
+            words = rules.replace("PASSWORD", "secret").split()
+            self.admin.execute_command("ACL", "SETUSER", user, *words)
 
     def url(self, user: str) -> str:
         return f"redis://{user}:secret@127.0.0.1:{self.server.port}/0"
@@ -151,6 +152,10 @@ def operate(publisher: Publisher) -> None:
     publisher.publish("news", "once", retain=0, message_id=uuid4().hex)
     publisher.publish("news", "retained", message_id=uuid4().hex)
     publisher.publish_many([("news", "one"), ("news", "two")])
+    with publisher.run("4") as run:
+        run.send("piece")
+        publisher.runs.get(run.id)
+        publisher.runs.stop(run.id)
     publisher.publish("news", "with a past", replay=1)
     publisher.publish("news", "without one", replay=0)
     publisher.history("news", publisher.position())
@@ -167,6 +172,8 @@ def test_everything_works_with_these_users(guarded: Guarded, tmp_path: Path) -> 
         Publisher(guarded.url("sinapse-publisher")) as publisher,
         running_daemon(tmp_path, guarded.url("sinapse-daemon"), "--presence") as daemon,
     ):
+        publisher._connections.run(BeginRun("lost", "answer", "1", "{}", 60_000))
+        guarded.admin.zadd(RUNS, {"lost": 1})
         for _ in range(30):  # What has expired is removed by chance.
             publisher.publish("news", "hello", retain=0.001)
         operate(publisher)
@@ -181,6 +188,7 @@ def test_everything_works_with_these_users(guarded: Guarded, tmp_path: Path) -> 
             with daemon.stream(token, after=position) as resumed:
                 resumed.wait_for_message("hello")
         publisher.channels.add("1", "room:1")
+        eventually(lambda: publisher.runs.get("lost").state is RunState.LOST)  # type: ignore[union-attr]
         assert "NOPERM" not in daemon.log
     assert guarded.denied() == []
 
@@ -282,6 +290,27 @@ def test_a_channel_that_may_not_be_heard_is_that_channels_trouble(
         eventually(lambda: "channel 'outside' is not heard" in daemon.log)
         assert daemon.metrics()["sinapse_redis_losses_total"] == losses
         assert "Traceback" not in daemon.log
+
+
+def test_a_daemon_that_may_not_tell_of_lost_runs_says_so_and_does_all_else(
+    guarded: Guarded, narrow: str, tmp_path: Path
+) -> None:
+    with (
+        Publisher(guarded.url("sinapse-publisher")) as publisher,
+        running_daemon(tmp_path, narrow) as daemon,
+    ):
+        publisher.channels.clear("1")
+        publisher.channels.add("1", "room:1")
+        token = publisher.tokens.generate("1")
+        with daemon.stream(token).opened() as stream:
+            publisher._connections.run(BeginRun("lost", "answer", "1", "{}", 60_000))
+            guarded.admin.zadd(RUNS, {"lost": 1})
+            eventually(lambda: "a script failed" in daemon.log)
+            publisher.publish("room:1", "hello")
+            stream.wait_for_message("hello")
+        assert publisher.runs.get("lost").state is RunState.RUNNING  # type: ignore[union-attr]
+        assert "Traceback" not in daemon.log
+    guarded.admin.delete(RUNS)
 
 
 def test_what_a_user_may_not_read_is_asked_for_less_and_less(
