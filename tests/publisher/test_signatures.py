@@ -53,9 +53,9 @@ def methods(kind: type) -> dict[str, Callable[..., Any]]:
 
 
 def asks_redis(kind: type, name: str) -> bool:
-    """Whether there is something to wait for: a pipeline only collects, until it is sent."""
+    """Whether there is something to wait for: not for a pipeline or a run, until it is used."""
     is_collected = issubclass(kind, pipelines.Collection) and hasattr(pipelines.Collection, name)
-    return name != "pipeline" and not is_collected
+    return name not in ("pipeline", "run") and not is_collected
 
 
 @pytest.mark.parametrize(("plain", "other", "kind"), NAMESAKES)
