@@ -57,6 +57,10 @@ export const further = (place: Place, id: string): string =>
     .map(([here, there]) => (isBefore(there, here) ? here : there).text)
     .join(".");
 
+/** The place of somebody new who is where `id` is, and has had nothing of the past of channels. */
+export const beforePast = (id: string): string =>
+  id.split(".").map((part) => `${part.split("-", 2).join("-")}-0-0`).join(".");
+
 /** Whether who is at `place` has had everything up to `id`. Across epochs, only the server knows. */
 export const hasReached = (place: Place, id: Place): boolean =>
   !!id &&

@@ -13,7 +13,7 @@
  * what the leader tells meanwhile.
  */
 
-import { type Item, hasReached, isPlain, isUnclear } from "./item.js";
+import { type Item, beforePast, hasReached, isPlain, isUnclear } from "./item.js";
 
 /** Milliseconds. A leader that is silent for as long is asked, and replaced if it does not answer. */
 const QUIET = 10_000;
@@ -158,8 +158,9 @@ export const share = (name: string, tab: Tab): Share => {
     if (data.since !== since) return;
     quiet = 0;
     isLeaderLive = data.live!;
-    if (isNew && (tab.last() || data.at)) {
-      // Without a place of its own a tab first gets what the server has for new streams.
+    // Without a place of its own a tab begins where the leader is; the server may have a past for it.
+    if (isNew && data.at && !tab.last()) tab.deliver({ id: beforePast(data.at) });
+    if (isNew && tab.last()) {
       catchUp({ id: data.at });
     } else if (isNew) {
       follow();

@@ -406,8 +406,9 @@ export class Server {
     }
     const isGone = after < shard.forgotten;
     if (isGone) this.#send(connection, reset("not-retained"));
+    const start = this.hasPast ? (past ?? after) : after;
     for (const { data, counter } of shard.retained) {
-      if (counter <= (past ?? after)) continue;
+      if (counter <= start) continue;
       const id = counter <= after ? `${epoch}-${after}-${counter}-0` : `${shard.epoch}-${counter}`;
       this.#send(connection, `data: ${data}`, shard, id);
     }
