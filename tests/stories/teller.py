@@ -22,7 +22,7 @@ from tests.stories.world import LOSSY, World
 from tests.support import EVENT_TIMEOUT
 
 SUBJECTS = 40
-MESSAGES = 300
+MESSAGES = 150
 TABS = 12
 CHANNELS = ("a", "b", "c", "a.small", "b.small", "a.past", "b.past")
 KINDS = ("User", "Tablet")
