@@ -77,11 +77,13 @@ class Hold(NamedTuple):
 class CatchUp(Generic[Member]):
     """The held streams of one subject."""
 
-    __slots__ = ("gaps", "held", "members")
+    __slots__ = ("gaps", "granted", "held", "members")
 
     def __init__(self) -> None:
         self.held: list[Dispatched] = []
         self.members: dict[Member, Hold] = {}
+        #: The counters at which channels were granted meanwhile: earlier messages are for none.
+        self.granted: dict[bytes, int] = {}
         self.gaps: list[Gap] = []
 
     def hold(self, member: Member, position: int) -> None:
@@ -91,6 +93,7 @@ class CatchUp(Generic[Member]):
     def open_gap(self, channel: bytes, after: int) -> None:
         """Note that a channel was granted, at that counter."""
         self.gaps.append(Gap(channel, after))
+        self.granted[channel] = after
 
     def close_gap(self, channel: bytes, last: int | None) -> None:
         """Note that a channel was withdrawn, at that counter if it is known.
@@ -109,10 +112,6 @@ class CatchUp(Generic[Member]):
         for gap in self.gaps:
             if gap.channel == channel and gap.last is None and at > gap.first:
                 gap.last = gap.first
-
-    def grants(self) -> dict[bytes, int]:
-        """Return the channels that are still to be read, with the counters of their grants."""
-        return {gap.channel: gap.first for gap in self.gaps if gap.last is None}
 
     def unread(self) -> list[Gap]:
         """Return the gaps that are not read to their end."""

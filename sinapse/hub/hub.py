@@ -243,7 +243,7 @@ class Hub(Dispatcher):
         if hold is None:
             return None
         subject.replaying |= {subscriber}
-        subject.since = catch_up.grants() | (subject.since or {})
+        subject.since = catch_up.granted | (subject.since or {})
         if not catch_up.members:
             self._end_catch_up(subject)
         return EventID(self.epoch, hold.position)
@@ -364,6 +364,8 @@ class Hub(Dispatcher):
                 self._resume_all(self._suspend_all(subject))
             self._settle(subject, expected)
             subject.since = expected
+            if subject.catch_up is not None:
+                subject.catch_up.granted.update(expected)
             for name, at in expected.items():
                 if subject.catch_up is not None:
                     subject.catch_up.granted_anew(name, at)
@@ -542,6 +544,8 @@ class Hub(Dispatcher):
     def _grant(self, subject: Subject, name: bytes, after: int | None) -> None:
         channel = self._hold(name)
         subject.channels.add(name)
+        if subject.catch_up is not None:
+            subject.catch_up.granted[name] = self.position if after is None else after
         if subject.since is not None:
             subject.since[name] = after or 0
         is_missed = self.is_connected and after is not None and not channel.is_subscribed
