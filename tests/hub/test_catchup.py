@@ -25,7 +25,7 @@ from sinapse.hub.catchup import CatchUp, Dispatched, Gap, Hold
 from sinapse.hub.hub import Hub
 from sinapse.hub.joining import Joining
 from sinapse.hub.subscribers import Subject
-from sinapse.protocol.keys import ADD, GRANT, REMOVE, WITHDRAW
+from sinapse.protocol.keys import ADD, GRANT, PAST, REMOVE, WITHDRAW
 from sinapse.protocol.message import Message
 from tests.support.hubs import Keeper, kept
 
@@ -310,6 +310,20 @@ def test_a_channel_of_the_answer_needs_no_reading_though_its_grant_was_noted(nod
     node.hub.expect(joining, b"1", b"token", {b"a": 0, b"b": 0})
     node.hub.open(joining, lambda: Stream(node.framing))
     assert node.behind == []
+
+
+def test_a_held_stream_that_goes_back_has_nothing_from_before_a_grant(node: Node) -> None:
+    """It goes back to where it began to be held, to get the past of another channel."""
+    stream = node.open(b"a")
+    node.open(b"c", subject=b"2")
+    node.publish(b"a", 10)
+    node.hub.control(b"1", GRANT, b"10 b")  # It is held, since nobody has listened to it here.
+    node.publish(b"c", 11, 12)
+    node.hub.control(b"1", GRANT, b"12 c")
+    node.hub.control(b"1", PAST, b"20 d")
+    subject = node.hub.subjects[b"1"]
+    assert stream in subject.replaying
+    assert subject.since == {b"b": 10, b"c": 12, b"d": 20}
 
 
 def test_a_channel_withdrawn_from_a_held_stream_is_held_for_it_no_more(node: Node) -> None:
