@@ -2,7 +2,7 @@
 -- KEYS: the run, what is running.
 -- ARGV: id, name, subject, data of its last message as MessagePack, milliseconds to retain its
 -- messages, milliseconds for which a sign of life holds.
--- A run is remembered for as long as its last message is retained.
+-- Returns 1. A run is remembered for as long as its last message is retained.
 
 -- include: now
 local seen = string.format('%.0f', now)
