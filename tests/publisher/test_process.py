@@ -271,9 +271,8 @@ class TestForks:
         self, own_client: redis.Redis, own_redis: RedisServer, how: str
     ) -> None:
         with Publisher(own_redis.url, max_connections=1, timeout=60) as publisher:
-            publisher.channels.add("7", "room:1")
             with unanswered(own_client, publisher) as future:
-                child = in_child(lambda: publisher.channels.list("7"), FORKS[how])
+                child = in_child(publisher.position, FORKS[how])
                 assert exit_status(child) == 0
                 assert not future.done()
             assert future.result() == 0
@@ -605,7 +604,7 @@ class TestInterruptions:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, former)
-        assert paused.channels.list("7") == {"room:1"}
+        assert paused.position() == "0-0"
 
     def test_between_command_and_answer(
         self, paused: Publisher, monkeypatch: pytest.MonkeyPatch
@@ -617,7 +616,7 @@ class TestInterruptions:
             patch.setattr("redis.connection.Connection.read_response", interrupt)
             with pytest.raises(Interruption):
                 paused.publish("room:1", "hello")
-        assert paused.channels.list("7") == {"room:1"}
+        assert paused.position() == "0-0"
 
 
 def answers(publisher: Publisher) -> bool:
