@@ -1,6 +1,7 @@
 """The subscribers of this node and their channels, without any I/O and without a clock.
 
-``hub``          the subscription table: live authorisation
+``hub``          what changes the table: streams that open, control messages, Redis back again
+``table``        who listens to what: subjects, their channels and their streams
 ``dispatch``     messages for subscribers
 ``subscribers``  subscribers, their subjects, and the audiences of channels
 ``joining``      streams that are about to open

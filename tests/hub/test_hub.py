@@ -1,4 +1,4 @@
-"""The subscription table: who gets what, exactly, whatever happens in between."""
+"""The hub: who gets what, exactly, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -287,31 +287,7 @@ def test_a_look_up_for_one_stream_corrects_the_list_of_all_streams_of_the_subjec
     assert first.data == second.data == ["b", "c"]
 
 
-# Leaving, and what the broker is told
-
-
-def test_leaving_twice_is_leaving(table: Table) -> None:
-    stream, other = table.open(b"a"), table.open(b"a")
-    table.hub.leave(stream)
-    table.hub.leave(stream)
-    table.publish(b"a", "1")
-    assert other.data == ["1"]
-
-
-def test_interest_changes_with_the_first_and_the_last_who_needs_a_channel(table: Table) -> None:
-    first = table.open(b"a")
-    second = table.open(b"a")
-    third = table.open(b"a", subject=b"2")
-    table.hub.control(b"2", ADD, b"b")
-    assert table.interest == [b"a", b"b"]
-    for stream in (first, second):
-        table.hub.leave(stream)
-    assert table.interest == [b"a", b"b"]
-    joining = table.admit(b"a")
-    table.hub.leave(third)
-    assert table.interest == [b"a", b"b", b"b"]
-    table.hub.abandon(joining)
-    assert table.interest == [b"a", b"b", b"b", b"a"]
+# Notes
 
 
 def test_notes_are_dropped_when_nobody_joins(table: Table) -> None:
@@ -337,42 +313,7 @@ def test_notes_are_kept_for_those_who_joined_before_them(table: Table) -> None:
     assert stream.data == ["2"]
 
 
-# Replaying, and what is missing
-
-
-def test_a_stream_that_replays_gets_nothing_until_it_goes_live(table: Table) -> None:
-    live = table.open(b"a")
-    replaying = table.hub.open(table.admit(b"a"), lambda: Stream(table.framing), live=False)
-    table.publish(b"a", "1")
-    table.hub.dispatch(b"a", Message("2"))
-    table.hub.go_live(replaying)
-    table.publish(b"a", "3")
-    assert live.data == ["1", "2", "3"]
-    assert replaying.data == ["3"]
-
-
-def test_a_stream_that_replays_hears_of_channels_added_meanwhile_when_it_is_live(
-    table: Table,
-) -> None:
-    stream = table.hub.open(table.admit(b"a"), lambda: Stream(table.framing), live=False)
-    table.hub.control(b"1", ADD, b"b")
-    table.hub.control(b"1", REMOVE, b"a")
-    table.publish(b"b", "1")
-    table.hub.go_live(stream)
-    table.publish(b"a", "2")
-    table.publish(b"b", "3")
-    assert stream.data == ["3"]
-
-
-@pytest.mark.parametrize(("action", "value"), [(REMOVE, b"a"), (REVOKE, b"token")])
-def test_a_stream_that_replays_is_ended_when_it_must_be(
-    table: Table, action: str, value: bytes
-) -> None:
-    stream = table.hub.open(table.admit(b"a"), lambda: Stream(table.framing), live=False)
-    table.hub.control(b"1", action, value)
-    assert stream.closed is not None
-    table.hub.go_live(stream)
-    assert remains(table.hub) == []
+# What is missing
 
 
 def test_a_reset_goes_to_those_who_listen_to_what_is_missing(table: Table) -> None:
