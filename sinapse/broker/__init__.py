@@ -14,6 +14,7 @@
 ``replay``        streams brought up to date from them
 ``probes``        whether a connection still delivers
 ``sentinel``      which node is the master
+``background``    a service that is a coroutine
 ``runs``          runs whose process has died
 ``presence``      which subjects are online, reported to Redis
 """

@@ -9,12 +9,9 @@ former name as if that node had died.
 import secrets
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from sinapse.broker.background import BackgroundService
 from sinapse.broker.broker import RedisBroker
 from sinapse.errors import BrokerUnavailable
 from sinapse.hub.presence import Presence
@@ -41,10 +38,8 @@ SUBJECTS_PER_COMMAND = 200
 DEAD_NODE_MEMORY = 3600 * 1000
 
 
-class PresenceService(Service):
+class PresenceService(BackgroundService):
     """Reports `presence` to one Redis. Its grace period is also the lease of the node."""
-
-    _log = Logger()
 
     def __init__(self, broker: RedisBroker[Any], presence: Presence, reactor: Any) -> None:
         self._broker = broker
@@ -54,26 +49,10 @@ class PresenceService(Service):
         self._changes: dict[bytes, bool] = {}
         self._node = ""
         self._renewed = 0.0
-        self._running: Deferred[None] | None = None
         presence.watchers.append(self._changes.__setitem__)
 
-    def startService(self) -> None:  # noqa: N802
-        """Begin to report."""
-        super().startService()
-        self._running = Deferred.fromCoroutine(self._stay())
-        self._running.addErrback(self._failed)
-
-    def stopService(self) -> None:  # noqa: N802
-        """Stop: the lease runs out, and subjects that have not come back elsewhere are gone."""
-        super().stopService()
-        if self._running is not None:
-            self._running.cancel()
-
-    def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError) is None:
-            self._log.failure("presence failed", failure=failure)
-
-    async def _stay(self) -> None:
+    async def stay(self) -> None:
+        """Report, under a lease; when it ends, subjects that are nowhere else are gone."""
         while True:
             await self._broker.when_ready()
             try:

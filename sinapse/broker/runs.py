@@ -3,12 +3,9 @@
 import random
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from sinapse.broker.background import BackgroundService
 from sinapse.broker.broker import RedisBroker
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.keys import (
@@ -42,33 +39,15 @@ _ARGUMENTS = (
 )
 
 
-class RunSweeper(Service):
+class RunSweeper(BackgroundService):
     """Looks for runs in one Redis that have given no sign of life in time."""
-
-    _log = Logger()
 
     def __init__(self, broker: RedisBroker[Any], reactor: Any) -> None:
         self._broker = broker
         self._reactor = reactor
-        self._running: Deferred[None] | None = None
 
-    def startService(self) -> None:  # noqa: N802
-        """Begin to look."""
-        super().startService()
-        self._running = Deferred.fromCoroutine(self._stay())
-        self._running.addErrback(self._failed)
-
-    def stopService(self) -> None:  # noqa: N802
-        """Stop: another node looks."""
-        super().stopService()
-        if self._running is not None:
-            self._running.cancel()
-
-    def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError) is None:
-            self._log.failure("looking for lost runs failed", failure=failure)
-
-    async def _stay(self) -> None:
+    async def stay(self) -> None:
+        """Look about once a second, while Redis is there."""
         while True:
             await self._broker.when_ready()
             # Where Redis was away, it was so for the processes of runs too: they have as long to

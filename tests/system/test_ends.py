@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from sinapse.protocol.message import unpack
 from sinapse.protocol.scripts import END_GRANTS
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher
-from tests.support import RedisServer, eventually, running_redis
+from tests.support import eventually, running_redis
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.listening import Listener
 from tests.support.proxy import Link, Proxy, running_proxy, unchanged
@@ -43,21 +42,6 @@ def has_ended(client: redis.Redis, channel: str = "room:1", subject: str = "1") 
 def has_poll(node: Daemon) -> bool:
     """Whether a long poll waits there."""
     return node.metrics()["sinapse_streams long poll"] > 0
-
-
-@pytest.fixture(scope="module")
-def _second(
-    redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Daemon]:
-    with running_daemon(tmp_path_factory.mktemp("second"), redis_process.url) as daemon:
-        yield daemon
-        assert "Traceback" not in daemon.log
-
-
-@pytest.fixture
-def nodes(daemon: Daemon, _second: Daemon) -> list[Daemon]:
-    eventually(_second.is_ready)
-    return [daemon, _second]
 
 
 @pytest.fixture

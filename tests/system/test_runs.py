@@ -89,21 +89,6 @@ def lease_is_over(client: redis.Redis, run: str) -> None:
     assert client.zadd(RUNS, {run: 1}, xx=True, ch=True) == 1
 
 
-@pytest.fixture(scope="module")
-def _second(
-    redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Daemon]:
-    with running_daemon(tmp_path_factory.mktemp("second"), redis_process.url) as daemon:
-        yield daemon
-        assert "Traceback" not in daemon.log
-
-
-@pytest.fixture
-def nodes(daemon: Daemon, _second: Daemon) -> list[Daemon]:
-    eventually(_second.is_ready)
-    return [daemon, _second]
-
-
 @pytest.fixture
 def token(publisher: Publisher) -> str:
     return subscribe(publisher, "room:1")
