@@ -8,9 +8,9 @@
 -- Returns how many nodes heard the message, and its id; or -1, and the id of the message that was
 -- published before under the message id, empty if that was not retained.
 
-local channel, body, retain, most, nodes, horizon, remember, replay = unpack(ARGV)
+local channel, body, life, most, nodes, horizon, remember, replay = unpack(ARGV)
 local key, sent = KEYS[5], (remember or '') ~= '' and KEYS[6]
-retain = tonumber(retain)
+life = tonumber(life)
 if sent and redis.call('EXISTS', sent) == 1 then
   -- include: sent_before
   return sent_before(sent)
@@ -18,26 +18,13 @@ end
 -- Its type is seen before anything is written.
 local former = replay and redis.call('HGET', KEYS[#KEYS], channel)
 -- include: epoch
-local counter = redis.call('HINCRBY', KEYS[1], 'counter', 1)
-local before, floor = redis.call('ZSCORE', KEYS[3], channel), '0'
-if not before then
-  -- include: floor
-  note_floor(counter - 1)
-  floor = redis.call('HGET', KEYS[1], 'floor') or '0'
-end
 -- include: now
--- include: store
--- include: tidy
--- include: checkpoint
-local digits, expiry = string.format('%.0f', counter), string.format('%.0f', now + retain)
-local payload, failure = store(key, body, epoch, digits, expiry, before, floor, most)
-if failure then
-  return failure
+-- include: retain_message
+local counter, payload = retain_message(channel, key, body, life, most)
+if not counter then
+  return payload
 end
-redis.call('ZADD', KEYS[3], digits, channel)
-tidy(key, retain)
-checkpoint(counter)
-local id = epoch .. '-' .. digits
+local id = epoch .. '-' .. string.format('%.0f', counter)
 if sent then
   redis.call('SET', sent, id, 'PX', remember)
 end
