@@ -41,7 +41,6 @@ CHANNELS_PER_READ = 100
 #: Channels in one round, and so the messages in memory.
 CHANNELS_PER_ROUND = 1000
 
-
 #: Frames of messages by their counters, and the places where streams go on after them.
 Frames: TypeAlias = dict[tuple[Framing, int, EventID | None], bytes]
 

@@ -4,9 +4,8 @@ A stream that resumes gets every retained message after its last event ID on the
 subject may read now, of each since it was granted: page by page, as fast as it reads. When there is
 no more it goes live, in the turn of the reactor in which the last page came. A new stream whose
 channels have a past resumes in the same way, from an id that says that it has none of it. If a
-subject is
-granted a channel that this node was not subscribed to, its streams are held until the messages
-published meanwhile have been read.
+subject is granted a channel that this node was not subscribed to, its streams are held until the
+messages published meanwhile have been read.
 
 Redis may go and come back at any point of this; every step checks the state again.
 """
