@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 
@@ -126,3 +127,11 @@ def test_it_needs_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         listener = server.listen("1", "news")
         assert server.publisher.publish("news", "hello", retain=0) == 1
         assert listener.next()[:2] == ("hello", None)
+
+
+def test_its_streams_end_with_it() -> None:
+    before = set(threading.enumerate())
+    with running_server() as server:
+        server.listen("1", "news")
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) <= before

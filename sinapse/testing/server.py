@@ -62,9 +62,7 @@ class Server:
 
     def clear(self) -> None:
         """Close the streams, and forget tokens, lists of channels and retained messages."""
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+        self.close()
         url = self.publisher.urls[0]
         own = Connections(url, size=1, connect_timeout=CONNECT_TIMEOUT, timeout=ANSWER_TIMEOUT)
         with contextlib.closing(own) as redis:
@@ -76,6 +74,13 @@ class Server:
             rest = [key for key in redis.execute("KEYS", f"{PREFIX}*") if key not in kept]
             if rest:
                 redis.execute("DEL", *rest)
+
+
+    def close(self) -> None:
+        """Close the streams."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
 
 
 class Listener:
@@ -146,7 +151,9 @@ def running_server(*options: str) -> Iterator[Server]:
         redis_url = f"{EMBEDDED}{folder}"
         port = _started(stack, folder, redis_url, options)
         publisher = stack.enter_context(Publisher(redis_url))
-        yield Server(f"http://127.0.0.1:{port}/", redis_url, publisher)
+        server = Server(f"http://127.0.0.1:{port}/", redis_url, publisher)
+        # While the daemon is there: a stream that it ends would come back for ever.
+        yield stack.enter_context(contextlib.closing(server))
 
 
 def _started(
