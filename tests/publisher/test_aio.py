@@ -135,6 +135,50 @@ class TestEventLoops:
         asyncio.run(publish())
 
 
+class TestTasksThatShareConnections:
+    def test_all_get_one_in_turn_though_each_asks_again_at_once(
+        self, redis_server: RedisServer
+    ) -> None:
+        counts = [0] * 20
+
+        async def publish_some(publisher: aio.Publisher, number: int) -> None:
+            while sum(counts) < 1000:
+                await publisher.publish("room:1", "hello")
+                counts[number] += 1
+
+        async def publish() -> None:
+            async with aio.Publisher(redis_server.url, max_connections=2) as publisher:
+                await asyncio.gather(*(publish_some(publisher, each) for each in range(20)))
+
+        asyncio.run(publish())
+        assert max(counts) - min(counts) <= 2, counts
+
+    def test_one_that_none_becomes_free_for_is_told(self, tmp_path: Path) -> None:
+        with running_redis(tmp_path) as server, contextlib.closing(server.client()) as client:
+
+            async def publish() -> None:
+                async with aio.Publisher(server.url, max_connections=1) as patient:
+                    await patient.publish("room:1", "hello")
+                    waits = aio.Publisher(
+                        server.url, max_connections=1, connect_timeout=0.2, timeout=0.2
+                    )
+                    await waits.publish("room:1", "hello")
+                    client.client_pause(60_000, all=False)
+                    tasks = [
+                        asyncio.create_task(waits.publish("room:1", "hello")) for _ in range(4)
+                    ]
+                    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+                    client.client_unpause()
+                    assert all(isinstance(each, BrokerUnavailable) for each in outcomes)
+                    assert "no connection was free within 0.4 s" in {
+                        str(each).partition(": ")[2] for each in outcomes
+                    }
+                    await waits.publish("room:1", "hello")
+                    await waits.close()
+
+            asyncio.run(publish())
+
+
 class TestCancelledTasks:
     def test_no_answer_is_taken_for_that_to_the_next_command(self, tmp_path: Path) -> None:
         with running_redis(tmp_path) as server, contextlib.closing(server.client()) as client:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol, cast
 from weakref import ref
 
 from redis.asyncio.connection import (
-    BlockingConnectionPool,
     Connection,
+    ConnectionPool,
     SSLConnection,
     UnixDomainSocketConnection,
 )
@@ -64,6 +64,8 @@ class _Opened(NamedTuple):
     """The pool of an event loop, and the generator that closes it."""
 
     pool: _Pool
+    turns: asyncio.Semaphore
+    """One for each connection: who waits first gets one first, which the pool does not promise."""
     closing: AsyncGenerator[None, None]
 
 
@@ -80,7 +82,10 @@ class Connections(AwaitedRunner):
 
     def __init__(self, url: RedisURL, *, size: int, connect_timeout: float, timeout: float) -> None:
         self._url = url
+        self._size = size
         self._timeout = timeout
+        #: Seconds to wait for a connection that others use.
+        self._patience = connect_timeout + timeout
         self._sentinels = [
             Connections(
                 url.sentinel(*address), size=size, connect_timeout=connect_timeout, timeout=timeout
@@ -90,7 +95,6 @@ class Connections(AwaitedRunner):
         # The known address of the master outlives a pool, so that it is found without Sentinels.
         self._options = {
             "max_connections": size,
-            "timeout": connect_timeout + timeout,
             "socket_connect_timeout": connect_timeout,
             "socket_timeout": timeout,
             "retry": Retry(NoBackoff(), 0),
@@ -124,9 +128,14 @@ class Connections(AwaitedRunner):
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Link]:
-        pool = await self._pool()
-        with self._unreachable():
-            connection = await pool.get_connection()
+        pool, turns, _ = await self._here()
+        await self._turn(turns)
+        try:
+            with self._unreachable():
+                connection = await pool.get_connection()
+        except BaseException:
+            turns.release()
+            raise
         try:
             with self._unreachable():
                 await _make_sure_of(connection)
@@ -141,7 +150,21 @@ class Connections(AwaitedRunner):
             raise
         finally:
             connection.socket_timeout = self._timeout
-            await pool.release(connection)
+            try:
+                await pool.release(connection)
+            finally:
+                turns.release()
+
+    async def _turn(self, turns: asyncio.Semaphore) -> None:
+        try:
+            if turns.locked():
+                async with asyncio.timeout(self._patience):
+                    await turns.acquire()
+            else:
+                await turns.acquire()
+        except TimeoutError:
+            text = f"no connection was free within {self._patience:g} s"
+            raise unavailable(self._url, text) from None
 
     @contextmanager
     def _unreachable(self) -> Iterator[None]:
@@ -152,17 +175,18 @@ class Connections(AwaitedRunner):
         except RedisError as error:
             raise unavailable(self._url, str(error)) from error
 
-    async def _pool(self) -> _Pool:
+    async def _here(self) -> _Opened:
         loop = asyncio.get_running_loop()
         opened = self._opened.get(loop)
         if opened is None:
-            pool = cast(_Pool, BlockingConnectionPool(**self._options))
+            pool = cast(_Pool, ConnectionPool(**self._options))
             for other in list(self._opened):
                 if other.is_closed():  # Closed without an end of its generators.
                     self._opened.pop(other, None)
-            opened = self._opened[loop] = _Opened(pool, _closing(pool, loop, ref(self._opened)))
-            await anext(opened.closing)
-        return opened.pool
+            closing = _closing(pool, loop, ref(self._opened))
+            opened = self._opened[loop] = _Opened(pool, asyncio.Semaphore(self._size), closing)
+            await anext(closing)
+        return opened
 
     @property
     def _opened(self) -> _Loops:
