@@ -95,7 +95,7 @@ class Node:
         return {
             "streams": sum(counters.streams.values()),
             "streams_by_transport": dict(counters.streams),
-            "subjects": len(self._broker.subjects),
+            "subjects": self._broker.subject_count,
             "channels": len(self._broker.channels),
             "redis_up": int(self._is_ready()),
             "streams_behind": backlog.streams,

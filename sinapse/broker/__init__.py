@@ -16,5 +16,6 @@
 ``sentinel``      which node is the master
 ``background``    a service that is a coroutine
 ``runs``          runs whose process has died
+``sightings``     when streams of sessions were open
 ``presence``      which subjects are online, reported to Redis
 """

@@ -129,24 +129,30 @@ class RedisBroker(Service, Generic[Streaming]):
         return Admission(token, entry.subject, entry.expires, (part,))
 
     async def admit_here(
-        self, token: bytes, subject: bytes | None = None
+        self, token: bytes, known: TokenEntry | None = None
     ) -> tuple[Admitted, TokenEntry]:
         """Look up the channels of `token` in this Redis, and subscribe to them.
 
-        `subject` is that of `token`, if it is known from another Redis. Raises as :meth:`admit`
-        does.
+        `known` is what another Redis has of it, which keeps it. Raises as :meth:`admit` does.
         """
         if len(token) > MAX_TOKEN_LENGTH:
             raise Unauthorized("unknown token")
         joining = self.hub.join()
         try:
-            entry = await self._look_up(token, subject)
+            entry = await self._look_up(token, None if known is None else known.subject)
             session = self._session
             if session is None or entry.position.epoch != session.epoch:
                 if session is not None:
                     session.give_up()
                 raise BrokerUnavailable("its data have been replaced")  # noqa: TRY301
-            self.hub.expect(joining, entry.subject, token, entry.channels, has_past=entry.has_past)
+            self.hub.expect(
+                joining,
+                entry.subject,
+                token,
+                entry.channels,
+                has_past=entry.has_past,
+                only=(known or entry).only,
+            )
             await self._barrier()
             self.hub.reached(entry.position.counter)
         except BaseException:
@@ -241,9 +247,9 @@ class RedisBroker(Service, Generic[Streaming]):
         self.hub.end(stream, reason)
 
     @property
-    def subjects(self) -> Mapping[bytes, Subject]:
-        """Subjects with open streams."""
-        return self.hub.subjects
+    def subject_count(self) -> int:
+        """How many subjects have open streams."""
+        return self.hub.subject_count
 
     @property
     def channels(self) -> Mapping[bytes, Channel]:

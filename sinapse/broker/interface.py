@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from sinapse.errors import CloseReason
 from sinapse.hub.joining import Joining
-from sinapse.hub.subscribers import Channel, Subject, Subscriber
+from sinapse.hub.subscribers import Channel, Subscriber
 
 #: Called with a subject, its token, and when that expires, on the reactor's clock.
 ExpiryTold: TypeAlias = Callable[[bytes, bytes, float], None]
@@ -115,8 +115,8 @@ class Broker(Protocol[Streaming]):
     # Subjects and channels
 
     @property
-    def subjects(self) -> Mapping[bytes, Subject]:
-        """Subjects with open streams."""
+    def subject_count(self) -> int:
+        """How many subjects have open streams."""
 
     @property
     def channels(self) -> Mapping[bytes, Channel]:

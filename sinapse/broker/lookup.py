@@ -20,8 +20,11 @@ from sinapse.protocol.keys import (
     of_another_type,
     retained_key,
     revoked_key,
+    session_id,
+    session_key,
     token_key,
 )
+from sinapse.protocol.only import Only
 from sinapse.protocol.scripts import (
     ATTACH,
     LAST_IDS,
@@ -53,6 +56,8 @@ class TokenEntry(NamedTuple):
     """Id of the last retained message at that instant."""
     has_past: bool
     """Whether a new stream gets a past of any of these channels."""
+    only: Only | None = None
+    """The part of them that the token is for; None for all."""
 
 
 class Attachment(NamedTuple):
@@ -163,17 +168,20 @@ class Lookup(Link):
 
     async def token(self, token: bytes) -> TokenEntry:
         """Look `token` up; raises :class:`~sinapse.errors.Unauthorized` if it is unknown."""
+        keys, arguments = [_TOKENS + token, RETENTION, REPLAY], [_CHANNELS, _GRANTS]
+        session = session_id(token)
+        if session is not None:
+            keys.append(session_key(session))
+            arguments.append(token)
         # The rest of its lifetime counts from here: the answer may take long, and so may those of
         # other Redis.
         asked = time.monotonic()
-        answer: Any = await self.run(
-            LOOK_UP, [_TOKENS + token, RETENTION, REPLAY], [_CHANNELS, _GRANTS]
-        )
+        answer: Any = await self.run(LOOK_UP, keys, arguments)
         if answer is None:
             raise Unauthorized("unknown token")
-        subject, milliseconds, *found = answer
+        subject, milliseconds, *found, only = answer
         expires = asked + milliseconds / 1000 if milliseconds >= 0 else None
-        return _entry(subject, expires, found)
+        return _entry(subject, expires, found)._replace(only=Only(only) if only else None)
 
     async def subject(self, subject: bytes, token: bytes) -> TokenEntry:
         """Look up the channels of a subject whose `token` is in another Redis.

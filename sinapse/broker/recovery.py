@@ -29,7 +29,7 @@ class Recovering(Protocol):
     history: History
     #: What Redis was when the node last caught up with it.
     attachment: Attachment | None
-    #: Subjects and channels of which a loss was reported, and up to which counter.
+    #: Keys of subjects and channels of which a loss was reported, and up to which counter.
     told: dict[tuple[bytes, bytes], int]
 
     def is_home(self, token: bytes) -> bool:
@@ -123,9 +123,9 @@ class Recovery:
             if not is_first:
                 hub.tell_lost(self._listeners)
         known = {
-            (subject, name): at
-            for (subject, name), at in owner.told.items()
-            if name in hub.channels_of(subject)
+            (key, name): at
+            for (key, name), at in owner.told.items()
+            if key in hub.subjects and name in hub.subjects[key].channels
         }
         owner.told = known
         async for portion in owner.history.read_alone(self._lookup, hub.position, last_ids):

@@ -95,7 +95,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         others = [number for number in range(len(self.parts)) if number != home]
         outcomes: list[tuple[bool, Any]] = await DeferredList(
             [
-                Deferred.fromCoroutine(self._admit(admitted, number, token, entry.subject))
+                Deferred.fromCoroutine(self._admit(admitted, number, token, entry))
                 for number in others
             ],
             consumeErrors=True,
@@ -110,9 +110,9 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         return entry
 
     async def _admit(
-        self, admitted: dict[int, Admitted], number: int, token: bytes, subject: bytes | None
+        self, admitted: dict[int, Admitted], number: int, token: bytes, known: TokenEntry | None
     ) -> TokenEntry:
-        admitted[number], entry = await self.parts[number].admit_here(token, subject)
+        admitted[number], entry = await self.parts[number].admit_here(token, known)
         return entry
 
     def withdraw(self, admission: Admission) -> None:
@@ -259,18 +259,19 @@ class ShardedBroker(MultiService, Generic[Streaming]):
 
     def _emptied(self, subject: Subject) -> None:
         """End the streams of a subject if it may listen to nothing anywhere."""
-        there = [hub.subjects.get(subject.id) for hub in self._hubs]
+        there = [hub.subjects.get(subject.key) for hub in self._hubs]
         if any(each and (each.channels or each.catch_up) for each in there):
             return
-        for stream in self.streams_of(subject.id):
+        for member in list(subject.subscribers):
+            stream = cast(Streaming, cast(Member, member).bundle.stream)
             self.end(stream, CloseReason.NO_CHANNELS)
 
     # Subjects and channels
 
     @property
-    def subjects(self) -> Mapping[bytes, Subject]:
-        """Subjects with open streams, each as it is in the first Redis."""
-        return ChainMap(*(hub.subjects for hub in self._hubs))
+    def subject_count(self) -> int:
+        """How many subjects have open streams: each stream has a member in every hub."""
+        return self._hubs[0].subject_count
 
     @property
     def channels(self) -> Mapping[bytes, Channel]:

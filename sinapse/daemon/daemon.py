@@ -20,6 +20,7 @@ from sinapse.broker.interface import Broker
 from sinapse.broker.presence import PresenceService
 from sinapse.broker.runs import RunSweeper
 from sinapse.broker.sharded import ShardedBroker
+from sinapse.broker.sightings import Sightings
 from sinapse.counters import Counters
 from sinapse.daemon.looplag import LoopLag
 from sinapse.daemon.signals import Signals
@@ -85,6 +86,7 @@ class Daemon(MultiService):
             is_full=gate.is_full,
         )
         presence = Presence(settings.retry + PRESENCE_GRACE) if settings.presence else None
+        sightings = Sightings(parts, reactor)
         self._gate = gate
         self._broker = broker
         self._streams = streams = Streams(
@@ -92,6 +94,7 @@ class Daemon(MultiService):
             counters,
             settings,
             limits=limits,
+            sightings=sightings,
             presence=presence,
             reactor=reactor,
         )
@@ -123,7 +126,7 @@ class Daemon(MultiService):
         gate.relieve = self._site.close_an_idle
 
         services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
-        services += [RunSweeper(each, reactor) for each in parts]
+        services += [sightings, *(RunSweeper(each, reactor) for each in parts)]
         if presence is not None:
             services += [PresenceService(each, presence, reactor) for each in parts]
         if (folder := settings.redis[0].embedded) is not None:

@@ -27,6 +27,7 @@ from sinapse.hub.subscribers import Subject, Subscriber
 from sinapse.hub.table import HubOwner, Table
 from sinapse.protocol.ids import EventID, Past, parse_counter
 from sinapse.protocol.keys import ADD, GRANT, PAST, REMOVE, REVOKE, WITHDRAW, is_channel
+from sinapse.protocol.only import Only
 
 Joined = TypeVar("Joined", bound=Subscriber)
 
@@ -62,11 +63,13 @@ class Hub(Table):
         channels: Mapping[bytes, int],
         *,
         has_past: bool = False,
+        only: Only | None = None,
     ) -> None:
         """Take the answer of the look-up, and hold its channels.
 
         `channels` has the counters at which they were granted, 0 if that is not known; `has_past`
-        says whether a new stream gets a past of any of them.
+        says whether a new stream gets a past of any of them. Of these, the stream hears the part
+        that the token is for.
 
         Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing, and
         :class:`~sinapse.errors.LimitReached` if to too many.
@@ -74,7 +77,12 @@ class Hub(Table):
         joining.subject = subject
         joining.token = token
         joining.has_past = has_past
-        joining.answer = {name: at for name, at in channels.items() if is_channel(name)}
+        joining.only = only
+        joining.answer = {
+            name: at
+            for name, at in channels.items()
+            if is_channel(name) and (only is None or only.allows(name))
+        }
         self._require(joining.answer)
         self._check_number(subject, joining.answer)
         # All of them: a removal that was noted may be older than the answer, and the addition after
@@ -115,9 +123,7 @@ class Hub(Table):
             expected = self.expected(joining)
             self._require(expected)
             subscriber = make()
-            subject = self.subjects.get(joining.subject)
-            if subject is None:
-                subject = self.subjects[joining.subject] = Subject(joining.subject)
+            subject = self._subject(joining.subject, joining.only)
             for name in joining.answer:
                 self.channels[name].is_subscribed = True
             since = {
@@ -148,7 +154,7 @@ class Hub(Table):
 
     # Live authorisation
 
-    def control(self, subject_id: bytes, action: str, value: bytes) -> None:
+    def control(self, identifier: bytes, action: str, value: bytes) -> None:
         """Apply a control message: ADD or REMOVE of a channel, or REVOKE of a token.
 
         GRANT and WITHDRAW are ADD and REMOVE with the counter of that moment; each comes first, and
@@ -163,35 +169,32 @@ class Hub(Table):
         if action == ADD and not is_channel(value):
             return
         if has_past:
-            self._joins.note(subject_id, PAST, value, at)
-        self._joins.note(subject_id, action, value, at)
-        subject = self.subjects.get(subject_id)
-        if subject is None:
+            self._joins.note(identifier, PAST, value, at)
+        self._joins.note(identifier, action, value, at)
+        if action == REVOKE:
+            self.end_token(identifier, value, CloseReason.REVOKED)
             return
-        if action == ADD and value not in subject.channels:
-            self.flush()
-            if has_past:
-                self._grant_with_past(subject, value, at or 0)
-            else:
-                self._grant(subject, value, at)
-            self._end_if_too_many(subject)
-        elif action == REMOVE and value in subject.channels:
-            self.flush()
-            self._withdraw(subject, value, at)
-            self._end_if_empty(subject)
-        elif action == REVOKE:
-            self.end_token(subject_id, value, CloseReason.REVOKED)
+        for subject in self.subjects_of(identifier):
+            if action == ADD and value not in subject.channels and subject.admits(value):
+                self.flush()
+                if has_past:
+                    self._grant_with_past(subject, value, at or 0)
+                else:
+                    self._grant(subject, value, at)
+                self._end_if_too_many(subject)
+            elif action == REMOVE and value in subject.channels:
+                self.flush()
+                self._withdraw(subject, value, at)
+                self._end_if_empty(subject)
 
-    def end_token(self, subject_id: bytes, token: bytes, reason: CloseReason) -> None:
+    def end_token(self, identifier: bytes, token: bytes, reason: CloseReason) -> None:
         """End the streams that were opened with a token of the subject."""
-        subject = self.subjects.get(subject_id)
-        if subject is not None:
-            self.flush()
-            for subscriber in [each for each in subject.subscribers if each.token == token]:
+        for subscriber in self.streams_of(identifier):
+            if subscriber.token == token:
                 self.end(subscriber, reason)
 
     def reconcile(
-        self, subject_id: bytes, channels: Mapping[bytes, int], *, has_past: bool = False
+        self, identifier: bytes, channels: Mapping[bytes, int], *, has_past: bool = False
     ) -> None:
         """Replace the list of a subject with open streams by that of Redis.
 
@@ -199,10 +202,13 @@ class Hub(Table):
         granted: earlier messages are not for the subject, though they are going to be read. With
         `has_past` some of them have a past, which streams get of those that were granted meanwhile.
         """
-        subject = self.subjects.get(subject_id)
-        if subject is not None:
+        for subject in self.subjects_of(identifier):
             self.flush()
-            expected = {name: at for name, at in channels.items() if is_channel(name)}
+            expected = {
+                name: at
+                for name, at in channels.items()
+                if is_channel(name) and subject.admits(name)
+            }
             if has_past and any(at > self.position for at in expected.values()):
                 self._resume_all(self._suspend_all(subject))
             self._settle(subject, expected)
@@ -262,8 +268,8 @@ class Hub(Table):
             return
         self.flush()
         while postponed and (before is None or postponed[0][0] < before):
-            at, subject_id, name = heapq.heappop(postponed)
-            subject = self.subjects.get(subject_id)
+            at, key, name = heapq.heappop(postponed)
+            subject = self.subjects.get(key)
             # Withdrawn, and perhaps granted again, since then.
             if subject is None or (subject.since or {}).get(name) != at:
                 continue
@@ -272,15 +278,15 @@ class Hub(Table):
     def tell_lost(self, former: Container[bytes]) -> None:
         """Tell all open streams that data are lost, and that they go on from here.
 
-        Streams of `former` subjects get this even without any channels: these may be what is lost.
-        What is held belongs to the lost data.
+        Streams of subjects with `former` keys get this even without any channels: these may be what
+        is lost. What is held belongs to the lost data.
         """
         self.flush()
         for subject in list(self.subjects.values()):
             if subject.catch_up is not None:
                 subject.catch_up.drop(self.position)
                 self.caught_up(subject)
-            if subject.channels or subject.id in former:
+            if subject.channels or subject.key in former:
                 self._tell_reset(subject, ResetReason.DATA_LOST, subject.channels, str(self.here))
 
     def tell_gone(
@@ -289,7 +295,7 @@ class Hub(Table):
         """Tell open streams which channels have lost messages, up to some counter, by retention.
 
         A client that gets this loads the state of the channel, complete up to the counter `upto`:
-        that is noted in `known`, by subject and channel, and not sent again. Returns the ids of
+        that is noted in `known`, by subject and channel, and not sent again. Returns the keys of
         these subjects.
         """
         self.flush()
@@ -299,11 +305,11 @@ class Hub(Table):
             missing = {
                 name
                 for name in subject.channels & gone.keys()
-                if gone[name] > max(since.get(name, 0), known.get((subject.id, name), 0))
+                if gone[name] > max(since.get(name, 0), known.get((subject.key, name), 0))
             }
             if missing:
-                known.update(((subject.id, name), upto) for name in missing)
-                told.add(subject.id)
+                known.update(((subject.key, name), upto) for name in missing)
+                told.add(subject.key)
                 self._tell_reset(subject, ResetReason.NOT_RETAINED, missing, None)
         return told
 

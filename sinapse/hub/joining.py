@@ -11,17 +11,20 @@ from typing import NamedTuple
 
 from sinapse.errors import Unauthorized
 from sinapse.protocol.keys import ADD, PAST, REMOVE, REVOKE
+from sinapse.protocol.only import Only
 
 
 class Joining:
     """A subscriber that is about to open: its first note, and the channels it holds."""
 
-    __slots__ = ("answer", "channels", "has_past", "mark", "subject", "token")
+    __slots__ = ("answer", "channels", "has_past", "mark", "only", "subject", "token")
 
     def __init__(self, mark: int) -> None:
         self.mark = mark
         self.subject = b""
         self.token = b""
+        #: The part of the list that the token is for; None for all.
+        self.only: Only | None = None
         #: Channels of the look-up's answer, and the counter at which each was granted.
         self.answer: Mapping[bytes, int] = {}
         #: Whether a new stream gets a past of any of these.
@@ -66,10 +69,11 @@ class Joins:
         Raises :class:`~sinapse.errors.Unauthorized` if the token was revoked.
         """
         channels: dict[bytes, int | None] = dict.fromkeys(joining.answer)
+        only = joining.only
         for note in self._notes.get(joining.subject, ()):
             if note.number <= joining.mark:
                 continue
-            if note.action == ADD:
+            if note.action == ADD and (only is None or only.allows(note.value)):
                 channels.setdefault(note.value, note.after)
             elif note.action == REMOVE:
                 channels.pop(note.value, None)

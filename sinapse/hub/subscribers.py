@@ -7,6 +7,7 @@ from sinapse.errors import CloseReason, ResetReason
 from sinapse.hub.catchup import CatchUp, Dispatched
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
+from sinapse.protocol.only import Only
 
 
 class Framing(Protocol):
@@ -57,12 +58,18 @@ class Subscriber(Protocol):
 
 
 class Subject:
-    """A user with open streams on this node, and the channels that it may listen to now."""
+    """A user with open streams on this node, and the channels that it may listen to now.
 
-    __slots__ = ("catch_up", "channels", "id", "replaying", "since", "subscribers")
+    Streams of a token that is for a part of these are apart, as if a subject had no more than that.
+    """
 
-    def __init__(self, identifier: bytes) -> None:
+    __slots__ = ("catch_up", "channels", "id", "key", "only", "replaying", "since", "subscribers")
+
+    def __init__(self, identifier: bytes, only: Only | None = None) -> None:
         self.id = identifier
+        self.only = only
+        #: Its place in the table.
+        self.key: bytes = subject_key(identifier, only)
         self.channels: set[bytes] = set()
         #: The oldest first.
         self.subscribers: dict[Subscriber, None] = {}
@@ -73,6 +80,10 @@ class Subject:
         #: While earlier messages are read for it: the counters at which channels were granted, as
         #: far as they are known. No message up to there is for this subject.
         self.since: dict[bytes, int] | None = None
+
+    def admits(self, channel: bytes) -> bool:
+        """Whether a channel of the list is for its streams."""
+        return self.only is None or self.only.allows(channel)
 
     def may_have(self, entry: Dispatched, pasts: Mapping[bytes, int]) -> bool:
         """Whether a message that was read is for this subject: later than the grant.
@@ -90,6 +101,11 @@ class Subject:
         return [
             each for each in self.subscribers if each not in self.replaying and each not in held
         ]
+
+
+def subject_key(identifier: bytes, only: Only | None) -> bytes:
+    """Return the place of a subject in the table: its id, if its streams hear all of its list."""
+    return identifier if only is None else b"\n".join((identifier, only.text))
 
 
 class Channel:

@@ -5,7 +5,7 @@ in a replay, or is held: then its messages are kept until others have been read,
 """
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -13,8 +13,9 @@ from sinapse.counters import Counters
 from sinapse.errors import CloseReason, LimitReached, ResetReason, Unauthorized
 from sinapse.hub.catchup import CatchUp
 from sinapse.hub.dispatch import Dispatcher
-from sinapse.hub.subscribers import Channel, Subject, Subscriber, encode
+from sinapse.hub.subscribers import Channel, Subject, Subscriber, encode, subject_key
 from sinapse.protocol.ids import EventID
+from sinapse.protocol.only import Only
 
 
 class HubOwner(Protocol):
@@ -55,7 +56,10 @@ class Table(Dispatcher):
         admits_empty: bool = False,
     ) -> None:
         super().__init__(counters, owner.turn_needed)
+        #: Subjects by their keys.
         self.subjects: dict[bytes, Subject] = {}
+        #: The keys of those whose tokens are for a part of the list, by the ids.
+        self._narrow: dict[bytes, set[bytes]] = {}
         #: Whether Redis is connected. While it is not, no catch-up is possible.
         self.is_connected = False
         self._owner = owner
@@ -66,15 +70,30 @@ class Table(Dispatcher):
 
     # Queries
 
-    def streams_of(self, subject: bytes) -> list[Subscriber]:
-        """Return the open subscribers of a subject, the oldest first."""
-        found = self.subjects.get(subject)
-        return [] if found is None else list(found.subscribers)
+    def subjects_of(self, identifier: bytes) -> Sequence[Subject]:
+        """Return what the table has of the subject of an id: several, if it has narrow tokens."""
+        subject = self.subjects.get(identifier)
+        whole = () if subject is None else (subject,)
+        if identifier not in self._narrow:
+            return whole
+        return (*whole, *(self.subjects[key] for key in self._narrow[identifier]))
 
-    def channels_of(self, subject_id: bytes) -> AbstractSet[bytes]:
+    @property
+    def subject_count(self) -> int:
+        """How many subjects have open streams, each once."""
+        again = sum(
+            len(keys) - (identifier not in self.subjects)
+            for identifier, keys in self._narrow.items()
+        )
+        return len(self.subjects) - again
+
+    def streams_of(self, identifier: bytes) -> list[Subscriber]:
+        """Return the open subscribers of a subject; of those with equal rights the oldest first."""
+        return [each for subject in self.subjects_of(identifier) for each in subject.subscribers]
+
+    def channels_of(self, identifier: bytes) -> AbstractSet[bytes]:
         """Return the channels of a subject with open streams."""
-        subject = self.subjects.get(subject_id)
-        return subject.channels if subject is not None else frozenset()
+        return frozenset().union(*(each.channels for each in self.subjects_of(identifier)))
 
     def is_live(self, subscriber: Subscriber) -> bool:
         """Whether a subscriber gets messages when they are dispatched: no replay, not held."""
@@ -84,8 +103,8 @@ class Table(Dispatcher):
         return subject.catch_up is None or subscriber not in subject.catch_up.members
 
     def listeners(self) -> set[bytes]:
-        """Return the ids of the subjects that may listen to something."""
-        return {subject.id for subject in self.subjects.values() if subject.channels}
+        """Return the keys of the subjects that may listen to something."""
+        return {subject.key for subject in self.subjects.values() if subject.channels}
 
     # Streams
 
@@ -136,7 +155,7 @@ class Table(Dispatcher):
             subject.catch_up.members.pop(subscriber, None)
         self._stop_listening(subject.channels, subscriber)
         if not subject.subscribers:
-            del self.subjects[subject.id]
+            self._forget(subject)
             self._end_catch_up(subject)
             for name in subject.channels:
                 self._release(name)
@@ -186,7 +205,7 @@ class Table(Dispatcher):
         if self._is_ahead(at):
             self._stop_listening([name], *subject.subscribers)
             channel.holding.discard(subject)
-            heapq.heappush(self._postponed, (at, subject.id, name))
+            heapq.heappush(self._postponed, (at, subject.key, name))
             return
         for subscriber in subject.listening():
             channel.listen(subscriber)
@@ -310,6 +329,25 @@ class Table(Dispatcher):
     def _resume_all(self, suspended: Mapping[Subscriber, EventID]) -> None:
         for subscriber, place in suspended.items():
             self._owner.past_needed(subscriber, place)
+
+    # Subjects
+
+    def _subject(self, identifier: bytes, only: Only | None) -> Subject:
+        subject = self.subjects.get(subject_key(identifier, only))
+        if subject is None:
+            subject = Subject(identifier, only)
+            self.subjects[subject.key] = subject
+            if only is not None:
+                self._narrow.setdefault(identifier, set()).add(subject.key)
+        return subject
+
+    def _forget(self, subject: Subject) -> None:
+        del self.subjects[subject.key]
+        if subject.only is not None:
+            keys = self._narrow[subject.id]
+            keys.discard(subject.key)
+            if not keys:
+                del self._narrow[subject.id]
 
     # Audiences
 

@@ -5,6 +5,7 @@
 ``ids``       ids of retained messages, and last event IDs
 ``scripts``   the Lua scripts of both sides
 ``redisurl``  where Redis is
+``only``      the part of a list that a token is for
 ``runs``      states of runs, and the messages that they publish
 ``role``      whether that is the master
 ``sharding``  which of several Redis has what

@@ -35,6 +35,9 @@ PUB/SUB ``sinapse:nodes:<epoch>``      every node listens that has looked at thi
 ``sinapse:presence:<node>``            set: subjects with streams on that node
 PUBLISH ``sinapse:presence:join``      a subject has its first stream; payload: its id
 PUBLISH ``sinapse:presence:leave``     a subject has none any more; payload: its id
+``sinapse:sessions:<id>``              sorted set: the sessions of a subject, by the time when each
+                                       was opened, in microseconds
+``sinapse:session:<session id>``       hash: a session: its token, and what it is for
 ``sinapse:run:<run id>``               hash: a run, its state, and what its last message needs
 ``sinapse:runs``                       sorted set: what is running, by the time until which its
                                        sign of life holds, in milliseconds
@@ -66,6 +69,12 @@ MAX_TOKEN_LENGTH = 512
 
 #: What a hash begins with that stands for a token. No token of ours has a colon in it.
 HASHED = "sha256:"
+
+#: What the tokens of sessions begin with, hashed or not. Others have no full stop in them.
+SESSION_TOKENS = "s."
+
+#: Hexadecimal digits of the id of a session, which are 128 bits of the hash of its token.
+SESSION_ID_LENGTH = 32
 
 ADD = "add"
 REMOVE = "remove"
@@ -113,6 +122,8 @@ _RESERVED_KINDS = (
     "sent",
     "presence",
     "run",
+    "session",
+    "sessions",
 )
 
 #: Keys that are named where one of them is of another type.
@@ -122,6 +133,9 @@ _CONTROL_CHARACTER = re.compile("[\0-\x1f\x7f]")
 
 #: What keys begin with whose rest is a token.
 _SECRET = (f"{PREFIX}tokens:", f"{PREFIX}revoked:")
+
+_HASHED = HASHED.encode()
+_SESSION_TOKENS = SESSION_TOKENS.encode()
 
 _CHANNELS = PREFIX + "channels:"
 _CONTROL_PREFIX = _CHANNELS.encode()
@@ -135,12 +149,17 @@ def new_token() -> str:
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
+def new_session_token() -> str:
+    """Return a token for a session: such a one that is seen to be that."""
+    return SESSION_TOKENS + new_token()
+
+
 def hashed_token(token: str) -> str:
     """Return what stands for `token` in Redis where that shall not know it.
 
     Tokens are long and random: they cannot be tried out, so no salt and no slow hash is needed.
     """
-    return HASHED + sha256(token.encode()).hexdigest()
+    return presented_token(token.encode(), hashed=True).decode()
 
 
 def presented_token(token: bytes, *, hashed: bool) -> bytes:
@@ -148,11 +167,27 @@ def presented_token(token: bytes, *, hashed: bool) -> bytes:
 
     A hash that was read in Redis is not a token: raises :class:`~sinapse.errors.Unauthorized`.
     """
+    kind = _SESSION_TOKENS if token.startswith(_SESSION_TOKENS) else b""
     if hashed:
-        return HASHED.encode() + sha256(token).hexdigest().encode()
-    if token.startswith(HASHED.encode()):
+        return kind + _HASHED + sha256(token).hexdigest().encode()
+    if token.startswith(_HASHED, len(kind)):
         raise Unauthorized("unknown token")
     return token
+
+
+def session_id(token: bytes) -> str | None:
+    """Return the id of the session of a `token`, as Redis has that; None if it is of none.
+
+    It is a part of the hash of the token: so both of them know it who has one of these, and nobody
+    who has only the id knows the token.
+    """
+    if not token.startswith(_SESSION_TOKENS):
+        return None
+    if token.startswith(_HASHED, len(_SESSION_TOKENS)):
+        digest = token[len(_SESSION_TOKENS) + len(_HASHED) :].decode(errors="replace")
+    else:
+        digest = sha256(token).hexdigest()
+    return digest[:SESSION_ID_LENGTH]
 
 
 def token_key(token: str) -> str:
@@ -178,6 +213,16 @@ def channels_key(subject: str) -> str:
 def revoked_key(token: str) -> str:
     """Key that says that `token`, which is in a different Redis, was revoked."""
     return f"{PREFIX}revoked:{token}"
+
+
+def session_key(session: str) -> str:
+    """Key of a session, by its id."""
+    return f"{PREFIX}session:{session}"
+
+
+def sessions_key(subject: str) -> str:
+    """Key of the sessions of `subject`, by the time when each was opened."""
+    return f"{PREFIX}sessions:{subject}"
 
 
 def grants_key(subject: str) -> str:

@@ -19,6 +19,7 @@ Twisted::
 
 ``client``       the publisher: by names and ids
 ``tokens``       tokens of subjects
+``sessions``     tokens of devices, which end one by one
 ``channels``     what a subject may listen to
 ``runs``         what is shown as it is produced
 ``pipeline``     several operations in one round trip
@@ -51,14 +52,17 @@ from sinapse.publisher.mixins import Publishable, Subject
 from sinapse.publisher.operations.history import History, Retained
 from sinapse.publisher.operations.messages import Outgoing
 from sinapse.publisher.operations.published import Published
+from sinapse.publisher.operations.sessions import NewSession, Session
 
 __all__ = [
     "History",
+    "NewSession",
     "Outgoing",
     "Publishable",
     "Published",
     "Publisher",
     "Retained",
+    "Session",
     "Subject",
     "default",
     "use",

@@ -6,7 +6,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, cast
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher import channels, tokens
+from sinapse.publisher import channels, sessions, tokens
 from sinapse.publisher.base import BasePublisher
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
@@ -18,6 +18,7 @@ from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import AwaitedRunner
+from sinapse.publisher.operations.sessions import SESSIONS
 from sinapse.publisher.operations.spread import Spread
 from sinapse.publisher.pipeline import Collection, settled
 from sinapse.publisher.runs.awaited import Run, Runs, Turns
@@ -58,6 +59,23 @@ class Tokens:
     obtain = awaited(tokens.Tokens.obtain)
     renew = awaited(tokens.Tokens.renew)
     clear = awaited(tokens.Tokens.clear)
+
+
+class Sessions:
+    """``publisher.sessions``: as :class:`sinapse.publisher.sessions.Sessions`, to be awaited."""
+
+    def __init__(
+        self, connections: AwaitedRunner, *, most: int = SESSIONS, hashed: bool = False
+    ) -> None:
+        self._run = connections.run
+        self._most = most
+        self._hashed = hashed
+
+    open = awaited(sessions.Sessions.open)
+    list = awaited(sessions.Sessions.list)
+    renew = awaited(sessions.Sessions.renew)
+    end = awaited(sessions.Sessions.end)
+    end_all = awaited(sessions.Sessions.end_all)
 
 
 class Channels:
@@ -129,13 +147,19 @@ class Publisher(BasePublisher):
         retain_messages: int | None,
         hash_tokens: bool | None,
         *,
+        max_sessions: int | None,
         connect: Callable[[RedisURL], AwaitedRunner],
         together: Together,
         turns: Turns,
     ) -> None:
-        super().__init__(url, max_message, retain, retain_messages, hash_tokens)
+        super().__init__(
+            url, max_message, retain, retain_messages, hash_tokens, max_sessions=max_sessions
+        )
         self._connections = joined([connect(each) for each in self.urls], together)
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
+        self.sessions: Sessions = Sessions(
+            self._connections, most=self.max_sessions, hashed=self.hash_tokens
+        )
         self.channels: Channels = Channels(self._connections)
         self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message, turns)
 

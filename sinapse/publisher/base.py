@@ -7,6 +7,7 @@ from sinapse.environment import is_on
 from sinapse.protocol.redisurl import RedisURL, from_environment
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.operations.messages import Messages
+from sinapse.publisher.operations.sessions import max_sessions as max_sessions_of
 
 #: Connections, as Ruby's Sinapse has it. A command takes well under a millisecond of one.
 POOL_SIZE = 5
@@ -28,6 +29,8 @@ class BasePublisher:
         retain: float | None,
         retain_messages: int | None,
         hash_tokens: bool | None,
+        *,
+        max_sessions: int | None,
     ) -> None:
         if url is None:
             url = from_environment(os.environ)
@@ -46,6 +49,8 @@ class BasePublisher:
             hash_tokens = is_on(os.environ.get("SINAPSE_HASH_TOKENS", ""))
         #: Whether Redis has hashes of tokens only.
         self.hash_tokens = hash_tokens
+        #: How many sessions a subject may have.
+        self.max_sessions: int = max_sessions_of(os.environ, max_sessions)
         # Makes the operations that publish, for integrations too.
         self.messages: Messages = Messages(os.environ, max_message, retain, retain_messages)
 

@@ -19,6 +19,7 @@ from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.pipeline import Pipeline
 from sinapse.publisher.runs.block import ERROR_TEXT, RETAIN
 from sinapse.publisher.runs.blocking import Run, Runs
+from sinapse.publisher.sessions import Sessions
 from sinapse.publisher.tokens import Tokens
 
 
@@ -34,6 +35,8 @@ class Publisher(BasePublisher):
     limit for each channel. Without them, ``SINAPSE_RETAIN`` and ``SINAPSE_RETAIN_MESSAGES`` decide,
     else it is five minutes and 1,000 messages. With `hash_tokens`, Redis has only hashes of tokens,
     as daemons with ``--hash-tokens`` expect; without it, ``SINAPSE_HASH_TOKENS`` decides.
+    `max_sessions` is how many a subject may have, up to 1,000; without it ``SINAPSE_MAX_SESSIONS``
+    decides, else it is 100.
     `connect_timeout` and `timeout` are seconds, until each address of Redis accepts and until each
     answer begins. Raises ``ValueError`` for a setting that cannot be used.
     """
@@ -46,11 +49,14 @@ class Publisher(BasePublisher):
         retain: float | None = None,
         retain_messages: int | None = None,
         hash_tokens: bool | None = None,
+        max_sessions: int | None = None,
         max_connections: int = POOL_SIZE,
         connect_timeout: float = CONNECT_TIMEOUT,
         timeout: float = ANSWER_TIMEOUT,
     ) -> None:
-        super().__init__(url, max_message, retain, retain_messages, hash_tokens)
+        super().__init__(
+            url, max_message, retain, retain_messages, hash_tokens, max_sessions=max_sessions
+        )
         options = {"connect_timeout": connect_timeout, "timeout": timeout}
         self._connections: Runner
         if self.api is not None:
@@ -62,6 +68,9 @@ class Publisher(BasePublisher):
             parts = [Connections(url, size=max_connections, **options) for url in self.urls]
             self._connections = parts[0] if len(parts) == 1 else ShardedConnections(parts)
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
+        self.sessions: Sessions = Sessions(
+            self._connections, most=self.max_sessions, hashed=self.hash_tokens
+        )
         self.channels: Channels = Channels(self._connections)
         self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message)
 

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
@@ -12,6 +13,7 @@ from twisted.logger import Logger
 from twisted.web.server import Request
 
 from sinapse.broker.interface import Admission, Broker
+from sinapse.broker.sightings import Sightings
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, CloseReason, LimitReached, Unauthorized
 from sinapse.framing.eventstream import TROUBLE_RETRY, EventStream
@@ -60,7 +62,10 @@ Opened = TypeVar("Opened", bound=Stream)
 
 
 class Streams(Service):
-    """All open streams, within `limits`; their subjects go to `presence`, if there is one."""
+    """All open streams, within `limits`; their tokens go to `sightings`.
+
+    Their subjects go to `presence`, if there is one.
+    """
 
     _log = Logger()
 
@@ -71,6 +76,7 @@ class Streams(Service):
         settings: Settings,
         *,
         limits: StreamLimits,
+        sightings: Sightings,
         presence: Presence | None,
         reactor: Any,
     ) -> None:
@@ -82,6 +88,7 @@ class Streams(Service):
         #: Whether each stream has a line in the log when it opens, and when it ends.
         self._is_logged = settings.log_level == "debug"
         self._limits = limits
+        self._sightings = sightings
         self._presence = presence
         self._broker = broker
         self._counters = counters
@@ -218,6 +225,7 @@ class Streams(Service):
         stream.forget_move()
         stream.forget_expiry()
         self._limits.closed(stream.address)
+        self._sightings.closed(stream.token)
         if self._presence is not None:
             self._presence.closed(stream.whose, self._reactor.seconds())
         self._counters.streams_closed[reason] += 1
@@ -266,7 +274,7 @@ class Streams(Service):
         except LimitReached:
             self._broker.withdraw(admission)
             raise
-        oldest = streams[0]
+        oldest = min(streams, key=attrgetter("opened"))
         oldest.notice("replaced", "by a newer stream")
         self._send_off(oldest, CloseReason.REPLACED, REPLACED_RETRY)
 
@@ -275,6 +283,7 @@ class Streams(Service):
         stream.address = address
         stream.whose = admission.subject
         self._limits.opened(address)
+        self._sightings.opened(stream.token)
         if self._presence is not None:
             self._presence.opened(stream.whose)
         self._open.add(stream)

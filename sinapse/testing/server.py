@@ -75,7 +75,6 @@ class Server:
             if rest:
                 redis.execute("DEL", *rest)
 
-
     def close(self) -> None:
         """Close the streams."""
         for listener in self._listeners:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import pytest
@@ -26,6 +27,7 @@ from sinapse.hub.hub import Hub
 from sinapse.hub.joining import Joining
 from sinapse.protocol.keys import ADD, GRANT, REMOVE, REVOKE
 from sinapse.protocol.message import Message
+from sinapse.protocol.only import Only
 from tests.support.hubs import Keeper, Lines, Stream, Table, kept, remains
 
 # Opening
@@ -385,7 +387,9 @@ def test_what_nobody_heard_of_between_two_grants_is_not_read_for_who_is_held(tab
 # The machine: a Redis, the connection from it, and a hub at the other end
 
 SUBJECTS = (b"1", b"2")
-KINDS = (b"User", b"Admin")
+KINDS = (b"User", b"Admin", b"narrow")
+#: The part of the list that tokens of a kind are for.
+ONLY = {b"narrow": Only(b"b\nc*")}
 CHANNELS = (b"a", b"b", b"c")
 RESERVED = b"sinapse:x"
 FRAMINGS = ("chunked", "identity")
@@ -455,6 +459,8 @@ class HubMachine(RuleBasedStateMachine):
             for subject in SUBJECTS
             for kind in KINDS
         }
+        #: The part of the list that each token is for.
+        self.only = {token: ONLY.get(kind) for (_, kind), token in self.tokens.items()}
         self.generated = self.published = 0
         self.connection: deque[Published | Control | Request] = deque()
         # As far as it has been delivered
@@ -508,6 +514,7 @@ class HubMachine(RuleBasedStateMachine):
         self.connection.append(Control(subject, REVOKE, self.tokens[subject, kind]))
         self.generated += 1
         self.tokens[subject, kind] = b"token %d" % self.generated
+        self.only[self.tokens[subject, kind]] = ONLY.get(kind)
 
     @rule(subject=SUBJECT, value=NAME)
     def announce_what_nobody_knows(self, subject: bytes, value: bytes) -> None:
@@ -579,7 +586,7 @@ class HubMachine(RuleBasedStateMachine):
                 self.hub.end_token(subject, token, CloseReason.REVOKED)
         self.hub.connected()
         for stream, subject in list(self.streams.items()):
-            may_stay = stream.token in valid and self.seen[subject]
+            may_stay = stream.token in valid and self.heard(subject, stream.token)
             assert (stream.closed is None) == bool(may_stay)
             if not may_stay:
                 self.forget(stream)
@@ -590,13 +597,15 @@ class HubMachine(RuleBasedStateMachine):
             self.messages += 1
             self.batch.append((message.channel, message.data))
         for stream, subject in self.streams.items():
-            if subject in message.readers and stream not in self.replaying:
+            is_reader = subject in message.readers and self.is_for(stream.token, message.channel)
+            if is_reader and stream not in self.replaying:
                 self.due[stream].append((message.channel, message.data))
 
     def deliver_control(self, control: Control) -> None:
         self.hub.control(control.subject, control.action, control.value)
         streams = [each for each, subject in self.streams.items() if subject == control.subject]
         channels = self.seen[control.subject]
+        before = {stream: self.heard(control.subject, stream.token) for stream in streams}
         if control.action == ADD and control.value != RESERVED:
             channels.add(control.value)
         elif control.action == REMOVE:
@@ -606,7 +615,8 @@ class HubMachine(RuleBasedStateMachine):
         for stream in streams:
             if stream.token in self.revoked:
                 self.ended(stream, CloseReason.REVOKED)
-            elif not channels:
+            elif not self.heard(control.subject, stream.token):
+                assert before[stream]
                 self.ended(stream, CloseReason.NO_CHANNELS)
 
     # Those who want a stream
@@ -674,13 +684,18 @@ class HubMachine(RuleBasedStateMachine):
         if subject is None:
             self.give_up(request)
             return
-        if channels - {RESERVED}:
-            self.hub.expect(request.joining, subject, request.token, dict.fromkeys(channels, 0))
+        expect = partial(
+            self.hub.expect,
+            *(request.joining, subject, request.token, dict.fromkeys(channels, 0)),
+            only=self.only[request.token],
+        )
+        if self.part(channels, request.token):
+            expect()
             request.is_admitted = True
             self.connection.append(request)
         else:
             with pytest.raises(Unauthorized):
-                self.hub.expect(request.joining, subject, request.token, dict.fromkeys(channels, 0))
+                expect()
             self.give_up(request)
 
     def open(self, request: Request) -> None:
@@ -690,11 +705,11 @@ class HubMachine(RuleBasedStateMachine):
         assert subject is not None
         self.requests.remove(request)
         # Held since the answer, so Redis is subscribed to them by now.
-        assert request.joining.channels == channels - {RESERVED}
+        assert request.joining.channels == self.part(channels, request.token)
         self.opened += 1
         stream = Stream(self.framings[request.framing], request.token, self.opened)
         live = not request.resumes
-        if self.seen[subject] and request.token not in self.revoked:
+        if self.heard(subject, request.token) and request.token not in self.revoked:
             assert self.hub.open(request.joining, lambda: stream, live=live) is stream
             self.streams[stream] = subject
             self.due[stream] = []
@@ -729,8 +744,21 @@ class HubMachine(RuleBasedStateMachine):
         return [
             stream
             for stream, subject in self.streams.items()
-            if channel in self.seen[subject] and stream not in self.replaying
+            if channel in self.heard(subject, stream.token) and stream not in self.replaying
         ]
+
+    def is_for(self, token: bytes, channel: bytes) -> bool:
+        """Whether a channel is in the part that a token is for."""
+        only = self.only[token]
+        return only is None or only.allows(channel)
+
+    def part(self, channels: set[bytes], token: bytes) -> set[bytes]:
+        """Return that part of some channels."""
+        return {each for each in channels - {RESERVED} if self.is_for(token, each)}
+
+    def heard(self, subject: bytes, token: bytes) -> set[bytes]:
+        """Return what the streams of a token may listen to, as far as it has been delivered."""
+        return self.part(self.seen[subject], token)
 
     # What has to be true
 
@@ -772,17 +800,23 @@ class HubMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_lists_are_those_of_redis(self) -> None:
-        assert set(self.hub.subjects) == set(self.streams.values())
+        assert {each.id for each in self.hub.subjects.values()} == set(self.streams.values())
+        assert self.hub.subject_count == len(set(self.streams.values()))
         for subject in self.hub.subjects.values():
-            assert subject.channels == self.seen[subject.id]
-            assert subject.subscribers.keys() == {
-                each for each, mine in self.streams.items() if mine == subject.id
+            mine = {
+                stream
+                for stream, each in self.streams.items()
+                if each == subject.id and self.only[stream.token] is subject.only
             }
+            assert subject.subscribers.keys() == mine
+            assert mine
+            for stream in mine:
+                assert subject.channels == self.heard(subject.id, stream.token)
 
     @invariant()
     def the_table_holds_what_is_needed_and_nothing_else(self) -> None:
         needs = [request.joining.channels for request in self.requests]
-        needs += [frozenset(self.seen[subject]) for subject in set(self.streams.values())]
+        needs += [frozenset(each.channels) for each in self.hub.subjects.values()]
         holders = Counter(name for need in needs for name in need)
         assert {name: each.holders for name, each in self.hub.channels.items()} == holders
         assert self.interest == set(holders)

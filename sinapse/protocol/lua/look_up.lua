@@ -1,12 +1,19 @@
 -- Says who a token stands for, and what may be listened to with it.
--- KEYS: the token, retention, replay.
--- ARGV: prefix of the sets of channels, and of the grants.
+-- KEYS: the token, retention, replay; then, if it is that of a session, the session.
+-- ARGV: prefix of the sets of channels, and of the grants; then the token, if it is that of a session.
 -- Returns false for an unknown token, else the subject, milliseconds that the token has left or -1,
--- the channels, the epoch and the counter, channels with the counters of their grants, and whether a
--- new stream gets a past of any of them, all of one instant.
+-- the channels, the epoch and the counter, channels with the counters of their grants, whether a
+-- new stream gets a past of any of them, and the channels that the token is only for, a line each, or
+-- nothing for all; all of one instant.
 
 -- include: has_past
-local subject = redis.call('GET', KEYS[1])
+local subject, key, only = redis.call('GET', KEYS[1]), KEYS[1], ''
+if not subject and KEYS[4] then
+  local session = redis.call('HMGET', KEYS[4], 'token', 'subject', 'only')
+  if session[1] == ARGV[3] and session[3] then
+    subject, key, only = session[2], KEYS[4], session[3]
+  end
+end
 if not subject then
   return false
 end
@@ -16,5 +23,5 @@ if redis.call('EXISTS', '$ENDS') == 1 then
   -- include: lasting
   channels = lasting(subject, channels)
 end
-return {subject, redis.call('PTTL', KEYS[1]), channels, position[1] or '', position[2] or '0',
-  redis.call('HGETALL', ARGV[2] .. subject), has_past(channels)}
+return {subject, redis.call('PTTL', key), channels, position[1] or '', position[2] or '0',
+  redis.call('HGETALL', ARGV[2] .. subject), has_past(channels), only}

@@ -1,9 +1,10 @@
 """Mixins for the classes of an application: as :mod:`sinapse.publisher.mixins`, to be awaited."""
 
 from sinapse.publisher.aio.defaults import default
-from sinapse.publisher.operations.identity import ChannelLike, Named, Owned, Receiving
+from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, Named, Owned, Receiving
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
+from sinapse.publisher.operations.sessions import NewSession, Session
 
 
 class Auth(Owned):
@@ -35,6 +36,38 @@ class Auth(Owned):
         return await default().tokens.clear(*self._id_and_kind)
 
 
+class OwnSessions(Owned):
+    """``user.sinapse.sessions``: the sessions of one subject, each of one device."""
+
+    async def open(
+        self,
+        *,
+        device: str | None = None,
+        expires_in: float | None = None,
+        only: ChannelLike | ChannelsLike | None = None,
+    ) -> NewSession:
+        """Return a new session: see :meth:`sinapse.publisher.sessions.Sessions.open`."""
+        return await default().sessions.open(
+            self._id, device=device, expires_in=expires_in, only=only
+        )
+
+    async def list(self) -> list[Session]:
+        """Return the sessions, the oldest first, without their tokens."""
+        return await default().sessions.list(self._id)
+
+    async def renew(self, session: str, expires_in: float | None = None) -> bool:
+        """Let a session live for `expires_in` seconds from now; return whether there was one."""
+        return await default().sessions.renew(self._id, session, expires_in)
+
+    async def end(self, session: str) -> bool:
+        """End the session of an id, and its open streams; return whether there was one."""
+        return await default().sessions.end(self._id, session)
+
+    async def end_all(self, but: str | None = None) -> int:
+        """End all sessions, but the one of the id `but`; return how many ended."""
+        return await default().sessions.end_all(self._id, but)
+
+
 class Sinapse(Owned):
     """``user.sinapse``: the token and the channels of one subject."""
 
@@ -42,6 +75,11 @@ class Sinapse(Owned):
     def auth(self) -> Auth:
         """The token."""
         return Auth(self._owner)
+
+    @property
+    def sessions(self) -> OwnSessions:
+        """The sessions: a token for each device."""
+        return OwnSessions(self._owner)
 
     @property
     async def channels(self) -> set[str]:

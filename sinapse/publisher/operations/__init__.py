@@ -6,6 +6,8 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``operation``     an operation: its request, and its result
 ``messages``      publishing
 ``tokens``        tokens
+``sessions``      sessions
+``revoking``      what ends tokens, and tells every node
 ``channels``      lists of channels
 ``presence``      who is online
 ``position``      the id of now

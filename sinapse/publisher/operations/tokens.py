@@ -5,19 +5,15 @@ for a lifetime that is not positive, and, if tokens are `hashed`,
 :class:`~sinapse.errors.TokenIsHashed` when it should return the current one.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from sinapse.errors import TokenIsHashed
 from sinapse.protocol.keys import (
-    REVOKE,
-    control_channel,
     current_token_key,
     hashed_token,
     kind_name,
     new_token,
     obtained_tokens_key,
-    revoked_key,
     token_key,
 )
 from sinapse.protocol.scripts import (
@@ -25,28 +21,22 @@ from sinapse.protocol.scripts import (
     GENERATE_TOKEN,
     OBTAIN_TOKEN,
     RENEW_TOKEN,
-    REVOKE_TOKEN,
 )
-from sinapse.protocol.sharding import shard_of
-from sinapse.publisher.operations.identity import SubjectId, given_id
+from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.lifetime import lifetime
 from sinapse.publisher.operations.operation import Operation, Request, T, call
+from sinapse.publisher.operations.revoking import Revoking, draw
 
 #: The kind of a subject if none is given.
 USER = "User"
 
 
-class _OfSubject(Operation[T]):
-    __slots__ = ("kind", "subject")
+class _OfSubject(Revoking[T]):
+    __slots__ = ("kind",)
 
     def __init__(self, subject: SubjectId, kind: str) -> None:
-        self.subject: str = given_id(subject)
+        super().__init__(subject)
         self.kind: str = kind_name(kind)
-
-    @property
-    def spread_by(self) -> str:
-        """The subject, whose tokens are all in one Redis."""
-        return self.subject
 
     @property
     def _keys(self) -> tuple[str, str]:
@@ -57,49 +47,7 @@ class _OfSubject(Operation[T]):
         )
 
 
-#: Milliseconds, a day: for how long the other Redis remember that a token was revoked. A node that
-#: was disconnected from all of them for longer asks the one that had the token.
-REMEMBERED = 24 * 3600 * 1000
-
-
-class _Revoked(Operation[None]):
-    """Announces a revoked token to a Redis that did not have it."""
-
-    __slots__ = ("_token", "_told")
-
-    def __init__(self, token: bytes, told: str) -> None:
-        self._token = token.decode(errors="replace")
-        self._told = told
-
-    def request(self) -> Request:
-        """Return the command."""
-        arguments = (self._token, self._told, str(REMEMBERED))
-        return call(REVOKE_TOKEN, (revoked_key(self._token),), arguments)
-
-    def result(self, answer: Any) -> None:
-        """Return nothing: it does not matter how many nodes received it."""
-
-
-class _Revoking(_OfSubject[T]):
-    """May revoke tokens; all Redis get an announcement, so that every node receives it."""
-
-    __slots__ = ("former",)
-
-    def __init__(self, subject: SubjectId, kind: str) -> None:
-        super().__init__(subject, kind)
-        #: The revoked tokens, as they were stored.
-        self.former: Sequence[bytes] = ()
-
-    @property
-    def _told(self) -> str:
-        return control_channel(self.subject, REVOKE)
-
-    def announcements(self) -> Sequence[Operation[Any]]:
-        """Return the same control messages as in the Redis of the tokens."""
-        return [_Revoked(token, self._told) for token in self.former]
-
-
-class _WithNewToken(_Revoking[str]):
+class _WithNewToken(_OfSubject[str]):
     """May generate a token."""
 
     __slots__ = ("_count", "_hashed", "expires_in", "token")
@@ -116,7 +64,10 @@ class _WithNewToken(_Revoking[str]):
     @property
     def stored(self) -> str:
         """The token as it is stored in Redis."""
-        return hashed_token(self.token) if self._hashed else self.token
+        return self._stored(self.token)
+
+    def _stored(self, token: str) -> str:
+        return hashed_token(token) if self._hashed else token
 
     def spread_over(self, count: int) -> None:
         """Generate a token whose Redis is that of the subject."""
@@ -124,10 +75,7 @@ class _WithNewToken(_Revoking[str]):
         self._draw()
 
     def _draw(self) -> None:
-        home = shard_of(self.subject.encode(), self._count)
-        self.token = new_token()
-        while shard_of(self.stored.encode(), self._count) != home:
-            self.token = new_token()
+        self.token = draw(new_token, self._stored, self.subject, self._count)
 
 
 class GetToken(_OfSubject[str | None]):
@@ -221,7 +169,7 @@ class RenewToken(_OfSubject[bool]):
         return bool(answer)
 
 
-class ClearToken(_Revoking[bool]):
+class ClearToken(_OfSubject[bool]):
     """Revokes the current token, and those before it; the result is whether there was one."""
 
     __slots__ = ()

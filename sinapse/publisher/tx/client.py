@@ -13,6 +13,7 @@ from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import T
 from sinapse.publisher.operations.runner import AwaitedRunner
+from sinapse.publisher.operations.sessions import SESSIONS
 from sinapse.publisher.pipeline import Collection
 from sinapse.publisher.runs import awaited
 from sinapse.publisher.runs.awaited import Run
@@ -48,6 +49,23 @@ class Tokens:
     obtain = deferred(awaiting.Tokens.obtain)
     renew = deferred(awaiting.Tokens.renew)
     clear = deferred(awaiting.Tokens.clear)
+
+
+class Sessions:
+    """``publisher.sessions``: as :class:`sinapse.publisher.sessions.Sessions`, in Deferreds."""
+
+    def __init__(
+        self, connections: AwaitedRunner, *, most: int = SESSIONS, hashed: bool = False
+    ) -> None:
+        self._run = connections.run
+        self._most = most
+        self._hashed = hashed
+
+    open = deferred(awaiting.Sessions.open)
+    list = deferred(awaiting.Sessions.list)
+    renew = deferred(awaiting.Sessions.renew)
+    end = deferred(awaiting.Sessions.end)
+    end_all = deferred(awaiting.Sessions.end_all)
 
 
 class Channels:
@@ -115,11 +133,14 @@ class Publisher(BasePublisher):
         retain: float | None = None,
         retain_messages: int | None = None,
         hash_tokens: bool | None = None,
+        max_sessions: int | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         timeout: float = ANSWER_TIMEOUT,
         reactor: Any = None,
     ) -> None:
-        super().__init__(url, max_message, retain, retain_messages, hash_tokens)
+        super().__init__(
+            url, max_message, retain, retain_messages, hash_tokens, max_sessions=max_sessions
+        )
         if reactor is None:
             # The import installs it; an application that wants a different one does so before.
             from twisted.internet import reactor  # noqa: PLC0415
@@ -131,6 +152,9 @@ class Publisher(BasePublisher):
             parts, lambda coroutines: gatherResults(map(Deferred.fromCoroutine, coroutines))
         )
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
+        self.sessions: Sessions = Sessions(
+            self._connections, most=self.max_sessions, hashed=self.hash_tokens
+        )
         self.channels: Channels = Channels(self._connections)
         turns = ReactorTurns(reactor)
         self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message, turns)

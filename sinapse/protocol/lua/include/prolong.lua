@@ -2,15 +2,10 @@
 -- KEYS[1] is the subject's current token, `prefix` that of token keys. When it was obtained first,
 -- in the set KEYS[2], is remembered for as long as it lives.
 
+-- include: lengthen
 local function prolong(prefix, token, life)
-  for _, key in ipairs({KEYS[1], prefix .. token}) do
-    local left = redis.call('PTTL', key)
-    if not life then
-      redis.call('PERSIST', key)
-    elseif left >= 0 and left < life then
-      redis.call('PEXPIRE', key, string.format('%.0f', life))
-    end
-  end
+  lengthen(KEYS[1], life)
+  lengthen(prefix .. token, life)
   local lasts = redis.call('PTTL', prefix .. token)
   if lasts > redis.call('PTTL', KEYS[2]) then
     redis.call('PEXPIRE', KEYS[2], string.format('%.0f', lasts))

@@ -1,0 +1,296 @@
+"""Sessions: any number of tokens for a subject, each of one device, that end one by one.
+
+An operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubject`,
+:class:`~sinapse.errors.InvalidChannel`, or ``ValueError`` for anything else that cannot be.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sinapse.errors import InvalidChannel
+from sinapse.protocol.keys import (
+    SESSION_ID_LENGTH,
+    channel_name,
+    hashed_token,
+    new_session_token,
+    plain,
+    session_id,
+    session_key,
+    sessions_key,
+    token_key,
+)
+from sinapse.protocol.only import ANY
+from sinapse.protocol.scripts import END_SESSIONS, LIST_SESSIONS, OPEN_SESSION, RENEW_SESSION
+from sinapse.publisher.operations.identity import (
+    ChannelLike,
+    ChannelsLike,
+    SubjectId,
+    each_channel,
+)
+from sinapse.publisher.operations.lifetime import lifetime
+from sinapse.publisher.operations.numbers import is_whole
+from sinapse.publisher.operations.operation import Operation, Request, T, call
+from sinapse.publisher.operations.revoking import Revoking, draw
+
+#: How many sessions a subject has, if the publisher is not told anything else; and the most that it
+#: can be told.
+SESSIONS = 100
+MAX_SESSIONS = 1000
+
+#: Characters of a device's name.
+MAX_DEVICE = 256
+
+#: Channels and prefixes that a token can be for: they are read whenever a stream opens.
+MAX_ONLY = 100
+
+_ID = re.compile(f"[0-9a-f]{{{SESSION_ID_LENGTH}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session that was opened, with the token that nobody is told again."""
+
+    id: str
+    token: str = field(repr=False)
+    ended: tuple[str, ...] = ()
+    """Ids of the oldest sessions, which were ended because there were too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What Redis knows of a session. Times are seconds since 1970, by the clock of Redis."""
+
+    id: str
+    device: str | None
+    """What it was opened for, in the words of the application."""
+    only: frozenset[str] | None
+    """The channels and prefixes that its token is for; None for all of the list."""
+    opened: float
+    seen: float | None
+    """When a stream of it was open last, to the minute; None if none was."""
+    expires: float | None
+    """When it expires by itself; None for never."""
+
+
+class OpenSession(Revoking[NewSession]):
+    """Opens a session; if there are `most` of them, the oldest ends."""
+
+    __slots__ = ("_count", "_hashed", "device", "expires_in", "most", "only", "token")
+
+    def __init__(
+        self,
+        subject: SubjectId,
+        device: str | None = None,
+        expires_in: float | None = None,
+        only: ChannelLike | ChannelsLike | None = None,
+        *,
+        most: int = SESSIONS,
+        hashed: bool = False,
+    ) -> None:
+        super().__init__(subject)
+        self.device: str | None = _device(device)
+        #: In milliseconds.
+        self.expires_in: int | None = lifetime(expires_in)
+        self.only: frozenset[str] | None = None if only is None else _only(only)
+        self.most: int = most
+        self._count = 1
+        self._hashed = hashed
+        self.token: str = new_session_token()
+
+    @property
+    def session(self) -> str:
+        """The id."""
+        return session_id(self.token.encode()) or ""
+
+    def _stored(self, token: str) -> str:
+        return hashed_token(token) if self._hashed else token
+
+    def spread_over(self, count: int) -> None:
+        """Generate a token whose Redis is that of the subject."""
+        self._count = count
+        self._draw()
+
+    def _draw(self) -> None:
+        self.token = draw(new_session_token, self._stored, self.subject, self._count)
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        stored = self._stored(self.token)
+        return call(
+            OPEN_SESSION,
+            (sessions_key(self.subject), session_key(self.session), token_key(stored)),
+            (
+                *(self.session, stored, self.subject),
+                "" if self.expires_in is None else str(self.expires_in),
+                self.device or "",
+                "\n".join(sorted(self.only or ())),
+                *(str(self.most), session_key(""), token_key(""), self._told),
+            ),
+        )
+
+    def result(self, answer: list[list[bytes]] | int) -> NewSession | Operation[NewSession]:
+        """Return the session; if Redis has its token already, try a new one."""
+        if isinstance(answer, list):
+            ended, self.former = answer
+            return NewSession(self.session, self.token, tuple(map(_text, ended)))
+        self._draw()
+        return self
+
+
+class ListSessions(Revoking[list[Session]]):
+    """The sessions of a subject, the oldest first."""
+
+    __slots__ = ()
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        return call(LIST_SESSIONS, (sessions_key(self.subject),), (session_key(""),))
+
+    def result(self, answer: list[list[bytes]]) -> list[Session]:
+        """Return them."""
+        return [_read(each) for each in answer]
+
+
+class RenewSession(Revoking[bool]):
+    """Extends the life of a session; the result is whether there was that session."""
+
+    __slots__ = ("expires_in", "session")
+
+    def __init__(self, subject: SubjectId, session: str, expires_in: float | None = None) -> None:
+        super().__init__(subject)
+        self.session: str = _id(session)
+        #: In milliseconds.
+        self.expires_in: int | None = lifetime(expires_in)
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        life = "" if self.expires_in is None else str(self.expires_in)
+        keys = sessions_key(self.subject), session_key(self.session)
+        return call(RENEW_SESSION, keys, (self.session, life, token_key("")))
+
+    def result(self, answer: Any) -> bool:
+        """Return whether there was one."""
+        return bool(answer)
+
+
+class _End(Revoking[T]):
+    """Ends the session `one` of a subject, or all but one."""
+
+    __slots__ = ("but", "one")
+
+    def __init__(self, subject: SubjectId, one: str, but: str) -> None:
+        super().__init__(subject)
+        self.one: str = one
+        self.but: str = but
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        return call(
+            END_SESSIONS,
+            (sessions_key(self.subject),),
+            (self.one, self.but, session_key(""), token_key(""), self._told),
+        )
+
+
+class EndSession(_End[bool]):
+    """Ends a session of a subject; the result is whether there was that session."""
+
+    __slots__ = ()
+
+    def __init__(self, subject: SubjectId, session: str) -> None:
+        super().__init__(subject, _id(session), "")
+
+    def result(self, answer: list[bytes]) -> bool:
+        """Return whether there was one."""
+        self.former = answer
+        return bool(answer)
+
+
+class EndSessions(_End[int]):
+    """Ends all sessions of a subject, `but` one if it is given; the result is how many."""
+
+    __slots__ = ()
+
+    def __init__(self, subject: SubjectId, but: str | None = None) -> None:
+        super().__init__(subject, "", "" if but is None else _id(but))
+
+    def result(self, answer: list[bytes]) -> int:
+        """Return how many there were."""
+        self.former = answer
+        return len(answer)
+
+
+def max_sessions(environment: Mapping[str, str], given: object) -> int:
+    """Return how many sessions a subject may have: `given`, or what the environment says.
+
+    Raises ``ValueError`` for what is no such number.
+    """
+    name = "max_sessions"
+    if given is None:
+        name = "SINAPSE_MAX_SESSIONS"
+        text = environment.get(name) or str(SESSIONS)
+        given = int(text) if text.isascii() and text.isdigit() else text
+    if not is_whole(given) or not 1 <= given <= MAX_SESSIONS:
+        raise ValueError(f"{name} is a whole number, 1 to {MAX_SESSIONS}: {given!r}")
+    return given
+
+
+def _read(answer: Sequence[bytes]) -> Session:
+    session, opened, seen, device, only, expires = answer
+    return Session(
+        _text(session),
+        _text(device) or None,
+        frozenset(_text(only).split("\n")) if only else None,
+        _seconds(opened) or 0.0,
+        _seconds(seen),
+        _seconds(expires),
+    )
+
+
+def _id(value: object) -> str:
+    """Return the id of a session; raises ``ValueError`` for what cannot be one."""
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        shown = type(value).__name__ if not isinstance(value, str) else f"{value!r:.80}"
+        raise ValueError(f"a session's id is {SESSION_ID_LENGTH} hexadecimal digits, not {shown}")
+    return plain(value)
+
+
+def _device(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"a device is a str, not {type(value).__name__}")  # noqa: TRY004
+    text = plain(value)
+    if not 0 < len(text) <= MAX_DEVICE or not text.isprintable():
+        raise ValueError(f"a device is 1 to {MAX_DEVICE} printable characters: {text!r:.80}")
+    return text
+
+
+def _only(given: ChannelLike | ChannelsLike) -> frozenset[str]:
+    channels = each_channel(given)
+    if not channels:
+        raise InvalidChannel("only is empty: a token that is for nothing cannot open a stream")
+    if len(channels) > MAX_ONLY:
+        raise InvalidChannel(f"only has {len(channels)} channels, and {MAX_ONLY} at the most")
+    return frozenset(map(_name_or_prefix, channels))
+
+
+def _name_or_prefix(channel: ChannelLike) -> str:
+    if not isinstance(channel, str) or not channel.endswith(ANY):
+        return channel_name(channel)
+    if channel == ANY:
+        raise InvalidChannel("only has '*', which is all of the list: leave it out for that")
+    return channel_name(channel.removesuffix(ANY)) + ANY
+
+
+def _text(answer: bytes) -> str:
+    return answer.decode(errors="replace")
+
+
+def _seconds(milliseconds: bytes) -> float | None:
+    try:
+        return int(milliseconds) / 1000
+    except ValueError:
+        return None
