@@ -30,7 +30,7 @@ from machine import description  # noqa: E402
 from sinapse.protocol.keys import NODES  # noqa: E402
 from sinapse.protocol.runs import MESSAGES  # noqa: E402
 from sinapse.publisher import aio  # noqa: E402
-from sinapse.publisher.runs.block import RETAIN  # noqa: E402
+from sinapse.publisher.runs.block import RUN_RETAIN  # noqa: E402
 from tests.support import running_redis  # noqa: E402
 
 DEFAULTS = 200, 1000, 3
@@ -62,7 +62,7 @@ async def retained(publisher: aio.Publisher, number: int, pieces: list[str]) -> 
     """Publish each piece by itself, so that a new stream gets all."""
     for piece in pieces:
         await publisher.publish(
-            f"answer:{number}", piece, retain=RETAIN, retain_messages=MESSAGES, replay="all"
+            f"answer:{number}", piece, retain=RUN_RETAIN, retain_messages=MESSAGES, replay="all"
         )
 
 

@@ -17,7 +17,7 @@ from sinapse.web.answers import Plain, respond, tell_fault
 #: A body and its content type.
 Text = tuple[bytes, str]
 
-#: What JSON can carry, or will be such.
+#: What JSON can carry, now or once it is known.
 Content = dict[str, Any] | Awaitable[dict[str, Any]]
 
 

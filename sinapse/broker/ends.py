@@ -19,16 +19,16 @@ from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.ids import parse_counter
 
 #: Grants that one script ends: it blocks Redis for about a millisecond.
-AT_ONCE = 200
+GRANTS_PER_STEP = 200
 
 #: Seconds between two questions at least: grants that end together are asked for together.
-PAUSE = 0.005
+STEP_PAUSE = 0.005
 
 #: Seconds until Redis is asked again at the latest: no timer of a year is needed.
-LONGEST = 3600.0
+MAX_WAIT = 3600.0
 
 #: Seconds until Redis is asked again that has refused: it may take no writes for now.
-RETRY = 1.0
+RETRY_DELAY = 1.0
 
 #: Ends the grants whose time has come, up to so many. Returns in how many milliseconds the next one
 #: ends: 0 if there are more, a negative number if there is none.
@@ -64,7 +64,7 @@ class Ends:
     def announced(self, value: bytes) -> None:
         """Note the announcement of a grant that ends before all others, in some milliseconds."""
         if (milliseconds := parse_counter(value)) is not None:
-            self._wait(min(milliseconds / 1000, LONGEST))
+            self._wait(min(milliseconds / 1000, MAX_WAIT))
 
     def _wait(self, seconds: float) -> None:
         """Ask in so many seconds, unless that is done earlier anyway."""
@@ -82,12 +82,12 @@ class Ends:
 
     async def _end_what_is_over(self) -> None:
         try:
-            left = await self._end_grants(AT_ONCE)
+            left = await self._end_grants(GRANTS_PER_STEP)
         except BrokerUnavailable:
-            self._wait(RETRY)
+            self._wait(RETRY_DELAY)
             return
         if left >= 0:
-            self._wait(max(left / 1000, PAUSE))
+            self._wait(max(left / 1000, STEP_PAUSE))
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError) is None:

@@ -10,7 +10,7 @@ import txredisapi
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from sinapse.broker.ends import AT_ONCE
+from sinapse.broker.ends import GRANTS_PER_STEP
 from sinapse.broker.history import History
 from sinapse.broker.lookup import Attachment, LastIDs, Lookup, TokenEntry
 from sinapse.errors import CloseReason, Unauthorized
@@ -62,7 +62,7 @@ class Recovery:
         So scripts that publish, which end only some at once, never find many.
         """
         try:
-            while await self._lookup.run(END_GRANTS, [], [AT_ONCE]) == 0:
+            while await self._lookup.run(END_GRANTS, [], [GRANTS_PER_STEP]) == 0:
                 pass
         except txredisapi.ResponseError as error:
             # It may take no writes for now. Lists are read without them all the same.

@@ -21,7 +21,7 @@ class Trial:
     def __init__(self, publisher: Publisher, url: str) -> None:
         self._publisher = publisher
         self._url = url
-        #: That of the subject, and of the channel.
+        #: The name of the subject, and of the channel.
         self.name = f"trial:{secrets.token_hex(8)}"
 
     def __enter__(self) -> Self:

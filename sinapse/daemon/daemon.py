@@ -176,7 +176,7 @@ class Daemon(MultiService):
         if (longest := _longest_message(os.environ)) > self._max_pending:
             self._log.warn(
                 "--max-pending {most}: a message may have {longest} bytes (SINAPSE_MAX_MESSAGE);"
-                " who would get one that fits into no stream is told a reset",
+                " a stream gets a reset in place of a message that is too long for it",
                 most=self._max_pending,
                 longest=longest,
             )

@@ -1,4 +1,4 @@
-"""The daemon, put together: the only place that knows all the others.
+"""The service that ``twistd`` and ``sinapse serve`` run: a daemon of some settings.
 
 ``twistd sinapse`` finds :class:`Options` and :func:`makeService` here by way of the plugin.
 Nothing that installs a reactor is imported before :func:`makeService`, so ``twistd --reactor``

@@ -53,7 +53,7 @@ def _with_whole_ids(
 
 
 class PartialEventStream(EventStream):
-    """Of an event stream: the body, not yet in chunks."""
+    """A part of an event stream: its body, not yet in chunks."""
 
     __slots__ = ("_whole",)
 
@@ -67,7 +67,7 @@ class PartialEventStream(EventStream):
 
 
 class PartialWebSocket(WebSocket):
-    """Of a WebSocket: its JSON texts, each on a line."""
+    """A part of a WebSocket: its JSON texts, each on a line."""
 
     __slots__ = ("_whole",)
 
@@ -86,7 +86,7 @@ class PartialWebSocket(WebSocket):
 
 
 class PartialJSONList(JSONList):
-    """Of a long poll: its items."""
+    """A part of a long poll: its items."""
 
     __slots__ = ()
 

@@ -4,5 +4,5 @@
 #: thousands come at once; the system's own limit (net.core.somaxconn) applies as well.
 BACKLOG = 4096
 
-#: Open files of which fewer are told of: a machine of any size carries more streams.
+#: Open files. A limit below this is logged: a machine of any size carries more streams.
 FEW_FILES = 10_000

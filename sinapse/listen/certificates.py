@@ -28,7 +28,7 @@ from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersi
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-#: Of TLS 1.2; those of 1.3 are all modern.
+#: Cipher suites for TLS 1.2; those for 1.3 are all modern.
 CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
 
 #: The kinds of endpoint that speak TLS, and their arguments.

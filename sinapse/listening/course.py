@@ -19,7 +19,7 @@ from sinapse.printable import printable
 log = logging.getLogger("sinapse.listening")
 
 #: Seconds before coming back, until the server says something else: what it says by default.
-RETRY = 5.0
+RETRY_TIME = 5.0
 
 #: The least that a server can ask for: nobody means that clients should come without end.
 SHORTEST_PAUSE = 0.1
@@ -90,7 +90,7 @@ class Course:
         self._jitter = jitter
         self._parser = Parser(last_event_id or "", max_message)
         self._is_first_message = True
-        self._retry = RETRY
+        self._retry = RETRY_TIME
         self._wish = 0.0
         self._failures = 0
         self._was_open = False

@@ -18,7 +18,7 @@ from sinapse.listening.parser import Message
 Kind = TypeVar("Kind")
 
 #: Seconds to connect, TLS included.
-TIMEOUT = 10.0
+CONNECT_TIMEOUT = 10.0
 
 #: Seconds without a byte after which a connection is lost: four keep-alives of the daemon.
 SILENCE = 60.0
@@ -39,7 +39,7 @@ def listen(
     *,
     token: str,
     last_event_id: str | None = None,
-    timeout: float = TIMEOUT,
+    timeout: float = CONNECT_TIMEOUT,
     silence: float = SILENCE,
     max_message: int = MAX_MESSAGE,
     client: httpx.Client | httpx.AsyncClient | None = None,

@@ -7,6 +7,6 @@
 ``redisurl``  where Redis is
 ``only``      the part of a list that a token is for
 ``runs``      states of runs, and the messages that they publish
-``role``      whether that is the master
+``role``      whether a Redis is a master
 ``sharding``  which of several Redis has what
 """

@@ -27,6 +27,10 @@ FIELD_BREAKS = "\r\n\0"
 #: node, and for each subscriber that is behind.
 MAX_MESSAGE = 1024 * 1024
 
+#: Seconds, 30 days, for which a message is retained: what has to be kept for longer belongs in a
+#: database.
+MAX_RETAIN = 30 * 24 * 3600
+
 _NO_BREAKS = str.maketrans("", "", FIELD_BREAKS)
 
 

@@ -22,7 +22,7 @@ from sinapse.publisher.operations.sessions import SESSIONS
 from sinapse.publisher.operations.spread import Spread
 from sinapse.publisher.pipeline import Collection, settled
 from sinapse.publisher.runs.awaited import Run, Runs, Turns
-from sinapse.publisher.runs.block import ERROR_TEXT, RETAIN
+from sinapse.publisher.runs.block import ERROR_TEXT, RUN_RETAIN
 from sinapse.publisher.signatures import showing
 
 P = ParamSpec("P")
@@ -214,7 +214,7 @@ class Publisher(BasePublisher):
         subject: SubjectId,
         name: str = "run",
         *,
-        retain: float = RETAIN,
+        retain: float = RUN_RETAIN,
         error_text: str = ERROR_TEXT,
     ) -> Run:
         """Return a run for an ``async with`` block: see :meth:`sinapse.publisher.Publisher.run`."""

@@ -17,7 +17,7 @@ from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.pipeline import Pipeline
-from sinapse.publisher.runs.block import ERROR_TEXT, RETAIN
+from sinapse.publisher.runs.block import ERROR_TEXT, RUN_RETAIN
 from sinapse.publisher.runs.blocking import Run, Runs
 from sinapse.publisher.sessions import Sessions
 from sinapse.publisher.tokens import Tokens
@@ -177,7 +177,7 @@ class Publisher(BasePublisher):
         subject: SubjectId,
         name: str = "run",
         *,
-        retain: float = RETAIN,
+        retain: float = RUN_RETAIN,
         error_text: str = ERROR_TEXT,
     ) -> Run:
         """Return a :class:`~sinapse.publisher.runs.Run` for `subject`, for a ``with`` block.

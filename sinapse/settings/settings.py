@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from sinapse.listen.forwarded import HEADERS
+from sinapse.protocol.message import MAX_RETAIN
 from sinapse.protocol.redisurl import DEFAULT_URL, RedisURL
 from sinapse.settings import values
 from sinapse.settings.option import Option, option
@@ -65,7 +66,7 @@ class Settings:
     )
     retains: bool = option(
         "300",
-        lambda texts: values.seconds(0, 10**9)(texts) > 0,
+        lambda texts: values.seconds(0, MAX_RETAIN)(texts) > 0,
         "Seconds for which publishers retain messages by default; for the daemon, 0 means streams "
         "without ids, which cannot resume.",
         name="retain",

@@ -24,7 +24,7 @@ from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.websocket import WebSocket
 from sinapse.streams.backlog import Backlog
-from sinapse.streams.pending import Pending
+from sinapse.streams.pending import PendingFrames
 from sinapse.streams.stream import Stream
 from sinapse.streams.websocketpeer import MIN_FRAME_SIZE, WebSocketPeer
 from sinapse.web.intake import Intake
@@ -83,7 +83,7 @@ class Connection(Stream):
         self._intake: Intake | None = None
         self._transport: Any = None  # No interface has both halves of what we use.
         #: The frames that wait; a stream that is live has none.
-        self._pending: Pending | None = None
+        self._pending: PendingFrames | None = None
         self._reason: CloseReason | None = None
         self._drained: Deferred[None] | None = None
         self.framing = framing
@@ -151,7 +151,7 @@ class Connection(Stream):
             self._pending.add(frame)
             self._owner.backlog.add(self, len(frame))
 
-    def _written(self, pending: Pending, size: int) -> None:
+    def _written(self, pending: PendingFrames, size: int) -> None:
         """Note that `size` bytes wait no longer."""
         pending.bytes -= size
         self._owner.backlog.take(self, size)
@@ -288,7 +288,7 @@ class SocketConnection(Connection):
             self._fall_behind(memoryview(frame)[written:])
 
     def _fall_behind(self, rest: memoryview) -> None:
-        self._pending = Pending()
+        self._pending = PendingFrames()
         self._writing = 0
         self._queue(rest)
         if self._reason is None:
@@ -350,7 +350,7 @@ class TransportConnection(Connection):
     def pauseProducing(self) -> None:  # noqa: D102, N802
         self._paused = True
         if self._pending is None:
-            self._pending = Pending()
+            self._pending = PendingFrames()
 
     def resumeProducing(self) -> None:  # noqa: D102, N802
         self._paused = False

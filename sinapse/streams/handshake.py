@@ -24,7 +24,7 @@ _FIELDS = (
 )
 
 #: Elements of a field: clients have two or three, and each takes some time to read.
-_MOST = 20
+_MAX_ELEMENTS = 20
 
 #: A client may offer its token as a subprotocol, since a page can set no other header field.
 _OFFERED = "sinapse.token."
@@ -52,7 +52,7 @@ def shake_hands(request: Request) -> Response:
     try:
         for name in _FIELDS:
             for value in request.requestHeaders.getRawHeaders(name.encode(), []):
-                if value.count(b",") + value.count(b";") > _MOST:
+                if value.count(b",") + value.count(b";") > _MAX_ELEMENTS:
                     return protocol.reject(400, "not a WebSocket handshake")
                 headers[name] = value.decode("latin-1")
     except InvalidHeader:  # A control character.

@@ -7,7 +7,7 @@ from collections import deque
 WRITE_SIZE = 128 * 1024
 
 
-class Pending:
+class PendingFrames:
     """A queue of frames, which many streams share; a stream that is live has none."""
 
     __slots__ = ("bytes", "frames")

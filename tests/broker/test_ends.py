@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from sinapse.broker.ends import LONGEST, PAUSE, RETRY, Ends
+from sinapse.broker.ends import MAX_WAIT, RETRY_DELAY, STEP_PAUSE, Ends
 from sinapse.errors import BrokerUnavailable
 
 
@@ -82,7 +82,7 @@ def test_what_ends_together_is_asked_for_together() -> None:
     it.ends.connected()
     it.pass_(50)
     assert len(it.ended) == 10
-    assert all(later - earlier >= PAUSE * 1000 for earlier, later in pairwise(it.asked))
+    assert all(later - earlier >= STEP_PAUSE * 1000 for earlier, later in pairwise(it.asked))
 
 
 def test_more_than_can_be_ended_at_once_are_ended_one_after_the_other() -> None:
@@ -100,7 +100,7 @@ def test_after_a_refusal_it_is_asked_again() -> None:
     it.is_away = True
     it.pass_(100)
     it.is_away = False
-    it.pass_(round(RETRY * 1000))
+    it.pass_(round(RETRY_DELAY * 1000))
     assert it.pending == []
 
 
@@ -123,7 +123,7 @@ def test_no_timer_is_longer_than_an_hour() -> None:
     it.pass_(1)
     it.ends.announced(b"10000000000000")
     [timer] = it.clock.getDelayedCalls()
-    assert timer.getTime() == it.clock.seconds() + LONGEST
+    assert timer.getTime() == it.clock.seconds() + MAX_WAIT
 
 
 def test_what_is_no_time_is_ignored() -> None:
@@ -148,5 +148,5 @@ def test_none_ends_early_and_none_late(before: list[int], later: list[tuple[int,
     it.pass_(70)
     assert it.pending == []
     # A turn of the clock for the end itself, and the pause between two questions.
-    assert all(0 <= ended - end <= PAUSE * 1000 + 1 for end, ended in it.ended.items())
+    assert all(0 <= ended - end <= STEP_PAUSE * 1000 + 1 for end, ended in it.ended.items())
     assert len(it.clock.getDelayedCalls()) == 0

@@ -15,7 +15,7 @@ from sinapse.listening.course import (
     JITTER,
     LONGEST_PAUSE,
     LONGEST_WISH,
-    RETRY,
+    RETRY_TIME,
     SHORTEST_PAUSE,
     Course,
 )
@@ -130,7 +130,7 @@ class TestMessages:
 class TestPause:
     def test_it_is_what_the_server_says(self) -> None:
         it = course()
-        assert it.pause() == RETRY
+        assert it.pause() == RETRY_TIME
         read(it, OPENING)
         assert it.pause() == 2
 

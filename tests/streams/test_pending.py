@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinapse.streams.pending import WRITE_SIZE, Pending
+from sinapse.streams.pending import WRITE_SIZE, PendingFrames
 
 SIZES = st.one_of(st.integers(1, 1000), st.integers(1, 3 * WRITE_SIZE))
 
 
-def waiting(*frames: bytes) -> Pending:
-    pending = Pending()
+def waiting(*frames: bytes) -> PendingFrames:
+    pending = PendingFrames()
     for frame in frames:
         pending.add(frame)
     return pending

@@ -2,8 +2,8 @@
 
 ``supervisor``   the parent: binds, starts workers, serves no stream
 ``process``      a worker, as its parent sees it
-``worker``       a worker, as it sees itself: a daemon on what it was given
-``inheritance``  what that is
+``worker``       a worker, as it sees itself: a daemon on what it inherits
+``inheritance``  what a worker inherits: sockets, and a folder
 ``ports``        the sockets, in the parent and in a worker
 ``relay``        the lines of all in one log
 ``overview``     the administration endpoint for all

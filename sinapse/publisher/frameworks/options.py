@@ -23,12 +23,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sinapse.environment import DAEMON_URL
+from sinapse.protocol.message import MAX_RETAIN
 from sinapse.protocol.redisurl import RedisURL, from_environment
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.operations.lifetime import MAX_LIFETIME
 from sinapse.publisher.operations.numbers import is_number, is_whole
-from sinapse.publisher.operations.retention import MAX_RETAIN, MAX_RETAIN_MESSAGES
+from sinapse.publisher.operations.retention import MAX_RETAIN_MESSAGES
 
 #: Seconds, a day: a page that was open for longer asks for another token.
 TOKEN_LIFETIME = 24 * 3600

@@ -8,7 +8,7 @@ from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_
 from sinapse.publisher.operations.operation import Operation, Request, call
 
 #: Subjects that one step looks at: half a millisecond of Redis.
-PAGE = 500
+SUBJECTS_PER_STEP = 500
 
 
 class IsOnline(Operation[bool]):
@@ -51,7 +51,9 @@ class OnlineIn(Operation[set[str]]):
     def request(self) -> Request:
         """Return what Redis is asked."""
         prefixes = presence_key(""), channels_key("")
-        return call(ONLINE_IN, (PRESENCE,), (self.channel, *prefixes, *self._place, str(PAGE)))
+        return call(
+            ONLINE_IN, (PRESENCE,), (self.channel, *prefixes, *self._place, str(SUBJECTS_PER_STEP))
+        )
 
     def result(self, answer: Any) -> "set[str] | OnlineIn":
         """Return the ids, or the operation to go on with."""

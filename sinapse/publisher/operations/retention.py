@@ -7,13 +7,11 @@ channel they get.
 from typing import Literal, TypeAlias, cast
 
 from sinapse.protocol.keys import plain
+from sinapse.protocol.message import MAX_RETAIN
 from sinapse.publisher.operations.numbers import is_number, is_whole
 
 #: Seconds; the default. A phone in a tunnel, a laptop that is carried to a meeting.
 RETAIN = 300.0
-
-#: Seconds, 30 days: what has to be kept for longer belongs in a database.
-MAX_RETAIN = 30 * 24 * 3600
 
 #: Messages of a channel; the default, and the most.
 RETAIN_MESSAGES = 1000

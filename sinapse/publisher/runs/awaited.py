@@ -18,7 +18,7 @@ from sinapse.publisher.runs.courier import Courier
 from sinapse.publisher.runs.outbox import Outbox
 
 #: Seconds for which runs are carried after the end of their event loop has begun.
-GRACE = 2.0
+LOOP_END_GRACE = 2.0
 
 
 class Pause(ABC):
@@ -86,7 +86,7 @@ class Carrier:
                     # The end of an event loop cancels all tasks: the runs are to end before this.
                     if until < math.inf:
                         raise
-                    until = self._turns.seconds() + GRACE
+                    until = self._turns.seconds() + LOOP_END_GRACE
         except BaseException as error:
             courier.break_off(BrokerUnavailable(f"runs are not carried: {error!r}"))
             raise

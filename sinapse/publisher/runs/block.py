@@ -16,7 +16,7 @@ from sinapse.publisher.runs.courier import Courier
 from sinapse.publisher.runs.outbox import Outbox
 
 #: Seconds for which a piece is kept: for somebody who comes back after a meeting.
-RETAIN = 3600.0
+RUN_RETAIN = 3600.0
 
 #: The text of ``error`` if the application has none of its own.
 ERROR_TEXT = "This has failed."

@@ -15,7 +15,7 @@ from sinapse.publisher.runs.outbox import Outbox
 
 #: Seconds between two signs of life of a run that tells nothing. The answer says whether it was
 #: stopped, which is to be known here within a second.
-SIGN = 0.5
+SIGN_INTERVAL = 0.5
 
 
 class Courier:
@@ -40,7 +40,7 @@ class Courier:
         """Carry the messages of a run that begins."""
         if not self._outboxes:
             self._due.clear()
-            self._next_sign = now + SIGN
+            self._next_sign = now + SIGN_INTERVAL
         outbox.heard = now
         self._outboxes[outbox.run] = outbox
 
@@ -75,11 +75,11 @@ class Courier:
         self._held = []
         operations: list[Operation[Any]] = [outbox.take(now) for outbox in self._sent]
         if now >= self._next_sign:
-            self._next_sign = now + SIGN
+            self._next_sign = now + SIGN_INTERVAL
             self._held = [
                 each
                 for each in self._outboxes.values()
-                if each.run not in chosen and now - each.heard >= SIGN / 2
+                if each.run not in chosen and now - each.heard >= SIGN_INTERVAL / 2
             ]
             if self._held:
                 operations.append(HoldRuns([each.run for each in self._held]))

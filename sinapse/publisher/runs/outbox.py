@@ -14,17 +14,17 @@ from sinapse.publisher.operations.runs import TellRun
 #: Seconds: a piece that comes within these after a message waits for their end, with all others
 #: that come meanwhile. To the eye that is at once; 25 messages a second are few for Redis, for a
 #: node and for a page.
-WINDOW = 0.04
+BATCH_WINDOW = 0.04
 
 #: Seconds: windows end at multiples of these, never late, so that many runs share a round trip.
-_GRID = WINDOW / 4
+_GRID = BATCH_WINDOW / 4
 
 #: Bytes of pieces after which a message goes out before its window has ended.
-MESSAGE = 32 * 1024
+MESSAGE_SIZE = 32 * 1024
 
 #: Bytes of pieces that wait for Redis, or for its answer; then ``send`` waits. A larger piece waits
 #: alone.
-HELD = 64 * 1024
+HELD_SIZE = 64 * 1024
 
 #: Seconds for which Redis may be away with pieces waiting: a failover takes a few, a restart with
 #: many data half a minute.
@@ -95,7 +95,7 @@ class Outbox:
 
     def has_room(self, size: int) -> bool:
         """Whether a piece of so many bytes may wait too."""
-        return not self._held or self._held + size <= HELD
+        return not self._held or self._held + size <= HELD_SIZE
 
     def put(self, text: str, size: int) -> bool:
         """Add a piece; return whether something is to be sent sooner by that."""
@@ -104,7 +104,7 @@ class Outbox:
         self._put += 1
         self._held += size + 1  # A comma each.
         self._waiting_size += size + 1
-        return self._parcel is None and (not before or before < MESSAGE <= self._waiting_size)
+        return self._parcel is None and (not before or before < MESSAGE_SIZE <= self._waiting_size)
 
     def hurry(self) -> int:
         """Let everything go out at once; return the mark of that."""
@@ -156,10 +156,12 @@ class Outbox:
             return self._next_attempt
         if not self._pieces:
             return 0.0 if self._ending else None
-        is_pressing = self._ending or self._urgent > self._taken or self._waiting_size >= MESSAGE
+        is_pressing = (
+            self._ending or self._urgent > self._taken or self._waiting_size >= MESSAGE_SIZE
+        )
         if is_pressing or self._last_sent is None:
             return 0.0
-        return math.floor((self._last_sent + WINDOW) / _GRID) * _GRID
+        return math.floor((self._last_sent + BATCH_WINDOW) / _GRID) * _GRID
 
     def take(self, now: float) -> TellRun:
         """Return what is to be sent: the same again until Redis has it."""
@@ -225,7 +227,7 @@ class Outbox:
     def _next(self) -> _Parcel:
         texts: list[str] = []
         taken = 0
-        most = min(MESSAGE, self._limit)
+        most = min(MESSAGE_SIZE, self._limit)
         while self._pieces:
             text, size = self._pieces[0]
             if texts and taken + size > most:

@@ -17,7 +17,7 @@ from sinapse.publisher.operations.sessions import SESSIONS
 from sinapse.publisher.pipeline import Collection
 from sinapse.publisher.runs import awaited
 from sinapse.publisher.runs.awaited import Run
-from sinapse.publisher.runs.block import ERROR_TEXT, RETAIN
+from sinapse.publisher.runs.block import ERROR_TEXT, RUN_RETAIN
 from sinapse.publisher.signatures import showing
 from sinapse.publisher.tx.connections import Connections
 from sinapse.publisher.tx.turns import ReactorTurns
@@ -172,7 +172,7 @@ class Publisher(BasePublisher):
         subject: SubjectId,
         name: str = "run",
         *,
-        retain: float = RETAIN,
+        retain: float = RUN_RETAIN,
         error_text: str = ERROR_TEXT,
     ) -> Run:
         """Return a run for ``async with``, whose methods are coroutines.

@@ -11,8 +11,8 @@ from sinapse.errors import BrokerUnavailable, RunLost, RunStopped
 from sinapse.protocol.runs import RunState
 from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.runs import HoldRuns, TellRun
-from sinapse.publisher.runs.courier import SIGN, Courier
-from sinapse.publisher.runs.outbox import WINDOW, Outbox
+from sinapse.publisher.runs.courier import SIGN_INTERVAL, Courier
+from sinapse.publisher.runs.outbox import BATCH_WINDOW, Outbox
 
 START = 100.0
 
@@ -68,9 +68,9 @@ def test_the_first_piece_goes_at_once_and_those_that_follow_together() -> None:
     carried.settle(RUNNING)
     carried.put("a", 2)
     carried.put("a", 3)
-    assert WINDOW / 2 <= carried.courier.wait(START) <= WINDOW + 1e-9
+    assert BATCH_WINDOW / 2 <= carried.courier.wait(START) <= BATCH_WINDOW + 1e-9
     assert shown(carried.operations(START + 0.001)) == []
-    assert shown(carried.operations(START + WINDOW)) == [("a", [2, 3])]
+    assert shown(carried.operations(START + BATCH_WINDOW)) == [("a", [2, 3])]
 
 
 def test_what_is_due_of_all_runs_goes_together_and_each_run_once() -> None:
@@ -82,17 +82,17 @@ def test_what_is_due_of_all_runs_goes_together_and_each_run_once() -> None:
 
 def test_runs_that_tell_nothing_give_a_sign_together() -> None:
     carried = Carried("a", "b", "c")
-    assert carried.courier.wait(START) == SIGN
+    assert carried.courier.wait(START) == SIGN_INTERVAL
     carried.put("b", 1)
-    now = START + SIGN
+    now = START + SIGN_INTERVAL
     assert shown(carried.operations(now)) == [("b", [1]), ["a", "c"]]
     carried.settle(RUNNING, [RUNNING, RUNNING])
-    assert carried.courier.wait(now) == SIGN
+    assert carried.courier.wait(now) == SIGN_INTERVAL
 
 
 def test_the_answer_to_a_sign_says_that_a_run_is_over() -> None:
     carried = Carried("a", "b", "c")
-    carried.operations(START + SIGN)
+    carried.operations(START + SIGN_INTERVAL)
     carried.settle([RunState.STOPPED, None, RUNNING])
     assert isinstance(carried.outboxes["a"].outcome, RunStopped)
     assert isinstance(carried.outboxes["b"].outcome, RunLost)
@@ -103,7 +103,7 @@ def test_the_answer_to_a_sign_says_that_a_run_is_over() -> None:
 def test_a_sign_without_an_answer_ends_nothing() -> None:
     carried = Carried("a")
     for number in range(1, 100):
-        assert shown(carried.operations(START + number * SIGN)) == [["a"]]
+        assert shown(carried.operations(START + number * SIGN_INTERVAL)) == [["a"]]
         carried.settle(BrokerUnavailable("away"))
     assert not carried.outboxes["a"].is_over
 
@@ -116,7 +116,7 @@ def test_a_failure_of_one_is_not_that_of_others() -> None:
     carried.settle(BrokerUnavailable("refused"), RUNNING)
     carried.put("a", 2)
     carried.put("b", 2)
-    assert shown(carried.operations(START + WINDOW)) == [("b", [2])]
+    assert shown(carried.operations(START + BATCH_WINDOW)) == [("b", [2])]
     carried.settle(RUNNING)
     # The same message again, and then what came meanwhile.
     assert shown(carried.operations(START + 0.2)) == [("a", [1])]

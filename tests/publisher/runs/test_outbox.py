@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from sinapse.errors import BrokerUnavailable, InvalidMessage, MessageTooLarge, RunLost, RunStopped
 from sinapse.protocol.runs import RunState
 from sinapse.publisher.operations.runs import TellRun
-from sinapse.publisher.runs.outbox import HELD, MESSAGE, RETRY_TIMEOUT, WINDOW, Outbox
+from sinapse.publisher.runs.outbox import (
+    BATCH_WINDOW,
+    HELD_SIZE,
+    MESSAGE_SIZE,
+    RETRY_TIMEOUT,
+    Outbox,
+)
 
 MOST = 2**20
 
@@ -127,34 +133,34 @@ def test_no_piece_waits_for_longer_than_the_window(gaps: list[float]) -> None:
     assert redis.pieces == [*range(len(gaps))]
     times = [time for time, _ in redis.messages]
     # Nearly: the times are rounded.
-    assert all(later - time >= WINDOW / 2 for time, later in itertools.pairwise(times))
+    assert all(later - time >= BATCH_WINDOW / 2 for time, later in itertools.pairwise(times))
     for time, operation in redis.messages:
         for piece in json.loads(operation.message.data)["pieces"]:
-            assert begun[piece] <= time <= begun[piece] + WINDOW + 1e-9
+            assert begun[piece] <= time <= begun[piece] + BATCH_WINDOW + 1e-9
 
 
-@given(st.lists(st.integers(0, 3 * MESSAGE), max_size=30))
+@given(st.lists(st.integers(0, 3 * MESSAGE_SIZE), max_size=30))
 def test_what_waits_and_what_is_sent_at_once_is_bounded(sizes: list[int]) -> None:
     outbox, redis = Outbox("it", "answer", MOST), Redis()
     for size in sizes:
         piece = "x" * size
         while not put(outbox, piece):
             held = outbox.held
-            assert held + size + 2 > HELD
+            assert held + size + 2 > HELD_SIZE
             outbox.hurry()
             step(outbox, redis, 100.0)
             assert outbox.held < held
-        assert outbox.held <= HELD + 1 or outbox.held == size + 3
+        assert outbox.held <= HELD_SIZE + 1 or outbox.held == size + 3
     for _, operation in redis.messages:
         pieces = json.loads(operation.message.data)["pieces"]
-        assert len(pieces) == 1 or sum(len(each) + 3 for each in pieces) <= MESSAGE + 1
+        assert len(pieces) == 1 or sum(len(each) + 3 for each in pieces) <= MESSAGE_SIZE + 1
 
 
 def test_a_message_goes_out_early_when_there_is_much() -> None:
     outbox, redis = Outbox("it", "answer", MOST), Redis()
     put(outbox, "first")
     step(outbox, redis, 100.0)
-    put(outbox, "x" * MESSAGE)
+    put(outbox, "x" * MESSAGE_SIZE)
     step(outbox, redis, 100.001)
     assert len(redis.pieces) == 2
 
