@@ -37,6 +37,15 @@ KEPT = 5
 #: How many messages of a channel new streams get.
 PASTS = {"a.past": 3, "b.past": 1000}
 
+#: What is added to the number of a subject for those of its streams whose token is for a part of
+#: its list: they are judged as those of a subject who has no more than that.
+PART = 1000
+
+
+def is_in_part(channel: str) -> bool:
+    """Whether a channel is in the part that such tokens are for."""
+    return channel.startswith("a") or channel == "c"
+
 
 @dataclass
 class Sent:
@@ -89,6 +98,8 @@ class Token:
     """Monotonic seconds, at the latest."""
     ended: int | None = None
     """The number of the next message when it was revoked."""
+    session: str | None = None
+    """The id of its session, if it is of one."""
 
     def is_over(self, sent: Sent) -> bool:
         """Whether it had surely ended when a message was published."""
@@ -140,14 +151,25 @@ class Story:
         below = (number for at, number in numbers if at < counter)
         return next(same, next(below, -1))
 
-    def add(self, subject: int, channel: str, granted: int | None = None) -> None:
+    def add(self, subject: int, channel: str) -> None:
+        for each in self._both(subject, channel):
+            self._add(each, channel)
+
+    def remove(self, subject: int, channel: str) -> None:
+        for each in self._both(subject, channel):
+            self._remove(each, channel)
+
+    def _both(self, subject: int, channel: str) -> tuple[int, ...]:
+        return (subject, subject + PART) if is_in_part(channel) else (subject,)
+
+    def _add(self, subject: int, channel: str, granted: int | None = None) -> None:
         intervals = self._lists.setdefault(subject, {}).setdefault(channel, [])
         if not intervals or intervals[-1].end is not None:
             self.changes += 1
             granted = self.now if granted is None else granted
             intervals.append(Interval(self.now, self.changes, granted))
 
-    def remove(self, subject: int, channel: str) -> None:
+    def _remove(self, subject: int, channel: str) -> None:
         intervals = self._lists.get(subject, {}).get(channel, [])
         if intervals and intervals[-1].end is None:
             self.changes += 1
@@ -212,9 +234,9 @@ class Story:
         for subject in self._lists:
             wanted, is_there = lists.get(subject, {}), self.channels(subject)
             for channel, _ in is_there.items() - wanted.items():
-                self.remove(subject, channel)
+                self._remove(subject, channel)
             for channel, granted in wanted.items() - is_there.items():
-                self.add(subject, channel, granted)
+                self._add(subject, channel, granted)
 
     def rest(self) -> None:
         for loss in self.losses:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from sinapse.protocol.keys import RETENTION
 from sinapse.protocol.sharding import shard_of
-from tests.stories.model import PASTS, Record, Story, Token
+from tests.stories.model import PART, PASTS, Record, Story, Token
 from tests.stories.tabs import Browser, Item
 from tests.stories.world import LOSSY, World
 from tests.support import EVENT_TIMEOUT
@@ -25,7 +25,12 @@ SUBJECTS = 40
 MESSAGES = 150
 TABS = 12
 CHANNELS = ("a", "b", "c", "a.small", "b.small", "a.past", "b.past")
-KINDS = ("User", "Tablet")
+
+#: Kinds of tokens for the whole list: of a subject by its class, and of a session; and one of a
+#: session that is for a part of it.
+KINDS = ("User", "Tablet", "session")
+PARTIAL = "partial session"
+SESSIONS = ("session", PARTIAL)
 
 #: By subject and channel, monotonic seconds between which a grant ends.
 Ends: TypeAlias = dict[tuple[int, str], tuple[float, float]]
@@ -189,7 +194,10 @@ class Teller:
         self.note(f"{sent.number} is published to {channel}, retained for {retain:g}")
         now = time.monotonic()
         sent.unsure = {
-            who for (who, name), (at, _) in self.ends.items() if name == channel and at <= now
+            each
+            for (who, name), (at, _) in self.ends.items()
+            if name == channel and at <= now
+            for each in (who, who + PART)
         }
         if world.other is not None and self.dice.random() < 0.3:
             world.other.publish(self.name("elsewhere"), "noise")
@@ -259,15 +267,15 @@ class Teller:
             self.add(subject, channel)
 
     def somebody(self) -> int:
-        return self.dice.choice(self.tabs).record.subject if self.tabs else 0
+        return self.dice.choice(self.tabs).record.subject % PART if self.tabs else 0
 
     def come(self) -> None:
         """Open a tab, or let one come back, with a new token if it needs one."""
         away = [tab for tab in self.tabs if not tab.wants or tab.is_refused]
         if len(self.tabs) < TABS:
-            subject, kind = self.dice.randrange(SUBJECTS), self.dice.choice(KINDS)
-            name = f"tab {len(self.tabs)} of {subject}"
-            record = Record(self.story, subject, self.wrong, self.journal, name)
+            subject, kind = self.dice.randrange(SUBJECTS), self.dice.choice((*KINDS, PARTIAL))
+            name = f"tab {len(self.tabs)} of {subject}, {kind}"
+            record = self.record(subject, kind, name)
             token = self.valid_token(subject, kind)
             transport = self.dice.choice(TRANSPORTS)
             self.tabs.append(Tab(record, token, transport, self.some_node()))
@@ -275,7 +283,7 @@ class Teller:
         elif away:
             tab = self.dice.choice(away)
             if tab.is_refused:
-                tab.token = self.valid_token(tab.record.subject, self.dice.choice(KINDS))
+                tab.token = self.token_for(tab.record)
                 tab.is_refused = False
             tab.wants, tab.due, tab.node = True, 0.0, self.some_node()
             self.note(f"{tab.record.name} comes back")
@@ -287,16 +295,27 @@ class Teller:
         number = self.dice.randrange(len(self.tabs))
         former = self.tabs[number]
         self.disconnect(former)
-        subject = former.record.subject
-        name = f"tab {number} of {subject}, loaded at {self.story.now}"
-        record = Record(self.story, subject, self.wrong, self.journal, name)
+        subject, kind = former.record.subject % PART, self.dice.choice((*KINDS, PARTIAL))
+        name = f"tab {number} of {subject}, {kind}, loaded at {self.story.now}"
+        record = self.record(subject, kind, name)
         record.load()
         position = self.world.publisher.position()
-        token = self.valid_token(subject, self.dice.choice(KINDS))
+        token = self.valid_token(subject, kind)
         due = time.monotonic() + self.dice.choice((0.0, RECONNECTION, 5 * RECONNECTION))
         tab = Tab(record, token, former.kind, self.some_node(), last=position, due=due)
         self.tabs[number] = tab
         self.note(f"{name} has the position {position}")
+
+    def record(self, subject: int, kind: str, name: str) -> Record:
+        judged = subject + PART if kind == PARTIAL else subject
+        return Record(self.story, judged, self.wrong, self.journal, name)
+
+    def token_for(self, record: Record) -> Token:
+        """Return a token that is valid, for as much as the former one."""
+        subject = record.subject % PART
+        return self.valid_token(
+            subject, PARTIAL if record.subject >= PART else self.dice.choice(KINDS)
+        )
 
     def some_node(self) -> int:
         return self.dice.randrange(len(self.world.nodes))
@@ -327,16 +346,15 @@ class Teller:
         if not self.tabs:
             return
         tab = self.dice.choice(self.tabs)
-        subject = tab.record.subject
+        subject = tab.record.subject % PART
         kind = next((k for (s, k), t in self.tokens.items() if t is tab.token), KINDS[0])
         chance = self.dice.random()
+        known = self.tokens.get((subject, kind))
         if chance < 0.3:
-            self.world.publisher.tokens.clear(self.name(subject), kind)
-            self.end_token(subject, kind)
+            self.clear(subject, kind)
         elif chance < 0.6:
             self.new_token(subject, kind, self.dice.choice((None, None, 1.5)))
-        elif self.world.publisher.tokens.renew(self.name(subject), kind, 60):
-            known = self.tokens.get((subject, kind))
+        elif self.renew(subject, kind):
             if known is not None and known.expires is not None:
                 known.expires = max(known.expires, time.monotonic() + 60)
             self.note(f"the token {kind} of {subject} is renewed")
@@ -347,10 +365,34 @@ class Teller:
             return self.new_token(subject, kind, None)
         return known
 
-    def new_token(self, subject: int, kind: str, life: float | None) -> Token:
-        text = self.world.publisher.tokens.generate(self.name(subject), kind, expires_in=life)
+    def clear(self, subject: int, kind: str) -> None:
+        former = self.tokens.get((subject, kind))
+        if kind not in SESSIONS:
+            self.world.publisher.tokens.clear(self.name(subject), kind)
+        elif former is not None and former.session is not None:
+            self.world.publisher.sessions.end(self.name(subject), former.session)
         self.end_token(subject, kind)
-        token = Token(text, subject, None if life is None else time.monotonic() + life)
+
+    def renew(self, subject: int, kind: str) -> bool:
+        known = self.tokens.get((subject, kind))
+        if kind not in SESSIONS:
+            return self.world.publisher.tokens.renew(self.name(subject), kind, 60)
+        if known is None or known.session is None:
+            return False
+        return self.world.publisher.sessions.renew(self.name(subject), known.session, 60)
+
+    def new_token(self, subject: int, kind: str, life: float | None) -> Token:
+        name, session = self.name(subject), None
+        if kind in SESSIONS:
+            self.clear(subject, kind)
+            only = {self.name("a*"), self.name("c")} if kind == PARTIAL else None
+            opened = self.world.publisher.sessions.open(name, expires_in=life, only=only)
+            text, session = opened.token, opened.id
+        else:
+            text = self.world.publisher.tokens.generate(name, kind, expires_in=life)
+            self.end_token(subject, kind)
+        expires = None if life is None else time.monotonic() + life
+        token = Token(text, subject, expires, session=session)
         self.tokens[subject, kind] = token
         self.note(f"a token {kind} of {subject}, for {life}")
         return token
@@ -386,7 +428,7 @@ class Teller:
     def churn(self) -> None:
         """Change lists, and publish between, while nodes come back and read them."""
         self.cut()
-        subjects = sorted({tab.record.subject for tab in self.tabs})
+        subjects = sorted({tab.record.subject % PART for tab in self.tabs})
         until = time.monotonic() + CHURN
         while subjects and time.monotonic() < until:
             subject, channel = self.dice.choice(subjects), self.dice.choice(CHANNELS)
@@ -494,7 +536,7 @@ class Teller:
         self.snapshot = None
         with self.world.publisher.pipeline() as pipe:
             for subject, channels in lists.items():
-                for channel in sorted(channels):
+                for channel in sorted(channels if subject < PART else ()):
                     pipe.channels.add(self.name(subject), self.name(channel))
         self.anew()
 
@@ -503,7 +545,7 @@ class Teller:
         for tab in self.tabs:
             if tab.token.text not in {each.text for each in self.tokens.values()}:
                 self.disconnect(tab)
-                tab.token = self.valid_token(tab.record.subject, KINDS[0])
+                tab.token = self.token_for(tab.record)
                 tab.is_refused = False
 
     # Rest
