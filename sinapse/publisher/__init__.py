@@ -51,10 +51,12 @@ from sinapse.publisher.defaults import default, use
 from sinapse.publisher.mixins import Publishable, Subject
 from sinapse.publisher.operations.history import History, Retained
 from sinapse.publisher.operations.messages import Outgoing
+from sinapse.publisher.operations.presence import Audience
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.sessions import NewSession, Session
 
 __all__ = [
+    "Audience",
     "History",
     "NewSession",
     "Outgoing",

@@ -14,7 +14,7 @@ from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, Sub
 from sinapse.publisher.operations.messages import AnyOutgoing, Messages
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.position import Position
-from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.presence import Audience, IsOnline, OnlineIn, ReadAudience
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import AwaitedRunner
@@ -234,6 +234,10 @@ class Publisher(BasePublisher):
         See :meth:`sinapse.publisher.Publisher.online_in`.
         """
         return await self._connections.run(OnlineIn(channel))
+
+    async def audience(self, channel: ChannelLike) -> Audience:
+        """Return how many listen to `channel`: see :meth:`sinapse.publisher.Publisher.audience`."""
+        return await self._connections.run(ReadAudience(channel))
 
     async def close(self) -> None:
         """Close the connections; a later operation opens new ones.

@@ -12,7 +12,7 @@ from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.position import Position
-from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.presence import Audience, IsOnline, OnlineIn, ReadAudience
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import Runner
@@ -221,6 +221,14 @@ class Publisher(BasePublisher):
         does, and :class:`~sinapse.errors.InvalidChannel`.
         """
         return self._connections.run(OnlineIn(channel))
+
+    def audience(self, channel: ChannelLike) -> Audience:
+        """Return how many listen to `channel`: ``nodes``, and ``subjects`` where presence is on.
+
+        Nodes are counted as by :meth:`publish`, which sends nothing here. ``subjects`` is as many
+        as :meth:`online_in` has, None if no daemon runs with ``--presence``. Raises as that.
+        """
+        return self._connections.run(ReadAudience(channel))
 
     def close(self) -> None:
         """Close the connections, once no thread uses them; a later operation opens new ones."""

@@ -180,6 +180,22 @@ def test_who_is_there_and_may_listen_is_found_page_by_page(
     nodes[2].die()
     assert publisher.online_in("room:1") == {each for each in members if int(each) < 1700}
     assert publisher.online_in("room:2") == set()
+    assert publisher.audience("room:1") == (0, sum(int(each) < 1700 for each in members))
+
+
+def test_the_audience_of_a_channel_is_counted(
+    daemon: Daemon, publisher: Publisher, redis_client: redis.Redis
+) -> None:
+    publisher.channels.add("1", "room:1")
+    assert publisher.audience("room:1") == (0, None)
+    with daemon.stream(publisher.tokens.generate("1")).opened():
+        assert publisher.audience("room:1") == (1, None)
+        assert publisher.audience("room:1").nodes == publisher.publish("room:1", "hello")
+        node = Node(redis_client, "n")
+        node.hold(begin=True)
+        node.join("1", "2")
+        assert publisher.audience("room:1") == (1, 1)
+        assert publisher.audience("room:2") == (0, 0)
 
 
 def test_it_can_be_asked_from_asyncio_as_well(
@@ -202,6 +218,8 @@ def test_what_is_no_subject_and_no_channel_is_refused(publisher: Publisher) -> N
         publisher.online("")
     with pytest.raises(InvalidChannel):
         publisher.online_in("sinapse:x")
+    with pytest.raises(InvalidChannel):
+        publisher.audience("sinapse:x")
     assert not publisher.online("1")  # Where no node tells, nobody is there.
 
 

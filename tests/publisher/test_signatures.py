@@ -119,6 +119,7 @@ RESULTS = {
     "it.position()": "str",
     'it.online("42")': "bool",
     'it.online_in("news")': "set[str]",
+    'it.audience("news")': "Audience",
     "it.pipeline().send()": "list[Any]",
     "it.close()": "None",
 }
@@ -159,7 +160,7 @@ from typing import Any, assert_type
 
 from twisted.internet.defer import Deferred
 
-from sinapse.publisher import History, Published, Publisher, aio, tx
+from sinapse.publisher import Audience, History, Published, Publisher, aio, tx
 from sinapse.publisher.pipeline import Pending
 """
 

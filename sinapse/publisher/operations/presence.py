@@ -1,9 +1,9 @@
 """Presence: which subjects have a stream open, on nodes that run with ``--presence``."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sinapse.protocol.keys import PRESENCE, channel_name, channels_key, presence_key
-from sinapse.protocol.scripts import IS_ONLINE, ONLINE_IN
+from sinapse.protocol.scripts import AUDIENCE, IS_ONLINE, ONLINE_IN
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation, Request, call
 
@@ -63,3 +63,42 @@ class OnlineIn(Operation[set[str]]):
         self._found |= {subject.decode(errors="replace") for subject in subjects}
         self._place = node, cursor
         return self
+
+
+class Audience(NamedTuple):
+    """How many listen to a channel."""
+
+    nodes: int
+    """Daemons with at least one stream for the channel."""
+    subjects: int | None
+    """Subjects that are online and may listen to it; None if no daemon tells who is."""
+
+
+class ReadAudience(Operation[Audience]):
+    """How many listen to a channel: first the nodes, then the subjects, page by page."""
+
+    __slots__ = ("_nodes", "_online", "channel")
+
+    def __init__(self, channel: ChannelLike) -> None:
+        self.channel: str = channel_name(channel)
+        self._nodes: int | None = None
+        self._online = OnlineIn(self.channel)
+
+    @property
+    def spread_by(self) -> str:
+        """The channel."""
+        return self.channel
+
+    def request(self) -> Request:
+        """Return what Redis is asked."""
+        if self._nodes is None:
+            return call(AUDIENCE, (PRESENCE,), (self.channel,))
+        return self._online.request()
+
+    def result(self, answer: Any) -> "Audience | ReadAudience":
+        """Return the numbers, or the operation to go on with."""
+        if self._nodes is None:
+            self._nodes, is_told = answer
+            return self if is_told else Audience(int(self._nodes or 0), None)
+        found = self._online.result(answer)
+        return Audience(self._nodes, len(found)) if isinstance(found, set) else self

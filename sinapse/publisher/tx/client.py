@@ -165,6 +165,7 @@ class Publisher(BasePublisher):
     position = deferred(awaiting.Publisher.position)
     online = deferred(awaiting.Publisher.online)
     online_in = deferred(awaiting.Publisher.online_in)
+    audience = deferred(awaiting.Publisher.audience)
     close = deferred(awaiting.Publisher.close)
 
     def run(
