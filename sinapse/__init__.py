@@ -9,7 +9,7 @@ The daemon is ``twistd sinapse`` (:mod:`sinapse.daemon.service`); applications p
 ``framing``        messages as bytes
 ``publisher``      the library for applications
 ``txredis``        a Redis, reached or run by Twisted
-``listen``         sockets: where connections come in
+``sockets``        where connections come in, and how they end
 ``web``            HTTP: requests that are bounded
 ``broker``         Redis for streams
 ``settings``       the options: command line, environment, help

@@ -32,7 +32,7 @@ LONG_MODULES = (
     "system/test_container.py",
     "project/test_packaging.py",
     "project/test_examples.py",
-    "listen/test_tls.py",
+    "sockets/test_tls.py",
     "cli/test_cli.py",
     "system/test_nodes.py",
     "system/test_jsclient.py",

@@ -9,11 +9,11 @@ from twisted.logger import Logger
 from sinapse.api.keys import Keys
 from sinapse.api.resource import APIResource
 from sinapse.errors import StartError
-from sinapse.listen.gate import Gate
-from sinapse.listen.listener import Listener
 from sinapse.publisher.http import MAX_REQUEST_SIZE
 from sinapse.publisher.tx import Publisher
 from sinapse.settings import Settings
+from sinapse.sockets.gate import Gate
+from sinapse.sockets.listener import Listener
 from sinapse.web.limits import RequestLimits
 from sinapse.web.site import Site
 

@@ -34,8 +34,8 @@ def command(options: tuple[str, ...]) -> None:
 def _say_what_runs(options: Sequence[str]) -> None:
     """Say where the daemon listens, and what to try next; the daemon itself reports errors."""
     from sinapse.daemon.service import Options  # noqa: PLC0415
-    from sinapse.listen.listener import url  # noqa: PLC0415
     from sinapse.settings import resolve  # noqa: PLC0415
+    from sinapse.sockets.listener import url  # noqa: PLC0415
 
     daemon = Options()
     try:

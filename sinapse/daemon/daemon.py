@@ -27,12 +27,12 @@ from sinapse.daemon.signals import Signals
 from sinapse.daemon.systemd import Notifier
 from sinapse.errors import StartError
 from sinapse.hub.presence import Presence
-from sinapse.listen import descriptors
-from sinapse.listen.forwarded import TrustedProxies
-from sinapse.listen.gate import Gate
-from sinapse.listen.listener import Listener
 from sinapse.protocol.message import MAX_MESSAGE
 from sinapse.settings import Settings
+from sinapse.sockets import descriptors
+from sinapse.sockets.forwarded import TrustedProxies
+from sinapse.sockets.gate import Gate
+from sinapse.sockets.listener import Listener
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.resource import StreamResource
 from sinapse.streams.stream import Stream

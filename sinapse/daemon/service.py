@@ -150,7 +150,7 @@ def makeService(options: Options) -> IService:  # noqa: N802
                 variable=option.variable,
                 value=os.environ[option.variable],
             )
-    from sinapse.listen.descriptors import raise_limit  # noqa: PLC0415
+    from sinapse.sockets.descriptors import raise_limit  # noqa: PLC0415
 
     raise_limit()
     if settings.workers > 1:

@@ -1,7 +1,7 @@
 """The subscribers of this node and their channels, without any I/O and without a clock.
 
-``hub``          what changes the table: streams that open, control messages, Redis back again
-``table``        who listens to what: subjects, their channels and their streams
+``hub``          what has happened, in the order of Redis: control messages, streams, breaks
+``table``        who listens to what, and what becomes of streams when that changes
 ``dispatch``     messages for subscribers
 ``subscribers``  subscribers, their subjects, and the audiences of channels
 ``joining``      streams that are about to open

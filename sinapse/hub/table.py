@@ -25,7 +25,7 @@ class HubOwner(Protocol):
         """Note that a channel is needed from now on, or no longer."""
 
     def catch_up_needed(self, subject: Subject) -> None:
-        """Read the messages that a subject has missed; then call :meth:`Hub.caught_up`."""
+        """Read the messages that a subject has missed; then call :meth:`Table.caught_up`."""
 
     def past_needed(self, subscriber: Subscriber, place: EventID) -> None:
         """Resume a suspended stream from `place`: it was granted a channel that has a past."""

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from sinapse.listen.forwarded import HEADERS
 from sinapse.protocol.message import MAX_RETAIN
 from sinapse.protocol.redisurl import DEFAULT_URL, RedisURL
 from sinapse.settings import values
 from sinapse.settings.option import Option, option
+from sinapse.sockets.forwarded import HEADERS
 from sinapse.web.cors import Origins
 from sinapse.web.limits import RequestLimits
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sinapse.environment import is_off, is_on
-from sinapse.listen.forwarded import TrustedProxies
+from sinapse.sockets.forwarded import TrustedProxies
 
 Texts = Sequence[str]
 

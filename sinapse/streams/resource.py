@@ -19,9 +19,9 @@ from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, LimitReached, Unauthorized
 from sinapse.framing.eventstream import HEADERS, TROUBLE_RETRY, EventStream, come_back, opening
 from sinapse.framing.websocket import WebSocket
-from sinapse.listen.forwarded import UNIX, TrustedProxies
 from sinapse.protocol.keys import presented_token
 from sinapse.settings import Settings
+from sinapse.sockets.forwarded import UNIX, TrustedProxies
 from sinapse.streams.handshake import is_requested, shake_hands
 from sinapse.streams.handshake import token as offered_token
 from sinapse.streams.limits import StreamLimits

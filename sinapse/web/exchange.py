@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.http_headers import Headers, InvalidHeaderName
 
-from sinapse.listen.ending import READ_TIMEOUT
+from sinapse.sockets.ending import READ_TIMEOUT
 from sinapse.web.answers import PLAIN_TEXT, Fields, refusal
 from sinapse.web.limits import MAX_FIELDS, MAX_NAME, RequestLimits
 

@@ -16,9 +16,9 @@ from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from sinapse.listen.deadpeers import find_dead_peers
-from sinapse.listen.ending import Ending
 from sinapse.ratelimit import TokenBucket
+from sinapse.sockets.deadpeers import find_dead_peers
+from sinapse.sockets.ending import Ending
 from sinapse.web.answers import PLAIN_TEXT, Fields, refusal
 from sinapse.web.http2 import HTTP2Channel
 from sinapse.web.limits import (

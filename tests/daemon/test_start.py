@@ -16,8 +16,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from sinapse.errors import StartError
-from sinapse.listen.listener import Listener
 from sinapse.publisher import Publisher
+from sinapse.sockets.listener import Listener
 from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually, free_port
 from tests.support.daemon import (
     Daemon,

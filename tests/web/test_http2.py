@@ -34,9 +34,9 @@ from twisted.web.server import NOT_DONE_YET, Request
 from sinapse.daemon.daemon import Daemon
 from sinapse.errors import CloseReason, StartError
 from sinapse.framing.eventstream import EventStream
-from sinapse.listen.ending import READ_TIMEOUT
 from sinapse.publisher import Publisher
 from sinapse.settings import resolve
+from sinapse.sockets.ending import READ_TIMEOUT
 from sinapse.streams.backlog import Backlog
 from sinapse.streams.connection import Connection, take_over
 from sinapse.web.answers import respond

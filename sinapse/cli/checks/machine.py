@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sinapse.cli.checks.finding import Finding, Verdict
-from sinapse.listen.bounds import BACKLOG, FEW_FILES
+from sinapse.sockets.bounds import BACKLOG, FEW_FILES
 
 
 def check_machine() -> Iterator[Finding]:

@@ -8,9 +8,9 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from sinapse.listen.gate import Gate
-from sinapse.listen.inherited import SharedSocket
-from sinapse.listen.listener import Listener
+from sinapse.sockets.gate import Gate
+from sinapse.sockets.inherited import SharedSocket
+from sinapse.sockets.listener import Listener
 
 
 class HeldPort(Listener):

@@ -23,11 +23,11 @@ from sinapse.daemon.workers.overview import Overview, Ready
 from sinapse.daemon.workers.ports import HeldPort
 from sinapse.daemon.workers.process import Program, Worker
 from sinapse.errors import StartError
-from sinapse.listen import descriptors
-from sinapse.listen.forwarded import TrustedProxies
-from sinapse.listen.gate import Gate
-from sinapse.listen.listener import Listener
 from sinapse.settings import Settings
+from sinapse.sockets import descriptors
+from sinapse.sockets.forwarded import TrustedProxies
+from sinapse.sockets.gate import Gate
+from sinapse.sockets.listener import Listener
 from sinapse.txredis.embedded import EmbeddedServer
 from sinapse.web.site import Site
 

@@ -22,9 +22,9 @@ from sinapse.framing.eventstream import EventStream
 from sinapse.framing.jsonmessage import JSONList
 from sinapse.framing.websocket import WebSocket
 from sinapse.hub.hub import Hub
-from sinapse.listen.forwarded import HEADERS, TrustedProxies
 from sinapse.protocol.message import Message, unpack
 from sinapse.settings import resolve
+from sinapse.sockets.forwarded import HEADERS, TrustedProxies
 from sinapse.streams.websocketpeer import WebSocketPeer
 from sinapse.web.http1 import HTTP1Channel
 from sinapse.web.http2 import HTTP2Channel

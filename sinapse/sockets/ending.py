@@ -27,7 +27,7 @@ class Ending:
     """Ends a connection whose `socket` is about to be closed, sooner or later.
 
     It waits as long as the client reads. When the kernel has all bytes, and sends them by itself,
-    the client has :data:`~sinapse.listen.ending.CLOSE_TIMEOUT` seconds to confirm the end.
+    the client has :data:`~sinapse.sockets.ending.CLOSE_TIMEOUT` seconds to confirm the end.
     """
 
     __slots__ = ("_call_later", "_look", "_patience", "_socket", "_waiting")

@@ -20,10 +20,10 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sinapse.listen import tlstransport
-from sinapse.listen.certificates import Certificates
-from sinapse.listen.ending import CLOSE_TIMEOUT, READ_TIMEOUT
-from sinapse.listen.tlstransport import TLSFactory
+from sinapse.sockets import tlstransport
+from sinapse.sockets.certificates import Certificates
+from sinapse.sockets.ending import CLOSE_TIMEOUT, READ_TIMEOUT
+from sinapse.sockets.tlstransport import TLSFactory
 from sinapse.web.answers import NotFound
 from sinapse.web.site import Site
 from tests.support.certificates import root

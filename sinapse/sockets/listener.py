@@ -15,11 +15,11 @@ from twisted.logger import Logger
 from twisted.protocols.haproxy import proxyEndpoint
 
 from sinapse.errors import StartError
-from sinapse.listen import certificates
-from sinapse.listen.bounds import BACKLOG
-from sinapse.listen.gate import Gate
-from sinapse.listen.inherited import SharedSocket
-from sinapse.listen.tlstransport import TLSFactory
+from sinapse.sockets import certificates
+from sinapse.sockets.bounds import BACKLOG
+from sinapse.sockets.gate import Gate
+from sinapse.sockets.inherited import SharedSocket
+from sinapse.sockets.tlstransport import TLSFactory
 
 # The endpoints that take a backlog, and the order of the arguments that are given without a name.
 _ARGUMENTS = {

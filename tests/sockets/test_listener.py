@@ -18,8 +18,8 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
 
 from sinapse.errors import StartError
-from sinapse.listen.bounds import BACKLOG
-from sinapse.listen.listener import Listener, _unix_path, _with_defaults, url
+from sinapse.sockets.bounds import BACKLOG
+from sinapse.sockets.listener import Listener, _unix_path, _with_defaults, url
 from tests.support import eventually
 
 reactor: Any = _reactor

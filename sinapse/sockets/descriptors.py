@@ -8,7 +8,7 @@ import resource
 
 from twisted.logger import Logger
 
-from sinapse.listen.bounds import FEW_FILES
+from sinapse.sockets.bounds import FEW_FILES
 
 #: Descriptors that are no client's: files, listening sockets, connections to Redis, and twice as
 #: many while those are made again.

@@ -15,7 +15,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
-from sinapse.listen.ending import Ending
+from sinapse.sockets.ending import Ending
 
 #: Bytes taken from OpenSSL at once: more than it makes of one record, which has 16 KiB of text.
 READ_SIZE = 32 * 1024

@@ -17,8 +17,8 @@ from twisted.internet.testing import MemoryReactor
 from websockets.exceptions import ConnectionClosed
 
 from sinapse.errors import StartError
-from sinapse.listen.listener import Listener
 from sinapse.publisher import Publisher
+from sinapse.sockets.listener import Listener
 from sinapse.web.limits import FRAMES_PER_SECOND
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.certificates import Authority, root

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sinapse.listen.gate import OTHER_CONNECTIONS_PER_ADDRESS
 from sinapse.publisher import Publisher
+from sinapse.sockets.gate import OTHER_CONNECTIONS_PER_ADDRESS
 from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually, free_port
 from tests.support.daemon import Daemon, Stream, refusal, running_daemon
 from tests.support.subscribing import refused, subscribe

@@ -16,7 +16,7 @@ PROGRAM = """
 import resource, sys
 from twisted.logger import globalLogBeginner, textFileLogObserver
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
-from sinapse.listen.descriptors import raise_limit
+from sinapse.sockets.descriptors import raise_limit
 raise_limit()
 print(resource.getrlimit(resource.RLIMIT_NOFILE))
 """

@@ -24,10 +24,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sinapse.counters import Counters
-from sinapse.listen import descriptors
-from sinapse.listen.ending import Ending, unwritten
-from sinapse.listen.forwarded import UNIX, TrustedProxies
 from sinapse.ratelimit import LogLimit, TokenBucket
+from sinapse.sockets import descriptors
+from sinapse.sockets.ending import Ending, unwritten
+from sinapse.sockets.forwarded import UNIX, TrustedProxies
 
 #: Connections of an address beside its streams: for refused requests, and for other requests.
 OTHER_CONNECTIONS_PER_ADDRESS = 32

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinapse.listen.forwarded import HEADERS, UNIX, UNKNOWN, TrustedProxies
+from sinapse.sockets.forwarded import HEADERS, UNIX, UNKNOWN, TrustedProxies
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8:ffff::1"])
 PROXY = "10.0.0.1"

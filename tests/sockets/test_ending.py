@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sinapse.listen.ending import CLOSE_TIMEOUT
 from sinapse.publisher import Publisher
+from sinapse.sockets.ending import CLOSE_TIMEOUT
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.certificates import root
 from tests.support.http2client import Client
