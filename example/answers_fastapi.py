@@ -167,7 +167,7 @@ async def model_elsewhere(question: str) -> AsyncGenerator[str, None]:
             if data in (line, "[DONE]"):
                 continue  # An empty line, a comment, or the end.
             for choice in json.loads(data)["choices"]:
-                if piece := choice["delta"].get("content"):
+                if piece := (choice.get("delta") or {}).get("content"):
                     yield piece
 
 

@@ -48,7 +48,7 @@ class Call(NamedTuple):
     body: Any
     """Of the type that the operation names; None if it has none."""
     query: Mapping[str, str]
-    """The parameters that the endpoint takes, without those that are empty."""
+    """The parameters that were given, each once; the endpoint takes all of them."""
     idempotency_key: str | None
 
     @property

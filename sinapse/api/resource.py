@@ -105,11 +105,7 @@ class APIResource(Resource):
         if key is not None and endpoint.method == "POST" and not endpoint.takes_key:
             raise _Refusal(422, "an Idempotency-Key is of one message: give each a message_id")
         try:
-            query = {
-                each.name: values[0].decode()
-                for each in endpoint.query
-                if (values := request.args.get(each.name.encode())) and values[0]
-            }
+            query = _query(request, endpoint)
             call = Call(
                 self._publisher, path, body, query, None if key is None else key.decode("ascii")
             )
@@ -161,6 +157,20 @@ class APIResource(Resource):
             tell_fault(request, "a request of the API failed", failure)
             if request.channel is not None and not request.startedWriting:
                 _answer(request, 500, Failed("a fault of the server's"))
+
+
+def _query(request: Request, endpoint: Endpoint) -> dict[str, str]:
+    """Return the parameters of the query; raises :class:`_Refusal` for one too many."""
+    query = {}
+    known = {each.name for each in endpoint.query}
+    for name, values in request.args.items():
+        text = name.decode()
+        if text not in known:
+            raise _Refusal(422, f"there is no parameter {text!r:.80} here")
+        if len(values) > 1:
+            raise _Refusal(422, f"the parameter {text} is there more than once")
+        query[text] = values[0].decode()
+    return query
 
 
 def _read(request: Request, content: bytes, kind: type[msgspec.Struct]) -> Any:

@@ -31,6 +31,10 @@ LOOK_INTERVAL = 1.0
 #: Runs that one step ends: a millisecond or two of Redis.
 RUNS_PER_STEP = 20
 
+#: Seconds by which a look is late if Redis, or this node, has stood still: then the processes of
+#: runs may have been cut off as well.
+STANDSTILL = 3.0
+
 _KEYS = (RETENTION, EPOCHS, LAST, CHECKPOINTS, REPLAY, RUNS)
 _ARGUMENTS = (
     *(run_key(""), RUN_CHANNELS, retained_key("")),
@@ -53,13 +57,26 @@ class RunSweeper(BackgroundService):
             # Where Redis was away, it was so for the processes of runs too: they have as long to
             # come back as a sign of life holds.
             await deferLater(self._reactor, LEASE / 1000)
+            seen = pause = 0.0
             while self._broker.ready:
-                await self._sweep()
-                await deferLater(self._reactor, LOOK_INTERVAL * random.uniform(0.75, 1.25))  # noqa: S311
+                former, seen = seen, await self._sweep(seen)
+                is_late = former > 0 and seen - former > pause + STANDSTILL
+                pause = LOOK_INTERVAL * random.uniform(0.75, 1.25)  # noqa: S311
+                if is_late:
+                    pause = LEASE / 1000
+                await deferLater(self._reactor, pause)
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, upto: float) -> float:
+        """End runs whose sign of life has not held up to a time of Redis; return what it is now.
+
+        Both are in seconds.
+        """
+        seen, count = upto, RUNS_PER_STEP
+        arguments: list[str | int] = [*_ARGUMENTS, int(upto * 1000)]
         try:
-            while await self._broker.run(SWEEP_RUNS, _KEYS, _ARGUMENTS) == RUNS_PER_STEP:
-                pass
+            while count == RUNS_PER_STEP:
+                count, now = await self._broker.run(SWEEP_RUNS, _KEYS, arguments)
+                seen = int(now) / 1000
         except BrokerUnavailable:
-            return
+            return upto
+        return seen

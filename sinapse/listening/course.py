@@ -79,10 +79,12 @@ class Course:
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
         _check_url(url)
-        if not _TOKEN.fullmatch(token):
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise ValueError("token must be visible characters of ASCII, and not empty")
-        if last_event_id and not _ID.fullmatch(last_event_id):
-            raise ValueError(f"last_event_id is none: {last_event_id[:80]!r}")
+        if last_event_id and not (isinstance(last_event_id, str) and _ID.fullmatch(last_event_id)):
+            raise ValueError(f"last_event_id is none: {last_event_id!r:.80}")
+        if not isinstance(max_message, int) or max_message < 1:
+            raise ValueError(f"max_message is a number of characters, above 0: {max_message!r}")
         self.url = url
         self._token = token
         self._max_message = max_message

@@ -23,7 +23,10 @@ CONNECT_TIMEOUT = 10.0
 #: Seconds without a byte after which a connection is lost: four keep-alives of the daemon.
 SILENCE = 60.0
 
-#: Characters of the longest message: four times what a daemon can send (``--max-pending``).
+#: Seconds, a day: the most that a connection is waited for, or a byte on it.
+LONGEST_WAIT = 24 * 3600.0
+
+#: Characters of the longest message: four times what a daemon sends by default (``--max-pending``).
 MAX_MESSAGE = 16 * 1024 * 1024
 
 #: What httpcore says when it has a socket: TLS makes another one of it.
@@ -55,8 +58,11 @@ def listen(
     default proxies are those of the environment, certificates those of the system. A redirect is
     not followed: the token is sent to `url` only, in a header field.
 
-    Raises ``ValueError`` if `url`, `token` or `last_event_id` cannot be one.
+    Raises ``ValueError`` for an argument that cannot be what it is for.
     """
+    for name, seconds in (("timeout", timeout), ("silence", silence)):
+        if not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_WAIT:
+            raise ValueError(f"{name} is seconds, above 0 and up to {LONGEST_WAIT:g}: {seconds!r}")
     course = Course(url, token, last_event_id, max_message=max_message)
     try:
         httpx.URL(url)

@@ -24,7 +24,7 @@ class BasePublisher:
 
     def __init__(
         self,
-        url: str | RedisURL | Sequence[RedisURL] | None,
+        url: str | RedisURL | Sequence[str | RedisURL] | None,
         max_message: int | None,
         retain: float | None,
         retain_messages: int | None,
@@ -44,7 +44,11 @@ class BasePublisher:
         elif isinstance(url, str):
             self.urls = RedisURL.parse_all([url])
         else:
-            self.urls = tuple(url)
+            self.urls = tuple(
+                part
+                for each in url
+                for part in ((each,) if isinstance(each, RedisURL) else RedisURL.parse_all([each]))
+            )
         if hash_tokens is None:
             hash_tokens = is_on(os.environ.get("SINAPSE_HASH_TOKENS", ""))
         #: Whether Redis has hashes of tokens only.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,10 +18,12 @@ import redis
 
 from sinapse.errors import RunStopped
 from sinapse.protocol.keys import RUNS
+from sinapse.protocol.runs import LEASE
+from sinapse.protocol.scripts import SWEEP_RUNS
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher
 from sinapse.publisher.runs import Run, RunState
-from tests.support import RedisServer, eventually, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.running import Told, dying, pieces
 from tests.support.subscribing import subscribe
@@ -82,6 +85,12 @@ def working(run: Run) -> Iterator[threading.Thread]:
         yield thread
     finally:
         thread.join()
+
+
+def has_looked(server: RedisServer) -> bool:
+    """Whether a daemon has looked for runs that are lost: then Redis knows its script."""
+    with server.client() as client:
+        return bool(client.script_exists(SWEEP_RUNS.sha)[0])
 
 
 def lease_is_over(client: redis.Redis, run: str) -> None:
@@ -180,6 +189,29 @@ class TestStreams:
         with daemon.stream(token).opened() as stream:
             publisher.publish("room:1", "end")
             assert until(stream) == []
+
+    def test_nothing_of_one_expires_before_its_end(
+        self, daemon: Daemon, publisher: Publisher, redis_client: redis.Redis, token: str
+    ) -> None:
+        """It lasts for longer than its messages are kept after that, and is silent for as long."""
+
+        def wait() -> None:
+            before = redis_client.time()[0]
+            eventually(lambda: redis_client.time()[0] > before + SHORT)
+
+        with publisher.run("1", retain=SHORT) as run:
+            run.send("first")
+            wait()
+            with daemon.stream(token).opened() as midst:
+                run.send("second")
+                wait()
+                run.send("third")
+                run.flush()
+                publisher.publish("room:1", "end")
+                assert pieces(until(midst)) == ["first", "second", "third"]
+        with daemon.stream(token).opened() as stream:
+            assert pieces(shown(stream, run.id)) == ["first", "second", "third"]
+        eventually(lambda: publisher.history(run.channel).messages == ())
 
     def test_nobody_else_gets_any_of_it(self, daemon: Daemon, publisher: Publisher) -> None:
         other = subscribe(publisher, "room:1", subject="2")
@@ -303,6 +335,30 @@ class TestEnds:
             run.flush()
             publisher.publish("room:1", "end")
             assert [each.event for each in until(stream)] == ["piece"]
+
+    def test_a_redis_that_stands_still_loses_none_whose_process_is_there(
+        self, tmp_path: Path
+    ) -> None:
+        """It hears the daemon, which asked for the lost ones, before it hears the process."""
+        with (
+            running_redis(tmp_path) as server,
+            Publisher(server.url) as publisher,
+            running_daemon(tmp_path, server.url) as daemon,
+            daemon.stream(subscribe(publisher, "room:1")).opened() as stream,
+            publisher.run("1") as run,
+        ):
+            run.send("before")
+            run.flush()
+            # It looks for the first time a while after it has connected.
+            eventually(lambda: has_looked(server), timeout=2 * EVENT_TIMEOUT)
+            assert server.process is not None
+            server.process.send_signal(signal.SIGSTOP)
+            time.sleep(LEASE / 1000 + 1)  # So long that signs of life do not hold.
+            server.process.send_signal(signal.SIGCONT)
+            run.send("after")
+            run.flush()
+            publisher.publish("room:1", "end")
+            assert pieces(until(stream)) == ["before", "after"]
 
     def test_one_that_dies_while_there_is_no_daemon_is_told_when_there_is(
         self, tmp_path: Path

@@ -8,6 +8,6 @@
 local seen = string.format('%.0f', now)
 redis.call('HSET', KEYS[1], 'name', ARGV[2], 'subject', ARGV[3], 'state', 'running',
   'begun', seen, 'seen', seen, 'messages', '0', 'data', ARGV[4], 'retain', ARGV[5])
-redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ARGV[5] + ARGV[6]))
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ARGV[5] + 3 * ARGV[6]))
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[6]), ARGV[1])
 return 1

@@ -2,18 +2,21 @@
 -- KEYS: retention, epochs, last ids, checkpoints, replay, what is running.
 -- ARGV: prefixes of runs, of their channels and of retained messages, messages to retain, PUB/SUB
 -- channel of the nodes, milliseconds to remember last ids, milliseconds for which a sign of life
--- holds; then runs at once, the state and the event.
--- Returns how many were looked at; if as many as there may be at once, there may be more.
+-- holds; then runs at once, the state, the event, and up to when a sign of life can have held.
+-- Returns how many were looked at, if as many as there may be at once there may be more; and when that
+-- was. Up to then the next look goes: a Redis that stood still, with all that wait for it, may get this
+-- before the signs of life.
 
 local runs, channel, retained, most, nodes, horizon, lease = unpack(ARGV)
-local limit, state, event = unpack(ARGV, 8)
-if redis.call('EXISTS', KEYS[6]) == 0 then
-  return 0
-end
+local limit, state, event, upto = unpack(ARGV, 8)
 -- include: now
-local over = redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', '(' .. now, 'LIMIT', 0, limit)
+local seen = string.format('%.0f', now)
+if redis.call('EXISTS', KEYS[6]) == 0 then
+  return {0, seen}
+end
+local over = redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', '(' .. upto, 'LIMIT', 0, limit)
 if #over == 0 then
-  return 0
+  return {0, seen}
 end
 -- include: epoch
 -- include: end_run
@@ -26,4 +29,4 @@ for _, id in ipairs(over) do
     redis.call('ZREM', KEYS[6], id)
   end
 end
-return #over
+return {#over, seen}

@@ -27,7 +27,7 @@ end
 local seen = string.format('%.0f', now)
 redis.call('HSET', KEYS[7], 'state', after, 'messages', number, 'seen', seen)
 if after == 'running' then
-  redis.call('PEXPIRE', KEYS[7], string.format('%.0f', retain + lease))
+  redis.call('PEXPIRE', KEYS[7], string.format('%.0f', retain + 3 * lease))
   redis.call('ZADD', KEYS[6], string.format('%.0f', now + lease), id)
 else
   redis.call('PEXPIRE', KEYS[7], retain)

@@ -34,6 +34,9 @@ MAX_NAME_BYTES = 128
 #: Characters of an id that is looked for: those of runs have 22.
 _MAX_ID_LENGTH = 64
 
+#: What no run has as its id.
+_NO_ID = "-"
+
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
@@ -154,7 +157,8 @@ class HoldRuns(Operation["list[RunState | None]"]):
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        return call(HOLD_RUNS, (RUNS,), (run_key(""), RUN_CHANNELS, str(LEASE), *self.runs))
+        prefixes = run_key(""), RUN_CHANNELS, retained_key("")
+        return call(HOLD_RUNS, (RUNS,), (*prefixes, str(LEASE), str(HORIZON), *self.runs))
 
     def result(self, answer: Sequence[bytes]) -> list[RunState | None]:
         """Return the states."""
@@ -221,11 +225,15 @@ def run_name(name: object) -> str:
 
 
 def _checked_id(run: object) -> str:
+    """Return an id to look for; raises ``ValueError`` for what is no text.
+
+    A text that no run can have as its id comes from strangers: it is unknown, as any other.
+    """
     if not isinstance(run, str):
         raise ValueError(f"the id of a run is a str, not {type(run).__name__}")  # noqa: TRY004
     run = plain(run)
     if not 1 <= len(run) <= _MAX_ID_LENGTH or not run.isascii() or not run.isprintable():
-        raise ValueError(f"this is not the id of a run: {run[:80]!r}")
+        return _NO_ID
     return run
 
 

@@ -146,9 +146,15 @@ class Run(Block):
         self._left(None)
 
     async def __aenter__(self) -> Self:
-        complete(await self._runs.connections.run_each(self._beginning()))
+        connections, beginning = self._runs.connections, self._beginning()
         carrier = self._runs.carrier(self.channel)
         self._courier = carrier.courier
+        try:
+            complete(await connections.run_each(beginning))
+        except BaseException as error:
+            if self._may_have_begun(error):
+                carrier.begin(self._outbox)
+            raise
         carrier.begin(self._outbox)
         return self
 

@@ -60,9 +60,16 @@ class Block:
         if self._has_begun:
             raise RunOver("a run begins once: make another one")
         self._has_begun = True
-        grant = AddChannel(self.subject, self.channel, (self._retain + LEASE) / 1000)
+        grant = AddChannel(self.subject, self.channel, (self._retain + 3 * LEASE) / 1000)
         begin = BeginRun(self.id, self.name, self.subject, self._outbox.about, self._retain)
         return [grant, begin]
+
+    def _may_have_begun(self, error: BaseException) -> bool:
+        """Whether Redis may have begun it, for all of `error`: then it has to be told its end."""
+        if getattr(error, "delivered", None) is False:
+            return False
+        self._outbox.end(self._error)
+        return True
 
     def _check(self) -> None:
         """Raise why nothing can be sent, if that is so."""

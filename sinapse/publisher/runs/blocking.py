@@ -130,9 +130,15 @@ class Run(Block):
         self._left(None)
 
     def __enter__(self) -> Self:
-        complete(self._runs.connections.run_each(self._beginning()))
+        connections, beginning = self._runs.connections, self._beginning()
         self._carrier = self._runs.carrier(self.channel)
         self._courier = self._carrier.courier
+        try:
+            complete(connections.run_each(beginning))
+        except BaseException as error:
+            if self._may_have_begun(error):
+                self._carrier.begin(self._outbox)
+            raise
         self._carrier.begin(self._outbox)
         return self
 
@@ -165,7 +171,7 @@ class Run(Block):
 class Runs:
     """``publisher.runs``: runs of all processes, by their ids.
 
-    Every operation raises ``ValueError`` for what is no id, and
+    Every operation raises ``ValueError`` for what is no text, and
     :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses. To know an id is no
     permission: look at the ``subject`` that :meth:`get` returns before a user may stop a run.
     """

@@ -52,6 +52,33 @@ def test_a_task_that_is_cancelled_ends_its_run_as_failed(
     asyncio.run(main())
 
 
+def test_a_task_that_is_cancelled_while_its_run_begins_leaves_none_that_runs(
+    publisher: aio.Publisher, redis_client: redis.Redis
+) -> None:
+    """Redis may begin it all the same."""
+
+    async def main() -> None:
+        await publisher.position()
+        redis_client.client_pause(1000, all=False)
+        run = publisher.run("42", name="answer")
+        task = asyncio.create_task(run.__aenter__())
+        await until(lambda: [each for each in redis_client.client_list() if "b" in each["flags"]])
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        redis_client.client_unpause()
+        await until_state(publisher, run.id)
+
+    async def until_state(publisher: aio.Publisher, run: str) -> None:
+        async with asyncio.timeout(EVENT_TIMEOUT):
+            while (status := await publisher.runs.get(run)) is not None:
+                if status.state is RunState.FAILED:
+                    return
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+
 def test_one_that_is_cancelled_again_while_it_ends_is_told_all_the_same(
     publisher: aio.Publisher, redis_client: redis.Redis
 ) -> None:

@@ -347,8 +347,14 @@ class TestBadInput:
         with pytest.raises(InvalidMessage):
             publisher.run("42", error_text=ValueError("it"))  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("run", ["", "x" * 65, "ü", "a\nb", 1, None])
+    @pytest.mark.parametrize("run", [1, None, b"x"])
     def test_ids(self, publisher: Publisher, run: str) -> None:
         for ask in (publisher.runs.get, publisher.runs.stop):
             with pytest.raises(ValueError, match=re.compile("id of a run")):
                 ask(run)
+
+    @pytest.mark.parametrize("run", ["", "x" * 65, "ü", "a\nb"])
+    def test_a_text_that_no_id_is_like_is_unknown(self, publisher: Publisher, run: str) -> None:
+        """It comes from strangers, in the path of a request."""
+        assert publisher.runs.get(run) is None
+        assert not publisher.runs.stop(run)
