@@ -106,8 +106,10 @@ class Pipeline(Collection):
     with an exception, none is sent. A pipeline is for one task.
     """
 
-    def __init__(self, connections: AwaitedRunner, messages: Messages, *, hashed: bool) -> None:
-        super().__init__(messages, hashed=hashed)
+    def __init__(
+        self, connections: AwaitedRunner, messages: Messages, *, hashed: bool, max_sessions: int
+    ) -> None:
+        super().__init__(messages, hashed=hashed, max_sessions=max_sessions)
         self._connections = connections
 
     async def send(self) -> list[Any]:
@@ -201,7 +203,12 @@ class Publisher(BasePublisher):
 
     def pipeline(self) -> Pipeline:
         """Return a :class:`~sinapse.publisher.awaiting.Pipeline`, for ``async with``."""
-        return Pipeline(self._connections, self.messages, hashed=self.hash_tokens)
+        return Pipeline(
+            self._connections,
+            self.messages,
+            hashed=self.hash_tokens,
+            max_sessions=self.max_sessions,
+        )
 
     async def history(
         self, channel: ChannelLike, after: str | None = None, limit: int = LIMIT

@@ -153,7 +153,12 @@ class Publisher(BasePublisher):
 
     def pipeline(self) -> Pipeline:
         """Return a :class:`~sinapse.publisher.pipeline.Pipeline`, for a ``with`` block."""
-        return Pipeline(self._connections, self.messages, hashed=self.hash_tokens)
+        return Pipeline(
+            self._connections,
+            self.messages,
+            hashed=self.hash_tokens,
+            max_sessions=self.max_sessions,
+        )
 
     def history(
         self, channel: ChannelLike, after: str | None = None, limit: int = LIMIT

@@ -15,6 +15,7 @@ from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import Runner
+from sinapse.publisher.sessions import Sessions
 from sinapse.publisher.signatures import showing
 from sinapse.publisher.tokens import Tokens
 
@@ -59,11 +60,12 @@ def collected(
 class Collection:
     """Operations, in the order of their calls."""
 
-    def __init__(self, messages: Messages, *, hashed: bool) -> None:
+    def __init__(self, messages: Messages, *, hashed: bool, max_sessions: int) -> None:
         self._messages = messages
         self._operations: list[Operation[Any]] = []
         self._pending: list[Pending[Any]] = []
         self.tokens: CollectedTokens = CollectedTokens(self, hashed=hashed)
+        self.sessions: CollectedSessions = CollectedSessions(self, most=max_sessions, hashed=hashed)
         self.channels: CollectedChannels = CollectedChannels(self)
 
     def publish(
@@ -139,6 +141,21 @@ class CollectedTokens:
     clear = collected(Tokens.clear)
 
 
+class CollectedSessions:
+    """``pipe.sessions``: as :class:`sinapse.publisher.sessions.Sessions`, sent with the others."""
+
+    def __init__(self, collection: Collection, *, most: int, hashed: bool) -> None:
+        self._run = collection.add
+        self._most = most
+        self._hashed = hashed
+
+    open = collected(Sessions.open)
+    list = collected(Sessions.list)
+    renew = collected(Sessions.renew)
+    end = collected(Sessions.end)
+    end_all = collected(Sessions.end_all)
+
+
 class CollectedChannels:
     """``pipe.channels``: as :class:`sinapse.publisher.channels.Channels`, sent with the others."""
 
@@ -167,8 +184,10 @@ class Pipeline(Collection):
     with an exception, none is sent. A pipeline is for one thread.
     """
 
-    def __init__(self, connections: Runner, messages: Messages, *, hashed: bool) -> None:
-        super().__init__(messages, hashed=hashed)
+    def __init__(
+        self, connections: Runner, messages: Messages, *, hashed: bool, max_sessions: int
+    ) -> None:
+        super().__init__(messages, hashed=hashed, max_sessions=max_sessions)
         self._connections = connections
 
     def send(self) -> list[Any]:

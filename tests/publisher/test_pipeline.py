@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 
 from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, InvalidEvent
 from sinapse.protocol.ids import EventID
-from sinapse.protocol.keys import CHECKPOINTS, RETENTION
+from sinapse.protocol.keys import CHECKPOINTS, RETENTION, hashed_token
 from sinapse.protocol.message import unpack
 from sinapse.publisher import Outgoing, Published, Publisher, aio, tx
 from sinapse.publisher.operations.conversation import MAX_DATA_PER_CALL, MAX_MESSAGES_PER_CALL
@@ -306,6 +306,7 @@ class TestManyChannels:
 class Piped(NamedTuple):
     """A kind of publisher, and how a test fills a pipeline of it."""
 
+    kind: str
     publisher: Any
     fill: Callable[[Callable[[Any], Any]], Any]
 
@@ -324,7 +325,7 @@ def made(kind: str, url: str) -> Piped:
             with plain, plain.pipeline() as pipe:
                 return block(pipe)
 
-        return Piped(plain, fill)
+        return Piped(kind, plain, fill)
     publisher: Any = (
         aio.Publisher(url) if kind == "aio" else tx.Publisher(url, reactor=running_reactor())
     )
@@ -334,9 +335,9 @@ def made(kind: str, url: str) -> Piped:
             return block(pipe)
 
     if kind == "aio":
-        return Piped(publisher, lambda block: asyncio.run(run(block)))
+        return Piped(kind, publisher, lambda block: asyncio.run(run(block)))
     return Piped(
-        publisher, lambda block: wait_for_deferred(lambda: Deferred.fromCoroutine(run(block)))
+        kind, publisher, lambda block: wait_for_deferred(lambda: Deferred.fromCoroutine(run(block)))
     )
 
 
@@ -391,6 +392,46 @@ class TestPipeline:
         assert unpack(last).data == "b"
         told = [channel.rpartition(":")[2] for channel, _ in heard]
         assert told == ["grant", "add"] * 2 + ["1"] * 3 + ["withdraw", "remove", "revoke"]
+
+    def test_sessions_are_collected_too(self, piped: Piped, redis_client: redis.Redis) -> None:
+        def block(pipe: Any) -> Any:
+            opened = [pipe.sessions.open("7", device=device) for device in ("a", "b", "c")]
+            return opened, pipe.sessions.list("7")
+
+        opened, listed = piped.fill(block)
+        a, b, c = (each.result for each in opened)
+        assert [(each.id, each.device) for each in listed.result] == [
+            (a.id, "a"),
+            (b.id, "b"),
+            (c.id, "c"),
+        ]
+
+        def end(pipe: Any) -> list[Any]:
+            sessions = pipe.sessions
+            return [
+                *(sessions.renew("7", a.id, 60), sessions.end("7", a.id), sessions.end("7", a.id)),
+                *(sessions.end_all("7", but=c.id), sessions.end_all("7"), sessions.list("7")),
+            ]
+
+        assert [each.result for each in piped.fill(end)] == [True, True, False, 1, 1, []]
+        assert redis_client.keys() == []
+
+    def test_what_the_publisher_was_told_of_sessions_holds(
+        self,
+        piped: Piped,
+        redis_server: RedisServer,
+        redis_client: redis.Redis,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_MAX_SESSIONS", "2")
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        told = made(piped.kind, redis_server.url)
+        opened = told.fill(lambda pipe: [pipe.sessions.open("7") for _ in range(3)])
+        first, *_, last = (each.result for each in opened)
+        assert last.ended == (first.id,)
+        tokens = redis_client.keys("sinapse:tokens:*")
+        assert len(tokens) == 2
+        assert f"sinapse:tokens:{hashed_token(last.token)}".encode() in tokens
 
     def test_nothing_is_sent_if_the_block_fails(self, piped: Piped, listener: Listener) -> None:
         def block(pipe: Any) -> None:

@@ -17,7 +17,8 @@ from sinapse.publisher import aio, awaiting, tx
 from sinapse.publisher import pipeline as pipelines
 from sinapse.publisher.aio import mixins as aio_mixins
 from sinapse.publisher.channels import Channels
-from sinapse.publisher.mixins import Auth, Sinapse
+from sinapse.publisher.mixins import Auth, OwnSessions, Sinapse
+from sinapse.publisher.sessions import Sessions
 from sinapse.publisher.tokens import Tokens
 from sinapse.publisher.tx import client as deferred
 from tests.support import PYTHON
@@ -28,17 +29,21 @@ ROOT = Path(__file__).parents[2]
 NAMESAKES: list[tuple[type, type, Any]] = [
     (library.Publisher, aio.Publisher, None),
     (Tokens, awaiting.Tokens, None),
+    (Sessions, awaiting.Sessions, None),
     (Channels, awaiting.Channels, None),
     (pipelines.Pipeline, awaiting.Pipeline, None),
     (Auth, aio_mixins.Auth, None),
+    (OwnSessions, aio_mixins.OwnSessions, None),
     (Sinapse, aio_mixins.Sinapse, None),
     (library.Subject, aio.Subject, None),
     (library.Publishable, aio.Publishable, None),
     (library.Publisher, tx.Publisher, Deferred),
     (Tokens, deferred.Tokens, Deferred),
+    (Sessions, deferred.Sessions, Deferred),
     (Channels, deferred.Channels, Deferred),
     (pipelines.Pipeline, deferred.Pipeline, Deferred),
     (Tokens, pipelines.CollectedTokens, pipelines.Pending),
+    (Sessions, pipelines.CollectedSessions, pipelines.Pending),
     (Channels, pipelines.CollectedChannels, pipelines.Pending),
 ]
 
@@ -84,7 +89,7 @@ class TestNamesakes:
             documented, said = inspect.getdoc(methods(plain)[name]), inspect.getdoc(method)
             assert documented
             assert said
-            if plain in (Tokens, Channels):
+            if plain in (Tokens, Sessions, Channels):
                 assert said == documented
 
 
@@ -107,6 +112,11 @@ RESULTS = {
     'it.tokens.obtain("42", expires_in=0.5)': "str",
     'it.tokens.renew("42")': "bool",
     'it.tokens.clear("42")': "bool",
+    'it.sessions.open("42", device="Phone", expires_in=60, only=["news"])': "NewSession",
+    'it.sessions.list("42")': "list[Session]",
+    'it.sessions.renew("42", "0a", 60)': "bool",
+    'it.sessions.end("42", "0a")': "bool",
+    'it.sessions.end_all("42", but="0a")': "int",
     'it.channels.list("42")': "set[str]",
     'it.channels.has("42", "news")': "bool",
     'it.channels.add(subject="42", channel="news")': "bool",
@@ -128,6 +138,9 @@ COLLECTED = {
     'it.pipeline().tokens.get("42")': "str | None",
     'it.pipeline().tokens.generate("42", expires_in=60)': "str",
     'it.pipeline().tokens.clear("42")': "bool",
+    'it.pipeline().sessions.open("42")': "NewSession",
+    'it.pipeline().sessions.list("42")': "list[Session]",
+    'it.pipeline().sessions.end("42", "0a")': "bool",
     'it.pipeline().channels.list("42")': "set[str]",
     'it.pipeline().channels.add("42", "news")': "bool",
     'it.pipeline().publish("news", "hello", replay=1)': "Published",
@@ -142,6 +155,9 @@ REFUSED = [
     'it.tokens.get("42", 7)',
     'it.tokens.get("42", sort="Admin")',
     'it.tokens.generate("42", expires_in="60")',
+    'it.sessions.open("42", "Phone")',
+    'it.sessions.open("42", only=7)',
+    'it.sessions.end("42")',
     'it.channels.add("42")',
     'it.channels.add("42", 7)',
     'it.publish("news")',
@@ -160,7 +176,7 @@ from typing import Any, assert_type
 
 from twisted.internet.defer import Deferred
 
-from sinapse.publisher import Audience, History, Published, Publisher, aio, tx
+from sinapse.publisher import Audience, History, NewSession, Published, Publisher, Session, aio, tx
 from sinapse.publisher.pipeline import Pending
 """
 

@@ -94,8 +94,10 @@ class Pipeline(Collection):
     See :class:`sinapse.publisher.pipeline.Pipeline`.
     """
 
-    def __init__(self, connections: AwaitedRunner, messages: Messages, *, hashed: bool) -> None:
-        super().__init__(messages, hashed=hashed)
+    def __init__(
+        self, connections: AwaitedRunner, messages: Messages, *, hashed: bool, max_sessions: int
+    ) -> None:
+        super().__init__(messages, hashed=hashed, max_sessions=max_sessions)
         self._connections = connections
 
     send = deferred(awaiting.Pipeline.send)
@@ -184,7 +186,12 @@ class Publisher(BasePublisher):
 
     def pipeline(self) -> Pipeline:
         """Return a :class:`~sinapse.publisher.tx.client.Pipeline`, for ``async with``."""
-        return Pipeline(self._connections, self.messages, hashed=self.hash_tokens)
+        return Pipeline(
+            self._connections,
+            self.messages,
+            hashed=self.hash_tokens,
+            max_sessions=self.max_sessions,
+        )
 
     async def __aenter__(self) -> Self:
         return self
