@@ -4,14 +4,19 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from sinapse.protocol.keys import SESSION_ID_LENGTH
 from sinapse.publisher.http import MAX_MESSAGES_PER_REQUEST
 from sinapse.publisher.operations.retention import MAX_RETAIN_MESSAGES
+from sinapse.publisher.operations.sessions import MAX_DEVICE, MAX_ONLY
 from sinapse.publisher.operations.tokens import USER
 
 #: What a name is (see ``docs/protocol.md``), as a pattern.
 NAME = r"^[^\x00-\x1f\x7f]+$"
 KIND = r"^[^:\x00-\x1f\x7f]+$"
 CHANNEL = r"^(?!sinapse:)[^\x00-\x1f\x7f]+$"
+
+#: The id of a session.
+SESSION = f"^[0-9a-f]{{{SESSION_ID_LENGTH}}}$"
 
 MESSAGE_ID = r"^[^\x00-\x1f\x7f]{1,128}$"
 
@@ -116,9 +121,90 @@ class Token(Struct):
 
 
 class Renewed(Struct):
-    """Whether there was a token that could be renewed."""
+    """Whether there was a token, or a session, that could be renewed."""
 
     renewed: bool
+
+
+class NewSession(Struct, forbid_unknown_fields=True):
+    """What a session is to be."""
+
+    # What is said of these two is for the document: the library refuses the same, in clearer words.
+    device: (
+        Annotated[
+            str,
+            Meta(
+                description="What it is for, in words for people; printable characters.",
+                extra_json_schema={"minLength": 1, "maxLength": MAX_DEVICE, "pattern": NAME},
+            ),
+        ]
+        | None
+    ) = None
+    expires_in: (
+        Annotated[float, Meta(description="Seconds that it lives; null for ever.", gt=0, le=10**10)]
+        | None
+    ) = None
+    only: (
+        Annotated[
+            tuple[str, ...],
+            Meta(
+                description="The part of the list that its token is for: channels, and prefixes"
+                " that end in *; null for all of it.",
+                extra_json_schema={"minItems": 1, "maxItems": MAX_ONLY},
+            ),
+        ]
+        | None
+    ) = None
+
+
+class OpenedSession(Struct):
+    """A session that was opened, with its token, which nobody is told again."""
+
+    id: str
+    token: str
+    ended: Annotated[
+        list[str],
+        Meta(description="Ids of the oldest ones, which were ended as there were too many."),
+    ]
+
+
+class Session(Struct):
+    """A session. Times are seconds since 1970."""
+
+    id: str
+    device: str | None
+    only: Annotated[
+        list[str] | None, Meta(description="What its token is for; null for all of the list.")
+    ]
+    opened: float
+    seen: Annotated[
+        float | None, Meta(description="When a stream of it was open last; null if none was.")
+    ]
+    expires: Annotated[float | None, Meta(description="Null for never.")]
+
+
+class SessionList(Struct):
+    """The sessions of a subject, the oldest first."""
+
+    sessions: list[Session]
+
+
+class Renewal(Struct, forbid_unknown_fields=True):
+    """How long a session is to live from now on."""
+
+    expires_in: (
+        Annotated[
+            float,
+            Meta(description="Seconds that it lives at least; null for ever.", gt=0, le=10**10),
+        ]
+        | None
+    ) = None
+
+
+class Ended(Struct):
+    """How many sessions were ended."""
+
+    ended: int
 
 
 class Grant(Struct, forbid_unknown_fields=True):

@@ -13,24 +13,31 @@ from msgspec import Struct
 from sinapse import publisher as library
 from sinapse.api.bodies import (
     KIND,
+    SESSION,
     Changed,
     ChannelList,
     Cleared,
+    Ended,
     Failed,
     Grant,
     History,
     Listens,
+    NewSession,
     NewToken,
     Online,
     OnlineIn,
+    OpenedSession,
     Outcome,
     Position,
     Publish,
     Published,
     PublishedMany,
     PublishMany,
+    Renewal,
     Renewed,
     Retained,
+    Session,
+    SessionList,
     Token,
 )
 from sinapse.errors import BrokerUnavailable, Incomplete
@@ -79,6 +86,12 @@ READ = Parameter(
     "limit",
     "How many messages, at the most.",
     {"type": "integer", "default": LIMIT, "minimum": 1, "maximum": MAX_LIMIT},
+)
+
+BUT = Parameter(
+    "but",
+    "The id of a session that stays.",
+    {"type": "string", "pattern": SESSION},
 )
 
 
@@ -176,6 +189,50 @@ async def _clear_token(call: Call) -> Changed:
     return Changed(await call.publisher.tokens.clear(call.path["subject"], call.kind))
 
 
+async def _open_session(call: Call) -> OpenedSession:
+    wanted: NewSession = call.body
+    opened = await call.publisher.sessions.open(
+        call.path["subject"],
+        device=wanted.device,
+        expires_in=wanted.expires_in,
+        only=wanted.only,
+    )
+    return OpenedSession(opened.id, opened.token, list(opened.ended))
+
+
+async def _list_sessions(call: Call) -> SessionList:
+    return SessionList(
+        [
+            Session(
+                each.id,
+                each.device,
+                None if each.only is None else sorted(each.only),
+                each.opened,
+                each.seen,
+                each.expires,
+            )
+            for each in await call.publisher.sessions.list(call.path["subject"])
+        ]
+    )
+
+
+async def _renew_session(call: Call) -> Renewed:
+    wanted: Renewal = call.body
+    sessions = call.publisher.sessions
+    return Renewed(
+        await sessions.renew(call.path["subject"], call.path["session"], wanted.expires_in)
+    )
+
+
+async def _end_session(call: Call) -> Changed:
+    return Changed(await call.publisher.sessions.end(call.path["subject"], call.path["session"]))
+
+
+async def _end_sessions(call: Call) -> Ended:
+    sessions = call.publisher.sessions
+    return Ended(await sessions.end_all(call.path["subject"], call.query.get(BUT.name)))
+
+
 async def _list_channels(call: Call) -> ChannelList:
     return ChannelList(sorted(await call.publisher.channels.list(call.path["subject"])))
 
@@ -224,6 +281,8 @@ async def _online_in(call: Call) -> OnlineIn:
 
 
 _TOKEN = "/v1/subjects/{subject}/token"  # noqa: S105  # It is a path.
+_SESSIONS = "/v1/subjects/{subject}/sessions"
+_SESSION = "/v1/subjects/{subject}/sessions/{session}"
 _CHANNELS = "/v1/subjects/{subject}/channels"
 _CHANNEL = "/v1/subjects/{subject}/channels/{channel}"
 
@@ -302,6 +361,49 @@ ENDPOINTS = (
         _clear_token,
         Changed,
         query=[KIND_OF_SUBJECT],
+    ),
+    Endpoint(
+        "openSession",
+        "POST",
+        _SESSIONS,
+        "Open a session: a token that ends alone. If there are too many, the oldest one ends.",
+        _open_session,
+        OpenedSession,
+        NewSession,
+    ),
+    Endpoint(
+        "listSessions",
+        "GET",
+        _SESSIONS,
+        "Return the sessions of a subject, without their tokens.",
+        _list_sessions,
+        SessionList,
+    ),
+    Endpoint(
+        "endSessions",
+        "DELETE",
+        _SESSIONS,
+        "End all sessions of a subject, or all but one, and their streams.",
+        _end_sessions,
+        Ended,
+        query=[BUT],
+    ),
+    Endpoint(
+        "renewSession",
+        "PATCH",
+        _SESSION,
+        "Prolong a session.",
+        _renew_session,
+        Renewed,
+        Renewal,
+    ),
+    Endpoint(
+        "endSession",
+        "DELETE",
+        _SESSION,
+        "End a session, and its streams.",
+        _end_session,
+        Changed,
     ),
     Endpoint(
         "listChannels",

@@ -7,15 +7,16 @@ from typing import Any
 import msgspec
 
 from sinapse import __version__
-from sinapse.api.bodies import CHANNEL, MESSAGE_ID, NAME, Failed
+from sinapse.api.bodies import CHANNEL, MESSAGE_ID, NAME, SESSION, Failed
 from sinapse.api.endpoints import Endpoint
 
 _PARAMETERS = {
     "subject": "Id of the subject, percent-encoded.",
     "channel": "Name of the channel, percent-encoded.",
+    "session": "Id of the session.",
 }
 
-_PATTERNS = {"subject": NAME, "channel": CHANNEL}
+_PATTERNS = {"subject": NAME, "channel": CHANNEL, "session": SESSION}
 
 #: Statuses that every endpoint can have besides its own.
 _FAILURES = {

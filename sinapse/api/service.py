@@ -27,7 +27,7 @@ class API(MultiService):
     _log = Logger()
 
     def __init__(self, settings: Settings, reactor: Any, gate: Gate) -> None:
-        """Read the keys; raises :class:`~sinapse.errors.StartError`."""
+        """Read the keys, and the environment; raises :class:`~sinapse.errors.StartError`."""
         super().__init__()
         assert settings.api is not None  # noqa: S101
         assert settings.api_keys is not None  # noqa: S101
@@ -36,9 +36,12 @@ class API(MultiService):
             self._keys = Keys(settings.api_keys)
         except ValueError as error:
             raise self._error(error) from None
-        self._publisher = Publisher(
-            settings.redis, hash_tokens=settings.hash_tokens, reactor=reactor
-        )
+        try:
+            self._publisher = Publisher(
+                settings.redis, hash_tokens=settings.hash_tokens, reactor=reactor
+            )
+        except ValueError as error:  # Of what publishers read from the environment.
+            raise StartError(f"sinapse: {error}") from None
         limits = RequestLimits(timeout=REQUEST_TIMEOUT, body=MAX_REQUEST_SIZE)
         root = APIResource(self._publisher, self._keys)
         site = Site(root, reactor, limits, screen=root.screen)

@@ -37,6 +37,15 @@ from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.runner import Runner
+from sinapse.publisher.operations.sessions import (
+    EndSession,
+    EndSessions,
+    ListSessions,
+    NewSession,
+    OpenSession,
+    RenewSession,
+    Session,
+)
 from sinapse.publisher.operations.tokens import (
     ClearToken,
     GenerateToken,
@@ -181,6 +190,60 @@ def _(operation: RenewToken) -> _Request:
 def _(operation: ClearToken) -> _Request:
     path = _token(operation.subject, operation.kind)
     return _Request("DELETE", path, None, lambda answer: answer["changed"])
+
+
+def _sessions(subject: str, session: str | None = None) -> str:
+    path = f"/v1/subjects/{quote(subject, safe='')}/sessions"
+    return path if session is None else f"{path}/{session}"
+
+
+@_request.register
+def _(operation: OpenSession) -> _Request:
+    body = _json(
+        {
+            "device": operation.device,
+            "expires_in": _seconds(operation.expires_in),
+            "only": None if operation.only is None else sorted(operation.only),
+        }
+    )
+    return _Request("POST", _sessions(operation.subject), body, _opened)
+
+
+def _opened(answer: Mapping[str, Any]) -> NewSession:
+    return NewSession(answer["id"], answer["token"], tuple(answer["ended"]))
+
+
+@_request.register
+def _(operation: ListSessions) -> _Request:
+    return _Request("GET", _sessions(operation.subject), None, _listed)
+
+
+def _listed(answer: Mapping[str, Any]) -> list[Session]:
+    return [
+        Session(**{**each, "only": None if each["only"] is None else frozenset(each["only"])})
+        for each in answer["sessions"]
+    ]
+
+
+@_request.register
+def _(operation: RenewSession) -> _Request:
+    path = _sessions(operation.subject, operation.session)
+    body = _json({"expires_in": _seconds(operation.expires_in)})
+    return _Request("PATCH", path, body, lambda answer: answer["renewed"])
+
+
+@_request.register
+def _(operation: EndSession) -> _Request:
+    path = _sessions(operation.subject, operation.one)
+    return _Request("DELETE", path, None, lambda answer: answer["changed"])
+
+
+@_request.register
+def _(operation: EndSessions) -> _Request:
+    path = _sessions(operation.subject)
+    if operation.but:
+        path += f"?but={operation.but}"
+    return _Request("DELETE", path, None, lambda answer: answer["ended"])
 
 
 @_request.register

@@ -40,6 +40,10 @@ KEY = "k" * 32
 WITH_KEY = {"Authorization": f"Bearer {KEY}"}
 OTHER = "o" * 40
 
+#: A device, and channels with which there are too many.
+LONG = b"x" * 257
+MANY = b'"a",' * 100
+
 
 class Answer(NamedTuple):
     status: int
@@ -143,6 +147,7 @@ class TestPublishing:
         [
             ("/v1/publish/many", {"messages": [{"channel": "room:1", "message": "a"}]}),
             ("/v1/subjects/1/token", {}),
+            ("/v1/subjects/1/sessions", {}),
         ],
     )
     def test_a_key_of_more_than_a_message_is_refused(
@@ -151,6 +156,7 @@ class TestPublishing:
         status, answer, _ = api.ask("POST", path, body, Idempotency_Key="x")
         assert (status, "give each a message_id" in answer["error"]) == (422, True)
         assert publisher.tokens.get("1") is None
+        assert publisher.sessions.list("1") == []
 
     def test_many_are_published_in_order_and_each_fails_for_itself(
         self, api: API, node: Daemon
@@ -246,6 +252,84 @@ class TestTokens:
         assert publisher.tokens.get("1", "Admin") == token
 
 
+class TestSessions:
+    PATH = "/v1/subjects/1/sessions"
+
+    def test_each_device_ends_alone(self, api: API, node: Daemon, publisher: Publisher) -> None:
+        subscribe(api, "room:1")
+        wanted = {"device": "Ada's phone \u260e", "expires_in": 60, "only": ["room:*", "news"]}
+        phone = api.ask("POST", self.PATH, wanted).body
+        laptop = api.ask("POST", self.PATH, {}).body
+        assert (phone["ended"], laptop["ended"]) == ([], [])
+        with (
+            node.stream(phone["token"]).opened() as first,
+            node.stream(laptop["token"]).opened() as rest,
+        ):
+            assert api.ask("DELETE", f"{self.PATH}/{phone['id']}").body == {"changed": True}
+            first.wait_for_end()
+            publisher.publish("room:1", "hello")
+            assert rest.message().data == "hello"
+        assert api.ask("DELETE", f"{self.PATH}/{phone['id']}").body == {"changed": False}
+        assert [each.id for each in publisher.sessions.list("1")] == [laptop["id"]]
+
+    def test_they_are_listed_without_their_tokens(self, api: API, publisher: Publisher) -> None:
+        phone = publisher.sessions.open("1", device="phone", expires_in=60, only=["b", "a*"])
+        laptop = publisher.sessions.open("1")
+        answer = api.ask("GET", self.PATH).body
+        known = {each.id: each for each in publisher.sessions.list("1")}
+        first, second = answer["sessions"]
+        assert abs(first.pop("expires") - (known[phone.id].expires or 0)) < 1
+        assert first == {
+            "id": phone.id,
+            "device": "phone",
+            "only": ["a*", "b"],
+            "opened": known[phone.id].opened,
+            "seen": None,
+        }
+        assert second == {
+            "id": laptop.id,
+            "device": None,
+            "only": None,
+            "opened": known[laptop.id].opened,
+            "seen": None,
+            "expires": None,
+        }
+        assert api.ask("GET", "/v1/subjects/2/sessions").body == {"sessions": []}
+
+    def test_one_is_renewed(self, api: API, publisher: Publisher) -> None:
+        session = publisher.sessions.open("1", expires_in=60)
+        path = f"{self.PATH}/{session.id}"
+        assert api.ask("PATCH", path, {"expires_in": 3600}).body == {"renewed": True}
+        [listed] = publisher.sessions.list("1")
+        assert listed.expires is not None
+        assert listed.expires - listed.opened > 3000
+        assert api.ask("PATCH", path, {}).body == {"renewed": True}
+        assert publisher.sessions.list("1")[0].expires is None
+        other = f"/v1/subjects/2/sessions/{session.id}"
+        assert api.ask("PATCH", other, {}).body == {"renewed": False}
+        assert api.ask("DELETE", other).body == {"changed": False}
+
+    def test_all_but_one_end_and_then_all(self, api: API, publisher: Publisher) -> None:
+        opened = [publisher.sessions.open("1") for _ in range(4)]
+        assert api.ask("DELETE", f"{self.PATH}?but={opened[1].id}").body == {"ended": 3}
+        assert [each.id for each in publisher.sessions.list("1")] == [opened[1].id]
+        publisher.sessions.open("1")
+        assert api.ask("DELETE", self.PATH).body == {"ended": 2}
+        assert publisher.sessions.list("1") == []
+
+    def test_one_that_was_to_stay_is_not_ended_for_an_empty_id(
+        self, api: API, publisher: Publisher
+    ) -> None:
+        publisher.sessions.open("1")
+        for but in ("", "x", "A" * 32, "0" * 33, "0" * 31 + "%0A"):
+            status, body, _ = api.ask("DELETE", f"{self.PATH}?but={but}")
+            assert (status, "a session's id is 32 hexadecimal digits" in body["error"]) == (
+                422,
+                True,
+            )
+        assert len(publisher.sessions.list("1")) == 1
+
+
 class TestChannels:
     def test_lists_change_and_open_streams_follow(self, api: API, node: Daemon) -> None:
         with node.stream(subscribe(api, "room:1")).opened() as stream:
@@ -322,6 +406,7 @@ class TestTransport:
         assert remote.tokens.get("1") == remote.tokens.obtain("1") == token
         assert remote.tokens.renew("1")
         assert remote.tokens.get("1", "Admin") is None
+        assert remote.sessions.end(1, remote.sessions.open("1").id)
         with node.stream(token).opened() as stream:
             assert remote.publish("a/b c", {"x": "\n"}, event="chat") == 1
             event = stream.next()
@@ -552,6 +637,25 @@ class TestRefusals:
             ("GET", "/v1/channels/sinapse:x/history", None, 422, "reserved"),
             ("POST", "/v1/publish/many", b'{"messages":[]}', 422, "length >= 1"),
             ("POST", "/v1/subjects/1/token", b'{"expires_in":0}', 422, "expires_in"),
+            ("POST", "/v1/subjects/1/sessions", b'{"device":""}', 422, "1 to 256 printable"),
+            ("POST", "/v1/subjects/1/sessions", b'{"device":"\\n"}', 422, "1 to 256 printable"),
+            ("POST", "/v1/subjects/1/sessions", b'{"device":"%b"}' % LONG, 422, "1 to 256 print"),
+            ("POST", "/v1/subjects/1/sessions", b'{"device":1}', 422, "device"),
+            ("POST", "/v1/subjects/1/sessions", b'{"only":[]}', 422, "only is empty"),
+            ("POST", "/v1/subjects/1/sessions", b'{"only":["*"]}', 422, "all of the list"),
+            ("POST", "/v1/subjects/1/sessions", b'{"only":["sinapse:*"]}', 422, "reserved"),
+            ("POST", "/v1/subjects/1/sessions", b'{"only":[%b"a"]}' % MANY, 422, "100 at the most"),
+            ("POST", "/v1/subjects/1/sessions", b'{"only":"a"}', 422, "only"),
+            ("POST", "/v1/subjects/1/sessions", b'{"expires_in":0}', 422, "expires_in"),
+            ("POST", "/v1/subjects/1/sessions", b'{"kind":"User"}', 422, "unknown field"),
+            ("POST", "/v1/subjects/1/sessions", b"", 400, "not JSON"),
+            ("POST", "/v1/subjects/%00/sessions", b"{}", 422, "control characters"),
+            ("GET", "/v1/subjects/%00/sessions", None, 422, "control characters"),
+            ("PATCH", "/v1/subjects/1/sessions/x", b"{}", 422, "32 hexadecimal digits, not 'x'"),
+            ("PATCH", f"/v1/subjects/1/sessions/{'0' * 32}", b'{"expires_in":0}', 422, "expires"),
+            ("DELETE", "/v1/subjects/1/sessions/x", None, 422, "32 hexadecimal digits, not 'x'"),
+            ("DELETE", "/v1/subjects/1/sessions/%ff", None, 400, "UTF-8"),
+            ("DELETE", "/v1/subjects/1/sessions?but=%ff", None, 400, "UTF-8"),
             ("PUT", "/v1/subjects/1/channels/sinapse:x", None, 422, "reserved"),
             ("PUT", "/v1/subjects/1/channels/a", b'{"expires_in":0}', 422, "expires_in"),
             ("PUT", "/v1/subjects/1/channels/a", b'{"expires_in":"1"}', 422, "expires_in"),
@@ -633,6 +737,44 @@ class TestKeys:
         assert daemon.log.splitlines()[-1] == f"sinapse: --api-keys {str(file)!r}: {reason}"
 
 
+class TestEnvironment:
+    def test_the_daemon_says_how_many_sessions_there_may_be(
+        self, tmp_path: Path, redis_server: RedisServer
+    ) -> None:
+        environment = {"SINAPSE_MAX_SESSIONS": "2"}
+        api = API(free_port(), tmp_path)
+        api.keys.write_text(KEY)
+        options = ("--api", f"tcp:{api.port}:interface=127.0.0.1", "--api-keys", str(api.keys))
+        with (
+            running_daemon(tmp_path, redis_server.url, *options, environment=environment),
+            Publisher(f"http+sinapse://{KEY}@127.0.0.1:{api.port}", max_sessions=1000) as remote,
+        ):
+            first = remote.sessions.open("1")
+            remote.sessions.open("1")
+            last = api.ask("POST", "/v1/subjects/1/sessions", {}).body
+            assert last["ended"] == [first.id]
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("SINAPSE_MAX_SESSIONS", "SINAPSE_MAX_SESSIONS is a whole number, 1 to 1000: 'many'"),
+            (
+                "SINAPSE_RETAIN_MESSAGES",
+                "SINAPSE_RETAIN_MESSAGES must be a number of messages, not 'many'",
+            ),
+        ],
+    )
+    def test_what_cannot_be_used_ends_the_start(
+        self, tmp_path: Path, name: str, reason: str
+    ) -> None:
+        (tmp_path / "keys").write_text(KEY)
+        options = ("--api", f"tcp:{free_port()}", "--api-keys", str(tmp_path / "keys"))
+        daemon = Daemon(tmp_path, "redis://127.0.0.1:1", *options, environment={name: "many"})
+        assert daemon.launch().wait(30) == 1
+        assert daemon.log.splitlines()[-1] == f"sinapse: {reason}"
+        assert "Traceback" not in daemon.log
+
+
 class TestDocument:
     def test_anybody_may_read_it(self, api: API) -> None:
         answer = api.ask("GET", "/v1/openapi.json", key=None)
@@ -650,7 +792,7 @@ class TestDocument:
         # from run to run.
         schema.config.update(base_url=f"http://127.0.0.1:{api.port}", headers=WITH_KEY)
         operations: list[Any] = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]
-        assert len(operations) == 16
+        assert len(operations) == 21
         for operation in operations:
             conforms(operation)
 
