@@ -73,7 +73,7 @@ class OwnSessions(Owned):
 
 
 class Sinapse(Owned):
-    """``user.sinapse``: the token and the channels of one subject."""
+    """``user.sinapse``: the token, the sessions and the channels of one subject."""
 
     @property
     def auth(self) -> Auth:
@@ -110,12 +110,13 @@ class Sinapse(Owned):
         return default().channels.clear(self._id)
 
     def destroy(self) -> None:
-        """Revoke the token and clear the channels: for a subject that is deleted, or locked out.
+        """End the token and all sessions, and clear the channels.
 
-        If Redis fails between the two, the token is revoked already, and a second call does the
-        rest.
+        It is for a subject that is deleted, or locked out. If Redis fails in between, what comes
+        first is done already, and a second call does the rest.
         """
         self.auth.clear()
+        self.sessions.end_all()
         self.clear()
 
 
@@ -131,7 +132,7 @@ class Subject(Receiving):
 
     @property
     def sinapse(self) -> Sinapse:
-        """The token and the channels."""
+        """The token, the sessions and the channels."""
         return Sinapse(self)
 
 

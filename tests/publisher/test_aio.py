@@ -255,7 +255,15 @@ class TestMixins:
             assert await room.publish({"a": 1}, event="msg") == 1
             assert await user.sinapse.remove_channel(room)
             assert await user.sinapse.auth.reset() != token
+            sessions = user.sinapse.sessions
+            phone = await sessions.open(device="phone", only=[room], expires_in=60)
+            laptop = await sessions.open()
+            assert [each.device for each in await sessions.list()] == ["phone", None]
+            assert await sessions.renew(phone.id)
+            assert await sessions.end(phone.id)
+            assert await sessions.end_all(but=laptop.id) == 0
             await user.sinapse.destroy()
+            assert await sessions.list() == []
             assert await user.sinapse.auth.token is None
             assert await user.sinapse.clear() == 0
 

@@ -78,6 +78,25 @@ class TestSubject:
             ("sinapse:channels:7:revoke", token.encode()) for token in (first, second, third)
         ]
 
+    def test_the_life_of_sessions(self, listener: Listener, redis_client: redis.Redis) -> None:
+        sessions = User().sinapse.sessions
+        assert sessions.list() == []
+        phone = sessions.open(device="phone", expires_in=60, only=Room())
+        laptop, tablet = sessions.open(), sessions.open()
+        assert redis_client.get(f"sinapse:tokens:{laptop.token}") == b"7"
+        first, *_ = sessions.list()
+        assert (first.id, first.device, first.only) == (phone.id, "phone", frozenset({"room:1"}))
+        assert sessions.renew(phone.id) is True
+        assert sessions.list()[0].expires is None
+        assert sessions.end(phone.id) is True
+        assert sessions.end(phone.id) is False
+        assert sessions.end_all(but=tablet.id) == 1
+        assert sessions.end_all() == 1
+        assert redis_client.keys() == []
+        assert listener.heard() == [
+            ("sinapse:channels:7:revoke", each.token.encode()) for each in (phone, laptop, tablet)
+        ]
+
     def test_the_life_of_a_list_of_channels(self, listener: Listener) -> None:
         user, room = User(), Room()
         assert user.sinapse.channels == set()
@@ -120,12 +139,14 @@ class TestSubject:
     def test_destroy_leaves_nothing(self, listener: Listener, redis_client: redis.Redis) -> None:
         user = User()
         token = user.sinapse.auth.generate()
+        sessions = [user.sinapse.sessions.open(), user.sinapse.sessions.open(only="news")]
         user.sinapse.add_channel("news")
         listener.heard()
         user.sinapse.destroy()
         assert redis_client.keys() == []
         assert listener.heard() == [
             ("sinapse:channels:7:revoke", token.encode()),
+            *(("sinapse:channels:7:revoke", each.token.encode()) for each in sessions),
             ("sinapse:channels:7:withdraw", b"0 news"),
             ("sinapse:channels:7:remove", b"news"),
         ]
@@ -192,6 +213,9 @@ class TestSubject:
             user.sinapse.auth.reset,
             user.sinapse.auth.clear,
             lambda: user.sinapse.auth.token,
+            user.sinapse.sessions.open,
+            user.sinapse.sessions.list,
+            user.sinapse.sessions.end_all,
             lambda: user.sinapse.channels,
             lambda: user.sinapse.add_channel("news"),
             lambda: user.sinapse.remove_channel("news"),
