@@ -22,6 +22,13 @@ from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.runs import BeginRun, GetRun, HoldRuns, StopRun, TellRun
+from sinapse.publisher.operations.sessions import (
+    EndSession,
+    EndSessions,
+    ListSessions,
+    OpenSession,
+    RenewSession,
+)
 from sinapse.publisher.operations.tokens import (
     ClearToken,
     GenerateToken,
@@ -29,8 +36,10 @@ from sinapse.publisher.operations.tokens import (
     ObtainToken,
     RenewToken,
 )
+from sinapse.testing.lifetimes import end_of, is_over, seconds
 from sinapse.testing.messages import Messages, Publication
 from sinapse.testing.runs import Runs
+from sinapse.testing.sessions import Sessions
 
 #: What a Redis says that no daemon uses.
 _NOBODY: dict[type[Operation[Any]], Callable[[], Any]] = {IsOnline: bool, OnlineIn: set}
@@ -40,7 +49,7 @@ _EPOCH = "1"
 
 
 class Memory:
-    """Stands in for Redis: messages are written down and retained, tokens and lists kept.
+    """Stands in for Redis: messages are written down and retained, the rest is kept.
 
     `nodes` is what ``publish`` returns: how many nodes have heard it.
     """
@@ -48,6 +57,7 @@ class Memory:
     def __init__(self, nodes: int) -> None:
         self.messages = Messages()
         self._runs = Runs(self.messages)
+        self._sessions = Sessions()
         self._nodes = nodes
         self._lock = threading.RLock()
         self._message_ids: dict[str, str | None] = {}
@@ -74,6 +84,8 @@ class Memory:
                     return count
                 case GetToken() | GenerateToken() | ObtainToken() | RenewToken() | ClearToken():
                     return self._token(operation)
+                case OpenSession() | ListSessions() | RenewSession() | EndSession() | EndSessions():
+                    return self._sessions.result(operation)
                 case BeginRun() | TellRun() | HoldRuns() | StopRun() | GetRun():
                     return self._runs.result(operation)
         if type(operation) in _NOBODY:
@@ -98,7 +110,7 @@ class Memory:
         data, event, _ = operation.message
         kept = self._retained[operation.channel]
         message = Retained(identifier, event, data)
-        kept.append(_Kept(self._last.counter, _end(operation.retain), message))
+        kept.append(_Kept(self._last.counter, end_of(operation.retain), message))
         self._forget(operation.channel, kept[: -operation.retain_messages])
 
     def _forget(self, channel: str, some: "list[_Kept]") -> None:
@@ -115,7 +127,7 @@ class Memory:
             if epoch != self._last.epoch or counter > self._last.counter:
                 return operation.unknown()
         kept = self._retained[operation.channel]
-        self._forget(operation.channel, [each for each in kept if each.end <= time.monotonic()])
+        self._forget(operation.channel, [each for each in kept if is_over(each.end)])
         wanted = [each.message for each in kept if each.counter > counter]
         page = tuple(wanted[: operation.limit])
         missing = self._gone.get(operation.channel, 0) > counter
@@ -130,7 +142,7 @@ class Memory:
             return set(channels)
         is_there = operation.channel in channels
         if isinstance(operation, AddChannel):
-            channels[operation.channel] = _end(operation.expires_in)
+            channels[operation.channel] = end_of(operation.expires_in)
             return not is_there
         if isinstance(operation, RemoveChannel):
             channels.pop(operation.channel, None)
@@ -138,8 +150,8 @@ class Memory:
 
     def _granted(self, subject: str) -> dict[str, float]:
         """Return the channels of a subject, without those whose grants have ended."""
-        channels, now = self._channels[subject], time.monotonic()
-        for name in [name for name, end in channels.items() if end <= now]:
+        channels = self._channels[subject]
+        for name in [name for name, end in channels.items() if is_over(end)]:
             del channels[name]
         return channels
 
@@ -181,18 +193,18 @@ class _Kept(NamedTuple):
 class _Token:
     def __init__(self, text: str, lifetime: int | None) -> None:
         self.text = text
-        self._end = _end(lifetime)
+        self._end = end_of(lifetime)
         self._first_told: float | None = None
 
     @property
     def has_expired(self) -> bool:
-        return time.monotonic() >= self._end
+        return is_over(self._end)
 
     def can_be_told(self, lifetime: int | None) -> bool:
         """Whether a request for a token of so many milliseconds gets this one, not a new one."""
         if self._first_told is None or self._end == float("inf"):
             return True
-        return time.monotonic() < self._first_told + _seconds(lifetime)
+        return time.monotonic() < self._first_told + seconds(lifetime)
 
     def tell(self, lifetime: int | None) -> None:
         """Prolong it, for a caller that gets it."""
@@ -202,12 +214,4 @@ class _Token:
 
     def renew(self, lifetime: int | None) -> None:
         """Let it live for so many milliseconds at least."""
-        self._end = max(self._end, _end(lifetime))
-
-
-def _end(lifetime: int | None) -> float:
-    return time.monotonic() + _seconds(lifetime)
-
-
-def _seconds(lifetime: int | None) -> float:
-    return float("inf") if lifetime is None else lifetime / 1000
+        self._end = max(self._end, end_of(lifetime))

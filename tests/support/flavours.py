@@ -104,7 +104,7 @@ class Waiting:
             return lambda *values, **options: WaitingRun(value(*values, **options), self._wait)
         if callable(value):
             return lambda *values, **options: self._wait(partial(value, *values, **options))
-        if name in ("tokens", "channels", "runs", "_connections"):
+        if name in ("tokens", "sessions", "channels", "runs", "_connections"):
             return Waiting(value, self._wait)
         return value
 

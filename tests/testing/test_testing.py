@@ -156,15 +156,61 @@ class TestCapture:
             token = tokens.obtain("7")
             assert tokens.obtain("7", expires_in=1e-3) == token
 
+    def test_sessions_are_kept_in_memory(self, flavour: Flavour) -> None:
+        with capture(), flavour(NOWHERE, max_sessions=3, hash_tokens=True) as publisher:
+            sessions = publisher.sessions
+            assert sessions.list("7") == []
+            phone = sessions.open("7", device="phone", expires_in=60, only=["news", "room:*"])
+            laptop, tablet = sessions.open("7"), sessions.open(7)
+            assert len({phone.token, laptop.token, tablet.token}) == 3
+            first, second, third = sessions.list("7")
+            assert (first.id, first.device, first.only, first.seen) == (
+                *(phone.id, "phone"),
+                *(frozenset({"news", "room:*"}), None),
+            )
+            assert first.opened <= second.opened <= third.opened
+            assert first.expires is not None
+            assert 59 < first.expires - first.opened < 120
+            assert (second.device, second.only, second.expires) == (None, None, None)
+            assert sessions.open("7").ended == (phone.id,)
+            assert sessions.end("8", laptop.id) is False
+            assert sessions.end("7", laptop.id) is True
+            assert sessions.end("7", laptop.id) is False
+            assert sessions.renew("7", laptop.id) is False
+            assert sessions.end_all("7", but=tablet.id) == 1
+            assert [each.id for each in sessions.list("7")] == [tablet.id]
+            assert sessions.end_all("7") == 1
+            assert sessions.end_all("7") == 0
+            with pytest.raises(ValueError, match="a session's id is"):
+                sessions.end("7", "x")
+            with pytest.raises(InvalidChannel, match="only is empty"):
+                sessions.open("7", only=[])
+
+    def test_sessions_expire_in_memory(self, flavour: Flavour) -> None:
+        with capture(), flavour(NOWHERE) as publisher:
+            sessions = publisher.sessions
+            sessions.open("7", expires_in=0.02)
+            lasting, longer = (sessions.open("7", expires_in=60) for _ in range(2))
+            assert sessions.renew("7", lasting.id) is True
+            assert sessions.renew("7", longer.id, 0.02) is True
+            eventually(lambda: len(sessions.list("7")) == 2)
+            first, second = sessions.list("7")
+            assert (first.id, first.expires, second.id) == (lasting.id, None, longer.id)
+            assert second.expires is not None
+            assert second.expires - second.opened > 50
+
     def test_the_whole_of_a_subject(self) -> None:
         user, room = User(), Room()
         with capture():
             user.sinapse.add_channel(room)
             token = user.sinapse.auth.generate()
+            session = user.sinapse.sessions.open(device="phone")
             assert user.sinapse.auth.token == token
+            assert [each.id for each in user.sinapse.sessions.list()] == [session.id]
             assert user.sinapse.has_channel("room:1")
             user.sinapse.destroy()
             assert user.sinapse.channels == set()
+            assert user.sinapse.sessions.list() == []
             assert user.sinapse.auth.token is None
 
     def test_the_position_is_the_id_of_the_last_message(self, flavour: Flavour) -> None:
