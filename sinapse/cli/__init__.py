@@ -7,6 +7,7 @@ Redis or the daemon did not answer.
 ``serve``       the daemon in the foreground
 ``demo``        the daemon and a chat
 ``token``       tokens
+``session``     tokens of devices
 ``channels``    what subjects may listen to
 ``publish``     publishing
 ``history``     what is retained of a channel
@@ -33,6 +34,7 @@ COMMANDS = {
     "serve": "Run the daemon in the foreground.",
     "demo": "Run the daemon and a chat.",
     "token": "Make, show and revoke tokens.",
+    "session": "Open, list and end sessions: tokens of devices.",
     "channels": "Show and change what subjects may listen to.",
     "publish": "Publish a message, or each line of standard input.",
     "history": "Print what is retained of a channel.",

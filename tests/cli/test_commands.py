@@ -16,6 +16,7 @@ import redis
 from click.testing import CliRunner, Result
 
 from sinapse.cli import main
+from sinapse.protocol.keys import hashed_token, session_id, session_key, token_key
 from sinapse.publisher import Publisher
 from tests.support import (
     EVENT_TIMEOUT,
@@ -64,6 +65,89 @@ class TestTokens:
         token = run("token", "new", "1", "--kind", "Admin").stdout.strip()
         assert publisher.tokens.get("1", "Admin") == token
         assert publisher.tokens.get("1") is None
+
+
+class TestSessions:
+    def test_they_are_opened_listed_renewed_and_ended(self, publisher: Publisher) -> None:
+        assert run("session", "list", "1").stdout == ""
+        options = ("--device", "Ada's phone", "--expires-in", "60", "--only", "b", "--only", "a:*")
+        opened = run("session", "open", "1", *options)
+        [phone] = publisher.sessions.list("1")
+        assert session_id(opened.stdout.strip().encode()) == phone.id
+        assert opened.stderr == f"session {phone.id}\n"
+        assert (phone.device, phone.only) == ("Ada's phone", frozenset({"a:*", "b"}))
+        laptop = publisher.sessions.open("1")
+        head, first, second = run("session", "list", "1").stdout.splitlines()
+        time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+        assert head.split() == ["id", "device", "opened", "seen", "expires", "only"]
+        assert re.fullmatch(rf"{phone.id}  Ada's phone  {time}  never  {time}  a:\* b", first), (
+            first
+        )
+        assert re.fullmatch(rf"{laptop.id}  -            {time}  never  never {{16}}-", second), (
+            second
+        )
+        assert run("session", "renew", "1", phone.id).output == ""
+        assert publisher.sessions.list("1")[0].expires is None
+        assert run("session", "end", "1", phone.id).output == ""
+        missing = f"Error: 1 has no session {phone.id}\n"
+        assert run("session", "end", "1", phone.id, code=1).stderr == missing
+        assert run("session", "renew", "1", phone.id, code=1).stderr == missing
+        publisher.sessions.open("1")
+        assert run("session", "end-all", "1", "--but", laptop.id).output == "1 ended\n"
+        assert [each.id for each in publisher.sessions.list("1")] == [laptop.id]
+        assert run("session", "end-all", "1").output == "1 ended\n"
+
+    def test_it_is_told_which_had_to_end(
+        self, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_MAX_SESSIONS", "1")
+        first = publisher.sessions.open("1")
+        opened = run("session", "open", "1")
+        last = session_id(opened.stdout.strip().encode())
+        assert opened.stderr == (
+            f"session {last}\nsession {first.id} has ended: there were too many\n"
+        )
+
+    def test_where_tokens_are_hashed_too_and_no_token_is_listed(
+        self, publisher: Publisher, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        token = run("session", "open", "1").stdout.strip()
+        assert redis_client.exists(token_key(hashed_token(token)))
+        listed = run("session", "list", "1").output
+        assert str(session_id(token.encode())) in listed
+        assert not any(part in listed for part in (token, token[2:], hashed_token(token)))
+        assert run("session", "end", "1", str(session_id(token.encode()))).output == ""
+
+    def test_what_a_terminal_takes_for_a_command_is_shown(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        session = publisher.sessions.open("1", only="a")
+        for field, wrong in (("device", "x\x1b[2J\ny"), ("opened", "9" * 30), ("only", "a\x07")):
+            redis_client.hset(session_key(session.id), field, wrong)
+        _, line = run("session", "list", "1").stdout.splitlines()
+        assert line.split()[1:] == [r"x\x1b[2J", "y", "?", "never", "never", r"a\x07"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            (("open", "1", "--device", ""), "a device is 1 to 256 printable characters: ''"),
+            (("open", "1", "--only", "sinapse:x"), "names that begin with 'sinapse:'"),
+            (("open", "1", "--only", "*"), "only has '*'"),
+            (("open", "1", "--expires-in", "0"), "expires_in is seconds"),
+            (("renew", "1", "x"), "a session's id is 32 hexadecimal digits, not 'x'"),
+            (("end", "1", "x"), "a session's id is 32 hexadecimal digits, not 'x'"),
+            (("end-all", "1", "--but", ""), "a session's id is 32 hexadecimal digits, not ''"),
+            (("list", ""), "subject id ''"),
+        ],
+    )
+    def test_what_is_none_is_refused_in_a_line(
+        self, publisher: Publisher, arguments: tuple[str, ...], error: str
+    ) -> None:
+        publisher.sessions.open("1")
+        [line] = run("session", *arguments, code=1).stderr.splitlines()
+        assert error in line
+        assert len(publisher.sessions.list("1")) == 1
 
 
 class TestChannels:
@@ -174,6 +258,7 @@ class TestErrors:
         "arguments",
         [
             ("token", "new", "1"),
+            ("session", "open", "1"),
             ("channels", "list", "1"),
             ("publish", "a", "b"),
             ("position",),

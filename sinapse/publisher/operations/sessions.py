@@ -292,5 +292,5 @@ def _text(answer: bytes) -> str:
 def _seconds(milliseconds: bytes) -> float | None:
     try:
         return int(milliseconds) / 1000
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
