@@ -34,7 +34,7 @@ from sinapse.publisher.operations.history import PAGE_BYTES
 from tests.support import RedisServer, eventually
 from tests.support.flavours import Flavour
 from tests.support.listening import Listener, listening
-from tests.support.publishing import calls
+from tests.support.publishing import NO_CHANNELS, NO_LIFETIMES, NO_SUBJECTS, calls
 
 MESSAGES = {
     "text": ("hello", b"\xa5hello"),
@@ -53,17 +53,6 @@ MESSAGES = {
     "nothing": (None, b"\xa4null"),
 }
 
-NO_CHANNELS: list[Any] = [
-    "",
-    "a\nb",
-    "a\0",
-    "sinapse:tokens:a",
-    "a" * 513,
-    b"room:1",
-    None,
-    1,
-    object(),
-]
 NO_EVENTS: list[Any] = ["", "a\nb", "a\rb", "a\0b", "\ud800", "a" * 513, b"message", 1, ["message"]]
 NO_MESSAGES = [
     b"\xff\xfe",
@@ -80,15 +69,10 @@ NO_MESSAGES = [
     object(),
     10**5000,
 ]
-NO_SUBJECTS = [None, "", "a\nb", "a" * 513, b"1", 1.0, object(), {"id": 1}, type]
 NO_TIMES: list[Any] = [-1, -0.001, float("nan"), float("inf"), 30 * 24 * 3600 + 1, "60", [60], True]
 NO_COUNTS: list[Any] = [True, 0, -1, 1_000_001, 1.5, "10"]
 NO_REPLAYS: list[Any] = [True, False, -1, 1.0, float("nan"), "some", "ALL", "5", "", b"all", [1]]
 NO_MESSAGE_IDS: list[Any] = ["", "a" * 129, "a\nb", "a\0", "\ud800", b"id", 1]
-NO_LIFETIMES: list[Any] = [
-    *(0, -1, -0.5, float("nan"), float("inf"), 10**10 + 1),
-    *("60", [60], True),
-]
 NO_KINDS = ["", "channels", "tokens", "a\nb", None, int]
 
 

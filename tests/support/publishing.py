@@ -1,4 +1,4 @@
-"""What tests of the library have in common: what Redis is asked, and processes that fork."""
+"""What tests of the library have in common: bad input, what Redis is asked, processes that fork."""
 
 from __future__ import annotations
 
@@ -9,12 +9,31 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import redis
 
 from sinapse.publisher import Publisher
 from tests.support import eventually
+
+#: What is refused, as a channel, a subject or ``expires_in``, whatever is asked for.
+NO_CHANNELS: list[Any] = [
+    "",
+    "a\nb",
+    "a\0",
+    "sinapse:tokens:a",
+    "a" * 513,
+    b"room:1",
+    None,
+    1,
+    object(),
+]
+NO_SUBJECTS: list[Any] = [None, "", "a\nb", "a" * 513, b"1", 1.0, object(), {"id": 1}, type]
+NO_LIFETIMES: list[Any] = [
+    *(0, -1, -0.5, float("nan"), float("inf"), 10**10 + 1),
+    *("60", [60], True),
+]
 
 
 def calls(client: redis.Redis) -> dict[str, int]:

@@ -47,6 +47,9 @@ MAX_ONLY = 100
 
 _ID = re.compile(f"[0-9a-f]{{{SESSION_ID_LENGTH}}}")
 
+#: A number as text, of a length that Python reads.
+_DIGITS = re.compile("[0-9]{1,100}")
+
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
@@ -231,9 +234,9 @@ def max_sessions(environment: Mapping[str, str], given: object) -> int:
     if given is None:
         name = "SINAPSE_MAX_SESSIONS"
         text = environment.get(name) or str(SESSIONS)
-        given = int(text) if text.isascii() and text.isdigit() else text
+        given = int(text) if _DIGITS.fullmatch(text) else text
     if not is_whole(given) or not 1 <= given <= MAX_SESSIONS:
-        raise ValueError(f"{name} is a whole number, 1 to {MAX_SESSIONS}: {given!r}")
+        raise ValueError(f"{name} is a whole number, 1 to {MAX_SESSIONS}: {given!r:.80}")
     return given
 
 
