@@ -80,6 +80,7 @@ def run(folder: Path, redis_url: str, *command: str) -> None:
 def test_there_is_something_to_run() -> None:
     assert list(PROGRAMS) == [
         "Synchronous",
+        "Sessions",
         "The past of a channel",
         "On asyncio",
         "On Twisted",
