@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,9 @@ from tests.support import django_site
 
 django_site.set_up()
 
-from django.contrib.auth.models import AnonymousUser, User  # noqa: E402
+from django.contrib.auth.hashers import make_password  # noqa: E402
+from django.contrib.auth.models import AnonymousUser, Permission, User  # noqa: E402
+from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.core.checks import run_checks  # noqa: E402
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured  # noqa: E402
 from django.core.management import CommandError, call_command  # noqa: E402
@@ -32,7 +35,13 @@ from django.db import connection, connections, models, transaction  # noqa: E402
 from django.db.models import Value  # noqa: E402
 from django.db.models.functions import Concat  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
-from django.test import AsyncClient, Client, TestCase, override_settings  # noqa: E402
+from django.test import (  # noqa: E402
+    AsyncClient,
+    Client,
+    RequestFactory,
+    TestCase,
+    override_settings,
+)
 from django.utils.functional import SimpleLazyObject  # noqa: E402
 from django.utils.translation import gettext_lazy  # noqa: E402
 from django.views.decorators.csrf import csrf_exempt  # noqa: E402
@@ -43,6 +52,7 @@ from sinapse.errors import (  # noqa: E402
     InvalidMessage,
     InvalidSubject,
 )
+from sinapse.protocol.keys import session_id  # noqa: E402
 from sinapse.protocol.message import unpack  # noqa: E402
 from sinapse.publisher import default  # noqa: E402
 from sinapse.publisher.django import (  # noqa: E402
@@ -55,10 +65,11 @@ from sinapse.publisher.django import (  # noqa: E402
     token_response,
     with_position,
 )
+from sinapse.publisher.django.middleware import DeviceMiddleware  # noqa: E402
 from sinapse.publisher.frameworks.page import HASHED  # noqa: E402
 from sinapse.testing import assert_publishes, capture  # noqa: E402
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port  # noqa: E402
-from tests.support.daemon import Daemon, Ended  # noqa: E402
+from tests.support.daemon import Daemon, Ended, running_daemon  # noqa: E402
 from tests.support.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
 from tests.support.listening import Listener  # noqa: E402
 from tests.support.proxy import running_proxy  # noqa: E402
@@ -656,7 +667,7 @@ class TestPage:
         assert answer.status_code == 200
         assert answer.json() == {
             "url": "http://localhost:9000/",
-            "token": subject(ada).auth.token,
+            "token": connection_in(client.get("/page").content.decode())["token"],
             "expires_in": 60,
             "position": default().position(),
         }
@@ -664,17 +675,13 @@ class TestPage:
         assert "Cookie" in answer["Vary"]
 
     def test_where_tokens_are_hashed_it_says_that_nobody_knows_them(
-        self, ada: User, monkeypatch: pytest.MonkeyPatch
+        self, ada: User, hashed: None
     ) -> None:
-        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
-        configuration.forget()
-        try:
-            client = Client()
-            client.force_login(ada)
-            answer = client.get("/push/token/")
-            assert (answer.status_code, answer.json()) == (409, {"error": HASHED})
-        finally:
-            configuration.forget()
+        """Where the page is not that of a user who has logged in, and so has no session."""
+        for each in (ada, "visitor"):
+            token_response(each)
+            answer = token_response(each)
+            assert (answer.status_code, json.loads(answer.content)) == (409, {"error": HASHED})
 
     def test_a_post_needs_the_forms_token_as_everywhere(self, ada: User) -> None:
         client = Client(enforce_csrf_checks=True)
@@ -705,15 +712,6 @@ class TestPage:
         without = {"url": "/streams/", "token": None, "expires_in": None, "position": None}
         assert connection_in(answer.content.decode()) == without
 
-    def test_with_hashed_tokens_the_page_is_shown(
-        self, ada: User, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
-        client = Client()
-        client.force_login(ada)
-        with settings(TOKEN_LIFETIME=61):  # Another one, for a publisher of its own.
-            assert [client.get("/page").status_code for _ in range(2)] == [200, 200]
-
     def test_a_view_of_the_application_can_answer_for_any_subject(self, ada: User) -> None:
         """For a subject that is no user of Django, such as all visitors of a page."""
         answers = [token_response(each) for each in (ada, "visitor", "visitor", 7)]
@@ -731,9 +729,20 @@ class TestPage:
         async def get() -> Any:
             client = AsyncClient()
             await client.aforce_login(ada)
-            return (await client.get("/push/token/")).json()
+            return [(await client.get("/push/token/")).json() for _ in range(2)]
 
-        assert async_to_sync(get)()["token"] == subject(ada).auth.token
+        first, second = async_to_sync(get)()
+        assert first["token"] == second["token"]
+        [session] = subject(ada).sessions.list()
+        assert id_of(first["token"]) == session.id
+
+    def test_a_page_about_somebody_else_has_the_token_of_who_reads_it(self, ada: User) -> None:
+        User.objects.create_user("bob")
+        client = Client()
+        client.force_login(ada)
+        client.get("/about/bob")
+        assert len(subject(ada).sessions.list()) == 1
+        assert connection_in(Client().get("/about/bob").content.decode())["token"] is None
 
 
 class TestPosition:
@@ -785,6 +794,273 @@ class TestPosition:
         assert view.csrf_exempt  # type: ignore[attr-defined]
 
 
+def logged_in(name: str, agent: str = "") -> Client:
+    """Return the browser of somebody who has filled in the form."""
+    client = Client(headers={"User-Agent": agent})
+    log_in(client, name)
+    return client
+
+
+def log_in(client: Client, name: str) -> None:
+    answer = client.post("/login", {"username": name, "password": "secret"})
+    assert (answer.status_code, answer.get("Location")) == (302, "/page")
+
+
+def token_of(client: Client) -> str:
+    """Return the token of the page that a browser loads."""
+    token = connection_in(client.get("/page").content.decode())["token"]
+    assert isinstance(token, str)
+    return token
+
+
+def id_of(token: str) -> str | None:
+    return session_id(token.encode())
+
+
+def sessions_of(user: User) -> list[str | None]:
+    return [each.id for each in subject(user).sessions.list()]
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have publishers hash tokens."""
+    monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+    configuration.forget()
+    yield
+    configuration.forget()
+
+
+@pytest.fixture
+def hashing(hashed: None, redis_server: RedisServer, tmp_path: Path) -> Iterator[Daemon]:
+    with running_daemon(tmp_path, redis_server.url, "--hash-tokens") as daemon:
+        yield daemon
+
+
+class TestDevices:
+    """Each log-in of Django has a session of ours."""
+
+    @pytest.fixture(autouse=True)
+    def listed(self, ada: User) -> None:
+        subject(ada).add_channel("news")
+
+    def test_of_two_the_one_that_logs_out_ends_alone(self, daemon: Daemon, ada: User) -> None:
+        phone, laptop = logged_in("ada", "Phone"), logged_in("ada", "Laptop")
+        with (
+            daemon.stream(token_of(phone)).opened() as first,
+            daemon.stream(token_of(laptop)).opened() as rest,
+        ):
+            assert [each.device for each in subject(ada).sessions.list()] == ["Phone", "Laptop"]
+            assert phone.post("/logout").status_code == 302
+            first.wait_for_end()
+            publish("news", "hello")
+            assert rest.message().data == "hello"
+        assert [each.device for each in subject(ada).sessions.list()] == ["Laptop"]
+
+    def test_a_log_out_of_asynchronous_code_ends_it_too(self, ada: User) -> None:
+        client = logged_in("ada")
+        token_of(client)
+        async_client = AsyncClient()
+        async_client.cookies = client.cookies
+        async_to_sync(async_client.alogout)()
+        assert sessions_of(ada) == []
+
+    def test_all_pages_share_it_and_it_lives_on_with_them(self, ada: User) -> None:
+        client = logged_in("ada")
+        with settings(TOKEN_LIFETIME=60):
+            token = token_of(client)
+        [before] = subject(ada).sessions.list()
+        assert client.get("/push/token/").json()["token"] == token_of(client) == token
+        [after] = subject(ada).sessions.list()
+        assert None not in (before.expires, after.expires)
+        assert (after.expires or 0) > (before.expires or 0) + 3600
+
+    def test_one_that_has_ended_gives_way_to_another(self, daemon: Daemon, ada: User) -> None:
+        client = logged_in("ada")
+        token = token_of(client)
+        subject(ada).sessions.end_all()
+        another = token_of(client)
+        assert another != token
+        assert sessions_of(ada) == [id_of(another)]
+        with daemon.stream(another).opened():
+            assert token_of(client) == another
+
+    def test_one_that_has_expired_does_too(self, daemon: Daemon, ada: User) -> None:
+        client = logged_in("ada")
+        with settings(TOKEN_LIFETIME=1), daemon.stream(token_of(client)).opened() as stream:
+            stream.wait_for_end()
+        with daemon.stream(token_of(client)).opened():
+            assert len(sessions_of(ada)) == 1
+
+    def test_what_is_kept_changes_only_when_it_is_opened(self, ada: User) -> None:
+        """Django saves a session as a whole, over what others have saved in the meantime."""
+        client = logged_in("ada")
+        token_of(client)
+        assert "sessionid" not in client.get("/page").cookies
+
+    def test_somebody_else_who_logs_in_ends_it(self, daemon: Daemon, ada: User) -> None:
+        bob = User.objects.create_user("bob", password="secret")
+        client = logged_in("ada")
+        with daemon.stream(token_of(client)).opened() as stream:
+            log_in(client, "bob")
+            stream.wait_for_end()
+        assert sessions_of(ada) == []
+        of_bob = token_of(client)
+        assert sessions_of(bob) == [id_of(of_bob)]
+
+    def test_a_user_without_a_log_in_has_none(self, ada: User) -> None:
+        """As one whom a key names that each request has: it would be a session for each."""
+        request = RequestFactory().get("/")
+        request.session = SessionStore()
+        request.user = ada
+        for _ in range(2):
+            answer = json.loads(token_response(ada, request=request).content)
+            assert answer["token"] == subject(ada).auth.token
+        request.session["_auth_user_id"] = str(ada.pk + 1)
+        token_response(ada, request=request)
+        assert sessions_of(ada) == []
+
+    def test_another_subject_than_the_user_has_none(self, ada: User) -> None:
+        device = Device.objects.create(pk=ada.pk)
+        client = logged_in("ada")
+        request = RequestFactory().get("/")
+        request.session = client.session
+        request.user = ada
+        token = json.loads(token_response(device, request=request).content)["token"]
+        assert device.sinapse.auth.token == token
+        token = json.loads(token_response(ada, None, request).content)["token"]
+        assert sessions_of(ada) == [id_of(token)]
+
+    def test_it_needs_no_sessions_of_django(self, ada: User) -> None:
+        request = RequestFactory().get("/")
+        request.user = ada
+        token = json.loads(token_response(ada, request=request).content)["token"]
+        assert subject(ada).auth.token == token
+
+    def test_with_hashed_tokens_pages_have_push(self, hashing: Daemon, ada: User) -> None:
+        client = logged_in("ada")
+        with hashing.stream(token_of(client)).opened() as stream:
+            assert client.get("/push/token/").json()["token"] == token_of(client)
+            publish("news", "hello")
+            assert stream.message().data == "hello"
+            client.post("/logout")
+            stream.wait_for_end()
+
+    def test_redis_that_is_away_keeps_nobody_logged_in(
+        self, ada: User, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client = logged_in("ada")
+        token_of(client)
+        with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}"):
+            assert client.post("/logout").status_code == 302
+        assert client.get("/push/token/").status_code == 401
+        told = [record.getMessage() for record in caplog.records if "revoked" in record.message]
+        assert [text.partition(": ")[0] for text in told] == [
+            "The session of a user who logged out is not revoked"
+        ]
+
+    def test_the_middleware_says_where_it_belongs(self) -> None:
+        with pytest.raises(ImproperlyConfigured, match="after SessionMiddleware"):
+            DeviceMiddleware(lambda _: HttpResponse())(RequestFactory().get("/"))
+
+    def test_the_middleware_leaves_answers_to_caches(self) -> None:
+        assert "Vary" not in Client().get("/plain").headers
+
+
+class TestPasswords:
+    """A new password ends the sessions of ours, as it ends those of Django."""
+
+    NEW = "another secret"
+
+    @pytest.fixture(autouse=True)
+    def listed(self, ada: User) -> None:
+        subject(ada).add_channel("news")
+
+    def change(self, client: Client) -> None:
+        new = {"new_password1": self.NEW, "new_password2": self.NEW}
+        answer = client.post("/password", {"old_password": "secret", **new})
+        assert (answer.status_code, answer.get("Location")) == (302, "/page")
+
+    def test_all_end_but_the_one_on_which_it_is_changed(self, daemon: Daemon, ada: User) -> None:
+        here, there = logged_in("ada", "Here"), logged_in("ada", "There")
+        with (
+            daemon.stream(token_of(here)).opened() as rest,
+            daemon.stream(token_of(there)).opened() as ended,
+        ):
+            self.change(here)
+            ended.wait_for_end()
+            publish("news", "hello")
+            assert rest.message().data == "hello"
+        assert sessions_of(ada) == [id_of(token_of(here))]
+        assert there.get("/push/token/").status_code == 401
+
+    def test_without_the_middleware_its_next_page_has_a_new_one(self, ada: User) -> None:
+        from django.conf import settings as current
+
+        ours = "sinapse.publisher.django.middleware.DeviceMiddleware"
+        without = [name for name in current.MIDDLEWARE if name != ours]
+        with override_settings(MIDDLEWARE=without):
+            client = logged_in("ada")
+            token = token_of(client)
+            self.change(client)
+            assert sessions_of(ada) == []
+            assert token_of(client) != token
+
+    def test_all_end_if_somebody_else_changes_it(self, ada: User) -> None:
+        User.objects.create_superuser("boss", password="secret")
+        boss = logged_in("boss")
+        of_boss = token_of(boss)
+        token_of(logged_in("ada"))
+        form = {"password1": self.NEW, "password2": self.NEW, "usable_password": "true"}
+        assert boss.post(f"/admin/auth/user/{ada.pk}/password/", form).status_code == 302
+        assert sessions_of(ada) == []
+        assert token_of(boss) == of_boss
+
+    def test_however_it_is_set(self, ada: User) -> None:
+        client = logged_in("ada")
+        for change in (
+            lambda: ada.set_password(self.NEW),
+            ada.set_unusable_password,
+            lambda: setattr(ada, "password", make_password("secret")),
+        ):
+            client.force_login(ada)
+            token_of(client)
+            change()
+            async_to_sync(ada.asave)()
+            assert sessions_of(ada) == []
+
+    def test_once_it_is_committed(self, ada: User) -> None:
+        token_of(logged_in("ada"))
+        ada.set_password(self.NEW)
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            ada.save()
+            raise ZeroDivisionError
+        assert len(sessions_of(ada)) == 1
+        with transaction.atomic():
+            ada.save(update_fields=["password"])
+            assert len(sessions_of(ada)) == 1
+        assert sessions_of(ada) == []
+
+    def test_what_else_is_saved_ends_none(self, ada: User) -> None:
+        token_of(logged_in("ada"))
+        ada.first_name = "Ada"
+        ada.save()
+        User.objects.only("first_name").get().save()
+        ada.set_password(self.NEW)
+        ada.save(update_fields=["first_name"])
+        assert len(sessions_of(ada)) == 1
+
+    def test_redis_that_is_away_keeps_no_password_from_being_changed(
+        self, ada: User, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client = logged_in("ada")
+        token_of(client)
+        with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}"):
+            self.change(client)
+        ada.refresh_from_db()
+        assert ada.check_password(self.NEW)
+        assert "The session of a user with a new password is not revoked: Redis" in caplog.text
+
+
 class TestRevocation:
     @pytest.mark.parametrize("asked", [True, False])
     def test_at_a_log_out(self, daemon: Daemon, ada: User, asked: bool) -> None:
@@ -804,11 +1080,19 @@ class TestRevocation:
                 assert stream.message().data == "hello"
         assert subject(ada).channels == {"news"}
 
+    def test_at_a_log_out_of_all_devices_if_that_is_asked(self, ada: User) -> None:
+        phone, laptop = logged_in("ada"), logged_in("ada")
+        assert token_of(phone) != token_of(laptop)
+        with settings(REVOKE_ON_LOGOUT=True):
+            phone.post("/logout")
+        assert sessions_of(ada) == []
+
     def test_at_a_deletion_once_it_is_committed(self, ada: User) -> None:
         device = Device.objects.create()
         user, other = subject(ada), subject(device)
         for each in (user, other):
             each.auth.generate()
+            each.sessions.open()
             each.add_channel("news")
         with settings(REVOKE_ON_DELETE=True):
             with transaction.atomic():
@@ -817,6 +1101,7 @@ class TestRevocation:
                 assert user.auth.token is not None
             assert Room.objects.create().delete()
         assert [user.auth.token, other.auth.token] == [None, None]
+        assert user.sessions.list() == other.sessions.list() == []
         assert user.channels == other.channels == set()
 
     def test_not_at_a_deletion_unless_asked(self, ada: User) -> None:
@@ -845,11 +1130,73 @@ class TestRevocation:
         token, other = subject(ada).auth.generate(), subject(boss).auth.generate()
         client = Client()
         client.force_login(boss)
+        subject(ada).sessions.open()
         form = {"action": "revoke_tokens", "_selected_action": [ada.pk]}
         answer = client.post("/admin/auth/user/", form, follow=True)
-        assert "1 token was revoked." in answer.content.decode()
+        assert "2 tokens were revoked." in answer.content.decode()
         assert subject(ada).auth.token != token
+        assert sessions_of(ada) == []
         assert subject(boss).auth.token == other
+
+
+class TestAdministration:
+    """The form of a user shows the sessions, and ends those that are ticked."""
+
+    @pytest.fixture
+    def boss(self) -> Client:
+        User.objects.create_superuser("boss", password="secret")
+        return logged_in("boss")
+
+    def form(self, client: Client, user: User) -> str:
+        return client.get(f"/admin/auth/user/{user.pk}/change/").content.decode()
+
+    def fields(self, user: User, **more: object) -> dict[str, object]:
+        names = {"username": user.username, "date_joined_0": "2026-01-02", "date_joined_1": "03:04"}
+        return {**names, "is_active": "on", **more}
+
+    def test_it_shows_them_without_their_tokens(self, boss: Client, ada: User) -> None:
+        assert "None." in self.form(boss, ada)
+        token = token_of(logged_in("ada", "A <Phone>"))
+        form = self.form(boss, ada)
+        assert "<td>A &lt;Phone&gt;<td>" in form
+        [session] = subject(ada).sessions.list()
+        assert f'name="_sinapse_end" value="{session.id}"' in form
+        assert token not in form
+        assert token.removeprefix("s.") not in form
+
+    def test_one_that_is_ticked_ends(self, daemon: Daemon, boss: Client, ada: User) -> None:
+        subject(ada).add_channel("news")
+        first, other = (token_of(logged_in("ada")) for _ in range(2))
+        with daemon.stream(first).opened() as stream:
+            ticked = self.fields(ada, _sinapse_end=[id_of(first), "of nobody"])
+            answer = boss.post(f"/admin/auth/user/{ada.pk}/change/", ticked, follow=True)
+            assert "1 push session was ended." in answer.content.decode()
+            stream.wait_for_end()
+        assert sessions_of(ada) == [id_of(other)]
+
+    def test_who_may_only_view_users_ends_none(self, ada: User) -> None:
+        bob = User.objects.create_user("bob", password="secret", is_staff=True)
+        bob.user_permissions.add(Permission.objects.get(codename="view_user"))
+        client = logged_in("bob")
+        token_of(logged_in("ada", "Phone"))
+        form = self.form(client, ada)
+        assert "<td>Phone<td>" in form
+        assert "_sinapse_end" not in form
+        ticked = self.fields(ada, _sinapse_end=sessions_of(ada))
+        assert client.post(f"/admin/auth/user/{ada.pk}/change/", ticked).status_code == 403
+        assert len(sessions_of(ada)) == 1
+
+    def test_one_who_is_added_has_none(self, boss: Client) -> None:
+        assert "push_sessions" not in boss.get("/admin/auth/user/add/").content.decode()
+
+    def test_while_redis_is_away_it_says_so(self, boss: Client, ada: User) -> None:
+        with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}"):
+            assert "Redis at redis" in self.form(boss, ada)
+            ticked = self.fields(ada, first_name="Ada", _sinapse_end="x")
+            answer = boss.post(f"/admin/auth/user/{ada.pk}/change/", ticked, follow=True)
+        assert "Not all sessions have ended: Redis at" in answer.content.decode()
+        ada.refresh_from_db()
+        assert ada.first_name == "Ada"
 
 
 def run(*command: object, **options: Any) -> tuple[str, str]:

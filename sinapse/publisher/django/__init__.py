@@ -34,7 +34,9 @@ In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 ``mixins``         publishing from models
 ``signals``        publishing what is saved and deleted
 ``commit``         publishing when a transaction is committed
-``revocation``     tokens that end with a log-out, or with their user
+``device``         the device that a request comes from
+``revocation``     sessions and tokens that end: with a log-out, a new password, or their user
+``middleware``     it keeps the session of the device on which the password is changed
 ``position``       the position of a page
 ``views``          the view that a page asks for its token
 ``urls``           the URL of that view

@@ -1,7 +1,7 @@
 """``settings.SINAPSE``: the options that all integrations know, and what only Django has.
 
 =====================  =================================================================
-``REVOKE_ON_LOGOUT``   True: a user's token is revoked, and the streams end, at a log-out
+``REVOKE_ON_LOGOUT``   True: a log-out ends all sessions of a user, and the token
 ``REVOKE_ON_DELETE``   True: the same, and the channels go, when a subject is deleted
 =====================  =================================================================
 """

@@ -1,5 +1,6 @@
 """What the integrations have in common, whichever framework it is.
 
+``device``    the session of a page's device
 ``options``   what is read from the settings of a framework
 ``page``      what a page needs to open its stream
 ``prepared``  messages that are checked now and sent later

@@ -9,8 +9,9 @@ from sinapse.errors import BrokerUnavailable, TokenIsHashed
 from sinapse.protocol.ids import UNKNOWN
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.defaults import default
+from sinapse.publisher.frameworks.device import Device, ask
 from sinapse.publisher.frameworks.options import Options
-from sinapse.publisher.operations.identity import SubjectId, identifier, kind_of
+from sinapse.publisher.operations.identity import SubjectId, given_id, identifier, kind_of
 from sinapse.publisher.operations.tokens import USER
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,11 @@ class Named(NamedTuple):
 
     sinapse_id: SubjectId
     sinapse_kind: str = USER
+
+    @property
+    def key(self) -> str:
+        """The id as it is in Redis, where sessions and lists go by it alone."""
+        return given_id(self.sinapse_id)
 
 
 def named(subject: object) -> Named:
@@ -78,19 +84,25 @@ def connection(
     subject: object | None,
     publisher: Publisher | None = None,
     position: str | None = None,
+    device: Device | None = None,
 ) -> Connection:
     """Return what the page of `subject` needs; None is a visitor, who has no token.
 
-    The token is the current one, which lives for ``TOKEN_LIFETIME`` seconds at least: pages share
-    it, and those that are open keep their streams. `publisher` is the default one if none is given;
-    `position` is that of the page, if one was taken.
+    With a `device`, the token is that of its session, which all its pages share. Without one it is
+    the current token of the subject. It lives for ``TOKEN_LIFETIME`` seconds at least, and pages
+    that are open keep their streams. `publisher` is the default one if none is given; `position` is
+    that of the page, if one was taken.
     Raises :class:`~sinapse.errors.BrokerUnavailable`, and :class:`~sinapse.errors.TokenIsHashed`
-    where only the hash of the current one is known.
+    where there is no device, and only the hash of the current token is known.
     """
     if subject is None:
         return described(options, None, position)
-    tokens = (publisher or default()).tokens
-    return described(options, tokens.obtain(*named(subject), options.token_lifetime), position)
+    publisher, names = publisher or default(), named(subject)
+    if device is not None:
+        token = ask(device.token(names.key, options.token_lifetime), publisher.sessions)
+    else:
+        token = publisher.tokens.obtain(*names, options.token_lifetime)
+    return described(options, token, position)
 
 
 def described(options: Options, token: str | None, position: str | None) -> Connection:

@@ -22,6 +22,7 @@ def set_up() -> None:
         ALLOWED_HOSTS=["*"],
         DATABASES={name: dict(MEMORY) for name in ("default", "other")},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        LOGIN_REDIRECT_URL="/page",
         INSTALLED_APPS=[
             "django.contrib.admin",
             "django.contrib.auth",
@@ -36,6 +37,7 @@ def set_up() -> None:
             "django.middleware.csrf.CsrfViewMiddleware",
             "django.contrib.auth.middleware.AuthenticationMiddleware",
             "django.contrib.messages.middleware.MessageMiddleware",
+            "sinapse.publisher.django.middleware.DeviceMiddleware",
         ],
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         ROOT_URLCONF="tests.support.django_site.urls",

@@ -4,17 +4,18 @@ from asgiref.sync import sync_to_async
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
+from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.http import HttpRequest, HttpResponse
 from django.template import RequestContext, Template, engines
 from django.urls import include, path
 from django.views import View
 
 from sinapse.publisher.django import PositionMixin, publish, with_position
-from sinapse.publisher.django.admin import revoke_tokens
+from sinapse.publisher.django.admin import SessionsMixin, revoke_tokens
 from tests.support.django_site.models import Room
 
 
-class Users(UserAdmin):  # type: ignore[type-arg]  # Only the stubs have an argument.
+class Users(SessionsMixin, UserAdmin):  # type: ignore[type-arg]  # Only the stubs have it.
     actions = (revoke_tokens,)
 
 
@@ -27,6 +28,11 @@ PAGE = engines["django"].from_string("{% load sinapse %}{% sinapse_connection %}
 
 def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse(PAGE.render({}, request))
+
+
+def about(request: HttpRequest, name: str) -> HttpResponse:
+    """Show the page of a user to another one, as a ``DetailView`` of users does."""
+    return HttpResponse(PAGE.render({"user": User.objects.get(username=name)}, request))
 
 
 def _queried(request: HttpRequest) -> HttpResponse:
@@ -75,6 +81,11 @@ urlpatterns = [
     path("admin/", site.urls),
     path("push/", include("sinapse.publisher.django.urls")),
     path("page", page),
+    path("plain", lambda _: HttpResponse()),
+    path("about/<name>", about),
+    path("login", LoginView.as_view(template_name="admin/login.html")),
+    path("logout", LogoutView.as_view(next_page="/page")),
+    path("password", PasswordChangeView.as_view(success_url="/page")),
     path("positioned/decorated", with_position(_queried)),
     path("positioned/twice", with_position(with_position(_queried))),
     path("positioned/awaited", awaited),

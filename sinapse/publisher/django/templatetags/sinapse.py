@@ -17,14 +17,15 @@ register: template.Library = template.Library()
 def sinapse_connection(context: RequestContext, element_id: str = ELEMENT_ID) -> SafeString:
     """Render what the page needs to open its stream, as data in an element.
 
-    With the position, if the view has taken one. For ``request.user``; needs the context processor
-    for ``request`` or that for ``user``. While Redis is away there is no token in it: the page is
-    shown without push.
+    With the position, if the view has taken one. For ``request.user``, whoever is the ``user`` that
+    the page is about; needs the context of a request, or ``user`` in any other. While Redis is away
+    there is no token in it: the page is shown without push.
     """
-    user = context.get("user") or context["request"].user
-    position = position_of(context.get("request") or getattr(context, "request", None))
+    request = getattr(context, "request", None) or context.get("request")
+    user = context["user"] if request is None else request.user
+    position = position_of(request)
     try:
-        content = connection_of(user, position)
+        content = connection_of(user, position, request)
     except NO_TOKEN as error:
         content = without_push(configuration.read(), error, position)
     return json_script(content, element_id)
