@@ -14,8 +14,13 @@
     @sinapse.with_position
     def page(): ...
 
+    @app.post("/logout")
+    def log_out():
+        sinapse.log_out()    # and then
+        session.clear()
+
 and in a template ``{{ sinapse_connection() }}``, or ``{{ sinapse_connection(user) }}`` without a
-loader. Settings are those of
+loader. Each log-in has a session of ours, whose token Flask's session keeps. Settings are those of
 :mod:`sinapse.publisher.frameworks.options` with ``SINAPSE_`` before them: ``SINAPSE_REDIS_URL``,
 ``SINAPSE_URL``, ``SINAPSE_RETAIN``, ... The mixins, and
 :func:`sinapse.publisher.default`, publish to the Redis of the current application, and outside of
@@ -24,6 +29,7 @@ an application's context to that of the application which was initialised last.
 On the command line: ``flask sinapse publish``, ``flask sinapse token``.
 """
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -37,6 +43,7 @@ from flask import (
     has_request_context,
     jsonify,
     request,
+    session,
 )
 from flask.cli import AppGroup
 from markupsafe import Markup
@@ -45,6 +52,7 @@ from sinapse.errors import BrokerUnavailable, SinapseError, TokenIsHashed
 from sinapse.publisher import defaults
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.frameworks import page
+from sinapse.publisher.frameworks.device import Device, ask
 from sinapse.publisher.frameworks.options import Options, read
 from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.published import Published
@@ -52,6 +60,8 @@ from sinapse.publisher.operations.retention import Replay, read_replay
 
 L = TypeVar("L", bound=Callable[[], object])
 V = TypeVar("V", bound=Callable[..., Any])
+
+_log = logging.getLogger(__name__)
 
 _NAME = "sinapse"
 _PREFIX = "SINAPSE_"
@@ -137,11 +147,15 @@ class Sinapse:
     def connection(self, subject: object = None) -> page.Connection:
         """Return what the page of `subject`, or of the request's user, needs to open its stream.
 
-        With the position, if the view has taken one.
+        With the position, if the view has taken one. Where Flask's session has kept something, as
+        it has for a user who has logged in, the token for the user of the loader is that of this
+        device, and is kept there. For anybody else it is the current one of the subject.
         """
-        if subject is None and self._load is not None:
-            subject = self._load()
-        return page.connection(_state().options, subject, self.publisher, _position())
+        user = self._user()
+        is_user = subject is None or (user is not None and page.named(user) == page.named(subject))
+        subject = user if is_user else subject
+        device = _device() if is_user else None
+        return page.connection(_state().options, subject, self.publisher, _position(), device)
 
     def element(self, subject: object = None) -> Markup:
         """Return the same for a template, as data in a ``script`` element.
@@ -158,7 +172,7 @@ class Sinapse:
         """Answer with the same as JSON, and with the position of now.
 
         That is for a page that loads its state after this answer. 401 without a user, 503 while
-        Redis is away, 409 if tokens are hashed.
+        Redis is away, 409 if the token is none of a device, and tokens are hashed.
         """
         self._take_position()
         try:
@@ -177,6 +191,36 @@ class Sinapse:
         answer.headers["Cache-Control"] = "no-store"
         answer.vary.add("Cookie")
         return answer
+
+    def log_out(self) -> bool:
+        """End the session of this device, and its streams; return whether there was one.
+
+        To be called before Flask's session is cleared, which knows it. A failure of Redis is only
+        logged: it must not prevent a log-out.
+        """
+        device = _device()
+        try:
+            return device is not None and ask(device.end(), self.publisher.sessions)
+        except BrokerUnavailable as error:
+            _log.error("The session of a user who logged out is not ended: %s", error)
+            return False
+
+    def end_other_sessions(self) -> int:
+        """End the sessions of the request's user on all other devices; return how many ended.
+
+        For a new password. Those of nobody are none. Raises
+        :class:`~sinapse.errors.BrokerUnavailable`.
+        """
+        user, device = self._user(), _device()
+        if user is None:
+            return 0
+        subject = page.named(user).key
+        if device is None:
+            return self.publisher.sessions.end_all(subject)
+        return ask(device.end_others(subject), self.publisher.sessions)
+
+    def _user(self) -> object:
+        return None if self._load is None else self._load()
 
 
 class _State:
@@ -198,6 +242,13 @@ def _state() -> _State:
 
 def _position() -> str | None:
     return request.environ.get(_POSITION) if has_request_context() else None
+
+
+def _device() -> Device | None:
+    """Return the device of the request; None if nothing is kept for it, or nothing can be."""
+    if not has_request_context() or not session:
+        return None
+    return Device(session, request.headers.get("User-Agent"))
 
 
 def _publisher() -> Publisher:

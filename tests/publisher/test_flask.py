@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from flask import Flask, render_template_string, request, session
+from flask.testing import FlaskClient
 from werkzeug.local import LocalProxy
 
 from sinapse.protocol.message import unpack
@@ -19,7 +21,7 @@ from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.flask import Sinapse
 from sinapse.publisher.frameworks.page import HASHED
 from tests.support import RedisServer, free_port
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, running_daemon
 from tests.support.listening import Listener
 
 
@@ -40,6 +42,10 @@ def _as_before() -> Iterator[None]:
     yield
     defaults.configure(None)
     use(former)
+
+
+def page_of(name: str) -> str:
+    return render_template_string("{{ sinapse_connection(name) }}", name=name)
 
 
 def create_app(redis_url: str, **config: object) -> Flask:
@@ -76,6 +82,17 @@ def create_app(redis_url: str, **config: object) -> Flask:
         session["user"] = name
         return ""
 
+    @app.post("/logout")
+    def log_out() -> str:
+        was_there = sinapse.log_out()
+        session.clear()
+        return str(was_there)
+
+    app.add_url_rule("/of/<name>", view_func=page_of)
+    app.add_url_rule(
+        "/password", view_func=lambda: str(sinapse.end_other_sessions()), methods=["POST"]
+    )
+
     @app.post("/rooms/<name>")
     def say(name: str) -> str:
         return str(Room(name).publish(request.get_json(), event="said"))
@@ -99,9 +116,14 @@ def test_where_tokens_are_hashed_the_view_says_that_nobody_knows_them(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
-    client = create_app(redis_server.url).test_client()
-    client.post("/session/ada")
-    answer = client.get("/token")
+    """Where Flask keeps nothing, as for a user whom a key names that each request has."""
+    app = Flask(__name__)
+    app.config["SINAPSE_REDIS_URL"] = redis_server.url
+    sinapse = Sinapse(app)
+    sinapse.subject_loader(lambda: request.headers.get("X-User"))
+    app.add_url_rule("/token", view_func=sinapse.token_view)
+    for _ in range(2):
+        answer = app.test_client().get("/token", headers={"X-User": "ada"})
     assert (answer.status_code, answer.get_json()) == (409, {"error": HASHED})
 
 
@@ -114,7 +136,7 @@ def test_its_pages_are_its_own_whoever_else_is_configured(
     try:
         client.post("/session/ada")
         token = client.get("/token").get_json()["token"]
-        assert redis_client.get("sinapse:User:ada") == token.encode()
+        assert redis_client.get(f"sinapse:tokens:{token}") == b"ada"
     finally:
         defaults.withdraw(elsewhere)
 
@@ -199,11 +221,10 @@ def test_the_view_gives_the_same(redis_server: RedisServer, method: str) -> None
     answer = client.open("/token", method=method)
     assert answer.status_code == 200
     with app.app_context(), default() as publisher:
-        token = publisher.tokens.get("ada")
         position = publisher.position()
     assert answer.json == {
         "url": "/streams/",
-        "token": token,
+        "token": token_of(client),
         "expires_in": 60,
         "position": position,
     }
@@ -236,13 +257,143 @@ def test_while_redis_is_away_the_page_is_shown_without_push(
     assert "a page goes without push: Redis at " in caplog.text
 
 
-def test_with_hashed_tokens_the_page_is_shown(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
-    client = create_app(redis_server.url).test_client()
-    client.post("/session/ada")
-    assert [client.get("/page").status_code for _ in range(2)] == [200, 200]
+def logged_in(app: Flask, name: str, agent: str = "") -> FlaskClient:
+    """Return the browser of somebody who has logged in."""
+    client = app.test_client()
+    client.environ_base["HTTP_USER_AGENT"] = agent
+    client.post(f"/session/{name}")
+    return client
+
+
+def token_of(client: FlaskClient) -> str:
+    """Return the token of the page that a browser loads."""
+    token = connection_in(client.get("/page").text)["token"]
+    assert isinstance(token, str)
+    return token
+
+
+class TestDevices:
+    """Each log-in of Flask has a session of ours."""
+
+    @pytest.fixture(autouse=True)
+    def listed(self, publisher: Publisher) -> None:
+        for name in ("ada", "bob"):
+            publisher.channels.add(name, "news")
+
+    def test_of_two_the_one_that_logs_out_ends_alone(
+        self, app: Flask, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        phone, laptop = logged_in(app, "ada", "Phone"), logged_in(app, "ada", "Laptop")
+        with (
+            daemon.stream(token_of(phone)).opened() as first,
+            daemon.stream(token_of(laptop)).opened() as rest,
+        ):
+            assert [each.device for each in publisher.sessions.list("ada")] == ["Phone", "Laptop"]
+            assert phone.post("/logout").text == "True"
+            first.wait_for_end()
+            publisher.publish("news", "hello")
+            assert rest.message().data == "hello"
+        assert [each.device for each in publisher.sessions.list("ada")] == ["Laptop"]
+        assert phone.post("/logout").text == "False"
+
+    def test_a_new_password_ends_the_others(
+        self, app: Flask, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        here, there = logged_in(app, "ada"), logged_in(app, "ada")
+        with (
+            daemon.stream(token_of(here)).opened() as rest,
+            daemon.stream(token_of(there)).opened() as ended,
+        ):
+            assert here.post("/password").text == "1"
+            ended.wait_for_end()
+            publisher.publish("news", "hello")
+            assert rest.message().data == "hello"
+        without_page = logged_in(app, "ada")
+        assert without_page.post("/password").text == "1"
+        assert app.test_client().post("/password").text == "0"
+
+    def test_somebody_else_who_logs_in_ends_it(
+        self, app: Flask, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        client = logged_in(app, "ada")
+        with daemon.stream(token_of(client)).opened() as stream:
+            client.post("/session/bob")
+            of_bob = token_of(client)
+            stream.wait_for_end()
+        assert publisher.sessions.list("ada") == []
+        with daemon.stream(of_bob).opened():
+            assert token_of(client) == of_bob
+
+    def test_all_pages_share_it_and_it_lives_on_with_them(
+        self, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        app = create_app(redis_server.url, SINAPSE_TOKEN_LIFETIME=60)
+        client = logged_in(app, "ada")
+        token = token_of(client)
+        [before] = publisher.sessions.list("ada")
+        app.extensions["sinapse"] = create_app(redis_server.url).extensions["sinapse"]
+        assert client.get("/token").get_json()["token"] == token_of(client) == token
+        [after] = publisher.sessions.list("ada")
+        assert (after.expires or 0) > (before.expires or 0) + 3600
+
+    def test_one_that_has_ended_or_expired_gives_way_to_another(
+        self, redis_server: RedisServer, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        client = logged_in(create_app(redis_server.url, SINAPSE_TOKEN_LIFETIME=1), "ada")
+        with daemon.stream(token_of(client)).opened() as stream:
+            stream.wait_for_end()
+        with daemon.stream(token_of(client)).opened() as stream:
+            publisher.sessions.end_all("ada")
+            stream.wait_for_end()
+        with daemon.stream(token_of(client)).opened():
+            assert len(publisher.sessions.list("ada")) == 1
+
+    def test_what_is_kept_changes_only_when_it_is_opened(self, app: Flask) -> None:
+        """A browser keeps what the last answer said, whatever others have said before it."""
+        client = logged_in(app, "ada")
+        token_of(client)
+        assert "Set-Cookie" not in client.get("/page").headers
+
+    def test_another_subject_than_the_user_has_none(self, app: Flask, publisher: Publisher) -> None:
+        client = logged_in(app, "ada")
+        token = connection_in(client.get("/of/visitor").text)["token"]
+        assert publisher.tokens.get("visitor") == token
+        assert publisher.sessions.list("visitor") == []
+        assert connection_in(client.get("/of/ada").text)["token"] == token_of(client)
+
+    def test_what_is_kept_by_others_is_none_of_ours(self, app: Flask) -> None:
+        client = logged_in(app, "ada")
+        for kept in ("text", {"subject": "ada"}, {"subject": "ada", "id": 7, "token": "x"}):
+            with client.session_transaction() as changed:
+                changed["_sinapse"] = kept
+            assert len(token_of(client)) == 88
+
+    def test_with_hashed_tokens_pages_have_push(
+        self, redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        client = logged_in(create_app(redis_server.url), "ada")
+        with (
+            running_daemon(tmp_path, redis_server.url, "--hash-tokens") as daemon,
+            daemon.stream(token_of(client)).opened() as stream,
+        ):
+            assert client.get("/token").get_json()["token"] == token_of(client)
+            client.post("/news", data=b"hello")
+            assert stream.message().data == "hello"
+            assert client.post("/logout").text == "True"
+            stream.wait_for_end()
+
+    def test_redis_that_is_away_keeps_nobody_logged_in(
+        self, app: Flask, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client = logged_in(app, "ada")
+        token_of(client)
+        away = create_app(f"redis://127.0.0.1:{free_port()}").extensions["sinapse"]
+        app.extensions["sinapse"] = away
+        answer = client.post("/logout")
+        assert (answer.status_code, answer.text) == (200, "False")
+        assert "The session of a user who logged out is not ended: Redis at" in caplog.text
+        assert client.get("/token").status_code == 401
 
 
 @pytest.mark.parametrize("subject", ["7", 7, LocalProxy(lambda: User("7"))])
