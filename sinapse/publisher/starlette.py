@@ -8,31 +8,44 @@
     async def show(request):
         position = await sinapse.position()    # first, before anything is read
         ...
-        return HTMLResponse(await sinapse.element(request.user, position) + ...)
+        session = sinapse.session(request)
+        return HTMLResponse(await sinapse.element(request.user, position, session) + ...)
 
     async def token(request):
-        return await sinapse.token_response(request.user, await sinapse.position())
+        position, session = await sinapse.position(), sinapse.session(request)
+        return await sinapse.token_response(request.user, position, session)
 
+    async def log_out(request):
+        await sinapse.session(request).log_out()    # and then
+        request.session.clear()
+
+With the session, each log-in has one of ours, whose token that of Starlette keeps.
 While the application runs, its publishers are the defaults of :mod:`sinapse.publisher.aio` and of
 :mod:`sinapse.publisher`, whose mixins then need no settings of their own. In a lifespan of your
 own, write ``async with sinapse.lifespan(app): yield``. A mounted application has no lifespan of its
 own: publish there with ``sinapse.publisher``.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from starlette.authentication import BaseUser
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from sinapse.errors import BrokerUnavailable, InvalidSubject, TokenIsHashed
 from sinapse.protocol.keys import subject_id
 from sinapse.publisher import aio, defaults
 from sinapse.publisher.aio import defaults as aio_defaults
+from sinapse.publisher.awaiting import Sessions
 from sinapse.publisher.frameworks import page
+from sinapse.publisher.frameworks.device import Asking, Device, T
 from sinapse.publisher.frameworks.options import read
 from sinapse.publisher.operations.identity import kind_of
+
+_log = logging.getLogger(__name__)
 
 
 class Settings(TypedDict, total=False):
@@ -47,6 +60,60 @@ class Settings(TypedDict, total=False):
     max_connections: int
     connect_timeout: float
     timeout: float
+
+
+class DeviceSession:
+    """The session of ours that a device has; the session of Starlette keeps it, and its token.
+
+    That is what ``SessionMiddleware`` adds to a request, and it must have something in it, as it
+    has when somebody has logged in. A request that says by something else who sends it, such as the
+    key of an API, has no session: each of them would open one.
+    """
+
+    def __init__(self, request: HTTPConnection, publisher: aio.Publisher) -> None:
+        self._request = request
+        self._publisher = publisher
+
+    async def log_out(self) -> bool:
+        """End it, and its streams; return whether there was one.
+
+        To be called before the session of Starlette is cleared, which knows it. A failure of Redis
+        is only logged: it must not prevent a log-out.
+        """
+        device = self._device
+        try:
+            return device is not None and await _ask(device.end(), self._publisher.sessions)
+        except BrokerUnavailable as error:
+            _log.error("The session of a user who logged out is not ended: %s", error)
+            return False
+
+    async def end_others(self, subject: object) -> int:
+        """End the sessions of the user on all other devices; return how many ended.
+
+        For a new password. `subject` is as in :meth:`Sinapse.connection`; a visitor has none.
+        Raises :class:`~sinapse.errors.BrokerUnavailable`.
+        """
+        names, device = _named(subject), self._device
+        if names is None:
+            return 0
+        if device is None:
+            return await self._publisher.sessions.end_all(names.key)
+        return await _ask(device.end_others(names.key), self._publisher.sessions)
+
+    async def token(self, subject: page.Named, lifetime: float) -> str | None:
+        """Return its token, which lives for `lifetime` seconds at least; None if it cannot be kept.
+
+        It is opened if it is not there, or is of another subject: that of this one ends then.
+        """
+        device = self._device
+        if device is None:
+            return None
+        return await _ask(device.token(subject.key, lifetime), self._publisher.sessions)
+
+    @property
+    def _device(self) -> Device | None:
+        kept = self._request.session if "session" in self._request.scope else None
+        return Device(kept, self._request.headers.get("User-Agent")) if kept else None
 
 
 class Sinapse:
@@ -97,42 +164,64 @@ class Sinapse:
         """
         return await position_of(self.publisher)
 
+    def session(self, request: HTTPConnection) -> DeviceSession:
+        """Return the session of the device that `request` comes from; nothing is asked yet."""
+        return DeviceSession(request, self.publisher)
+
     async def connection(
-        self, subject: object | None, position: str | None = None
+        self,
+        subject: object | None,
+        position: str | None = None,
+        session: DeviceSession | None = None,
     ) -> page.Connection:
         """Return what the page of `subject` needs to open its stream, and its `position`.
 
         `subject` is an object with an id, or the id of a user. A user of Starlette without an id is
         named by its ``identity`` or its ``username``; None, and a user who is not authenticated, is
-        a visitor, who has no token. Raises :class:`~sinapse.errors.BrokerUnavailable`, and, if
-        tokens are hashed, :class:`~sinapse.errors.TokenIsHashed`.
+        a visitor, who has no token. The token of the user of a request is that of the device, if
+        its `session` is given, and can be kept; else it is the current one of the subject. Raises
+        :class:`~sinapse.errors.BrokerUnavailable`, and for a current one, if tokens are hashed,
+        :class:`~sinapse.errors.TokenIsHashed`.
         """
         named = _named(subject)
         if named is None:
             return page.described(self._options, None, position)
-        token = await self.publisher.tokens.obtain(*named, self._options.token_lifetime)
+        lifetime = self._options.token_lifetime
+        token = None if session is None else await session.token(named, lifetime)
+        if token is None:
+            token = await self.publisher.tokens.obtain(*named, lifetime)
         return page.described(self._options, token, position)
 
-    async def element(self, subject: object | None, position: str | None = None) -> str:
+    async def element(
+        self,
+        subject: object | None,
+        position: str | None = None,
+        session: DeviceSession | None = None,
+    ) -> str:
         """Return the same for HTML: as data in a ``script`` element, escaped.
 
         While Redis is away there is no token in it: the page is shown without push.
         """
         try:
-            content = await self.connection(subject, position)
+            content = await self.connection(subject, position, session)
         except page.NO_TOKEN as error:
             content = page.without_push(self._options, error, position)
         return page.element(content)
 
-    async def token_response(self, subject: object | None, position: str | None = None) -> Response:
+    async def token_response(
+        self,
+        subject: object | None,
+        position: str | None = None,
+        session: DeviceSession | None = None,
+    ) -> Response:
         """Answer with the same as JSON.
 
         A `position` is for a page that loads its state after this answer. 401 without a user, 503
-        while Redis is away, 409 if tokens are hashed.
+        while Redis is away, 409 if the token is none of a device, and tokens are hashed.
         """
         headers = {"Cache-Control": "no-store", "Vary": "Cookie, Authorization"}
         try:
-            content = await self.connection(subject, position)
+            content = await self.connection(subject, position, session)
         except BrokerUnavailable:
             headers["Retry-After"] = "5"
             return JSONResponse({"error": "Redis does not answer."}, 503, headers)
@@ -149,6 +238,17 @@ async def position_of(publisher: aio.Publisher) -> str:
         return await publisher.position()
     except BrokerUnavailable as error:
         return page.no_position(error)
+
+
+async def _ask(asking: Asking[T], sessions: Sessions) -> T:
+    """Call `sessions` for what is asked, and return the result; raises what they raise."""
+    answer: Any = None
+    try:
+        while True:
+            answer = await asking.send(answer)(sessions)
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
 
 
 def _named(subject: object | None) -> page.Named | None:

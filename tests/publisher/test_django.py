@@ -35,6 +35,7 @@ from django.db import connection, connections, models, transaction  # noqa: E402
 from django.db.models import Value  # noqa: E402
 from django.db.models.functions import Concat  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
+from django.template import Context  # noqa: E402
 from django.test import (  # noqa: E402
     AsyncClient,
     Client,
@@ -71,6 +72,7 @@ from sinapse.testing import assert_publishes, capture  # noqa: E402
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port  # noqa: E402
 from tests.support.daemon import Daemon, Ended, running_daemon  # noqa: E402
 from tests.support.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
+from tests.support.django_site.urls import TEMPLATE  # noqa: E402
 from tests.support.listening import Listener  # noqa: E402
 from tests.support.proxy import running_proxy  # noqa: E402
 
@@ -682,6 +684,8 @@ class TestPage:
             token_response(each)
             answer = token_response(each)
             assert (answer.status_code, json.loads(answer.content)) == (409, {"error": HASHED})
+        page = TEMPLATE.render(Context({"user": ada}))
+        assert connection_in(page)["token"] is None
 
     def test_a_post_needs_the_forms_token_as_everywhere(self, ada: User) -> None:
         client = Client(enforce_csrf_checks=True)

@@ -13,22 +13,24 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.responses import HTMLResponse
 from starlette.applications import Starlette
 from starlette.authentication import BaseUser, SimpleUser, UnauthenticatedUser
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import sinapse.publisher
 from sinapse.publisher import Publisher, aio
-from sinapse.publisher.fastapi import Position, Push, Sinapse
+from sinapse.publisher.fastapi import Position, Push, PushSession, Sinapse
 from sinapse.publisher.fastapi import publisher as dependency
 from sinapse.publisher.frameworks.page import HASHED
 from tests.support import RedisServer, free_port, running_redis
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, running_daemon
 
 
 @dataclass
@@ -244,8 +246,254 @@ def test_while_redis_is_away_that_is_said(make: Callable[[Sinapse], ASGIApp]) ->
     within(make(Sinapse(redis_url=f"redis://127.0.0.1:{free_port()}")), use)
 
 
+def devices_of_fastapi(sinapse: Sinapse) -> ASGIApp:
+    """Make an application where users log in, and FastAPI's session keeps who they are."""
+    app = FastAPI(lifespan=sinapse.lifespan)
+
+    def current_user(request: Request) -> User | None:
+        name = request.session.get("user")
+        return None if name is None else User(name)
+
+    user = Depends(current_user)
+
+    @app.get("/page", response_class=HTMLResponse)
+    async def page(session: PushSession, user: User | None = user) -> str:
+        return await sinapse.element(user, None, session)
+
+    @app.get("/token")
+    async def token(session: PushSession, user: User | None = user) -> Response:
+        return await sinapse.token_response(user, None, session)
+
+    @app.post("/login/{name}")
+    async def log_in(name: str, request: Request) -> None:
+        request.session["user"] = name
+
+    @app.post("/logout")
+    async def log_out(request: Request, session: PushSession) -> bool:
+        was_there = await session.log_out()
+        request.session.clear()
+        return was_there
+
+    @app.post("/password")
+    async def new_password(session: PushSession, user: User | None = user) -> int:
+        return await session.end_others(user)
+
+    app.add_middleware(SessionMiddleware, secret_key="for tests")
+    return app
+
+
+def devices_of_starlette(sinapse: Sinapse) -> ASGIApp:
+    """Make the same of Starlette."""
+
+    def user(request: Request) -> User | None:
+        name = request.session.get("user")
+        return None if name is None else User(name)
+
+    async def page(request: Request) -> Response:
+        session = sinapse.session(request)
+        return HTMLResponse(await sinapse.element(user(request), None, session))
+
+    async def token(request: Request) -> Response:
+        return await sinapse.token_response(user(request), None, sinapse.session(request))
+
+    async def log_in(request: Request) -> Response:
+        request.session["user"] = request.path_params["name"]
+        return Response()
+
+    async def log_out(request: Request) -> Response:
+        was_there = await sinapse.session(request).log_out()
+        request.session.clear()
+        return JSONResponse(was_there)
+
+    async def new_password(request: Request) -> Response:
+        return JSONResponse(await sinapse.session(request).end_others(user(request)))
+
+    return Starlette(
+        routes=[
+            Route("/page", page),
+            Route("/token", token),
+            Route("/login/{name}", log_in, methods=["POST"]),
+            Route("/logout", log_out, methods=["POST"]),
+            Route("/password", new_password, methods=["POST"]),
+        ],
+        middleware=[Middleware(SessionMiddleware, secret_key="for tests")],
+        lifespan=sinapse.lifespan,
+    )
+
+
+class Browser:
+    """One that has loaded pages of an application; each request runs it anew."""
+
+    def __init__(self, app: ASGIApp, name: str, agent: str = "") -> None:
+        self.app = app
+        self._cookies = httpx.Cookies()
+        self._agent = agent
+        self.post(f"/login/{name}")
+
+    def request(self, method: str, path: str) -> httpx.Response:
+        answers = []
+
+        async def use(client: httpx.AsyncClient) -> None:
+            client.cookies = self._cookies
+            client.headers["User-Agent"] = self._agent
+            answers.append(await client.request(method, path))
+            self._cookies = client.cookies
+
+        within(self.app, use)
+        return answers[0]
+
+    def get(self, path: str) -> httpx.Response:
+        return self.request("GET", path)
+
+    def post(self, path: str) -> httpx.Response:
+        return self.request("POST", path)
+
+    def token(self) -> str:
+        """Return the token of the page that it loads."""
+        [text] = re.findall(r'id="sinapse-connection">(.*)</script>', self.get("/page").text)
+        token = json.loads(text)["token"]
+        assert isinstance(token, str)
+        return token
+
+
+Make = Callable[[Sinapse], ASGIApp]
+
+
+@pytest.mark.parametrize("make", [devices_of_fastapi, devices_of_starlette])
+class TestDevices:
+    """Each log-in of Starlette has a session of ours."""
+
+    @pytest.fixture(autouse=True)
+    def listed(self, publisher: Publisher) -> None:
+        for name in ("ada", "bob"):
+            publisher.channels.add(name, "news")
+
+    @pytest.fixture
+    def app(self, make: Make, redis_server: RedisServer) -> ASGIApp:
+        return make(Sinapse(redis_url=redis_server.url))
+
+    def test_of_two_the_one_that_logs_out_ends_alone(
+        self, app: ASGIApp, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        phone, laptop = Browser(app, "ada", "Phone"), Browser(app, "ada", "Laptop")
+        with (
+            daemon.stream(phone.token()).opened() as first,
+            daemon.stream(laptop.token()).opened() as rest,
+        ):
+            assert [each.device for each in publisher.sessions.list("ada")] == ["Phone", "Laptop"]
+            assert phone.post("/logout").json() is True
+            first.wait_for_end()
+            publisher.publish("news", "hello")
+            assert rest.message().data == "hello"
+        assert [each.device for each in publisher.sessions.list("ada")] == ["Laptop"]
+        assert phone.post("/logout").json() is False
+
+    def test_a_new_password_ends_the_others(
+        self, app: ASGIApp, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        here, there = Browser(app, "ada"), Browser(app, "ada")
+        with (
+            daemon.stream(here.token()).opened() as rest,
+            daemon.stream(there.token()).opened() as ended,
+        ):
+            assert here.post("/password").json() == 1
+            ended.wait_for_end()
+            publisher.publish("news", "hello")
+            assert rest.message().data == "hello"
+        without_page = Browser(app, "ada")
+        assert without_page.post("/password").json() == 1
+        without_page.post("/logout")
+        assert without_page.post("/password").json() == 0
+
+    def test_somebody_else_who_logs_in_ends_it(
+        self, app: ASGIApp, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        browser = Browser(app, "ada")
+        with daemon.stream(browser.token()).opened() as stream:
+            browser.post("/login/bob")
+            of_bob = browser.token()
+            stream.wait_for_end()
+        assert publisher.sessions.list("ada") == []
+        with daemon.stream(of_bob).opened():
+            assert browser.token() == of_bob
+
+    def test_all_pages_share_it_and_it_lives_on_with_them(
+        self, make: Make, app: ASGIApp, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        browser = Browser(make(Sinapse(redis_url=redis_server.url, token_lifetime=60)), "ada")
+        token = browser.token()
+        [before] = publisher.sessions.list("ada")
+        browser.app = app
+        assert browser.get("/token").json()["token"] == browser.token() == token
+        [after] = publisher.sessions.list("ada")
+        assert (after.expires or 0) > (before.expires or 0) + 3600
+
+    def test_one_that_has_ended_or_expired_gives_way_to_another(
+        self, make: Make, redis_server: RedisServer, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        browser = Browser(make(Sinapse(redis_url=redis_server.url, token_lifetime=1)), "ada")
+        with daemon.stream(browser.token()).opened() as stream:
+            stream.wait_for_end()
+        with daemon.stream(browser.token()).opened() as stream:
+            publisher.sessions.end_all("ada")
+            stream.wait_for_end()
+        with daemon.stream(browser.token()).opened():
+            assert len(publisher.sessions.list("ada")) == 1
+
+    def test_with_hashed_tokens_pages_have_push(
+        self,
+        make: Make,
+        redis_server: RedisServer,
+        publisher: Publisher,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
+        browser = Browser(make(Sinapse(redis_url=redis_server.url)), "ada")
+        with (
+            running_daemon(tmp_path, redis_server.url, "--hash-tokens") as daemon,
+            daemon.stream(browser.token()).opened() as stream,
+        ):
+            assert browser.get("/token").json()["token"] == browser.token()
+            publisher.publish("news", "hello")
+            assert stream.message().data == "hello"
+            assert browser.post("/logout").json() is True
+            stream.wait_for_end()
+
+    def test_redis_that_is_away_keeps_nobody_logged_in(
+        self, make: Make, app: ASGIApp, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        browser = Browser(app, "ada")
+        browser.token()
+        browser.app = make(Sinapse(redis_url=f"redis://127.0.0.1:{free_port()}"))
+        answer = browser.post("/logout")
+        assert (answer.status_code, answer.json()) == (200, False)
+        assert "The session of a user who logged out is not ended: Redis at" in caplog.text
+        assert browser.get("/token").status_code == 401
+
+
+@pytest.mark.parametrize("scope", [{}, {"session": {}}], ids=["no middleware", "nothing kept"])
+def test_a_user_who_has_not_logged_in_has_no_session(
+    redis_server: RedisServer, publisher: Publisher, scope: dict[str, object]
+) -> None:
+    """As one whom a key names that each request has: it would be a session for each."""
+    sinapse = Sinapse(redis_url=redis_server.url)
+
+    async def main() -> None:
+        async with sinapse.lifespan():
+            session = sinapse.session(HTTPConnection({"type": "http", "headers": [], **scope}))
+            connection = await sinapse.connection(User("ada"), None, session)
+            assert connection["token"] == await sinapse.publisher.tokens.get("ada")
+            assert await session.log_out() is False
+            await sinapse.publisher.sessions.open("ada")
+            assert await session.end_others("ada") == 1
+
+    asyncio.run(main())
+    assert publisher.sessions.list("ada") == []
+
+
 @pytest.mark.parametrize("make", APPS)
-def test_with_hashed_tokens_the_page_is_shown(
+def test_where_tokens_are_hashed_a_page_without_a_session_is_shown_without_push(
     redis_server: RedisServer,
     make: Callable[[Sinapse], ASGIApp],
     monkeypatch: pytest.MonkeyPatch,

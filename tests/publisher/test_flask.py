@@ -122,9 +122,12 @@ def test_where_tokens_are_hashed_the_view_says_that_nobody_knows_them(
     sinapse = Sinapse(app)
     sinapse.subject_loader(lambda: request.headers.get("X-User"))
     app.add_url_rule("/token", view_func=sinapse.token_view)
+    app.add_url_rule("/page", view_func=sinapse.element)
+    client = app.test_client()
     for _ in range(2):
-        answer = app.test_client().get("/token", headers={"X-User": "ada"})
+        answer = client.get("/token", headers={"X-User": "ada"})
     assert (answer.status_code, answer.get_json()) == (409, {"error": HASHED})
+    assert connection_in(client.get("/page", headers={"X-User": "ada"}).text)["token"] is None
 
 
 def test_its_pages_are_its_own_whoever_else_is_configured(

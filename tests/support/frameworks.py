@@ -37,7 +37,7 @@ ROWS = (
     # Without its extra, which asks for a redis-py that is older than ours.
     Row("celery-5.5", ("celery==5.5.*",), "test_celery.py"),
     Row("celery-5.6", ("celery==5.6.*",), "test_celery.py"),
-    Row("starlette-1.3", ("starlette==1.3.*", "fastapi"), "test_fastapi.py"),
+    Row("starlette-1.3", ("starlette==1.3.*", "fastapi", "itsdangerous"), "test_fastapi.py"),
 )
 
 
