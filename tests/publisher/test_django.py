@@ -25,6 +25,7 @@ from tests.support import django_site
 
 django_site.set_up()
 
+from django.contrib import admin  # noqa: E402
 from django.contrib.auth.hashers import make_password  # noqa: E402
 from django.contrib.auth.models import AnonymousUser, Permission, User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
@@ -75,6 +76,7 @@ from tests.support.django_site.models import Comment, Device, QuietRoom, Room  #
 from tests.support.django_site.urls import TEMPLATE  # noqa: E402
 from tests.support.listening import Listener  # noqa: E402
 from tests.support.proxy import running_proxy  # noqa: E402
+from tests.support.walkthrough import program  # noqa: E402
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -1177,6 +1179,23 @@ class TestAdministration:
             assert "1 push session was ended." in answer.content.decode()
             stream.wait_for_end()
         assert sessions_of(ada) == [id_of(other)]
+
+    def test_what_the_page_says_about_log_ins_is_so(self) -> None:
+        from django.conf import settings as current
+
+        names: dict[str, Any] = {"MIDDLEWARE": []}
+        before = type(admin.site.get_model_admin(User))
+        try:
+            exec(program("howto-django.md", "Log in and log out"), names)  # That is the test.
+            shown = admin.site.get_model_admin(User)
+            request = RequestFactory().get("/")
+            request.user = User(is_superuser=True)
+            assert "push_sessions" in shown.get_readonly_fields(request, User(pk=1))
+            assert shown.check() == []
+        finally:
+            admin.site.unregister(User)
+            admin.site.register(User, before)
+        assert set(names["MIDDLEWARE"]) < set(current.MIDDLEWARE)
 
     def test_who_may_only_view_users_ends_none(self, ada: User) -> None:
         bob = User.objects.create_user("bob", password="secret", is_staff=True)

@@ -31,6 +31,7 @@ from sinapse.publisher.fastapi import publisher as dependency
 from sinapse.publisher.frameworks.page import HASHED
 from tests.support import RedisServer, free_port, running_redis
 from tests.support.daemon import Daemon, running_daemon
+from tests.support.walkthrough import program
 
 
 @dataclass
@@ -470,6 +471,49 @@ class TestDevices:
         assert (answer.status_code, answer.json()) == (200, False)
         assert "The session of a user who logged out is not ended: Redis at" in caplog.text
         assert browser.get("/token").status_code == 401
+
+
+def test_what_the_page_says_about_log_ins_is_so(
+    redis_server: RedisServer,
+    daemon: Daemon,
+    publisher: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "for tests")
+    sinapse = Sinapse(redis_url=redis_server.url)
+    app = FastAPI(lifespan=sinapse.lifespan)
+    names = {
+        "app": app,
+        "sinapse": sinapse,
+        "HTMLResponse": HTMLResponse,
+        "Position": Position,
+        "check": lambda name, _: name,
+        "change_password": lambda *_: None,
+    }
+    exec(program("howto-fastapi.md", "Log in and log out"), names)  # That is the test.
+    publisher.channels.add("ada", "news")
+
+    async def use(here: httpx.AsyncClient) -> None:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://test"
+        ) as there:
+            tokens = []
+            for client in (here, there):
+                await client.post("/login", json={"name": "ada", "password": "secret"})
+                token = (await client.get("/sinapse/token")).json()["token"]
+                assert token in (await client.get("/home")).text
+                tokens.append(token)
+            with daemon.stream(tokens[0]) as stream, daemon.stream(tokens[1]) as other:
+                await asyncio.to_thread(stream.opened)
+                await asyncio.to_thread(other.opened)
+                await here.post("/password", json={"password": "another"})
+                await asyncio.to_thread(other.wait_for_end)
+                assert len(publisher.sessions.list("ada")) == 1
+                await here.post("/logout")
+                await asyncio.to_thread(stream.wait_for_end)
+            assert (await here.get("/sinapse/token")).status_code == 401
+
+    within(app, use)
 
 
 @pytest.mark.parametrize("scope", [{}, {"session": {}}], ids=["no middleware", "nothing kept"])

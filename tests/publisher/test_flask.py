@@ -23,6 +23,7 @@ from sinapse.publisher.frameworks.page import HASHED
 from tests.support import RedisServer, free_port
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.listening import Listener
+from tests.support.walkthrough import program
 
 
 @dataclass
@@ -411,6 +412,42 @@ def test_a_subject_may_be_an_id_or_a_proxy(
         assert sinapse.connection()["token"] == publisher.tokens.get("7")
         assert sinapse.connection("8")["token"] == publisher.tokens.get("8")
         sinapse.publisher.close()
+
+
+def test_what_the_page_says_about_log_ins_is_so(
+    redis_server: RedisServer, daemon: Daemon, publisher: Publisher
+) -> None:
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="for tests", SINAPSE_REDIS_URL=redis_server.url)
+    sinapse = Sinapse(app)
+    passwords = {"ada": "secret"}
+
+    def check(name: str, password: str) -> str:
+        assert passwords[name] == password
+        return name
+
+    names = {
+        "app": app,
+        "sinapse": sinapse,
+        "check": check,
+        "change_password": passwords.__setitem__,
+    }
+    exec(program("howto-flask.md", "Log in and log out"), names)  # That is the test.
+    app.add_url_rule("/page", view_func=sinapse.element)
+    publisher.channels.add("ada", "news")
+    here, there = app.test_client(), app.test_client()
+    for client in (here, there):
+        client.post("/login", data={"name": "ada", "password": "secret"})
+    with (
+        daemon.stream(token_of(here)).opened() as stream,
+        daemon.stream(token_of(there)).opened() as other,
+    ):
+        here.post("/password", data={"password": "another"})
+        other.wait_for_end()
+        assert len(publisher.sessions.list("ada")) == 1
+        here.post("/logout")
+        stream.wait_for_end()
+    assert connection_in(here.get("/page").text)["token"] is None
 
 
 def test_names_and_bytes_can_be_published(app: Flask, listener: Listener) -> None:

@@ -20,10 +20,12 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.support import EVENT_TIMEOUT, PYTHON, eventually, free_port
-from tests.support.browser import Browser
+
+if TYPE_CHECKING:  # Tests with other versions of frameworks have no browser.
+    from tests.support.browser import Browser
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -83,6 +85,12 @@ class Block(NamedTuple):
 def sections(page: str) -> list[str]:
     """Return the sections of a page, each with its title."""
     return (DOCS / page).read_text().split("\n## ")[1:]
+
+
+def program(page: str, title: str) -> str:
+    """Return all the Python of a section of a page."""
+    [section] = (each for each in sections(page) if each.startswith(f"{title}\n"))
+    return "\n".join(PYTHON_BLOCK.findall(section))
 
 
 def read(section: str) -> list[Block]:
