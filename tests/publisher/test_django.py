@@ -72,7 +72,13 @@ from sinapse.publisher.frameworks.page import HASHED  # noqa: E402
 from sinapse.testing import assert_publishes, capture  # noqa: E402
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port  # noqa: E402
 from tests.support.daemon import Daemon, Ended, running_daemon  # noqa: E402
-from tests.support.django_site.models import Comment, Device, QuietRoom, Room  # noqa: E402
+from tests.support.django_site.models import (  # noqa: E402
+    Comment,
+    Device,
+    Guide,
+    QuietRoom,
+    Room,
+)
 from tests.support.django_site.urls import TEMPLATE  # noqa: E402
 from tests.support.listening import Listener  # noqa: E402
 from tests.support.proxy import running_proxy  # noqa: E402
@@ -1033,6 +1039,26 @@ class TestPasswords:
             change()
             async_to_sync(ada.asave)()
             assert sessions_of(ada) == []
+
+    def test_on_an_asynchronous_server_too(self, ada: User) -> None:
+        here = logged_in("ada")
+        token = token_of(here)
+        token_of(logged_in("ada"))
+        client = AsyncClient()
+        client.cookies = here.cookies
+        new = {"new_password1": self.NEW, "new_password2": self.NEW}
+        answer = async_to_sync(client.post)("/password", {"old_password": "secret", **new})
+        assert answer.status_code == 302
+        assert sessions_of(ada) == [id_of(token)]
+
+    def test_of_a_model_that_extends_users_they_are_those_of_the_user(self) -> None:
+        guide = Guide.objects.create_user("eve", password="secret")
+        token_of(logged_in("eve"))
+        user = User.objects.get(username="eve")
+        assert len(sessions_of(user)) == 1
+        guide.set_password(self.NEW)
+        guide.save()
+        assert sessions_of(user) == []
 
     def test_once_it_is_committed(self, ada: User) -> None:
         token_of(logged_in("ada"))

@@ -58,11 +58,12 @@ class SessionsMixin:
         return (*fields, "push_sessions" if may_end else "push_sessions_to_view")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Return those of other bases; the sessions are last, unless they have a place there."""
+        """Return those of other bases; the sessions of a user who is saved are last."""
         sets: Any = super().get_fieldsets(request, obj)  # type: ignore[misc]
         if obj is None:
             return sets
         name = self.get_readonly_fields(request, obj)[-1]
+        # Where no fields are named, all that are only read are there already.
         return sets if name in flatten_fieldsets(sets) else (*sets, ("Push", {"fields": (name,)}))
 
     def save_model(
@@ -70,7 +71,7 @@ class SessionsMixin:
     ) -> None:
         """Save, and end the sessions that are ticked."""
         super().save_model(request, obj, form, change)  # type: ignore[misc]
-        if ticked := request.POST.getlist(_BOX):
+        if change and (ticked := request.POST.getlist(_BOX)):
             self._end(request, obj, ticked)
 
     def _end(self, request: HttpRequest, obj: Model, ticked: Sequence[str]) -> None:

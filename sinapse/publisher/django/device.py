@@ -11,8 +11,8 @@ from sinapse.publisher.django.names import named
 from sinapse.publisher.frameworks.device import Device, Held, ask
 from sinapse.publisher.frameworks.page import Named
 
-#: The session with which the device of a request came, where the middleware has looked. It is
-#: taken out when it is ended.
+#: The session with which the device of a request came, where the middleware has looked; it is taken
+#: out at a log-out, so that the middleware does not end it once more.
 first: ContextVar[list[Held]] = ContextVar("sinapse_first_session")
 
 
@@ -44,5 +44,4 @@ def first_of(subject: str) -> Held | None:
 
 def end(device: Device) -> None:
     """End the session of a device; raises :class:`~sinapse.errors.BrokerUnavailable`."""
-    first.get([]).clear()  # If this fails, it need not fail twice.
     ask(device.end(), default_of(configuration.publisher).sessions)

@@ -18,7 +18,7 @@ from django.http import HttpRequest
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.django.configuration import is_on
-from sinapse.publisher.django.device import any_device_of, end, first_of
+from sinapse.publisher.django.device import any_device_of, end, first, first_of
 from sinapse.publisher.django.names import named, subject
 from sinapse.publisher.mixins import Sinapse
 from sinapse.publisher.mixins import Subject as AnySubject
@@ -78,6 +78,7 @@ def _subjects() -> set[type[Model]]:
 
 
 def _logged_out(*, request: HttpRequest | None, user: Any, **_: Any) -> None:
+    first.get([]).clear()
     if user is not None and is_on("REVOKE_ON_LOGOUT"):
         attempt(partial(revoke_all, subject(user)), "token of a user who logged out")
     elif device := any_device_of(request):

@@ -39,6 +39,8 @@ def set_up() -> None:
             "django.contrib.messages.middleware.MessageMiddleware",
             "sinapse.publisher.django.middleware.DeviceMiddleware",
         ],
+        # So that models without migrations may extend those that have some.
+        MIGRATION_MODULES=dict.fromkeys(("admin", "auth", "contenttypes", "sessions")),
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         ROOT_URLCONF="tests.support.django_site.urls",
         SECRET_KEY="for tests",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from django.contrib.auth.models import User
 from django.db import models
 
 from sinapse.publisher.django import Publishable, Subject
@@ -21,6 +22,12 @@ class Comment(models.Model):
     text = models.TextField()
     at = models.DateTimeField()
     secret = models.TextField(default="not for everybody")
+
+
+class Guide(User):
+    """A user with a table of its own for more."""
+
+    area = models.CharField(max_length=80)
 
 
 class Device(Subject, models.Model):
