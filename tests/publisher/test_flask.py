@@ -20,6 +20,7 @@ from sinapse.publisher import Publishable, Publisher, Subject, default, defaults
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.flask import Sinapse
 from sinapse.publisher.frameworks.page import HASHED
+from sinapse.testing import capture
 from tests.support import RedisServer, free_port
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.listening import Listener
@@ -386,6 +387,29 @@ class TestDevices:
             assert stream.message().data == "hello"
             assert client.post("/logout").text == "True"
             stream.wait_for_end()
+
+    def test_the_api_may_take_the_place_of_redis(
+        self, redis_server: RedisServer, tmp_path: Path
+    ) -> None:
+        keys, port = tmp_path / "keys", free_port()
+        keys.write_text("k" * 32)
+        app = create_app(f"http+sinapse://{'k' * 32}@127.0.0.1:{port}")
+        api = ("--api", f"tcp:{port}:interface=127.0.0.1", "--api-keys", str(keys))
+        with running_daemon(tmp_path, redis_server.url, *api) as daemon:
+            client = logged_in(app, "ada", "Phone")
+            with daemon.stream(token_of(client)).opened() as stream:
+                assert client.get("/token").get_json()["token"] == token_of(client)
+                assert client.post("/logout").text == "True"
+                stream.wait_for_end()
+            with app.app_context():
+                default().close()
+
+    def test_tests_of_applications_need_no_redis_for_it(self) -> None:
+        app = create_app(f"redis://127.0.0.1:{free_port()}")
+        with capture():
+            client = logged_in(app, "ada")
+            assert client.get("/token").get_json()["token"] == token_of(client)
+            assert client.post("/logout").text == "True"
 
     def test_redis_that_is_away_keeps_nobody_logged_in(
         self, app: Flask, caplog: pytest.LogCaptureFixture

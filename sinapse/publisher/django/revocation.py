@@ -115,11 +115,6 @@ def _as_user(instance: Model) -> Model:
 
 def _deleted(*, instance: Model, using: str, **_: Any) -> None:
     gone = subject(instance)
-
-    def destroy() -> None:
-        gone.sessions.end_all()
-        gone.destroy()
-
     transaction.on_commit(
-        lambda: attempt(destroy, "token of a subject that was deleted"), using=using
+        lambda: attempt(gone.destroy, "token of a subject that was deleted"), using=using
     )
