@@ -279,6 +279,13 @@ class OnlineIn(Struct):
     subjects: list[str]
 
 
+class Audience(Struct):
+    """How many listen to a channel."""
+
+    nodes: int
+    subjects: Annotated[int | None, Meta(description="Null if no daemon runs with --presence.")]
+
+
 class Listens(Struct):
     """Whether a subject may listen to a channel."""
 

@@ -14,6 +14,7 @@ from sinapse import publisher as library
 from sinapse.api.bodies import (
     KIND,
     SESSION,
+    Audience,
     Changed,
     ChannelList,
     Cleared,
@@ -280,6 +281,10 @@ async def _online_in(call: Call) -> OnlineIn:
     return OnlineIn(sorted(await call.publisher.online_in(call.path["channel"])))
 
 
+async def _audience(call: Call) -> Audience:
+    return Audience(*await call.publisher.audience(call.path["channel"]))
+
+
 _TOKEN = "/v1/subjects/{subject}/token"  # noqa: S105  # It is a path.
 _SESSIONS = "/v1/subjects/{subject}/sessions"
 _SESSION = "/v1/subjects/{subject}/sessions/{session}"
@@ -472,5 +477,13 @@ ENDPOINTS = (
         "Return the subjects that have an open stream and may listen to a channel.",
         _online_in,
         OnlineIn,
+    ),
+    Endpoint(
+        "readAudience",
+        "GET",
+        "/v1/channels/{channel}/audience",
+        "Return how many nodes listen to a channel, and how many subjects where presence is on.",
+        _audience,
+        Audience,
     ),
 )

@@ -143,7 +143,7 @@ class Publisher(BasePublisher):
 
     def __init__(
         self,
-        url: str | RedisURL | None,
+        url: str | RedisURL | Sequence[str | RedisURL] | None,
         max_message: int | None,
         retain: float | None,
         retain_messages: int | None,

@@ -1,6 +1,6 @@
 """The plain interface: everything by name and id."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from sinapse.protocol.redisurl import RedisURL
@@ -43,7 +43,7 @@ class Publisher(BasePublisher):
 
     def __init__(
         self,
-        url: str | RedisURL | None = None,
+        url: str | RedisURL | Sequence[str | RedisURL] | None = None,
         *,
         max_message: int | None = None,
         retain: float | None = None,

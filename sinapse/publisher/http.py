@@ -34,7 +34,7 @@ from sinapse.publisher.operations.history import History, ReadHistory, Retained
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.position import Position
-from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.presence import Audience, IsOnline, OnlineIn, ReadAudience
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.operations.sessions import (
@@ -256,6 +256,12 @@ def _(operation: IsOnline) -> _Request:
 def _(operation: OnlineIn) -> _Request:
     path = f"/v1/channels/{quote(operation.channel, safe='')}/online"
     return _Request("GET", path, None, lambda answer: set(answer["subjects"]))
+
+
+@_request.register
+def _(operation: ReadAudience) -> _Request:
+    path = f"/v1/channels/{quote(operation.channel, safe='')}/audience"
+    return _Request("GET", path, None, lambda answer: Audience(**answer))
 
 
 @_request.register

@@ -19,7 +19,7 @@ from sinapse.publisher.operations.history import History, ReadHistory, Retained
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.position import Position
-from sinapse.publisher.operations.presence import IsOnline, OnlineIn
+from sinapse.publisher.operations.presence import Audience, IsOnline, OnlineIn, ReadAudience
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.runs import BeginRun, GetRun, HoldRuns, StopRun, TellRun
 from sinapse.publisher.operations.sessions import (
@@ -88,6 +88,8 @@ class Memory:
                     return self._sessions.result(operation)
                 case BeginRun() | TellRun() | HoldRuns() | StopRun() | GetRun():
                     return self._runs.result(operation)
+        if isinstance(operation, ReadAudience):
+            return Audience(self._nodes, None)
         if type(operation) in _NOBODY:
             return _NOBODY[type(operation)]()
         raise NotImplementedError(f"{type(operation).__name__} cannot be captured")

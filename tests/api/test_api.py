@@ -419,6 +419,7 @@ class TestTransport:
             assert [event.id is None for event in events] == [False, True]
             eventually(lambda: remote.online("1"))
             assert remote.online_in("a/b c") == {"1"}
+            assert remote.audience("a/b c") == (1, 1)
         assert remote.position() == events[0].id
         published = remote.publish("a/b c", {"n": 1}, "e", replay=2, retain_messages=1)
         assert published.id == remote.position()
@@ -792,7 +793,7 @@ class TestDocument:
         # from run to run.
         schema.config.update(base_url=f"http://127.0.0.1:{api.port}", headers=WITH_KEY)
         operations: list[Any] = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]
-        assert len(operations) == 21
+        assert len(operations) == 22
         for operation in operations:
             conforms(operation)
 

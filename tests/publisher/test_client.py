@@ -94,6 +94,12 @@ def position(client: Any) -> EventID:
     return EventID(epoch.decode(), int(counter))
 
 
+def test_several_redis_are_given_as_one_text_or_as_several() -> None:
+    urls = ["redis://127.0.0.1:1/0", "redis://127.0.0.1:2/0"]
+    assert Publisher(" ".join(urls)).urls == Publisher(urls).urls
+    assert Publisher([RedisURL.parse(each) for each in urls]).urls == Publisher(urls).urls
+
+
 class TestPublish:
     @pytest.mark.parametrize(("message", "payload"), MESSAGES.values(), ids=MESSAGES)
     def test_the_exact_bytes(

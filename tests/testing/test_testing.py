@@ -259,6 +259,7 @@ class TestCapture:
         with capture(), flavour(NOWHERE) as publisher:
             assert publisher.online("7") is False
             assert publisher.online_in("room:1") == set()
+            assert publisher.audience("room:1") == (publisher.publish("room:1", "hello"), None)
 
     def test_several_redis_are_one(self, flavour: Flavour) -> None:
         with capture(), flavour(f"{NOWHERE} redis://127.0.0.1:2") as publisher:

@@ -1,6 +1,7 @@
 """The publisher on asyncio."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 from sinapse.protocol.redisurl import RedisURL
@@ -23,7 +24,7 @@ class Publisher(awaiting.Publisher):
 
     def __init__(
         self,
-        url: str | RedisURL | None = None,
+        url: str | RedisURL | Sequence[str | RedisURL] | None = None,
         *,
         max_message: int | None = None,
         retain: float | None = None,

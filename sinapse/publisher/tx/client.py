@@ -129,7 +129,7 @@ class Publisher(BasePublisher):
 
     def __init__(
         self,
-        url: str | RedisURL | Sequence[RedisURL] | None = None,
+        url: str | RedisURL | Sequence[str | RedisURL] | None = None,
         *,
         max_message: int | None = None,
         retain: float | None = None,
