@@ -6,7 +6,9 @@ to every channel, and make a token for every subject.
 ``service``    its endpoint, its keys, its connections to Redis
 ``keys``       who may use it
 ``resource``   its URLs
-``endpoints``  what each of them does
+``endpoints``  the table of them
+``call``       a request of one of them, checked
+``actions``    what each of them does
 ``bodies``     what is sent to it and comes back
 ``openapi``    the document that describes it
 """

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sinapse.protocol.keys import SESSION_ID_LENGTH
-from sinapse.publisher.http import MAX_MESSAGES_PER_REQUEST
+from sinapse.publisher.http.requests import MAX_MESSAGES_PER_REQUEST
 from sinapse.publisher.operations.retention import MAX_RETAIN_MESSAGES
 from sinapse.publisher.operations.sessions import MAX_DEVICE, MAX_ONLY
 from sinapse.publisher.operations.tokens import USER

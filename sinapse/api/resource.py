@@ -11,8 +11,10 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from sinapse.api.actions import failed
 from sinapse.api.bodies import Failed
-from sinapse.api.endpoints import ENDPOINTS, Call, Endpoint, failed
+from sinapse.api.call import Call
+from sinapse.api.endpoints import ENDPOINTS, Endpoint
 from sinapse.api.keys import Keys
 from sinapse.api.openapi import document
 from sinapse.errors import BrokerUnavailable, MessageTooLarge, TokenIsHashed, UnknownID

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from sinapse.api.keys import Keys
 from sinapse.api.resource import APIResource
 from sinapse.errors import StartError
-from sinapse.publisher.http import MAX_REQUEST_SIZE
+from sinapse.publisher.http.requests import MAX_REQUEST_SIZE
 from sinapse.publisher.tx import Publisher
 from sinapse.settings import Settings
 from sinapse.sockets.gate import Gate

@@ -61,7 +61,7 @@ class Publisher(BasePublisher):
         self._connections: Runner
         if self.api is not None:
             # The module for HTTP is not loaded if there is a Redis.
-            from sinapse.publisher.http import HTTPConnections  # noqa: PLC0415
+            from sinapse.publisher.http.connections import HTTPConnections  # noqa: PLC0415
 
             self._connections = HTTPConnections(self.api, size=max_connections, **options)
         else:

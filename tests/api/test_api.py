@@ -29,7 +29,8 @@ from sinapse.errors import (
     UnknownID,
 )
 from sinapse.publisher import History, Outgoing, Publisher, Retained, aio
-from sinapse.publisher.http import MAX_MESSAGES_PER_REQUEST, MAX_REQUEST_SIZE, HTTPConnections
+from sinapse.publisher.http.connections import HTTPConnections
+from sinapse.publisher.http.requests import MAX_MESSAGES_PER_REQUEST, MAX_REQUEST_SIZE
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.proxy import running_proxy, unchanged
@@ -551,7 +552,7 @@ class TestTransport:
     def test_of_many_it_is_known_which_were_published(
         self, api: API, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sinapse.publisher.http.MAX_MESSAGES_PER_REQUEST", 2)
+        monkeypatch.setattr("sinapse.publisher.http.requests.MAX_MESSAGES_PER_REQUEST", 2)
         heard = bytearray()
 
         def lose_the_second(_link: object, data: bytes) -> bytes:
