@@ -150,10 +150,7 @@ class Replays:
         frames = [self._frame(connection, entry, part, reading) for entry in entries]
         if part.entries and sum(map(len, frames)) > self._piece:
             return False
-        told = self._send(connection, frames, dict(part.gone), None, reading)
-        if told or has_past:
-            # So that it is told once, and gets a past once, even if no message follows.
-            connection.send(connection.framing.position(str(self._hub.here)))
+        self._send(connection, frames, dict(part.gone), None, reading, has_past=has_past)
         return True
 
     async def _send_in_pieces(
@@ -191,13 +188,15 @@ class Replays:
         gone: dict[bytes, int],
         upto: int | None,
         reading: Reading,
+        *,
+        has_past: bool = False,
     ) -> dict[bytes, int]:
         """Send messages up to a counter, and before them the losses up to there.
 
         With None there is no more, and the stream is live from then on. A loss is reported with the
         messages around it, and with an id behind them: it is reported once, even if the client
-        reconnects between two parts. The reported channels are removed from `gone`, and returned
-        with the current counter.
+        reconnects between two parts, and a past comes once, even if no message follows. The
+        reported channels are removed from `gone`, and returned with the current counter.
         """
         subject = connection.subject
         if subject is None:
@@ -213,6 +212,9 @@ class Replays:
             frames = [reset, *frames]
         frame = b"".join(frames)
         if upto is None:
+            # In one write: who is cut off in between would get all of it again.
+            if (missing or has_past) and not self._hub.missed(subject):
+                frame += connection.framing.position(str(self._hub.here))
             if frame:
                 connection.send(frame)
             self._hub.go_live(connection)

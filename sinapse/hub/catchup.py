@@ -100,6 +100,7 @@ class CatchUp(Generic[Member]):
 
         If it is not, the gap delivers nothing: which messages came after it is unknown.
         """
+        self.granted.pop(channel, None)
         for gap in self.gaps:
             if gap.channel == channel and gap.last is None:
                 gap.last = gap.first if last is None else last

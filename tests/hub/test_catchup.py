@@ -326,6 +326,18 @@ def test_a_held_stream_that_goes_back_has_nothing_from_before_a_grant(node: Node
     assert subject.since == {b"b": 10, b"c": 12, b"d": 20}
 
 
+def test_a_held_stream_that_goes_back_knows_nothing_of_what_was_withdrawn(node: Node) -> None:
+    stream = node.open(b"a")
+    node.hub.control(b"1", GRANT, b"10 b")  # It is held.
+    node.hub.control(b"1", WITHDRAW, b"11 b")
+    node.hub.control(b"1", PAST, b"20 d")
+    subject = node.hub.subjects[b"1"]
+    assert stream in subject.replaying
+    assert subject.since == {b"d": 20}
+    node.hub.go_live(stream)
+    assert node.hub.is_live(stream) or subject.catch_up is not None
+
+
 def test_a_channel_withdrawn_from_a_held_stream_is_held_for_it_no_more(node: Node) -> None:
     stream = node.open(b"a", b"c")
     node.open(b"c", subject=b"2")
