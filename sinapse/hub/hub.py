@@ -159,7 +159,8 @@ class Hub(Table):
 
         GRANT and WITHDRAW are ADD and REMOVE with the counter of that moment; each comes first, and
         the plain one then changes nothing. PAST is GRANT of a channel that has a past, and comes
-        before it. Other actions are ignored, so that the protocol can grow.
+        before it. REPLAYED is told of no subject: a channel has a past from now on. Other actions
+        are ignored, so that the protocol can grow.
         """
         at: int | None = None
         has_past = action == PAST

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sinapse.errors import Unauthorized
-from sinapse.protocol.keys import ADD, PAST, REMOVE, REVOKE
+from sinapse.protocol.keys import ADD, PAST, REMOVE, REPLAYED, REVOKE
 from sinapse.protocol.only import Only
 
 
@@ -82,10 +82,22 @@ class Joins:
         return channels
 
     def has_past(self, joining: Joining) -> bool:
-        """Whether a new stream gets a past of any of its channels."""
-        notes = self._notes.get(joining.subject, ())
-        return joining.has_past or any(
-            note.action == PAST and note.number > joining.mark for note in notes
+        """Whether a new stream gets a past of any of its channels.
+
+        One of them may have got its first message that has a past since the look-up.
+        """
+        if joining.has_past:
+            return True
+        names = set(joining.answer)
+        for note in self._notes.get(joining.subject, ()):
+            if note.number > joining.mark and note.action == PAST:
+                return True
+            if note.number > joining.mark and note.action == ADD:
+                names.add(note.value)
+        return any(
+            note.value in names
+            for note in self._notes.get(b"", ())
+            if note.number > joining.mark and note.action == REPLAYED
         )
 
     def end(self, joining: Joining) -> None:

@@ -17,6 +17,8 @@ PUBLISH ``…:remove``                   a channel was removed; payload: its nam
 PUBLISH ``…:withdraw``                 the same, told first; payload: id counter, space, name
 PUBLISH ``…:end``                      of all grants one of this subject ends first; payload: in
                                        how many milliseconds
+PUBLISH ``sinapse:channels::replay``   a channel has a past from now on, and had none before;
+                                       payload: its name
 PUBLISH ``…:revoke``                   a token was cleared or replaced; payload: the token
 ``sinapse:retained:<channel>``         stream: the retained messages of a channel
 ``sinapse:retention``                  hash: epoch and counter of the ids, and what they rest on
@@ -83,6 +85,9 @@ WITHDRAW = "withdraw"
 PAST = "past"
 END = "end"
 REVOKE = "revoke"
+
+#: Told of no subject, but of a channel: it has a past from now on.
+REPLAYED = "replay"
 
 RETENTION = PREFIX + "retention"
 EPOCHS = PREFIX + "epochs"

@@ -13,7 +13,16 @@ from hashlib import sha1
 from pkgutil import get_data
 from textwrap import indent
 
-from sinapse.protocol.keys import END, ENDS, REMOVE, RETENTION, WITHDRAW, channels_key, grants_key
+from sinapse.protocol.keys import (
+    END,
+    ENDS,
+    REMOVE,
+    REPLAYED,
+    RETENTION,
+    WITHDRAW,
+    channels_key,
+    grants_key,
+)
 
 #: The comment at the head of a file, which is for readers only.
 _HEAD = re.compile(r"\A(?:--[^\n]*\n)+\n")
@@ -30,6 +39,7 @@ _NAMES = {
     "$GRANTS": grants_key(""),
     "$REMOVE": REMOVE,
     "$WITHDRAW": WITHDRAW,
+    "$REPLAYED": REPLAYED,
 }
 _NAMED = re.compile("|".join(map(re.escape, _NAMES)))
 

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 
 from sinapse.errors import Unauthorized
 from sinapse.hub.joining import Joining, Joins
-from sinapse.protocol.keys import ADD, REMOVE, REVOKE
+from sinapse.protocol.keys import ADD, REMOVE, REPLAYED, REVOKE
 from tests.support.hubs import remains
 
 SUBJECT = st.sampled_from((b"1", b"2"))
@@ -94,6 +94,24 @@ class JoinsMachine(RuleBasedStateMachine):
     def nothing_is_kept_for_nobody(self) -> None:
         if not self.under_way:
             assert remains(self.joins) == []
+
+
+def test_a_past_that_begins_after_the_look_up_is_seen() -> None:
+    """The first message that has one is published before the node listens to its channel."""
+    joins = Joins()
+    early = joins.begin()
+    joins.note(b"", REPLAYED, b"a", None)
+    late = joins.begin()
+    for joining in (early, late):
+        joining.subject, joining.answer = b"1", {b"a": 0}
+    other = joins.begin()
+    other.subject, other.answer = b"2", {b"b": 0}
+    assert joins.has_past(early)
+    assert not joins.has_past(late)
+    joins.note(b"", REPLAYED, b"c", None)
+    assert not joins.has_past(other)
+    joins.note(b"2", ADD, b"c", 7)
+    assert joins.has_past(other)
 
 
 def test_whatever_happens_each_finds_what_changed_since_it_began() -> None:

@@ -27,8 +27,10 @@ from sinapse.protocol.keys import (
     NODES,
     PRESENCE,
     REPLAY,
+    REPLAYED,
     RETENTION,
     channels_key,
+    control_channel,
     current_token_key,
     grants_key,
     obtained_tokens_key,
@@ -51,7 +53,7 @@ from sinapse.protocol.scripts import (
     SWEEP_PRESENCE,
     Script,
 )
-from tests.support import RedisServer, eventually, redis_binary
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, redis_binary
 from tests.support.listening import listening
 
 SERVERS = {"redis": redis_binary(), "valkey": str(get_binary_path())}
@@ -470,6 +472,21 @@ class TestKeeping:
 
 class TestReplay:
     """How much of its past a new stream gets of a channel."""
+
+    def test_nodes_are_told_of_a_channel_that_had_none_before(self, store: Store) -> None:
+        """A stream that is about to open was looked up when it had none."""
+        with contextlib.closing(store.client.pubsub()) as heard:
+            heard.subscribe(control_channel("", REPLAYED), "a")
+            for _ in range(2):
+                assert heard.get_message(timeout=EVENT_TIMEOUT)
+            store.publish(replay="1")
+            store.publish(replay="all")
+            store.publish(replay="0")
+            store.publish(replay="all")
+            told = [heard.get_message(timeout=EVENT_TIMEOUT) for _ in range(6)]
+        names = [each["channel"].decode() for each in told if each]
+        first = control_channel("", REPLAYED)
+        assert names == [first, "a", "a", "a", first, "a"]
 
     def test_it_is_what_was_said_last(self, store: Store) -> None:
         store.publish()
