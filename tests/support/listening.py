@@ -8,10 +8,15 @@ from collections.abc import Iterator
 import redis
 from redis.client import PubSub
 
-from sinapse.protocol.keys import NODES
+from sinapse.protocol.keys import NODES, REPLAYED, control_channel
 from tests.support import EVENT_TIMEOUT, RedisServer
 
 MARKER = b"listening:marker"
+
+
+def is_for_nodes(channel: bytes) -> bool:
+    """Whether only nodes look at it: daemons probe their connections, first pasts are told."""
+    return channel.startswith(NODES.encode()) or channel == control_channel("", REPLAYED).encode()
 
 
 class Listener:
@@ -31,8 +36,8 @@ class Listener:
         while True:
             message = self._pubsub.get_message(timeout=EVENT_TIMEOUT)
             assert message is not None, "the marker did not arrive"
-            if message["type"] != "pmessage" or message["channel"].startswith(NODES.encode()):
-                continue  # Daemons probe their connections.
+            if message["type"] != "pmessage" or is_for_nodes(message["channel"]):
+                continue
             if message["channel"] == MARKER:
                 return messages
             messages.append((message["channel"].decode(), message["data"]))

@@ -15,10 +15,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from example.chat import LARGEST_REQUEST, MOST_ROOMS, create_app
-from sinapse.protocol.keys import NODES
 from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher, use
 from tests.support import EVENT_TIMEOUT, RedisServer, free_port
+from tests.support.listening import is_for_nodes
 
 NewUser = Callable[[str], FlaskClient]
 
@@ -62,9 +62,8 @@ def heard(redis_client: redis.Redis) -> Iterator[Callable[[], tuple[str, bytes]]
             while True:
                 message = pubsub.get_message(timeout=EVENT_TIMEOUT)
                 assert message is not None
-                channel = message["channel"].decode()
-                if not channel.startswith(NODES):
-                    return channel, message["data"]
+                if not is_for_nodes(message["channel"]):
+                    return message["channel"].decode(), message["data"]
 
         yield next_message
 
