@@ -10,6 +10,7 @@ from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.identity import SubjectId
+from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.operations.runs import GetRun, RunStatus, StopRun
 from sinapse.publisher.process import OfThisProcess
@@ -128,6 +129,8 @@ class Run(Block):
     ) -> None:
         super().__init__(subject, name, retain, error_text, runs.max_message)
         self._runs = runs
+        self._failure: BaseException | None = None
+        self._work: object = None
 
     async def send(self, piece: object) -> None:
         """Send `piece`: see :meth:`sinapse.publisher.runs.blocking.Run.send`.
@@ -146,17 +149,32 @@ class Run(Block):
         self._left(None)
 
     async def __aenter__(self) -> Self:
-        connections, beginning = self._runs.connections, self._beginning()
+        begun = self._runs.turns.pause(None)
         carrier = self._runs.carrier(self.channel)
         self._courier = carrier.courier
+        # Redis may begin it though this task is cancelled, and has to hear of the end after that.
+        self._work = self._runs.turns.spawn(self._begin(self._beginning(), carrier, begun))
         try:
-            complete(await connections.run_each(beginning))
-        except BaseException as error:
-            if self._may_have_begun(error):
-                carrier.begin(self._outbox)
+            await begun.wait()
+        except BaseException:
+            self._outbox.end(self._error)
+            self._courier.look_at(self._outbox)
             raise
-        carrier.begin(self._outbox)
+        if self._failure is not None:
+            raise self._failure
         return self
+
+    async def _begin(self, beginning: list[Operation[Any]], carrier: Carrier, begun: Pause) -> None:
+        try:
+            complete(await self._runs.connections.run_each(beginning))
+        except BaseException as error:  # noqa: BLE001 - it is raised in the block.
+            self._failure = error
+            if not self._may_have_begun(error):
+                return
+            self._outbox.end(self._error)
+        finally:
+            begun.end()
+        carrier.begin(self._outbox)
 
     async def __aexit__(
         self,

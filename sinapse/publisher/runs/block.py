@@ -65,11 +65,8 @@ class Block:
         return [grant, begin]
 
     def _may_have_begun(self, error: BaseException) -> bool:
-        """Whether Redis may have begun it, for all of `error`: then it has to be told its end."""
-        if getattr(error, "delivered", None) is False:
-            return False
-        self._outbox.end(self._error)
-        return True
+        """Whether Redis may have begun it though `error` was raised."""
+        return getattr(error, "delivered", None) is not False
 
     def _check(self) -> None:
         """Raise why nothing can be sent, if that is so."""

@@ -137,6 +137,7 @@ class Run(Block):
             complete(connections.run_each(beginning))
         except BaseException as error:
             if self._may_have_begun(error):
+                self._outbox.end(self._error)
                 self._carrier.begin(self._outbox)
             raise
         self._carrier.begin(self._outbox)

@@ -37,12 +37,13 @@ class Courier:
         return len(self._outboxes)
 
     def add(self, outbox: Outbox, now: float) -> None:
-        """Carry the messages of a run that begins."""
+        """Carry the messages of a run that begins; it may have some already."""
         if not self._outboxes:
             self._due.clear()
             self._next_sign = now + SIGN_INTERVAL
         outbox.heard = now
         self._outboxes[outbox.run] = outbox
+        self.look_at(outbox)
 
     def look_at(self, outbox: Outbox) -> None:
         """Note that an outbox has more to tell, or has it sooner."""
