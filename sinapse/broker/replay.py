@@ -213,7 +213,7 @@ class Replays:
         frame = b"".join(frames)
         if upto is None:
             # In one write: who is cut off in between would get all of it again.
-            if (missing or has_past) and not self._hub.missed(subject):
+            if missing or has_past:
                 frame += connection.framing.position(str(self._hub.here))
             if frame:
                 connection.send(frame)

@@ -79,9 +79,7 @@ class Hub(Table):
         joining.has_past = has_past
         joining.only = only
         joining.answer = {
-            name: at
-            for name, at in channels.items()
-            if is_channel(name) and (only is None or only.allows(name))
+            name: at for name, at in channels.items() if is_channel(name) and joining.admits(name)
         }
         self._require(joining.answer)
         self._check_number(subject, joining.answer)

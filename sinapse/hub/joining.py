@@ -32,6 +32,10 @@ class Joining:
         #: Channels to which the node stays subscribed for it.
         self.channels: frozenset[bytes] = frozenset()
 
+    def admits(self, channel: bytes) -> bool:
+        """Whether a channel of the list is for the subscriber."""
+        return self.only is None or self.only.allows(channel)
+
 
 class _Note(NamedTuple):
     number: int
@@ -69,11 +73,10 @@ class Joins:
         Raises :class:`~sinapse.errors.Unauthorized` if the token was revoked.
         """
         channels: dict[bytes, int | None] = dict.fromkeys(joining.answer)
-        only = joining.only
         for note in self._notes.get(joining.subject, ()):
             if note.number <= joining.mark:
                 continue
-            if note.action == ADD and (only is None or only.allows(note.value)):
+            if note.action == ADD and joining.admits(note.value):
                 channels.setdefault(note.value, note.after)
             elif note.action == REMOVE:
                 channels.pop(note.value, None)

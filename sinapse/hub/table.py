@@ -113,22 +113,13 @@ class Table(Dispatcher):
         subject = subscriber.subject
         if subject is not None:
             self.flush()
-            missed = self.missed(subject)
+            since = subject.since or {}
             self._end_replay(subject, subscriber)
             self._listen(subject, subscriber)
-            for name, at in missed.items():
-                self._begin_catch_up(subject, name, at)
-
-    def missed(self, subject: Subject) -> dict[bytes, int]:
-        """Return the channels that were granted while nothing was read, each with that counter.
-
-        What has come since then was missed: streams that go live are held until it is read.
-        """
-        return {
-            name: at
-            for name, at in (subject.since or {}).items()
-            if self.is_connected and at and not self.channels[name].is_subscribed
-        }
+            for name, at in since.items():
+                # Granted while nothing was read for it: what has come since then was missed.
+                if self.is_connected and at and not self.channels[name].is_subscribed:
+                    self._begin_catch_up(subject, name, at)
 
     def where(self, subscriber: Subscriber) -> EventID | None:
         """Return the id from which a stream can resume now; None if it is not live."""
