@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sinapse.protocol.keys import REVOKE, control_channel, revoked_key
+from sinapse.protocol.keys import REVOKE, control_channel, hashed_token, revoked_key
 from sinapse.protocol.scripts import REVOKE_TOKEN
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher.operations.identity import SubjectId, given_id
@@ -59,13 +59,31 @@ class _Revoked(Operation[None]):
         """Return nothing: it does not matter how many nodes received it."""
 
 
-def draw(new: Callable[[], str], stored: Callable[[str], str], subject: str, count: int) -> str:
-    """Return a `new` token that has its place, as it is `stored`, where the subject has its own.
+class NewToken:
+    """A token of `subject` that `make` has made; its Redis is that of the subject."""
 
-    That is one of `count` Redis.
-    """
-    home = shard_of(subject.encode(), count)
-    token = new()
-    while shard_of(stored(token).encode(), count) != home:
-        token = new()
-    return token
+    __slots__ = ("_count", "_hashed", "_make", "_subject", "text")
+
+    def __init__(self, subject: str, make: Callable[[], str], *, hashed: bool) -> None:
+        self._subject = subject
+        self._make = make
+        self._hashed = hashed
+        self._count = 1
+        self.text: str = make()
+
+    @property
+    def stored(self) -> str:
+        """The token as it is stored in Redis."""
+        return hashed_token(self.text) if self._hashed else self.text
+
+    def spread_over(self, count: int) -> None:
+        """Make one whose place among `count` Redis is where the subject has its own."""
+        self._count = count
+        self.make_another()
+
+    def make_another(self) -> None:
+        """Make another one in its place."""
+        home = shard_of(self._subject.encode(), self._count)
+        self.text = self._make()
+        while shard_of(self.stored.encode(), self._count) != home:
+            self.text = self._make()

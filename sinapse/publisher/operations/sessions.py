@@ -13,7 +13,6 @@ from sinapse.errors import InvalidChannel
 from sinapse.protocol.keys import (
     SESSION_ID_LENGTH,
     channel_name,
-    hashed_token,
     new_session_token,
     plain,
     session_id,
@@ -32,7 +31,7 @@ from sinapse.publisher.operations.identity import (
 from sinapse.publisher.operations.lifetime import lifetime
 from sinapse.publisher.operations.numbers import is_whole
 from sinapse.publisher.operations.operation import Operation, Request, T, call
-from sinapse.publisher.operations.revoking import Revoking, draw
+from sinapse.publisher.operations.revoking import NewToken, Revoking
 
 #: How many sessions a subject has, if the publisher is not told anything else; and the most that it
 #: can be told.
@@ -80,7 +79,7 @@ class Session:
 class OpenSession(Revoking[NewSession]):
     """Opens a session; if there are `most` of them, the oldest ends."""
 
-    __slots__ = ("_count", "_hashed", "device", "expires_in", "most", "only", "token")
+    __slots__ = ("_new", "device", "expires_in", "most", "only")
 
     def __init__(
         self,
@@ -98,29 +97,25 @@ class OpenSession(Revoking[NewSession]):
         self.expires_in: int | None = lifetime(expires_in)
         self.only: frozenset[str] | None = None if only is None else _only(only)
         self.most: int = most
-        self._count = 1
-        self._hashed = hashed
-        self.token: str = new_session_token()
+        self._new = NewToken(self.subject, new_session_token, hashed=hashed)
+
+    @property
+    def token(self) -> str:
+        """The new token."""
+        return self._new.text
 
     @property
     def session(self) -> str:
         """The id."""
         return session_id(self.token.encode()) or ""
 
-    def _stored(self, token: str) -> str:
-        return hashed_token(token) if self._hashed else token
-
     def spread_over(self, count: int) -> None:
         """Generate a token whose Redis is that of the subject."""
-        self._count = count
-        self._draw()
-
-    def _draw(self) -> None:
-        self.token = draw(new_session_token, self._stored, self.subject, self._count)
+        self._new.spread_over(count)
 
     def request(self) -> Request:
         """Return what Redis is asked."""
-        stored = self._stored(self.token)
+        stored = self._new.stored
         return call(
             OPEN_SESSION,
             (sessions_key(self.subject), session_key(self.session), token_key(stored)),
@@ -138,7 +133,7 @@ class OpenSession(Revoking[NewSession]):
         if isinstance(answer, list):
             ended, self.former = answer
             return NewSession(self.session, self.token, tuple(map(_text, ended)))
-        self._draw()
+        self._new.make_another()
         return self
 
 

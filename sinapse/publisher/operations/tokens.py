@@ -10,7 +10,6 @@ from typing import Any
 from sinapse.errors import TokenIsHashed
 from sinapse.protocol.keys import (
     current_token_key,
-    hashed_token,
     kind_name,
     new_token,
     obtained_tokens_key,
@@ -25,7 +24,7 @@ from sinapse.protocol.scripts import (
 from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.lifetime import lifetime
 from sinapse.publisher.operations.operation import Operation, Request, T, call
-from sinapse.publisher.operations.revoking import Revoking, draw
+from sinapse.publisher.operations.revoking import NewToken, Revoking
 
 #: The kind of a subject if none is given.
 USER = "User"
@@ -50,32 +49,28 @@ class _OfSubject(Revoking[T]):
 class _WithNewToken(_OfSubject[str]):
     """May generate a token."""
 
-    __slots__ = ("_count", "_hashed", "expires_in", "token")
+    __slots__ = ("_new", "expires_in")
 
     def __init__(
         self, subject: SubjectId, kind: str, expires_in: float | None, *, hashed: bool = False
     ) -> None:
         super().__init__(subject, kind)
         self.expires_in: int | None = lifetime(expires_in)
-        self._count = 1
-        self._hashed = hashed
-        self.token: str = new_token()
+        self._new = NewToken(self.subject, new_token, hashed=hashed)
+
+    @property
+    def token(self) -> str:
+        """The new token."""
+        return self._new.text
 
     @property
     def stored(self) -> str:
         """The token as it is stored in Redis."""
-        return self._stored(self.token)
-
-    def _stored(self, token: str) -> str:
-        return hashed_token(token) if self._hashed else token
+        return self._new.stored
 
     def spread_over(self, count: int) -> None:
         """Generate a token whose Redis is that of the subject."""
-        self._count = count
-        self._draw()
-
-    def _draw(self) -> None:
-        self.token = draw(new_token, self._stored, self.subject, self._count)
+        self._new.spread_over(count)
 
 
 class GetToken(_OfSubject[str | None]):
@@ -115,7 +110,7 @@ class GenerateToken(_WithNewToken):
         if isinstance(answer, list):
             self.former = answer
             return self.token
-        self._draw()
+        self._new.make_another()
         return self
 
 
@@ -146,7 +141,7 @@ class ObtainToken(_WithNewToken):
         """Return the token; if Redis has the new one already, try the next."""
         if answer:
             return answer.decode(errors="replace")
-        self._draw()
+        self._new.make_another()
         return self
 
 
