@@ -16,10 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(VENV)/demo
 	$(BIN)/sinapse demo $(ARGS)
 
-# Many tests wait for a timer of a daemon, so three processes use two cores well; conftest.py has the
+# Many tests wait for a timer of a daemon, so four processes use two cores well; conftest.py has the
 # order of modules.
 test: $(VENV)/develop
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The integrations with other versions of their frameworks. One of them: ARGS=celery-5.5
 test-frameworks: $(VENV)/develop
