@@ -34,7 +34,7 @@ from sinapse.publisher.http.requests import MAX_MESSAGES_PER_REQUEST, MAX_REQUES
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.proxy import running_proxy, unchanged
-from tests.support.publishing import FORKS, exit_status, forks, in_child
+from tests.support.publishing import FORKS, exit_status, forks, in_child, in_own_process
 from tests.support.walkthrough import PYTHON_BLOCK
 
 KEY = "k" * 32
@@ -496,6 +496,7 @@ class TestTransport:
 
     @forks
     @pytest.mark.parametrize("how", FORKS)
+    @in_own_process
     def test_a_child_has_connections_of_its_own_also_in_many_threads(
         self, api: API, how: str
     ) -> None:

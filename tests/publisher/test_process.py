@@ -42,7 +42,7 @@ from tests.support import (
 )
 from tests.support.flavours import Flavour, running_reactor, wait_for_deferred
 from tests.support.listening import listening
-from tests.support.publishing import FORKS, exit_status, forks, in_child
+from tests.support.publishing import FORKS, exit_status, forks, in_child, in_own_process
 
 
 @pytest.fixture
@@ -194,6 +194,7 @@ class TestThreads:
 @forks
 class TestForks:
     @pytest.mark.parametrize("how", FORKS)
+    @in_own_process
     def test_parent_and_child_publish_at_once_on_connections_of_their_own(
         self, redis_server: RedisServer, how: str
     ) -> None:
@@ -218,6 +219,7 @@ class TestForks:
             assert of_one == [f"{who} {number}" for number in range(200)]
 
     @pytest.mark.parametrize("how", FORKS)
+    @in_own_process
     def test_a_child_has_no_connection_of_its_parent(
         self, redis_server: RedisServer, how: str
     ) -> None:
@@ -232,6 +234,7 @@ class TestForks:
             assert publisher._connections.run(Plain(("CLIENT", "ID"))) == of_parent
 
     @pytest.mark.parametrize("how", FORKS)
+    @in_own_process
     def test_nor_has_one_that_goes_on_with_the_event_loop(
         self, redis_server: RedisServer, how: str
     ) -> None:
@@ -267,6 +270,7 @@ class TestForks:
         wait_for_deferred(publisher.close)
 
     @pytest.mark.parametrize("how", FORKS)
+    @in_own_process
     def test_a_child_works_while_its_parent_used_every_connection(
         self, own_client: redis.Redis, own_redis: RedisServer, how: str
     ) -> None:

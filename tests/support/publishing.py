@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 import threading
@@ -62,6 +63,20 @@ def in_child(work: Callable[[], object], fork: Callable[[], int] = os.fork) -> i
     except BaseException:  # noqa: BLE001  # whatever it is, the child must not run the tests
         traceback.print_exc()
     os._exit(status)
+
+
+def in_own_process(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test in a process with one thread, which it may fork from C.
+
+    Without Python's hooks, a child cannot go on if another thread waited for the interpreter at the
+    moment of the fork: it waits for that thread, which it does not have.
+    """
+
+    @functools.wraps(test)
+    def run(*args: object, **kwargs: object) -> None:
+        assert exit_status(in_child(lambda: test(*args, **kwargs))) == 0
+
+    return run
 
 
 def exit_status(pid: int) -> int:
