@@ -56,6 +56,10 @@ class InvalidEvent(PublishError):
     """Not an event type: empty, or with a line break or NUL (WHATWG HTML §9.2.6)."""
 
 
+class InvalidStream(PublishError):
+    """Not what a client may call its stream: 1 to 64 of A-Z a-z 0-9 _ -."""
+
+
 class InvalidMessage(PublishError):
     """Neither text, nor UTF-8 bytes, nor anything that JSON can carry."""
 

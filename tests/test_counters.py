@@ -34,6 +34,7 @@ class Stream:
     """A subscriber for which a second passes with each write."""
 
     token = b"token"
+    name: str | None = None
     subject: Subject | None = None
 
     def __init__(self, clock: Clock, framing: EventStream) -> None:

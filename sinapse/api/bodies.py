@@ -19,6 +19,7 @@ CHANNEL = r"^(?!sinapse:)[^\x00-\x1f\x7f]+$"
 SESSION = f"^[0-9a-f]{{{SESSION_ID_LENGTH}}}$"
 
 MESSAGE_ID = r"^[^\x00-\x1f\x7f]{1,128}$"
+STREAM_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 
 
 class Publish(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -59,6 +60,16 @@ class Publish(Struct, forbid_unknown_fields=True, omit_defaults=True):
         Annotated[
             int,
             Meta(description="How many messages the channel keeps.", ge=1, le=MAX_RETAIN_MESSAGES),
+        ]
+        | None
+    ) = None
+    but: (
+        Annotated[
+            str,
+            Meta(
+                description="The name of the streams that it is not for: those of its sender.",
+                pattern=STREAM_NAME,
+            ),
         ]
         | None
     ) = None

@@ -74,6 +74,15 @@ class Member:
     def token(self, token: bytes) -> None:
         self.bundle.stream.token = token
 
+    @property
+    def name(self) -> str | None:
+        """What the client calls the stream."""
+        return self.bundle.stream.name
+
+    @name.setter
+    def name(self, name: str | None) -> None:
+        self.bundle.stream.name = name
+
     def send(self, partial: bytes) -> None:
         """Complete `partial`, and send it."""
         self.bundle.send(partial, self.framing, self.shard)

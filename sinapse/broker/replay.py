@@ -24,7 +24,7 @@ from sinapse.errors import BrokerUnavailable, ResetReason
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
 from sinapse.hub.past import Pasts, Reading
-from sinapse.hub.subscribers import Framing, Subject, encode
+from sinapse.hub.subscribers import Subject, encode_for
 from sinapse.protocol.ids import UNKNOWN, EventID
 
 
@@ -230,20 +230,22 @@ class Replays:
         if subject is None or not subject.may_have(entry, reading.pasts):
             return b""
         if entry.counter is None:
-            return self._encode(connection.framing, entry, None)
+            return self._encode(connection, entry, None)
         place = reading.place(entry.counter) if reading.pasts else None
+        if entry.message is not None and entry.message.but is not None:
+            return self._encode(connection, entry, place)
         made = part.frames.get((connection.framing, entry.counter, place))
         if made is None:
-            made = self._encode(connection.framing, entry, place)
+            made = self._encode(connection, entry, place)
             part.frames[connection.framing, entry.counter, place] = made
         return made
 
-    def _encode(self, framing: Framing, entry: Dispatched, place: EventID | None) -> bytes:
+    def _encode(self, connection: Resuming, entry: Dispatched, place: EventID | None) -> bytes:
         epoch = self._hub.epoch
-        frame = encode(framing, entry, epoch, place)
+        frame = encode_for(connection, entry, epoch, place)
         if len(frame) > self._max_pending:
             # The framing made it too long for any stream.
-            frame = encode(framing, entry._replace(message=None), epoch, place)
+            frame = encode_for(connection, entry._replace(message=None), epoch, place)
         return frame
 
     def _give_up(self, connection: Resuming, reason: ResetReason) -> None:

@@ -26,6 +26,7 @@ from sinapse.publisher.operations.retention import read_replay
 @click.option(
     "--retain-messages", type=int, metavar="N", help="How many messages the channel keeps."
 )
+@click.option("--but", metavar="STREAM", help="The name of a stream that does not get it.")
 @publishing
 def command(
     *,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from sinapse.counters import Counters, Lap, Stopwatch
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.fanout import FanOuts
-from sinapse.hub.subscribers import Channel, Subscriber, encode
+from sinapse.hub.subscribers import Channel, Framing, Subscriber, encode
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
 
@@ -24,6 +24,8 @@ class Dispatcher:
 
     def __init__(self, counters: Counters, turn_needed: Callable[[], None]) -> None:
         self.channels: dict[bytes, Channel] = {}
+        #: Open streams that have names.
+        self.named: dict[str, set[Subscriber]] = {}
         #: The counter up to which every retained message for this node has been dispatched, and the
         #: epoch that it belongs to.
         self.position = 0
@@ -55,7 +57,8 @@ class Dispatcher:
             assert subject.catch_up is not None  # noqa: S101
             subject.catch_up.held.append(Dispatched(counter, name, message))
         batch = self._batch
-        if batch and batch[-1][0] is channel:
+        is_for_all = message.but is None
+        if is_for_all and batch and batch[-1][0] is channel and batch[-1][1][0].but is None:
             batch[-1][1].append(message)
         else:
             batch.append((channel, [message]))
@@ -82,8 +85,7 @@ class Dispatcher:
             frame = encode(framing, entry, self.epoch)
             for subscriber in list(audience):
                 self.counters.resets += 1
-                self.fan_outs.finish(subscriber)
-                subscriber.send(frame)
+                self._put(subscriber, frame)
 
     @property
     def here(self) -> EventID:
@@ -113,6 +115,8 @@ class Dispatcher:
         channel.messages += len(messages)
         is_sent = True
         for framing, audience in channel.audiences.items():
+            if messages[0].but is not None:
+                audience = self._without_senders(framing, audience, messages[0], self._put)  # noqa: PLW2901
             frame = framing.encode(channel.name, messages)
             if self.fan_outs or len(audience) > self.fan_outs.slice_size:
                 shared = [frame]
@@ -131,10 +135,16 @@ class Dispatcher:
         system call of many.
         """
         outbox: dict[Subscriber, list[bytes]] = {}
+
+        def put(subscriber: Subscriber, frame: bytes) -> None:
+            outbox.setdefault(subscriber, []).append(frame)
+
         deliveries = size = 0
         for channel, messages in batch:
             channel.messages += len(messages)
             for framing, audience in channel.audiences.items():
+                if messages[0].but is not None:
+                    audience = self._without_senders(framing, audience, messages[0], put)  # noqa: PLW2901
                 frame = framing.encode(channel.name, messages)
                 for subscriber in audience:
                     if (frames := outbox.get(subscriber)) is None:
@@ -146,6 +156,24 @@ class Dispatcher:
         self.counters.deliveries += deliveries
         self.counters.delivered_bytes += size
         return self.fan_outs.begin(outbox, lap)
+
+    def _without_senders(
+        self,
+        framing: Framing,
+        audience: set[Subscriber],
+        message: Message,
+        put: Callable[[Subscriber, bytes], None],
+    ) -> set[Subscriber]:
+        """Return an audience without the streams that a message is not for, which get its id."""
+        senders = self.named.get(message.but or "", set()) & audience
+        if message.id is not None:
+            for subscriber in senders:
+                put(subscriber, framing.position(message.id))
+        return audience - senders if senders else audience
+
+    def _put(self, subscriber: Subscriber, frame: bytes) -> None:
+        self.fan_outs.finish(subscriber)
+        subscriber.send(frame)
 
     @contextmanager
     def tape(self) -> Iterator[list[Dispatched]]:

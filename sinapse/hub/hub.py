@@ -131,6 +131,7 @@ class Hub(Table):
             self._settle(subject, since)
             subject.subscribers[subscriber] = None
             subscriber.subject = subject
+            self._note_name(subscriber)
             if live:
                 self._listen(subject, subscriber)
                 for name, after in expected.items():

@@ -37,6 +37,19 @@ def encode(framing: Framing, entry: Dispatched, epoch: str, place: EventID | Non
     return framing.encode(entry.channel, [message])
 
 
+def encode_for(
+    subscriber: "Subscriber", entry: Dispatched, epoch: str, place: EventID | None = None
+) -> bytes:
+    """Return the frame of a message for a stream: only its id if the stream is its sender's."""
+    message = entry.message
+    if message is None or message.but is None or message.but != subscriber.name:
+        return encode(subscriber.framing, entry, epoch, place)
+    identifier = message.id if place is None else str(place)
+    return (
+        b"" if message.id is None or identifier is None else subscriber.framing.position(identifier)
+    )
+
+
 class Subscriber(Protocol):
     """An open stream, as the hub sees it.
 
@@ -44,6 +57,8 @@ class Subscriber(Protocol):
     """
 
     token: bytes
+    name: str | None
+    """What its client calls it."""
     subject: "Subject | None"
 
     @property

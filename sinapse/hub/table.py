@@ -13,7 +13,7 @@ from sinapse.counters import Counters
 from sinapse.errors import CloseReason, LimitReached, ResetReason, Unauthorized
 from sinapse.hub.catchup import CatchUp
 from sinapse.hub.dispatch import Dispatcher
-from sinapse.hub.subscribers import Channel, Subject, Subscriber, encode, subject_key
+from sinapse.hub.subscribers import Channel, Subject, Subscriber, encode_for, subject_key
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.only import Only
 
@@ -148,6 +148,7 @@ class Table(Dispatcher):
         if subject is None:
             return
         subscriber.subject = None
+        self._forget_name(subscriber)
         self.fan_outs.forget(subscriber)
         subject.subscribers.pop(subscriber, None)
         self._end_replay(subject, subscriber)
@@ -268,9 +269,8 @@ class Table(Dispatcher):
         self._end_catch_up(subject)
         for subscriber in catch_up.members:
             framing = subscriber.framing
-            frames = [
-                encode(framing, entry, self.epoch) for entry in catch_up.messages_for(subscriber)
-            ]
+            entries = catch_up.messages_for(subscriber)
+            frames = [encode_for(subscriber, entry, self.epoch) for entry in entries]
             if missing := catch_up.missing_for(subscriber) & subject.channels:
                 self.counters.resets += 1
                 frames.insert(0, framing.reset(ResetReason.NOT_RETAINED, missing, None))
@@ -348,6 +348,19 @@ class Table(Dispatcher):
             keys.discard(subject.key)
             if not keys:
                 del self._narrow[subject.id]
+
+    # Names
+
+    def _note_name(self, subscriber: Subscriber) -> None:
+        if subscriber.name is not None:
+            self.named.setdefault(subscriber.name, set()).add(subscriber)
+
+    def _forget_name(self, subscriber: Subscriber) -> None:
+        if subscriber.name is not None:
+            streams = self.named[subscriber.name]
+            streams.discard(subscriber)
+            if not streams:
+                del self.named[subscriber.name]
 
     # Audiences
 

@@ -1,18 +1,22 @@
 """The payload of a message on a Redis PUB/SUB channel.
 
-MessagePack (https://msgpack.org), in one of three shapes::
+MessagePack (https://msgpack.org), in one of four shapes::
 
     data                            a string: no event type
     [event or nil, data]            an array
-    [event or nil, data, id]        a retained message; readers ignore what follows
+    [event or nil, data, id]        a retained message
+    [event or nil, data, id or nil, {"but": stream}]
+                                    not for streams of that name; readers ignore other keys of the
+                                    map, and what follows it
 
-``data``, ``event`` and ``id`` are UTF-8 text; ids are those of :mod:`.ids`. Strings are
+``data``, ``event``, ``id`` and ``stream`` are UTF-8 text; ids are those of :mod:`.ids`. Strings are
 written as the *raw* family of the first MessagePack specification (fixstr, str 16, str 32; never
 str 8 or bin), which every decoder old and new reads as a string; all string and binary types are
 accepted in return.
 """
 
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -31,6 +35,9 @@ MAX_MESSAGE = 1024 * 1024
 #: database.
 MAX_RETAIN = 30 * 24 * 3600
 
+#: What a client may call its stream.
+_STREAM_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
+
 _NO_BREAKS = str.maketrans("", "", FIELD_BREAKS)
 
 
@@ -39,25 +46,40 @@ def without_breaks(text: str) -> str:
     return text.translate(_NO_BREAKS)
 
 
+def is_stream_name(text: str) -> bool:
+    """Whether `text` is what a client may call its stream."""
+    return _STREAM_NAME.fullmatch(text) is not None
+
+
 class Message(NamedTuple):
     """What was published: its data, its event type if it has one, its id if it is retained."""
 
     data: str
     event: str | None = None
     id: str | None = None
+    but: str | None = None
+    """The name of the streams that it is not for: those of its sender."""
 
 
 def pack(message: Message) -> bytes:
     """Encode `message` for PUBLISH."""
-    body: str | list[str] = message.data if message.event is None else [message.event, message.data]
+    body: Any = message.data if message.event is None else [message.event, message.data]
+    if message.but is not None:
+        body = [message.event, message.data, None, {"but": message.but}]
     return msgpack.packb(body, use_bin_type=False)  # type: ignore[no-any-return]  # untyped
 
 
 def pack_retained(message: Message) -> bytes:
-    """Encode `message` but for its id, which Redis gives and appends, as a short string."""
-    # As an array of three, whose last is the one byte of an empty string.
-    body = msgpack.packb((message.event, message.data, ""), use_bin_type=False)
-    return body[:-1]  # type: ignore[no-any-return]  # untyped
+    """Encode `message` but for its id, which Redis gives and puts in, as a short string.
+
+    What follows the id is at the end, with its length in bytes behind it, as one byte.
+    """
+    # The id is the one byte of an empty string.
+    body: bytes = msgpack.packb((message.event, message.data, ""), use_bin_type=False)[:-1]
+    if message.but is None:
+        return body
+    tail: bytes = msgpack.packb({"but": message.but}, use_bin_type=False)
+    return b"".join((b"\x94", body[1:], tail, bytes([len(tail)])))
 
 
 def unpack(payload: bytes) -> Message:
@@ -77,8 +99,14 @@ def unpack(payload: bytes) -> Message:
         event = None if body[0] is None else without_breaks(_text(body[0]))
         # An id that is none of ours would be a promise that nobody can keep.
         identifier = body[2] if len(body) > 2 and is_event_id(body[2]) else None
-        return Message(_text(body[1]), event or None, identifier)
+        return Message(_text(body[1]), event or None, identifier, _but(body))
     return Message(_text(body))
+
+
+def _but(body: list[object]) -> str | None:
+    extras = body[3] if len(body) > 3 else None
+    but = extras.get("but") if isinstance(extras, dict) else None
+    return but if isinstance(but, str) and is_stream_name(but) else None
 
 
 def _text(value: object) -> str:

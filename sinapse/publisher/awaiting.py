@@ -175,6 +175,7 @@ class Publisher(BasePublisher):
         *,
         replay: Replay | None = None,
         retain_messages: int | None = None,
+        but: str | None = None,
     ) -> Published:
         """Send `message` to all who may listen to `channel`; return how many nodes received it.
 
@@ -188,6 +189,7 @@ class Publisher(BasePublisher):
             message_id,
             replay=replay,
             retain_messages=retain_messages,
+            but=but,
         )
         if len(copies) == 1:
             return await self._connections.run(copies[0])

@@ -87,6 +87,7 @@ class Publisher(BasePublisher):
         *,
         replay: Replay | None = None,
         retain_messages: int | None = None,
+        but: str | None = None,
     ) -> Published:
         """Send `message` to all who may listen to `channel`; return how many nodes received it.
 
@@ -114,14 +115,18 @@ class Publisher(BasePublisher):
         and publishers share the ids: if strangers may choose one, it could keep back a message of
         somebody else; put a prefix of your own before it, or hash it.
 
+        `but` is the name of a stream that does not get it, now or when it comes back: that of the
+        page which has sent the message, and shows it already. The page says what its stream is
+        called, 1 to 64 of ``A-Z a-z 0-9 _ -``: see ``client.stream`` of ``sinapse-client``.
+
         `channel` may be a list, tuple or set of channels: each gets the message, in one round trip,
         and the result is the sum of their nodes, without an ``id``.
 
         Raises :class:`~sinapse.errors.PublishError` (``InvalidChannel``, ``InvalidEvent``,
-        ``InvalidMessage``, ``MessageTooLarge``) or another ``ValueError`` before anything is sent,
-        and :class:`~sinapse.errors.BrokerUnavailable`, whose ``delivered`` is False if the message
-        was certainly not sent, and None if that is not known. It is never sent twice. For several
-        channels the error is :class:`~sinapse.errors.Incomplete`.
+        ``InvalidMessage``, ``InvalidStream``, ``MessageTooLarge``) or another ``ValueError`` before
+        anything is sent, and :class:`~sinapse.errors.BrokerUnavailable`, whose ``delivered`` is
+        False if the message was certainly not sent, and None if that is not known. It is never sent
+        twice. For several channels the error is :class:`~sinapse.errors.Incomplete`.
         """
         copies = self.messages.copies(
             channel,
@@ -131,6 +136,7 @@ class Publisher(BasePublisher):
             message_id,
             replay=replay,
             retain_messages=retain_messages,
+            but=but,
         )
         if len(copies) == 1:
             return self._connections.run(copies[0])
@@ -139,10 +145,10 @@ class Publisher(BasePublisher):
     def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[Published]:
         """Send `messages` in one round trip, in their order; return how many nodes received each.
 
-        A message is ``(channel, message)``, then ``event``, ``retain``, ``message_id``, ``replay``
-        and ``retain_messages`` if it has them: a tuple, :class:`~sinapse.publisher.Outgoing`, or a
-        mapping of these names. All are checked before any is sent. Messages of others may come
-        between them.
+        A message is ``(channel, message)``, then ``event``, ``retain``, ``message_id``, ``replay``,
+        ``retain_messages`` and ``but`` if it has them: a tuple,
+        :class:`~sinapse.publisher.Outgoing`, or a mapping of these names. All are checked before
+        any is sent. Messages of others may come between them.
 
         Raises :class:`~sinapse.errors.Incomplete` if some could not be sent: its ``results`` say
         for each how many nodes received it, or whether it can have been delivered. If each has a

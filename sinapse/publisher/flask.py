@@ -112,6 +112,7 @@ class Sinapse:
         *,
         replay: Replay | None = None,
         retain_messages: int | None = None,
+        but: str | None = None,
     ) -> Published:
         """Send `message` to all who may listen: :meth:`Publisher.publish`."""
         return self.publisher.publish(
@@ -122,6 +123,7 @@ class Sinapse:
             message_id,
             replay=replay,
             retain_messages=retain_messages,
+            but=but,
         )
 
     def with_position(self, view: V) -> V:

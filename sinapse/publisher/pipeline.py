@@ -78,6 +78,7 @@ class Collection:
         *,
         replay: Replay | None = None,
         retain_messages: int | None = None,
+        but: str | None = None,
     ) -> Pending[Published]:
         """Publish with the others, as the publisher does; invalid arguments raise at once."""
         return self.add(
@@ -89,6 +90,7 @@ class Collection:
                 message_id,
                 replay=replay,
                 retain_messages=retain_messages,
+                but=but,
             )
         )
 

@@ -66,6 +66,7 @@ def publish(
     message_id: str | None = None,
     replay: Replay | None = None,
     retain_messages: int | None = None,
+    but: str | None = None,
 ) -> Published | None:
     """Send `message` to all who may listen to `channel`, once `session` has committed.
 
@@ -74,7 +75,14 @@ def publish(
     how many nodes received it.
     """
     prepared = prepare(
-        channel, message, event, retain, message_id, replay=replay, retain_messages=retain_messages
+        channel,
+        message,
+        event,
+        retain,
+        message_id,
+        replay=replay,
+        retain_messages=retain_messages,
+        but=but,
     )
     of = _session(session)
     transaction = _current(of)
@@ -117,6 +125,7 @@ class Publishable(AnyPublishable):
         *,
         replay: Replay | None = None,
         retain_messages: int | None = None,
+        but: str | None = None,
         after_commit: bool = True,
     ) -> Published | None:
         """Send `message` to all who may listen, once the instance's session has committed.
@@ -129,6 +138,7 @@ class Publishable(AnyPublishable):
             "message_id": message_id,
             "replay": replay,
             "retain_messages": retain_messages,
+            "but": but,
         }
         session = object_session(self) if after_commit else None
         if session is None:

@@ -20,6 +20,7 @@ from sinapse.errors import BrokerUnavailable, LimitReached, Unauthorized
 from sinapse.framing.eventstream import HEADERS, TROUBLE_RETRY, EventStream, come_back, opening
 from sinapse.framing.websocket import WebSocket
 from sinapse.protocol.keys import presented_token
+from sinapse.protocol.message import is_stream_name
 from sinapse.settings import Settings
 from sinapse.sockets.forwarded import UNIX, TrustedProxies
 from sinapse.streams.handshake import is_requested, shake_hands
@@ -82,7 +83,7 @@ class StreamResource(Plain):
         headers = response_headers(origin, self._origins, credentials=self._cookie is not None)
         if (refusal := self._refuse_socket(request, headers)) is not None:
             return refusal
-        if (trouble := _read_form(request)) is not None:
+        if (trouble := _read_form(request) or _refused_name(request)) is not None:
             return self._refuse(request, *trouble, headers)
         token = _token(request)
         if not token and self._cookie is not None:
@@ -187,7 +188,13 @@ class StreamResource(Plain):
             position = last_event_id or self._streams.here
         framing, first = self._first(request, headers, position)
         self._streams.open(
-            request, admission, framing, first, last_event_id=last_event_id, address=address
+            request,
+            admission,
+            framing,
+            first,
+            name=_name(request),
+            last_event_id=last_event_id,
+            address=address,
         )
 
     def _poll(
@@ -201,7 +208,12 @@ class StreamResource(Plain):
         """Begin a long poll; a new client gets the id where it begins."""
         if last_event_id is not None:
             self._streams.poll(
-                request, admission, headers, last_event_id=last_event_id, address=address
+                request,
+                admission,
+                headers,
+                name=_name(request),
+                last_event_id=last_event_id,
+                address=address,
             )
             return
         position = self._broker.place_before_past(admission) or self._streams.here
@@ -291,6 +303,23 @@ def _token(request: Request) -> bytes:
         return token
     scheme, _, credentials = (request.getHeader(b"Authorization") or b"").partition(b" ")
     return credentials.strip() if scheme.lower() == b"bearer" else offered_token(request)
+
+
+def _name(request: Request) -> str | None:
+    """Return what the client calls its stream: from the query, the form or a header field."""
+    names: list[bytes] = request.args.get(b"stream", [])
+    for name in (*names, request.getHeader(b"Sinapse-Stream")):
+        if name:
+            return name.decode(errors="replace")
+    return None
+
+
+def _refused_name(request: Request) -> tuple[int, str] | None:
+    """Return what is wrong with what the client calls its stream, or None."""
+    name = _name(request)
+    if name is None or is_stream_name(name):
+        return None
+    return 400, "stream is 1 to 64 of A-Z a-z 0-9 _ -"
 
 
 def _is_event_source(request: Request) -> bool:

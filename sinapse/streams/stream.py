@@ -13,7 +13,9 @@ from sinapse.hub.subscribers import Subject
 class Stream:
     """An open stream; `token` is the one that it was opened with."""
 
-    __slots__ = ("address", "bucket", "expiry", "move", "opened", "subject", "token", "whose")
+    __slots__ = (
+        *("address", "bucket", "expiry", "move", "name", "opened", "subject", "token", "whose"),
+    )
 
     #: Whether it goes on after its first message.
     goes_on = True
@@ -24,6 +26,8 @@ class Stream:
 
     def __init__(self, token: bytes) -> None:
         self.token = token
+        #: What its client calls it.
+        self.name: str | None = None
         self.subject: Subject | None = None
         #: When it opened, the address of its client, and its subject, also after it left the hub.
         self.opened = 0.0

@@ -145,12 +145,14 @@ class Streams(Service):
         framing: EventStream | WebSocket,
         first: bytes,
         *,
+        name: str | None = None,
         last_event_id: str | None = None,
         address: str,
     ) -> None:
         """Turn `request` into a stream whose first bytes are `first`, response head included.
 
-        It resumes after `last_event_id`, if that is given, and counts for `address`. Raises
+        Its client calls it `name`. It resumes after `last_event_id`, if that is given, and counts
+        for `address`. Raises
         :class:`~sinapse.errors.Unauthorized` if its token was revoked meanwhile, and
         :class:`~sinapse.errors.LimitReached` if the subject has too many streams or channels; the
         request can then still be answered.
@@ -158,7 +160,9 @@ class Streams(Service):
 
         def make() -> Connection:
             peer = WebSocketPeer() if isinstance(framing, WebSocket) else None
-            return take_over(request, self, framing, admission.token, peer)
+            connection = take_over(request, self, framing, admission.token, peer)
+            connection.name = name
+            return connection
 
         connection = self._admit(make, admission, last_event_id, address)
         connection.bucket = self._keep_alive.add(connection)
@@ -175,19 +179,24 @@ class Streams(Service):
         admission: Admission,
         headers: Fields,
         *,
+        name: str | None = None,
         last_event_id: str,
         address: str,
     ) -> None:
         """Let `request` wait for messages after `last_event_id`, with `headers` in its answer.
+
+        Its client calls it `name`.
 
         Raises as :meth:`open` does.
         """
 
         def make() -> LongPoll:
             token = admission.token
-            return LongPoll(
+            poll = LongPoll(
                 self, request, headers, token, self._reactor, last_event_id=last_event_id
             )
+            poll.name = name
+            return poll
 
         self._resume(self._admit(make, admission, last_event_id, address), last_event_id)
 

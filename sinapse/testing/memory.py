@@ -109,7 +109,7 @@ class Memory:
         return Published(self._nodes, identifier)
 
     def _retain(self, operation: Publish, identifier: str) -> None:
-        data, event, _ = operation.message
+        data, event, *_ = operation.message
         kept = self._retained[operation.channel]
         message = Retained(identifier, event, data)
         kept.append(_Kept(self._last.counter, end_of(operation.retain), message))

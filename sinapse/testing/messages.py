@@ -44,6 +44,8 @@ class Publication:
     """How many of the last messages of the channel a new stream gets; None leaves that as it is."""
     retain_messages: int = RETAIN_MESSAGES
     """How many messages the channel keeps."""
+    but: str | None = None
+    """The name of the streams that it is not for."""
     id: str | None = field(default=None, compare=False)
     """Id of the message, None if it is not retained; messages are equal without it."""
 
@@ -55,7 +57,7 @@ class Publication:
     @classmethod
     def of(cls, operation: Publish, id: str | None) -> "Publication":  # noqa: A002  # As a message has it.
         """Return what `operation` sends, with the `id` that it gets."""
-        data, event, _ = operation.message
+        data, event, _, but = operation.message
         return cls(
             operation.channel,
             data,
@@ -64,6 +66,7 @@ class Publication:
             operation.message_id,
             operation.replay,
             operation.retain_messages,
+            but,
             id,
         )
 

@@ -36,7 +36,7 @@ MAX_REPEATS = 3
 
 #: Header fields that mean something. Where others are asked for, that is said back: tools for
 #: tracing make scripts send them.
-ALLOWED_HEADERS = b"Authorization, Cache-Control, Last-Event-ID"
+ALLOWED_HEADERS = b"Authorization, Cache-Control, Last-Event-ID, Sinapse-Stream"
 _NAMES = re.compile(rb"[\w!#$%&'*+.^`|~-]+(?:\s*,\s*[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
 
 #: Seconds that a browser may keep the answer to a preflight: the most that Chromium takes.

@@ -28,11 +28,13 @@ from sinapse.errors import (
     MessageTooLarge,
     UnknownID,
 )
+from sinapse.protocol.message import unpack
 from sinapse.publisher import History, Outgoing, Publisher, Retained, aio
 from sinapse.publisher.http.connections import HTTPConnections
 from sinapse.publisher.http.requests import MAX_MESSAGES_PER_REQUEST, MAX_REQUEST_SIZE
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import ROOT, Daemon, running_daemon
+from tests.support.listening import Listener
 from tests.support.proxy import running_proxy, unchanged
 from tests.support.publishing import FORKS, exit_status, forks, in_child, in_own_process
 from tests.support.walkthrough import PYTHON_BLOCK
@@ -207,6 +209,17 @@ class TestPublishing:
         assert first["id"]
         assert "this one is not" in second["error"]
         assert redis_client.hget("sinapse:replay", "room:1") == b"1"
+
+    def test_whom_it_is_not_for_is_said(self, api: API, listener: Listener) -> None:
+        message = {"channel": "room:1", "message": "a", "but": "mine"}
+        assert api.ask("POST", "/v1/publish", message).status == 200
+        many = {"messages": [message, message | {"but": None, "retain": 0}]}
+        assert api.ask("POST", "/v1/publish/many", many).status == 200
+        heard = [unpack(payload).but for _, payload in listener.heard()]
+        assert heard == ["mine", "mine", None]
+        for wrong in ("", "a b", "a" * 65, 7):
+            answer = api.ask("POST", "/v1/publish", message | {"but": wrong})
+            assert answer.status == 422
 
 
 class TestHistory:
@@ -521,6 +534,11 @@ class TestTransport:
             children = [in_child(use, FORKS[how]) for _ in range(4)]
             assert [exit_status(child) for child in children] == [0] * 4
             assert publisher.channels.list("1") == {"room:1"}
+
+    def test_it_says_whom_a_message_is_not_for(self, remote: Publisher, listener: Listener) -> None:
+        remote.publish("room:1", "a", but="mine")
+        remote.publish_many([Outgoing("room:1", "b", retain=0, but="other")])
+        assert [unpack(payload).but for _, payload in listener.heard()] == ["mine", "other"]
 
     def test_what_is_none_is_refused_as_ever(self, remote: Publisher) -> None:
         with pytest.raises(InvalidChannel):

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from sinapse.cli import main
 from sinapse.protocol.keys import hashed_token, session_id, session_key, token_key
+from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher
 from tests.support import (
     EVENT_TIMEOUT,
@@ -27,6 +28,7 @@ from tests.support import (
     running_redis,
 )
 from tests.support.daemon import ROOT, Daemon, running_daemon
+from tests.support.listening import Listener
 from tests.support.proxy import running_proxy
 from tests.support.subscribing import subscribe
 
@@ -214,6 +216,13 @@ class TestPublish:
             assert error.startswith("Error: replay is a whole number")
         error = run("publish", "room:1", "a", "--replay", "1", "--retain", "0", code=1).stderr
         assert error == "Error: replay is for messages that are retained, and this one is not\n"
+
+    def test_whom_it_is_not_for_is_said(self, listener: Listener) -> None:
+        run("publish", "room:1", "a", "--but", "mine")
+        run("publish", "room:1", "--but", "mine", given="a\nb\n")
+        assert [unpack(payload).but for _, payload in listener.heard()] == ["mine"] * 3
+        error = run("publish", "room:1", "a", "--but", "a b", code=1).stderr
+        assert error == "Error: stream 'a b': a name is 1 to 64 of A-Z a-z 0-9 _ -\n"
 
 
 class TestHistory:

@@ -322,7 +322,7 @@ def expected(messages: Iterable[Message]) -> list[Event]:
     """Return what has to arrive: the lines of the data, joined with LF, and the id since then."""
     events = []
     last_event_id = ""
-    for data, event, identifier in messages:
+    for data, event, identifier, _ in messages:
         last_event_id = identifier or last_event_id
         lines = re.sub("\r\n|\r", "\n", data)
         events.append(Event(event or "message", lines, last_event_id))

@@ -58,6 +58,7 @@ class Stream:
     framing: Lines
     number: int = 0
     token: bytes = b"token"
+    name: str | None = None
     subject: Subject | None = None
     closed: CloseReason | None = None
     received: list[int] = field(default_factory=list)
@@ -254,6 +255,19 @@ def test_a_stream_is_held_until_what_it_missed_has_been_read(node: Node) -> None
     node.publish(b"b", 13)
     assert stream.received == [11, 12, 13]
     assert node.behind == []
+
+
+def test_a_held_stream_does_not_get_what_its_client_sent(node: Node) -> None:
+    stream = node.open(b"a")
+    stream.name = "mine"
+    node.hub.control(b"1", GRANT, b"10 b")
+    for counter, but in ((11, "mine"), (12, "other")):
+        node.hub.dispatch(b"a", Message(str(counter), but=but), counter)
+    node.hub.flush()
+    node.catch_up(
+        Dispatched(13, b"b", Message("13", but="mine")), Dispatched(14, b"b", Message("14"))
+    )
+    assert stream.received == [12, 14]
 
 
 def test_streams_of_others_are_not_held(node: Node) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from sinapse.protocol.message import Message
 from tests.support.hubs import Lines, Table
 
@@ -145,3 +148,54 @@ def test_one_that_no_stream_can_hold_does_not_overtake_what_is_sent_in_slices(
         table.hub.fan_outs.go_on()
     for stream in streams:
         assert stream.received == [(b"a", "before"), (b"reset:not-retained:1f-6", "a")]
+
+
+# All but the sender
+
+NAMES = (None, "a", "b")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"x", b"y"]), st.sampled_from([*NAMES, "nobody"]))),
+    st.lists(st.integers(0, 20)),
+)
+def test_a_message_goes_to_all_but_the_streams_of_a_name(
+    messages: list[tuple[bytes, str | None]], flushed: list[int]
+) -> None:
+    """In their order, however many are handed out together."""
+    table = Table()
+    other = Lines("other")
+    streams = [
+        table.open(*channels, subject=b"%d" % number, framing=framing, name=name)
+        for framing in (table.framing, other)
+        for number, (name, channels) in enumerate(
+            (name, channels) for name in NAMES for channels in ([b"x"], [b"x", b"y"])
+        )
+    ]
+    for number, (channel, but) in enumerate(messages):
+        table.hub.dispatch(channel, Message(str(number), but=but))
+        if number in flushed:
+            table.hub.flush()
+    table.hub.flush()
+    for stream in streams:
+        assert stream.subject is not None
+        assert stream.data == [
+            str(number)
+            for number, (channel, but) in enumerate(messages)
+            if channel in stream.subject.channels and (but is None or but != stream.name)
+        ]
+    for stream in streams:
+        table.hub.leave(stream)
+    assert not table.hub.named
+
+
+def test_the_sender_of_a_retained_message_gets_its_id_in_its_place(table: Table) -> None:
+    stream = table.open(b"a", name="mine")
+    for number, but in enumerate((None, "mine", None)):
+        table.hub.dispatch(b"a", Message(str(number), None, f"e-{number + 1}", but), number + 1)
+    table.hub.flush()
+    table.hub.dispatch(b"a", Message("3", None, "e-4", "mine"), 4)
+    table.hub.flush()
+    assert (
+        b"".join(stream.sent) == b"lines a 0\nlines position e-2\nlines a 2\nlines position e-4\n"
+    )

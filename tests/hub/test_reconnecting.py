@@ -39,6 +39,7 @@ class Stream:
     """A stream that takes the numbers that it gets."""
 
     token: bytes = b"token"
+    name: str | None = None
 
     def __init__(self) -> None:
         self.framing: Framing = Numbers()

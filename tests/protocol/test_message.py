@@ -13,6 +13,7 @@ from sinapse.errors import InvalidPayload
 from sinapse.protocol.message import Message, pack, unpack
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
+names = st.none() | st.from_regex("[A-Za-z0-9_-]{1,64}", fullmatch=True)
 events = st.none() | st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), min_size=1
 )
@@ -92,17 +93,29 @@ def test_what_is_no_message(payload: bytes) -> None:
         (Message("x" * 32), b"\xda\x00\x20" + b"x" * 32),
         (Message("x" * 65535), b"\xda\xff\xff" + b"x" * 65535),
         (Message("x" * 65536), b"\xdb\x00\x01\x00\x00" + b"x" * 65536),
+        (Message("hi", but="a"), b"\x94\xc0\xa2hi\xc0\x81\xa3but\xa1a"),
     ],
 )
 def test_the_exact_bytes_that_are_written(message: Message, payload: bytes) -> None:
     assert pack(message) == payload
 
 
-@given(text, events)
-@example(LONG, "event")
-@example("", None)
-def test_what_was_packed_is_unpacked(data: str, event: str | None) -> None:
-    assert unpack(pack(Message(data, event))) == Message(data, event)
+@given(text, events, names)
+@example(LONG, "event", None)
+@example("", None, "x" * 64)
+def test_what_was_packed_is_unpacked(data: str, event: str | None, but: str | None) -> None:
+    message = Message(data, event, None, but)
+    assert unpack(pack(message)) == message
+
+
+@pytest.mark.parametrize("extras", [None, [], {}, {"but": None}, {"but": "a b"}, {"but": ["a"]}, 1])
+def test_a_name_that_is_none_is_passed_over(extras: object) -> None:
+    assert unpack(msgpack.packb([None, "a", None, extras])) == Message("a")
+
+
+def test_what_is_not_known_yet_is_passed_over() -> None:
+    payload = msgpack.packb([None, "a", "f-1", {"but": "b", "traceparent": "c"}, "d"])
+    assert unpack(payload) == Message("a", None, "f-1", "b")
 
 
 @given(text, events)

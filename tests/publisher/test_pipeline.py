@@ -232,12 +232,15 @@ class TestPublishMany:
                 st.sampled_from([0, 600, 900]),
                 st.none() | st.just("id"),
                 st.none() | st.sampled_from([0, 1, 5, "all"]),
+                st.sampled_from([None, "a", "x" * 64]),
             ),
             max_size=12,
         )
     )
     def test_it_leaves_what_one_by_one_leaves(
-        self, redis_process: RedisServer, messages: list[tuple[str, float, str | None, Any]]
+        self,
+        redis_process: RedisServer,
+        messages: list[tuple[str, float, str | None, Any, str | None]],
     ) -> None:
         outgoing = [
             Outgoing(
@@ -248,8 +251,9 @@ class TestPublishMany:
                 name and f"{name}{number % 2}",
                 replay if retain else None,
                 retain_messages=3,
+                but=but,
             )
-            for number, (channel, retain, name, replay) in enumerate(messages)
+            for number, (channel, retain, name, replay, but) in enumerate(messages)
         ]
         with redis_process.client() as client, Publisher(redis_process.url) as publisher:
             found = []

@@ -207,6 +207,20 @@ def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
         server.stop()
 
 
+@contextlib.contextmanager
+def running_several(
+    folder: Path, count: int, *options: str
+) -> Iterator[tuple[list[RedisServer], str]]:
+    """Run some Redis whose data outlive them; gives them, and the option that names them."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for number in range(count):
+            (folder / f"redis-{number}").mkdir()
+            server = running_redis(folder / f"redis-{number}", "--appendonly", "yes", *options)
+            servers.append(stack.enter_context(server))
+        yield servers, " ".join(server.url for server in servers)
+
+
 PYTHON = sys.executable
 
 

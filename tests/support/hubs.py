@@ -77,6 +77,7 @@ class Stream:
     def __init__(self, framing: Lines, token: bytes = b"token", number: int = 0) -> None:
         self.framing = framing
         self.token = token
+        self.name: str | None = None
         self.number = number
         self.subject: Subject | None = None
         self.sent: list[bytes] = []
@@ -136,9 +137,14 @@ class Table:
         subject: bytes = b"1",
         token: bytes = b"token",
         framing: Lines | None = None,
+        name: str | None = None,
     ) -> Stream:
-        joining = self.admit(*channels, subject=subject, token=token)
-        return self.hub.open(joining, lambda: Stream(framing or self.framing, token))
+        def make() -> Stream:
+            stream = Stream(framing or self.framing, token)
+            stream.name = name
+            return stream
+
+        return self.hub.open(self.admit(*channels, subject=subject, token=token), make)
 
     def admit(self, *channels: bytes, subject: bytes = b"1", token: bytes = b"token") -> Joining:
         joining = self.hub.join()

@@ -13,7 +13,7 @@ import redis
 
 from sinapse.protocol.keys import new_token, session_key, token_key
 from sinapse.publisher import NewSession, Publisher
-from tests.support import RedisServer, eventually, running_redis
+from tests.support import RedisServer, eventually, running_several
 from tests.support.daemon import Daemon, running_daemon
 
 
@@ -185,17 +185,6 @@ class TestANarrowToken:
 
 
 @contextlib.contextmanager
-def place(folder: Path, count: int, *options: str) -> Iterator[tuple[list[RedisServer], str]]:
-    with contextlib.ExitStack() as stack:
-        servers = []
-        for number in range(count):
-            (folder / f"redis-{number}").mkdir()
-            server = running_redis(folder / f"redis-{number}", "--appendonly", "yes", *options)
-            servers.append(stack.enter_context(server))
-        yield servers, " ".join(server.url for server in servers)
-
-
-@contextlib.contextmanager
 def cut_off(daemon: Daemon, servers: list[RedisServer]) -> Iterator[None]:
     """Let a daemon lose its connections, and notice when the block ends."""
     os.kill(daemon.pid, signal.SIGSTOP)
@@ -216,7 +205,7 @@ def test_all_of_it_survives_a_break(tmp_path: Path, count: int, hashed: bool) ->
     channels = [f"page:{number}" for number in range(8)]
     options = ["--hash-tokens"] if hashed else []
     with (
-        place(tmp_path, count) as (servers, url),
+        running_several(tmp_path, count) as (servers, url),
         running_daemon(tmp_path, url, *options) as daemon,
         Publisher(url, hash_tokens=hashed) as publisher,
         contextlib.ExitStack() as stack,

@@ -321,7 +321,10 @@ def test_the_answer_to_a_preflight() -> None:
         (b"Vary", b"Origin"),
         (b"Access-Control-Allow-Origin", b"https://example.com"),
         (b"Access-Control-Allow-Methods", b"GET, HEAD, POST"),
-        (b"Access-Control-Allow-Headers", b"Authorization, Cache-Control, Last-Event-ID"),
+        (
+            b"Access-Control-Allow-Headers",
+            b"Authorization, Cache-Control, Last-Event-ID, Sinapse-Stream",
+        ),
         (b"Access-Control-Max-Age", b"7200"),
     ]
 

@@ -72,6 +72,12 @@ export interface Client {
   readonly state: State;
   /** The id of the last message received. */
   readonly lastEventId: string | undefined;
+  /**
+   * The name of this tab's stream: what is published with `but` that name does not come here. For
+   * what the page sends itself. Undefined where tabs share a connection, since it would come to none
+   * of them: `share: false` has a name.
+   */
+  readonly stream: string | undefined;
   /** Calls `handler` with messages of an event type; returns what ends that. */
   on(event: string, handler: (message: Message) => void): () => void;
   /** Closes the connection for good. */
@@ -83,6 +89,12 @@ const TRANSPORTS: Record<TransportName, Transport> = {
   websocket: webSocket,
   longpoll: longPoll,
 };
+
+/** A name that no other stream has. */
+const newName = (): string =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
 
 /** Calls a handler of the page; what it throws is for the console, and hurts nobody else. */
 const call = <Arguments extends unknown[]>(
@@ -109,16 +121,19 @@ export const connect = (url: string, options: Options = {}): Client => {
     .filter((name) => name !== "websocket" || globalThis.WebSocket)
     .map((name) => TRANSPORTS[name]);
   if (!usable.length || usable.includes(undefined!)) throw new TypeError("no such transport");
+  const { share: user = options.getToken ? false : undefined } = options;
+  const mayShare = user ?? token;
+  const address = new URL(url, globalThis.location?.href);
+  const name = `sinapse ${JSON.stringify([address.href, user ?? { token }])}`;
+  const stream = mayShare ? undefined : newName();
+  if (stream) address.searchParams.set("stream", stream);
   const server: Server = {
-    url: new URL(url, globalThis.location?.href).href,
+    url: address.href,
     transports: usable,
     withCredentials: options.withCredentials ?? false,
     token,
     getToken,
   };
-  const { share: user = options.getToken ? false : undefined } = options;
-  const name = `sinapse ${JSON.stringify([server.url, user ?? { token }])}`;
-  const mayShare = user ?? token;
 
   const handlers = new Map<string, Set<(message: Message) => void>>();
   let state: State = "connecting";
@@ -229,6 +244,7 @@ export const connect = (url: string, options: Options = {}): Client => {
     get lastEventId() {
       return last;
     },
+    stream,
     on(event, handler) {
       const all = handlers.get(event) ?? new Set();
       handlers.set(event, all.add(handler));

@@ -76,6 +76,28 @@ for (const transport of TRANSPORTS) {
       for (const { path } of server.visits) assert(!path.includes("secret"));
     });
 
+    test("has a name, which stays the same", async () => {
+      await server.start((visit, number) => {
+        if (welcome(visit, "a-1")) visit.end();
+      });
+      const page = open({ token: "token", share: false, transports });
+      const isThere = () => server.visits.length > 3;
+      await page.until(isThere);
+      const { stream } = page.client;
+      assert.match(stream, /^[0-9a-f]{32}$/);
+      for (const { path } of server.visits) assert(path.includes(`stream=${stream}`));
+      const other = open({ getToken: () => "token", transports });
+      assert.notEqual(other.client.stream, stream);
+    });
+
+    test("has no name if it may be shared", async () => {
+      await server.start((visit) => welcome(visit, "a-1"));
+      const page = open({ token: "token", transports });
+      await page.until(() => page.states.includes("live"));
+      assert.equal(page.client.stream, undefined);
+      for (const { path } of server.visits) assert(!path.includes("stream"));
+    });
+
     test("resumes where it was when the connection is lost", async () => {
       await server.start((visit, number) => {
         if (number === 1 || (number === 3 && transport === "longpoll")) return visit.cut();

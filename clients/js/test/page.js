@@ -55,7 +55,7 @@ export class Page {
 
   constructor(url, options = {}, globals = {}) {
     const sinapse = script.runInNewContext({
-      ...{ AbortController, BroadcastChannel, TextDecoder, URL, fetch, queueMicrotask },
+      ...{ AbortController, BroadcastChannel, TextDecoder, URL, crypto, fetch, queueMicrotask },
       ...{ setInterval, clearInterval },
       WebSocket: QuietWebSocket,
       setTimeout: (run, delay) => {

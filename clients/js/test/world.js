@@ -162,6 +162,7 @@ export class World {
       AbortController,
       TextDecoder,
       URL,
+      crypto,
       queueMicrotask,
       Date: { now: () => world.now - world.setBack },
       Math: Object.assign(Object.create(Math), { random: world.random }),

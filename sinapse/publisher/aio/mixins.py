@@ -146,6 +146,7 @@ class Publishable(Named):
         *,
         replay: Replay | None = None,
         retain_messages: int | None = None,
+        but: str | None = None,
     ) -> Published:
         """Send `message` to all who may listen: :meth:`Publisher.publish` on the channel."""
         return await default().publish(
@@ -156,6 +157,7 @@ class Publishable(Named):
             message_id,
             replay=replay,
             retain_messages=retain_messages,
+            but=but,
         )
 
     #: The short name. A class that has a ``publish`` of its own keeps that.

@@ -57,6 +57,7 @@ def publish(
     *,
     replay: Replay | None = None,
     retain_messages: int | None = None,
+    but: str | None = None,
     on_commit: bool = True,
     using: str | None = None,
 ) -> Published | None:
@@ -77,6 +78,7 @@ def publish(
         message_id,
         replay=replay,
         retain_messages=retain_messages,
+        but=but,
     )
     if on_commit:
         using = using or _database(channel)

@@ -51,4 +51,5 @@ def prepare(checked: Publish) -> Prepared:
         checked.message_id,
         checked.replay,
         checked.retain_messages,
+        checked.message.but,
     )

@@ -79,6 +79,7 @@ def _message(operation: Publish) -> bytes:
             "message_id": operation.message_id,
             "replay": operation.replay,
             "retain_messages": operation.retain_messages,
+            "but": operation.message.but,
         }
     )
 

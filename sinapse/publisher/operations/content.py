@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from sinapse.errors import InvalidEvent, InvalidMessage, MessageTooLarge
+from sinapse.errors import InvalidEvent, InvalidMessage, InvalidStream, MessageTooLarge
 from sinapse.protocol.keys import MAX_NAME_BYTES, plain
-from sinapse.protocol.message import FIELD_BREAKS, Message
+from sinapse.protocol.message import FIELD_BREAKS, Message, is_stream_name
 
 
 def checked(message: object, event: str | None, max_bytes: int) -> Message:
@@ -22,6 +22,19 @@ def checked(message: object, event: str | None, max_bytes: int) -> Message:
     if len(text) > max_bytes or size_of(text) > max_bytes:
         raise MessageTooLarge(f"the message is over {max_bytes} bytes")
     return Message(text, event)
+
+
+def stream_name(name: object) -> str:
+    """Return `name` if a stream may be called that.
+
+    Raises :class:`~sinapse.errors.InvalidStream`.
+    """
+    if not isinstance(name, str):
+        raise InvalidStream(f"the name of a stream is a str, not {type(name).__name__}")
+    text = plain(name)
+    if not is_stream_name(text):
+        raise InvalidStream(f"stream {text[:80]!r}: a name is 1 to 64 of A-Z a-z 0-9 _ -")
+    return text
 
 
 def value_of(data: str) -> Any:

@@ -112,10 +112,10 @@ def _read(epoch: str, entries: Sequence[bytes]) -> tuple[tuple[Retained, ...], b
     messages = []
     for digits, payload in zip(entries[::2], entries[1::2], strict=True):
         try:
-            data, event, _ = unpack(payload)
+            message = unpack(payload)
         except InvalidPayload:  # It was not published with our script.
             continue
-        messages.append(Retained(str(EventID(epoch, int(digits))), event, data))
+        messages.append(Retained(str(EventID(epoch, int(digits))), message.event, message.data))
     return tuple(messages), 2 * len(messages) < len(entries)
 
 

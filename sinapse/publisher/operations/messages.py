@@ -20,7 +20,7 @@ from sinapse.protocol.keys import (
 )
 from sinapse.protocol.message import MAX_MESSAGE, Message, pack, pack_retained
 from sinapse.protocol.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_PLAIN, PUBLISH_RETAINED
-from sinapse.publisher.operations.content import checked
+from sinapse.publisher.operations.content import checked, stream_name
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, each_channel
 from sinapse.publisher.operations.operation import Argument, Operation, Refused, Request, call
 from sinapse.publisher.operations.published import Published
@@ -199,6 +199,7 @@ class Outgoing(NamedTuple):
     message_id: str | None = None
     replay: Replay | None = None
     retain_messages: int | None = None
+    but: str | None = None
 
 
 #: A message for ``publish_many``: also a plain tuple that begins like :class:`Outgoing`, or a
@@ -247,6 +248,7 @@ class Messages:
         *,
         replay: Replay | None = None,
         retain_messages: int | None = None,
+        but: str | None = None,
     ) -> Publish:
         """Check the arguments.
 
@@ -267,6 +269,8 @@ class Messages:
         if message_id is not None:
             message_id = checked_message_id(message_id)
         content = checked(message, event, self.max_message)
+        if but is not None:
+            content = content._replace(but=stream_name(but))
         return Publish(name, content, kept, most, message_id, replay=past if kept else None)
 
     def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[Publish]:
@@ -290,6 +294,7 @@ class Messages:
         *,
         replay: Replay | None,
         retain_messages: int | None,
+        but: str | None,
     ) -> list[Publish]:
         """Check the arguments: one message to one channel or several."""
         channels = each_channel(channel)
@@ -304,6 +309,7 @@ class Messages:
                 message_id,
                 replay=replay,
                 retain_messages=retain_messages,
+                but=but,
             )
             for each in channels
         ]

@@ -1,10 +1,17 @@
 -- Retains a message in `key` until `expiry`, its id made of `epoch` and `digits`, the counter:
--- `body` is its payload without that, `before` the counter of the one before it, false if none is
--- known: then it is after `floor`; `most` is how many are kept, nil if that is seen to later. Returns
--- the payload, and an error if nothing is retained.
+-- `body` is its payload without that; an array of four has what follows the id at its end, and behind
+-- it how many bytes that is, as one byte. `before` is the counter of the message before it, false if
+-- none is known: then it is after `floor`; `most` is how many are kept, nil if that is seen to later.
+-- Returns the payload, and an error if nothing is retained.
 
 local function store(key, body, epoch, digits, expiry, before, floor, most)
-  local payload = body .. string.char(161 + #epoch + #digits) .. epoch .. '-' .. digits
+  local tail = ''
+  if string.byte(body) == 148 then
+    local size = string.byte(body, -1)
+    tail, body = string.sub(body, -1 - size, -2), string.sub(body, 1, -2 - size)
+  end
+  local id = string.char(161 + #epoch + #digits) .. epoch .. '-' .. digits
+  local payload = body .. id .. tail
   local entry, link = digits .. '-' .. expiry, before and 'b' or 'f'
   local added
   if most then

@@ -29,6 +29,7 @@ class Command(BaseCommand):
             help="how many of the last messages a new stream gets",
         )
         parser.add_argument("--retain-messages", type=int, metavar="N")
+        parser.add_argument("--but", metavar="STREAM", help="a stream that does not get it")
 
     @failing_in_one_line
     def handle(self, **options: Any) -> None:
@@ -42,6 +43,7 @@ class Command(BaseCommand):
             options["message_id"],
             replay=options["replay"],
             retain_messages=options["retain_messages"],
+            but=options["but"],
         )
         heard = "There is no listener now." if not nodes else f"{nodes} daemon(s) heard it."
         self.stderr.write(heard)
