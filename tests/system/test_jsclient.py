@@ -204,6 +204,21 @@ def wake(tab: Tab) -> None:
 
 
 @pytest.mark.parametrize("transport", ["eventsource", "websocket", "longpoll"])
+def test_a_page_does_not_hear_what_it_sends_itself(
+    daemon: Daemon, publisher: Publisher, new_tab: Callable[[], Tab], transport: str
+) -> None:
+    token = subscribe(publisher, *ROOMS)
+    options = {"share": False, "transports": [transport]}
+    sender, other = (new_tab().connect(daemon.port, token, **options).is_live() for _ in range(2))
+    name = sender.run("return client.stream")
+    for number in range(6):
+        publisher.publish(ROOMS[number % 2], number, but=name if number % 3 else None)
+    publisher.publish(ROOMS[0], "last")
+    assert sender.is_served("last") == ["0", "3", "last"]
+    assert other.is_served("last") == [*"012345", "last"]
+
+
+@pytest.mark.parametrize("transport", ["eventsource", "websocket", "longpoll"])
 @pytest.mark.parametrize("named_by", ["event", "channel"])
 def test_messages_may_be_called_as_the_servers_own_events_are(
     new_tab: Callable[[], Tab],
