@@ -8,6 +8,7 @@
     │   ├── InvalidChannel
     │   ├── InvalidEvent
     │   ├── InvalidMessage
+    │   ├── InvalidStream
     │   ├── MessageTooLarge
     │   └── InvalidSubject
     ├── UnknownID             the application's: it reads on from an id that Redis does not know

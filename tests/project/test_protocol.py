@@ -29,6 +29,15 @@ def test_its_examples_are_what_is_written_and_read() -> None:
         assert unpack(bytes.fromhex(payload)) == message
 
 
+def test_its_message_for_all_but_one_stream_is_what_is_written_and_read() -> None:
+    [(data, but, payload)] = re.findall(
+        r"`(\w+)` for all but the stream `(\w+)` is\s`([0-9a-f ]+)`", PAGE
+    )
+    message = Message(data, but=but)
+    assert pack(message).hex(" ") == payload
+    assert unpack(bytes.fromhex(payload)) == message
+
+
 def test_its_retained_message_is_what_is_written_and_read() -> None:
     [(data, text, payload)] = re.findall(
         r"message `(\w+)`\swith\sthe\sid\s`([0-9a-f]+-\d+)`\shas\sthe\spayload\s`([0-9a-f\s]+)`",

@@ -82,6 +82,7 @@ def test_there_is_something_to_run() -> None:
         "Synchronous",
         "Sessions",
         "The past of a channel",
+        "All but the sender",
         "On asyncio",
         "On Twisted",
         "Many at once",
