@@ -9,6 +9,7 @@ to judge what a tab received, whenever and wherever its streams were opened:
   was not added after that either; or the token of the
   stream had been revoked, or had expired, before; or it was published before the channel was added
   for the last time, and the stream was opened after that.
+  A message for all but the streams of a name is forbidden to these, and they are owed none of it.
 - *doubled*, *late*: a tab got it twice, or after a later message of the same Redis. A tab comes
   back with the last event ID that it has.
 - *lost*: it was published while the channel was on the list, and it still is, and after the id with
@@ -63,6 +64,8 @@ class Sent:
     """It was lost with the data of Redis."""
     unsure: set[int] = field(default_factory=set)
     """Subjects whose grant ended while it was being published: before it, or after it."""
+    but: str | None = None
+    """The name of the streams that it is not for."""
 
 
 @dataclass
@@ -127,8 +130,10 @@ class Story:
     def now(self) -> int:
         return len(self.sent)
 
-    def publish(self, channel: str, retain: float, shard: int, at: float) -> Sent:
-        message = Sent(self.now, channel, retain, shard, at)
+    def publish(
+        self, channel: str, retain: float, shard: int, at: float, but: str | None = None
+    ) -> Sent:
+        message = Sent(self.now, channel, retain, shard, at, but=but)
         if retain:
             self.counters[shard] += 1
             message.counter = self.counters[shard]
@@ -253,6 +258,8 @@ class Record:
     wrong: Counter[str]
     report: list[str]
     name: str
+    stream: str | None = None
+    """What its streams are called."""
     start: int | None = None
     """The present when it was seen to be open for the first time."""
     received: Counter[int] = field(default_factory=Counter)
@@ -286,6 +293,10 @@ class Record:
     def fault(self, kind: str, text: str) -> None:
         self.wrong[kind] += 1
         self.report.append(f"{kind}: {self.name}: {text}")
+
+    def is_own(self, sent: Sent) -> bool:
+        """Whether a message is not for streams of its name."""
+        return sent.but is not None and sent.but == self.stream
 
     def ask(self, last: str | None) -> None:
         """Begin to open a stream."""
@@ -322,6 +333,8 @@ class Record:
             self.fault("forbidden", f"{what}: it was not on the list")
         elif number < (story.granted_at(self.subject, sent.channel, self.change) or 0):
             self.fault("forbidden", f"{what}: it was granted later, and then the stream was opened")
+        if self.is_own(sent):
+            self.fault("forbidden", f"{what}: it is for all but {self.stream}")
         if token.is_over(sent):
             self.fault("forbidden", f"{what}: the token was over")
         if self.received[number] > pasts:
@@ -410,7 +423,7 @@ class Record:
         Who is told of a channel loads its state anew, and has what had been published by then, be
         it gone then or later.
         """
-        if sent.number in self.received or sent.number in self.excused:
+        if sent.number in self.received or sent.number in self.excused or self.is_own(sent):
             return False
         told = sent.number < self.covered.get(sent.channel, 0)
         return not (told and self.story.may_be_gone(sent))
@@ -455,7 +468,8 @@ class Record:
             kept = [n for n in numbers if n < upto and story.sent[n].retain]
             for number in kept[-PASTS[channel] :]:
                 sent = story.sent[number]
-                if number not in self.received and not story.may_be_gone(sent):
+                is_due = not self.is_own(sent) and not story.may_be_gone(sent)
+                if number not in self.received and is_due:
                     self.fault("past", f"{number} on {channel}, retained for {sent.retain}")
 
     def _rest_of_plain(self, end: int) -> int:
@@ -469,6 +483,7 @@ class Record:
             if (
                 sent.retain
                 or interval is None
+                or self.is_own(sent)
                 or self.subject in sent.unsure
                 or interval.begin > (since or 0)
             ):

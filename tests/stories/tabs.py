@@ -74,14 +74,17 @@ class Response:
 class Browser:
     """One connection; `kind` is ``sse``, ``http10``, ``ws`` or ``poll``."""
 
-    def __init__(self, kind: str, port: int, token: str, last: str | None) -> None:
+    def __init__(
+        self, kind: str, port: int, token: str, last: str | None, name: str | None
+    ) -> None:
         self.kind = kind
         self.socket = socket.create_connection(("127.0.0.1", port), 30)
         self.response = Response()
         self._parser = Parser("", MAX_MESSAGE)
         self._body = b""
         version = "1.0" if kind == "http10" else "1.1"
-        lines = [f"GET /?access_token={token} HTTP/{version}", "Host: localhost"]
+        stream = f"&stream={name}" if name else ""
+        lines = [f"GET /?access_token={token}{stream} HTTP/{version}", "Host: localhost"]
         if kind == "ws":
             if last is not None:
                 lines[0] = lines[0].replace(" HTTP", f"&lastEventId={last} HTTP")

@@ -37,6 +37,9 @@ Ends: TypeAlias = dict[tuple[int, str], tuple[float, float]]
 TRANSPORTS = ("sse", "sse", "sse", "http10", "ws", "poll")
 RETAINS = (0.0, 0.05, 1.0, 300.0, 300.0, 300.0, 300.0, 86400.0)
 
+#: What streams are called; None for nothing.
+NAMES = (None, "mine", "other")
+
 #: Seconds until a grant ends, if it does.
 LIVES = (0.02, 0.1, 0.5, 3.0)
 
@@ -182,16 +185,18 @@ class Teller:
         channel = self.dice.choice(CHANNELS)
         retain = self.dice.choice(RETAINS)
         for _ in range(self.dice.choice((1, 1, 2, 3, 8, 20))):
-            self.send(channel, retain)
+            self.send(channel, retain, self.dice.choice((None, None, *NAMES)))
 
-    def send(self, channel: str, retain: float = 300.0) -> int:
+    def send(self, channel: str, retain: float = 300.0, but: str | None = None) -> int:
         self.end_grants()
-        sent = self.story.publish(channel, retain, self.shard(channel), time.monotonic())
+        sent = self.story.publish(channel, retain, self.shard(channel), time.monotonic(), but)
         world = self.world
         publisher = world.few if channel.endswith("small") else world.publisher
         replay = PASTS.get(channel) if retain else None
-        publisher.publish(self.name(channel), self.name(sent.number), retain=retain, replay=replay)
-        self.note(f"{sent.number} is published to {channel}, retained for {retain:g}")
+        publisher.publish(
+            self.name(channel), self.name(sent.number), retain=retain, replay=replay, but=but
+        )
+        self.note(f"{sent.number} is published to {channel}, retained for {retain:g}, but {but}")
         now = time.monotonic()
         sent.unsure = {
             each
@@ -308,7 +313,8 @@ class Teller:
 
     def record(self, subject: int, kind: str, name: str) -> Record:
         judged = subject + PART if kind == PARTIAL else subject
-        return Record(self.story, judged, self.wrong, self.journal, name)
+        stream = self.dice.choice(NAMES)
+        return Record(self.story, judged, self.wrong, self.journal, f"{name}, {stream}", stream)
 
     def token_for(self, record: Record) -> Token:
         """Return a token that is valid, for as much as the former one."""
@@ -599,7 +605,7 @@ class Teller:
         tab.record.ask(tab.last)
         port = self.world.nodes[tab.node].port
         try:
-            tab.browser = Browser(tab.kind, port, tab.token.text, tab.last)
+            tab.browser = Browser(tab.kind, port, tab.token.text, tab.last, tab.record.stream)
         except OSError:
             tab.node = self.some_node()
             tab.due = time.monotonic() + RECONNECTION
