@@ -103,6 +103,9 @@ class APIResource(Resource):
         if endpoint.body is not None:
             is_none = endpoint.may_have_none and not content
             body = endpoint.body() if is_none else _read(request, content, endpoint.body)
+        elif content:
+            # What it says would be passed over: to end all sessions, in place of all but one.
+            raise _Refusal(400, "there is no body here: parameters are in the query")
         key = request.getHeader(b"Idempotency-Key")
         if key is not None and endpoint.method == "POST" and not endpoint.takes_key:
             raise _Refusal(422, "an Idempotency-Key is of one message: give each a message_id")
@@ -179,6 +182,8 @@ def _read(request: Request, content: bytes, kind: type[msgspec.Struct]) -> Any:
     content_type = (request.getHeader(b"Content-Type") or b"").partition(b";")[0].strip().lower()
     if content_type != b"application/json":
         raise _Refusal(415, "the body must be application/json")
+    if not content:
+        raise _Refusal(400, "the body is empty")
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:

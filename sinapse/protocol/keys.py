@@ -362,8 +362,11 @@ def subject_id(value: object) -> str:
     if isinstance(value, str):
         text = plain(value)
     else:
-        # A subclass may show a name, as an ``(int, Enum)`` does.
-        text = int.__repr__(value) if isinstance(value, int) else str(value)
+        try:
+            # A subclass may show a name, as an ``(int, Enum)`` does.
+            text = int.__repr__(value) if isinstance(value, int) else str(value)
+        except ValueError:  # Python does not write whole numbers of more than 4,300 digits.
+            raise InvalidSubject(f"subject id: is over {MAX_NAME_BYTES} bytes") from None
     if fault := _fault(text):
         raise InvalidSubject(f"subject id {text[:80]!r}: {fault}")
     return text

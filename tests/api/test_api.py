@@ -629,6 +629,9 @@ class TestRefusals:
         ("method", "path", "raw", "status", "says"),
         [
             ("POST", "/v1/publish", b"{", 400, "not JSON"),
+            ("POST", "/v1/publish", b"", 400, "the body is empty"),
+            ("DELETE", "/v1/subjects/1/sessions", b'{"but":"x"}', 400, "there is no body here"),
+            ("GET", "/v1/position", b"{}", 400, "there is no body here"),
             ("POST", "/v1/publish", b'{"channel":"\xff"}', 400, "not JSON"),
             ("POST", "/v1/publish", b'{"message":' + b"[" * 100_000, 400, "not JSON"),
             ("POST", "/v1/publish", b"{}", 422, "missing required field `channel`"),
@@ -669,7 +672,7 @@ class TestRefusals:
             ("POST", "/v1/subjects/1/sessions", b'{"only":"a"}', 422, "only"),
             ("POST", "/v1/subjects/1/sessions", b'{"expires_in":0}', 422, "expires_in"),
             ("POST", "/v1/subjects/1/sessions", b'{"kind":"User"}', 422, "unknown field"),
-            ("POST", "/v1/subjects/1/sessions", b"", 400, "not JSON"),
+            ("POST", "/v1/subjects/1/sessions", b"", 400, "the body is empty"),
             ("POST", "/v1/subjects/%00/sessions", b"{}", 422, "control characters"),
             ("GET", "/v1/subjects/%00/sessions", None, 422, "control characters"),
             ("PATCH", "/v1/subjects/1/sessions/x", b"{}", 422, "32 hexadecimal digits, not 'x'"),

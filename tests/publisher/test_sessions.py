@@ -21,6 +21,9 @@ from tests.support.publishing import NO_CHANNELS, NO_LIFETIMES, NO_SUBJECTS, cal
 
 KEY = "k" * 32
 
+#: More digits than Python writes.
+HUGE = 10**5000
+
 NO_SESSIONS: list[Any] = [
     *("", "x", "0" * 31, "0" * 33, "A" * 32, "g" * 32, f"{'0' * 32}\n", "0" * 31 + "\u0660"),
     *(None, 1, b"0" * 32, ["0" * 32], object()),
@@ -155,13 +158,13 @@ class TestOpen:
     def test_nothing_invalid_is_written(
         self, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
-        for subject in NO_SUBJECTS:
+        for subject in (*NO_SUBJECTS, HUGE):
             with pytest.raises(InvalidSubject):
                 publisher.sessions.open(subject)
         for device in NO_DEVICES:
             with pytest.raises(ValueError, match="a device is"):
                 publisher.sessions.open("7", device=device)
-        for seconds in NO_LIFETIMES:
+        for seconds in (*NO_LIFETIMES, HUGE):
             with pytest.raises(ValueError, match="expires_in is seconds"):
                 publisher.sessions.open("7", expires_in=seconds)
         channels = [each for each in NO_CHANNELS if each is not None]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
-from sinapse.publisher.operations.sessions import MAX_DEVICE, NewSession
+from sinapse.publisher.operations.identity import given_id
+from sinapse.publisher.operations.sessions import MAX_DEVICE, NewSession, given_session_id
 from sinapse.publisher.sessions import Sessions
 
 T = TypeVar("T")
@@ -43,8 +44,18 @@ class Held(NamedTuple):
         """Return what is kept under :data:`KEY`; None if that is nothing of ours."""
         match value:
             case {"subject": str(subject), "id": str(session), "token": str(token)}:
-                return cls(subject, session, token)
+                return cls(subject, session, token) if _can_be(subject, session) else None
         return None
+
+
+def _can_be(subject: str, session: str) -> bool:
+    """Whether there can be a session of that id: what is kept may be of another version."""
+    try:
+        given_session_id(session)
+        given_id(subject)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, cast
 
 from sinapse.protocol.keys import plain
 from sinapse.protocol.message import MAX_RETAIN
-from sinapse.publisher.operations.numbers import is_number, is_whole
+from sinapse.publisher.operations.numbers import is_number, is_whole, shown
 
 #: Seconds; the default. A phone in a tunnel, a laptop that is carried to a meeting.
 RETAIN = 300.0
@@ -34,14 +34,16 @@ def milliseconds(seconds: object, name: str = "retain") -> int:
     `name` is the caller's name for it, used in the error.
     """
     if not is_number(seconds) or not 0 <= seconds <= MAX_RETAIN:
-        raise ValueError(f"{name} is seconds, 0 (off) up to {MAX_RETAIN} (30 days): {seconds!r}")
+        raise ValueError(
+            f"{name} is seconds, 0 (off) up to {MAX_RETAIN} (30 days): {shown(seconds)}"
+        )
     return max(1, round(seconds * 1000)) if seconds else 0
 
 
 def message_count(count: object, name: str = "retain_messages") -> int:
     """Return how many messages of a channel to retain; raises ``ValueError`` for no such number."""
     if not is_whole(count) or not 1 <= count <= MAX_RETAIN_MESSAGES:
-        raise ValueError(f"{name} is a whole number, 1 to {MAX_RETAIN_MESSAGES}: {count!r}")
+        raise ValueError(f"{name} is a whole number, 1 to {MAX_RETAIN_MESSAGES}: {shown(count)}")
     return count
 
 
@@ -53,7 +55,7 @@ def checked_replay(replay: object, retain_messages: int) -> Replay:
     if replay == "all" and isinstance(replay, str):
         return "all"
     if not is_whole(replay) or replay < 0:
-        raise ValueError(f"replay is a whole number, 0 (none) or more, or 'all': {replay!r:.80}")
+        raise ValueError(f"replay is a whole number, 0 (none) or more, or 'all': {shown(replay)}")
     return "all" if replay >= retain_messages else int(replay)
 
 

@@ -29,7 +29,7 @@ from sinapse.publisher.operations.identity import (
     each_channel,
 )
 from sinapse.publisher.operations.lifetime import lifetime
-from sinapse.publisher.operations.numbers import is_whole
+from sinapse.publisher.operations.numbers import is_whole, shown
 from sinapse.publisher.operations.operation import Operation, Request, T, call
 from sinapse.publisher.operations.revoking import NewToken, Revoking
 
@@ -158,7 +158,7 @@ class RenewSession(Revoking[bool]):
 
     def __init__(self, subject: SubjectId, session: str, expires_in: float | None = None) -> None:
         super().__init__(subject)
-        self.session: str = _id(session)
+        self.session: str = given_session_id(session)
         #: In milliseconds.
         self.expires_in: int | None = lifetime(expires_in)
 
@@ -198,7 +198,7 @@ class EndSession(_End[bool]):
     __slots__ = ()
 
     def __init__(self, subject: SubjectId, session: str) -> None:
-        super().__init__(subject, _id(session), "")
+        super().__init__(subject, given_session_id(session), "")
 
     def result(self, answer: list[bytes]) -> bool:
         """Return whether there was one."""
@@ -212,7 +212,7 @@ class EndSessions(_End[int]):
     __slots__ = ()
 
     def __init__(self, subject: SubjectId, but: str | None = None) -> None:
-        super().__init__(subject, "", "" if but is None else _id(but))
+        super().__init__(subject, "", "" if but is None else given_session_id(but))
 
     def result(self, answer: list[bytes]) -> int:
         """Return how many there were."""
@@ -247,11 +247,11 @@ def _read(answer: Sequence[bytes]) -> Session:
     )
 
 
-def _id(value: object) -> str:
+def given_session_id(value: object) -> str:
     """Return the id of a session; raises ``ValueError`` for what cannot be one."""
     if not isinstance(value, str) or not _ID.fullmatch(value):
-        shown = type(value).__name__ if not isinstance(value, str) else f"{value!r:.80}"
-        raise ValueError(f"a session's id is {SESSION_ID_LENGTH} hexadecimal digits, not {shown}")
+        what = shown(value) if isinstance(value, str) else type(value).__name__
+        raise ValueError(f"a session's id is {SESSION_ID_LENGTH} hexadecimal digits, not {what}")
     return plain(value)
 
 
