@@ -3,11 +3,11 @@
 The node has a lease that it renews, and a set of subjects. When it dies the lease runs out, and the
 first node that notices reports its subjects as gone, unless they are elsewhere. A node that has
 lost its lease, because it or Redis was away, begins anew under a new name; the nodes sweep the
-former name as if that node had died.
+former name as if that node had died. A record of other names works in the same way.
 """
 
 import secrets
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.task import deferLater
 
@@ -24,22 +24,40 @@ from sinapse.protocol.scripts import (
     Script,
 )
 
-#: Seconds between two looks at which subjects have come and gone.
+#: Seconds between two looks at what has come and gone.
 LOOK_INTERVAL = 0.2
 
 #: Renewals of a lease, of which one must succeed in time.
 RENEWALS_PER_LEASE = 3
 
-#: Subjects reported in one step: a millisecond or two of Redis.
-SUBJECTS_PER_COMMAND = 200
+#: Names reported in one step: a millisecond or two of Redis.
+NAMES_PER_COMMAND = 200
 
-#: Milliseconds for which Redis remembers a dead node's subjects, so that a node can report them as
-#: gone, even if all nodes were away for a while.
+#: Milliseconds for which Redis remembers a dead node's set, so that a node can report what is in it
+#: as gone, even if all nodes were away for a while.
 DEAD_NODE_MEMORY = 3600 * 1000
+
+
+class Record(NamedTuple):
+    """Where Redis has what the nodes report, and tells of changes."""
+
+    nodes: str
+    """The key of the nodes, by their lease."""
+    prefix: str
+    """What the keys of their sets begin with."""
+    came: str
+    """The PUB/SUB channel that tells what has come."""
+    gone: str
+    """The one that tells what is gone."""
+
+
+SUBJECTS = Record(PRESENCE, presence_key(""), JOINED, LEFT)
 
 
 class PresenceService(BackgroundService):
     """Reports `presence` to one Redis. Its grace period is also the lease of the node."""
+
+    record = SUBJECTS
 
     def __init__(self, broker: RedisBroker[Any], presence: Presence, reactor: Any) -> None:
         self._broker = broker
@@ -52,7 +70,7 @@ class PresenceService(BackgroundService):
         presence.watchers.append(self._changes.__setitem__)
 
     async def stay(self) -> None:
-        """Report, under a lease; when it ends, subjects that are nowhere else are gone."""
+        """Report, under a lease; when it ends, what is nowhere else is gone."""
         while True:
             await self._broker.when_ready()
             try:
@@ -63,10 +81,10 @@ class PresenceService(BackgroundService):
                 await deferLater(self._reactor, LOOK_INTERVAL)
 
     async def _begin(self) -> None:
-        """Take a lease under a new name, for all subjects that are here."""
+        """Take a lease under a new name, for all that is here."""
         self._node = secrets.token_hex(8)
         self._changes.clear()
-        self._changes.update(dict.fromkeys(self._presence.subjects, True))
+        self._changes.update(dict.fromkeys(self._presence.names, True))
         await self._hold(is_new=True)
 
     async def _go_on(self) -> bool:
@@ -74,42 +92,60 @@ class PresenceService(BackgroundService):
         self._presence.look(self._reactor.seconds())
         changes = dict(self._changes)
         self._changes.clear()
-        came = [subject for subject, is_here in changes.items() if is_here]
-        gone = [subject for subject, is_here in changes.items() if not is_here]
-        is_held = await self._tell(came, gone)
-        if is_held and self._reactor.seconds() - self._renewed >= self._lease / RENEWALS_PER_LEASE:
-            is_held = await self._hold()
-            while await self._sweep():
-                pass
-        return is_held
+        came = [name for name, is_here in changes.items() if is_here]
+        gone = [name for name, is_here in changes.items() if not is_here]
+        return await self._tell(came, gone) and await self._renew()
 
     async def _tell(self, came: list[bytes], gone: list[bytes]) -> bool:
-        keys, prefix = [PRESENCE, presence_key(self._node)], presence_key("")
+        keys, prefix = self._keys(), self.record.prefix
         told: tuple[tuple[Script, list[str | bytes | int], list[bytes]], ...] = (
-            (JOIN_PRESENCE, [self._node, prefix, JOINED, DEAD_NODE_MEMORY], came),
-            (LEAVE_PRESENCE, [self._node, prefix, LEFT], gone),
+            (JOIN_PRESENCE, [self._node, prefix, self.record.came, DEAD_NODE_MEMORY], came),
+            (LEAVE_PRESENCE, [self._node, prefix, self.record.gone], gone),
         )
-        for script, arguments, subjects in told:
-            for start in range(0, len(subjects), SUBJECTS_PER_COMMAND):
-                part = subjects[start : start + SUBJECTS_PER_COMMAND]
-                if not await self._broker.run(script, keys, [*arguments, *part]):
+        for script, arguments, names in told:
+            for start in range(0, len(names), NAMES_PER_COMMAND):
+                part = names[start : start + NAMES_PER_COMMAND]
+                # Many may take longer than a lease.
+                if not (
+                    await self._renew()
+                    and await self._broker.run(script, keys, [*arguments, *part])
+                ):
                     return False
         return True
+
+    def _is_due(self) -> bool:
+        held: float = self._reactor.seconds() - self._renewed
+        return held >= self._lease / RENEWALS_PER_LEASE
+
+    async def _renew(self) -> bool:
+        """Renew the lease if it is time, and sweep; returns whether there still is one."""
+        if not self._is_due():
+            return True
+        is_held = await self._hold()
+        # What is left then is swept after the next renewal.
+        while await self._sweep() and not self._is_due():
+            pass
+        return is_held
 
     async def _hold(self, *, is_new: bool = False) -> bool:
         self._renewed = self._reactor.seconds()
         return bool(
             await self._broker.run(
                 HOLD_PRESENCE,
-                [PRESENCE, presence_key(self._node)],
+                self._keys(),
                 [self._node, int(self._lease * 1000), DEAD_NODE_MEMORY, int(is_new)],
             )
         )
 
     async def _sweep(self) -> bool:
-        """Report subjects whose node is gone; returns whether there may be more."""
+        """Report what was on a node that is gone; returns whether there may be more."""
         return bool(
             await self._broker.run(
-                SWEEP_PRESENCE, [PRESENCE], [SUBJECTS_PER_COMMAND, presence_key(""), LEFT]
+                SWEEP_PRESENCE,
+                [self.record.nodes],
+                [NAMES_PER_COMMAND, self.record.prefix, self.record.gone],
             )
         )
+
+    def _keys(self) -> list[str]:
+        return [self.record.nodes, self.record.prefix + self._node]

@@ -8,5 +8,5 @@
 ``past``         what a stream gets of channels that are new to it
 ``catchup``      streams that are held until a channel's missed messages are read
 ``fanout``       a large fan-out, in slices
-``presence``     subjects that have a stream here, or had one moments ago
+``presence``     what is here or was moments ago: subjects with a stream, channels with a listener
 """

@@ -1,52 +1,53 @@
-"""Presence: subjects with open streams here, and those that had one moments ago. No clock.
+"""Presence: who is here now, and who was moments ago. No clock.
 
-A subject that comes back within `grace` seconds was never gone: a page is loaded anew, a network
-changes, or there is the pause between two long polls.
+That is of subjects with open streams, or of channels that a subject may listen to. What comes back
+within `grace` seconds was never gone: a page is loaded anew, a network changes, or there is the
+pause between two long polls.
 """
 
 from collections.abc import Callable, KeysView
+from itertools import takewhile
 
 
 class Presence:
-    """Counts the streams of each subject; several of one count once."""
+    """Counts the streams of each subject, or what needs each channel; several count once."""
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
-        #: Called with a subject that has come (True) or gone (False).
+        #: Called with a name that has come (True) or gone (False).
         self.watchers: list[Callable[[bytes, bool], None]] = []
-        self._streams: dict[bytes, int] = {}
-        #: Subjects without a stream, and when they are gone: the first to go stands first.
+        self._counts: dict[bytes, int] = {}
+        #: Names that nothing has, and when they are gone: the first to go stands first.
         self._leaving: dict[bytes, float] = {}
 
     @property
-    def subjects(self) -> KeysView[bytes]:
-        """All subjects that are there."""
-        return self._streams.keys()
+    def names(self) -> KeysView[bytes]:
+        """All that are there."""
+        return self._counts.keys()
 
-    def opened(self, subject: bytes) -> None:
-        """Note that a stream has opened."""
-        count = self._streams.get(subject)
-        self._streams[subject] = (count or 0) + 1
+    def opened(self, name: bytes) -> None:
+        """Note that a stream has opened, or that a channel is needed."""
+        count = self._counts.get(name)
+        self._counts[name] = (count or 0) + 1
         if count is None:
-            self._tell(subject, True)
+            self._tell(name, True)
         elif count == 0:
-            del self._leaving[subject]
+            del self._leaving[name]
 
-    def closed(self, subject: bytes, now: float) -> None:
-        """Note that a stream has ended."""
-        self._streams[subject] -= 1
-        if not self._streams[subject]:
-            self._leaving[subject] = now + self.grace
+    def closed(self, name: bytes, now: float) -> None:
+        """Note that a stream has ended, or that a channel is not needed any more."""
+        self._counts[name] -= 1
+        if not self._counts[name]:
+            self._leaving[name] = now + self.grace
 
     def look(self, now: float) -> None:
-        """Remove the subjects whose grace period is over."""
-        while self._leaving:
-            subject, end = next(iter(self._leaving.items()))
-            if end > now:
-                return
-            del self._leaving[subject], self._streams[subject]
-            self._tell(subject, False)
+        """Remove those whose grace period is over."""
+        # One walk: to find the first again and again, a dict passes what was removed before it.
+        over = [name for name, _ in takewhile(lambda it: it[1] <= now, self._leaving.items())]
+        for name in over:
+            del self._leaving[name], self._counts[name]
+            self._tell(name, False)
 
-    def _tell(self, subject: bytes, is_here: bool) -> None:
+    def _tell(self, name: bytes, is_here: bool) -> None:
         for watcher in self.watchers:
-            watcher(subject, is_here)
+            watcher(name, is_here)

@@ -4,90 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 
 from sinapse.errors import InvalidChannel, InvalidSubject
-from sinapse.protocol.keys import JOINED, LEFT, PRESENCE, presence_key
-from sinapse.protocol.scripts import (
-    HOLD_PRESENCE,
-    JOIN_PRESENCE,
-    LEAVE_PRESENCE,
-    SWEEP_PRESENCE,
-    Script,
-)
+from sinapse.protocol.keys import PRESENCE, presence_key
 from sinapse.publisher import Publisher, aio
-from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
+from tests.support import RedisServer, eventually, running_redis
 from tests.support.daemon import Daemon, Stream, running_daemon
-
-HOUR = 3600 * 1000
-
-
-class Events:
-    """Hears of joins and leaves."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._subscription = client.pubsub(ignore_subscribe_messages=False)
-        self._subscription.subscribe(JOINED, LEFT)
-        for _ in range(2):
-            assert self._subscription.get_message(timeout=EVENT_TIMEOUT)
-        self.heard: list[tuple[str, str]] = []
-
-    def take(self) -> list[tuple[str, str]]:
-        """Return all that was told so far."""
-        while (message := self._subscription.get_message(timeout=0.01)) is not None:
-            kind = message["channel"].decode().removeprefix("sinapse:presence:")
-            self.heard.append((kind, message["data"].decode()))
-        return self.heard
-
-    def wait_for(self, *events: tuple[str, str]) -> None:
-        """Return when just these were told, in any order."""
-        eventually(lambda: len(self.take()) >= len(events), f"{events}")
-        assert sorted(self.heard) == sorted(events)
-
-    def close(self) -> None:
-        self._subscription.close()
+from tests.support.presence import HOUR, Events, Node
 
 
 @pytest.fixture
 def events(redis_client: redis.Redis) -> Iterator[Events]:
     with contextlib.closing(Events(redis_client)) as events:
         yield events
-
-
-class Node:
-    """What a node does to Redis, without a clock."""
-
-    def __init__(self, client: redis.Redis, name: str) -> None:
-        self._client = client
-        self.name = name
-
-    def _run(self, script: Script, arguments: list[Any], *more: str) -> int:
-        keys = [PRESENCE, presence_key(self.name)][: 1 if script is SWEEP_PRESENCE else 2]
-        answer: Any = self._client.eval(script.source, len(keys), *keys, *arguments, *more)
-        return int(answer)
-
-    def hold(self, milliseconds: int = HOUR, *, begin: bool = False) -> int:
-        return self._run(HOLD_PRESENCE, [self.name, milliseconds, HOUR, int(begin)])
-
-    def join(self, *subjects: str) -> int:
-        return self._run(JOIN_PRESENCE, [self.name, presence_key(""), JOINED, HOUR], *subjects)
-
-    def leave(self, *subjects: str) -> int:
-        return self._run(LEAVE_PRESENCE, [self.name, presence_key(""), LEFT], *subjects)
-
-    def sweep(self, count: int = 100) -> int:
-        return self._run(SWEEP_PRESENCE, [count, presence_key(""), LEFT])
-
-    def die(self) -> None:
-        """Let the lease run out."""
-        assert self.hold(1) == 1
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_several_streams_count_once() -> None:
     presence.closed(b"1", 100)
     presence.look(100 + GRACE)
     assert told == [(b"1", True), (b"1", False)]
-    assert not presence.subjects
+    assert not presence.names
 
 
 def test_who_comes_back_in_time_was_never_gone() -> None:
@@ -47,7 +47,7 @@ def test_who_comes_back_in_time_was_never_gone() -> None:
     assert told == [(b"1", True)]
     presence.closed(b"1", 1000)
     presence.look(1000 + GRACE - 1)
-    assert list(presence.subjects) == [b"1"]
+    assert list(presence.names) == [b"1"]
 
 
 @given(st.lists(HAPPENING, max_size=60))
@@ -71,7 +71,7 @@ def test_it_is_told_as_the_rule_says(happenings: list[tuple[str, bytes] | int]) 
             for subject in streams
             if streams[subject] or (subject in seen and now - seen[subject] < GRACE)
         }
-        assert presence.subjects == there
+        assert presence.names == there
         # Of each subject, it is told in turn that it has come and that it has gone.
         for subject in streams:
             events = [is_here for each, is_here in told if each == subject]

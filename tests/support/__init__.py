@@ -21,6 +21,7 @@
 ``flavours``      every kind of publisher, used like the plain one
 ``listening``     what is published, exactly
 ``running``       what runs publish, and a process that dies in the midst of one
+``presence``      nodes that report who is there, and whoever hears of it
 ``hubs``          hubs without a broker, and stand-ins for framings and streams
 ``browser``       Chromium
 ``clients``       clients of event streams that applications use
