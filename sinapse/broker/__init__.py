@@ -18,4 +18,5 @@
 ``runs``          runs whose process has died
 ``sightings``     when streams of sessions were open
 ``presence``      which subjects are online, reported to Redis
+``occupancy``     which channels have a listener, reported in the same way
 """

@@ -71,12 +71,14 @@ class RedisBroker(Service, Generic[Streaming]):
         self.sentinels = Sentinels(url, reactor)
         self.payloads = Payloads(counters, self.complain, max_message=max_pending)
         self.history = History(
-            self.hub, counters, self._barrier, self.payloads.fitting, self.complain
+            self.hub, counters, self.barrier, self.payloads.fitting, self.complain
         )
         self.replays = Replays(self.hub, self, counters, max_pending=max_pending)
         self.ends = Ends(self._end_grants, reactor)
         self.attachment: Attachment | None = None
         self.told: dict[tuple[bytes, bytes], int] = {}
+        #: Called with a channel that is needed here from now on (True), or no longer (False).
+        self.interest_watchers: list[Callable[[bytes, bool], None]] = []
         self.warn = LogLimit(self._warn, reactor.seconds)
         self._warn_of_channels = LogLimit(self._warn, reactor.seconds)
         self._tell_expiry: ExpiryTold = lambda _subject, _token, _expires: None
@@ -153,7 +155,7 @@ class RedisBroker(Service, Generic[Streaming]):
                 has_past=entry.has_past,
                 only=(known or entry).only,
             )
-            await self._barrier()
+            await self.barrier()
             self.hub.reached(entry.position.counter)
         except BaseException:
             self.hub.abandon(joining)
@@ -206,14 +208,6 @@ class RedisBroker(Service, Generic[Streaming]):
         if session is None or not session.is_ready:
             raise BrokerUnavailable(self._state)
         return random.choice(session.lookups)  # noqa: S311
-
-    async def _barrier(self) -> None:
-        if self._session is None:
-            raise BrokerUnavailable(self._state)
-        try:
-            await self._session.barrier()
-        except txredisapi.RedisError as error:
-            raise BrokerUnavailable(str(error)) from error
 
     # Open streams and their subjects
 
@@ -278,6 +272,18 @@ class RedisBroker(Service, Generic[Streaming]):
                 self.complain(f"a script failed: {error}")
             raise BrokerUnavailable(str(error)) from error
 
+    async def barrier(self) -> None:
+        """Return when all that Redis had done before now has been handled, for new channels too.
+
+        Raises :class:`~sinapse.errors.BrokerUnavailable`.
+        """
+        if self._session is None:
+            raise BrokerUnavailable(self._state)
+        try:
+            await self._session.barrier()
+        except txredisapi.RedisError as error:
+            raise BrokerUnavailable(str(error)) from error
+
     async def _end_grants(self, most: int) -> int:
         return int(await self.run(END_GRANTS, [], [most]))
 
@@ -298,7 +304,7 @@ class RedisBroker(Service, Generic[Streaming]):
         """
         channels = [self.hub.channels[name] for name in wants if name in self.hub.channels]
         if not all(channel.is_subscribed for channel in channels):
-            await self._barrier()
+            await self.barrier()
             for channel in channels:
                 channel.is_subscribed = True
         return await self.history.read(self._lookup(), wants)
@@ -323,6 +329,8 @@ class RedisBroker(Service, Generic[Streaming]):
         """Subscribe to a channel that is needed now, or unsubscribe from one that is not."""
         if self._session is not None:
             self._session.interest_changed(channel)
+        for watcher in self.interest_watchers:
+            watcher(channel, channel in self.hub.channels)
 
     def catch_up_needed(self, subject: Subject) -> None:
         """Read the messages that a subject has missed."""

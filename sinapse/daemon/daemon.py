@@ -17,6 +17,7 @@ from sinapse.admin.root import admin_root
 from sinapse.api.service import API
 from sinapse.broker.broker import RedisBroker
 from sinapse.broker.interface import Broker
+from sinapse.broker.occupancy import OccupancyService
 from sinapse.broker.presence import PresenceService
 from sinapse.broker.runs import RunSweeper
 from sinapse.broker.sharded import ShardedBroker
@@ -47,7 +48,7 @@ from sinapse.web.site import Site
 REDIS_WAIT = 2
 
 #: Seconds, on top of the reconnection time, for which a subject without a stream still counts as
-#: online.
+#: online, and a channel without a listener as occupied.
 PRESENCE_GRACE = 5
 
 #: Python's own are 700, 10, 10: with these a connect takes a quarter to a third less CPU, since the
@@ -129,6 +130,7 @@ class Daemon(MultiService):
         services += [sightings, *(RunSweeper(each, reactor) for each in parts)]
         if presence is not None:
             services += [PresenceService(each, presence, reactor) for each in parts]
+            services += [OccupancyService(each, presence.grace, reactor) for each in parts]
         if (folder := settings.redis[0].embedded) is not None:
             services.insert(0, EmbeddedServer(folder, reactor))
         self._ports = [listen(port, self._site, reactor, gate=gate) for port in settings.ports]

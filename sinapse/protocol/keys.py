@@ -37,6 +37,11 @@ PUB/SUB ``sinapse:nodes:<epoch>``      every node listens that has looked at thi
 ``sinapse:presence:<node>``            set: subjects with streams on that node
 PUBLISH ``sinapse:presence:join``      a subject has its first stream; payload: its id
 PUBLISH ``sinapse:presence:leave``     a subject has none any more; payload: its id
+``sinapse:presence:channels``          sorted set: nodes that tell what is listened to, by their
+                                       lease
+``sinapse:presence:channels:<node>``   set: channels with a listener on that node
+PUBLISH ``sinapse:presence:occupied``  a channel has its first listener; payload: its name
+PUBLISH ``sinapse:presence:vacated``   a channel has none any more; payload: its name
 ``sinapse:sessions:<id>``              sorted set: the sessions of a subject, by the time when each
                                        was opened, in microseconds
 ``sinapse:session:<session id>``       hash: a session: its token, and what it is for
@@ -110,6 +115,13 @@ PRESENCE = PREFIX + "presence"
 #: PUB/SUB channels that tell who comes and who goes.
 JOINED = PRESENCE + ":join"
 LEFT = PRESENCE + ":leave"
+
+#: The nodes that tell which channels have a listener. No node is called `channels`.
+OCCUPANCY = PRESENCE + ":channels"
+
+#: PUB/SUB channels that tell which channels get their first listener, and lose their last.
+OCCUPIED = PRESENCE + ":occupied"
+VACATED = PRESENCE + ":vacated"
 
 RUNS = PREFIX + "runs"
 
@@ -243,6 +255,11 @@ def retained_key(channel: str) -> str:
 def presence_key(node: str) -> str:
     """Key of the set of subjects with streams on `node`."""
     return f"{PRESENCE}:{node}"
+
+
+def occupancy_key(node: str) -> str:
+    """Key of the set of channels with a listener on `node`."""
+    return f"{OCCUPANCY}:{node}"
 
 
 def sent_key(message_id: str) -> str:

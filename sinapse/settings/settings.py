@@ -248,7 +248,8 @@ class Settings:
     presence: bool = option(
         "",
         values.flag,
-        "Write to Redis which subjects have streams, for Publisher.online() and online_in().",
+        "Write to Redis which subjects have streams, for Publisher.online() and online_in(), and "
+        "which channels have listeners.",
         is_flag=True,
     )
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from sinapse.broker.occupancy import CHANNELS
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, eventually
 from tests.support.daemon import ROOT, Daemon
+from tests.support.presence import Node
 from tests.support.walkthrough import PYTHON_BLOCK
 
 #: The Redis of the pages, and the daemon.
@@ -147,7 +149,7 @@ def test_what_the_page_on_presence_shows_runs(
     redis_server: RedisServer, publisher: Publisher, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = PYTHON_BLOCK.findall((ROOT / "docs" / "monitoring.md").read_text())
-    asks, listens = (compile(block, "monitoring.md", "exec") for block in blocks)
+    asks, listens, _ = (compile(block, "monitoring.md", "exec") for block in blocks)
     exec(asks, {"publisher": publisher})  # That is the test.
     with redis_server.client() as client:
 
@@ -165,6 +167,42 @@ def test_what_the_page_on_presence_shows_runs(
             exec(listens, {"redis": Library})
         telling.join()
     assert "b'sinapse:presence:join' b'42'" in capsys.readouterr().out
+
+
+@pytest.mark.timeout(180)
+def test_the_program_there_always_knows_what_is_occupied(redis_server: RedisServer) -> None:
+    *_, follows = PYTHON_BLOCK.findall((ROOT / "docs" / "monitoring.md").read_text())
+    with redis_server.client() as client:
+        node = Node(client, "a1", CHANNELS)
+        node.hold(begin=True)
+        node.join("gone meanwhile")
+        told: list[str] = []
+
+        def stay_away() -> None:
+            client.client_kill_filter(_type="pubsub")
+            node.leave("gone meanwhile")
+            node.join("come meanwhile")
+
+        nexts = {
+            "[b'gone meanwhile']": lambda: node.join("room:1"),
+            "[b'gone meanwhile', b'room:1']": stay_away,
+            "[b'come meanwhile', b'room:1']": lambda: node.leave("room:1"),
+        }
+
+        def tell(shown: list[bytes]) -> None:
+            """Do what is next when something is shown for the first time."""
+            told.append(str(shown))
+            if told[-1] == "[b'come meanwhile']":
+                raise StopIteration
+            if told[-1] in nexts:
+                nexts.pop(told[-1])()
+
+        class Library:
+            Redis = staticmethod(lambda: redis.Redis(port=redis_server.port))
+
+        with pytest.raises(StopIteration):
+            exec(follows, {"redis": Library, "print": tell})  # That is the test.
+        assert nexts == {}
 
 
 def publisher_heard(client: redis.Redis) -> bool:
