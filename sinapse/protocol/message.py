@@ -99,12 +99,12 @@ def unpack(payload: bytes) -> Message:
         event = None if body[0] is None else without_breaks(_text(body[0]))
         # An id that is none of ours would be a promise that nobody can keep.
         identifier = body[2] if len(body) > 2 and is_event_id(body[2]) else None
-        return Message(_text(body[1]), event or None, identifier, _but(body))
+        but = _but(body[3]) if len(body) > 3 else None
+        return Message(_text(body[1]), event or None, identifier, but)
     return Message(_text(body))
 
 
-def _but(body: list[object]) -> str | None:
-    extras = body[3] if len(body) > 3 else None
+def _but(extras: object) -> str | None:
     but = extras.get("but") if isinstance(extras, dict) else None
     return but if isinstance(but, str) and is_stream_name(but) else None
 
