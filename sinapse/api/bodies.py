@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sinapse.protocol.keys import SESSION_ID_LENGTH
+from sinapse.protocol.message import STREAM_NAME
 from sinapse.publisher.http.requests import MAX_MESSAGES_PER_REQUEST
 from sinapse.publisher.operations.retention import MAX_RETAIN_MESSAGES
 from sinapse.publisher.operations.sessions import MAX_DEVICE, MAX_ONLY
@@ -19,7 +20,7 @@ CHANNEL = r"^(?!sinapse:)[^\x00-\x1f\x7f]+$"
 SESSION = f"^[0-9a-f]{{{SESSION_ID_LENGTH}}}$"
 
 MESSAGE_ID = r"^[^\x00-\x1f\x7f]{1,128}$"
-STREAM_NAME = r"^[A-Za-z0-9_-]{1,64}$"
+STREAM = f"^{STREAM_NAME}$"
 
 
 class Publish(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -68,7 +69,7 @@ class Publish(Struct, forbid_unknown_fields=True, omit_defaults=True):
             str,
             Meta(
                 description="The name of the streams that it is not for: those of its sender.",
-                pattern=STREAM_NAME,
+                pattern=STREAM,
             ),
         ]
         | None

@@ -35,8 +35,8 @@ MAX_MESSAGE = 1024 * 1024
 #: database.
 MAX_RETAIN = 30 * 24 * 3600
 
-#: What a client may call its stream.
-_STREAM_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
+#: What a client may call its stream, as a pattern.
+STREAM_NAME = "[A-Za-z0-9_-]{1,64}"
 
 _NO_BREAKS = str.maketrans("", "", FIELD_BREAKS)
 
@@ -48,7 +48,7 @@ def without_breaks(text: str) -> str:
 
 def is_stream_name(text: str) -> bool:
     """Whether `text` is what a client may call its stream."""
-    return _STREAM_NAME.fullmatch(text) is not None
+    return re.fullmatch(STREAM_NAME, text) is not None
 
 
 class Message(NamedTuple):

@@ -14,7 +14,15 @@ class Stream:
     """An open stream; `token` is the one that it was opened with."""
 
     __slots__ = (
-        *("address", "bucket", "expiry", "move", "name", "opened", "subject", "token", "whose"),
+        "address",
+        "bucket",
+        "expiry",
+        "move",
+        "name",
+        "opened",
+        "subject",
+        "token",
+        "whose",
     )
 
     #: Whether it goes on after its first message.

@@ -152,10 +152,9 @@ class Streams(Service):
         """Turn `request` into a stream whose first bytes are `first`, response head included.
 
         Its client calls it `name`. It resumes after `last_event_id`, if that is given, and counts
-        for `address`. Raises
-        :class:`~sinapse.errors.Unauthorized` if its token was revoked meanwhile, and
-        :class:`~sinapse.errors.LimitReached` if the subject has too many streams or channels; the
-        request can then still be answered.
+        for `address`. Raises :class:`~sinapse.errors.Unauthorized` if its token was revoked
+        meanwhile, and :class:`~sinapse.errors.LimitReached` if the subject has too many streams or
+        channels; the request can then still be answered.
         """
 
         def make() -> Connection:
@@ -185,9 +184,7 @@ class Streams(Service):
     ) -> None:
         """Let `request` wait for messages after `last_event_id`, with `headers` in its answer.
 
-        Its client calls it `name`.
-
-        Raises as :meth:`open` does.
+        Its client calls it `name`. Raises as :meth:`open` does.
         """
 
         def make() -> LongPoll:

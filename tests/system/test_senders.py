@@ -52,7 +52,7 @@ def test_all_others_get_it(
             publisher.publish_many(messages)
         else:
             for each in messages:
-                publisher.publish(**each)  # type: ignore[arg-type]  # One of each.
+                publisher.publish(**each)  # type: ignore[arg-type]  # Values of several types.
         assert data(sender) == ["1", "4"]
         assert data(tab) == data(reader) == ["1", "2", "3", "4"]
 
