@@ -80,7 +80,9 @@ async def probe(url: str, token: str) -> None:
     daemon.startService()
 
     def transports() -> Iterable[object]:
-        return [each for each in reactor.getReaders() if isinstance(each, Server)]
+        # One that is about to close waits as a writer only.
+        watched = (*reactor.getReaders(), *reactor.getWriters())
+        return [each for each in watched if isinstance(each, Server)]
 
     async def idle() -> None:
         while transports():
