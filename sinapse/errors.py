@@ -7,10 +7,12 @@
     ├── PublishError          the application's: nothing was sent
     │   ├── InvalidChannel
     │   ├── InvalidEvent
+    │   ├── InvalidGroup
     │   ├── InvalidMessage
     │   ├── InvalidStream
     │   ├── MessageTooLarge
     │   └── InvalidSubject
+    ├── ListFull              the application's: a list is as long as it may be
     ├── UnknownID             the application's: it reads on from an id that Redis does not know
     ├── TokenIsHashed         the application's: it asks for a token of which only the hash is kept
     ├── RunOver               the application's: it uses a run that is over
@@ -57,6 +59,10 @@ class InvalidEvent(PublishError):
     """Not an event type: empty, or with a line break or NUL (WHATWG HTML §9.2.6)."""
 
 
+class InvalidGroup(PublishError):
+    """Not a group's name: see :func:`sinapse.protocol.keys.group_name`."""
+
+
 class InvalidStream(PublishError):
     """Not what a client may call its stream: 1 to 64 of A-Z a-z 0-9 _ -."""
 
@@ -71,6 +77,10 @@ class MessageTooLarge(PublishError):
 
 class InvalidSubject(PublishError):
     """The object has no usable identifier: see :func:`sinapse.protocol.keys.subject_id`."""
+
+
+class ListFull(SinapseError, ValueError):
+    """The subject is in as many groups as it may be, or the group has as many channels."""
 
 
 class UnknownID(SinapseError, ValueError):

@@ -44,6 +44,15 @@ _GRANTS = grants_key("").encode()
 _REVOKED = revoked_key("").encode()
 
 
+class Membership(NamedTuple):
+    """That a subject is in a group, and what the members of that may listen to."""
+
+    at: int
+    """The counter since when it is; 0 if that is not known."""
+    channels: Mapping[bytes, int]
+    """The channels of the group, and the counter at which each was added; 0 as above."""
+
+
 class TokenEntry(NamedTuple):
     """What Redis knows of a token."""
 
@@ -55,7 +64,9 @@ class TokenEntry(NamedTuple):
     position: EventID
     """Id of the last retained message at that instant."""
     has_past: bool
-    """Whether a new stream gets a past of any of these channels."""
+    """Whether a new stream gets a past of any of these channels, or of those of groups."""
+    groups: Mapping[bytes, Membership]
+    """The groups that the subject is in."""
     only: Only | None = None
     """The part of them that the token is for; None for all."""
 
@@ -288,15 +299,30 @@ def _score(text: bytes) -> int | None:
 
 
 def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
-    channels, epoch, counter, granted, has_past = found
+    channels, epoch, counter, granted, has_past, joined = found
     here = position(epoch, counter)
-    since = dict.fromkeys(channels, 0)
-    for name, digits in zip(granted[::2], granted[1::2], strict=True):
-        at = parse_counter(digits)
-        # A grant after the current counter belongs to data that are lost.
-        if name in since and at is not None and at <= here.counter:
-            since[name] = at
-    return TokenEntry(subject, expires, since, here, bool(has_past))
+    counters = _counters(granted, here)
+    since = {name: counters.get(name, 0) for name in channels}
+    groups = {
+        group: Membership(_counter(at, here), _counters(listed, here))
+        for group, at, listed in joined
+    }
+    return TokenEntry(subject, expires, since, here, bool(has_past), groups)
+
+
+def _counters(found: Sequence[bytes], here: EventID) -> dict[bytes, int]:
+    return {
+        name: _counter(digits, here) for name, digits in zip(found[::2], found[1::2], strict=True)
+    }
+
+
+def _counter(digits: bytes, here: EventID) -> int:
+    """Return the counter of a grant, 0 for none that can be.
+
+    A grant after the current counter belongs to data that are lost.
+    """
+    at = parse_counter(digits)
+    return at if at is not None and at <= here.counter else 0
 
 
 def _last_ids(names: Iterable[bytes], answer: Any) -> LastIDs:

@@ -8,6 +8,11 @@
                                        time of the first time, in milliseconds
 ``sinapse:channels:<id>``              set: the channels that the subject may listen to
 ``sinapse:grants:<id>``                hash: these, and the id counter at which each was added
+``sinapse:groups:<id>``                hash: the groups that the subject is in, and the id counter
+                                       since which it is
+``sinapse:group:<group>``              hash: the channels that members of the group may listen to,
+                                       and the id counter at which each was added
+``sinapse:members:<group>``            sorted set: the ids of the members of a group, all at 0
 ``sinapse:ends``                       sorted set: grants that end, each an id, a line feed and a
                                        channel, by the time when, in milliseconds
 PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
@@ -17,6 +22,13 @@ PUBLISH ``…:remove``                   a channel was removed; payload: its nam
 PUBLISH ``…:withdraw``                 the same, told first; payload: id counter, space, name
 PUBLISH ``…:end``                      of all grants one of this subject ends first; payload: in
                                        how many milliseconds
+PUBLISH ``…:join``                     the subject is in a group from now on; payload: id counter,
+                                       1 if one of the channels has a past, else 0, and the group;
+                                       then for each of its channels a line: id counter, name
+PUBLISH ``…:leave``                    it is not any more; payload: id counter, space, group
+PUBLISH ``sinapse:channels::group-grant``  a channel was added to the list of a group; payload: id
+                                       counter, 1 if the channel has a past, else 0, group, name
+PUBLISH ``…:group-withdraw``           it was removed; payload: id counter, group, name
 PUBLISH ``sinapse:channels::replay``   a channel has a past from now on, and had none before;
                                        payload: its name
 PUBLISH ``…:revoke``                   a token was cleared or replaced; payload: the token
@@ -61,7 +73,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 
-from sinapse.errors import InvalidChannel, InvalidSubject, Unauthorized
+from sinapse.errors import InvalidChannel, InvalidGroup, InvalidSubject, Unauthorized
 
 PREFIX = "sinapse:"
 
@@ -90,9 +102,20 @@ WITHDRAW = "withdraw"
 PAST = "past"
 END = "end"
 REVOKE = "revoke"
+JOIN = "join"
+LEAVE = "leave"
 
 #: Told of no subject, but of a channel: it has a past from now on.
 REPLAYED = "replay"
+
+#: Told of no subject, but of a group: its members may listen to a channel, or no longer.
+GROUP_GRANT = "group-grant"
+GROUP_WITHDRAW = "group-withdraw"
+
+#: How many groups a subject may be in, and how many channels a group may have: all of them are
+#: read whenever a stream opens.
+MAX_GROUPS = 100
+MAX_GROUP_CHANNELS = 1000
 
 RETENTION = PREFIX + "retention"
 EPOCHS = PREFIX + "epochs"
@@ -133,6 +156,9 @@ _RESERVED_KINDS = (
     "tokens",
     "channels",
     "grants",
+    "groups",
+    "group",
+    "members",
     "obtained",
     "retained",
     "revoked",
@@ -147,6 +173,7 @@ _RESERVED_KINDS = (
 MAX_NAMED = 8
 
 _CONTROL_CHARACTER = re.compile("[\0-\x1f\x7f]")
+_SPACE = re.compile(r"\s")
 
 #: What keys begin with whose rest is a token.
 _SECRET = (f"{PREFIX}tokens:", f"{PREFIX}revoked:")
@@ -247,6 +274,21 @@ def grants_key(subject: str) -> str:
     return f"{PREFIX}grants:{subject}"
 
 
+def groups_key(subject: str) -> str:
+    """Key of the groups that `subject` is in, with the id counter since which it is."""
+    return f"{PREFIX}groups:{subject}"
+
+
+def group_key(group: str) -> str:
+    """Key of the channels of `group`, with the id counter at which each was added."""
+    return f"{PREFIX}group:{group}"
+
+
+def members_key(group: str) -> str:
+    """Key of the members of `group`."""
+    return f"{PREFIX}members:{group}"
+
+
 def retained_key(channel: str) -> str:
     """Key of the retained messages of `channel`."""
     return f"{PREFIX}retained:{channel}"
@@ -313,6 +355,22 @@ def channel_name(name: object) -> str:
     text = plain(text)
     if fault := _fault(text):
         raise InvalidChannel(f"channel {text[:80]!r}: {fault}")
+    return text
+
+
+def group_name(name: object) -> str:
+    """Return `name` if it is one of a group; objects have ``sinapse_group``.
+
+    A group's name is 1 to 512 bytes of UTF-8 without white space or control characters. Raises
+    :class:`~sinapse.errors.InvalidGroup`.
+    """
+    text = name if type(name) is str else getattr(name, "sinapse_group", name)
+    if not isinstance(text, str):
+        raise InvalidGroup(f"a group is a str or has sinapse_group, not {type(name).__name__}")
+    text = plain(text)
+    fault = _fault(text) or (_SPACE.search(text) and "has white space")
+    if fault:
+        raise InvalidGroup(f"group {text[:80]!r}: {fault}")
     return text
 
 

@@ -22,6 +22,8 @@ from sinapse.protocol.keys import (
     WITHDRAW,
     channels_key,
     grants_key,
+    group_key,
+    groups_key,
 )
 
 #: The comment at the head of a file, which is for readers only.
@@ -37,6 +39,8 @@ _NAMES = {
     "$RETENTION": RETENTION,
     "$CHANNELS": channels_key(""),
     "$GRANTS": grants_key(""),
+    "$GROUPS": groups_key(""),
+    "$GROUP": group_key(""),
     "$REMOVE": REMOVE,
     "$WITHDRAW": WITHDRAW,
     "$REPLAYED": REPLAYED,
@@ -70,6 +74,12 @@ def _read(name: str) -> str:
 ADD_CHANNEL = Script("add_channel")
 REMOVE_CHANNEL = Script("remove_channel")
 CLEAR_CHANNELS = Script("clear_channels")
+JOIN_GROUP = Script("join_group")
+LEAVE_GROUP = Script("leave_group")
+LEAVE_GROUPS = Script("leave_groups")
+ADD_TO_GROUP = Script("add_to_group")
+REMOVE_FROM_GROUP = Script("remove_from_group")
+CLEAR_GROUP = Script("clear_group")
 CHANNELS_OF = Script("channels_of")
 HAS_CHANNEL = Script("has_channel")
 GENERATE_TOKEN = Script("generate_token")

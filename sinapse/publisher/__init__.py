@@ -21,6 +21,7 @@ Twisted::
 ``tokens``       tokens of subjects
 ``sessions``     tokens of devices, which end one by one
 ``channels``     what a subject may listen to
+``groups``       what the members of a group may listen to
 ``runs``         what is shown as it is produced
 ``pipeline``     several operations in one round trip
 ``mixins``       the library for the classes of an application

@@ -7,6 +7,7 @@ from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT, POOL_SIZE, BasePublisher
 from sinapse.publisher.channels import Channels
 from sinapse.publisher.connections import Connections, ShardedConnections
+from sinapse.publisher.groups import Groups
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
@@ -72,6 +73,7 @@ class Publisher(BasePublisher):
             self._connections, most=self.max_sessions, hashed=self.hash_tokens
         )
         self.channels: Channels = Channels(self._connections)
+        self.groups: Groups = Groups(self._connections)
         self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message)
 
     def _check_api(self) -> None:

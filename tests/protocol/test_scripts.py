@@ -772,6 +772,7 @@ class TestLookUp:
         found: Any = store.client.eval(LOOK_UP.source, 3, *keys, channels_key(""), grants_key(""))
         if found is not None:
             assert found.pop() == b"", "it is for a part"
+            assert found.pop() == [], "it is in a group"
         return found
 
     def test_all_that_belongs_to_a_token(self, store: Store) -> None:

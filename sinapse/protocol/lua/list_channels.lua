@@ -3,9 +3,10 @@
 -- revoked.
 -- ARGV: the subject.
 -- Returns false if it was, else the channels, the epoch and the counter, channels with the counters
--- of their grants, and whether a new stream gets a past of any of them.
+-- of their grants, whether a new stream gets a past of any of them or of those of groups, and the
+-- groups as `groups_of` has them.
 
--- include: has_past
+-- include: groups_of
 if redis.call('EXISTS', KEYS[5]) == 1 then
   return false
 end
@@ -15,5 +16,6 @@ if redis.call('EXISTS', '$ENDS') == 1 then
   -- include: lasting
   channels = lasting(ARGV[1], channels)
 end
+local groups, past = groups_of(ARGV[1], channels)
 return {channels, position[1] or '', position[2] or '0', redis.call('HGETALL', KEYS[4]),
-  has_past(channels)}
+  past, groups}

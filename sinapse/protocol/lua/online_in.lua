@@ -5,6 +5,18 @@
 -- Returns where to go on, the node being empty when all were seen, and subjects with streams that
 -- may listen to the channel.
 
+local function may_listen(subject)
+  if redis.call('SISMEMBER', ARGV[3] .. subject, ARGV[1]) == 1 then
+    return true
+  end
+  for _, group in ipairs(redis.call('HKEYS', '$GROUPS' .. subject)) do
+    if redis.call('HEXISTS', '$GROUP' .. group, ARGV[1]) == 1 then
+      return true
+    end
+  end
+  return false
+end
+
 -- include: now
 local nodes = redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')
 table.sort(nodes)
@@ -14,7 +26,7 @@ for _, node in ipairs(nodes) do
     local page = redis.call('SSCAN', ARGV[2] .. node, cursor, 'COUNT', ARGV[6])
     local found = {}
     for _, subject in ipairs(page[2]) do
-      if redis.call('SISMEMBER', ARGV[3] .. subject, ARGV[1]) == 1 then
+      if may_listen(subject) then
         found[#found + 1] = subject
       end
     end

@@ -9,6 +9,7 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``sessions``      sessions
 ``revoking``      what ends tokens, and tells every node
 ``channels``      lists of channels
+``groups``        groups, and their channels
 ``presence``      who is online
 ``position``      the id of now
 ``history``       what is retained of a channel
