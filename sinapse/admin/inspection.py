@@ -15,7 +15,7 @@ from sinapse.streams.streams import Streams
 
 #: What channels can be ordered by, and what stands for it.
 ORDERS: dict[str, Callable[[Channel], int]] = {
-    "streams": lambda channel: sum(map(len, channel.audiences.values())),
+    "streams": lambda channel: sum(map(len, channel.all_audiences().values())),
     "messages": lambda channel: channel.messages,
 }
 

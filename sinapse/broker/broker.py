@@ -152,6 +152,7 @@ class RedisBroker(Service, Generic[Streaming]):
                 entry.subject,
                 token,
                 entry.channels,
+                memberships=entry.groups,
                 has_past=entry.has_past,
                 only=(known or entry).only,
             )

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sinapse.errors import Unauthorized
+from sinapse.hub.joining import Membership
 from sinapse.protocol.ids import EventID, parse_counter, position
 from sinapse.protocol.keys import (
     EPOCHS,
@@ -42,15 +43,6 @@ _TOKENS = token_key("").encode()
 _CHANNELS = channels_key("").encode()
 _GRANTS = grants_key("").encode()
 _REVOKED = revoked_key("").encode()
-
-
-class Membership(NamedTuple):
-    """That a subject is in a group, and what the members of that may listen to."""
-
-    at: int
-    """The counter since when it is; 0 if that is not known."""
-    channels: Mapping[bytes, int]
-    """The channels of the group, and the counter at which each was added; 0 as above."""
 
 
 class TokenEntry(NamedTuple):

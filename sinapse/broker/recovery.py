@@ -105,7 +105,9 @@ class Recovery:
         elif entry is None or entry.subject != subject:
             self._owner.hub.end_token(subject, token, CloseReason.REVOKED)
         else:
-            self._owner.hub.reconcile(subject, entry.channels, has_past=entry.has_past)
+            self._owner.hub.reconcile(
+                subject, entry.channels, entry.groups, has_past=entry.has_past
+            )
             if entry.expires is not None:  # Earlier than before, if data are lost.
                 self._owner.expires(subject, token, entry.expires)
 
@@ -125,7 +127,7 @@ class Recovery:
         known = {
             (key, name): at
             for (key, name), at in owner.told.items()
-            if key in hub.subjects and name in hub.subjects[key].channels
+            if key in hub.subjects and hub.subjects[key].hears(name)
         }
         owner.told = known
         async for portion in owner.history.read_alone(self._lookup, hub.position, last_ids):

@@ -105,7 +105,7 @@ class Replays:
                 self._give_up(connection, ResetReason.DATA_LOST)
                 return
             # One that is withdrawn and granted again is a new object: between, it was not heard.
-            heard = {name: self._hub.channels[name] for name in subject.channels}
+            heard = {name: self._hub.channels[name] for name in subject.heard()}
             try:
                 if asked := pasts.unknown(subject, resolved or place):
                     upto = {name: max(at, place.counter) for name, at in asked.items()}
@@ -120,7 +120,7 @@ class Replays:
             subject = connection.subject
             if subject is None or resolved is None:
                 return
-            if any(self._hub.channels[name] is not heard.get(name) for name in subject.channels):
+            if any(self._hub.channels[name] is not heard.get(name) for name in subject.heard()):
                 continue  # Granted meanwhile: its messages have to go in their places.
             if pasts.unknown(subject, resolved):
                 continue
@@ -201,10 +201,13 @@ class Replays:
         subject = connection.subject
         if subject is None:
             return {}
-        since = subject.since or {}
-        due = [name for name, at in gone.items() if upto is None or at <= upto]
+        due = {name: at for name, at in gone.items() if upto is None or at <= upto}
+        for name in due:
+            del gone[name]
         missing = {
-            name for name in due if gone.pop(name) > since.get(name, 0) and name in subject.channels
+            name
+            for name in subject.heard_of(due.keys())
+            if due[name] > (subject.granted_at(name) or 0)
         }
         if missing:
             self._counters.resets += 1
@@ -253,7 +256,7 @@ class Replays:
         subject = connection.subject
         if subject is not None:
             self._counters.resets += 1
-            channels = subject.channels
+            channels = subject.heard()
             self._hub.go_live(connection)
             place = str(self._hub.here)
             connection.send(connection.framing.reset(reason, channels, place))

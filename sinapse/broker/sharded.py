@@ -141,7 +141,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         try:
             # All of them: the token may be revoked, and what waits is to be sent first.
             expected = [hub.expected(joining) for hub, joining in parts]
-            if not any(expected):
+            if all(each.is_empty for each in expected):
                 raise Unauthorized("no channels")
             stream = make()
             bundle = Bundle(stream, self._framing(stream.framing), self._here())
@@ -205,7 +205,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         bundle.begin_at(place)
         if unknown:
             subjects = [bundle.members[number].subject for number in unknown]
-            channels = set().union(*(each.channels for each in subjects if each is not None))
+            channels = set().union(*(each.heard() for each in subjects if each is not None))
             if channels:
                 self.parts[0].counters.resets += 1
                 stream.send(stream.framing.reset(ResetReason.UNKNOWN_ID, channels, str(place)))
@@ -260,7 +260,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
     def _emptied(self, subject: Subject) -> None:
         """End the streams of a subject if it may listen to nothing anywhere."""
         there = [hub.subjects.get(subject.key) for hub in self._hubs]
-        if any(each and (each.channels or each.catch_up) for each in there):
+        if any(each and (each.catch_up or not each.hears_nothing) for each in there):
             return
         for member in list(subject.subscribers):
             stream = cast(Streaming, cast(Member, member).bundle.stream)

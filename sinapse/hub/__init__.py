@@ -1,9 +1,11 @@
 """The subscribers of this node and their channels, without any I/O and without a clock.
 
 ``hub``          what has happened, in the order of Redis: control messages, streams, breaks
+``lists``        what subjects may listen to, by themselves and by groups, and how it changes
 ``table``        who listens to what, and what becomes of streams when that changes
 ``dispatch``     messages for subscribers
 ``subscribers``  subscribers, their subjects, and the audiences of channels
+``register``     what is known by ids
 ``joining``      streams that are about to open
 ``past``         what a stream gets of channels that are new to it
 ``catchup``      streams that are held until a channel's missed messages are read

@@ -114,6 +114,10 @@ class CatchUp(Generic[Member]):
             if gap.channel == channel and gap.last is None and at > gap.first:
                 gap.last = gap.first
 
+    def open_gaps(self) -> set[bytes]:
+        """Return the channels with gaps that go on."""
+        return {gap.channel for gap in self.gaps if gap.last is None}
+
     def unread(self) -> list[Gap]:
         """Return the gaps that are not read to their end."""
         return [gap for gap in self.gaps if not gap.is_read]

@@ -6,6 +6,7 @@ been handled, gives every touched subscriber its messages of that read in one
 """
 
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 
 from sinapse.counters import Counters, Lap, Stopwatch
@@ -53,7 +54,7 @@ class Dispatcher:
         self.counters.messages += 1
         if self._tape is not None:
             self._tape.append(Dispatched(counter, name, message))
-        for subject in channel.holding:
+        for subject in channel.all_holding():
             assert subject.catch_up is not None  # noqa: S101
             subject.catch_up.held.append(Dispatched(counter, name, message))
         batch = self._batch
@@ -78,10 +79,10 @@ class Dispatcher:
         entry = Dispatched(counter, name, None)
         if self._tape is not None:
             self._tape.append(entry)
-        for subject in channel.holding:
+        for subject in channel.all_holding():
             assert subject.catch_up is not None  # noqa: S101
             subject.catch_up.held.append(entry)
-        for framing, audience in list(channel.audiences.items()):
+        for framing, audience in list(channel.all_audiences().items()):
             frame = encode(framing, entry, self.epoch)
             for subscriber in list(audience):
                 self.counters.resets += 1
@@ -114,7 +115,7 @@ class Dispatcher:
         """Send messages of one channel; returns whether all of them have been sent."""
         channel.messages += len(messages)
         is_sent = True
-        for framing, audience in channel.audiences.items():
+        for framing, audience in channel.all_audiences().items():
             if messages[0].but is not None:
                 audience = self._without_senders(framing, audience, messages[0], self._put)  # noqa: PLW2901
             frame = framing.encode(channel.name, messages)
@@ -142,7 +143,7 @@ class Dispatcher:
         deliveries = size = 0
         for channel, messages in batch:
             channel.messages += len(messages)
-            for framing, audience in channel.audiences.items():
+            for framing, audience in channel.all_audiences().items():
                 if messages[0].but is not None:
                     audience = self._without_senders(framing, audience, messages[0], put)  # noqa: PLW2901
                 frame = framing.encode(channel.name, messages)
@@ -160,10 +161,10 @@ class Dispatcher:
     def _without_senders(
         self,
         framing: Framing,
-        audience: set[Subscriber],
+        audience: AbstractSet[Subscriber],
         message: Message,
         put: Callable[[Subscriber, bytes], None],
-    ) -> set[Subscriber]:
+    ) -> AbstractSet[Subscriber]:
         """Return an audience without the streams that a message is not for, which get its id."""
         senders = self.named.get(message.but or "", set()) & audience
         if message.id is not None:

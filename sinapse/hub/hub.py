@@ -2,13 +2,14 @@
 
 It has no socket and no timer. Redis sends messages and control messages on one connection, and the
 hub gets them in that order. It sends messages as a :class:`~sinapse.hub.dispatch.Dispatcher`, and
-applies a control message at once to its :class:`~sinapse.hub.table.Table`: earlier messages are
+applies a control message at once to its :class:`~sinapse.hub.lists.Lists`: earlier messages are
 flushed first, later ones see the new list.
 
 A subscriber opens in three steps, so that no list is ever wrong, not even for an instant:
 
 1. :meth:`Hub.join` before the look-up is sent: control messages are noted from now on.
-2. :meth:`Hub.expect` with the answer: the node stays subscribed to its channels.
+2. :meth:`Hub.expect` with the answer: the node stays subscribed to its channels, and keeps its
+   groups.
 3. :meth:`Hub.open` when everything published before the answer has been handled.
 
 A subscriber that resumes is opened replaying: it can be ended, but gets nothing until
@@ -16,17 +17,30 @@ A subscriber that resumes is opened replaying: it can be ended, but gets nothing
 that history and live messages join without a gap.
 """
 
-import heapq
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TypeVar
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, ResetReason
-from sinapse.hub.joining import Joining, Joins
-from sinapse.hub.subscribers import Subject, Subscriber
-from sinapse.hub.table import HubOwner, Table
+from sinapse.hub.joining import Expected, Joining, Joins, Membership, group_notes
+from sinapse.hub.lists import Lists
+from sinapse.hub.register import part_key
+from sinapse.hub.subscribers import Group, Subject, Subscriber
+from sinapse.hub.table import HubOwner
 from sinapse.protocol.ids import EventID, Past, parse_counter
-from sinapse.protocol.keys import ADD, GRANT, PAST, REMOVE, REVOKE, WITHDRAW, is_channel
+from sinapse.protocol.keys import (
+    ADD,
+    GRANT,
+    GROUP_GRANT,
+    GROUP_WITHDRAW,
+    JOIN,
+    LEAVE,
+    PAST,
+    REMOVE,
+    REVOKE,
+    WITHDRAW,
+    is_channel,
+)
 from sinapse.protocol.only import Only
 
 Joined = TypeVar("Joined", bound=Subscriber)
@@ -35,8 +49,8 @@ Joined = TypeVar("Joined", bound=Subscriber)
 _WITHOUT_COUNTER = {GRANT: ADD, PAST: ADD, WITHDRAW: REMOVE}
 
 
-class Hub(Table):
-    """The hub, kept by `owner`; the options are those of the table."""
+class Hub(Lists):
+    """The hub, kept by `owner`; the options are those of the lists."""
 
     def __init__(
         self,
@@ -62,14 +76,15 @@ class Hub(Table):
         token: bytes,
         channels: Mapping[bytes, int],
         *,
+        memberships: Mapping[bytes, Membership] | None = None,
         has_past: bool = False,
         only: Only | None = None,
     ) -> None:
-        """Take the answer of the look-up, and hold its channels.
+        """Take the answer of the look-up, and hold its channels and groups.
 
-        `channels` has the counters at which they were granted, 0 if that is not known; `has_past`
-        says whether a new stream gets a past of any of them. Of these, the stream hears the part
-        that the token is for.
+        `channels` has the counters at which they were granted, 0 if that is not known;
+        `memberships` are the groups; `has_past` says whether a new stream gets a past of any
+        channel of these. The stream hears the part that the token is for.
 
         Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing, and
         :class:`~sinapse.errors.LimitReached` if to too many.
@@ -81,25 +96,57 @@ class Hub(Table):
         joining.answer = {
             name: at for name, at in channels.items() if is_channel(name) and joining.admits(name)
         }
-        self._require(joining.answer)
-        self._check_number(subject, joining.answer)
+        joining.memberships = memberships or {}
+        self._require(self._checked(joining, dict.fromkeys(joining.answer), joining.memberships))
         # All of them: a removal that was noted may be older than the answer, and the addition after
         # it is still on its way.
         joining.channels = frozenset(joining.answer)
         for name in joining.channels:
             self._hold(name)
+        for identifier, membership in joining.memberships.items():
+            group = joining.groups[identifier] = self._kept(joining, identifier, membership)
+            unheard = [self.channels[name] for name in group.unheard]
+            joining.unheard += [each for each in unheard if not each.is_subscribed]
 
-    def expected(self, joining: Joining) -> Mapping[bytes, int | None]:
-        """Return the channels of a subscriber that would open now.
+    def expected(self, joining: Joining) -> Expected:
+        """Return what a subscriber may listen to that would open now.
 
-        A channel that was granted since the look-up has the counter of its grant. Raises
-        :class:`~sinapse.errors.Unauthorized` if the token was revoked, and
-        :class:`~sinapse.errors.LimitReached` if they are too many.
+        Raises :class:`~sinapse.errors.Unauthorized` if the token was revoked, and
+        :class:`~sinapse.errors.LimitReached` if it is too much.
         """
         self.flush()
-        channels = self._joins.channels(joining)
-        self._check_number(joining.subject, channels)
-        return channels
+        return self._checked(joining, *self._joins.expected(joining))
+
+    def _checked(
+        self,
+        joining: Joining,
+        channels: Mapping[bytes, int | None],
+        memberships: Mapping[bytes, Membership],
+    ) -> Expected:
+        lists: list[Collection[bytes]] = [
+            self._channels_of_group(joining, identifier, membership)
+            for identifier, membership in memberships.items()
+        ]
+        at_most = len(channels) + sum(map(len, lists))
+        self._check_number(joining.subject, lambda: len({*channels}.union(*lists)), at_most)
+        return Expected(channels, memberships, is_empty=not at_most)
+
+    def _channels_of_group(
+        self, joining: Joining, identifier: bytes, membership: Membership
+    ) -> Mapping[bytes, int]:
+        """Return what a group has for a subscriber that is about to open."""
+        group = self.groups.get(part_key(identifier, joining.only))
+        if group is not None:
+            return group.channels
+        channels = self._joins.channels_of_group(joining, identifier, membership)
+        return {
+            name: at for name, at in channels.items() if is_channel(name) and joining.admits(name)
+        }
+
+    def _kept(self, joining: Joining, identifier: bytes, membership: Membership) -> Group:
+        """Return a group that the node keeps from now on."""
+        channels = self._channels_of_group(joining, identifier, membership)
+        return self._hold_group(identifier, joining.only, channels)
 
     def place_before_past(self, joining: Joining) -> EventID | None:
         """Return the id from which a new stream resumes to get the past of its channels, if any."""
@@ -122,21 +169,25 @@ class Hub(Table):
             self._require(expected)
             subscriber = make()
             subject = self._subject(joining.subject, joining.only)
-            for name in joining.answer:
-                self.channels[name].is_subscribed = True
+            for channel in (*map(self.channels.__getitem__, joining.answer), *joining.unheard):
+                channel.is_subscribed = True
             since = {
                 name: joining.answer.get(name, 0) if after is None else after
-                for name, after in expected.items()
+                for name, after in expected.channels.items()
             }
             self._settle(subject, since)
+            self._settle_groups(subject, joining, expected.memberships)
             subject.subscribers[subscriber] = None
             subscriber.subject = subject
             self._note_name(subscriber)
             if live:
                 self._listen(subject, subscriber)
-                for name, after in expected.items():
+                missed = self._missed(subject) if subject.groups else {}
+                for name, after in expected.channels.items():
                     if after is not None and not self.channels[name].is_subscribed:
-                        self._begin_catch_up(subject, name, after)
+                        missed[name] = after
+                for name, after in missed.items():
+                    self._begin_catch_up(subject, name, after)
             else:
                 subject.replaying |= {subscriber}
                 subject.since = since
@@ -150,6 +201,21 @@ class Hub(Table):
         for name in joining.channels:
             self._release(name)
         joining.channels = frozenset()
+        for group in joining.groups.values():
+            self._release_group(group)
+        joining.groups = {}
+
+    def _settle_groups(
+        self, subject: Subject, joining: Joining, memberships: Mapping[bytes, Membership]
+    ) -> None:
+        for group in [each for each in subject.groups if each.id not in memberships]:
+            self._exit(subject, group, None)
+        known = {group.id for group in subject.groups}
+        for identifier, membership in memberships.items():
+            if identifier not in known:
+                group = self._kept(joining, identifier, membership)
+                subject.enter(group, membership.at)
+                self._listen_to(subject, group, membership.at)
 
     # Live authorisation
 
@@ -158,9 +224,19 @@ class Hub(Table):
 
         GRANT and WITHDRAW are ADD and REMOVE with the counter of that moment; each comes first, and
         the plain one then changes nothing. PAST is GRANT of a channel that has a past, and comes
-        before it. REPLAYED is told of no subject: a channel has a past from now on. Other actions
-        are ignored, so that the protocol can grow.
+        before it. JOIN and LEAVE are of a group. REPLAYED is told of no subject, but of a channel,
+        which has a past from now on; GROUP_GRANT and GROUP_WITHDRAW are of the members of a group.
+        Other actions are ignored, so that the protocol can grow.
         """
+        if action in (GROUP_GRANT, GROUP_WITHDRAW):
+            self._control_group(action, value)
+        elif action in (JOIN, LEAVE):
+            self._control_membership(identifier, action, value)
+        else:
+            self._control_subject(identifier, action, value)
+
+    def _control_subject(self, identifier: bytes, action: str, value: bytes) -> None:
+        """Apply a change of the own list of a subject, or the end of a token."""
         at: int | None = None
         has_past = action == PAST
         if (plain := _WITHOUT_COUNTER.get(action)) is not None:
@@ -174,7 +250,7 @@ class Hub(Table):
         if action == REVOKE:
             self.end_token(identifier, value, CloseReason.REVOKED)
             return
-        for subject in self.subjects_of(identifier):
+        for subject in self.subjects.of(identifier):
             if action == ADD and value not in subject.channels and subject.admits(value):
                 self.flush()
                 if has_past:
@@ -187,6 +263,61 @@ class Hub(Table):
                 self._withdraw(subject, value, at)
                 self._end_if_empty(subject)
 
+    def _control_group(self, action: str, value: bytes) -> None:
+        """Apply a change of what the members of a group may listen to."""
+        counter, _, rest = value.partition(b" ")
+        at = parse_counter(counter) or 0
+        has_past = False
+        if action == GROUP_GRANT:
+            flag, _, rest = rest.partition(b" ")
+            has_past = flag == b"1"
+        identifier, _, name = rest.partition(b" ")
+        if not is_channel(name):
+            return
+        notes = group_notes(identifier)
+        if has_past:
+            self._joins.note(notes, PAST, name, at)
+        self._joins.note(notes, ADD if action == GROUP_GRANT else REMOVE, name, at)
+        for group in self.groups.of(identifier):
+            if action == GROUP_GRANT and name not in group.channels and group.admits(name):
+                self.flush()
+                self._grant_to_group(group, name, at, has_past=has_past)
+                for member in list(group.members):
+                    self._end_if_too_many(member)
+            elif action == GROUP_WITHDRAW and name in group.channels:
+                self.flush()
+                self._withdraw_from_group(group, name, at)
+                for member in () if group.channels else list(group.members):
+                    self._end_if_empty(member)
+
+    def _control_membership(self, identifier: bytes, action: str, value: bytes) -> None:
+        """Apply that a subject is in a group from now on, or not any more."""
+        head, *lines = value.split(b"\n")
+        counter, _, name = head.partition(b" ")
+        at = parse_counter(counter) or 0
+        has_past = False
+        channels: dict[bytes, int] = {}
+        if action == JOIN:
+            flag, _, name = name.partition(b" ")
+            has_past = flag == b"1"
+            for line in lines:
+                counter, _, channel = line.partition(b" ")
+                channels[channel] = parse_counter(counter) or 0
+        if has_past:
+            self._joins.note(identifier, PAST, name, at)
+        self._joins.note(identifier, action, name, at, channels)
+        for subject in self.subjects.of(identifier):
+            group = next((each for each in subject.groups if each.id == name), None)
+            if action == JOIN and group is None:
+                self.flush()
+                group = self._hold_group(name, subject.only, channels)
+                self._join(subject, group, at, has_past=has_past)
+                self._end_if_too_many(subject)
+            elif action == LEAVE and group is not None:
+                self.flush()
+                self._exit(subject, group, at)
+                self._end_if_empty(subject)
+
     def end_token(self, identifier: bytes, token: bytes, reason: CloseReason) -> None:
         """End the streams that were opened with a token of the subject."""
         for subscriber in self.streams_of(identifier):
@@ -194,33 +325,58 @@ class Hub(Table):
                 self.end(subscriber, reason)
 
     def reconcile(
-        self, identifier: bytes, channels: Mapping[bytes, int], *, has_past: bool = False
+        self,
+        identifier: bytes,
+        channels: Mapping[bytes, int],
+        memberships: Mapping[bytes, Membership],
+        *,
+        has_past: bool = False,
     ) -> None:
-        """Replace the list of a subject with open streams by that of Redis.
+        """Replace the lists of a subject with open streams by those of Redis.
 
         Call it while Redis is not connected. `channels` has the counters at which they were
-        granted: earlier messages are not for the subject, though they are going to be read. With
-        `has_past` some of them have a past, which streams get of those that were granted meanwhile.
+        granted, and so have `memberships`: earlier messages are not for the subject, though they
+        are going to be read. With `has_past` some of them have a past, which streams get of those
+        that were granted meanwhile.
         """
-        for subject in self.subjects_of(identifier):
-            self.flush()
+        self.flush()
+        for name, membership in memberships.items():
+            for group in self.groups.of(name):
+                self._settle_group(group, membership.channels)
+        for subject in self.subjects.of(identifier):
             expected = {
                 name: at
                 for name, at in channels.items()
                 if is_channel(name) and subject.admits(name)
             }
-            if has_past and any(at > self.position for at in expected.values()):
+            latest = max(
+                (*expected.values(), *(_latest(each) for each in memberships.values())), default=0
+            )
+            if has_past and latest > self.position:
                 self._resume_all(self._suspend_all(subject))
             self._settle(subject, expected)
             subject.since = expected
+            self._rejoin(subject, memberships)
             if subject.catch_up is not None:
                 subject.catch_up.granted.update(expected)
+                for name in subject.heard_of(subject.catch_up.open_gaps()):
+                    subject.catch_up.granted_anew(name, subject.granted_at(name) or 0)
             for name, at in expected.items():
-                if subject.catch_up is not None:
-                    subject.catch_up.granted_anew(name, at)
                 self._listen_from(subject, name, at)
             self._end_if_empty(subject)
             self._end_if_too_many(subject)
+
+    def _rejoin(self, subject: Subject, memberships: Mapping[bytes, Membership]) -> None:
+        """Make the groups of a subject what Redis says, while that is not connected."""
+        for group in [each for each in subject.groups if each.id not in memberships]:
+            self._exit(subject, group, None)
+        known = {group.id: group for group in subject.groups}
+        for identifier, membership in memberships.items():
+            group = known.get(identifier) or self._hold_group(
+                identifier, subject.only, membership.channels
+            )
+            subject.enter(group, membership.at)
+            self._listen_to(subject, group, membership.at)
 
     # Connecting
 
@@ -241,6 +397,10 @@ class Hub(Table):
         self.is_connected = True
         for channel in self.channels.values():
             channel.is_subscribed = True
+        for group in list(self.groups.values()):
+            group.unheard.clear()
+            if not group.members:  # Its list was not read anew: who joins now has a later one.
+                self.groups.discard(group)
         for subject in list(self.subjects.values()):
             if not subject.replaying:
                 subject.since = None
@@ -256,24 +416,11 @@ class Hub(Table):
         for subject in self.subjects.values():
             for name, at in (subject.since or {}).items():
                 self._listen_from(subject, name, at)
-
-    def granted(self, before: int | None) -> None:
-        """Let subjects listen to channels that were granted before the message of that counter.
-
-        It is the next message that is dispatched, of those that are read after a break; None when
-        there are no more.
-        """
-        postponed = self._postponed
-        if not postponed or (before is not None and postponed[0][0] >= before):
-            return
-        self.flush()
-        while postponed and (before is None or postponed[0][0] < before):
-            at, key, name = heapq.heappop(postponed)
-            subject = self.subjects.get(key)
-            # Withdrawn, and perhaps granted again, since then.
-            if subject is None or (subject.since or {}).get(name) != at:
-                continue
-            self._listen_from(subject, name, 0)
+            for group, joined in subject.groups.items():
+                self._listen_to(subject, group, joined)
+        for group in self.groups.values():
+            for name, at in group.channels.items():
+                self._let_hear(group, name, at)
 
     def tell_lost(self, former: Container[bytes]) -> None:
         """Tell all open streams that data are lost, and that they go on from here.
@@ -286,8 +433,8 @@ class Hub(Table):
             if subject.catch_up is not None:
                 subject.catch_up.drop(self.position)
                 self.caught_up(subject)
-            if subject.channels or subject.key in former:
-                self._tell_reset(subject, ResetReason.DATA_LOST, subject.channels, str(self.here))
+            if not subject.hears_nothing or subject.key in former:
+                self._tell_reset(subject, ResetReason.DATA_LOST, subject.heard(), str(self.here))
 
     def tell_gone(
         self, gone: Mapping[bytes, int], known: dict[tuple[bytes, bytes], int], upto: int
@@ -301,11 +448,11 @@ class Hub(Table):
         self.flush()
         told = set()
         for subject in self.subjects.values():
-            since = subject.since or {}
             missing = {
                 name
-                for name in subject.channels & gone.keys()
-                if gone[name] > max(since.get(name, 0), known.get((subject.key, name), 0))
+                for name in subject.heard_of(gone.keys())
+                if gone[name]
+                > max(subject.granted_at(name) or 0, known.get((subject.key, name), 0))
             }
             if missing:
                 known.update(((subject.key, name), upto) for name in missing)
@@ -333,3 +480,8 @@ class Hub(Table):
             self.counters.resets += 1
             self.fan_outs.finish(subscriber)
             subscriber.send(subscriber.framing.reset(reason, told, place))
+
+
+def _latest(membership: Membership) -> int:
+    """Return the latest counter of what a membership gives."""
+    return max((membership.at, *membership.channels.values()))

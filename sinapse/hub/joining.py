@@ -2,22 +2,36 @@
 
 From before the look-up is sent until the subscriber opens, control messages are noted. The list of
 channels is then the answer of the look-up, changed by the notes. Each note sets the final state of
-one channel, so a note whose change is already in the answer does no harm.
+one channel, or of one group, so a note whose change is already in the answer does no harm. Notes of
+a group are needed until the node has that: then its list is kept up to date.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sinapse.errors import Unauthorized
-from sinapse.protocol.keys import ADD, PAST, REMOVE, REPLAYED, REVOKE
+from sinapse.hub.subscribers import Channel, Group
+from sinapse.protocol.keys import ADD, JOIN, LEAVE, PAST, REMOVE, REPLAYED, REVOKE
 from sinapse.protocol.only import Only
 
 
-class Joining:
-    """A subscriber that is about to open: its first note, and the channels it holds."""
+class Membership(NamedTuple):
+    """That a subject is in a group, and what the members of that may listen to."""
 
-    __slots__ = ("answer", "channels", "has_past", "mark", "only", "subject", "token")
+    at: int
+    """The counter since when it is; 0 if that is not known."""
+    channels: Mapping[bytes, int]
+    """The channels of the group, and the counter at which each was added; 0 as above."""
+
+
+class Joining:
+    """A subscriber that is about to open: its first note, and the channels and groups it holds."""
+
+    __slots__ = (
+        *("answer", "channels", "groups", "has_past", "mark", "memberships"),
+        *("only", "subject", "token", "unheard"),
+    )
 
     def __init__(self, mark: int) -> None:
         self.mark = mark
@@ -27,10 +41,16 @@ class Joining:
         self.only: Only | None = None
         #: Channels of the look-up's answer, and the counter at which each was granted.
         self.answer: Mapping[bytes, int] = {}
-        #: Whether a new stream gets a past of any of these.
+        #: Groups of the answer, by their ids.
+        self.memberships: Mapping[bytes, Membership] = {}
+        #: Whether a new stream gets a past of any channel of these.
         self.has_past = False
         #: Channels to which the node stays subscribed for it.
         self.channels: frozenset[bytes] = frozenset()
+        #: Groups that the node keeps for it, by their ids; their channels are held too.
+        self.groups: dict[bytes, Group] = {}
+        #: Channels of these to which the node was not subscribed before.
+        self.unheard: list[Channel] = []
 
     def admits(self, channel: bytes) -> bool:
         """Whether a channel of the list is for the subscriber."""
@@ -42,6 +62,18 @@ class _Note(NamedTuple):
     action: str
     value: bytes
     after: int | None
+    channels: Mapping[bytes, int]
+
+
+class Expected(NamedTuple):
+    """What a subscriber may listen to that would open now."""
+
+    channels: Mapping[bytes, int | None]
+    """Its own list; a channel that was granted since the look-up has the counter of its grant."""
+    memberships: Mapping[bytes, Membership]
+    """The groups."""
+    is_empty: bool
+    """Whether all of that is nothing."""
 
 
 class Joins:
@@ -59,30 +91,58 @@ class Joins:
         self._joins[joining] = None
         return joining
 
-    def note(self, subject: bytes, action: str, value: bytes, after: int | None) -> None:
-        """Note a control message; `after` is the counter of a grant."""
+    def note(
+        self,
+        place: bytes,
+        action: str,
+        value: bytes,
+        after: int | None,
+        channels: Mapping[bytes, int] | None = None,
+    ) -> None:
+        """Note a control message for a subject, or for what :func:`group_notes` returns.
+
+        `after` is the counter of a grant, and `channels` are those of a group that is joined.
+        """
         self._number += 1
         if self._joins:
-            note = _Note(self._number, action, value, after)
-            self._notes.setdefault(subject, deque()).append(note)
-            self._order.append((self._number, subject))
+            note = _Note(self._number, action, value, after, channels or {})
+            self._notes.setdefault(place, deque()).append(note)
+            self._order.append((self._number, place))
 
-    def channels(self, joining: Joining) -> dict[bytes, int | None]:
-        """Return the list as it is now; a channel granted meanwhile has the counter of its grant.
+    def expected(self, joining: Joining) -> tuple[dict[bytes, int | None], dict[bytes, Membership]]:
+        """Return the own list and the groups as they are now: see :class:`Expected`.
 
         Raises :class:`~sinapse.errors.Unauthorized` if the token was revoked.
         """
         channels: dict[bytes, int | None] = dict.fromkeys(joining.answer)
-        for note in self._notes.get(joining.subject, ()):
-            if note.number <= joining.mark:
-                continue
+        memberships = dict(joining.memberships)
+        for note in self._since(joining.subject, joining.mark):
             if note.action == ADD and joining.admits(note.value):
                 channels.setdefault(note.value, note.after)
             elif note.action == REMOVE:
                 channels.pop(note.value, None)
+            elif note.action == JOIN:
+                memberships.setdefault(note.value, Membership(note.after or 0, note.channels))
+            elif note.action == LEAVE:
+                memberships.pop(note.value, None)
             elif note.action == REVOKE and note.value == joining.token:
                 raise Unauthorized("token revoked")
+        return channels, memberships
+
+    def channels_of_group(
+        self, joining: Joining, group: bytes, membership: Membership
+    ) -> dict[bytes, int]:
+        """Return the list of a group as it is now, if the node does not keep it."""
+        channels = dict(membership.channels)
+        for note in self._since(group_notes(group), joining.mark):
+            if note.action == ADD:
+                channels.setdefault(note.value, note.after or 0)
+            elif note.action == REMOVE:
+                channels.pop(note.value, None)
         return channels
+
+    def _since(self, place: bytes, mark: int) -> Iterator[_Note]:
+        return (note for note in self._notes.get(place, ()) if note.number > mark)
 
     def has_past(self, joining: Joining) -> bool:
         """Whether a new stream gets a past of any of its channels.
@@ -92,15 +152,24 @@ class Joins:
         if joining.has_past:
             return True
         names = set(joining.answer)
-        for note in self._notes.get(joining.subject, ()):
-            if note.number > joining.mark and note.action == PAST:
+        memberships = dict(joining.memberships)
+        for note in self._since(joining.subject, joining.mark):
+            if note.action == PAST:
                 return True
-            if note.number > joining.mark and note.action == ADD:
+            if note.action == ADD:
+                names.add(note.value)
+            elif note.action == JOIN:
+                memberships[note.value] = Membership(0, note.channels)
+        for group, membership in memberships.items():
+            names.update(membership.channels)
+            for note in self._since(group_notes(group), joining.mark):
+                if note.action == PAST:
+                    return True
                 names.add(note.value)
         return any(
             note.value in names
-            for note in self._notes.get(b"", ())
-            if note.number > joining.mark and note.action == REPLAYED
+            for note in self._since(b"", joining.mark)
+            if note.action == REPLAYED
         )
 
     def end(self, joining: Joining) -> None:
@@ -113,3 +182,8 @@ class Joins:
             notes.popleft()
             if not notes:
                 del self._notes[subject]
+
+
+def group_notes(group: bytes) -> bytes:
+    """Return the place of notes about a group: no subject is called so."""
+    return b"\n" + group

@@ -59,7 +59,6 @@ class Pasts:
 
     def reading(self, subject: Subject, place: EventID) -> Reading:
         """Return what the stream is to get after `place`; nothing may be unknown."""
-        since = subject.since or {}
         due = {
             name: at
             for name, at in _new(subject, place).items()
@@ -74,7 +73,7 @@ class Pasts:
         now = {name: at for name, at in due.items() if at == upto + 1}
         if now and (past is None or past.upto <= upto):
             return Reading(self._begin(now, past), now, place._replace(past=past), upto + 1)
-        wants = {name: max(upto, since.get(name, 0)) for name in subject.channels}
+        wants = {name: max(upto, subject.granted_at(name) or 0) for name in subject.heard()}
         later = [at - 1 for at in due.values() if at > upto + 1]
         return Reading(wants, {}, place._replace(past=None), min(later, default=None))
 
@@ -85,8 +84,7 @@ class Pasts:
 
 def _new(subject: Subject, place: EventID) -> dict[bytes, int]:
     """Return the channels that are new to a stream at `place`, and when each was granted."""
-    since = subject.since or {}
+    grants = {name: subject.granted_at(name) or 0 for name in subject.heard()}
     if place.past is not None and place.past.of_all:
-        return {name: since.get(name, 0) for name in subject.channels}
-    names = subject.channels & since.keys()
-    return {name: since[name] for name in names if since[name] > place.counter}
+        return grants
+    return {name: at for name, at in grants.items() if at > place.counter}

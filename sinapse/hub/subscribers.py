@@ -1,10 +1,13 @@
-"""Subscribers, the subjects that they belong to, and the audiences of channels."""
+"""Subscribers, the subjects that they belong to, their groups, and the audiences of channels."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import Protocol
 
 from sinapse.errors import CloseReason, ResetReason
 from sinapse.hub.catchup import CatchUp, Dispatched
+from sinapse.hub.register import part_key
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
 from sinapse.protocol.only import Only
@@ -72,74 +75,16 @@ class Subscriber(Protocol):
         """End the stream."""
 
 
-class Subject:
-    """A user with open streams on this node, and the channels that it may listen to now.
+class Listeners:
+    """Open streams that hear the same."""
 
-    Streams of a token that is for a part of these are apart, as if a subject had no more than that.
-    """
+    __slots__ = ("audiences", "holding")
 
-    __slots__ = ("catch_up", "channels", "id", "key", "only", "replaying", "since", "subscribers")
-
-    def __init__(self, identifier: bytes, only: Only | None = None) -> None:
-        self.id = identifier
-        self.only = only
-        #: Its place in the table.
-        self.key: bytes = subject_key(identifier, only)
-        self.channels: set[bytes] = set()
-        #: The oldest first.
-        self.subscribers: dict[Subscriber, None] = {}
-        #: The subscribers that get nothing yet. Hardly ever any: all subjects share one empty
-        #: frozenset, where a set of its own would take 216 bytes for each.
-        self.replaying: frozenset[Subscriber] = frozenset()
-        self.catch_up: CatchUp[Subscriber] | None = None
-        #: While earlier messages are read for it: the counters at which channels were granted, as
-        #: far as they are known. No message up to there is for this subject.
-        self.since: dict[bytes, int] | None = None
-
-    def admits(self, channel: bytes) -> bool:
-        """Whether a channel of the list is for its streams."""
-        return self.only is None or self.only.allows(channel)
-
-    def may_have(self, entry: Dispatched, pasts: Mapping[bytes, int]) -> bool:
-        """Whether a message that was read is for this subject: later than the grant.
-
-        Of the channels in `pasts` earlier ones are too, if the grant is still that of that counter.
-        """
-        if entry.channel not in self.channels:
-            return False
-        since = 0 if self.since is None else self.since.get(entry.channel, 0)
-        return entry.counter is None or entry.counter > since or pasts.get(entry.channel) == since
-
-    def listening(self) -> list[Subscriber]:
-        """Return the subscribers that are in the audiences of its channels."""
-        held = self.catch_up.members if self.catch_up is not None else ()
-        return [
-            each for each in self.subscribers if each not in self.replaying and each not in held
-        ]
-
-
-def subject_key(identifier: bytes, only: Only | None) -> bytes:
-    """Return the place of a subject in the table: its id, if its streams hear all of its list."""
-    return identifier if only is None else b"\n".join((identifier, only.text))
-
-
-class Channel:
-    """A channel that a subject here may listen to."""
-
-    __slots__ = ("audiences", "holders", "holding", "is_subscribed", "messages", "name")
-
-    def __init__(self, name: bytes) -> None:
-        self.name = name
-        #: How many subjects and joins need it; without any it is dropped.
-        self.holders = 0
+    def __init__(self) -> None:
         #: Open subscribers by framing, so that the loop over them has no branch.
         self.audiences: dict[Framing, set[Subscriber]] = {}
         #: Subjects for whom its messages are held.
         self.holding: set[Subject] = set()
-        #: Redis has confirmed the subscription: from then on no message is missed.
-        self.is_subscribed = False
-        #: How many messages came since a subject here may listen.
-        self.messages = 0
 
     def listen(self, subscriber: Subscriber) -> None:
         """Put an open subscriber into the audience of its framing."""
@@ -155,3 +100,175 @@ class Channel:
             audience.discard(subscriber)
             if not audience:
                 del self.audiences[subscriber.framing]
+
+
+class Group(Listeners):
+    """What the members of a group may listen to now: a list of channels that is kept once.
+
+    As with a subject, there is one more for each part of it that tokens are for.
+    """
+
+    __slots__ = ("channels", "holders", "id", "key", "members", "only", "unheard")
+
+    def __init__(self, identifier: bytes, only: Only | None = None) -> None:
+        super().__init__()
+        self.id = identifier
+        self.only = only
+        self.key: bytes = part_key(identifier, only)
+        #: Its channels, and the counter at which each was added; 0 if that is not known.
+        self.channels: dict[bytes, int] = {}
+        #: The members with open streams.
+        self.members: dict[Subject, None] = {}
+        #: How many members and joins need it; without any it is dropped.
+        self.holders = 0
+        #: Those of its channels to which the node was not subscribed when they were added.
+        self.unheard: set[bytes] = set()
+
+    def admits(self, channel: bytes) -> bool:
+        """Whether a channel of the list is for these members."""
+        return self.only is None or self.only.allows(channel)
+
+
+#: Subjects without groups share it.
+_NO_GROUPS: Mapping[Group, int] = MappingProxyType({})
+
+
+class Subject:
+    """A user with open streams on this node, and the channels that it may listen to now.
+
+    It may while a channel is on its own list, or on that of a group that it is in. Streams of a
+    token that is for a part of these are apart, as if a subject had no more than that.
+    """
+
+    __slots__ = (
+        *("catch_up", "channels", "groups", "id", "key", "only"),
+        *("replaying", "since", "subscribers"),
+    )
+
+    def __init__(self, identifier: bytes, only: Only | None = None) -> None:
+        self.id = identifier
+        self.only = only
+        #: Its place in the table.
+        self.key: bytes = part_key(identifier, only)
+        #: Its own list.
+        self.channels: set[bytes] = set()
+        #: Its groups, and the counter since which it is in each; 0 if that is not known.
+        self.groups: Mapping[Group, int] = _NO_GROUPS
+        #: The oldest first.
+        self.subscribers: dict[Subscriber, None] = {}
+        #: The subscribers that get nothing yet. Hardly ever any: all subjects share one empty
+        #: frozenset, where a set of its own would take 216 bytes for each.
+        self.replaying: frozenset[Subscriber] = frozenset()
+        self.catch_up: CatchUp[Subscriber] | None = None
+        #: While earlier messages are read for it: the counters at which channels were granted, as
+        #: far as they are known. No message up to there is for this subject.
+        self.since: dict[bytes, int] | None = None
+
+    def admits(self, channel: bytes) -> bool:
+        """Whether a channel of a list is for its streams."""
+        return self.only is None or self.only.allows(channel)
+
+    @property
+    def hears_nothing(self) -> bool:
+        """Whether there is no channel that it may listen to."""
+        return not self.channels and not any(group.channels for group in self.groups)
+
+    def hears(self, channel: bytes) -> bool:
+        """Whether it may listen to a channel."""
+        return channel in self.channels or any(channel in each.channels for each in self.groups)
+
+    def heard(self) -> AbstractSet[bytes]:
+        """Return all channels that it may listen to."""
+        if not self.groups:
+            return self.channels
+        return self.channels.union(*(group.channels for group in self.groups))
+
+    def heard_of(self, names: AbstractSet[bytes]) -> set[bytes]:
+        """Return those of some channels that it may listen to."""
+        found = self.channels & names
+        for group in self.groups:
+            found |= group.channels.keys() & names
+        return found
+
+    def granted_at(self, channel: bytes) -> int | None:
+        """Return the counter since which it may listen to a channel; None if it may not.
+
+        It is 0 if that is not known. If it may by several lists, the earliest counts: by a group,
+        since it is in that and that has the channel.
+        """
+        at = None
+        if channel in self.channels:
+            at = 0 if self.since is None else self.since.get(channel, 0)
+        for group, joined in self.groups.items():
+            added = group.channels.get(channel)
+            if added is not None:
+                by_group = max(joined, added)
+                at = by_group if at is None else min(at, by_group)
+        return at
+
+    def may_have(self, entry: Dispatched, pasts: Mapping[bytes, int]) -> bool:
+        """Whether a message that was read is for this subject: later than the grant.
+
+        Of the channels in `pasts` earlier ones are too, if the grant is still that of that counter.
+        """
+        since = self.granted_at(entry.channel)
+        if since is None:
+            return False
+        return entry.counter is None or entry.counter > since or pasts.get(entry.channel) == since
+
+    def listening(self) -> list[Subscriber]:
+        """Return the subscribers that are in the audiences of its channels and groups."""
+        held = self.catch_up.members if self.catch_up is not None else ()
+        return [
+            each for each in self.subscribers if each not in self.replaying and each not in held
+        ]
+
+    def enter(self, group: Group, at: int) -> None:
+        """Note that it is in a group since that counter."""
+        self.groups = {**self.groups, group: at}
+        group.members[self] = None
+
+    def exit(self, group: Group) -> None:
+        """Note that it is not in a group any more."""
+        self.groups = {each: at for each, at in self.groups.items() if each is not group}
+        if not self.groups:
+            self.groups = _NO_GROUPS
+        group.members.pop(self, None)
+
+
+class Channel(Listeners):
+    """A channel that a subject here may listen to."""
+
+    __slots__ = ("groups", "holders", "is_subscribed", "messages", "name")
+
+    def __init__(self, name: bytes) -> None:
+        super().__init__()
+        self.name = name
+        #: How many subjects, groups and joins need it; without any it is dropped.
+        self.holders = 0
+        #: The groups whose members listen beside those who may by their own lists.
+        self.groups: tuple[Group, ...] = ()
+        #: Redis has confirmed the subscription: from then on no message is missed.
+        self.is_subscribed = False
+        #: How many messages came since a subject here may listen.
+        self.messages = 0
+
+    def all_audiences(self) -> Mapping[Framing, AbstractSet[Subscriber]]:
+        """Return its audiences and those of its groups, with each subscriber once."""
+        if not self.groups:
+            return self.audiences
+        found = [each.audiences for each in (self, *self.groups) if each.audiences]
+        if len(found) == 1:
+            return found[0]
+        united: dict[Framing, AbstractSet[Subscriber]] = {}
+        for audiences in found:
+            for framing, audience in audiences.items():
+                others = united.get(framing)
+                united[framing] = audience if others is None else others | audience
+        return united
+
+    def all_holding(self) -> AbstractSet[Subject]:
+        """Return the subjects for whom its messages are held, of its groups too."""
+        if not self.groups:
+            return self.holding
+        return self.holding.union(*(group.holding for group in self.groups))

@@ -1,19 +1,20 @@
-"""The table of a node: subjects, their channels, and who of their streams listens to what.
+"""The table of a node: subjects, groups, channels, and who of the streams listens to what.
 
-It is changed by :class:`~sinapse.hub.hub.Hub`, which knows what has happened. A stream listens, is
-in a replay, or is held: then its messages are kept until others have been read, which come first.
+A stream listens, is in a replay, or is held: then its messages are kept until others have been
+read, which come first. What a subject may listen to is changed by
+:class:`~sinapse.hub.lists.Lists`.
 """
 
-import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from sinapse.counters import Counters
-from sinapse.errors import CloseReason, LimitReached, ResetReason, Unauthorized
+from sinapse.errors import CloseReason, ResetReason
 from sinapse.hub.catchup import CatchUp
 from sinapse.hub.dispatch import Dispatcher
-from sinapse.hub.subscribers import Channel, Subject, Subscriber, encode_for, subject_key
+from sinapse.hub.register import Register, part_key
+from sinapse.hub.subscribers import Channel, Group, Listeners, Subject, Subscriber, encode_for
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.only import Only
 
@@ -41,59 +42,32 @@ class HubOwner(Protocol):
 
 
 class Table(Dispatcher):
-    """The table, kept by `owner`.
+    """The table, kept by `owner`."""
 
-    `max_channels` is how many a subject may have, 0 for any number. With `admits_empty` a stream
-    without channels here may open: it may have some in other Redis.
-    """
-
-    def __init__(
-        self,
-        counters: Counters,
-        owner: HubOwner,
-        *,
-        max_channels: int = 0,
-        admits_empty: bool = False,
-    ) -> None:
+    def __init__(self, counters: Counters, owner: HubOwner) -> None:
         super().__init__(counters, owner.turn_needed)
-        #: Subjects by their keys.
-        self.subjects: dict[bytes, Subject] = {}
-        #: The keys of those whose tokens are for a part of the list, by the ids.
-        self._narrow: dict[bytes, set[bytes]] = {}
+        #: Subjects with open streams.
+        self.subjects: Register[Subject] = Register()
+        #: Groups that such a subject is in, or one that is about to open a stream.
+        self.groups: Register[Group] = Register()
         #: Whether Redis is connected. While it is not, no catch-up is possible.
         self.is_connected = False
         self._owner = owner
-        self._max_channels = max_channels
-        self._admits_empty = admits_empty
-        #: Grants by their counters, of channels whose later messages are still to be read.
-        self._postponed: list[tuple[int, bytes, bytes]] = []
 
     # Queries
-
-    def subjects_of(self, identifier: bytes) -> Sequence[Subject]:
-        """Return what the table has of the subject of an id: several, if it has narrow tokens."""
-        subject = self.subjects.get(identifier)
-        whole = () if subject is None else (subject,)
-        if identifier not in self._narrow:
-            return whole
-        return (*whole, *(self.subjects[key] for key in self._narrow[identifier]))
 
     @property
     def subject_count(self) -> int:
         """How many subjects have open streams, each once."""
-        again = sum(
-            len(keys) - (identifier not in self.subjects)
-            for identifier, keys in self._narrow.items()
-        )
-        return len(self.subjects) - again
+        return self.subjects.id_count
 
     def streams_of(self, identifier: bytes) -> list[Subscriber]:
         """Return the open subscribers of a subject; of those with equal rights the oldest first."""
-        return [each for subject in self.subjects_of(identifier) for each in subject.subscribers]
+        return [each for subject in self.subjects.of(identifier) for each in subject.subscribers]
 
     def channels_of(self, identifier: bytes) -> AbstractSet[bytes]:
-        """Return the channels of a subject with open streams."""
-        return frozenset().union(*(each.channels for each in self.subjects_of(identifier)))
+        """Return the channels that a subject with open streams may listen to."""
+        return frozenset().union(*(each.heard() for each in self.subjects.of(identifier)))
 
     def is_live(self, subscriber: Subscriber) -> bool:
         """Whether a subscriber gets messages when they are dispatched: no replay, not held."""
@@ -104,7 +78,7 @@ class Table(Dispatcher):
 
     def listeners(self) -> set[bytes]:
         """Return the keys of the subjects that may listen to something."""
-        return {subject.key for subject in self.subjects.values() if subject.channels}
+        return {subject.key for subject in self.subjects.values() if not subject.hears_nothing}
 
     # Streams
 
@@ -113,13 +87,12 @@ class Table(Dispatcher):
         subject = subscriber.subject
         if subject is not None:
             self.flush()
-            since = subject.since or {}
+            # Granted while nothing was read for it: what has come since then was missed.
+            missed = self._missed(subject) if self.is_connected else {}
             self._end_replay(subject, subscriber)
             self._listen(subject, subscriber)
-            for name, at in since.items():
-                # Granted while nothing was read for it: what has come since then was missed.
-                if self.is_connected and at and not self.channels[name].is_subscribed:
-                    self._begin_catch_up(subject, name, at)
+            for name, at in missed.items():
+                self._begin_catch_up(subject, name, at)
 
     def where(self, subscriber: Subscriber) -> EventID | None:
         """Return the id from which a stream can resume now; None if it is not live."""
@@ -137,7 +110,7 @@ class Table(Dispatcher):
         place = self.where(subscriber)
         subject = subscriber.subject
         if place is not None and subject is not None:
-            self._stop_listening(subject.channels, subscriber)
+            self._stop_listening(subject, subscriber)
             subject.replaying |= {subscriber}
             subject.since = subject.since or {}
         return place
@@ -154,12 +127,15 @@ class Table(Dispatcher):
         self._end_replay(subject, subscriber)
         if subject.catch_up is not None:
             subject.catch_up.members.pop(subscriber, None)
-        self._stop_listening(subject.channels, subscriber)
+        self._stop_listening(subject, subscriber)
         if not subject.subscribers:
-            self._forget(subject)
+            self.subjects.discard(subject)
             self._end_catch_up(subject)
             for name in subject.channels:
                 self._release(name)
+            for group in subject.groups:
+                subject.exit(group)
+                self._release_group(group)
 
     def end(self, subscriber: Subscriber, reason: CloseReason) -> None:
         """End a stream, after the messages that were dispatched for it."""
@@ -172,91 +148,6 @@ class Table(Dispatcher):
         """End all streams of a subject."""
         for subscriber in list(subject.subscribers):
             self.end(subscriber, reason)
-
-    # Lists
-
-    def _settle(self, subject: Subject, expected: Mapping[bytes, int]) -> None:
-        for name in expected.keys() - subject.channels:
-            self._grant(subject, name, None)
-            if subject.since is not None:
-                subject.since[name] = expected[name]
-        for name in subject.channels - expected.keys():
-            self._withdraw(subject, name, None)
-
-    def _grant(self, subject: Subject, name: bytes, after: int | None) -> None:
-        channel = self._hold(name)
-        subject.channels.add(name)
-        if subject.catch_up is not None:
-            subject.catch_up.granted[name] = self.position if after is None else after
-        if subject.since is not None:
-            subject.since[name] = after or 0
-        is_missed = self.is_connected and after is not None and not channel.is_subscribed
-        if is_missed and (subject.catch_up is not None or subject.listening()):
-            self._begin_catch_up(subject, name, after or 0)
-            return
-        self._listen_from(subject, name, after or 0)
-
-    def _listen_from(self, subject: Subject, name: bytes, at: int) -> None:
-        """Let a subject listen to a channel from the counter of its grant on.
-
-        That may be later, in a time without Redis: the messages after our position are still to be
-        read.
-        """
-        channel = self.channels[name]
-        if self._is_ahead(at):
-            self._stop_listening([name], *subject.subscribers)
-            channel.holding.discard(subject)
-            heapq.heappush(self._postponed, (at, subject.key, name))
-            return
-        for subscriber in subject.listening():
-            channel.listen(subscriber)
-        if subject.catch_up is not None:
-            channel.holding.add(subject)
-
-    def _grant_with_past(self, subject: Subject, name: bytes, at: int) -> None:
-        if self.is_connected:
-            self.reached(at - 1)  # All that came before; no message has the counter itself.
-        suspended = self._suspend_all(subject)
-        self._grant(subject, name, at)
-        self._resume_all(suspended)
-
-    def _withdraw(self, subject: Subject, name: bytes, at: int | None) -> None:
-        channel = self.channels[name]
-        self._stop_listening([name], *subject.subscribers)
-        channel.holding.discard(subject)
-        if subject.catch_up is not None:
-            # Earlier withdrawals may not have been heard.
-            subject.catch_up.close_gap(name, at if self.is_connected else None)
-        if subject.since is not None:
-            subject.since.pop(name, None)
-        subject.channels.remove(name)
-        self._release(name)
-
-    def _end_if_empty(self, subject: Subject) -> None:
-        # Held streams first get the messages that they are held for.
-        if not subject.channels and subject.catch_up is None and self.is_connected:
-            self._owner.emptied(subject)
-
-    def _require(self, channels: Collection[bytes]) -> None:
-        if not channels and not self._admits_empty:
-            raise Unauthorized("no channels")
-
-    def _check_number(self, subject: bytes, channels: Collection[bytes]) -> None:
-        """Raise :class:`~sinapse.errors.LimitReached` if a subject has too many channels.
-
-        A delivery of only some of them would lose messages silently.
-        """
-        if 0 < self._max_channels < len(channels):
-            self._owner.too_many_channels(subject, len(channels))
-            raise LimitReached(CloseReason.TOO_MANY_CHANNELS.text, 503)
-
-    def _end_if_too_many(self, subject: Subject) -> None:
-        if not self.is_connected:
-            return
-        try:
-            self._check_number(subject.id, subject.channels)
-        except LimitReached:
-            self.end_all(subject, CloseReason.TOO_MANY_CHANNELS)
 
     # Catching up
 
@@ -271,7 +162,7 @@ class Table(Dispatcher):
             framing = subscriber.framing
             entries = catch_up.messages_for(subscriber)
             frames = [encode_for(subscriber, entry, self.epoch) for entry in entries]
-            if missing := catch_up.missing_for(subscriber) & subject.channels:
+            if missing := subject.heard_of(catch_up.missing_for(subscriber)):
                 self.counters.resets += 1
                 frames.insert(0, framing.reset(ResetReason.NOT_RETAINED, missing, None))
                 frames.append(framing.position(str(self.here)))
@@ -285,19 +176,34 @@ class Table(Dispatcher):
         is_new = subject.catch_up is None
         catch_up = subject.catch_up or CatchUp()
         for subscriber in subject.listening():
-            self._stop_listening(subject.channels, subscriber)
+            self._stop_listening(subject, subscriber)
             catch_up.hold(subscriber, self.position)
         catch_up.open_gap(name, after)
         subject.catch_up = catch_up
-        for each in subject.channels:
-            self.channels[each].holding.add(subject)
+        for listeners in self._heard_by(subject):
+            listeners.holding.add(subject)
         if is_new:
             self._owner.catch_up_needed(subject)
 
     def _end_catch_up(self, subject: Subject) -> None:
         subject.catch_up = None
-        for name in subject.channels:
-            self.channels[name].holding.discard(subject)
+        for listeners in self._heard_by(subject):
+            listeners.holding.discard(subject)
+
+    def _missed(self, subject: Subject) -> dict[bytes, int]:
+        """Return channels that the node is not subscribed to yet, and when they were granted."""
+        names = {name for name, at in (subject.since or {}).items() if at}
+        names.update(*(group.unheard for group in subject.groups))
+        return {
+            name: subject.granted_at(name) or 0
+            for name in names
+            if not self.channels[name].is_subscribed
+        }
+
+    def _end_if_empty(self, subject: Subject) -> None:
+        # Held streams first get the messages that they are held for.
+        if self.is_connected and subject.catch_up is None and subject.hears_nothing:
+            self._owner.emptied(subject)
 
     def _suspend_all(self, subject: Subject) -> dict[Subscriber, EventID]:
         """Send the streams of a subject nothing more until they resume from the ids returned.
@@ -321,7 +227,8 @@ class Table(Dispatcher):
         if hold is None:
             return None
         subject.replaying |= {subscriber}
-        subject.since = catch_up.granted | (subject.since or {})
+        granted = {name: at for name, at in catch_up.granted.items() if name in subject.channels}
+        subject.since = granted | (subject.since or {})
         if not catch_up.members:
             self._end_catch_up(subject)
         return EventID(self.epoch, hold.position)
@@ -333,21 +240,11 @@ class Table(Dispatcher):
     # Subjects
 
     def _subject(self, identifier: bytes, only: Only | None) -> Subject:
-        subject = self.subjects.get(subject_key(identifier, only))
+        subject = self.subjects.get(part_key(identifier, only))
         if subject is None:
             subject = Subject(identifier, only)
-            self.subjects[subject.key] = subject
-            if only is not None:
-                self._narrow.setdefault(identifier, set()).add(subject.key)
+            self.subjects.add(subject)
         return subject
-
-    def _forget(self, subject: Subject) -> None:
-        del self.subjects[subject.key]
-        if subject.only is not None:
-            keys = self._narrow[subject.id]
-            keys.discard(subject.key)
-            if not keys:
-                del self._narrow[subject.id]
 
     # Names
 
@@ -384,16 +281,36 @@ class Table(Dispatcher):
         if not subject.replaying and self.is_connected:
             subject.since = None
 
+    def _release_group(self, group: Group) -> None:
+        group.holders -= 1
+        if not group.holders:
+            self.groups.discard(group)
+            for name in list(group.channels):
+                self._take_from(group, name)
+
+    def _take_from(self, group: Group, name: bytes) -> None:
+        channel = self.channels[name]
+        channel.groups = tuple(each for each in channel.groups if each is not group)
+        del group.channels[name]
+        group.unheard.discard(name)
+        self._release(name)
+
+    def _heard_by(self, subject: Subject) -> list[Listeners]:
+        """Return what its streams listen to: its own channels, and its groups."""
+        return [*(self.channels[name] for name in subject.channels), *subject.groups]
+
     def _listen(self, subject: Subject, subscriber: Subscriber) -> None:
         for name in subject.channels:
             if not self._is_ahead((subject.since or {}).get(name, 0)):
                 self.channels[name].listen(subscriber)
+        for group, joined in subject.groups.items():
+            if not self._is_ahead(joined):
+                group.listen(subscriber)
 
     def _is_ahead(self, at: int) -> bool:
         """Whether messages from before a grant are still to be dispatched."""
         return not self.is_connected and at > self.position
 
-    def _stop_listening(self, names: Iterable[bytes], *subscribers: Subscriber) -> None:
-        for name in names:
-            for subscriber in subscribers:
-                self.channels[name].stop_listening(subscriber)
+    def _stop_listening(self, subject: Subject, subscriber: Subscriber) -> None:
+        for listeners in self._heard_by(subject):
+            listeners.stop_listening(subscriber)

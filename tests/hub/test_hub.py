@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 
@@ -24,8 +25,19 @@ from sinapse.counters import Counters
 from sinapse.errors import CloseReason, Unauthorized
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
-from sinapse.hub.joining import Joining
-from sinapse.protocol.keys import ADD, GRANT, REMOVE, REVOKE
+from sinapse.hub.joining import Joining, Membership
+from sinapse.hub.register import part_key
+from sinapse.hub.subscribers import Subject
+from sinapse.protocol.keys import (
+    ADD,
+    GRANT,
+    GROUP_GRANT,
+    GROUP_WITHDRAW,
+    JOIN,
+    LEAVE,
+    REMOVE,
+    REVOKE,
+)
 from sinapse.protocol.message import Message
 from sinapse.protocol.only import Only
 from tests.support.hubs import Keeper, Lines, Stream, Table, kept, remains
@@ -178,7 +190,7 @@ def test_names_of_our_own_are_never_channels(table: Table) -> None:
     stream = table.open(b"a", b"sinapse:tokens:x")
     for name in (b"sinapse:channels:2:add", b""):
         table.hub.control(b"1", ADD, name)
-    table.hub.reconcile(b"1", {b"a": 0, b"sinapse:x": 0, b"": 0})
+    table.hub.reconcile(b"1", {b"a": 0, b"sinapse:x": 0, b"": 0}, {})
     assert stream.subject is not None
     assert stream.subject.channels == set(table.hub.channels) == {b"a"}
 
@@ -258,7 +270,7 @@ def test_unknown_control_messages_and_unknown_subjects_are_ignored(table: Table)
 def test_reconciling_makes_the_list_what_redis_says(table: Table) -> None:
     stream = table.open(b"a", b"b")
     table.hub.dispatch(b"a", Message("1"))
-    table.hub.reconcile(b"1", {b"b": 0, b"c": 0})
+    table.hub.reconcile(b"1", {b"b": 0, b"c": 0}, {})
     table.publish(b"a", "2")
     table.publish(b"b", "3")
     table.publish(b"c", "4")
@@ -269,8 +281,8 @@ def test_reconciling_makes_the_list_what_redis_says(table: Table) -> None:
 def test_reconciling_with_nothing_ends_the_streams(table: Table) -> None:
     stream = table.open(b"a")
     table.hub.disconnected()
-    table.hub.reconcile(b"1", {})
-    table.hub.reconcile(b"nobody", {b"a": 0})
+    table.hub.reconcile(b"1", {}, {})
+    table.hub.reconcile(b"nobody", {b"a": 0}, {})
     # What is heard next may be on its way to another list.
     assert table.hub.streams_of(b"1") == [stream]
     table.hub.connected()
@@ -347,8 +359,8 @@ def test_what_is_read_after_a_break_is_for_those_who_had_the_channel_then(
     streams = [table.open(b"a", b"anchor", subject=name) for name in (b"1", b"2")]
     table.hub.dispatch(b"a", Message("heard"), 5 + lost)
     table.hub.disconnected()
-    table.hub.reconcile(b"1", {b"a": 0, b"anchor": 0})
-    table.hub.reconcile(b"2", {b"a": 7, b"anchor": 0, b"b": 8})
+    table.hub.reconcile(b"1", {b"a": 0, b"anchor": 0}, {})
+    table.hub.reconcile(b"2", {b"a": 7, b"anchor": 0, b"b": 8}, {})
     if lost:
         table.hub.begin_at(5)
     for counter, channel in ((6, b"a"), (7, b"a"), (8, b"a"), (9, b"b"), (10, b"a")):
@@ -371,7 +383,7 @@ def test_what_nobody_heard_of_between_two_grants_is_not_read_for_who_is_held(tab
     catch_up = subject.catch_up
     assert catch_up is not None
     table.hub.disconnected()
-    table.hub.reconcile(b"1", {b"anchor": 0, b"a": 8})
+    table.hub.reconcile(b"1", {b"anchor": 0, b"a": 8}, {})
     table.hub.begin_at(5)
     for counter in (6, 7, 8, 9):
         table.hub.granted(counter)
@@ -393,10 +405,12 @@ ONLY = {b"narrow": Only(b"b\nc*")}
 CHANNELS = (b"a", b"b", b"c")
 RESERVED = b"sinapse:x"
 FRAMINGS = ("chunked", "identity")
+GROUPS = (b"g", b"h")
 
 SUBJECT = st.sampled_from(SUBJECTS)
 KIND = st.sampled_from(KINDS)
 FRAMING = st.sampled_from(FRAMINGS)
+GROUP = st.sampled_from(GROUPS)
 NAME = st.sampled_from((*CHANNELS, RESERVED))
 
 
@@ -407,6 +421,7 @@ class Published:
     channel: bytes
     data: str
     readers: frozenset[bytes]
+    """By their own lists, or by groups."""
 
 
 @dataclass(frozen=True)
@@ -416,6 +431,39 @@ class Control:
     subject: bytes
     action: str
     value: bytes
+    group: bytes = b""
+    """The group that it is about."""
+
+
+@dataclass
+class Knowledge:
+    """Who may listen to what: as Redis has it, or as far as that has been delivered."""
+
+    lists: dict[bytes, set[bytes]]
+    groups: dict[bytes, set[bytes]]
+    """The groups of each subject."""
+    channels: dict[bytes, set[bytes]]
+    """The channels of each group."""
+
+    def heard(self, subject: bytes) -> set[bytes]:
+        """Return what a subject may listen to."""
+        return self.lists[subject].union(*map(self.channels.__getitem__, self.groups[subject]))
+
+    def change(self, control: Control) -> None:
+        """Apply a change."""
+        subject, group, value = control.subject, control.group, control.value
+        if control.action == ADD:
+            self.lists[subject].add(value)
+        elif control.action == REMOVE:
+            self.lists[subject].discard(value)
+        elif control.action == JOIN:
+            self.groups[subject].add(group)
+        elif control.action == LEAVE:
+            self.groups[subject].discard(group)
+        elif control.action == GROUP_GRANT:
+            self.channels[group].add(value)
+        elif control.action == GROUP_WITHDRAW:
+            self.channels[group].discard(value)
 
 
 @dataclass(eq=False)
@@ -426,10 +474,27 @@ class Request:
     token: bytes
     framing: str
     #: Of the look-up, once Redis has made it; no subject if the token is unknown.
-    answer: tuple[bytes | None, set[bytes]] | None = None
+    answer: tuple[bytes | None, set[bytes], dict[bytes, Membership]] | None = None
     is_admitted: bool = False
     #: It comes back, and what it missed is sent first.
     resumes: bool = False
+
+
+CHANGES = st.lists(
+    st.builds(
+        lambda subject, action, value, group: Control(
+            b"" if action in (GROUP_GRANT, GROUP_WITHDRAW) else subject,
+            action,
+            b"" if action in (JOIN, LEAVE) else value,
+            b"" if action in (ADD, REMOVE) else group,
+        ),
+        SUBJECT,
+        st.sampled_from((ADD, REMOVE, JOIN, LEAVE, GROUP_GRANT, GROUP_WITHDRAW)),
+        NAME,
+        GROUP,
+    ),
+    max_size=4,
+)
 
 
 class WatchedHub(Hub):
@@ -453,7 +518,11 @@ class HubMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         # Redis
-        self.lists = {b"1": {b"a"}, b"2": {b"a", b"b"}}
+        self.truth = Knowledge(
+            {b"1": {b"a"}, b"2": {b"a", b"b"}},
+            {b"1": set(), b"2": {b"g"}},
+            {group: {b"c"} for group in GROUPS},
+        )
         self.tokens = {
             (subject, kind): b"first token of %b %b" % (kind, subject)
             for subject in SUBJECTS
@@ -464,11 +533,14 @@ class HubMachine(RuleBasedStateMachine):
         self.generated = self.published = 0
         self.connection: deque[Published | Control | Request] = deque()
         # As far as it has been delivered
-        self.seen = {subject: set(channels) for subject, channels in self.lists.items()}
+        self.seen = deepcopy(self.truth)
         self.revoked: set[bytes] = set()
         # The hub, who is at it, and what it should have done
         self.counters = Counters()
-        keeper = Keeper(self.check_interest, turn_needed=self.ask_for_a_turn)
+        self.catching_up: list[Subject] = []
+        keeper = Keeper(
+            self.check_interest, self.catching_up.append, turn_needed=self.ask_for_a_turn
+        )
         self.hub = kept(keeper, self.counters, WatchedHub)
         self.hub.flushing = self.check_flush
         self.hub.connected()
@@ -501,13 +573,34 @@ class HubMachine(RuleBasedStateMachine):
 
     @rule(subject=SUBJECT, channel=NAME)
     def add_channel(self, subject: bytes, channel: bytes) -> None:
-        self.lists[subject].add(channel)
-        self.connection.append(Control(subject, ADD, channel))
+        self.change(Control(subject, ADD, channel))
 
     @rule(subject=SUBJECT, channel=NAME)
     def remove_channel(self, subject: bytes, channel: bytes) -> None:
-        self.lists[subject].discard(channel)
-        self.connection.append(Control(subject, REMOVE, channel))
+        self.change(Control(subject, REMOVE, channel))
+
+    @rule(subject=SUBJECT, group=GROUP)
+    def join(self, subject: bytes, group: bytes) -> None:
+        self.change(Control(subject, JOIN, b"", group))
+
+    @rule(subject=SUBJECT, group=GROUP)
+    def leave_group(self, subject: bytes, group: bytes) -> None:
+        self.change(Control(subject, LEAVE, b"", group))
+
+    @rule(group=GROUP, channel=NAME)
+    def add_to_group(self, group: bytes, channel: bytes) -> None:
+        self.change(Control(b"", GROUP_GRANT, channel, group))
+
+    @rule(group=GROUP, channel=NAME)
+    def remove_from_group(self, group: bytes, channel: bytes) -> None:
+        self.change(Control(b"", GROUP_WITHDRAW, channel, group))
+
+    def change(self, control: Control) -> None:
+        if control.action in (JOIN, LEAVE):
+            listed = sorted(self.truth.channels[control.group] if control.action == JOIN else ())
+            control = replace(control, value=b"".join(b"\n0 %b" % each for each in listed))
+        self.truth.change(control)
+        self.connection.append(control)
 
     @rule(subject=SUBJECT, kind=KIND)
     def replace_token(self, subject: bytes, kind: bytes) -> None:
@@ -524,7 +617,7 @@ class HubMachine(RuleBasedStateMachine):
     def publish(self, channels: list[bytes]) -> None:
         for channel in channels:
             self.published += 1
-            readers = frozenset(each for each in SUBJECTS if channel in self.lists[each])
+            readers = frozenset(each for each in SUBJECTS if channel in self.truth.heard(each))
             self.connection.append(Published(channel, str(self.published), readers))
 
     # The connection
@@ -567,21 +660,24 @@ class HubMachine(RuleBasedStateMachine):
         self.turns = 0
         self.hub.fan_outs.go_on()
 
-    @rule()
+    @rule(changes=CHANGES)
     @precondition(lambda self: self.streams)
-    def lose_the_connection(self) -> None:
+    def lose_the_connection(self, changes: list[Control]) -> None:
         """Lose what is in it, and all look-ups; go on as the broker does."""
+        for control in changes:
+            self.change(control)
         self.hub.disconnected()
         self.connection.clear()
         for request in list(self.requests):
             self.give_up(request)
-        self.seen = {subject: each - {RESERVED} for subject, each in self.lists.items()}
+        self.seen = deepcopy(self.truth)
         valid = set(self.tokens.values())
         for token, subject in {
             stream.token: subject for stream, subject in self.streams.items()
         }.items():
             if token in valid:
-                self.hub.reconcile(subject, dict.fromkeys(self.lists[subject], 0))
+                listed = dict.fromkeys(self.truth.lists[subject], 0)
+                self.hub.reconcile(subject, listed, self.memberships(subject))
             else:
                 self.hub.end_token(subject, token, CloseReason.REVOKED)
         self.hub.connected()
@@ -602,22 +698,29 @@ class HubMachine(RuleBasedStateMachine):
                 self.due[stream].append((message.channel, message.data))
 
     def deliver_control(self, control: Control) -> None:
-        self.hub.control(control.subject, control.action, control.value)
-        streams = [each for each, subject in self.streams.items() if subject == control.subject]
-        channels = self.seen[control.subject]
-        before = {stream: self.heard(control.subject, stream.token) for stream in streams}
-        if control.action == ADD and control.value != RESERVED:
-            channels.add(control.value)
-        elif control.action == REMOVE:
-            channels.discard(control.value)
-        elif control.action == REVOKE:
+        value = control.value
+        if control.action == JOIN:
+            value = b"0 0 " + control.group + control.value
+        elif control.action == GROUP_GRANT:
+            value = b" ".join((b"0 0", control.group, control.value))
+        elif control.group:
+            value = b" ".join(filter(None, (b"0", control.group, control.value)))
+        self.hub.control(control.subject, control.action, value)
+        self.catch_up()
+        before = {each: self.heard(subject, each.token) for each, subject in self.streams.items()}
+        self.seen.change(control)
+        if control.action == REVOKE:
             self.revoked.add(control.value)
-        for stream in streams:
+        for stream, heard in before.items():
             if stream.token in self.revoked:
                 self.ended(stream, CloseReason.REVOKED)
-            elif not self.heard(control.subject, stream.token):
-                assert before[stream]
+            elif heard and not self.heard(self.streams[stream], stream.token):
                 self.ended(stream, CloseReason.NO_CHANNELS)
+
+    def catch_up(self) -> None:
+        """Have nothing to read: no message is retained here."""
+        while self.catching_up:
+            self.hub.caught_up(self.catching_up.pop())
 
     # Those who want a stream
 
@@ -640,6 +743,20 @@ class HubMachine(RuleBasedStateMachine):
         request = self.ask(subject, kind, framing)
         self.look_up(request)
         self.admit(request)
+
+    @rule(subject=SUBJECT, kind=KIND, early=CHANGES, late=CHANGES)
+    def one_is_admitted_while_lists_change(
+        self, subject: bytes, kind: bytes, early: list[Control], late: list[Control]
+    ) -> None:
+        """Change them before the answer comes, and before the barrier does."""
+        request = self.ask(subject, kind, FRAMINGS[0])
+        self.look_up(request)
+        for control in early:
+            self.change(control)
+            self.deliver(len(self.connection))
+        self.admit(request)
+        for control in late:
+            self.change(control)
 
     @rule(data=st.data())
     @precondition(lambda self: self.replaying)
@@ -672,24 +789,33 @@ class HubMachine(RuleBasedStateMachine):
 
     def look_up(self, request: Request) -> None:
         """Make the answer, at this instant of Redis."""
-        request.answer = None, set()
+        request.answer = None, set(), {}
         for (subject, _), token in self.tokens.items():
             if token == request.token:
-                request.answer = subject, set(self.lists[subject])
+                own = set(self.truth.lists[subject])
+                request.answer = subject, own, self.memberships(subject)
+
+    def memberships(self, subject: bytes) -> dict[bytes, Membership]:
+        return {
+            group: Membership(0, dict.fromkeys(self.truth.channels[group], 0))
+            for group in sorted(self.truth.groups[subject])
+        }
 
     def admit(self, request: Request) -> None:
         """Receive the answer, and send the barrier."""
         assert request.answer is not None
-        subject, channels = request.answer
+        subject, channels, memberships = request.answer
         if subject is None:
             self.give_up(request)
             return
         expect = partial(
             self.hub.expect,
             *(request.joining, subject, request.token, dict.fromkeys(channels, 0)),
+            memberships=memberships,
             only=self.only[request.token],
         )
-        if self.part(channels, request.token):
+        listed = channels.union(*(self.kept_list(request, *each) for each in memberships.items()))
+        if self.part(listed, request.token):
             expect()
             request.is_admitted = True
             self.connection.append(request)
@@ -698,10 +824,19 @@ class HubMachine(RuleBasedStateMachine):
                 expect()
             self.give_up(request)
 
+    def kept_list(
+        self, request: Request, group: bytes, membership: Membership
+    ) -> Collection[bytes]:
+        """Return what the hub has of a group, or may take to be in it."""
+        kept = self.hub.groups.get(part_key(group, self.only[request.token]))
+        if kept is not None:
+            return kept.channels
+        return self.hub._joins.channels_of_group(request.joining, group, membership)
+
     def open(self, request: Request) -> None:
         """Go on behind the barrier."""
         assert request.answer is not None
-        subject, channels = request.answer
+        subject, channels, _ = request.answer
         assert subject is not None
         self.requests.remove(request)
         # Held since the answer, so Redis is subscribed to them by now.
@@ -711,6 +846,7 @@ class HubMachine(RuleBasedStateMachine):
         live = not request.resumes
         if self.heard(subject, request.token) and request.token not in self.revoked:
             assert self.hub.open(request.joining, lambda: stream, live=live) is stream
+            self.catch_up()
             self.streams[stream] = subject
             self.due[stream] = []
             if request.resumes:
@@ -758,7 +894,7 @@ class HubMachine(RuleBasedStateMachine):
 
     def heard(self, subject: bytes, token: bytes) -> set[bytes]:
         """Return what the streams of a token may listen to, as far as it has been delivered."""
-        return self.part(self.seen[subject], token)
+        return self.part(self.seen.heard(subject), token)
 
     # What has to be true
 
@@ -811,18 +947,26 @@ class HubMachine(RuleBasedStateMachine):
             assert subject.subscribers.keys() == mine
             assert mine
             for stream in mine:
-                assert subject.channels == self.heard(subject.id, stream.token)
+                assert subject.heard() == self.heard(subject.id, stream.token)
+                assert subject.channels == self.part(self.seen.lists[subject.id], stream.token)
+                assert {each.id for each in subject.groups} == self.seen.groups[subject.id]
 
     @invariant()
     def the_table_holds_what_is_needed_and_nothing_else(self) -> None:
         needs = [request.joining.channels for request in self.requests]
         needs += [frozenset(each.channels) for each in self.hub.subjects.values()]
+        joined = [list(request.joining.groups.values()) for request in self.requests]
+        joined += [list(subject.groups) for subject in self.hub.subjects.values()]
+        kept = Counter(group for groups in joined for group in groups)
+        assert {each: each.holders for each in kept} == kept
+        assert set(self.hub.groups.values()) <= kept.keys()
+        needs += [frozenset(group.channels) for group in kept]
         holders = Counter(name for need in needs for name in need)
         assert {name: each.holders for name, each in self.hub.channels.items()} == holders
         assert self.interest == set(holders)
         for name, channel in self.hub.channels.items():
             listeners = self.listeners(name)
-            assert channel.audiences == {
+            assert channel.all_audiences() == {
                 framing: {each for each in listeners if each.framing is framing}
                 for framing in {each.framing for each in listeners}
             }

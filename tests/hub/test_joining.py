@@ -86,9 +86,9 @@ class JoinsMachine(RuleBasedStateMachine):
         for joining, expected in self.under_way.items():
             if expected.is_revoked:
                 with pytest.raises(Unauthorized, match="token revoked"):
-                    self.joins.channels(joining)
+                    self.joins.expected(joining)
             else:
-                assert self.joins.channels(joining) == expected.channels
+                assert self.joins.expected(joining) == (expected.channels, {})
 
     @invariant()
     def nothing_is_kept_for_nobody(self) -> None:

@@ -163,7 +163,7 @@ class Life:
         self.happen(3)
         found = dict(self.list)
         self.happen(5)
-        self.hub.reconcile(b"1", found)
+        self.hub.reconcile(b"1", found, {})
         if self.dice.random() < 0.2:
             return False
         self.hear(start, live=False)
@@ -260,7 +260,7 @@ def test_a_channel_whose_removal_was_not_heard_brings_nothing_of_after_that() ->
     # Removed; then two messages; then given back, and removed again, which is heard.
     hub.control(b"1", GRANT, b"%d new" % (first + 2))
     hub.control(b"1", WITHDRAW, b"%d new" % (first + 2))
-    hub.reconcile(b"1", {ANCHOR: 0})
+    hub.reconcile(b"1", {ANCHOR: 0}, {})
     hub.connected()
     assert subject.catch_up is not None
     before = list(stream.got)
