@@ -6,9 +6,10 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, cast
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher import channels, sessions, tokens
+from sinapse.publisher import channels, groups, sessions, tokens
 from sinapse.publisher.base import BasePublisher
 from sinapse.publisher.operations.conversation import complete
+from sinapse.publisher.operations.groups import GroupLike
 from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
 from sinapse.publisher.operations.messages import AnyOutgoing, Messages
@@ -91,6 +92,37 @@ class Channels:
     clear = awaited(channels.Channels.clear)
 
 
+class Groups:
+    """``publisher.groups``: as :class:`sinapse.publisher.groups.Groups`, to be awaited."""
+
+    def __init__(self, connections: AwaitedRunner) -> None:
+        self._connections = connections
+        self._run = connections.run
+
+    add = awaited(groups.Groups.add)
+    remove = awaited(groups.Groups.remove)
+    clear = awaited(groups.Groups.clear)
+    of = awaited(groups.Groups.of)
+    members = awaited(groups.Groups.members)
+
+    def channels(self, group: GroupLike) -> "GroupChannels":
+        """Return the channels of `group`, to be changed."""
+        return GroupChannels(self._connections, group)
+
+
+class GroupChannels:
+    """``publisher.groups.channels(group)``: the channels of one group, to be awaited."""
+
+    def __init__(self, connections: AwaitedRunner, group: GroupLike) -> None:
+        self._run = connections.run
+        self._group = group
+
+    list = awaited(groups.GroupChannels.list)
+    add = awaited(groups.GroupChannels.add)
+    remove = awaited(groups.GroupChannels.remove)
+    clear = awaited(groups.GroupChannels.clear)
+
+
 class Pipeline(Collection):
     """Collects operations, and sends them when its ``async with`` block ends, or by :meth:`send`.
 
@@ -163,6 +195,7 @@ class Publisher(BasePublisher):
             self._connections, most=self.max_sessions, hashed=self.hash_tokens
         )
         self.channels: Channels = Channels(self._connections)
+        self.groups: Groups = Groups(self._connections)
         self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message, turns)
 
     async def publish(

@@ -16,7 +16,8 @@ class Channels:
 
     A channel is a name, or an object that has ``sinapse_channel``. Lists go by the id alone:
     ``User`` 1 and ``Admin`` 1 share theirs, as in Ruby's Sinapse; a class that defines
-    ``sinapse_id`` can keep apart. Every operation raises
+    ``sinapse_id`` can keep apart. What a subject may hear by its :class:`groups
+    <sinapse.publisher.groups.Groups>` is not on its list. Every operation raises
     :class:`~sinapse.errors.InvalidSubject` or :class:`~sinapse.errors.InvalidChannel` for what
     is none, and :class:`~sinapse.errors.BrokerUnavailable` when Redis is away or refuses.
     """
@@ -25,11 +26,11 @@ class Channels:
         self._run = connections.run
 
     def list(self, subject: SubjectId) -> set[str]:
-        """Return the names of the channels that `subject` may listen to."""
+        """Return the names of the channels on the list of `subject`."""
         return self._run(ListChannels(subject))
 
     def has(self, subject: SubjectId, channel: ChannelLike) -> bool:
-        """Whether `subject` may listen to `channel`."""
+        """Whether `channel` is on the list of `subject`."""
         return self._run(HasChannel(subject, channel))
 
     def add(

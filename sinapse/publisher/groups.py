@@ -1,6 +1,5 @@
 """Groups: many subjects that may listen to the same channels, which are kept once."""
 
-from sinapse.protocol.keys import group_name
 from sinapse.publisher.operations.groups import (
     PAGE,
     AddToGroup,
@@ -81,7 +80,7 @@ class GroupChannels:
 
     def __init__(self, connections: Runner, group: GroupLike) -> None:
         self._run = connections.run
-        self._group = group_name(group)
+        self._group = group
 
     def list(self) -> set[str]:
         """Return the names of the channels."""

@@ -6,7 +6,9 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, cast
 
 from sinapse.errors import SinapseError
 from sinapse.publisher.channels import Channels
+from sinapse.publisher.groups import GroupChannels, Groups
 from sinapse.publisher.operations.conversation import complete
+from sinapse.publisher.operations.groups import GroupLike
 from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
 from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.messages import Messages
@@ -67,6 +69,7 @@ class Collection:
         self.tokens: CollectedTokens = CollectedTokens(self, hashed=hashed)
         self.sessions: CollectedSessions = CollectedSessions(self, most=max_sessions, hashed=hashed)
         self.channels: CollectedChannels = CollectedChannels(self)
+        self.groups: CollectedGroups = CollectedGroups(self)
 
     def publish(
         self,
@@ -169,6 +172,37 @@ class CollectedChannels:
     add = collected(Channels.add)
     remove = collected(Channels.remove)
     clear = collected(Channels.clear)
+
+
+class CollectedGroups:
+    """``pipe.groups``: as :class:`sinapse.publisher.groups.Groups`, sent with the others."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._run = collection.add
+
+    add = collected(Groups.add)
+    remove = collected(Groups.remove)
+    clear = collected(Groups.clear)
+    of = collected(Groups.of)
+    members = collected(Groups.members)
+
+    def channels(self, group: GroupLike) -> "CollectedGroupChannels":
+        """Return the channels of `group`, to be changed."""
+        return CollectedGroupChannels(self._collection, group)
+
+
+class CollectedGroupChannels:
+    """``pipe.groups.channels(group)``: the channels of one group, changed with the others."""
+
+    def __init__(self, collection: Collection, group: GroupLike) -> None:
+        self._run = collection.add
+        self._group = group
+
+    list = collected(GroupChannels.list)
+    add = collected(GroupChannels.add)
+    remove = collected(GroupChannels.remove)
+    clear = collected(GroupChannels.clear)
 
 
 class Pipeline(Collection):

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, InvalidEvent
+from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, InvalidEvent, ListFull
 from sinapse.protocol.ids import EventID
-from sinapse.protocol.keys import CHECKPOINTS, RETENTION, hashed_token
+from sinapse.protocol.keys import CHECKPOINTS, MAX_GROUPS, RETENTION, groups_key, hashed_token
 from sinapse.protocol.message import unpack
 from sinapse.publisher import Outgoing, Published, Publisher, aio, tx
 from sinapse.publisher.operations.conversation import MAX_DATA_PER_CALL, MAX_MESSAGES_PER_CALL
@@ -419,6 +419,46 @@ class TestPipeline:
 
         assert [each.result for each in piped.fill(end)] == [True, True, False, 1, 1, []]
         assert redis_client.keys() == []
+
+    def test_groups_are_collected_too(
+        self, piped: Piped, redis_client: redis.Redis, listener: Listener
+    ) -> None:
+        def block(pipe: Any) -> list[Any]:
+            groups, channels = pipe.groups, pipe.groups.channels("team:3")
+            return [
+                *(groups.add("7", "team:3"), groups.add("8", "team:3"), groups.add("7", "all")),
+                *(channels.add("news"), channels.add("room:1"), channels.list()),
+                *(groups.of("7"), groups.members("team:3", limit=1), channels.remove("news")),
+                *(groups.remove("8", "team:3"), groups.clear("7"), channels.clear()),
+            ]
+
+        assert [each.result for each in piped.fill(block)] == [
+            *(True, True, True, True, True, {"news", "room:1"}),
+            *({"team:3", "all"}, ["7"], True, True, 2, 1),
+        ]
+        assert not [*redis_client.scan_iter("sinapse:g*"), *redis_client.scan_iter("sinapse:m*")]
+        told = [channel.rpartition(":")[2] for channel, _ in listener.heard()]
+        assert told == [
+            *["join"] * 3,
+            *["group-grant"] * 2,
+            *("group-withdraw", "leave", "leave", "leave", "group-withdraw"),
+        ]
+
+    def test_a_bound_that_is_reached_is_told_of_that_one_only(
+        self, piped: Piped, redis_client: redis.Redis
+    ) -> None:
+        for number in range(MAX_GROUPS):
+            redis_client.hset(groups_key("7"), f"team:{number}", 0)
+        pending: list[Any] = []
+
+        def block(pipe: Any) -> None:
+            pending.extend([pipe.groups.add("7", "more"), pipe.groups.add("8", "more")])
+
+        with pytest.raises(Incomplete, match=r"^1 of 2 failed: subject '7' is in 100 groups"):
+            piped.fill(block)
+        with pytest.raises(ListFull, match="it cannot join 'more'"):
+            pending[0].result  # noqa: B018
+        assert pending[1].result is True
 
     def test_what_the_publisher_was_told_of_sessions_holds(
         self,

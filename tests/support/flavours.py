@@ -102,9 +102,11 @@ class Waiting:
         value = getattr(self._target, name)
         if name == "run":
             return lambda *values, **options: WaitingRun(value(*values, **options), self._wait)
+        if name == "channels" and callable(value):  # Those of a group.
+            return lambda *values, **options: Waiting(value(*values, **options), self._wait)
         if callable(value):
             return lambda *values, **options: self._wait(partial(value, *values, **options))
-        if name in ("tokens", "sessions", "channels", "runs", "_connections"):
+        if name in ("tokens", "sessions", "channels", "groups", "runs", "_connections"):
             return Waiting(value, self._wait)
         return value
 

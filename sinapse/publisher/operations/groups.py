@@ -183,8 +183,11 @@ class ListMembers(Operation[list[str]]):
         return Request(("ZRANGE", members_key(self.group), first, "+", "BYLEX", *page))
 
     def result(self, answer: list[bytes]) -> list[str]:
-        """Return the ids."""
-        return [subject.decode(errors="replace") for subject in answer]
+        """Return the ids.
+
+        What is not UTF-8 is left out: it is none of ours, and no page could begin after it.
+        """
+        return [text for raw in answer if (text := raw.decode(errors="ignore")).encode() == raw]
 
 
 class ListGroupChannels(Operation[set[str]]):

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import awaiting
 from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT, BasePublisher
+from sinapse.publisher.operations.groups import GroupLike
 from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import T
@@ -79,6 +80,37 @@ class Channels:
     add = deferred(awaiting.Channels.add)
     remove = deferred(awaiting.Channels.remove)
     clear = deferred(awaiting.Channels.clear)
+
+
+class Groups:
+    """``publisher.groups``: as :class:`sinapse.publisher.groups.Groups`, in Deferreds."""
+
+    def __init__(self, connections: AwaitedRunner) -> None:
+        self._connections = connections
+        self._run = connections.run
+
+    add = deferred(awaiting.Groups.add)
+    remove = deferred(awaiting.Groups.remove)
+    clear = deferred(awaiting.Groups.clear)
+    of = deferred(awaiting.Groups.of)
+    members = deferred(awaiting.Groups.members)
+
+    def channels(self, group: GroupLike) -> "GroupChannels":
+        """Return the channels of `group`, to be changed."""
+        return GroupChannels(self._connections, group)
+
+
+class GroupChannels:
+    """``publisher.groups.channels(group)``: the channels of one group, in Deferreds."""
+
+    def __init__(self, connections: AwaitedRunner, group: GroupLike) -> None:
+        self._run = connections.run
+        self._group = group
+
+    list = deferred(awaiting.GroupChannels.list)
+    add = deferred(awaiting.GroupChannels.add)
+    remove = deferred(awaiting.GroupChannels.remove)
+    clear = deferred(awaiting.GroupChannels.clear)
 
 
 class Runs(awaited.Runs):
@@ -158,6 +190,7 @@ class Publisher(BasePublisher):
             self._connections, most=self.max_sessions, hashed=self.hash_tokens
         )
         self.channels: Channels = Channels(self._connections)
+        self.groups: Groups = Groups(self._connections)
         turns = ReactorTurns(reactor)
         self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message, turns)
 
