@@ -49,7 +49,7 @@ Twisted::
 
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.defaults import default, use
-from sinapse.publisher.mixins import Publishable, Subject
+from sinapse.publisher.mixins import Group, Publishable, Subject
 from sinapse.publisher.operations.history import History, Retained
 from sinapse.publisher.operations.messages import Outgoing
 from sinapse.publisher.operations.presence import Audience
@@ -58,6 +58,7 @@ from sinapse.publisher.operations.sessions import NewSession, Session
 
 __all__ = [
     "Audience",
+    "Group",
     "History",
     "NewSession",
     "Outgoing",

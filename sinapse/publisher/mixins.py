@@ -1,4 +1,4 @@
-"""Mixins for the classes of an application: subjects that receive, and channels.
+"""Mixins for the classes of an application: subjects that receive, channels, and groups.
 
 They add no state, no ``__init__`` and no metaclass, so they go with models of any ORM, slots and
 frozen dataclasses. The id of an object is its ``sinapse_id`` if that is defined, else ``pk``,
@@ -7,7 +7,17 @@ Its kind is ``sinapse_kind`` if that is defined, else the name of its class.
 """
 
 from sinapse.publisher.defaults import default
-from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, Named, Owned, Receiving
+from sinapse.publisher.operations.groups import PAGE, GroupLike
+from sinapse.publisher.operations.identity import (
+    ChannelLike,
+    ChannelsLike,
+    Gathering,
+    Named,
+    Owned,
+    Receiving,
+    SubjectId,
+    member_id,
+)
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.sessions import NewSession, Session
@@ -73,7 +83,7 @@ class OwnSessions(Owned):
 
 
 class Sinapse(Owned):
-    """``user.sinapse``: the token, the sessions and the channels of one subject."""
+    """``user.sinapse``: the token, the sessions, the channels and the groups of one subject."""
 
     @property
     def auth(self) -> Auth:
@@ -87,11 +97,11 @@ class Sinapse(Owned):
 
     @property
     def channels(self) -> set[str]:
-        """Names of the channels that the subject may listen to, read from Redis."""
+        """Names of the channels on the list of the subject, read from Redis."""
         return default().channels.list(self._id)
 
     def has_channel(self, channel: ChannelLike) -> bool:
-        """Whether the subject may listen to `channel`."""
+        """Whether `channel` is on the list of the subject."""
         return default().channels.has(self._id, channel)
 
     def add_channel(self, channel: ChannelLike, expires_in: float | None = None) -> bool:
@@ -106,11 +116,24 @@ class Sinapse(Owned):
         return default().channels.remove(self._id, channel)
 
     def clear(self) -> int:
-        """Let the subject listen to nothing; return how many channels were removed."""
+        """Empty the list of the subject; return how many channels were removed."""
         return default().channels.clear(self._id)
 
+    @property
+    def groups(self) -> set[str]:
+        """Names of the groups that the subject is in, read from Redis."""
+        return default().groups.of(self._id)
+
+    def add_group(self, group: GroupLike) -> bool:
+        """Make the subject a member of `group`; return whether that is new."""
+        return default().groups.add(self._id, group)
+
+    def remove_group(self, group: GroupLike) -> bool:
+        """End the membership of the subject in `group`; return whether it was a member."""
+        return default().groups.remove(self._id, group)
+
     def destroy(self) -> None:
-        """End the token and all sessions, and clear the channels.
+        """End the token and all sessions, clear the channels, and leave all groups.
 
         It is for a subject that is deleted, or locked out. If Redis fails in between, what comes
         first is done already, and a second call does the rest.
@@ -118,6 +141,7 @@ class Sinapse(Owned):
         self.auth.clear()
         self.sessions.end_all()
         self.clear()
+        default().groups.clear(self._id)
 
 
 class Subject(Receiving):
@@ -132,7 +156,7 @@ class Subject(Receiving):
 
     @property
     def sinapse(self) -> Sinapse:
-        """The token, the sessions and the channels."""
+        """The token, the sessions, the channels and the groups."""
         return Sinapse(self)
 
 
@@ -166,3 +190,70 @@ class Publishable(Named):
 
     #: The short name. A class that has a ``publish`` of its own keeps that.
     publish = sinapse_publish
+
+
+class Members:
+    """``team.sinapse_members``: who is in one group.
+
+    A member is an object of a class of subjects, or its id.
+    """
+
+    def __init__(self, owner: Gathering) -> None:
+        self._owner = owner
+
+    def add(self, subject: Receiving | Owned | SubjectId) -> bool:
+        """Make `subject` a member; return whether that is new."""
+        return default().groups.add(member_id(subject), self._owner)
+
+    def remove(self, subject: Receiving | Owned | SubjectId) -> bool:
+        """End the membership of `subject`; return whether it was a member."""
+        return default().groups.remove(member_id(subject), self._owner)
+
+    def list(
+        self, after: Receiving | Owned | SubjectId | None = None, limit: int = PAGE
+    ) -> list[str]:
+        """Return a page of ids: see :meth:`sinapse.publisher.groups.Groups.members`."""
+        start = None if after is None else member_id(after)
+        return default().groups.members(self._owner, start, limit)
+
+
+class SharedChannels:
+    """``team.sinapse_channels``: what the members of one group may listen to."""
+
+    def __init__(self, owner: Gathering) -> None:
+        self._owner = owner
+
+    def list(self) -> set[str]:
+        """Return the names of the channels."""
+        return default().groups.channels(self._owner).list()
+
+    def add(self, channel: ChannelLike) -> bool:
+        """Let all members listen to `channel`, on open streams too; return whether that is new."""
+        return default().groups.channels(self._owner).add(channel)
+
+    def remove(self, channel: ChannelLike) -> bool:
+        """Let members listen to `channel` no longer; return whether they could before."""
+        return default().groups.channels(self._owner).remove(channel)
+
+    def clear(self) -> int:
+        """Remove all channels of the group; return how many there were."""
+        return default().groups.channels(self._owner).clear()
+
+
+class Group(Gathering):
+    """A team, a role, or anything else whose members listen to the same: ``class Team(Group)``.
+
+    A class may be a subject, have a channel and be a group, all at once.
+    """
+
+    __slots__ = ()
+
+    @property
+    def sinapse_members(self) -> Members:
+        """Who is in it."""
+        return Members(self)
+
+    @property
+    def sinapse_channels(self) -> SharedChannels:
+        """What the members may listen to."""
+        return SharedChannels(self)

@@ -40,6 +40,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from sinapse.errors import Incomplete, InvalidSubject
 from sinapse.publisher.frameworks.prepared import Prepared, prepare, send_all
+from sinapse.publisher.mixins import Group as AnyGroup
 from sinapse.publisher.mixins import Publishable as AnyPublishable
 from sinapse.publisher.mixins import Subject as AnySubject
 from sinapse.publisher.operations.identity import ChannelLike
@@ -103,6 +104,17 @@ class Subject(AnySubject):
     @property
     def sinapse_id(self) -> str:
         """Id of the subject."""
+        return _primary_key(self)
+
+
+class Group(AnyGroup):
+    """A model whose instances are groups: ``team:3``, by its primary key."""
+
+    __slots__ = ()
+
+    @property
+    def sinapse_id(self) -> str:
+        """What stands behind the name of the class in the name of the group."""
         return _primary_key(self)
 
 

@@ -31,6 +31,11 @@ class Room(aio.Publishable):
     id: int | None = 1
 
 
+@dataclass
+class Team(aio.Group):
+    id: int | None = 3
+
+
 @pytest.fixture(scope="module")
 def redis_process(redis_of_module: RedisServer) -> RedisServer:
     """Return a Redis of this module's own, which may lose its clients."""
@@ -262,7 +267,22 @@ class TestMixins:
             assert await sessions.renew(phone.id)
             assert await sessions.end(phone.id)
             assert await sessions.end_all(but=laptop.id) == 0
+            team = Team()
+            assert await user.sinapse.add_group(team)
+            assert await user.sinapse.groups == {"team:3"}
+            assert await team.sinapse_members.add("8")
+            assert await team.sinapse_members.list() == ["7", "8"]
+            assert await team.sinapse_members.list(after=user, limit=5) == ["8"]
+            assert await team.sinapse_members.remove("8")
+            assert await team.sinapse_channels.add(room)
+            assert await team.sinapse_channels.add("news")
+            assert await team.sinapse_channels.remove("news")
+            assert await team.sinapse_channels.list() == {"room:1"}
+            assert await team.sinapse_channels.clear() == 1
+            assert await user.sinapse.remove_group(team)
+            assert await user.sinapse.add_group("all")
             await user.sinapse.destroy()
+            assert await user.sinapse.groups == set()
             assert await sessions.list() == []
             assert await user.sinapse.auth.token is None
             assert await user.sinapse.clear() == 0

@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from sinapse import publisher as library
-from sinapse.errors import InvalidChannel, InvalidSubject
-from sinapse.publisher import Publishable, Publisher, Subject, aio, defaults, sqlalchemy
+from sinapse.errors import InvalidChannel, InvalidGroup, InvalidSubject
+from sinapse.publisher import Group, Publishable, Publisher, Subject, aio, defaults, sqlalchemy
 from sinapse.publisher.operations import identity
 from tests.support import RedisServer, eventually
 from tests.support.listening import Listener
@@ -29,6 +29,11 @@ class User(Subject):
 @dataclass
 class Room(Publishable):
     id: int | str | None = 1
+
+
+@dataclass
+class Team(Group):
+    id: int | str | None = 3
 
 
 @pytest.fixture
@@ -141,6 +146,7 @@ class TestSubject:
         token = user.sinapse.auth.generate()
         sessions = [user.sinapse.sessions.open(), user.sinapse.sessions.open(only="news")]
         user.sinapse.add_channel("news")
+        user.sinapse.add_group("team:3")
         listener.heard()
         user.sinapse.destroy()
         assert redis_client.keys() == []
@@ -149,6 +155,7 @@ class TestSubject:
             *(("sinapse:channels:7:revoke", each.token.encode()) for each in sessions),
             ("sinapse:channels:7:withdraw", b"0 news"),
             ("sinapse:channels:7:remove", b"news"),
+            ("sinapse:channels:7:leave", b"0 team:3"),
         ]
         user.sinapse.destroy()
         assert listener.heard() == []
@@ -221,6 +228,10 @@ class TestSubject:
             lambda: user.sinapse.remove_channel("news"),
             lambda: user.sinapse.has_channel("news"),
             user.sinapse.clear,
+            lambda: user.sinapse.groups,
+            lambda: user.sinapse.add_group("team:3"),
+            lambda: user.sinapse.remove_group("team:3"),
+            lambda: Team().sinapse_members.add(user),
             user.sinapse.destroy,
         ]
         for operation in operations:
@@ -445,6 +456,102 @@ class TestPublishable:
         thing = type("Sinapse", (Publishable,), {"id": 1})()
         with pytest.raises(InvalidChannel, match="reserved"):
             thing.publish("hello")
+
+
+class TestGroup:
+    def test_its_members_come_and_go(self, listener: Listener, redis_client: redis.Redis) -> None:
+        user, team = User(), Team()
+        assert user.sinapse.groups == set()
+        assert user.sinapse.add_group(team) is True
+        assert user.sinapse.add_group("team:3") is False
+        assert user.sinapse.groups == {"team:3"}
+        members = team.sinapse_members
+        assert members.add(user) is False
+        assert members.add("8") is True
+        assert members.add(User(9).sinapse) is True
+        assert members.add(10) is True
+        assert members.list() == ["10", "7", "8", "9"]
+        assert members.list(after=user, limit=1) == ["8"]
+        assert members.list("8") == ["9"]
+        assert members.remove(User(9)) is True
+        assert members.remove(9) is False
+        assert members.remove("8") is True
+        assert members.remove(10) is True
+        assert user.sinapse.remove_group(team) is True
+        assert user.sinapse.remove_group(team) is False
+        assert redis_client.keys() == []
+        assert listener.heard()[0] == ("sinapse:channels:7:join", b"0 0 team:3")
+
+    def test_its_channels_are_for_all_members(
+        self, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        channels, room = Team().sinapse_channels, Room()
+        assert channels.list() == set()
+        assert channels.add(room) is True
+        assert channels.add("room:1") is False
+        assert channels.add("news") is True
+        assert channels.list() == {"room:1", "news"}
+        assert channels.remove(room) is True
+        assert channels.remove(room) is False
+        assert channels.clear() == 1
+        assert redis_client.keys() == []
+        assert listener.heard()[0] == ("sinapse:channels::group-grant", b"0 0 team:3 room:1")
+
+    @pytest.mark.parametrize(
+        ("class_name", "group"),
+        [("Team", "team:12"), ("AdminRoles", "admin_role:12"), ("Équipe", "équipe:12")],
+    )
+    def test_names_are_made_like_those_of_channels(self, class_name: str, group: str) -> None:
+        thing = type(class_name, (Group,), {"id": 12})()
+        assert thing.sinapse_group == group
+
+    def test_a_class_may_name_its_group_itself(self) -> None:
+        class Everybody(Group):
+            sinapse_group = "all"
+
+        User().sinapse.add_group(Everybody())
+        assert Everybody().sinapse_members.list() == ["7"]
+
+    def test_a_class_may_be_all_at_once(self) -> None:
+        @dataclass(frozen=True, slots=True)
+        class Crew(Subject, Publishable, Group):
+            id: int = 5
+
+        crew, other = Crew(), Crew(6)
+        assert not hasattr(crew, "__dict__")
+        assert (crew.sinapse_channel, crew.sinapse_group) == ("crew:5", "crew:5")
+        assert crew.sinapse_channels.add(crew)
+        assert crew.sinapse_members.add(other)
+        assert other.sinapse.groups == {"crew:5"}
+        assert crew.sinapse.groups == set()
+        assert crew.publish("hello") == 0
+
+    def test_before_a_save_there_is_none(
+        self, redis_client: redis.Redis, listener: Listener
+    ) -> None:
+        team = Team(id=None)
+        operations: list[Callable[[], object]] = [
+            lambda: team.sinapse_group,
+            lambda: User().sinapse.add_group(team),
+            lambda: team.sinapse_members.add("7"),
+            team.sinapse_members.list,
+            team.sinapse_channels.list,
+            lambda: team.sinapse_channels.add("news"),
+        ]
+        for operation in operations:
+            with pytest.raises(InvalidSubject, match="save it first"):
+                operation()
+        assert redis_client.keys() == []
+        assert listener.heard() == []
+
+    def test_what_is_no_member_and_no_group_is_refused(self, redis_client: redis.Redis) -> None:
+        with pytest.raises(InvalidSubject, match="a subject's id is a str, int or UUID"):
+            Team().sinapse_members.add(Room())  # type: ignore[arg-type]
+        with pytest.raises(InvalidGroup, match="has sinapse_group, not Room"):
+            User().sinapse.add_group(Room())  # type: ignore[arg-type]
+        with pytest.raises(InvalidGroup, match="has white space"):
+            Team(id="3 4").sinapse_members.add("7")
+        assert redis_client.keys() == []
 
 
 class TestDefault:

@@ -17,7 +17,8 @@ from sinapse.publisher import aio, awaiting, tx
 from sinapse.publisher import pipeline as pipelines
 from sinapse.publisher.aio import mixins as aio_mixins
 from sinapse.publisher.channels import Channels
-from sinapse.publisher.mixins import Auth, OwnSessions, Sinapse
+from sinapse.publisher.groups import GroupChannels, Groups
+from sinapse.publisher.mixins import Auth, Members, OwnSessions, SharedChannels, Sinapse
 from sinapse.publisher.sessions import Sessions
 from sinapse.publisher.tokens import Tokens
 from sinapse.publisher.tx import client as deferred
@@ -31,20 +32,29 @@ NAMESAKES: list[tuple[type, type, Any]] = [
     (Tokens, awaiting.Tokens, None),
     (Sessions, awaiting.Sessions, None),
     (Channels, awaiting.Channels, None),
+    (Groups, awaiting.Groups, None),
+    (GroupChannels, awaiting.GroupChannels, None),
     (pipelines.Pipeline, awaiting.Pipeline, None),
     (Auth, aio_mixins.Auth, None),
     (OwnSessions, aio_mixins.OwnSessions, None),
     (Sinapse, aio_mixins.Sinapse, None),
     (library.Subject, aio.Subject, None),
     (library.Publishable, aio.Publishable, None),
+    (library.Group, aio.Group, None),
+    (Members, aio_mixins.Members, None),
+    (SharedChannels, aio_mixins.SharedChannels, None),
     (library.Publisher, tx.Publisher, Deferred),
     (Tokens, deferred.Tokens, Deferred),
     (Sessions, deferred.Sessions, Deferred),
     (Channels, deferred.Channels, Deferred),
+    (Groups, deferred.Groups, Deferred),
+    (GroupChannels, deferred.GroupChannels, Deferred),
     (pipelines.Pipeline, deferred.Pipeline, Deferred),
     (Tokens, pipelines.CollectedTokens, pipelines.Pending),
     (Sessions, pipelines.CollectedSessions, pipelines.Pending),
     (Channels, pipelines.CollectedChannels, pipelines.Pending),
+    (Groups, pipelines.CollectedGroups, pipelines.Pending),
+    (GroupChannels, pipelines.CollectedGroupChannels, pipelines.Pending),
 ]
 
 
@@ -58,8 +68,10 @@ def methods(kind: type) -> dict[str, Callable[..., Any]]:
 
 
 def asks_redis(kind: type, name: str) -> bool:
-    """Whether there is something to wait for: not for a pipeline or a run, until it is used."""
+    """Whether there is something to wait for: not for what is used in its turn."""
     is_collected = issubclass(kind, pipelines.Collection) and hasattr(pipelines.Collection, name)
+    if (kind, name) == (Groups, "channels"):
+        return False
     return name not in ("pipeline", "run") and not is_collected
 
 
@@ -89,7 +101,7 @@ class TestNamesakes:
             documented, said = inspect.getdoc(methods(plain)[name]), inspect.getdoc(method)
             assert documented
             assert said
-            if plain in (Tokens, Sessions, Channels):
+            if plain in (Tokens, Sessions, Channels, Groups, GroupChannels):
                 assert said == documented
 
 
@@ -122,6 +134,15 @@ RESULTS = {
     'it.channels.add(subject="42", channel="news")': "bool",
     'it.channels.remove("42", "news")': "bool",
     'it.channels.clear("42")': "int",
+    'it.groups.add("42", "team:3")': "bool",
+    'it.groups.remove(subject=42, group="team:3")': "bool",
+    'it.groups.clear("42")': "int",
+    'it.groups.of("42")': "set[str]",
+    'it.groups.members("team:3", after="42", limit=5)': "list[str]",
+    'it.groups.channels("team:3").list()': "set[str]",
+    'it.groups.channels("team:3").add("news")': "bool",
+    'it.groups.channels("team:3").remove("news")': "bool",
+    'it.groups.channels("team:3").clear()': "int",
     'it.publish(["news", "sport"], {"a": 1}, event="goal", message_id="7")': "Published",
     'it.publish("news", {"a": 1}, replay="all", retain_messages=5)': "Published",
     'it.publish_many([("news", "hello")])': "list[Published]",
@@ -143,6 +164,9 @@ COLLECTED = {
     'it.pipeline().sessions.end("42", "0a")': "bool",
     'it.pipeline().channels.list("42")': "set[str]",
     'it.pipeline().channels.add("42", "news")': "bool",
+    'it.pipeline().groups.add("42", "team:3")': "bool",
+    'it.pipeline().groups.members("team:3")': "list[str]",
+    'it.pipeline().groups.channels("team:3").add("news")': "bool",
     'it.pipeline().publish("news", "hello", replay=1)': "Published",
     'it.pipeline().history("news")': "History",
     "it.pipeline().position()": "str",

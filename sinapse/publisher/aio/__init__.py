@@ -21,6 +21,6 @@ The operation of the same name in :mod:`sinapse.publisher` documents arguments, 
 
 from sinapse.publisher.aio.client import Publisher
 from sinapse.publisher.aio.defaults import default, use
-from sinapse.publisher.aio.mixins import Publishable, Subject
+from sinapse.publisher.aio.mixins import Group, Publishable, Subject
 
-__all__ = ["Publishable", "Publisher", "Subject", "default", "use"]
+__all__ = ["Group", "Publishable", "Publisher", "Subject", "default", "use"]

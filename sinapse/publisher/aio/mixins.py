@@ -1,7 +1,17 @@
 """Mixins for the classes of an application: as :mod:`sinapse.publisher.mixins`, to be awaited."""
 
 from sinapse.publisher.aio.defaults import default
-from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, Named, Owned, Receiving
+from sinapse.publisher.operations.groups import PAGE, GroupLike
+from sinapse.publisher.operations.identity import (
+    ChannelLike,
+    ChannelsLike,
+    Gathering,
+    Named,
+    Owned,
+    Receiving,
+    SubjectId,
+    member_id,
+)
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.sessions import NewSession, Session
@@ -69,7 +79,7 @@ class OwnSessions(Owned):
 
 
 class Sinapse(Owned):
-    """``user.sinapse``: the token, the sessions and the channels of one subject."""
+    """``user.sinapse``: the token, the sessions, the channels and the groups of one subject."""
 
     @property
     def auth(self) -> Auth:
@@ -83,11 +93,11 @@ class Sinapse(Owned):
 
     @property
     async def channels(self) -> set[str]:
-        """Names of the channels that the subject may listen to, read from Redis."""
+        """Names of the channels on the list of the subject, read from Redis."""
         return await default().channels.list(self._id)
 
     async def has_channel(self, channel: ChannelLike) -> bool:
-        """Whether the subject may listen to `channel`."""
+        """Whether `channel` is on the list of the subject."""
         return await default().channels.has(self._id, channel)
 
     async def add_channel(self, channel: ChannelLike, expires_in: float | None = None) -> bool:
@@ -102,11 +112,24 @@ class Sinapse(Owned):
         return await default().channels.remove(self._id, channel)
 
     async def clear(self) -> int:
-        """Let the subject listen to nothing; return how many channels were removed."""
+        """Empty the list of the subject; return how many channels were removed."""
         return await default().channels.clear(self._id)
 
+    @property
+    async def groups(self) -> set[str]:
+        """Names of the groups that the subject is in, read from Redis."""
+        return await default().groups.of(self._id)
+
+    async def add_group(self, group: GroupLike) -> bool:
+        """Make the subject a member of `group`; return whether that is new."""
+        return await default().groups.add(self._id, group)
+
+    async def remove_group(self, group: GroupLike) -> bool:
+        """End the membership of the subject in `group`; return whether it was a member."""
+        return await default().groups.remove(self._id, group)
+
     async def destroy(self) -> None:
-        """End the token and all sessions, and clear the channels.
+        """End the token and all sessions, clear the channels, and leave all groups.
 
         It is for a subject that is deleted, or locked out. If Redis fails in between, what comes
         first is done already, and a second call does the rest.
@@ -114,6 +137,7 @@ class Sinapse(Owned):
         await self.auth.clear()
         await self.sessions.end_all()
         await self.clear()
+        await default().groups.clear(self._id)
 
 
 class Subject(Receiving):
@@ -128,7 +152,7 @@ class Subject(Receiving):
 
     @property
     def sinapse(self) -> Sinapse:
-        """The token, the sessions and the channels."""
+        """The token, the sessions, the channels and the groups."""
         return Sinapse(self)
 
 
@@ -162,3 +186,70 @@ class Publishable(Named):
 
     #: The short name. A class that has a ``publish`` of its own keeps that.
     publish = sinapse_publish
+
+
+class Members:
+    """``team.sinapse_members``: who is in one group.
+
+    A member is an object of a class of subjects, or its id.
+    """
+
+    def __init__(self, owner: Gathering) -> None:
+        self._owner = owner
+
+    async def add(self, subject: Receiving | Owned | SubjectId) -> bool:
+        """Make `subject` a member; return whether that is new."""
+        return await default().groups.add(member_id(subject), self._owner)
+
+    async def remove(self, subject: Receiving | Owned | SubjectId) -> bool:
+        """End the membership of `subject`; return whether it was a member."""
+        return await default().groups.remove(member_id(subject), self._owner)
+
+    async def list(
+        self, after: Receiving | Owned | SubjectId | None = None, limit: int = PAGE
+    ) -> list[str]:
+        """Return a page of ids: see :meth:`sinapse.publisher.groups.Groups.members`."""
+        start = None if after is None else member_id(after)
+        return await default().groups.members(self._owner, start, limit)
+
+
+class SharedChannels:
+    """``team.sinapse_channels``: what the members of one group may listen to."""
+
+    def __init__(self, owner: Gathering) -> None:
+        self._owner = owner
+
+    async def list(self) -> set[str]:
+        """Return the names of the channels."""
+        return await default().groups.channels(self._owner).list()
+
+    async def add(self, channel: ChannelLike) -> bool:
+        """Let all members listen to `channel`, on open streams too; return whether that is new."""
+        return await default().groups.channels(self._owner).add(channel)
+
+    async def remove(self, channel: ChannelLike) -> bool:
+        """Let members listen to `channel` no longer; return whether they could before."""
+        return await default().groups.channels(self._owner).remove(channel)
+
+    async def clear(self) -> int:
+        """Remove all channels of the group; return how many there were."""
+        return await default().groups.channels(self._owner).clear()
+
+
+class Group(Gathering):
+    """A team, a role, or anything else whose members listen to the same: ``class Team(Group)``.
+
+    A class may be a subject, have a channel and be a group, all at once.
+    """
+
+    __slots__ = ()
+
+    @property
+    def sinapse_members(self) -> Members:
+        """Who is in it."""
+        return Members(self)
+
+    @property
+    def sinapse_channels(self) -> SharedChannels:
+        """What the members may listen to."""
+        return SharedChannels(self)

@@ -14,7 +14,11 @@ In models and views::
 
     class Room(Publishable, Model): ...
 
+    class Team(Group, Model): ...
+
     user.sinapse.add_channel(room)
+    user.sinapse.add_group(team)
+    team.sinapse_channels.add(room)                     # for all members
     room.publish({"text": "hello"}, event="message")    # once the transaction is committed
     subject(request.user).add_channel("news")           # a user model without the mixin
     publish("news", "hello")
@@ -46,13 +50,14 @@ In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 """
 
 from sinapse.publisher.django.commit import apublish, publish
-from sinapse.publisher.django.mixins import Publishable, Subject
+from sinapse.publisher.django.mixins import Group, Publishable, Subject
 from sinapse.publisher.django.names import subject
 from sinapse.publisher.django.position import PositionMixin, position_of, with_position
 from sinapse.publisher.django.signals import publish_on_delete, publish_on_save
 from sinapse.publisher.django.views import token_response
 
 __all__ = [
+    "Group",
     "PositionMixin",
     "Publishable",
     "Subject",

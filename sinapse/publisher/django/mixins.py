@@ -6,6 +6,7 @@ from django.db.models import Model
 
 from sinapse.publisher.django.commit import apublish, publish
 from sinapse.publisher.django.names import kind_of, name_of
+from sinapse.publisher.mixins import Group as AnyGroup
 from sinapse.publisher.mixins import Publishable as AnyPublishable
 from sinapse.publisher.mixins import Subject as AnySubject
 
@@ -24,6 +25,17 @@ class Subject(AnySubject):
     def sinapse_kind(self) -> str:
         """Kind of the subject: the name of the model."""
         return kind_of(cast(Model, self))
+
+
+class Group(AnyGroup):
+    """A model whose instances are groups: their members listen to the same."""
+
+    __slots__ = ()
+
+    @property
+    def sinapse_group(self) -> str:
+        """Name of the group: ``app.model:pk``."""
+        return name_of(cast(Model, self))
 
 
 class Publishable(AnyPublishable):

@@ -1,4 +1,4 @@
-"""Names of models, as Django has them: ``app.model:pk`` for a channel and for a subject.
+"""Names of models, as Django has them: ``app.model:pk`` for channels, subjects and groups.
 
 The app is part of them, so that two apps may have a model of the same name, and that a user and a
 device with the same primary key do not share a list of channels. A proxy is the model that it

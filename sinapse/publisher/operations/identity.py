@@ -87,8 +87,8 @@ def each_channel(channel: ChannelLike | ChannelsLike) -> list[ChannelLike]:
     return [cast(ChannelLike, channel)]
 
 
-def channel_of(thing: object) -> str:
-    """Return the name of an object's channel, made of its class and id: ``chat_room:12``."""
+def name_of(thing: object) -> str:
+    """Return the name of an object, made of its class and id: ``chat_room:12``."""
     return f"{_singular(type(thing).__name__)}:{identifier(thing)}"
 
 
@@ -105,6 +105,18 @@ def _attribute(thing: object, name: str) -> object:
         if inspect.getattr_static(thing, name, _ABSENT) is not _ABSENT:
             raise InvalidSubject(f"{type(thing).__name__}.{name} has no value") from error
         return _ABSENT
+
+
+def member_id(subject: object) -> str:
+    """Return the id of a subject: an object of a class of subjects, its ``sinapse``, or an id.
+
+    Raises :class:`~sinapse.errors.InvalidSubject`.
+    """
+    if isinstance(subject, Receiving):
+        subject = Owned(subject)
+    if isinstance(subject, Owned):
+        return subject._id  # noqa: SLF001  # It is of this module.
+    return given_id(subject)
 
 
 class Owned:
@@ -182,4 +194,15 @@ class Named:
     @property
     def sinapse_channel(self) -> str:
         """Name of the channel: class name, underscored and singular, and id: ``chat_room:12``."""
-        return channel_of(self)
+        return name_of(self)
+
+
+class Gathering:
+    """Something that is a group, named after its class and its id."""
+
+    __slots__ = ()
+
+    @property
+    def sinapse_group(self) -> str:
+        """Name of the group: class name, underscored and singular, and id: ``team:3``."""
+        return name_of(self)
