@@ -12,8 +12,12 @@ from sinapse.api.bodies import (
     Ended,
     Failed,
     Grant,
+    GroupChannelList,
+    GroupList,
     History,
+    Left,
     Listens,
+    Members,
     NewSession,
     NewToken,
     Online,
@@ -31,9 +35,8 @@ from sinapse.api.bodies import (
     SessionList,
     Token,
 )
-from sinapse.api.call import AFTER, BUT, READ, Call
+from sinapse.api.call import AFTER, AFTER_MEMBER, BUT, MEMBERS, READ, Call
 from sinapse.errors import BrokerUnavailable, Incomplete
-from sinapse.publisher.operations.history import LIMIT
 from sinapse.publisher.pipeline import Pending
 
 
@@ -192,13 +195,62 @@ async def remove_channel(call: Call) -> Changed:
     return Changed(await call.publisher.channels.remove(call.path["subject"], call.path["channel"]))
 
 
+async def list_groups(call: Call) -> GroupList:
+    """Return the groups that a subject is in."""
+    return GroupList(sorted(await call.publisher.groups.of(call.path["subject"])))
+
+
+async def leave_groups(call: Call) -> Left:
+    """End the membership of a subject in all groups."""
+    return Left(await call.publisher.groups.clear(call.path["subject"]))
+
+
+async def join_group(call: Call) -> Changed:
+    """Make a subject a member of a group."""
+    return Changed(await call.publisher.groups.add(call.path["subject"], call.path["group"]))
+
+
+async def leave_group(call: Call) -> Changed:
+    """End the membership of a subject in a group."""
+    return Changed(await call.publisher.groups.remove(call.path["subject"], call.path["group"]))
+
+
+async def list_members(call: Call) -> Members:
+    """Return a page of the members of a group, in the order of their bytes."""
+    groups = call.publisher.groups
+    return Members(
+        await groups.members(
+            call.path["group"], call.query.get(AFTER_MEMBER.name), call.limit(MEMBERS)
+        )
+    )
+
+
+async def list_group_channels(call: Call) -> GroupChannelList:
+    """Return what the members of a group may listen to."""
+    return GroupChannelList(sorted(await call.publisher.groups.channels(call.path["group"]).list()))
+
+
+async def clear_group(call: Call) -> Cleared:
+    """Remove all channels of a group."""
+    return Cleared(await call.publisher.groups.channels(call.path["group"]).clear())
+
+
+async def add_to_group(call: Call) -> Changed:
+    """Let the members of a group listen to a channel."""
+    channels = call.publisher.groups.channels(call.path["group"])
+    return Changed(await channels.add(call.path["channel"]))
+
+
+async def remove_from_group(call: Call) -> Changed:
+    """Let the members of a group listen to a channel no longer."""
+    channels = call.publisher.groups.channels(call.path["group"])
+    return Changed(await channels.remove(call.path["channel"]))
+
+
 async def history(call: Call) -> History:
     """Return a page of what is retained of a channel, oldest first."""
-    limit = call.query.get(READ.name, str(LIMIT))
-    if not limit.isascii() or not limit.isdigit():
-        raise ValueError(f"limit is a whole number: {limit!r:.80}")
     page = await call.publisher.history(
-        call.path["channel"], call.query.get(AFTER.name), int(limit)
+        call.path["channel"], call.query.get(AFTER.name), call.limit(READ)
     )
     messages = [Retained(each.id, each.event, each.data) for each in page.messages]
     return History(messages, page.missing, page.more)

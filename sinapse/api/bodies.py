@@ -16,6 +16,9 @@ NAME = r"^[^\x00-\x1f\x7f]+$"
 KIND = r"^[^:\x00-\x1f\x7f]+$"
 CHANNEL = r"^(?!sinapse:)[^\x00-\x1f\x7f]+$"
 
+#: The name of a group.
+GROUP = r"^[^\s\x00-\x1f\x7f]+$"
+
 #: The id of a session.
 SESSION = f"^[0-9a-f]{{{SESSION_ID_LENGTH}}}$"
 
@@ -247,6 +250,30 @@ class Cleared(Struct):
     """How many channels were removed from a list."""
 
     removed: int
+
+
+class GroupList(Struct):
+    """The groups that a subject is in."""
+
+    groups: list[str]
+
+
+class Left(Struct):
+    """In how many groups a subject was."""
+
+    left: int
+
+
+class Members(Struct):
+    """A page of the ids of the members of a group, in the order of their bytes."""
+
+    members: list[str]
+
+
+class GroupChannelList(Struct):
+    """What the members of a group may listen to."""
+
+    channels: list[str]
 
 
 class Retained(Struct):

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sinapse.api.bodies import KIND, SESSION
+from sinapse.api.bodies import KIND, NAME, SESSION
+from sinapse.publisher.operations.groups import MAX_PAGE, PAGE
 from sinapse.publisher.operations.history import LIMIT, MAX_ID_LENGTH, MAX_LIMIT
 from sinapse.publisher.operations.tokens import USER
 from sinapse.publisher.tx import Publisher
@@ -33,6 +34,17 @@ READ = Parameter(
     {"type": "integer", "default": LIMIT, "minimum": 1, "maximum": MAX_LIMIT},
 )
 
+AFTER_MEMBER = Parameter(
+    "after",
+    "The id of a subject, to read after; without one the first are read.",
+    {"type": "string", "maxLength": 512, "pattern": NAME},
+)
+MEMBERS = Parameter(
+    "limit",
+    "How many members, at the most.",
+    {"type": "integer", "default": PAGE, "minimum": 1, "maximum": MAX_PAGE},
+)
+
 BUT = Parameter(
     "but",
     "The id of a session that stays.",
@@ -55,3 +67,10 @@ class Call(NamedTuple):
     def kind(self) -> str:
         """Name of the subject's class."""
         return self.query.get(KIND_OF_SUBJECT.name, USER)
+
+    def limit(self, parameter: Parameter) -> int:
+        """Return how many are asked for; raises ``ValueError`` for what is no number."""
+        text = self.query.get(parameter.name, str(parameter.schema["default"]))
+        if not text.isascii() or not text.isdigit():
+            raise ValueError(f"limit is a whole number: {text!r:.80}")
+        return int(text)

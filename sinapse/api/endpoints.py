@@ -16,8 +16,12 @@ from sinapse.api.bodies import (
     Cleared,
     Ended,
     Grant,
+    GroupChannelList,
+    GroupList,
     History,
+    Left,
     Listens,
+    Members,
     NewSession,
     NewToken,
     Online,
@@ -33,7 +37,16 @@ from sinapse.api.bodies import (
     SessionList,
     Token,
 )
-from sinapse.api.call import AFTER, BUT, KIND_OF_SUBJECT, READ, Call, Parameter
+from sinapse.api.call import (
+    AFTER,
+    AFTER_MEMBER,
+    BUT,
+    KIND_OF_SUBJECT,
+    MEMBERS,
+    READ,
+    Call,
+    Parameter,
+)
 
 
 class Endpoint(NamedTuple):
@@ -53,6 +66,8 @@ class Endpoint(NamedTuple):
     """It is done once for each Idempotency-Key."""
     tells_token: bool = False
     """It answers with 409 where tokens are hashed."""
+    has_bound: bool = False
+    """It answers with 409 if there would be more than there may be."""
     takes_id: bool = False
     """It answers with 410 if its Redis does not know an id."""
     missing: str = ""
@@ -69,6 +84,10 @@ _SESSIONS = "/v1/subjects/{subject}/sessions"
 _SESSION = "/v1/subjects/{subject}/sessions/{session}"
 _CHANNELS = "/v1/subjects/{subject}/channels"
 _CHANNEL = "/v1/subjects/{subject}/channels/{channel}"
+_GROUPS = "/v1/subjects/{subject}/groups"
+_GROUP = "/v1/subjects/{subject}/groups/{group}"
+_GROUP_CHANNELS = "/v1/groups/{group}/channels"
+_GROUP_CHANNEL = "/v1/groups/{group}/channels/{channel}"
 
 ENDPOINTS = (
     Endpoint(
@@ -211,6 +230,72 @@ ENDPOINTS = (
         "DELETE",
         _CHANNEL,
         actions.remove_channel,
+        Changed,
+    ),
+    Endpoint(
+        "listGroups",
+        "GET",
+        _GROUPS,
+        actions.list_groups,
+        GroupList,
+    ),
+    Endpoint(
+        "leaveGroups",
+        "DELETE",
+        _GROUPS,
+        actions.leave_groups,
+        Left,
+    ),
+    Endpoint(
+        "joinGroup",
+        "PUT",
+        _GROUP,
+        actions.join_group,
+        Changed,
+        has_bound=True,
+    ),
+    Endpoint(
+        "leaveGroup",
+        "DELETE",
+        _GROUP,
+        actions.leave_group,
+        Changed,
+    ),
+    Endpoint(
+        "listMembers",
+        "GET",
+        "/v1/groups/{group}/members",
+        actions.list_members,
+        Members,
+        query=[AFTER_MEMBER, MEMBERS],
+    ),
+    Endpoint(
+        "listGroupChannels",
+        "GET",
+        _GROUP_CHANNELS,
+        actions.list_group_channels,
+        GroupChannelList,
+    ),
+    Endpoint(
+        "clearGroup",
+        "DELETE",
+        _GROUP_CHANNELS,
+        actions.clear_group,
+        Cleared,
+    ),
+    Endpoint(
+        "addToGroup",
+        "PUT",
+        _GROUP_CHANNEL,
+        actions.add_to_group,
+        Changed,
+        has_bound=True,
+    ),
+    Endpoint(
+        "removeFromGroup",
+        "DELETE",
+        _GROUP_CHANNEL,
+        actions.remove_from_group,
         Changed,
     ),
     Endpoint(

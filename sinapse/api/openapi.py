@@ -7,16 +7,17 @@ from typing import Any
 import msgspec
 
 from sinapse import __version__
-from sinapse.api.bodies import CHANNEL, MESSAGE_ID, NAME, SESSION, Failed
+from sinapse.api.bodies import CHANNEL, GROUP, MESSAGE_ID, NAME, SESSION, Failed
 from sinapse.api.endpoints import Endpoint
 
 _PARAMETERS = {
     "subject": "Id of the subject, percent-encoded.",
     "channel": "Name of the channel, percent-encoded.",
     "session": "Id of the session.",
+    "group": "Name of the group, percent-encoded.",
 }
 
-_PATTERNS = {"subject": NAME, "channel": CHANNEL, "session": SESSION}
+_PATTERNS = {"subject": NAME, "channel": CHANNEL, "session": SESSION, "group": GROUP}
 
 #: Statuses that every endpoint can have besides its own.
 _FAILURES = {
@@ -27,6 +28,7 @@ _FAILURES = {
 }
 _WITH_BODY = {413: "The message is too large.", 415: "The body is not JSON."}
 _WITH_TOKEN = {409: "Redis has only the hash of the token."}
+_WITH_BOUND = {409: "There are as many as there may be."}
 _WITH_ID = {410: "The id was never given by this Redis, or is lost."}
 
 
@@ -102,6 +104,8 @@ def _described(endpoint: Endpoint) -> dict[str, Any]:
         failures |= _WITH_BODY
     if endpoint.tells_token:
         failures |= _WITH_TOKEN
+    if endpoint.has_bound:
+        failures |= _WITH_BOUND
     if endpoint.takes_id:
         failures |= _WITH_ID
     if endpoint.missing:

@@ -17,7 +17,13 @@ from sinapse.api.call import Call
 from sinapse.api.endpoints import ENDPOINTS, Endpoint
 from sinapse.api.keys import Keys
 from sinapse.api.openapi import document
-from sinapse.errors import BrokerUnavailable, MessageTooLarge, TokenIsHashed, UnknownID
+from sinapse.errors import (
+    BrokerUnavailable,
+    ListFull,
+    MessageTooLarge,
+    TokenIsHashed,
+    UnknownID,
+)
 from sinapse.publisher.tx import Publisher
 from sinapse.web.answers import Fields, Refusal, respond, tell_fault
 
@@ -145,7 +151,7 @@ class APIResource(Resource):
             _answer(request, 503, failed(error), [retry])
         except MessageTooLarge as error:
             _answer(request, 413, failed(error))
-        except TokenIsHashed as error:
+        except (ListFull, TokenIsHashed) as error:
             _answer(request, 409, failed(error))
         except UnknownID as error:
             _answer(request, 410, failed(error))

@@ -380,6 +380,55 @@ class TestChannels:
         assert api.ask("GET", there).body == {"listens": False}
 
 
+class TestGroups:
+    def test_a_subject_joins_and_leaves(self, api: API, publisher: Publisher) -> None:
+        team, other = "/v1/subjects/1/groups/a%2Fb", "/v1/subjects/1/groups/all"
+        assert api.ask("GET", "/v1/subjects/1/groups").body == {"groups": []}
+        assert api.ask("PUT", team).body == {"changed": True}
+        assert api.ask("PUT", team).body == {"changed": False}
+        assert api.ask("PUT", other).body == {"changed": True}
+        assert api.ask("GET", "/v1/subjects/1/groups").body == {"groups": ["a/b", "all"]}
+        assert publisher.groups.members("a/b") == ["1"]
+        assert api.ask("DELETE", team).body == {"changed": True}
+        assert api.ask("DELETE", team).body == {"changed": False}
+        assert api.ask("PUT", team).body == {"changed": True}
+        assert api.ask("DELETE", "/v1/subjects/1/groups").body == {"left": 2}
+        assert api.ask("DELETE", "/v1/subjects/1/groups").body == {"left": 0}
+        assert publisher.groups.of("1") == set()
+
+    def test_members_are_listed_page_by_page(self, api: API, publisher: Publisher) -> None:
+        for subject in ("1", "10", "2", "a b"):
+            publisher.groups.add(subject, "all")
+        path = "/v1/groups/all/members"
+        assert api.ask("GET", path).body == {"members": ["1", "10", "2", "a b"]}
+        assert api.ask("GET", f"{path}?limit=2").body == {"members": ["1", "10"]}
+        assert api.ask("GET", f"{path}?after=10&limit=2").body == {"members": ["2", "a b"]}
+        assert api.ask("GET", f"{path}?after=a%20b").body == {"members": []}
+
+    def test_their_channels_change(self, api: API, publisher: Publisher) -> None:
+        path = "/v1/groups/team:3/channels"
+        assert api.ask("GET", path).body == {"channels": []}
+        assert api.ask("PUT", f"{path}/a%2Fb%20c").body == {"changed": True}
+        assert api.ask("PUT", f"{path}/a%2Fb%20c").body == {"changed": False}
+        assert api.ask("PUT", f"{path}/news").body == {"changed": True}
+        assert api.ask("GET", path).body == {"channels": ["a/b c", "news"]}
+        assert publisher.groups.channels("team:3").list() == {"a/b c", "news"}
+        assert api.ask("DELETE", f"{path}/news").body == {"changed": True}
+        assert api.ask("DELETE", f"{path}/news").body == {"changed": False}
+        assert api.ask("DELETE", path).body == {"removed": 1}
+        assert publisher.groups.channels("team:3").list() == set()
+
+    def test_what_is_full_is_a_conflict(self, api: API, redis_client: redis.Redis) -> None:
+        redis_client.hset("sinapse:groups:1", mapping={f"team:{n}": 0 for n in range(100)})
+        answer = api.ask("PUT", "/v1/subjects/1/groups/more")
+        error = "subject '1' is in 100 groups already: it cannot join 'more'"
+        assert (answer.status, answer.body) == (409, {"error": error})
+        redis_client.hset("sinapse:group:all", mapping={f"room:{n}": 0 for n in range(1000)})
+        answer = api.ask("PUT", "/v1/groups/all/channels/more")
+        error = "group 'all' has 1000 channels already: 'more' cannot be added"
+        assert (answer.status, answer.body) == (409, {"error": error})
+
+
 class TestPosition:
     def test_it_is_where_a_stream_goes_on(self, api: API, node: Daemon) -> None:
         token = subscribe(api, "room:1")
@@ -687,6 +736,20 @@ class TestRefusals:
             ("PUT", "/v1/subjects/1/channels/a", b"{", 400, "not JSON"),
             ("GET", "/v1/subjects/%ff/channels", None, 400, "UTF-8"),
             ("GET", "/v1/subjects/%00/channels", None, 422, "control characters"),
+            ("PUT", "/v1/subjects/1/groups/a%20b", None, 422, "group 'a b': has white space"),
+            ("PUT", "/v1/subjects/1/groups/a%C2%A0b", None, 422, "has white space"),
+            ("PUT", "/v1/subjects/1/groups/%00", None, 422, "control characters"),
+            ("PUT", f"/v1/subjects/1/groups/{'a' * 513}", None, 422, "512 bytes"),
+            ("PUT", "/v1/subjects/1/groups/%ff", None, 400, "UTF-8"),
+            ("PUT", "/v1/subjects/1/groups/a", b"{}", 400, "there is no body here"),
+            ("POST", "/v1/subjects/1/groups", b"{}", 405, "method not allowed"),
+            ("GET", "/v1/groups/a%20b/channels", None, 422, "has white space"),
+            ("PUT", "/v1/groups/a/channels/sinapse:x", None, 422, "reserved"),
+            ("GET", "/v1/groups/a%20b/members", None, 422, "has white space"),
+            ("GET", "/v1/groups/a/members?after=", None, 422, "subject id ''"),
+            ("GET", "/v1/groups/a/members?limit=0", None, 422, "limit is a whole number"),
+            ("GET", "/v1/groups/a/members?limit=10001", None, 422, "limit is a whole number"),
+            ("GET", "/v1/groups/a/members?limit=x", None, 422, "limit is a whole number"),
             ("GET", "/v1/nothing", None, 404, "nothing here"),
             ("GET", "/", None, 404, "nothing here"),
         ],
@@ -816,7 +879,7 @@ class TestDocument:
         # from run to run.
         schema.config.update(base_url=f"http://127.0.0.1:{api.port}", headers=WITH_KEY)
         operations: list[Any] = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]
-        assert len(operations) == 22
+        assert len(operations) == 31
         for operation in operations:
             conforms(operation)
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from sinapse.errors import (
     BrokerUnavailable,
+    ListFull,
     MessageTooLarge,
     PublishError,
     SinapseError,
@@ -33,7 +34,6 @@ from sinapse.publisher.process import OfThisProcess
 
 #: What an answer says that the library would have raised.
 _ERRORS: dict[int, type[SinapseError]] = {
-    http.HTTPStatus.CONFLICT: TokenIsHashed,
     http.HTTPStatus.GONE: UnknownID,
     http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE: MessageTooLarge,
     http.HTTPStatus.UNPROCESSABLE_ENTITY: PublishError,
@@ -95,8 +95,8 @@ class HTTPConnections(Runner):
 
     def run(self, operation: Operation[T]) -> T:
         """Return what comes of `operation`: one request."""
-        if (captured := standin.results([operation])) is not None:
-            return cast(T, captured[0])
+        if standin.current() is not None:
+            return super().run(operation)
         return cast(T, self._ask(request_of(operation)))
 
     def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
@@ -107,7 +107,7 @@ class HTTPConnections(Runner):
         for operation in operations:
             try:
                 results.append(self.run(operation))
-            except (BrokerUnavailable, PublishError, TokenIsHashed, UnknownID) as error:
+            except (BrokerUnavailable, ListFull, PublishError, TokenIsHashed, UnknownID) as error:
                 results.append(error)
         return results
 
@@ -155,6 +155,8 @@ class HTTPConnections(Runner):
         if status == http.HTTPStatus.NOT_FOUND and request.absent:
             return None
         reason = answer.get("error", "") if isinstance(answer, dict) else ""
+        if status == http.HTTPStatus.CONFLICT:
+            raise request.conflict(reason)
         if status in _ERRORS:
             raise _ERRORS[status](reason)
         delivered: bool | None = False

@@ -6,12 +6,24 @@ from functools import singledispatch
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+from sinapse.errors import ListFull, SinapseError, TokenIsHashed
 from sinapse.publisher.operations.channels import (
     AddChannel,
     ClearChannels,
     HasChannel,
     ListChannels,
     RemoveChannel,
+)
+from sinapse.publisher.operations.groups import (
+    AddToGroup,
+    ClearGroup,
+    JoinGroup,
+    LeaveGroup,
+    LeaveGroups,
+    ListGroupChannels,
+    ListGroups,
+    ListMembers,
+    RemoveFromGroup,
 )
 from sinapse.publisher.operations.history import History, ReadHistory, Retained
 from sinapse.publisher.operations.messages import Publish
@@ -51,6 +63,8 @@ class APIRequest(NamedTuple):
     result: Callable[[Mapping[str, Any]], Any]
     absent: bool = False
     """A 404 means that there is nothing, and so None."""
+    conflict: type[SinapseError] = TokenIsHashed
+    """What a 409 means."""
 
 
 @singledispatch
@@ -128,6 +142,69 @@ def _(operation: ClearChannels) -> APIRequest:
     return APIRequest(
         "DELETE", _channels(operation.subject), None, lambda answer: answer["removed"]
     )
+
+
+def _groups(subject: str, group: str | None = None) -> str:
+    path = f"/v1/subjects/{quote(subject, safe='')}/groups"
+    return path if group is None else f"{path}/{quote(group, safe='')}"
+
+
+@request_of.register
+def _(operation: JoinGroup) -> APIRequest:
+    path = _groups(operation.subject, operation.group)
+    return APIRequest("PUT", path, None, lambda answer: answer["changed"], conflict=ListFull)
+
+
+@request_of.register
+def _(operation: LeaveGroup) -> APIRequest:
+    path = _groups(operation.subject, operation.group)
+    return APIRequest("DELETE", path, None, lambda answer: answer["changed"])
+
+
+@request_of.register
+def _(operation: LeaveGroups) -> APIRequest:
+    return APIRequest("DELETE", _groups(operation.subject), None, lambda answer: answer["left"])
+
+
+@request_of.register
+def _(operation: ListGroups) -> APIRequest:
+    return APIRequest("GET", _groups(operation.subject), None, lambda answer: set(answer["groups"]))
+
+
+@request_of.register
+def _(operation: ListMembers) -> APIRequest:
+    query = {"limit": str(operation.limit)}
+    if operation.after is not None:
+        query["after"] = operation.after
+    path = f"/v1/groups/{quote(operation.group, safe='')}/members?{urlencode(query)}"
+    return APIRequest("GET", path, None, lambda answer: answer["members"])
+
+
+def _shared(group: str, channel: str | None = None) -> str:
+    path = f"/v1/groups/{quote(group, safe='')}/channels"
+    return path if channel is None else f"{path}/{quote(channel, safe='')}"
+
+
+@request_of.register
+def _(operation: ListGroupChannels) -> APIRequest:
+    return APIRequest("GET", _shared(operation.group), None, lambda answer: set(answer["channels"]))
+
+
+@request_of.register
+def _(operation: AddToGroup) -> APIRequest:
+    path = _shared(operation.group, operation.channel)
+    return APIRequest("PUT", path, None, lambda answer: answer["changed"], conflict=ListFull)
+
+
+@request_of.register
+def _(operation: RemoveFromGroup) -> APIRequest:
+    path = _shared(operation.group, operation.channel)
+    return APIRequest("DELETE", path, None, lambda answer: answer["changed"])
+
+
+@request_of.register
+def _(operation: ClearGroup) -> APIRequest:
+    return APIRequest("DELETE", _shared(operation.group), None, lambda answer: answer["removed"])
 
 
 def _token(subject: str, kind: str | None = None) -> str:
