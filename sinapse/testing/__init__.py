@@ -13,15 +13,16 @@
         with assert_publishes(1, channel=room, event="message", message={"text": "hello"}):
             post(room, "hello")
 
-While messages are captured no Redis is needed: tokens, sessions and lists of channels are kept in
-memory, and invalid values raise as always. For pytest there are the fixtures ``sinapse_messages``
-and ``sinapse_server``, for unittest there is :class:`SinapseTestMixin`.
+While messages are captured no Redis is needed: tokens, sessions, groups and lists of channels are
+kept in memory, and invalid values raise as always. For pytest there are the fixtures
+``sinapse_messages`` and ``sinapse_server``, for unittest there is :class:`SinapseTestMixin`.
 
 ``capture``    capturing what is published
 ``messages``   what was captured, and what is expected of it
 ``memory``     what a Redis would have done
 ``runs``       what it would have done with runs
 ``sessions``   what it would have done with sessions
+``groups``     what it would have done with groups
 ``lifetimes``  how long it would have kept something
 ``case``       the mixin for unittest
 ``server``     a real daemon

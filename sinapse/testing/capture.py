@@ -59,8 +59,8 @@ class capture(_Block):  # noqa: N801  # It is used like a function.
 
     ``with capture() as messages`` gives :class:`~sinapse.testing.messages.Messages`; a function
     that is decorated with ``@capture()`` gets them from :func:`captured`. Nothing is sent, and no
-    Redis is needed. Tokens, sessions and lists of channels are empty at first and are forgotten at
-    the end.
+    Redis is needed. Tokens, sessions, groups and lists of channels are empty at first and are
+    forgotten at the end.
     `nodes` is what ``publish`` returns. If blocks are nested, the inner one has the messages.
     """
 

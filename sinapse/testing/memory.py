@@ -36,6 +36,7 @@ from sinapse.publisher.operations.tokens import (
     ObtainToken,
     RenewToken,
 )
+from sinapse.testing.groups import Groups, OfGroups
 from sinapse.testing.lifetimes import end_of, is_over, seconds
 from sinapse.testing.messages import Messages, Publication
 from sinapse.testing.runs import Runs
@@ -58,6 +59,7 @@ class Memory:
         self.messages = Messages()
         self._runs = Runs(self.messages)
         self._sessions = Sessions()
+        self._groups = Groups()
         self._nodes = nodes
         self._lock = threading.RLock()
         self._message_ids: dict[str, str | None] = {}
@@ -71,17 +73,15 @@ class Memory:
     def result(self, operation: Operation[Any]) -> Any:  # noqa: PLR0911  # A line for each kind.
         """Return what comes of `operation`."""
         with self._lock:
+            if isinstance(operation, OfGroups):
+                return self._groups.result(operation)
             match operation:
                 case Publish():
                     return self._publish(operation)
                 case ReadHistory() | Position():
                     return self._read(operation)
-                case AddChannel() | RemoveChannel() | HasChannel() | ListChannels():
+                case HasChannel() | ListChannels() | ClearChannels():
                     return self._list(operation, self._granted(operation.subject))
-                case ClearChannels():
-                    count = len(self._granted(operation.subject))
-                    del self._channels[operation.subject]
-                    return count
                 case GetToken() | GenerateToken() | ObtainToken() | RenewToken() | ClearToken():
                     return self._token(operation)
                 case OpenSession() | ListSessions() | RenewSession() | EndSession() | EndSessions():
@@ -137,11 +137,15 @@ class Memory:
 
     def _list(
         self,
-        operation: AddChannel | RemoveChannel | HasChannel | ListChannels,
+        operation: HasChannel | ListChannels | ClearChannels,
         channels: dict[str, float],
-    ) -> bool | set[str]:
+    ) -> bool | set[str] | int:
         if isinstance(operation, ListChannels):
             return set(channels)
+        if isinstance(operation, ClearChannels):
+            count = len(channels)
+            channels.clear()
+            return count
         is_there = operation.channel in channels
         if isinstance(operation, AddChannel):
             channels[operation.channel] = end_of(operation.expires_in)

@@ -16,11 +16,14 @@ from sinapse.errors import (
     BrokerUnavailable,
     InvalidChannel,
     InvalidEvent,
+    InvalidGroup,
     InvalidMessage,
     InvalidSubject,
+    ListFull,
     UnknownID,
 )
 from sinapse.protocol.ids import is_event_id
+from sinapse.protocol.keys import MAX_GROUP_CHANNELS, MAX_GROUPS
 from sinapse.publisher import History, Publishable, Publisher, Subject, aio
 from sinapse.testing import (
     Messages,
@@ -185,6 +188,52 @@ class TestCapture:
                 sessions.end("7", "x")
             with pytest.raises(InvalidChannel, match="only is empty"):
                 sessions.open("7", only=[])
+
+    def test_groups_are_kept_in_memory(self, flavour: Flavour) -> None:
+        with capture(), flavour(NOWHERE) as publisher:
+            groups, channels = publisher.groups, publisher.groups.channels("team:3")
+            assert groups.of("7") == channels.list() == set()
+            assert groups.add("7", "team:3") is True
+            assert groups.add(7, "team:3") is False
+            assert groups.add("7", "all") is True
+            for subject in ("8", "10", "é", "\U0001f600"):
+                assert groups.add(subject, "team:3") is True
+            assert groups.of("7") == {"team:3", "all"}
+            assert groups.members("team:3") == ["10", "7", "8", "é", "\U0001f600"]
+            assert groups.members("team:3", after="7", limit=2) == ["8", "é"]
+            assert groups.members("team:3", after="\U0001f600") == []
+            assert channels.add("news") is True
+            assert channels.add("news") is False
+            assert channels.add("room:1") is True
+            assert channels.list() == {"news", "room:1"}
+            assert publisher.channels.list("7") == set()
+            assert channels.remove("news") is True
+            assert channels.remove("news") is False
+            assert channels.clear() == 1
+            assert channels.clear() == 0
+            assert groups.remove("8", "team:3") is True
+            assert groups.remove("8", "team:3") is False
+            assert groups.clear("7") == 2
+            assert groups.clear("7") == 0
+            assert groups.members("team:3") == ["10", "é", "\U0001f600"]
+            with pytest.raises(InvalidGroup):
+                groups.add("7", "role editor")
+        with capture(), flavour(NOWHERE) as publisher:
+            assert publisher.groups.members("team:3") == []
+
+    @pytest.mark.parametrize("url", [NOWHERE, "http+sinapse://key@127.0.0.1:1"])
+    def test_groups_have_the_bounds_that_they_have_in_redis(self, url: str) -> None:
+        with capture(), Publisher(url) as publisher:
+            for number in range(MAX_GROUPS):
+                publisher.groups.add("7", str(number))
+            with pytest.raises(ListFull, match="is in 100 groups already"):
+                publisher.groups.add("7", "more")
+            channels = publisher.groups.channels("team:3")
+            for number in range(MAX_GROUP_CHANNELS):
+                channels.add(str(number))
+            with pytest.raises(ListFull, match="has 1000 channels already"):
+                channels.add("more")
+            assert len(channels.list()) == MAX_GROUP_CHANNELS
 
     def test_sessions_expire_in_memory(self, flavour: Flavour) -> None:
         with capture(), flavour(NOWHERE) as publisher:
