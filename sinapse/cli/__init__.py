@@ -9,6 +9,7 @@ Redis or the daemon did not answer.
 ``token``       tokens
 ``session``     tokens of devices
 ``channels``    what subjects may listen to
+``group``       who is in a group, and what its members may listen to
 ``publish``     publishing
 ``history``     what is retained of a channel
 ``position``    how far all channels have got
@@ -36,6 +37,7 @@ COMMANDS = {
     "token": "Make, show and revoke tokens.",
     "session": "Open, list and end sessions: tokens of devices.",
     "channels": "Show and change what subjects may listen to.",
+    "group": "Show and change groups, and their channels.",
     "publish": "Publish a message, or each line of standard input.",
     "history": "Print what is retained of a channel.",
     "position": "Print the id of now.",

@@ -19,6 +19,7 @@ from sinapse.cli import main
 from sinapse.protocol.keys import hashed_token, session_id, session_key, token_key
 from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher
+from sinapse.publisher.operations.groups import PAGE
 from tests.support import (
     EVENT_TIMEOUT,
     PYTHON,
@@ -173,6 +174,66 @@ class TestChannels:
         )
 
 
+class TestGroups:
+    def test_subjects_join_and_leave(self, publisher: Publisher) -> None:
+        assert run("group", "of", "1").output == ""
+        assert run("group", "add", "1", "team:3", "all").output == ""
+        assert run("group", "of", "1").stdout == "all\nteam:3\n"
+        assert publisher.groups.of("1") == {"all", "team:3"}
+        assert run("group", "remove", "1", "team:3", "none").output == ""
+        assert publisher.groups.of("1") == {"all"}
+        assert run("group", "clear", "1").stderr == "1 left\n"
+        assert publisher.groups.of("1") == set()
+
+    def test_members_are_printed_in_their_order(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        assert run("group", "members", "all").output == ""
+        ids = [f"{number:04}" for number in range(PAGE + 1)]
+        redis_client.zadd("sinapse:members:all", dict.fromkeys(ids, 0))
+        assert run("group", "members", "all").stdout.splitlines() == ids
+        assert run("group", "members", "all", "--limit", "2").stdout == "0000\n0001\n"
+        some = run("group", "members", "all", "--after", "0005", "--limit", "1")
+        assert some.stdout == "0006\n"
+        assert run("group", "members", "all", "--after", ids[-1]).output == ""
+        assert "--limit" in run("group", "members", "all", "--limit", "0", code=2).stderr
+
+    def test_their_channels_change(self, publisher: Publisher) -> None:
+        assert run("group", "channels", "list", "all").output == ""
+        assert run("group", "channels", "add", "all", "room:1", "news", "a b").output == ""
+        assert run("group", "channels", "list", "all").stdout == "a b\nnews\nroom:1\n"
+        assert run("group", "channels", "remove", "all", "news", "none").output == ""
+        assert publisher.groups.channels("all").list() == {"a b", "room:1"}
+        assert run("group", "channels", "clear", "all").stderr == "2 removed\n"
+        assert publisher.groups.channels("all").list() == set()
+
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            (("add", "1", "role editor"), "group 'role editor': has white space"),
+            (("add", "", "all"), "subject id ''"),
+            (("remove", "1", "a\n"), "group 'a\\n': "),
+            (("members", "a b"), "group 'a b': has white space"),
+            (("members", "all", "--after", ""), "subject id ''"),
+            (("channels", "add", "all", "sinapse:x"), "names that begin with 'sinapse:'"),
+            (("channels", "clear", "a b"), "group 'a b': has white space"),
+        ],
+    )
+    def test_what_is_none_is_refused_in_a_line(
+        self, arguments: tuple[str, ...], error: str, redis_client: redis.Redis
+    ) -> None:
+        [line] = run("group", *arguments, code=1).stderr.splitlines()
+        assert line.startswith("Error: ")
+        assert error in line
+        assert not redis_client.keys("sinapse:g*")
+
+    def test_a_bound_that_is_reached_is_told_in_a_line(self, redis_client: redis.Redis) -> None:
+        redis_client.hset("sinapse:groups:1", mapping={f"team:{n}": 0 for n in range(100)})
+        assert run("group", "add", "1", "more", code=1).stderr == (
+            "Error: subject '1' is in 100 groups already: it cannot join 'more'\n"
+        )
+
+
 class TestPublish:
     def test_a_message_is_published(self, daemon: Daemon, publisher: Publisher) -> None:
         with daemon.stream(subscribe(publisher)).opened() as stream:
@@ -269,6 +330,7 @@ class TestErrors:
             ("token", "new", "1"),
             ("session", "open", "1"),
             ("channels", "list", "1"),
+            ("group", "of", "1"),
             ("publish", "a", "b"),
             ("position",),
             ("ping",),
