@@ -57,6 +57,8 @@ PUBLISHER = (
         "CLEAR_TOKEN",
         "REVOKE_TOKEN",
     ),
+    *("JOIN_GROUP", "LEAVE_GROUP", "LEAVE_GROUPS"),
+    *("ADD_TO_GROUP", "REMOVE_FROM_GROUP", "CLEAR_GROUP"),
     *("RENEW_TOKEN", "OBTAIN_TOKEN"),
     *("OPEN_SESSION", "RENEW_SESSION", "END_SESSIONS", "LIST_SESSIONS"),
     *("PUBLISH_PLAIN", "PUBLISH_ONCE", "PUBLISH_RETAINED", "PUBLISH_ALL", "HISTORY"),
@@ -69,7 +71,7 @@ DAEMON_ASKS = {
     *("eval", "evalsha", "hget", "info", "ping", "publish"),
     *("psubscribe", "subscribe", "unsubscribe"),
 }
-PUBLISHER_ASKS = {"eval", "evalsha", "get", "hmget", "publish"}
+PUBLISHER_ASKS = {"eval", "evalsha", "get", "hkeys", "hmget", "publish", "zrange"}
 
 
 def granted(user: str, line: int) -> set[str]:
@@ -149,6 +151,16 @@ def operate(publisher: Publisher) -> None:
     publisher.channels.remove("1", "news")
     publisher.channels.add("1", "news")
     publisher.channels.clear("1")
+    publisher.groups.channels("team:3").add("news")
+    publisher.groups.add("1", "team:3")
+    publisher.groups.of("1")
+    publisher.groups.members("team:3")
+    publisher.groups.channels("team:3").list()
+    publisher.groups.channels("team:3").remove("news")
+    publisher.groups.remove("1", "team:3")
+    publisher.groups.add("1", "team:3")
+    publisher.groups.clear("1")
+    publisher.groups.channels("team:3").clear()
     publisher.position()
     publisher.publish("news", "plain", retain=0)
     publisher.publish("news", "once", retain=0, message_id=uuid4().hex)
