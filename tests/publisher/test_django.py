@@ -27,7 +27,7 @@ django_site.set_up()
 
 from django.contrib import admin  # noqa: E402
 from django.contrib.auth.hashers import make_password  # noqa: E402
-from django.contrib.auth.models import AnonymousUser, Permission, User  # noqa: E402
+from django.contrib.auth.models import AnonymousUser, Group, Permission, User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.core.checks import run_checks  # noqa: E402
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured  # noqa: E402
@@ -35,6 +35,7 @@ from django.core.management import CommandError, call_command  # noqa: E402
 from django.db import connection, connections, models, transaction  # noqa: E402
 from django.db.models import Value  # noqa: E402
 from django.db.models.functions import Concat  # noqa: E402
+from django.db.models.signals import m2m_changed, pre_delete  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.template import Context  # noqa: E402
 from django.test import (  # noqa: E402
@@ -78,6 +79,7 @@ from tests.support.django_site.models import (  # noqa: E402
     Guide,
     QuietRoom,
     Room,
+    Team,
 )
 from tests.support.django_site.urls import TEMPLATE  # noqa: E402
 from tests.support.listening import Listener  # noqa: E402
@@ -99,7 +101,7 @@ def redis_url(redis_server: RedisServer) -> Iterator[str]:
     with override_settings(SINAPSE={"REDIS_URL": redis_server.url}):
         yield redis_server.url
         default().close()
-    for model in (Comment, Room, Device, User):
+    for model in (Comment, Room, Device, Team, User, Group):
         for using in connections:
             model.objects.using(using).all().delete()
 
@@ -1091,6 +1093,117 @@ class TestPasswords:
         ada.refresh_from_db()
         assert ada.check_password(self.NEW)
         assert "The session of a user with a new password is not revoked: Redis" in caplog.text
+
+
+class TestGroups:
+    def test_a_model_may_be_a_group_and_all_else(self, ada: User, room: Room) -> None:
+        team = Team.objects.create(name="Red")
+        name = f"django_site.team:{team.pk}"
+        assert team.sinapse_group == team.sinapse_channel == team.sinapse_id == name
+        assert subject(ada).add_group(team) is True
+        assert team.sinapse_members.add(subject(ada)) is False
+        assert team.sinapse_members.add(team) is True
+        assert subject(ada).groups == {name}
+        assert team.sinapse_members.list() == sorted([f"auth.user:{ada.pk}", name])
+        assert team.sinapse_channels.add(room) is True
+        assert team.sinapse_channels.list() == {room.sinapse_channel}
+        assert subject(ada).remove_group(team) is True
+
+    def test_before_a_save_it_is_none(self, ada: User) -> None:
+        with pytest.raises(InvalidSubject, match="Team has no primary key yet: save it first"):
+            subject(ada).add_group(Team())
+
+    def test_who_is_deleted_leaves_all_of_them(self, ada: User) -> None:
+        who = subject(ada)
+        who.add_group("role:1")
+        with settings(REVOKE_ON_DELETE=True):
+            ada.delete()
+            assert who.groups == set()
+
+
+class TestRoles:
+    """What the page says about them."""
+
+    @pytest.fixture(autouse=True)
+    def names(self) -> Iterator[dict[str, Any]]:
+        names: dict[str, Any] = {}
+        exec(program("howto-django.md", "Roles"), names)  # That is the test.
+        yield names
+        m2m_changed.disconnect(names["role_has_changed"], sender=User.groups.through)
+        pre_delete.disconnect(names["role_will_go"], sender=Group)
+
+    @pytest.fixture
+    def editors(self) -> Any:  # The hints of Django do not know its user_set.
+        return Group.objects.create(name="Editors")
+
+    def roles(self, user: User) -> set[str]:
+        return subject(user).groups
+
+    def test_its_channels_are_said_once(self) -> None:
+        assert default().groups.channels("role:1").list() == {"news"}
+
+    def test_who_gets_or_loses_one_is_in_the_group_or_not(
+        self, ada: User, editors: Any, listener: Listener
+    ) -> None:
+        role = f"role:{editors.pk}"
+        ada.groups.add(editors)
+        assert self.roles(ada) == {role}
+        ada.groups.remove(editors)
+        assert self.roles(ada) == set()
+        told = [channel for channel, _ in listener.heard()]
+        names = f"sinapse:channels:auth.user:{ada.pk}"
+        assert told == [f"{names}:join", f"{names}:leave"]
+        editors.user_set.add(ada)
+        assert self.roles(ada) == {role}
+        editors.user_set.remove(ada)
+        assert self.roles(ada) == set()
+
+    def test_all_of_a_user_and_all_of_a_role(self, ada: User, editors: Any) -> None:
+        bob = User.objects.create_user("bob", password="secret")
+        others = Group.objects.create(name="Others")
+        for user in (ada, bob):
+            user.groups.set([editors, others])
+            assert self.roles(user) == {f"role:{editors.pk}", f"role:{others.pk}"}
+        ada.groups.clear()
+        assert self.roles(ada) == set()
+        editors.user_set.clear()
+        assert self.roles(bob) == {f"role:{others.pk}"}
+
+    def test_nothing_changes_before_the_commit_nor_after_a_rollback(
+        self, ada: User, editors: Any
+    ) -> None:
+        with transaction.atomic():
+            ada.groups.add(editors)
+            assert self.roles(ada) == set()
+        assert self.roles(ada) == {f"role:{editors.pk}"}
+        with transaction.atomic():
+            ada.groups.clear()
+            transaction.set_rollback(True)
+        assert self.roles(ada) == {f"role:{editors.pk}"}
+
+    def test_a_role_that_is_deleted_is_nobodys(self, ada: User, editors: Any) -> None:
+        ada.groups.add(editors)
+        role = f"role:{editors.pk}"
+        default().groups.channels(role).add("drafts")
+        Group.objects.all().delete()
+        assert self.roles(ada) == set()
+        assert default().groups.members(role) == []
+        assert default().groups.channels(role).list() == set()
+
+    def test_if_redis_is_away_it_is_saved_and_can_be_repeated(
+        self,
+        ada: User,
+        editors: Any,
+        names: dict[str, Any],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        with settings(REDIS_URL=f"redis://127.0.0.1:{free_port()}"):
+            ada.groups.add(editors)
+        assert "Redis at redis" in caplog.text
+        assert list(ada.groups.all()) == [editors]
+        assert self.roles(ada) == set()
+        names["follow"](ada.pk, editors.pk)
+        assert self.roles(ada) == {f"role:{editors.pk}"}
 
 
 class TestRevocation:

@@ -516,6 +516,35 @@ def test_what_the_page_says_about_log_ins_is_so(
     within(app, use)
 
 
+def test_what_the_page_says_about_roles_is_so(
+    redis_server: RedisServer, publisher: Publisher
+) -> None:
+    sinapse = Sinapse(redis_url=redis_server.url)
+    app = FastAPI(lifespan=sinapse.lifespan)
+    roles: set[tuple[str, str]] = set()
+
+    async def save_role(user: str, role: str) -> None:
+        roles.add((user, role))
+
+    async def drop_role(user: str, role: str) -> None:
+        roles.remove((user, role))
+
+    names = {"app": app, "save_role": save_role, "drop_role": drop_role}
+    exec(program("howto-fastapi.md", "Roles"), names)  # That is the test.
+
+    async def use(client: httpx.AsyncClient) -> None:
+        assert (await client.put("/roles/editor/channels/drafts")).status_code == 204
+        assert publisher.groups.channels("role:editor").list() == {"drafts"}
+        assert (await client.put("/users/ada/roles/editor")).status_code == 204
+        assert roles == {("ada", "editor")}
+        assert publisher.groups.members("role:editor") == ["ada"]
+        assert (await client.delete("/users/ada/roles/editor")).status_code == 204
+        assert roles == set()
+        assert publisher.groups.members("role:editor") == []
+
+    within(app, use)
+
+
 @pytest.mark.parametrize("scope", [{}, {"session": {}}], ids=["no middleware", "nothing kept"])
 def test_a_user_who_has_not_logged_in_has_no_session(
     redis_server: RedisServer, publisher: Publisher, scope: dict[str, object]

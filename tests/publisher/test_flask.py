@@ -474,6 +474,29 @@ def test_what_the_page_says_about_log_ins_is_so(
     assert connection_in(here.get("/page").text)["token"] is None
 
 
+def test_what_the_page_says_about_roles_is_so(
+    redis_server: RedisServer, publisher: Publisher
+) -> None:
+    app = Flask(__name__)
+    app.config.update(SINAPSE_REDIS_URL=redis_server.url)
+    roles: set[tuple[str, str]] = set()
+    names = {
+        "app": app,
+        "sinapse": Sinapse(app),
+        "save_role": lambda user, role: roles.add((user, role)),
+        "drop_role": lambda user, role: roles.remove((user, role)),
+    }
+    exec(program("howto-flask.md", "Roles"), names)  # That is the test.
+    assert publisher.groups.channels("role:editor").list() == {"drafts"}
+    client = app.test_client()
+    assert client.put("/users/ada/roles/editor").status_code == 204
+    assert roles == {("ada", "editor")}
+    assert publisher.groups.members("role:editor") == ["ada"]
+    assert client.delete("/users/ada/roles/editor").status_code == 204
+    assert roles == set()
+    assert publisher.groups.members("role:editor") == []
+
+
 def test_names_and_bytes_can_be_published(app: Flask, listener: Listener) -> None:
     assert app.test_client().post("/news", data=b"hello").text == "1"  # The listener.
     [(channel, payload)] = listener.heard()

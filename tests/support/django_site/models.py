@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.contrib.auth.models import User
 from django.db import models
 
-from sinapse.publisher.django import Publishable, Subject
+from sinapse.publisher.django import Group, Publishable, Subject
 
 
 class Room(Publishable, models.Model):
@@ -28,6 +28,12 @@ class Guide(User):
     """A user with a table of its own for more."""
 
     area = models.CharField(max_length=80)
+
+
+class Team(Group, Subject, Publishable, models.Model):
+    """It is all that a model can be."""
+
+    name = models.CharField(max_length=80)
 
 
 class Device(Subject, models.Model):
