@@ -3,14 +3,18 @@
 Synchronous, thread-safe and fork-safe; it needs Redis only, never the daemon, and never imports
 Twisted::
 
-    from sinapse.publisher import Publishable, Publisher, Subject
+    from sinapse.publisher import Group, Publishable, Publisher, Subject
 
     class User(Subject): ...
 
     class Room(Publishable): ...
 
+    class Team(Group): ...
+
     token = user.sinapse.auth.generate()
     user.sinapse.add_channel(room)
+    user.sinapse.add_group(team)
+    team.sinapse_channels.add(room)             # for all members
     room.publish({"text": "hello"}, event="message")
 
     Publisher("redis://localhost:6379/0").publish("room:1", "hello")

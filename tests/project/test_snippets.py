@@ -83,6 +83,7 @@ def test_there_is_something_to_run() -> None:
     assert list(PROGRAMS) == [
         "Synchronous",
         "Sessions",
+        "Groups",
         "The past of a channel",
         "All but the sender",
         "On asyncio",

@@ -25,7 +25,7 @@ from sqlalchemy.orm import (
 from sinapse.errors import BrokerUnavailable, InvalidMessage, InvalidSubject
 from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher, use
-from sinapse.publisher.sqlalchemy import Publishable, Subject, publish
+from sinapse.publisher.sqlalchemy import Group, Publishable, Subject, publish
 from tests.support import EVENT_TIMEOUT, RedisServer, free_port, running_redis
 from tests.support.listening import Listener
 from tests.support.proxy import running_proxy
@@ -40,6 +40,12 @@ class Room(Publishable, Base):
 
     key: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(unique=True)
+
+
+class Crew(Group, Publishable, Subject, Base):
+    __tablename__ = "crews"
+
+    key: Mapped[int] = mapped_column(primary_key=True)
 
 
 class Seat(Publishable, Subject, MappedAsDataclass, Base):
@@ -423,6 +429,18 @@ class TestAsync:
 
 
 class TestNames:
+    def test_a_model_may_be_a_group_and_all_else(self, session: Session, room: Room) -> None:
+        crew, seat = Crew(), Seat("a", "1")
+        with pytest.raises(InvalidSubject):
+            crew.sinapse_members.list()
+        session.add(crew)
+        session.commit()
+        assert crew.sinapse_group == crew.sinapse_channel == f"crew:{crew.key}"
+        assert crew.sinapse_channels.add(room) is True
+        assert crew.sinapse_members.add(crew) is True
+        assert crew.sinapse.groups == {f"crew:{crew.key}"}
+        assert crew.sinapse_members.remove(seat) is False
+
     def test_the_id_is_the_primary_key(self, session: Session, room: Room) -> None:
         assert room.sinapse_channel == f"room:{room.key}"
         with pytest.raises(InvalidSubject, match="flush the session first"):

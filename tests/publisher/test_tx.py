@@ -12,7 +12,7 @@ import redis
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from sinapse.errors import InvalidChannel
+from sinapse.errors import InvalidChannel, InvalidGroup
 from sinapse.protocol.message import unpack
 from sinapse.publisher import tx
 from tests.support import RedisServer, running_redis
@@ -103,6 +103,12 @@ def test_what_is_invalid_is_a_failure_of_the_deferred() -> None:
         failing = publisher.publish("", "hello")
         with pytest.raises(InvalidChannel):
             await failing
+        joining = publisher.groups.add("7", "a b")
+        with pytest.raises(InvalidGroup):
+            await joining
+        listed = publisher.groups.channels("a b").list()
+        with pytest.raises(InvalidGroup):
+            await listed
 
     on_reactor(publish())
 
