@@ -9,6 +9,9 @@ from sinapse.publisher.operations.history import LIMIT, MAX_ID_LENGTH, MAX_LIMIT
 from sinapse.publisher.operations.tokens import USER
 from sinapse.publisher.tx import Publisher
 
+#: Digits of a number, at the most: Python does not read thousands of them.
+_DIGITS = 20
+
 
 class Parameter(NamedTuple):
     """A parameter of the query, which may be left out."""
@@ -71,6 +74,6 @@ class Call(NamedTuple):
     def limit(self, parameter: Parameter) -> int:
         """Return how many are asked for; raises ``ValueError`` for what is no number."""
         text = self.query.get(parameter.name, str(parameter.schema["default"]))
-        if not text.isascii() or not text.isdigit():
+        if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
             raise ValueError(f"limit is a whole number: {text!r:.80}")
         return int(text)

@@ -25,6 +25,7 @@ from sinapse.errors import (
     BrokerUnavailable,
     Incomplete,
     InvalidChannel,
+    ListFull,
     MessageTooLarge,
     UnknownID,
 )
@@ -512,6 +513,18 @@ class TestTransport:
         assert remote.tokens.clear("1") is True
         assert remote.tokens.clear("1") is False
 
+    def test_of_several_changes_each_reaches_its_bound_for_itself(
+        self, remote: Publisher, redis_client: redis.Redis
+    ) -> None:
+        redis_client.hset("sinapse:groups:1", mapping={f"team:{n}": 0 for n in range(100)})
+        with remote.pipeline() as pipe:
+            full, other = pipe.groups.add("1", "more"), pipe.groups.add("2", "more")
+            with pytest.raises(Incomplete):
+                pipe.send()
+        with pytest.raises(ListFull, match=r"^subject '1' is in 100 groups already"):
+            _ = full.result
+        assert other.result is True
+
     def test_what_the_page_shows_runs(self, api: API) -> None:
         (block,) = PYTHON_BLOCK.findall((ROOT / "docs" / "api.md").read_text())
         here = block.replace("KEY@push.example:9002", f"{KEY}@127.0.0.1:{api.port}")
@@ -749,6 +762,7 @@ class TestRefusals:
             ("GET", "/v1/groups/a/members?after=", None, 422, "subject id ''"),
             ("GET", "/v1/groups/a/members?limit=0", None, 422, "limit is a whole number"),
             ("GET", "/v1/groups/a/members?limit=10001", None, 422, "limit is a whole number"),
+            ("GET", f"/v1/groups/a/members?limit={'9' * 5000}", None, 422, "limit is a whole"),
             ("GET", "/v1/groups/a/members?limit=x", None, 422, "limit is a whole number"),
             ("GET", "/v1/nothing", None, 404, "nothing here"),
             ("GET", "/", None, 404, "nothing here"),
