@@ -419,6 +419,17 @@ class TestGroups:
         assert api.ask("DELETE", path).body == {"removed": 1}
         assert publisher.groups.channels("team:3").list() == set()
 
+    def test_open_streams_follow(self, api: API, node: Daemon, publisher: Publisher) -> None:
+        with node.stream(subscribe(api, "room:1")).opened() as stream:
+            api.ask("PUT", "/v1/groups/team:3/channels/news")
+            api.ask("PUT", "/v1/subjects/1/groups/team:3")
+            publisher.publish("news", "heard")
+            assert stream.next().data == "heard"
+            api.ask("DELETE", "/v1/subjects/1/groups/team:3")
+            publisher.publish("news", "unheard")
+            publisher.publish("room:1", "end")
+            assert stream.next().data == "end"
+
     def test_what_is_full_is_a_conflict(self, api: API, redis_client: redis.Redis) -> None:
         redis_client.hset("sinapse:groups:1", mapping={f"team:{n}": 0 for n in range(100)})
         answer = api.ask("PUT", "/v1/subjects/1/groups/more")

@@ -1158,6 +1158,20 @@ class TestRoles:
         editors.user_set.remove(ada)
         assert self.roles(ada) == set()
 
+    def test_who_gets_one_hears_its_channels_at_once_and_who_loses_it_no_more(
+        self, daemon: Daemon, ada: User, editors: Any
+    ) -> None:
+        subject(ada).add_channel("news")
+        default().groups.channels(f"role:{editors.pk}").add("drafts")
+        with daemon.stream(subject(ada).auth.generate()).opened() as stream:
+            ada.groups.add(editors)
+            publish("drafts", "heard")
+            assert stream.message().data == "heard"
+            ada.groups.remove(editors)
+            publish("drafts", "unheard")
+            publish("news", "end")
+            assert stream.message().data == "end"
+
     def test_all_of_a_user_and_all_of_a_role(self, ada: User, editors: Any) -> None:
         bob = User.objects.create_user("bob", password="secret")
         others = Group.objects.create(name="Others")

@@ -475,7 +475,7 @@ def test_what_the_page_says_about_log_ins_is_so(
 
 
 def test_what_the_page_says_about_roles_is_so(
-    redis_server: RedisServer, publisher: Publisher
+    redis_server: RedisServer, daemon: Daemon, publisher: Publisher
 ) -> None:
     app = Flask(__name__)
     app.config.update(SINAPSE_REDIS_URL=redis_server.url)
@@ -489,11 +489,17 @@ def test_what_the_page_says_about_roles_is_so(
     exec(program("howto-flask.md", "Roles"), names)  # That is the test.
     assert publisher.groups.channels("role:editor").list() == {"drafts"}
     client = app.test_client()
-    assert client.put("/users/ada/roles/editor").status_code == 204
-    assert roles == {("ada", "editor")}
-    assert publisher.groups.members("role:editor") == ["ada"]
-    assert client.delete("/users/ada/roles/editor").status_code == 204
-    assert roles == set()
+    publisher.channels.add("ada", "news")
+    with daemon.stream(publisher.tokens.generate("ada")).opened() as stream:
+        assert client.put("/users/ada/roles/editor").status_code == 204
+        assert roles == {("ada", "editor")}
+        publisher.publish("drafts", "heard")
+        assert stream.message().data == "heard"
+        assert client.delete("/users/ada/roles/editor").status_code == 204
+        assert roles == set()
+        publisher.publish("drafts", "unheard")
+        publisher.publish("news", "end")
+        assert stream.message().data == "end"
     assert publisher.groups.members("role:editor") == []
 
 
