@@ -266,7 +266,7 @@ class Hub(Lists):
     def _control_group(self, action: str, value: bytes) -> None:
         """Apply a change of what the members of a group may listen to."""
         counter, _, rest = value.partition(b" ")
-        at = parse_counter(counter) or 0
+        at = self._at(counter)
         has_past = False
         if action == GROUP_GRANT:
             flag, _, rest = rest.partition(b" ")
@@ -294,7 +294,7 @@ class Hub(Lists):
         """Apply that a subject is in a group from now on, or not any more."""
         head, *lines = value.split(b"\n")
         counter, _, name = head.partition(b" ")
-        at = parse_counter(counter) or 0
+        at = self._at(counter)
         has_past = False
         channels: dict[bytes, int] = {}
         if action == JOIN:
@@ -317,6 +317,11 @@ class Hub(Lists):
                 self.flush()
                 self._exit(subject, group, at)
                 self._end_if_empty(subject)
+
+    def _at(self, counter: bytes) -> int:
+        """Return the counter of a change; what has been dispatched is before it in any case."""
+        at = parse_counter(counter)
+        return self.position if at is None else at
 
     def end_token(self, identifier: bytes, token: bytes, reason: CloseReason) -> None:
         """End the streams that were opened with a token of the subject."""

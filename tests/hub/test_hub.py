@@ -763,6 +763,7 @@ class HubMachine(RuleBasedStateMachine):
     def one_goes_live(self, data: st.DataObject) -> None:
         stream = data.draw(st.sampled_from(self.replaying))
         self.hub.go_live(stream)
+        self.catch_up()
         self.replaying.remove(stream)
 
     @rule(data=st.data())
