@@ -50,6 +50,12 @@ class Gap:
             and (self.last is None or entry.counter <= self.last)
         )
 
+    def begin_at(self, first: int) -> None:
+        """Leave out the messages up to a counter."""
+        self.first = first
+        self.after, self.gone = max(first, self.after), max(first, self.gone)
+        self.entries = [entry for entry in self.entries if (entry.counter or 0) > first]
+
     def take(self, entries: Sequence[Dispatched], after: int, *, more: bool, gone: int = 0) -> None:
         """Take the messages that were read up to the counter `after`, of all channels.
 
@@ -106,13 +112,14 @@ class CatchUp(Generic[Member]):
                 gap.last = gap.first if last is None else last
 
     def granted_anew(self, channel: bytes, at: int) -> None:
-        """Note that a channel was withdrawn and granted again, at that counter, while unheard.
+        """Note that the right to a channel is a later one, of that counter.
 
-        Earlier messages of its gap are not for these streams.
+        It was withdrawn and granted again while unheard, or an earlier right has ended beside this
+        one. Earlier messages of its gap are not for these streams.
         """
         for gap in self.gaps:
             if gap.channel == channel and gap.last is None and at > gap.first:
-                gap.last = gap.first
+                gap.begin_at(at)
 
     def open_gaps(self) -> set[bytes]:
         """Return the channels with gaps that go on."""

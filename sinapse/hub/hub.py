@@ -98,15 +98,18 @@ class Hub(Lists):
         }
         joining.memberships = memberships or {}
         self._require(self._checked(joining, dict.fromkeys(joining.answer), joining.memberships))
-        # All of them: a removal that was noted may be older than the answer, and the addition after
-        # it is still on its way.
-        joining.channels = frozenset(joining.answer)
-        for name in joining.channels:
-            self._hold(name)
+        held = set(joining.answer)
         for identifier, membership in joining.memberships.items():
             group = joining.groups[identifier] = self._kept(joining, identifier, membership)
             unheard = [self.channels[name] for name in group.unheard]
             joining.unheard += [each for each in unheard if not each.is_subscribed]
+            coming = membership.channels.keys() - group.channels.keys()
+            held.update(name for name in coming if is_channel(name) and joining.admits(name))
+        # All of them: a removal that was noted may be older than the answer, and the addition after
+        # it is still on its way.
+        joining.channels = frozenset(held)
+        for name in joining.channels:
+            self._hold(name)
 
     def expected(self, joining: Joining) -> Expected:
         """Return what a subscriber may listen to that would open now.
@@ -169,7 +172,7 @@ class Hub(Lists):
             self._require(expected)
             subscriber = make()
             subject = self._subject(joining.subject, joining.only)
-            for channel in (*map(self.channels.__getitem__, joining.answer), *joining.unheard):
+            for channel in (*map(self.channels.__getitem__, joining.channels), *joining.unheard):
                 channel.is_subscribed = True
             since = {
                 name: joining.answer.get(name, 0) if after is None else after
@@ -391,6 +394,7 @@ class Hub(Lists):
         self.is_connected = False
         for channel in self.channels.values():
             channel.is_subscribed = False
+        self._let_groups_hear()
 
     def connected(self) -> None:
         """Note that Redis is connected, and subscribed to on all channels that are needed.
@@ -423,9 +427,7 @@ class Hub(Lists):
                 self._listen_from(subject, name, at)
             for group, joined in subject.groups.items():
                 self._listen_to(subject, group, joined)
-        for group in self.groups.values():
-            for name, at in group.channels.items():
-                self._let_hear(group, name, at)
+        self._let_groups_hear()
 
     def tell_lost(self, former: Container[bytes]) -> None:
         """Tell all open streams that data are lost, and that they go on from here.

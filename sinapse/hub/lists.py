@@ -189,6 +189,12 @@ class Lists(Table):
             return
         channel.groups = (*others, group)
 
+    def _let_groups_hear(self) -> None:
+        """Do so for all groups: what has not come by now is going to be read."""
+        for group in self.groups.values():
+            for name, at in group.channels.items():
+                self._let_hear(group, name, at)
+
     def _group_grant_is_due(self, group: Group, name: bytes, at: int) -> None:
         if group.holders and group.channels.get(name) == at:
             self._let_hear(group, name, 0)

@@ -23,9 +23,19 @@ from sinapse.counters import Counters
 from sinapse.errors import CloseReason, Unauthorized
 from sinapse.hub.catchup import CatchUp, Dispatched, Gap, Hold
 from sinapse.hub.hub import Hub
-from sinapse.hub.joining import Joining
+from sinapse.hub.joining import Joining, Membership
 from sinapse.hub.subscribers import Subject
-from sinapse.protocol.keys import ADD, GRANT, PAST, REMOVE, WITHDRAW
+from sinapse.protocol.keys import (
+    ADD,
+    GRANT,
+    GROUP_GRANT,
+    GROUP_WITHDRAW,
+    JOIN,
+    LEAVE,
+    PAST,
+    REMOVE,
+    WITHDRAW,
+)
 from sinapse.protocol.message import Message
 from tests.support.hubs import Keeper, kept
 
@@ -451,6 +461,8 @@ SUBJECTS = (b"1", b"2")
 CHANNELS = (b"a", b"b", b"c", b"d")
 SUBJECT = st.sampled_from(SUBJECTS)
 CHANNEL = st.sampled_from(CHANNELS)
+GROUPS = (b"g", b"h")
+GROUP = st.sampled_from(GROUPS)
 
 
 @dataclass(eq=False)
@@ -460,7 +472,7 @@ class Request:
     joining: Joining
     subject: bytes
     stream: Stream
-    answer: set[bytes] | None = None
+    answer: tuple[set[bytes], dict[bytes, Membership]] | None = None
 
 
 @dataclass(eq=False)
@@ -485,6 +497,8 @@ class CatchUpMachine(RuleBasedStateMachine):
         super().__init__()
         # Redis
         self.lists: dict[bytes, set[bytes]] = {b"1": {b"a"}, b"2": {b"a", b"b"}}
+        self.groups: dict[bytes, dict[bytes, int]] = {name: {} for name in GROUPS}
+        self.joined: dict[bytes, dict[bytes, int]] = {subject: {} for subject in SUBJECTS}
         self.counter = 0
         self.retained: list[tuple[int, bytes]] = []
         self.subscribed: set[bytes] = set()
@@ -509,10 +523,10 @@ class CatchUpMachine(RuleBasedStateMachine):
             if channel in self.subscribed:
                 self.connection.append(self.message(channel, self.counter))
             for stream, subject in self.streams.items():
-                if channel in self.lists[subject]:
+                if channel in self.heard(subject):
                     stream.due.append(self.counter)
             for request in self.requests:
-                if request.answer is not None and channel in self.lists[request.subject]:
+                if request.answer is not None and channel in self.heard(request.subject):
                     request.stream.early.add(self.counter)
 
     def message(self, channel: bytes, counter: int) -> Callable[[], None]:
@@ -522,13 +536,37 @@ class CatchUpMachine(RuleBasedStateMachine):
     def change_list(self, subject: bytes, channel: bytes) -> None:
         channels = self.lists[subject]
         channels ^= {channel}
-        for stream, mine in self.streams.items():
-            if mine == subject and not channels and stream.due_at_end is None:
-                stream.due_at_end = len(stream.due)
         exact, plain = (GRANT, ADD) if channel in channels else (WITHDRAW, REMOVE)
-        value = b"%d %b" % (self.counter, channel)
-        self.connection.append(lambda: self.hub.control(subject, exact, value))
-        self.connection.append(lambda: self.hub.control(subject, plain, channel))
+        self.tell(subject, exact, b"%d %b" % (self.counter, channel))
+        self.tell(subject, plain, channel)
+
+    @rule(group=GROUP, channel=CHANNEL)
+    def change_group(self, group: bytes, channel: bytes) -> None:
+        if self.groups[group].pop(channel, None) is not None:
+            self.tell(b"", GROUP_WITHDRAW, b"%d %b %b" % (self.counter, group, channel))
+        else:
+            self.groups[group][channel] = self.counter
+            self.tell(b"", GROUP_GRANT, b"%d 0 %b %b" % (self.counter, group, channel))
+
+    @rule(subject=SUBJECT, group=GROUP)
+    def change_membership(self, subject: bytes, group: bytes) -> None:
+        if self.joined[subject].pop(group, None) is not None:
+            self.tell(subject, LEAVE, b"%d %b" % (self.counter, group))
+        else:
+            self.joined[subject][group] = self.counter
+            listed = b"".join(b"\n%d %b" % (at, name) for name, at in self.groups[group].items())
+            self.tell(subject, JOIN, b"%d 0 %b%b" % (self.counter, group, listed))
+
+    def tell(self, subject: bytes, action: str, value: bytes) -> None:
+        """Announce a change: whoever may listen to nothing now is at an end."""
+        for stream, mine in self.streams.items():
+            if not self.heard(mine) and stream.due_at_end is None:
+                stream.due_at_end = len(stream.due)
+        self.connection.append(lambda: self.hub.control(subject, action, value))
+
+    def heard(self, subject: bytes) -> set[bytes]:
+        """Return what a subject may listen to, by itself and by groups."""
+        return self.lists[subject].union(*(self.groups[each] for each in self.joined[subject]))
 
     @rule()
     @precondition(lambda self: self.changed)
@@ -563,18 +601,26 @@ class CatchUpMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(each.answer is None for each in self.requests))
     def one_is_looked_up(self) -> None:
         request = next(each for each in self.requests if each.answer is None)
-        request.answer = set(self.lists[request.subject])
+        memberships = {
+            group: Membership(at, dict(self.groups[group]))
+            for group, at in self.joined[request.subject].items()
+        }
+        request.answer = set(self.lists[request.subject]), memberships
 
     @rule()
     @precondition(lambda self: any(each.answer is not None for each in self.requests))
     def one_is_admitted(self) -> None:
         request = next(each for each in self.requests if each.answer is not None)
         self.requests.remove(request)
-        answer = request.answer or set()
+        assert request.answer is not None
+        own, memberships = request.answer
+        answer = dict.fromkeys(own, 0)
         try:
-            self.hub.expect(request.joining, request.subject, b"token", dict.fromkeys(answer, 0))
+            self.hub.expect(
+                *(request.joining, request.subject, b"token", answer), memberships=memberships
+            )
         except Unauthorized:
-            assert not answer
+            assert not own
             self.hub.abandon(request.joining)
         else:
             # Open from here on, though nobody knows it yet.
@@ -695,7 +741,7 @@ class CatchUpMachine(RuleBasedStateMachine):
         self.check_ends()
         for stream in self.opened():
             assert stream.late == stream.due
-            assert self.lists[self.streams[stream]]
+            assert self.heard(self.streams[stream])
 
     @invariant()
     def each_stream_got_what_it_is_due_and_nothing_else(self) -> None:

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
+from sinapse.hub.joining import Membership
 from sinapse.hub.subscribers import Framing, Subject
-from sinapse.protocol.keys import ADD, GRANT, REMOVE, WITHDRAW
+from sinapse.protocol.keys import (
+    ADD,
+    GRANT,
+    GROUP_GRANT,
+    GROUP_WITHDRAW,
+    JOIN,
+    LEAVE,
+    REMOVE,
+    WITHDRAW,
+)
 from sinapse.protocol.message import Message
 from tests.support.hubs import Keeper, kept
 
 CHANNELS = [b"a", b"b", b"c"]
 #: One that stays on the list.
 ANCHOR = b"anchor"
+GROUPS = [b"g", b"h"]
 
 #: How many are lived: of some hundred, one meets what is rare.
 LIVES = 2000
@@ -60,14 +74,49 @@ class Stream:
         raise AssertionError(reason)
 
 
+class Done(NamedTuple):
+    """What Redis did: it published a message, or a control message."""
+
+    action: str
+    """Empty for a message."""
+    name: bytes
+    number: int
+    payload: bytes = b""
+
+
+@dataclass
+class Rights:
+    """What the subject may listen to, and since when: by itself, and by groups."""
+
+    own: dict[bytes, int] = field(default_factory=lambda: {ANCHOR: 0})
+    groups: dict[bytes, dict[bytes, int]] = field(
+        default_factory=lambda: {name: {} for name in GROUPS}
+    )
+    joined: dict[bytes, int] = field(default_factory=dict)
+
+    def all(self) -> dict[bytes, int]:
+        """Return what it may listen to, and since when by the earliest of its rights."""
+        found = dict(self.own)
+        for group, joined in self.joined.items():
+            for channel, added in self.groups[group].items():
+                at = max(joined, added)
+                found[channel] = min(at, found.get(channel, at))
+        return found
+
+    def memberships(self) -> dict[bytes, Membership]:
+        return {
+            group: Membership(at, dict(self.groups[group])) for group, at in self.joined.items()
+        }
+
+
 class Life:
-    """A list that changes, messages, and a node that hears of them, or is cut off."""
+    """Lists that change, messages, and a node that hears of them, or is cut off."""
 
     def __init__(self, dice: Random) -> None:
         self.dice = dice
         #: What Redis does: messages by number, and control messages; retained messages all.
-        self.log: list[tuple[str, bytes, int]] = []
-        self.list: dict[bytes, int] = {ANCHOR: 0}
+        self.log: list[Done] = []
+        self.rights = Rights()
         self.counter = 0
         #: What the stream may get, and what is not retained.
         self.due: set[int] = set()
@@ -80,7 +129,8 @@ class Life:
         self.hub.epoch, self.hub.position = "1", self.counter
         self.hub.connected()
         joining = self.hub.join()
-        self.hub.expect(joining, b"1", b"token", dict(self.list))
+        memberships = self.rights.memberships()
+        self.hub.expect(joining, b"1", b"token", dict(self.rights.own), memberships=memberships)
         self.stream = self.hub.open(joining, Stream)
         self.stream.now = lambda: self.counter
         self.subscribe()
@@ -90,7 +140,7 @@ class Life:
 
     def save(self) -> None:
         """Have Redis save its data."""
-        self.saved = len(self.log), dict(self.list), self.counter
+        self.saved = len(self.log), deepcopy(self.rights), self.counter
         self.left = self.hub.position
 
     def go_back(self) -> None:
@@ -99,52 +149,81 @@ class Life:
         Not while something is read for the stream, or once some was: the list that is lost may have
         said that it is not for it.
         """
-        length, found, counter = self.saved
+        length, rights, counter = self.saved
         is_reading = self.hub.subjects[b"1"].catch_up is not None
         if self.hub.position == self.left and not is_reading:
             del self.log[length:]
-            self.list, self.counter = dict(found), counter
+            self.rights, self.counter = deepcopy(rights), counter
             self.due = {number for number in self.due if number <= counter}
 
     def required(self) -> set[int]:
         """Return what the stream has to have: what was published since its channel was granted."""
+        since = self.rights.all()
         return {
             number
-            for action, channel, number in self.log
+            for action, channel, number, _ in self.log
             if not action
-            and number > max(self.start, self.list.get(channel, self.counter))
+            and number > max(self.start, since.get(channel, self.counter))
             and not (number in self.brief and number <= self.stream.told.get(channel, 0))
         }
 
     def gone(self, channel: bytes, after: int, last: int) -> int:
         """Return the last number of a channel, in a range, that is not retained; 0 if none."""
-        numbers = [n for action, name, n in self.log if not action and name == channel]
+        numbers = [n for action, name, n, _ in self.log if not action and name == channel]
         return max((n for n in numbers if after < n <= last and n in self.brief), default=0)
 
     def happen(self, most: int) -> None:
-        """Publish, add and remove, some times."""
+        """Publish, and change lists, some times."""
         for _ in range(self.dice.randint(0, most)):
             channel = self.dice.choice([*CHANNELS, ANCHOR])
             if channel == ANCHOR or self.dice.random() < 0.4:
                 self.counter += 1
-                self.log.append(("", channel, self.counter))
-                if channel in self.list:
+                self.log.append(Done("", channel, self.counter))
+                if channel in self.rights.all():
                     self.due.add(self.counter)
                 if self.dice.random() < 0.2:
                     self.brief.add(self.counter)
-            elif channel in self.list:
-                del self.list[channel]
-                self.log += [(WITHDRAW, channel, self.counter), (REMOVE, channel, 0)]
             else:
-                self.list[channel] = self.counter
-                self.log += [(GRANT, channel, self.counter), (ADD, channel, 0)]
+                change = self.dice.choice([self.change_own, self.change_group, self.change_member])
+                change(channel)
+
+    def change_own(self, channel: bytes) -> None:
+        is_gone = self.turn(self.rights.own, channel)
+        exact, plain = (WITHDRAW, REMOVE) if is_gone else (GRANT, ADD)
+        self.tell(exact, b"%d %b" % (self.counter, channel))
+        self.tell(plain, channel)
+
+    def change_group(self, channel: bytes) -> None:
+        group = self.dice.choice(GROUPS)
+        if self.turn(self.rights.groups[group], channel):
+            self.tell(GROUP_WITHDRAW, b"%d %b %b" % (self.counter, group, channel))
+        else:
+            self.tell(GROUP_GRANT, b"%d 0 %b %b" % (self.counter, group, channel))
+
+    def change_member(self, _channel: bytes) -> None:
+        group = self.dice.choice(GROUPS)
+        if self.turn(self.rights.joined, group):
+            self.tell(LEAVE, b"%d %b" % (self.counter, group))
+        else:
+            listed = self.rights.groups[group].items()
+            lines = b"".join(b"\n%d %b" % (at, channel) for channel, at in listed)
+            self.tell(JOIN, b"%d 0 %b%b" % (self.counter, group, lines))
+
+    def turn(self, rights: dict[bytes, int], name: bytes) -> bool:
+        """Take a right away, or give it; returns whether it is gone."""
+        is_gone = rights.pop(name, None) is not None
+        if not is_gone:
+            rights[name] = self.counter
+        return is_gone
+
+    def tell(self, action: str, payload: bytes) -> None:
+        self.log.append(Done(action, b"", 0, payload))
 
     def hear(self, start: int, *, live: bool) -> int:
         """Tell the node of all since `start`, of messages only while it is `live`."""
-        for action, channel, number in self.log[start:]:
+        for action, channel, number, payload in self.log[start:]:
             if action:
-                told = b"%d %b" % (number, channel) if action in (GRANT, WITHDRAW) else channel
-                self.hub.control(b"1", action, told)
+                self.hub.control(b"1", action, payload)
             elif live and (found := self.hub.channels.get(channel)) and found.is_subscribed:
                 self.hub.dispatch(channel, Message(str(number)), number)
         self.hub.flush()
@@ -161,9 +240,9 @@ class Life:
         self.happen(4)
         start = self.hear(start, live=False)
         self.happen(3)
-        found = dict(self.list)
+        found, memberships = dict(self.rights.own), self.rights.memberships()
         self.happen(5)
-        self.hub.reconcile(b"1", found, {})
+        self.hub.reconcile(b"1", found, memberships)
         if self.dice.random() < 0.2:
             return False
         self.hear(start, live=False)
@@ -173,7 +252,7 @@ class Life:
         self.happen(6)
         missed = [
             (channel, number)
-            for action, channel, number in self.log[:mark]
+            for action, channel, number, _ in self.log[:mark]
             if not action and number > self.hub.position and channel in self.hub.channels
         ]
         position = self.hub.position
@@ -216,7 +295,7 @@ class Life:
                         break
                     entries = [
                         Dispatched(number, channel, Message(str(number)))
-                        for action, channel, number in self.log
+                        for action, channel, number, _ in self.log
                         if not action and channel == gap.channel and number > gap.after
                         if number not in self.brief
                     ]
