@@ -17,7 +17,7 @@ A subscriber that resumes is opened replaying: it can be ended, but gets nothing
 that history and live messages join without a gap.
 """
 
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from sinapse.counters import Counters
@@ -25,7 +25,7 @@ from sinapse.errors import CloseReason, ResetReason
 from sinapse.hub.joining import Expected, Joining, Joins, Membership, group_notes
 from sinapse.hub.lists import Lists
 from sinapse.hub.register import part_key
-from sinapse.hub.subscribers import Group, Subject, Subscriber
+from sinapse.hub.subscribers import Subject, Subscriber
 from sinapse.hub.table import HubOwner
 from sinapse.protocol.ids import EventID, Past, parse_counter
 from sinapse.protocol.keys import (
@@ -96,17 +96,31 @@ class Hub(Lists):
         joining.answer = {
             name: at for name, at in channels.items() if is_channel(name) and joining.admits(name)
         }
-        joining.memberships = memberships or {}
-        self._require(self._checked(joining, dict.fromkeys(joining.answer), joining.memberships))
-        held = set(joining.answer)
-        for identifier, membership in joining.memberships.items():
-            group = joining.groups[identifier] = self._kept(joining, identifier, membership)
-            unheard = [self.channels[name] for name in group.unheard]
-            joining.unheard += [each for each in unheard if not each.is_subscribed]
-            coming = membership.channels.keys() - group.channels.keys()
-            held.update(name for name in coming if is_channel(name) and joining.admits(name))
+        joining.memberships = {
+            group: Membership(
+                membership.at,
+                {
+                    name: at
+                    for name, at in membership.channels.items()
+                    if is_channel(name) and joining.admits(name)
+                },
+            )
+            for group, membership in (memberships or {}).items()
+        }
+        lists = [each.channels for each in joining.memberships.values()]
+        self._require(is_empty=not joining.answer and not any(lists))
+        self._check_total(joining, joining.answer, lists)
         # All of them: a removal that was noted may be older than the answer, and the addition after
         # it is still on its way.
+        held = set(joining.answer).union(*lists)
+        for identifier in joining.memberships:
+            group = self.groups.get(part_key(identifier, joining.only))
+            if group is not None:
+                joining.groups.append(group)
+                group.holders += 1
+                held -= group.channels.keys() - joining.answer.keys()
+                unheard = [self.channels[name] for name in group.unheard]
+                joining.unheard += [each for each in unheard if not each.is_subscribed]
         joining.channels = frozenset(held)
         for name in joining.channels:
             self._hold(name)
@@ -118,26 +132,27 @@ class Hub(Lists):
         :class:`~sinapse.errors.LimitReached` if it is too much.
         """
         self.flush()
-        return self._checked(joining, *self._joins.expected(joining))
-
-    def _checked(
-        self,
-        joining: Joining,
-        channels: Mapping[bytes, int | None],
-        memberships: Mapping[bytes, Membership],
-    ) -> Expected:
-        lists: list[Collection[bytes]] = [
+        channels, memberships = self._joins.expected(joining)
+        lists = [
             self._channels_of_group(joining, identifier, membership)
             for identifier, membership in memberships.items()
         ]
-        at_most = len(channels) + sum(map(len, lists))
-        self._check_number(joining.subject, lambda: len({*channels}.union(*lists)), at_most)
-        return Expected(channels, memberships, is_empty=not at_most)
+        self._check_total(joining, channels, lists)
+        return Expected(channels, memberships, is_empty=not channels and not any(lists))
+
+    def _check_total(
+        self, joining: Joining, channels: Collection[bytes], lists: Sequence[Collection[bytes]]
+    ) -> None:
+        self._check_number(
+            joining.subject,
+            lambda: len({*channels}.union(*lists)),
+            len(channels) + sum(map(len, lists)),
+        )
 
     def _channels_of_group(
         self, joining: Joining, identifier: bytes, membership: Membership
     ) -> Mapping[bytes, int]:
-        """Return what a group has for a subscriber that is about to open."""
+        """Return what a group has now for a subscriber that is about to open."""
         group = self.groups.get(part_key(identifier, joining.only))
         if group is not None:
             return group.channels
@@ -145,11 +160,6 @@ class Hub(Lists):
         return {
             name: at for name, at in channels.items() if is_channel(name) and joining.admits(name)
         }
-
-    def _kept(self, joining: Joining, identifier: bytes, membership: Membership) -> Group:
-        """Return a group that the node keeps from now on."""
-        channels = self._channels_of_group(joining, identifier, membership)
-        return self._hold_group(identifier, joining.only, channels)
 
     def place_before_past(self, joining: Joining) -> EventID | None:
         """Return the id from which a new stream resumes to get the past of its channels, if any."""
@@ -169,7 +179,7 @@ class Hub(Lists):
         """
         try:
             expected = self.expected(joining)
-            self._require(expected)
+            self._require(is_empty=expected.is_empty)
             subscriber = make()
             subject = self._subject(joining.subject, joining.only)
             for channel in (*map(self.channels.__getitem__, joining.channels), *joining.unheard):
@@ -204,9 +214,9 @@ class Hub(Lists):
         for name in joining.channels:
             self._release(name)
         joining.channels = frozenset()
-        for group in joining.groups.values():
+        for group in joining.groups:
             self._release_group(group)
-        joining.groups = {}
+        joining.groups = []
 
     def _settle_groups(
         self, subject: Subject, joining: Joining, memberships: Mapping[bytes, Membership]
@@ -216,7 +226,8 @@ class Hub(Lists):
         known = {group.id for group in subject.groups}
         for identifier, membership in memberships.items():
             if identifier not in known:
-                group = self._kept(joining, identifier, membership)
+                channels = self._channels_of_group(joining, identifier, membership)
+                group = self._hold_group(identifier, subject.only, channels)
                 subject.enter(group, membership.at)
                 self._listen_to(subject, group, membership.at)
 

@@ -47,8 +47,9 @@ class Joining:
         self.has_past = False
         #: Channels to which the node stays subscribed for it.
         self.channels: frozenset[bytes] = frozenset()
-        #: Groups that the node keeps for it, by their ids; their channels are held too.
-        self.groups: dict[bytes, Group] = {}
+        #: Groups that the node has already, and keeps for it with their channels. A group that is
+        #: new to the node is not made before it opens: the answer may be ahead of what was heard.
+        self.groups: list[Group] = []
         #: Channels of these to which the node was not subscribed before.
         self.unheard: list[Channel] = []
 

@@ -11,7 +11,6 @@ from functools import partial
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, LimitReached, Unauthorized
-from sinapse.hub.joining import Expected
 from sinapse.hub.register import part_key
 from sinapse.hub.subscribers import Channel, Group, Subject, Subscriber
 from sinapse.hub.table import HubOwner, Table
@@ -274,9 +273,9 @@ class Lists(Table):
             _, _, due = heapq.heappop(postponed)
             due()
 
-    def _require(self, expected: Expected) -> None:
+    def _require(self, *, is_empty: bool) -> None:
         """Raise :class:`~sinapse.errors.Unauthorized` for who may listen to nothing."""
-        if expected.is_empty and not self._admits_empty:
+        if is_empty and not self._admits_empty:
             raise Unauthorized("no channels")
 
     def _check_number(self, subject: bytes, count: Callable[[], int], at_most: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,6 @@ from sinapse.errors import CloseReason, Unauthorized
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
 from sinapse.hub.joining import Joining, Membership
-from sinapse.hub.register import part_key
 from sinapse.hub.subscribers import Subject
 from sinapse.protocol.keys import (
     ADD,
@@ -815,7 +814,7 @@ class HubMachine(RuleBasedStateMachine):
             memberships=memberships,
             only=self.only[request.token],
         )
-        listed = channels.union(*(self.kept_list(request, *each) for each in memberships.items()))
+        listed = channels.union(*(each.channels for each in memberships.values()))
         if self.part(listed, request.token):
             expect()
             request.is_admitted = True
@@ -824,15 +823,6 @@ class HubMachine(RuleBasedStateMachine):
             with pytest.raises(Unauthorized):
                 expect()
             self.give_up(request)
-
-    def kept_list(
-        self, request: Request, group: bytes, membership: Membership
-    ) -> Collection[bytes]:
-        """Return what the hub has of a group, or may take to be in it."""
-        kept = self.hub.groups.get(part_key(group, self.only[request.token]))
-        if kept is not None:
-            return kept.channels
-        return self.hub._joins.channels_of_group(request.joining, group, membership)
 
     def open(self, request: Request) -> None:
         """Go on behind the barrier."""
@@ -956,7 +946,7 @@ class HubMachine(RuleBasedStateMachine):
     def the_table_holds_what_is_needed_and_nothing_else(self) -> None:
         needs = [request.joining.channels for request in self.requests]
         needs += [frozenset(each.channels) for each in self.hub.subjects.values()]
-        joined = [list(request.joining.groups.values()) for request in self.requests]
+        joined = [request.joining.groups for request in self.requests]
         joined += [list(subject.groups) for subject in self.hub.subjects.values()]
         kept = Counter(group for groups in joined for group in groups)
         assert {each: each.holders for each in kept} == kept

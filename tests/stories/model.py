@@ -2,8 +2,9 @@
 
 One publisher does everything, a step after another, so the number of a message is its place in the
 order. What is known of each message: to which channel, and how long it may be retained at least. Of
-each subject: which channels were on its list at each place in the order. That is all that is needed
-to judge what a tab received, whenever and wherever its streams were opened:
+each subject: which channels it might hear at each place in the order, by its own list or by those
+of groups; *the list* is all of these together. That is all that is needed to judge what a tab
+received, whenever and wherever its streams were opened:
 
 - *forbidden*: the channel was not on the list when the message was published, and if it has a past,
   was not added after that either; or the token of the
@@ -16,6 +17,7 @@ to judge what a tab received, whenever and wherever its streams were opened:
   which the tab opened for the first time, or after its position was taken; all has come to rest,
   and the tab has not got it, nor was told of a reset for it. Or its stream ended with its token,
   was at rest before and undisturbed, and lacks something of before that.
+  What was published before the younger of two rights is not owed any more when the older one ends.
 - *past*: of a channel with a past, it lacks one of the last messages from before the channel was
   added, or from before it opened for the first time without a position, if that was later.
 - *needless*: a reset for a channel of which no message is missing that could be gone; or another
@@ -30,6 +32,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 #: How many messages of a small channel are retained.
@@ -77,10 +80,25 @@ class Interval:
 
     begin: int
     added: int
-    granted: int
-    """When Redis says that it was added: before it began, if data were lost since then."""
+    grants: list[tuple[int, int]]
+    """Since how many changes, and when Redis says that it was added: before it began, if data were
+    lost since then; later, if the oldest of several rights has ended."""
     end: int | None = None
     removed: int | None = None
+
+    @property
+    def granted(self) -> int:
+        """When Redis says now that it was added."""
+        return self.grants[-1][1]
+
+    @property
+    def starts(self) -> list[int]:
+        """The present of each time when it was new to streams that came later."""
+        return [self.begin, *(granted for _, granted in self.grants[1:])]
+
+    def granted_at(self, change: int) -> int:
+        """Return when Redis said that it was added, after so many changes."""
+        return max((each for each in self.grants if each[0] <= change), default=self.grants[0])[1]
 
     def has(self, number: int) -> bool:
         """Whether a message was published within it."""
@@ -89,6 +107,29 @@ class Interval:
     def is_at(self, change: int) -> bool:
         """Whether the channel was on the list after so many changes."""
         return self.added <= change and (self.removed is None or change < self.removed)
+
+
+@dataclass
+class Rights:
+    """Who may listen to what, and the present when that began."""
+
+    own: dict[int, dict[str, int]] = field(default_factory=dict)
+    """Channels of subjects."""
+    joined: dict[int, dict[str, int]] = field(default_factory=dict)
+    """Groups of subjects."""
+    groups: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Channels of groups."""
+
+    def of(self, subject: int) -> dict[str, int]:
+        """Return what a subject may listen to, each since the first of its rights to it."""
+        found = dict(self.own.get(subject % PART, {}))
+        for group, joined in self.joined.get(subject % PART, {}).items():
+            for channel, added in self.groups.get(group, {}).items():
+                at = max(joined, added)
+                found[channel] = min(at, found.get(channel, at))
+        if subject < PART:
+            return found
+        return {channel: at for channel, at in found.items() if is_in_part(channel)}
 
 
 @dataclass
@@ -117,6 +158,7 @@ class Story:
     def __init__(self) -> None:
         self.sent: list[Sent] = []
         self.of_channel: dict[str, list[int]] = {}
+        self.rights = Rights()
         self._lists: dict[int, dict[str, list[Interval]]] = {}
         #: How many changes of lists there were.
         self.changes = 0
@@ -157,22 +199,47 @@ class Story:
         return next(same, next(below, -1))
 
     def add(self, subject: int, channel: str) -> None:
-        for each in self._both(subject, channel):
-            self._add(each, channel)
+        self.rights.own.setdefault(subject, {}).setdefault(channel, self.now)
+        self._apply(subject)
 
     def remove(self, subject: int, channel: str) -> None:
-        for each in self._both(subject, channel):
-            self._remove(each, channel)
+        self.rights.own.get(subject, {}).pop(channel, None)
+        self._apply(subject)
 
-    def _both(self, subject: int, channel: str) -> tuple[int, ...]:
-        return (subject, subject + PART) if is_in_part(channel) else (subject,)
+    def join(self, subject: int, group: str) -> None:
+        self.rights.joined.setdefault(subject, {}).setdefault(group, self.now)
+        self._apply(subject)
 
-    def _add(self, subject: int, channel: str, granted: int | None = None) -> None:
+    def leave(self, subject: int, group: str) -> None:
+        self.rights.joined.get(subject, {}).pop(group, None)
+        self._apply(subject)
+
+    def add_to_group(self, group: str, channel: str) -> None:
+        self.rights.groups.setdefault(group, {}).setdefault(channel, self.now)
+        self._apply(*self.rights.joined)
+
+    def remove_from_group(self, group: str, channel: str) -> None:
+        self.rights.groups.get(group, {}).pop(channel, None)
+        self._apply(*self.rights.joined)
+
+    def _apply(self, *subjects: int, anew: bool = False) -> None:
+        """Let intervals begin and end, as rights say; with `anew` those that differ do so."""
+        for subject in (each + part for each in subjects for part in (0, PART)):
+            wanted, is_there = self.rights.of(subject), self.channels(subject)
+            for channel, granted in is_there.items():
+                if channel not in wanted or (anew and wanted[channel] != granted):
+                    self._remove(subject, channel)
+            for channel, granted in wanted.items():
+                self._add(subject, channel, granted)
+
+    def _add(self, subject: int, channel: str, granted: int) -> None:
         intervals = self._lists.setdefault(subject, {}).setdefault(channel, [])
         if not intervals or intervals[-1].end is not None:
             self.changes += 1
-            granted = self.now if granted is None else granted
-            intervals.append(Interval(self.now, self.changes, granted))
+            intervals.append(Interval(self.now, self.changes, [(self.changes, granted)]))
+        elif intervals[-1].granted != granted:
+            self.changes += 1
+            intervals[-1].grants.append((self.changes, granted))
 
     def _remove(self, subject: int, channel: str) -> None:
         intervals = self._lists.get(subject, {}).get(channel, [])
@@ -188,8 +255,10 @@ class Story:
             if intervals[-1].end is None
         }
 
-    def lists(self) -> dict[int, dict[str, int]]:
-        return {subject: self.channels(subject) for subject in self._lists}
+    def first_grants(self, subject: int) -> dict[str, int]:
+        """Return the same, by the first of the rights since it may listen without a break."""
+        lists = self._lists.get(subject, {})
+        return {name: lists[name][-1].grants[0][1] for name in self.channels(subject)}
 
     def first_grant(self, subject: int, start: int, end: int) -> int:
         """Return the present of the first grant to a subject from `start` on; `end` if none."""
@@ -205,9 +274,12 @@ class Story:
         return None
 
     def grants_after(self, subject: int, message: Sent) -> int:
-        """Return how often the channel of a message was added after it was published."""
+        """Return how often the channel of a message was added after it was published.
+
+        When the older of two rights ends, that is as if it was added with the younger one.
+        """
         intervals = self._lists.get(subject, {}).get(message.channel, [])
-        return sum(interval.begin > message.number for interval in intervals)
+        return sum(start > message.number for interval in intervals for start in interval.starts)
 
     def was_granted_past(self, subject: int, start: int) -> bool:
         """Whether a subject was granted a channel with a past, from `start` on."""
@@ -219,7 +291,7 @@ class Story:
         """Return when a channel was added that was on the list after so many changes."""
         for interval in self._lists.get(subject, {}).get(channel, []):
             if interval.is_at(change):
-                return interval.granted
+                return interval.granted_at(change)
         return None
 
     def may_be_gone(self, message: Sent) -> bool:
@@ -231,17 +303,13 @@ class Story:
             sum(number > message.number for number in self.of_channel[message.channel]) >= KEPT
         )
 
-    def lose(self, since: int, lists: dict[int, dict[str, int]]) -> None:
-        """Take the data of Redis back to what they were at `since`, when the lists were `lists`."""
+    def lose(self, since: int, rights: Rights) -> None:
+        """Take the data of Redis back to what they were at `since`, when `rights` held."""
         for number in range(since, self.now):
             self.sent[number].is_void = True
         self.losses.append([self.now, -1])
-        for subject in self._lists:
-            wanted, is_there = lists.get(subject, {}), self.channels(subject)
-            for channel, _ in is_there.items() - wanted.items():
-                self._remove(subject, channel)
-            for channel, granted in wanted.items() - is_there.items():
-                self._add(subject, channel, granted)
+        self.rights = deepcopy(rights)
+        self._apply(*{subject % PART for subject in self._lists}, anew=True)
 
     def rest(self) -> None:
         for loss in self.losses:
@@ -441,7 +509,7 @@ class Record:
             interval = story.interval(self.subject, sent)
             if not sent.retain or interval is None or interval.end is not None or sent.is_void:
                 continue
-            if self.subject in sent.unsure:
+            if self.subject in sent.unsure or sent.number < interval.granted:
                 continue
             count += 1
             if sent.number <= self.base.get(sent.shard, -1):
@@ -457,7 +525,7 @@ class Record:
         story = self.story
         if story.losses:
             return
-        for channel, granted in story.channels(self.subject).items():
+        for channel, granted in story.first_grants(self.subject).items():
             numbers = story.of_channel.get(channel, [])
             if channel not in PASTS or not numbers:
                 continue

@@ -10,13 +10,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from sinapse.protocol.keys import RETENTION
 from sinapse.protocol.sharding import shard_of
-from tests.stories.model import PART, PASTS, Record, Story, Token
+from tests.stories.model import PART, PASTS, Record, Rights, Story, Token
 from tests.stories.tabs import Browser, Item
 from tests.stories.world import LOSSY, World
 from tests.support import EVENT_TIMEOUT
@@ -36,6 +37,8 @@ SESSIONS = ("session", PARTIAL)
 Ends: TypeAlias = dict[tuple[int, str], tuple[float, float]]
 TRANSPORTS = ("sse", "sse", "sse", "http10", "ws", "poll")
 RETAINS = (0.0, 0.05, 1.0, 300.0, 300.0, 300.0, 300.0, 86400.0)
+
+GROUPS = ("g", "h")
 
 #: What streams are called; None for nothing.
 NAMES = (None, "mine", "other")
@@ -109,7 +112,7 @@ class Teller:
         self.tokens: dict[tuple[int, str], Token] = {}
         self.tabs: list[Tab] = []
         self.selector = selectors.DefaultSelector()
-        self.snapshot: tuple[int, dict[int, dict[str, int]], set[str], Ends] | None = None
+        self.snapshot: tuple[int, Rights, set[str], Ends] | None = None
         #: Grants that end: between which moments.
         self.ends: Ends = {}
         count = len(world.servers)
@@ -124,6 +127,13 @@ class Teller:
                 for name in names:
                     pipe.channels.add(self.name(subject), self.name(name))
                     self.story.add(subject, name)
+                for group in self.dice.sample(GROUPS, self.dice.randint(0, 2)):
+                    pipe.groups.add(self.name(subject), self.name(group))
+                    self.story.join(subject, group)
+            for group in GROUPS:
+                for name in self.dice.sample(CHANNELS, self.dice.randint(0, 3)):
+                    pipe.groups.channels(self.name(group)).add(self.name(name))
+                    self.story.add_to_group(group, name)
 
     def look_at_counters(self) -> None:
         for shard, server in enumerate(self.world.servers):
@@ -168,7 +178,7 @@ class Teller:
         """Return what may happen, as often as it is likely."""
         often: list[Callable[[], None]] = [self.publish] * 14 + [self.change] * 8 + [self.come] * 4
         often += [self.leave] * 4 + [self.together] + [self.token] * 2 + [self.give_back] * 3
-        often += [self.reload] * 3 + [self.lend] * 2
+        often += [self.reload] * 3 + [self.lend] * 2 + [self.change_group] * 5
         mode = self.world.mode
         faults: list[Callable[[], None]] = [self.cut, self.cut, self.churn, self.hiccup]
         faults += [self.cut_midway]
@@ -259,6 +269,42 @@ class Teller:
         self.world.publisher.channels.remove(self.name(subject), self.name(channel))
         self.story.remove(subject, channel)
         self.note(f"{channel} is removed from {subject}")
+
+    def change_group(self) -> None:
+        """Change who is in a group, or what the members may listen to."""
+        group = self.dice.choice(GROUPS)
+        if self.dice.random() < 0.4:
+            self.change_channels_of(group, self.dice.choice(CHANNELS))
+        else:
+            self.change_membership(self.somebody(), group)
+        self.look_at_counters()  # It takes a counter where there is a past.
+
+    def change_channels_of(self, group: str, channel: str) -> None:
+        channels = self.world.publisher.groups.channels(self.name(group))
+        if channel in self.story.rights.groups.get(group, {}):
+            channels.remove(self.name(channel))
+            self.story.remove_from_group(group, channel)
+            self.note(f"{channel} is removed from the group {group}")
+        else:
+            channels.add(self.name(channel))
+            self.story.add_to_group(group, channel)
+            self.note(f"{channel} is added to the group {group}")
+
+    def change_membership(self, subject: int, group: str) -> None:
+        groups = self.world.publisher.groups
+        if group in self.story.rights.joined.get(subject, {}):
+            groups.remove(self.name(subject), self.name(group))
+            self.story.leave(subject, group)
+            self.note(f"{subject} leaves {group}")
+            return
+        groups.add(self.name(subject), self.name(group))
+        self.story.join(subject, group)
+        if PASTS.keys() & self.story.rights.groups.get(group, {}).keys():
+            # Its streams may resume, though they know that past.
+            for tab in self.tabs:
+                if tab.record.subject % PART == subject:
+                    tab.record.steady_since = None
+        self.note(f"{subject} joins {group}")
 
     def give_back(self) -> None:
         """Take a channel away, publish, and give it back."""
@@ -481,7 +527,7 @@ class Teller:
         self.settle_all()
         self.world.save(0, self.folder / "snapshot.rdb")
         valid = {each.text for each in self.tokens.values()}
-        self.snapshot = self.story.now, self.story.lists(), valid, dict(self.ends)
+        self.snapshot = self.story.now, deepcopy(self.story.rights), valid, dict(self.ends)
 
     def lose_a_little(self) -> None:
         """Have Redis come back as it was a moment ago."""
@@ -496,7 +542,7 @@ class Teller:
         self.disturb()
         if self.snapshot is None:
             return
-        since, lists, valid, ends = self.snapshot
+        since, rights, valid, ends = self.snapshot
         self.end_grants()
         if not all(token.text in valid for token in self.tokens.values()):
             # A token of before would be back, which nobody here knows any more.
@@ -513,7 +559,7 @@ class Teller:
         lost = sum(sent.retain > 0 for sent in self.story.sent[since:])
         self.world.restart(0, self.folder / "snapshot.rdb")
         self.look_at_counters()
-        self.story.lose(since, lists)
+        self.story.lose(since, rights)
         self.snapshot = None
         self.ends = ends
         self.end_grants()
@@ -529,7 +575,7 @@ class Teller:
         self.disturb()
         self.note("Redis is flushed")
         self.settle_all()
-        lists = self.story.lists()
+        rights = deepcopy(self.story.rights)
         self.ends = {}  # They are granted anew, to last.
         with contextlib.closing(self.world.servers[0].client()) as client:
             client.flushdb() if self.world.other else client.flushall()
@@ -538,12 +584,18 @@ class Teller:
         for token in self.tokens.values():
             token.expires = time.monotonic()
         self.tokens.clear()
-        self.story.lose(0, lists)
+        self.story.lose(0, rights)
         self.snapshot = None
         with self.world.publisher.pipeline() as pipe:
-            for subject, channels in lists.items():
-                for channel in sorted(channels if subject < PART else ()):
+            for subject, channels in rights.own.items():
+                for channel in sorted(channels):
                     pipe.channels.add(self.name(subject), self.name(channel))
+            for group, channels in rights.groups.items():
+                for channel in sorted(channels):
+                    pipe.groups.channels(self.name(group)).add(self.name(channel))
+            for subject, groups in rights.joined.items():
+                for group in sorted(groups):
+                    pipe.groups.add(self.name(subject), self.name(group))
         self.anew()
 
     def anew(self) -> None:
