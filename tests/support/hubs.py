@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason
 from sinapse.hub.hub import Hub
-from sinapse.hub.joining import Joining
+from sinapse.hub.joining import Joining, Membership
 from sinapse.hub.subscribers import Subject, Subscriber
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
@@ -138,17 +138,26 @@ class Table:
         token: bytes = b"token",
         framing: Lines | None = None,
         name: str | None = None,
+        groups: Mapping[bytes, Membership] | None = None,
     ) -> Stream:
         def make() -> Stream:
             stream = Stream(framing or self.framing, token)
             stream.name = name
             return stream
 
-        return self.hub.open(self.admit(*channels, subject=subject, token=token), make)
+        joining = self.admit(*channels, subject=subject, token=token, groups=groups)
+        return self.hub.open(joining, make)
 
-    def admit(self, *channels: bytes, subject: bytes = b"1", token: bytes = b"token") -> Joining:
+    def admit(
+        self,
+        *channels: bytes,
+        subject: bytes = b"1",
+        token: bytes = b"token",
+        groups: Mapping[bytes, Membership] | None = None,
+    ) -> Joining:
         joining = self.hub.join()
-        self.hub.expect(joining, subject, token, dict.fromkeys(channels, 0))
+        answer = dict.fromkeys(channels, 0)
+        self.hub.expect(joining, subject, token, answer, memberships=groups)
         return joining
 
     def publish(self, channel: bytes, *data: str) -> None:
