@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT)]
 from load import Load, Stream  # noqa: E402
 from machine import cpu, description  # noqa: E402
 
-from sinapse.protocol.keys import channels_key, token_key  # noqa: E402
+from sinapse.protocol.names import PLAIN  # noqa: E402
 from tests.support import RedisServer, running_redis  # noqa: E402
 from tests.support.daemon import Daemon  # noqa: E402
 
@@ -39,8 +39,8 @@ def write_users(server: RedisServer, count: int) -> list[Stream]:
     with server.client() as client:
         pipeline = client.pipeline(transaction=False)
         for user in range(count):
-            pipeline.set(token_key(f"token-{user}"), str(user))
-            pipeline.sadd(channels_key(str(user)), f"room:{user % 100}")
+            pipeline.set(PLAIN.token_key(f"token-{user}"), str(user))
+            pipeline.sadd(PLAIN.channels_key(str(user)), f"room:{user % 100}")
         pipeline.execute()
     return [Stream(f"/?access_token=token-{user}", (0,)) for user in range(count)]
 

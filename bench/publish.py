@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import redis
 
-from sinapse.protocol.keys import NODES
 from sinapse.protocol.message import Message, pack
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Outgoing, Publisher
 from tests.support import running_redis
 
@@ -136,7 +136,7 @@ def main() -> None:
         client.pubsub() as node,
         Publisher(server.url) as publisher,
     ):
-        node.subscribe(NODES)
+        node.subscribe(PLAIN.nodes)
         node.get_message(timeout=10)
         alone: dict[str, Way] = {
             "redis-py PUBLISH": one_by_one(

@@ -25,7 +25,8 @@ import redis  # noqa: E402
 from load import Load, Stream  # noqa: E402
 from machine import description  # noqa: E402
 
-from sinapse.protocol.keys import CONTROL_PATTERN, NODES  # noqa: E402
+from sinapse.protocol.keys import CONTROL_PATTERN  # noqa: E402
+from sinapse.protocol.names import PLAIN  # noqa: E402
 from sinapse.publisher import Publisher  # noqa: E402
 from tests.support import RedisServer, eventually, running_redis  # noqa: E402
 from tests.support.daemon import running_daemon  # noqa: E402
@@ -63,13 +64,13 @@ def listening(server: RedisServer, count: int) -> Iterator[None]:
     sockets = []
     for _ in range(count):
         node = socket.create_connection(("127.0.0.1", server.port))
-        node.sendall(f"SUBSCRIBE room:1 {NODES}\r\nPSUBSCRIBE {CONTROL_PATTERN}\r\n".encode())
+        node.sendall(f"SUBSCRIBE room:1 {PLAIN.nodes}\r\nPSUBSCRIBE {CONTROL_PATTERN}\r\n".encode())
         sockets.append(node)
     threads = [threading.Thread(target=_read, args=(node,)) for node in sockets]
     for thread in threads:
         thread.start()
     with server.client() as client:
-        eventually(lambda: client.pubsub_numsub(NODES)[0][1] == count)
+        eventually(lambda: client.pubsub_numsub(PLAIN.nodes)[0][1] == count)
     try:
         yield
     finally:

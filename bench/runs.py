@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT)]
 
 from machine import description  # noqa: E402
 
-from sinapse.protocol.keys import NODES  # noqa: E402
+from sinapse.protocol.names import PLAIN  # noqa: E402
 from sinapse.protocol.runs import MESSAGES  # noqa: E402
 from sinapse.publisher import aio  # noqa: E402
 from sinapse.publisher.runs.block import RUN_RETAIN  # noqa: E402
@@ -116,7 +116,7 @@ def main() -> None:
         server.client() as client,
         client.pubsub() as node,
     ):
-        node.subscribe(NODES)
+        node.subscribe(PLAIN.nodes)
         node.get_message(timeout=10)
         for _ in range(rounds):
             for name, way in WAYS.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from sinapse.protocol.keys import EPOCHS, RETENTION
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.certificates import root
@@ -80,7 +80,7 @@ def redis_server(redis_process: RedisServer) -> RedisServer:
     """Return the session's Redis, empty but for what ids rest on: its data are not lost."""
     with redis_process.client() as client:
         for key in client.scan_iter(count=1000):
-            if key not in (RETENTION.encode(), EPOCHS.encode()):
+            if key not in (PLAIN.retention.encode(), PLAIN.epochs.encode()):
                 client.delete(key)
     return redis_process
 

@@ -17,7 +17,7 @@ import redis
 from load import DATA, Publishing, Stream
 
 from peers.server import Failed, Peer, Running, Workload, free_port, launched, running_redis
-from sinapse.protocol.keys import RETENTION, channels_key, token_key
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.scripts import Script
 from sinapse.publisher import Publisher
 from sinapse.publisher.channels import Channels
@@ -44,8 +44,8 @@ def _channel(number: int) -> str:
 def _write_users(client: redis.Redis, workload: Workload) -> None:
     pipeline = client.pipeline(transaction=False)
     for user, channels in enumerate(workload.streams):
-        pipeline.set(token_key(_token(user)), str(user))
-        pipeline.sadd(channels_key(str(user)), *map(_channel, channels))
+        pipeline.set(PLAIN.token_key(_token(user)), str(user))
+        pipeline.sadd(PLAIN.channels_key(str(user)), *map(_channel, channels))
     pipeline.execute()
 
 
@@ -58,7 +58,7 @@ class _Recorder:
 
     def run(self, operation: Operation[int]) -> int:
         """Keep what would be asked."""
-        request = operation.request()
+        request = operation.request(PLAIN)
         if request.script is not None:
             self.scripts.add(request.script)
         command = hiredis.pack_command(request.short())  # type: ignore[arg-type]  # its hint is wrong
@@ -136,7 +136,7 @@ def _run(
         ]
 
         def resuming() -> Sequence[Stream]:
-            epoch, counter = client.hmget(RETENTION, "epoch", "counter")  # type: ignore[misc]
+            epoch, counter = client.hmget(PLAIN.retention, "epoch", "counter")  # type: ignore[misc]
             header = f"Last-Event-ID: {epoch.decode()}-{int(counter) - workload.missed}"
             return [each._replace(header=header) for each in streams]
 

@@ -25,6 +25,7 @@ from sinapse.hub.hub import Hub
 from sinapse.hub.subscribers import Channel, Subject
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.keys import MAX_TOKEN_LENGTH
+from sinapse.protocol.names import Names
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.scripts import END_GRANTS, Script
 from sinapse.ratelimit import LogLimit
@@ -99,6 +100,11 @@ class RedisBroker(Service, Generic[Streaming]):
         self.ends.disconnected()
         if self._running is not None:
             self._running.cancel()
+
+    @property
+    def names(self) -> Names:
+        """The names that Sinapse uses in this Redis."""
+        return self._url.names
 
     @property
     def ready(self) -> bool:

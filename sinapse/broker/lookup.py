@@ -11,20 +11,7 @@ from twisted.python.failure import Failure
 from sinapse.errors import Unauthorized
 from sinapse.hub.joining import Membership
 from sinapse.protocol.ids import EventID, parse_counter, position
-from sinapse.protocol.keys import (
-    EPOCHS,
-    LAST,
-    REPLAY,
-    RETENTION,
-    channels_key,
-    grants_key,
-    of_another_type,
-    retained_key,
-    revoked_key,
-    session_id,
-    session_key,
-    token_key,
-)
+from sinapse.protocol.keys import session_id
 from sinapse.protocol.only import Only
 from sinapse.protocol.scripts import (
     ATTACH,
@@ -37,12 +24,6 @@ from sinapse.protocol.scripts import (
     Script,
 )
 from sinapse.txredis.link import Link
-
-_RETAINED = retained_key("").encode()
-_TOKENS = token_key("").encode()
-_CHANNELS = channels_key("").encode()
-_GRANTS = grants_key("").encode()
-_REVOKED = revoked_key("").encode()
 
 
 class TokenEntry(NamedTuple):
@@ -142,7 +123,7 @@ class Lookup(Link):
     async def attach(self, known: EventID | None) -> Attachment:
         """Make sure that there is an epoch, and find out whether `known` is still valid."""
         last = ["", 0] if known is None else [known.epoch, known.counter]
-        answer = await self.run(ATTACH, [RETENTION, EPOCHS], last)
+        answer = await self.run(ATTACH, [self.names.retention, self.names.epochs], last)
         names, counters = answer[3][::2], answer[3][1::2]
         ended = {
             name.decode(errors="replace"): end
@@ -155,26 +136,29 @@ class Lookup(Link):
         """Raise ``txredisapi.RedisError`` unless this is a master with the data of `epoch`."""
         if not await self.is_master():
             raise txredisapi.ConnectionError("it is no master any more")
-        current = await self.hget(RETENTION, "epoch")
+        current = await self.hget(self.names.retention, "epoch")
         if current != epoch.encode():
             raise txredisapi.ConnectionError("its data have been replaced")
 
     async def mark(self, channel: bytes, names: Iterable[bytes] = ()) -> LastIDs:
         """Publish the last id to `channel`, and return those of the channels `names`."""
         names = list(names)
-        return _last_ids(names, await self.run(MARK, [RETENTION, LAST], [channel, *names]))
+        told = self.names.prefix.encode() + channel
+        return _last_ids(names, await self.run(MARK, self._counted, [told, *names]))
 
     async def last_ids(self, names: Iterable[bytes]) -> LastIDs:
         """Return the last ids of the channels `names`."""
         names = list(names)
-        return _last_ids(names, await self.run(LAST_IDS, [RETENTION, LAST], names))
+        return _last_ids(names, await self.run(LAST_IDS, self._counted, names))
 
     async def token(self, token: bytes) -> TokenEntry:
         """Look `token` up; raises :class:`~sinapse.errors.Unauthorized` if it is unknown."""
-        keys, arguments = [_TOKENS + token, RETENTION, REPLAY], [_CHANNELS, _GRANTS]
+        own = self.names
+        keys: list[Any] = [own.token_key("").encode() + token, own.retention, own.replay]
+        arguments: list[Any] = [own.channels_key(""), own.grants_key("")]
         session = session_id(token)
         if session is not None:
-            keys.append(session_key(session))
+            keys.append(own.session_key(session))
             arguments.append(token)
         # The rest of its lifetime counts from here: the answer may take long, and so may those of
         # other Redis.
@@ -191,7 +175,13 @@ class Lookup(Link):
 
         Raises :class:`~sinapse.errors.Unauthorized` if the token is known to be revoked.
         """
-        keys = [_CHANNELS + subject, RETENTION, REPLAY, _GRANTS + subject, _REVOKED + token]
+        own = self.names
+        keys = [
+            own.channels_key("").encode() + subject,
+            *(own.retention, own.replay),
+            own.grants_key("").encode() + subject,
+            own.revoked_key("").encode() + token,
+        ]
         answer: Any = await self.run(LIST_CHANNELS, keys, [subject])
         if answer is None:
             raise Unauthorized("unknown token")
@@ -203,8 +193,8 @@ class Lookup(Link):
         It is what was published up to the counter of each in `upto`.
         """
         names = list(upto)
-        keys: Iterable[Any] = [_RETAINED + name for name in names]
-        answer = await self.run(STARTS, [REPLAY, *keys], [*names, *upto.values()])
+        keys = self._retained_keys(names)
+        answer = await self.run(STARTS, [self.names.replay, *keys], [*names, *upto.values()])
         counters = {
             name: parse_counter(digits)
             for name, digits in zip(names, answer, strict=True)
@@ -220,10 +210,10 @@ class Lookup(Link):
         It reads no more than `budget`, but at least one message of each channel. Without `upto` it
         is the current counter; returns it, and a page for each channel.
         """
-        keys: Iterable[Any] = [_RETAINED + name for name, _ in wants]
+        keys = self._retained_keys(name for name, _ in wants)
         answer = await self.run(
             READ_HISTORY,
-            [RETENTION, LAST, *keys],
+            [*self._counted, *keys],
             [
                 *("" if upto is None else upto, *budget),
                 *(after for _, after in wants),
@@ -244,10 +234,19 @@ class Lookup(Link):
         ]
         return parse_counter(answer[0]) or 0, pages
 
+    @property
+    def _counted(self) -> tuple[str, str]:
+        return self.names.retention, self.names.last
+
+    def _retained_keys(self, channels: Iterable[bytes]) -> list[bytes]:
+        prefix = self.names.retained_key("").encode()
+        return [prefix + name for name in channels]
+
     def run(
         self, script: Script, keys: Sequence[Any], arguments: Sequence[Any] = ()
     ) -> "Deferred[Any]":
         """Return what `script` returns."""
+        script = script.under(self.names)
         if script.name not in self._known:
             return self._send_whole(script, keys, arguments)
         answer = self.execute_command(b"EVALSHA", script.sha, len(keys), *keys, *arguments)
@@ -262,7 +261,7 @@ class Lookup(Link):
             self._known.add(script.name)
             return result
 
-        return answer.addCallbacks(note, _name_keys, errbackArgs=(keys, arguments))
+        return answer.addCallbacks(note, self._name_keys, errbackArgs=(keys, arguments))
 
     def _refused(
         self, failure: Failure, script: Script, keys: Sequence[Any], arguments: Sequence[Any]
@@ -270,16 +269,15 @@ class Lookup(Link):
         """Send the whole script if Redis has forgotten it."""
         if failure.check(txredisapi.ResponseError) and str(failure.value).startswith("NOSCRIPT"):
             return self._send_whole(script, keys, arguments)
-        return _name_keys(failure, keys, arguments)
+        return self._name_keys(failure, keys, arguments)
 
-
-def _name_keys(failure: Failure, keys: Sequence[Any], args: Sequence[Any]) -> Failure:
-    """Name the keys that can be of the wrong type, in an error about that."""
-    if failure.check(txredisapi.ResponseError):
-        text = of_another_type(str(failure.value), keys, args)
-        if text != str(failure.value):
-            return Failure(txredisapi.ResponseError(text))
-    return failure
+    def _name_keys(self, failure: Failure, keys: Sequence[Any], args: Sequence[Any]) -> Failure:
+        """Name the keys that can be of the wrong type, in an error about that."""
+        if failure.check(txredisapi.ResponseError):
+            text = self.names.of_another_type(str(failure.value), keys, args)
+            if text != str(failure.value):
+                return Failure(txredisapi.ResponseError(text))
+        return failure
 
 
 def _score(text: bytes) -> int | None:

@@ -10,9 +10,6 @@ from typing import Any
 from sinapse.broker.broker import RedisBroker
 from sinapse.broker.presence import PresenceService, Record
 from sinapse.hub.presence import Presence
-from sinapse.protocol.keys import OCCUPANCY, OCCUPIED, VACATED, occupancy_key
-
-CHANNELS = Record(OCCUPANCY, occupancy_key(""), OCCUPIED, VACATED)
 
 
 class OccupancyService(PresenceService):
@@ -21,10 +18,9 @@ class OccupancyService(PresenceService):
     A channel without a listener stays for `grace` seconds, which are also the lease of the node.
     """
 
-    record = CHANNELS
-
     def __init__(self, broker: RedisBroker[Any], grace: float, reactor: Any) -> None:
         super().__init__(broker, Presence(grace), reactor)
+        self.record = Record.of_channels(broker.names)
         broker.interest_watchers.append(self._interest_changed)
 
     def _interest_changed(self, channel: bytes, is_needed: bool) -> None:

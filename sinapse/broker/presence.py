@@ -15,7 +15,7 @@ from sinapse.broker.background import BackgroundService
 from sinapse.broker.broker import RedisBroker
 from sinapse.errors import BrokerUnavailable
 from sinapse.hub.presence import Presence
-from sinapse.protocol.keys import JOINED, LEFT, PRESENCE, presence_key
+from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import (
     HOLD_PRESENCE,
     JOIN_PRESENCE,
@@ -50,17 +50,23 @@ class Record(NamedTuple):
     gone: str
     """The one that tells what is gone."""
 
+    @classmethod
+    def of_subjects(cls, names: Names) -> "Record":
+        """Return where they report which subjects are online."""
+        return cls(names.presence, names.presence_key(""), names.joined, names.left)
 
-SUBJECTS = Record(PRESENCE, presence_key(""), JOINED, LEFT)
+    @classmethod
+    def of_channels(cls, names: Names) -> "Record":
+        """Return where they report which channels have a listener."""
+        return cls(names.occupancy, names.occupancy_key(""), names.occupied, names.vacated)
 
 
 class PresenceService(BackgroundService):
     """Reports `presence` to one Redis. Its grace period is also the lease of the node."""
 
-    record = SUBJECTS
-
     def __init__(self, broker: RedisBroker[Any], presence: Presence, reactor: Any) -> None:
         self._broker = broker
+        self.record = Record.of_subjects(broker.names)
         self._presence = presence
         self._reactor = reactor
         self._lease = presence.grace

@@ -8,19 +8,7 @@ from twisted.internet.task import deferLater
 from sinapse.broker.background import BackgroundService
 from sinapse.broker.broker import RedisBroker
 from sinapse.errors import BrokerUnavailable
-from sinapse.protocol.keys import (
-    CHECKPOINTS,
-    EPOCHS,
-    HORIZON,
-    LAST,
-    NODES,
-    REPLAY,
-    RETENTION,
-    RUN_CHANNELS,
-    RUNS,
-    retained_key,
-    run_key,
-)
+from sinapse.protocol.keys import HORIZON, RUN_CHANNELS
 from sinapse.protocol.runs import ENDINGS, LEASE, MESSAGES, RunState
 from sinapse.protocol.scripts import SWEEP_RUNS
 
@@ -35,13 +23,6 @@ RUNS_PER_STEP = 20
 #: runs may have been cut off as well.
 STANDSTILL = 3.0
 
-_KEYS = (RETENTION, EPOCHS, LAST, CHECKPOINTS, REPLAY, RUNS)
-_ARGUMENTS = (
-    *(run_key(""), RUN_CHANNELS, retained_key("")),
-    *(MESSAGES, NODES, HORIZON, LEASE),
-    *(RUNS_PER_STEP, RunState.LOST, ENDINGS[RunState.LOST]),
-)
-
 
 class RunSweeper(BackgroundService):
     """Looks for runs in one Redis that have given no sign of life in time."""
@@ -49,6 +30,13 @@ class RunSweeper(BackgroundService):
     def __init__(self, broker: RedisBroker[Any], reactor: Any) -> None:
         self._broker = broker
         self._reactor = reactor
+        names = broker.names
+        self._keys = names.of_runs
+        self._arguments = (
+            *(names.run_key(""), RUN_CHANNELS, names.retained_key("")),
+            *(MESSAGES, names.nodes, HORIZON, LEASE),
+            *(RUNS_PER_STEP, RunState.LOST, ENDINGS[RunState.LOST]),
+        )
 
     async def stay(self) -> None:
         """Look about once a second, while Redis is there."""
@@ -72,10 +60,10 @@ class RunSweeper(BackgroundService):
         Both are in seconds.
         """
         seen, count = upto, RUNS_PER_STEP
-        arguments: list[str | int] = [*_ARGUMENTS, int(upto * 1000)]
+        arguments: list[str | int] = [*self._arguments, int(upto * 1000)]
         try:
             while count == RUNS_PER_STEP:
-                count, now = await self._broker.run(SWEEP_RUNS, _KEYS, arguments)
+                count, now = await self._broker.run(SWEEP_RUNS, self._keys, arguments)
                 seen = int(now) / 1000
         except BrokerUnavailable:
             return upto

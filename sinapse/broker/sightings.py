@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from sinapse.broker.background import BackgroundService
 from sinapse.broker.broker import RedisBroker
 from sinapse.errors import BrokerUnavailable
-from sinapse.protocol.keys import session_id, session_key
+from sinapse.protocol.keys import session_id
 from sinapse.protocol.scripts import SEE_SESSIONS
 
 #: Seconds between two reports of sessions whose streams have opened or ended.
@@ -66,6 +66,6 @@ class Sightings(BackgroundService):
             try:
                 for start in range(0, len(ids), SESSIONS_PER_COMMAND):
                     some = ids[start : start + SESSIONS_PER_COMMAND]
-                    await part.run(SEE_SESSIONS, [], [session_key(""), *some])
+                    await part.run(SEE_SESSIONS, [], [part.names.session_key(""), *some])
             except BrokerUnavailable:
                 continue

@@ -16,6 +16,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from sinapse.protocol.keys import CONTROL_PATTERN
+from sinapse.protocol.names import Names
 
 #: Channels in one SUBSCRIBE: Redis handles each command whole, and 50,000 names take it 90 ms.
 CHANNELS_PER_COMMAND = 1000
@@ -42,12 +43,15 @@ class _Asked:
 
 
 class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # untyped
-    """One connection in subscriber mode.
+    """One connection in subscriber mode, which speaks of names without the prefix of `names`.
 
     `read` is called when data have come, `published` with channel and payload, `controlled` with
     the name of a control channel and its payload, `handled` after each read, and `refused` with a
     channel that Redis refuses, and why.
     """
+
+    #: The code that makes the connection sets them.
+    names: Names
 
     read: Callable[[], None]
     published: Callable[[bytes, bytes], None]
@@ -104,7 +108,8 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
 
     def _ask(self, command: bytes, asked: _Asked) -> None:
         self._asked.append(asked)
-        words = (command, *asked.names)
+        names, prefix = asked.names, self.names.prefix.encode()
+        words = (command, *([prefix + name for name in names] if prefix else names))
         self.transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]  # its hint is wrong
 
     # Receiving
@@ -140,9 +145,12 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
             return
         kind = reply[0]
         if kind == b"message":
-            self.published(reply[1], reply[2])
+            name = reply[1]
+            if prefix := self.names.prefix:
+                name = name[len(prefix) :]
+            self.published(name, reply[2])
         elif kind == b"pmessage":
-            self.controlled(reply[2], reply[3])
+            self.controlled(reply[2][len(self.names.prefix) :], reply[3])
         elif self._asked:  # After an error there may be answers that nothing waits for.
             asked = self._asked[0]
             asked.left -= 1

@@ -1,6 +1,7 @@
 """What goes over Redis, without any I/O: see ``docs/protocol.md``.
 
-``keys``      every name in Redis, and what a valid one is
+``names``     every name in Redis, under the prefix of an application
+``keys``      what a valid name is, and tokens
 ``message``   the payload of a message
 ``ids``       ids of retained messages, and last event IDs
 ``scripts``   the Lua scripts of both sides

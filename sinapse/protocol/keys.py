@@ -1,67 +1,4 @@
-"""Every name that Sinapse uses in Redis, and which names are valid.
-
-=====================================  ===========================================================
-``sinapse:tokens:<token>``             string: the id of the subject that the token stands for;
-                                       where tokens are hashed, of the hash as everywhere else
-``sinapse:<Kind>:<id>``                string: the current token of a subject of that class
-``sinapse:obtained:<Kind>:<id>``       sorted set: tokens of that subject that were obtained, by the
-                                       time of the first time, in milliseconds
-``sinapse:channels:<id>``              set: the channels that the subject may listen to
-``sinapse:grants:<id>``                hash: these, and the id counter at which each was added
-``sinapse:groups:<id>``                hash: the groups that the subject is in, and the id counter
-                                       since which it is
-``sinapse:group:<group>``              hash: the channels that members of the group may listen to,
-                                       and the id counter at which each was added
-``sinapse:members:<group>``            sorted set: the ids of the members of a group, all at 0
-``sinapse:ends``                       sorted set: grants that end, each an id, a line feed and a
-                                       channel, by the time when, in milliseconds
-PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
-PUBLISH ``…:grant``                    the same, told first; payload: id counter, space, name
-PUBLISH ``…:past``                     the same, before both, of a channel with a past
-PUBLISH ``…:remove``                   a channel was removed; payload: its name
-PUBLISH ``…:withdraw``                 the same, told first; payload: id counter, space, name
-PUBLISH ``…:end``                      of all grants one of this subject ends first; payload: in
-                                       how many milliseconds
-PUBLISH ``…:join``                     the subject is in a group from now on; payload: id counter,
-                                       1 if one of the channels has a past, else 0, and the group;
-                                       then for each of its channels a line: id counter, name
-PUBLISH ``…:leave``                    it is not any more; payload: id counter, space, group
-PUBLISH ``sinapse:channels::group-grant``  a channel was added to the list of a group; payload: id
-                                       counter, 1 if the channel has a past, else 0, group, name
-PUBLISH ``…:group-withdraw``           it was removed; payload: id counter, group, name
-PUBLISH ``sinapse:channels::replay``   a channel has a past from now on, and had none before;
-                                       payload: its name
-PUBLISH ``…:revoke``                   a token was cleared or replaced; payload: the token
-``sinapse:retained:<channel>``         stream: the retained messages of a channel
-``sinapse:retention``                  hash: epoch and counter of the ids, and what they rest on
-``sinapse:epochs``                     hash: former epochs, and the counter that each ended at
-``sinapse:last``                       sorted set: channels by the last id counter on them
-``sinapse:replay``                     hash: channels of which new streams get a past, and how many
-                                       messages: a number, or ``all``
-``sinapse:checkpoints``                list: id counters with times, to forget the old
-``sinapse:revoked:<token>``            string: a token that is in another Redis was revoked
-``sinapse:sent:<message id>``          string: a message of that id was published; its own id, if
-                                       it was retained
-``sinapse:nothing``                    never there: what would change it asks for leave to write
-PUB/SUB ``sinapse:nodes``              every node listens
-PUB/SUB ``sinapse:nodes:<epoch>``      every node listens that has looked at this epoch
-``sinapse:presence``                   sorted set: nodes that tell who is there, by their lease
-``sinapse:presence:<node>``            set: subjects with streams on that node
-PUBLISH ``sinapse:presence:join``      a subject has its first stream; payload: its id
-PUBLISH ``sinapse:presence:leave``     a subject has none any more; payload: its id
-``sinapse:presence:channels``          sorted set: nodes that tell what is listened to, by their
-                                       lease
-``sinapse:presence:channels:<node>``   set: channels with a listener on that node
-PUBLISH ``sinapse:presence:occupied``  a channel has its first listener; payload: its name
-PUBLISH ``sinapse:presence:vacated``   a channel has none any more; payload: its name
-``sinapse:sessions:<id>``              sorted set: the sessions of a subject, by the time when each
-                                       was opened, in microseconds
-``sinapse:session:<session id>``       hash: a session: its token, and what it is for
-``sinapse:run:<run id>``               hash: a run, its state, and what its last message needs
-``sinapse:runs``                       sorted set: what is running, by the time until which its
-                                       sign of life holds, in milliseconds
-``run:<run id>``                       the channel of a run
-=====================================  ===========================================================
+"""Which names are valid, tokens, and what control messages are about.
 
 Names that begin with ``sinapse:`` are never channels. Functions for the publisher take and
 return ``str``; the daemon works on the bytes that Redis sends.
@@ -69,13 +6,13 @@ return ``str``; the daemon works on the bytes that Redis sends.
 
 import re
 import secrets
-from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 
 from sinapse.errors import InvalidChannel, InvalidGroup, InvalidSubject, Unauthorized
 
-PREFIX = "sinapse:"
+#: What all of our own names begin with, after the prefix of an application.
+RESERVED = "sinapse:"
 
 #: Bytes. Redis would take 512 MB; a name is sent with every message, and kept for every node.
 MAX_NAME_BYTES = 512
@@ -117,36 +54,13 @@ GROUP_WITHDRAW = "group-withdraw"
 MAX_GROUPS = 100
 MAX_GROUP_CHANNELS = 1000
 
-RETENTION = PREFIX + "retention"
-EPOCHS = PREFIX + "epochs"
-LAST = PREFIX + "last"
-CHECKPOINTS = PREFIX + "checkpoints"
-ENDS = PREFIX + "ends"
-NOTHING = PREFIX + "nothing"
-REPLAY = PREFIX + "replay"
-
 #: Milliseconds, two days: for how long Redis remembers that a channel had a message. One that is
 #: retained for at most a day is thus remembered for a day after it is gone; for others the key of
 #: the channel stays for a day longer.
 HORIZON = 2 * 24 * 3600 * 1000
 
-#: PUB/SUB channel that every node is subscribed to.
-NODES = PREFIX + "nodes"
-
-PRESENCE = PREFIX + "presence"
-
-#: PUB/SUB channels that tell who comes and who goes.
-JOINED = PRESENCE + ":join"
-LEFT = PRESENCE + ":leave"
-
-#: The nodes that tell which channels have a listener. No node is called `channels`.
-OCCUPANCY = PRESENCE + ":channels"
-
-#: PUB/SUB channels that tell which channels get their first listener, and lose their last.
-OCCUPIED = PRESENCE + ":occupied"
-VACATED = PRESENCE + ":vacated"
-
-RUNS = PREFIX + "runs"
+#: PUB/SUB channel, after the prefix of an application, that every node is subscribed to.
+NODES = RESERVED + "nodes"
 
 #: What the channels of runs begin with.
 RUN_CHANNELS = "run:"
@@ -169,22 +83,17 @@ _RESERVED_KINDS = (
     "sessions",
 )
 
-#: Keys that are named where one of them is of another type.
-MAX_NAMED = 8
-
 _CONTROL_CHARACTER = re.compile("[\0-\x1f\x7f]")
 _SPACE = re.compile(r"\s")
 
-#: What keys begin with whose rest is a token.
-_SECRET = (f"{PREFIX}tokens:", f"{PREFIX}revoked:")
-
+_RESERVED = RESERVED.encode()
 _HASHED = HASHED.encode()
 _SESSION_TOKENS = SESSION_TOKENS.encode()
 
-_CHANNELS = PREFIX + "channels:"
+_CHANNELS = RESERVED + "channels:"
 _CONTROL_PREFIX = _CHANNELS.encode()
 
-#: PSUBSCRIBE pattern that receives every control message.
+#: PSUBSCRIBE pattern, after the prefix of an application, that receives every control message.
 CONTROL_PATTERN = _CHANNELS + "*"
 
 
@@ -234,93 +143,13 @@ def session_id(token: bytes) -> str | None:
     return digest[:SESSION_ID_LENGTH]
 
 
-def token_key(token: str) -> str:
-    """Key of the subject's id that `token` stands for."""
-    return f"{PREFIX}tokens:{token}"
-
-
-def current_token_key(kind: str, subject: str) -> str:
-    """Key of the current token of `subject`, whose class is named `kind`."""
-    return f"{PREFIX}{kind}:{subject}"
-
-
-def obtained_tokens_key(kind: str, subject: str) -> str:
-    """Key of the tokens of `subject` that were obtained, with the time of the first time."""
-    return f"{PREFIX}obtained:{kind}:{subject}"
-
-
-def channels_key(subject: str) -> str:
-    """Key of the set of channels that `subject` may listen to."""
-    return _CHANNELS + subject
-
-
-def revoked_key(token: str) -> str:
-    """Key that says that `token`, which is in a different Redis, was revoked."""
-    return f"{PREFIX}revoked:{token}"
-
-
-def session_key(session: str) -> str:
-    """Key of a session, by its id."""
-    return f"{PREFIX}session:{session}"
-
-
-def sessions_key(subject: str) -> str:
-    """Key of the sessions of `subject`, by the time when each was opened."""
-    return f"{PREFIX}sessions:{subject}"
-
-
-def grants_key(subject: str) -> str:
-    """Key of the hash of these channels, with the id counter at which each was added."""
-    return f"{PREFIX}grants:{subject}"
-
-
-def groups_key(subject: str) -> str:
-    """Key of the groups that `subject` is in, with the id counter since which it is."""
-    return f"{PREFIX}groups:{subject}"
-
-
-def group_key(group: str) -> str:
-    """Key of the channels of `group`, with the id counter at which each was added."""
-    return f"{PREFIX}group:{group}"
-
-
-def members_key(group: str) -> str:
-    """Key of the members of `group`."""
-    return f"{PREFIX}members:{group}"
-
-
-def retained_key(channel: str) -> str:
-    """Key of the retained messages of `channel`."""
-    return f"{PREFIX}retained:{channel}"
-
-
-def presence_key(node: str) -> str:
-    """Key of the set of subjects with streams on `node`."""
-    return f"{PRESENCE}:{node}"
-
-
-def occupancy_key(node: str) -> str:
-    """Key of the set of channels with a listener on `node`."""
-    return f"{OCCUPANCY}:{node}"
-
-
-def sent_key(message_id: str) -> str:
-    """Key that says that a message of the caller's `message_id` was published."""
-    return f"{PREFIX}sent:{message_id}"
-
-
-def run_key(run: str) -> str:
-    """Key of the state of a run, by its id."""
-    return f"{PREFIX}run:{run}"
-
-
 def run_channel(run: str) -> str:
     """Name of the channel of a run, by its id."""
     return RUN_CHANNELS + run
 
 
-def control_channel(subject: str, action: str) -> str:
-    """PUB/SUB channel on which `action` is announced for `subject`: ADD, REMOVE, REVOKE, ..."""
+def control_name(subject: str, action: str) -> str:
+    """Name of the control channel on which `action` is announced for `subject`."""
     return f"{_CHANNELS}{subject}:{action}"
 
 
@@ -334,7 +163,7 @@ def parse_control(name: bytes) -> tuple[bytes, str] | None:
 
 def is_channel(name: bytes) -> bool:
     """Whether a name found in a subject's list may be subscribed to."""
-    return bool(name) and not name.startswith(PREFIX.encode())
+    return bool(name) and not name.startswith(_RESERVED)
 
 
 def channel_name(name: object) -> str:
@@ -348,9 +177,9 @@ def channel_name(name: object) -> str:
         raise InvalidChannel(
             f"a channel is a str or has sinapse_channel, not {type(name).__name__}"
         )
-    if text.startswith(PREFIX):
+    if text.startswith(RESERVED):
         raise InvalidChannel(
-            f"channel {text[:80]!r}: names that begin with {PREFIX!r} are reserved"
+            f"channel {text[:80]!r}: names that begin with {RESERVED!r} are reserved"
         )
     text = plain(text)
     if fault := _fault(text):
@@ -372,32 +201,6 @@ def group_name(name: object) -> str:
     if fault:
         raise InvalidGroup(f"group {text[:80]!r}: {fault}")
     return text
-
-
-def of_another_type(
-    refusal: str, keys: Iterable[str | bytes], arguments: Iterable[object] = ()
-) -> str:
-    """Return what Redis refused; with the keys that may be the cause, if one has the wrong type.
-
-    Redis does not say which key. A script has `keys`, and builds more from prefixes among its
-    `arguments`. Tokens are left out.
-    """
-    if not refusal.startswith("WRONGTYPE"):
-        return refusal
-    named: dict[str, None] = {}
-    for each in (*keys, *(each for each in arguments if _is_prefix(each))):
-        text = each.decode(errors="replace") if isinstance(each, bytes) else str(each)
-        prefix = f"{PREFIX}{text.split(':')[1]}:" if text.startswith(_SECRET) else text
-        shown = f"{prefix}…" if prefix.endswith(":") else prefix[:80]
-        named[shown if shown.isprintable() else ascii(shown)] = None
-    some = ", ".join([*named][:MAX_NAMED])
-    return f"WRONGTYPE: one of these keys holds what is not Sinapse's: {some}"
-
-
-def _is_prefix(argument: object) -> bool:
-    if isinstance(argument, bytes):
-        return argument.startswith(PREFIX.encode()) and argument.endswith(b":")
-    return isinstance(argument, str) and argument.startswith(PREFIX) and argument.endswith(":")
 
 
 def plain(text: str) -> str:

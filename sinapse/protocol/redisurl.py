@@ -11,7 +11,8 @@
 
 User and password are those of the Redis nodes; for Sentinels with a password there are
 ``?sentinel_username=…&sentinel_password=…``. Over TLS, ``?ssl_ca_certs=FILE`` names the
-certificates to trust (PEM) in place of those that the machine trusts.
+certificates to trust (PEM) in place of those that the machine trusts. With ``?prefix=staging:``,
+all names that Sinapse uses there begin with that: see :mod:`sinapse.protocol.names`.
 
 Reserved characters in user, password and options are percent-encoded (RFC 3986 §2.1). A password
 that is not encoded would end early, and its rest would count as host, port or path, which are shown
@@ -20,11 +21,14 @@ in logs: a URL that may have such a password is refused.
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
+
+from sinapse.protocol.names import Names, checked_prefix, names_under
 
 DEFAULT_URL = "redis://localhost:6379/0"
 EMBEDDED = "embedded:"
@@ -42,6 +46,7 @@ SENTINEL_PORT = 26379
 # What may be in the query, and the part of the scheme that it needs.
 _OPTIONS = {
     "db": "",
+    "prefix": "",
     "ssl_ca_certs": "rediss",
     "sentinel_username": "sentinel",
     "sentinel_password": "sentinel",
@@ -80,17 +85,28 @@ class RedisURL:
     sentinel_password: str | None = field(default=None, repr=False)
     embedded: Path | None = None
     """Folder of the embedded server, absolute; its socket is in `path`."""
+    prefix: str = ""
+    """What all names there begin with that Sinapse uses."""
+
+    @cached_property
+    def names(self) -> Names:
+        """The names that Sinapse uses there."""
+        return names_under(self.prefix)
 
     def __str__(self) -> str:
         if self.embedded is not None:
             return f"{EMBEDDED}{self.embedded}"
         if self.path is not None:
-            return f"unix://{quote(self.path)}?db={self.db}"
+            return f"unix://{quote(self.path)}?db={self.db}" + self._with_prefix("&")
         scheme = "rediss" if self.tls else "redis"
         if self.sentinels:
             hosts = ",".join(_authority(*sentinel) for sentinel in self.sentinels)
-            return f"{scheme}+sentinel://{hosts}/{quote(self.master, safe='')}/{self.db}"
-        return f"{scheme}://{_authority(self.host, self.port)}/{self.db}"
+            path = f"{quote(self.master, safe='')}/{self.db}{self._with_prefix()}"
+            return f"{scheme}+sentinel://{hosts}/{path}"
+        return f"{scheme}://{_authority(self.host, self.port)}/{self.db}{self._with_prefix()}"
+
+    def _with_prefix(self, first: str = "?") -> str:
+        return f"{first}prefix={quote(self.prefix, safe=':')}" if self.prefix else ""
 
     def node(self, host: str, port: int) -> "RedisURL":
         """Return the URL of the node that the Sentinels name."""
@@ -102,6 +118,7 @@ class RedisURL:
             password=self.password,
             tls=self.tls,
             ca_certs=self.ca_certs,
+            prefix=self.prefix,
         )
 
     def sentinel(self, host: str, port: int) -> "RedisURL":
@@ -127,6 +144,7 @@ class RedisURL:
             password=parts.password,
             tls=parts.scheme.startswith("rediss"),
             ca_certs=_ca_certs(parts.options),
+            prefix=_prefix(parts.options),
         )
         if parts.scheme == "unix":
             if parts.hosts or not parts.path:
@@ -156,9 +174,17 @@ class RedisURL:
             urls += map(cls.parse, parts)
         if len(urls) > 1 and any(url.embedded for url in urls):
             raise ValueError("an embedded server is the only one")
-        if len({str(url) for url in urls}) < len(urls):
-            raise ValueError("the same Redis is there twice")
-        return tuple(urls)
+        return _all_different(urls)
+
+    @staticmethod
+    def all_under(prefix: str, urls: Iterable["RedisURL"]) -> tuple["RedisURL", ...]:
+        """Return `urls`, with `prefix` for those that have none of their own.
+
+        Raises ``ValueError`` as :meth:`parse_all`.
+        """
+        return _all_different(
+            [each if each.prefix else replace(each, prefix=prefix) for each in urls]
+        )
 
     def _with_sentinels(self, parts: "_Parts") -> "RedisURL":
         sentinels = tuple(_address(each, SENTINEL_PORT) for each in parts.hosts.split(","))
@@ -196,6 +222,12 @@ class RedisURL:
 def from_environment(environment: Mapping[str, str]) -> str:
     """Return the URL that the environment names, or the default."""
     return environment.get("REDIS_URL") or DEFAULT_URL
+
+
+def _all_different(urls: Sequence[RedisURL]) -> tuple[RedisURL, ...]:
+    if len({str(url) for url in urls}) < len(urls):
+        raise ValueError("the same Redis is there twice")
+    return tuple(urls)
 
 
 class _Parts(NamedTuple):
@@ -236,7 +268,7 @@ def _options(query: str, scheme: str) -> dict[str, str]:
         name, _, value = each.partition("=")
         if name not in _OPTIONS or _OPTIONS[name] not in scheme:
             raise ValueError(
-                "the options are db, with rediss ssl_ca_certs, and with Sentinels "
+                "the options are db, prefix, with rediss ssl_ca_certs, and with Sentinels "
                 "sentinel_username and sentinel_password"
             )
         options[name] = _decoded(value)
@@ -290,6 +322,16 @@ def _db(text: str | None) -> int:
     if not text.isascii() or not text.isdigit():
         raise ValueError("the database must be a number from 0")
     return int(text)
+
+
+def _prefix(options: Mapping[str, str]) -> str:
+    prefix = options.get("prefix")
+    if prefix == "":
+        raise ValueError("the prefix is empty: leave the option out")
+    try:
+        return checked_prefix(prefix or "")
+    except ValueError as error:
+        raise ValueError(f"the prefix {error}") from None
 
 
 def _ca_certs(options: Mapping[str, str]) -> Path | None:

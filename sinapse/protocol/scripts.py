@@ -7,24 +7,15 @@ has come is ended by whatever script finds it.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha1
 from pkgutil import get_data
 from textwrap import indent
 
-from sinapse.protocol.keys import (
-    END,
-    ENDS,
-    REMOVE,
-    REPLAYED,
-    RETENTION,
-    WITHDRAW,
-    channels_key,
-    grants_key,
-    group_key,
-    groups_key,
-)
+from sinapse.protocol.keys import END, REMOVE, REPLAYED, WITHDRAW
+from sinapse.protocol.names import PLAIN, Names
 
 #: The comment at the head of a file, which is for readers only.
 _HEAD = re.compile(r"\A(?:--[^\n]*\n)+\n")
@@ -32,20 +23,11 @@ _HEAD = re.compile(r"\A(?:--[^\n]*\n)+\n")
 #: A line in whose place another file stands, as far indented as it is.
 _INCLUDE = re.compile(r"^([ ]*)-- include: (\w+)\n", re.MULTILINE)
 
-#: What stands for a name in Redis that a file uses without being given it, and the name.
-_NAMES = {
-    "$ENDS": ENDS,  # Before $END, which it begins with.
-    "$END": END,
-    "$RETENTION": RETENTION,
-    "$CHANNELS": channels_key(""),
-    "$GRANTS": grants_key(""),
-    "$GROUPS": groups_key(""),
-    "$GROUP": group_key(""),
-    "$REMOVE": REMOVE,
-    "$WITHDRAW": WITHDRAW,
-    "$REPLAYED": REPLAYED,
-}
-_NAMED = re.compile("|".join(map(re.escape, _NAMES)))
+#: What stands for the prefix of an application, before the name of a channel that is published to.
+_PREFIX = "'$PREFIX' .. "
+
+#: What stands for a name in Redis that a file uses without being given it.
+_NAMED = re.compile(r"'\$PREFIX' \.\. |\$[A-Z]+")
 
 
 @dataclass(frozen=True)
@@ -53,11 +35,17 @@ class Script:
     """The script in the file of its `name`, which is read when it is first needed."""
 
     name: str
+    names: Names = PLAIN
+    """Those that it uses: its text depends on the prefix of the application."""
+
+    def under(self, names: Names) -> "Script":
+        """Return the same script for the application of these `names`."""
+        return self if names is self.names else _under(self.name, names)
 
     @cached_property
     def source(self) -> str:
         """What Redis is given."""
-        return _read(self.name)
+        return _read(self.name, _named(self.names))
 
     @cached_property
     def sha(self) -> str:
@@ -65,10 +53,32 @@ class Script:
         return sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
-def _read(name: str) -> str:
+@cache
+def _under(name: str, names: Names) -> Script:
+    return Script(name, names)
+
+
+def _named(names: Names) -> Mapping[str, str]:
+    """Return what stands in the place of each name."""
+    return {
+        _PREFIX: f"'{names.prefix}' .. " if names.prefix else "",
+        "$ENDS": names.ends,
+        "$RETENTION": names.retention,
+        "$CHANNELS": names.channels_key(""),
+        "$GRANTS": names.grants_key(""),
+        "$GROUPS": names.groups_key(""),
+        "$GROUP": names.group_key(""),
+        "$END": END,
+        "$REMOVE": REMOVE,
+        "$WITHDRAW": WITHDRAW,
+        "$REPLAYED": REPLAYED,
+    }
+
+
+def _read(name: str, named: Mapping[str, str]) -> str:
     file = get_data(__name__, f"lua/{name}.lua") or b""
-    code = _NAMED.sub(lambda it: _NAMES[it[0]], _HEAD.sub("", file.decode()))
-    return _INCLUDE.sub(lambda it: indent(_read(f"include/{it[2]}"), it[1]), code)
+    code = _NAMED.sub(lambda it: named[it[0]], _HEAD.sub("", file.decode()))
+    return _INCLUDE.sub(lambda it: indent(_read(f"include/{it[2]}", named), it[1]), code)
 
 
 ADD_CHANNEL = Script("add_channel")

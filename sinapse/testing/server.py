@@ -14,7 +14,8 @@ from sinapse.child import Child, ChildFailed, daemon_command, free_port
 from sinapse.errors import StreamEnded
 from sinapse.listening import Message
 from sinapse.listening.background import BackgroundStream
-from sinapse.protocol.keys import EPOCHS, PREFIX, RETENTION, channels_key
+from sinapse.protocol.keys import RESERVED
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.redisurl import EMBEDDED
 from sinapse.publisher import Publisher
 from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT
@@ -66,12 +67,12 @@ class Server:
         url = self.publisher.urls[0]
         own = Connections(url, size=1, connect_timeout=CONNECT_TIMEOUT, timeout=ANSWER_TIMEOUT)
         with contextlib.closing(own) as redis:
-            lists = channels_key("")
+            lists = PLAIN.channels_key("")
             for key in redis.execute("KEYS", f"{lists}*"):
                 self.publisher.channels.clear(key.decode().removeprefix(lists))  # Ends the streams.
             # The counter of the ids stays: those that were given are not to be given again.
-            kept = {RETENTION.encode(), EPOCHS.encode()}
-            rest = [key for key in redis.execute("KEYS", f"{PREFIX}*") if key not in kept]
+            kept = {PLAIN.retention.encode(), PLAIN.epochs.encode()}
+            rest = [key for key in redis.execute("KEYS", f"{RESERVED}*") if key not in kept]
             if rest:
                 redis.execute("DEL", *rest)
 

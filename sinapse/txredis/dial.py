@@ -20,8 +20,9 @@ Protocol = TypeVar("Protocol", bound=txredisapi.RedisProtocol)
 class _Factory(Factory):
     noisy = False
 
-    def __init__(self, kind: Any, timeout: float, reactor: Any) -> None:
+    def __init__(self, kind: Any, url: RedisURL, timeout: float, reactor: Any) -> None:
         self._kind = kind
+        self._url = url
         self._timeout = timeout
         self._reactor = reactor
 
@@ -29,6 +30,7 @@ class _Factory(Factory):
         # Raw bytes: the defaults turn a payload 42 into a number, and 1_000 as well.
         protocol = self._kind(charset=None, convertNumbers=False, replyTimeout=self._timeout)
         protocol.clock = self._reactor
+        protocol.names = self._url.names
         return protocol
 
 
@@ -51,7 +53,7 @@ async def dial(
     The user name and password are sent here and not by txredisapi, which would never try again
     after an error. Raises what the endpoint raises, or ``txredisapi.RedisError``.
     """
-    factory = _Factory(kind, timeout, reactor)
+    factory = _Factory(kind, url, timeout, reactor)
     plain = endpoint(url, reactor, connect_timeout)
     protocol: Protocol
     if url.tls:

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from sinapse.protocol.names import Names
 from sinapse.protocol.role import QUESTION, is_master
 
 
@@ -24,8 +25,9 @@ class Link(txredisapi.RedisProtocol):  # type: ignore[misc]  # untyped
     ``ConnectionError`` or ``TimeoutError`` if it is unknown whether it was carried out.
     """
 
-    #: The reactor; the code that makes the link sets it.
+    #: The reactor, and the names that Sinapse uses there; the code that makes the link sets them.
     clock: Any
+    names: Names
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -21,8 +21,9 @@ from sinapse.broker.history import History
 from sinapse.broker.lookup import Lookup
 from sinapse.counters import Counters
 from sinapse.hub.hub import Hub
-from sinapse.protocol.keys import CHECKPOINTS, EPOCHS, HORIZON, LAST, NODES, RETENTION, retained_key
+from sinapse.protocol.keys import HORIZON
 from sinapse.protocol.message import Message, pack_retained, unpack
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.scripts import PUBLISH_RETAINED, Script
 from tests.support import RedisServer
 from tests.support.hubs import Keeper, kept
@@ -35,6 +36,7 @@ class Direct(Lookup):
     """A connection that answers at once, after `before` was called with a script's keys."""
 
     def __init__(self, client: redis.Redis) -> None:  # Not that of a protocol: nothing is dialled.
+        self.names = PLAIN
         self.client = client
         self.before: Callable[[Sequence[Any]], None] = lambda _keys: None
         self.calls = 0
@@ -58,7 +60,7 @@ class Reads:
     def __post_init__(self) -> None:
         for key in self.client.scan_iter():
             self.client.delete(key)
-        self.client.hset(RETENTION, mapping={"counter": 0, "epoch": "1f", "run": "x"})
+        self.client.hset(PLAIN.retention, mapping={"counter": 0, "epoch": "1f", "run": "x"})
         self.hub = kept(Keeper(), self.counters, Hub)
         self.hub.epoch = "1f"
         self.lookup = Direct(self.client)
@@ -76,14 +78,20 @@ class Reads:
         self.client.eval(
             PUBLISH_RETAINED.source,
             5,
-            *(RETENTION, EPOCHS, LAST, CHECKPOINTS, retained_key(channel.decode())),
-            *(channel, pack_retained(Message("x")), retain, most, NODES, HORIZON),
+            *(
+                PLAIN.retention,
+                PLAIN.epochs,
+                PLAIN.last,
+                PLAIN.checkpoints,
+                PLAIN.retained_key(channel.decode()),
+            ),
+            *(channel, pack_retained(Message("x")), retain, most, PLAIN.nodes, HORIZON),
         )
-        counter = int(self.client.hget(RETENTION, "counter") or 0)
+        counter = int(self.client.hget(PLAIN.retention, "counter") or 0)
         self.published.append((counter, channel))
 
     def left(self, channel: bytes) -> set[int]:
-        entries: Any = self.client.xrange(retained_key(channel.decode()))
+        entries: Any = self.client.xrange(PLAIN.retained_key(channel.decode()))
         return {int(name.partition(b"-")[0]) for name, _ in entries}
 
     def run(self) -> None:
@@ -215,7 +223,7 @@ def test_what_is_trimmed_between_two_commands_of_a_round_was_not_wanted(
     last = reads.published[-1][0]
 
     def before(keys: Sequence[Any]) -> None:
-        if retained_key(CHANNELS[3].decode()).encode() in keys:
+        if PLAIN.retained_key(CHANNELS[3].decode()).encode() in keys:
             for _ in range(5):
                 reads.publish(CHANNELS[3], most=2)
 
@@ -225,7 +233,7 @@ def test_what_is_trimmed_between_two_commands_of_a_round_was_not_wanted(
     reads.run()
     # That one was there when the round began, and is not any more.
     assert set(lost.gone) == {CHANNELS[3]}
-    reads.client.delete(retained_key(CHANNELS[3].decode()))
+    reads.client.delete(PLAIN.retained_key(CHANNELS[3].decode()))
     nothing = Reader(dict.fromkeys(CHANNELS, last))
     nothing.wants[CHANNELS[3]] = reads.published[-1][0]
     begin(reads, nothing)
@@ -235,7 +243,7 @@ def test_what_is_trimmed_between_two_commands_of_a_round_was_not_wanted(
 
 def test_what_cannot_be_read_is_missing_and_nothing_else(reads: Reads) -> None:
     reads.publish(CHANNELS[0])
-    reads.client.set(retained_key(CHANNELS[1].decode()), "no stream")
+    reads.client.set(PLAIN.retained_key(CHANNELS[1].decode()), "no stream")
     reader = Reader(dict.fromkeys(CHANNELS, 0))
     begin(reads, reader)
     reads.run()
@@ -291,7 +299,7 @@ class TestAlone:
         for number in range(3000):
             reads.hub._hold(b"quiet:%d" % number)
         reads.hub._hold(CHANNELS[0])
-        reads.client.zadd(LAST, {f"quiet:{number}": 0 for number in range(3000)})
+        reads.client.zadd(PLAIN.last, {f"quiet:{number}": 0 for number in range(3000)})
         for _ in range(30):
             reads.publish(CHANNELS[0])
         received, gone = self.read(reads, 0)

@@ -13,17 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from sinapse.broker.occupancy import CHANNELS, OccupancyService
+from sinapse.broker.occupancy import OccupancyService
 from sinapse.broker.presence import NAMES_PER_COMMAND, RENEWALS_PER_LEASE
-from sinapse.protocol.keys import OCCUPANCY, OCCUPIED, PREFIX, VACATED, channels_key, occupancy_key
+from sinapse.protocol.keys import RESERVED
 from sinapse.protocol.message import Message, pack
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.scripts import HOLD_PRESENCE, JOIN_PRESENCE, LEAVE_PRESENCE, Script
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.longpoll import Poll, position, waiting
-from tests.support.presence import Events, Node
+from tests.support.presence import CHANNELS, Events, Node
 from tests.support.proxy import Proxy, away
 from tests.support.subscribing import subscribe
 
@@ -39,8 +40,8 @@ def events(redis_client: redis.Redis) -> Iterator[Events]:
 
 def occupied(client: redis.Redis) -> set[bytes]:
     """Return the channels that some node has a listener of, as far as was told."""
-    nodes = cast(list[bytes], client.zrange(OCCUPANCY, 0, -1))
-    keys = [occupancy_key(node.decode()) for node in nodes]
+    nodes = cast(list[bytes], client.zrange(PLAIN.occupancy, 0, -1))
+    keys = [PLAIN.occupancy_key(node.decode()) for node in nodes]
     return set(cast(set[bytes], client.sunion(keys))) if keys else set()
 
 
@@ -92,8 +93,10 @@ def test_channels_and_subjects_of_the_same_name_are_apart(redis_client: redis.Re
 
 def test_a_name_that_is_no_text_is_told_as_it_is(redis_client: redis.Redis) -> None:
     with redis_client.pubsub(ignore_subscribe_messages=True) as heard:
-        heard.subscribe(OCCUPIED)
-        eventually(lambda: dict(redis_client.pubsub_numsub(OCCUPIED))[OCCUPIED.encode()])
+        heard.subscribe(PLAIN.occupied)
+        eventually(
+            lambda: dict(redis_client.pubsub_numsub(PLAIN.occupied))[PLAIN.occupied.encode()]
+        )
         node = Node(redis_client, "a1", CHANNELS)
         node.hold(begin=True)
         node.join(b"\xff\n\0")
@@ -131,7 +134,7 @@ def test_whatever_nodes_do_both_are_told_in_turn(
             node = nodes[name]
             if what == "begin":
                 # Under a name that was swept, or never used.
-                if client.zscore(OCCUPANCY, name) is None:
+                if client.zscore(PLAIN.occupancy, name) is None:
                     node.hold(begin=True)
             elif what == "die":
                 if node.hold():
@@ -156,6 +159,7 @@ class Slow:
     def __init__(self, clock: Clock, seconds: float) -> None:
         self.clock = clock
         self.seconds = seconds
+        self.names = PLAIN
         self.interest_watchers: list[Any] = []
         self.asked: list[tuple[Script, list[Any]]] = []
         self.renewed: list[float] = []
@@ -265,7 +269,7 @@ def test_who_hears_that_a_channel_is_occupied_is_heard_there(
         running_daemon(tmp_path, redis_server.url, *OPTIONS) as daemon,
         redis_client.pubsub(ignore_subscribe_messages=True) as heard,
     ):
-        heard.subscribe(OCCUPIED)
+        heard.subscribe(PLAIN.occupied)
         for number in range(10):
             name = f"room:{number}"
             token = subscribe(publisher, name, subject=str(number))
@@ -299,7 +303,9 @@ def test_the_channels_of_a_node_that_is_killed_are_vacated_by_the_other(
 
 def leases(client: redis.Redis) -> dict[bytes, float]:
     """Return until when each node is there, in milliseconds since 1970."""
-    return dict(cast(list[tuple[bytes, float]], client.zrange(OCCUPANCY, 0, -1, withscores=True)))
+    return dict(
+        cast(list[tuple[bytes, float]], client.zrange(PLAIN.occupancy, 0, -1, withscores=True))
+    )
 
 
 @pytest.mark.parametrize("is_long", [False, True], ids=["within its lease", "longer than that"])
@@ -403,7 +409,7 @@ def test_a_channel_whose_name_is_no_text_does_no_harm(
     tmp_path: Path, redis_server: RedisServer, redis_client: redis.Redis, publisher: Publisher
 ) -> None:
     token = subscribe(publisher)
-    redis_client.sadd(channels_key("1"), b"\xff\xfe")
+    redis_client.sadd(PLAIN.channels_key("1"), b"\xff\xfe")
     with running_daemon(tmp_path, redis_server.url, *OPTIONS) as daemon:
         with opened(daemon, token):
             eventually(lambda: occupied(redis_client) == {b"room:1", b"\xff\xfe"})
@@ -417,7 +423,7 @@ def test_thousands_of_channels_are_told_and_vacated(
     token = subscribe(publisher)
     names = [b"room:%d" % number for number in range(50_000)]
     for start in range(0, len(names), 5_000):
-        redis_client.sadd(channels_key("1"), *names[start : start + 5_000])
+        redis_client.sadd(PLAIN.channels_key("1"), *names[start : start + 5_000])
     with running_daemon(tmp_path, redis_server.url, *OPTIONS) as daemon:
         with opened(daemon, token):
             eventually(lambda: len(occupied(redis_client)) == len(names))
@@ -454,7 +460,7 @@ def test_of_several_redis_each_tells_of_its_own_channels(tmp_path: Path) -> None
 def test_without_presence_nothing_is_told_or_written(
     daemon: Daemon, redis_client: redis.Redis, publisher: Publisher
 ) -> None:
-    patterns = (OCCUPIED, VACATED)
+    patterns = (PLAIN.occupied, PLAIN.vacated)
     with redis_client.pubsub(ignore_subscribe_messages=True) as heard:
         heard.subscribe(*patterns)
         with daemon.stream(subscribe(publisher)).opened() as stream:
@@ -462,4 +468,4 @@ def test_without_presence_nothing_is_told_or_written(
             stream.wait_for_message("hello")
         eventually(lambda: publisher.audience("room:1").nodes == 0)
         assert heard.get_message(timeout=0.5) is None
-    assert redis_client.keys(f"{PREFIX}presence*") == []
+    assert redis_client.keys(f"{RESERVED}presence*") == []

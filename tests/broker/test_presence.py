@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from sinapse.errors import InvalidChannel, InvalidSubject
-from sinapse.protocol.keys import PRESENCE, presence_key
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher, aio
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.daemon import Daemon, Stream, running_daemon
@@ -63,8 +63,8 @@ def test_a_node_that_is_gone_is_not_asked_and_its_leaves_are_told_once(
     while two.sweep(1) or three.sweep(1):
         pass
     events.wait_for(*(("join", each) for each in "123"), *(("leave", each) for each in "13"))
-    assert redis_client.zrange(PRESENCE, 0, -1) == [b"b2", b"c3"]
-    assert not redis_client.exists(presence_key("a1"))
+    assert redis_client.zrange(PLAIN.presence, 0, -1) == [b"b2", b"c3"]
+    assert not redis_client.exists(PLAIN.presence_key("a1"))
 
 
 def test_who_comes_back_before_it_is_told_that_the_node_is_gone_was_never_away(
@@ -95,7 +95,7 @@ def test_of_two_nodes_that_die_together_leaves_are_told_once(
 
 def test_nothing_is_kept_for_ever(nodes: list[Node], redis_client: redis.Redis) -> None:
     nodes[0].join("1")
-    for key in (PRESENCE, presence_key("a1")):
+    for key in (PLAIN.presence, PLAIN.presence_key("a1")):
         assert 0 < redis_client.pttl(key) <= HOUR
 
 
@@ -228,7 +228,7 @@ def test_a_redis_without_its_data_is_told_again(tmp_path: Path) -> None:
     ):
         eventually(lambda: publisher.online("1"))
         with server.client() as client:
-            client.delete(*client.keys(PRESENCE + "*"))
+            client.delete(*client.keys(PLAIN.presence + "*"))
         eventually(lambda: publisher.online("1"), "it is told of again, at the next renewal")
         assert "Traceback" not in daemon.log
 
@@ -238,7 +238,7 @@ def test_without_it_nothing_is_written(
 ) -> None:
     with open_stream(daemon, publisher, "1"):
         assert not publisher.online("1")
-    assert redis_client.keys(PRESENCE + "*") == []
+    assert redis_client.keys(PLAIN.presence + "*") == []
 
 
 def test_of_several_redis_each_knows(tmp_path: Path) -> None:
@@ -258,4 +258,4 @@ def test_of_several_redis_each_knows(tmp_path: Path) -> None:
         eventually(lambda: publisher.online_in("room:1") == set(subjects))
         assert publisher.online_in("room:3") == {"3"}
         clients = [stack.enter_context(server.client()) for server in servers]
-        assert all(client.exists(PRESENCE) for client in clients)
+        assert all(client.exists(PLAIN.presence) for client in clients)

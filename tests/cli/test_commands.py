@@ -16,8 +16,9 @@ import redis
 from click.testing import CliRunner, Result
 
 from sinapse.cli import main
-from sinapse.protocol.keys import hashed_token, session_id, session_key, token_key
+from sinapse.protocol.keys import hashed_token, session_id
 from sinapse.protocol.message import unpack
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
 from sinapse.publisher.operations.groups import PAGE
 from tests.support import (
@@ -116,7 +117,7 @@ class TestSessions:
     ) -> None:
         monkeypatch.setenv("SINAPSE_HASH_TOKENS", "1")
         token = run("session", "open", "1").stdout.strip()
-        assert redis_client.exists(token_key(hashed_token(token)))
+        assert redis_client.exists(PLAIN.token_key(hashed_token(token)))
         listed = run("session", "list", "1").output
         assert str(session_id(token.encode())) in listed
         assert not any(part in listed for part in (token, token[2:], hashed_token(token)))
@@ -127,7 +128,7 @@ class TestSessions:
     ) -> None:
         session = publisher.sessions.open("1", only="a")
         for field, wrong in (("device", "x\x1b[2J\ny"), ("opened", "9" * 30), ("only", "a\x07")):
-            redis_client.hset(session_key(session.id), field, wrong)
+            redis_client.hset(PLAIN.session_key(session.id), field, wrong)
         _, line = run("session", "list", "1").stdout.splitlines()
         assert line.split()[1:] == [r"x\x1b[2J", "y", "?", "never", "never", r"a\x07"]
 

@@ -10,6 +10,7 @@ import hiredis
 from sinapse.protocol import scripts
 from sinapse.protocol.keys import hashed_token
 from sinapse.protocol.message import Message, pack, pack_retained, unpack
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher.operations.messages import Messages
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
@@ -60,7 +61,7 @@ def test_its_operands_are_those_of_a_message_whose_channel_has_a_past() -> None:
     assert rows is not None
     shown = re.findall(r"^\| .+ \| (?:`([0-9a-f ]+)`)? ?\|$", rows[1], re.MULTILINE)
     message = Messages({}, None, None, None).publish("room:1", "hello", replay=1)
-    operands = message.request().operands
+    operands = message.request(PLAIN).operands
     assert [bytes.fromhex(each) for each in shown] == [
         each.encode() if isinstance(each, str) else each for each in operands
     ]

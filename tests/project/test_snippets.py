@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from sinapse.broker.occupancy import CHANNELS
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, eventually
 from tests.support.daemon import ROOT, Daemon
-from tests.support.presence import Node
+from tests.support.presence import CHANNELS, Node
 from tests.support.walkthrough import PYTHON_BLOCK
 
 #: The Redis of the pages, and the daemon.

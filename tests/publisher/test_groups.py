@@ -11,15 +11,8 @@ import pytest
 import redis
 
 from sinapse.errors import BrokerUnavailable, InvalidChannel, InvalidGroup, InvalidSubject, ListFull
-from sinapse.protocol.keys import (
-    MAX_GROUP_CHANNELS,
-    MAX_GROUPS,
-    REPLAY,
-    RETENTION,
-    group_key,
-    groups_key,
-    members_key,
-)
+from sinapse.protocol.keys import MAX_GROUP_CHANNELS, MAX_GROUPS
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Group, Publisher
 from sinapse.publisher.operations.groups import MAX_PAGE
@@ -76,15 +69,15 @@ def publisher(
 
 def written(client: redis.Redis) -> list[bytes]:
     """Return the keys of groups; a daemon that looks after ids may be there."""
-    patterns = groups_key("*"), group_key("*"), members_key("*")
+    patterns = PLAIN.groups_key("*"), PLAIN.group_key("*"), PLAIN.members_key("*")
     return [key for pattern in patterns for key in client.scan_iter(pattern)]
 
 
 def have_a_past(client: redis.Redis, *channels: str) -> None:
     """Let some channels have a past, and let an id have been given."""
-    client.hset(RETENTION, mapping={"epoch": "a", "counter": 5})
+    client.hset(PLAIN.retention, mapping={"epoch": "a", "counter": 5})
     for channel in channels:
-        client.hset(REPLAY, channel, "all")
+        client.hset(PLAIN.replay, channel, "all")
 
 
 class TestMembers:
@@ -99,8 +92,8 @@ class TestMembers:
         assert groups.add("7", "all") is True
         assert groups.of(7) == {"team:3", "all"}
         assert groups.members("team:3") == ["7", "8"]
-        assert redis_client.hkeys(groups_key("7")) == [b"team:3", b"all"]
-        assert redis_client.zrange(members_key("team:3"), 0, -1, withscores=True) == [
+        assert redis_client.hkeys(PLAIN.groups_key("7")) == [b"team:3", b"all"]
+        assert redis_client.zrange(PLAIN.members_key("team:3"), 0, -1, withscores=True) == [
             (b"7", 0),
             (b"8", 0),
         ]
@@ -166,15 +159,15 @@ class TestMembers:
         self, publisher: Publisher, redis_client: redis.Redis, listener: Listener
     ) -> None:
         for number in range(MAX_GROUPS - 1):
-            redis_client.hset(groups_key("7"), f"team:{number}", 0)
+            redis_client.hset(PLAIN.groups_key("7"), f"team:{number}", 0)
         assert publisher.groups.add("7", "last") is True
         listener.heard()
         with pytest.raises(ListFull) as raised:
             publisher.groups.add("7", "more")
         assert type(raised.value) is ListFull
         assert str(raised.value) == "subject '7' is in 100 groups already: it cannot join 'more'"
-        assert redis_client.hlen(groups_key("7")) == MAX_GROUPS
-        assert not redis_client.exists(members_key("more"))
+        assert redis_client.hlen(PLAIN.groups_key("7")) == MAX_GROUPS
+        assert not redis_client.exists(PLAIN.members_key("more"))
         assert listener.heard() == []
         assert publisher.groups.add("7", "last") is False
         assert publisher.groups.remove("7", "team:0") is True
@@ -210,7 +203,7 @@ class TestPages:
     def test_what_is_no_text_is_passed_over(
         self, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
-        redis_client.zadd(members_key("all"), {b"a\xff": 0, b"b": 0, b"\xff": 0})
+        redis_client.zadd(PLAIN.members_key("all"), {b"a\xff": 0, b"b": 0, b"\xff": 0})
         assert publisher.groups.members("all") == ["b"]
         assert publisher.groups.members("all", after="b") == []
 
@@ -234,7 +227,7 @@ class TestChannels:
         assert channels.add("news") is False
         assert channels.add("room:1") is True
         assert channels.list() == {"news", "room:1"}
-        assert set(redis_client.hkeys(group_key("team:3"))) == {b"news", b"room:1"}
+        assert set(redis_client.hkeys(PLAIN.group_key("team:3"))) == {b"news", b"room:1"}
         assert channels.remove("news") is True
         assert channels.remove("news") is False
         assert channels.add("a b") is True
@@ -262,7 +255,7 @@ class TestChannels:
         self, publisher: Publisher, redis_client: redis.Redis, listener: Listener
     ) -> None:
         full: dict[Any, Any] = dict.fromkeys(range(MAX_GROUP_CHANNELS - 1), 0)
-        redis_client.hset(group_key("team:3"), mapping=full)
+        redis_client.hset(PLAIN.group_key("team:3"), mapping=full)
         channels = publisher.groups.channels("team:3")
         assert channels.add("last") is True
         listener.heard()
@@ -271,7 +264,7 @@ class TestChannels:
         assert str(raised.value) == (
             "group 'team:3' has 1000 channels already: 'more' cannot be added"
         )
-        assert redis_client.hlen(group_key("team:3")) == MAX_GROUP_CHANNELS
+        assert redis_client.hlen(PLAIN.group_key("team:3")) == MAX_GROUP_CHANNELS
         assert listener.heard() == []
         assert channels.add("last") is False
         assert channels.remove("0") is True
@@ -350,9 +343,9 @@ class TestRefusals:
     def test_a_key_that_is_none_of_ours_is_named_and_nothing_is_written(
         self, publisher: Publisher, redis_client: redis.Redis, listener: Listener
     ) -> None:
-        redis_client.set(members_key("team:3"), "no sorted set")
-        redis_client.set(group_key("team:4"), "no hash")
-        redis_client.set(groups_key("8"), "no hash")
+        redis_client.set(PLAIN.members_key("team:3"), "no sorted set")
+        redis_client.set(PLAIN.group_key("team:4"), "no hash")
+        redis_client.set(PLAIN.groups_key("8"), "no hash")
         groups = publisher.groups
         asked: list[tuple[Callable[[], Any], str]] = [
             (lambda: groups.add("7", "team:3"), "sinapse:members:team:3"),
@@ -428,9 +421,9 @@ class TestSeveralRedis:
             assert groups.members("team:3") == [str(number) for number in range(10)]
             for server, name in zip(servers, names, strict=True):
                 with server.client() as client:
-                    assert client.zcard(members_key("team:3")) == 10
-                    assert client.hkeys(groups_key("4")) == [b"team:3"]
-                    assert client.hkeys(group_key("team:3")) == [name.encode()]
+                    assert client.zcard(PLAIN.members_key("team:3")) == 10
+                    assert client.hkeys(PLAIN.groups_key("4")) == [b"team:3"]
+                    assert client.hkeys(PLAIN.group_key("team:3")) == [name.encode()]
             assert channels.remove(names[0]) is True
             assert channels.add(names[0]) is True
             assert channels.clear() == 2
@@ -460,19 +453,19 @@ class TestSeveralRedis:
                 with pytest.raises(BrokerUnavailable) as raised:
                     change()
                 assert raised.value.delivered is None
-            assert client.hkeys(groups_key("7")) == [b"team:3"]
+            assert client.hkeys(PLAIN.groups_key("7")) == [b"team:3"]
             second.start()
             with second.client() as other:
                 other.flushall()
-                other.hset(groups_key("7"), "before", 0)
-                other.zadd(members_key("before"), {"7": 0})
+                other.hset(PLAIN.groups_key("7"), "before", 0)
+                other.zadd(PLAIN.members_key("before"), {"7": 0})
                 assert [change() for change in changes] == [True, True]
                 assert groups.of("7") == {"team:3"}
                 assert groups.members("before") == []
                 for each in (client, other):
-                    assert each.hkeys(groups_key("7")) == [b"team:3"]
-                    assert each.zrange(members_key("team:3"), 0, -1) == [b"7"]
-                    assert not each.exists(members_key("before"))
+                    assert each.hkeys(PLAIN.groups_key("7")) == [b"team:3"]
+                    assert each.zrange(PLAIN.members_key("team:3"), 0, -1) == [b"7"]
+                    assert not each.exists(PLAIN.members_key("before"))
 
     def test_a_bound_that_is_reached_in_one_of_them_is_told(
         self, flavour: Flavour, servers: list[RedisServer]
@@ -480,7 +473,7 @@ class TestSeveralRedis:
         with flavour(" ".join(each.url for each in servers)) as publisher:
             with servers[1].client() as client:
                 full: dict[Any, Any] = dict.fromkeys(range(MAX_GROUPS), 0)
-                client.hset(groups_key("7"), mapping=full)
+                client.hset(PLAIN.groups_key("7"), mapping=full)
             with pytest.raises(ListFull, match="is in 100 groups already"):
                 publisher.groups.add("7", "team:3")
 

@@ -16,8 +16,9 @@ from twisted.internet.defer import Deferred
 
 from sinapse.errors import BrokerUnavailable, Incomplete, InvalidChannel, InvalidEvent, ListFull
 from sinapse.protocol.ids import EventID
-from sinapse.protocol.keys import CHECKPOINTS, MAX_GROUPS, RETENTION, groups_key, hashed_token
+from sinapse.protocol.keys import MAX_GROUPS, hashed_token
 from sinapse.protocol.message import unpack
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Outgoing, Published, Publisher, aio, tx
 from sinapse.publisher.operations.conversation import MAX_DATA_PER_CALL, MAX_MESSAGES_PER_CALL
 from sinapse.testing import capture
@@ -276,7 +277,7 @@ class TestPublishMany:
                 }
                 # A checkpoint is made where the counter, which begins with the clock, is round; and
                 # a node that is still there looks after its epoch.
-                keys = {*client.keys()} - {CHECKPOINTS.encode(), RETENTION.encode()}
+                keys = {*client.keys()} - {PLAIN.checkpoints.encode(), PLAIN.retention.encode()}
                 found.append((nodes, same, heard, kept, keys, client.hgetall("sinapse:replay")))
         assert found[0] == found[1]
 
@@ -448,7 +449,7 @@ class TestPipeline:
         self, piped: Piped, redis_client: redis.Redis
     ) -> None:
         for number in range(MAX_GROUPS):
-            redis_client.hset(groups_key("7"), f"team:{number}", 0)
+            redis_client.hset(PLAIN.groups_key("7"), f"team:{number}", 0)
         pending: list[Any] = []
 
         def block(pipe: Any) -> None:

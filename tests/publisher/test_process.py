@@ -25,6 +25,7 @@ import redis
 from sinapse import publisher as library
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.message import unpack
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Published, Publisher, aio, tx
 from sinapse.publisher.operations.channels import AddChannel
 from sinapse.publisher.operations.messages import PublishAll
@@ -350,7 +351,7 @@ class TestSignals:
         every += [GenerateToken("7", "User", 60), ObtainToken("7", "User", 60)]
         every += [RenewToken("7", "User", 60), OnlineIn("room:1"), AddChannel("7", "room:1")]
         for each in every:
-            assert {type(part) for part in each.request().whole()} <= {str, bytes}
+            assert {type(part) for part in each.request(PLAIN).whole()} <= {str, bytes}
 
 
 class TestRestart:

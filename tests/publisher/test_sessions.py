@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from sinapse.errors import BrokerUnavailable, InvalidChannel, InvalidSubject
-from sinapse.protocol.keys import hashed_token, session_id, session_key, sessions_key, token_key
+from sinapse.protocol.keys import hashed_token, session_id
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import NewSession, Publisher, Session
 from sinapse.publisher.operations.sessions import MAX_DEVICE, MAX_ONLY, MAX_SESSIONS, SESSIONS
 from tests.support import RedisServer, eventually, free_port
@@ -95,8 +96,12 @@ class TestOpen:
         assert opened.ended == ()
         assert session_id(opened.token.encode()) == opened.id
         assert opened.token not in repr(opened)
-        assert redis_client.get(token_key(opened.token)) == b"7"
-        for key in (token_key(opened.token), session_key(opened.id), sessions_key("7")):
+        assert redis_client.get(PLAIN.token_key(opened.token)) == b"7"
+        for key in (
+            PLAIN.token_key(opened.token),
+            PLAIN.session_key(opened.id),
+            PLAIN.sessions_key("7"),
+        ):
             assert redis_client.ttl(key) == -1
         assert listener.heard() == []
 
@@ -109,9 +114,9 @@ class TestOpen:
         self, publisher: Publisher, redis_client: redis.Redis, only: str | None
     ) -> None:
         opened = publisher.sessions.open("7", expires_in=60.5, only=only)
-        keys = [session_key(opened.id), sessions_key("7")]
+        keys = [PLAIN.session_key(opened.id), PLAIN.sessions_key("7")]
         if only is None:
-            keys.append(token_key(opened.token))
+            keys.append(PLAIN.token_key(opened.token))
         for key in keys:
             assert 30_500 < int(redis_client.pttl(key)) <= 60_500
         publisher.sessions.open("7", expires_in=1e-6)
@@ -140,7 +145,7 @@ class TestOpen:
         self, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
         narrow = publisher.sessions.open("7", only="news")
-        assert not redis_client.exists(token_key(narrow.token))
+        assert not redis_client.exists(PLAIN.token_key(narrow.token))
 
     def test_beyond_a_hundred_the_oldest_ends(
         self, publisher: Publisher, redis_client: redis.Redis, listener: Listener
@@ -153,7 +158,9 @@ class TestOpen:
         kept = [each.id for each in publisher.sessions.list("7")]
         assert kept == [each.id for each in opened[1:]] + [last.id]
         assert listener.heard() == [("sinapse:channels:7:revoke", opened[0].token.encode())]
-        assert not redis_client.exists(token_key(opened[0].token), session_key(opened[0].id))
+        assert not redis_client.exists(
+            PLAIN.token_key(opened[0].token), PLAIN.session_key(opened[0].id)
+        )
 
     def test_nothing_invalid_is_written(
         self, publisher: Publisher, redis_client: redis.Redis
@@ -203,7 +210,7 @@ class TestList:
         self, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
         opened = publisher.sessions.open("7")
-        redis_client.hset(session_key(opened.id), "seen", "1700000000123")
+        redis_client.hset(PLAIN.session_key(opened.id), "seen", "1700000000123")
         assert publisher.sessions.list("7")[0].seen == 1700000000.123
 
     def test_what_another_program_wrote_is_read(
@@ -211,8 +218,8 @@ class TestList:
     ) -> None:
         opened = publisher.sessions.open("7")
         for field, text in (("device", b"\xff\n"), ("opened", "9" * 400), ("seen", "soon")):
-            redis_client.hset(session_key(opened.id), field, text)
-        redis_client.zadd(sessions_key("7"), {"none": 5})
+            redis_client.hset(PLAIN.session_key(opened.id), field, text)
+        redis_client.zadd(PLAIN.sessions_key("7"), {"none": 5})
         [found] = publisher.sessions.list("7")
         assert found == Session(opened.id, "\N{REPLACEMENT CHARACTER}\n", None, 0.0, None, None)
 
@@ -222,7 +229,7 @@ class TestRenew:
         self, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
         opened = publisher.sessions.open("7", expires_in=60)
-        keys = token_key(opened.token), session_key(opened.id), sessions_key("7")
+        keys = PLAIN.token_key(opened.token), PLAIN.session_key(opened.id), PLAIN.sessions_key("7")
         assert publisher.sessions.renew("7", opened.id, 600) is True
         assert publisher.sessions.renew("7", opened.id, expires_in=0.001) is True
         for key in keys:
@@ -307,7 +314,7 @@ class TestEnd:
 def test_a_key_that_is_none_of_ours_is_named(
     publisher: Publisher, redis_client: redis.Redis
 ) -> None:
-    redis_client.set(sessions_key("7"), "no sorted set")
+    redis_client.set(PLAIN.sessions_key("7"), "no sorted set")
     for ask in (publisher.sessions.open, publisher.sessions.list, publisher.sessions.end_all):
         with pytest.raises(BrokerUnavailable, match=r"WRONGTYPE: .*: sinapse:sessions:7"):
             ask("7")
@@ -385,9 +392,9 @@ class TestSettings:
         with flavour(redis_server.url, hash_tokens=True) as publisher:
             whole = publisher.sessions.open("7", expires_in=60)
             narrow = publisher.sessions.open("7", only="news")
-            assert redis_client.get(token_key(hashed_token(whole.token))) == b"7"
+            assert redis_client.get(PLAIN.token_key(hashed_token(whole.token))) == b"7"
             for each in (whole, narrow):
-                stored = redis_client.hget(session_key(each.id), "token")
+                stored = redis_client.hget(PLAIN.session_key(each.id), "token")
                 assert stored == hashed_token(each.token).encode()
             assert [each.id for each in publisher.sessions.list("7")] == [whole.id, narrow.id]
             assert publisher.sessions.renew("7", whole.id) is True

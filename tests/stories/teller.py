@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from sinapse.protocol.keys import RETENTION
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.sharding import shard_of
 from tests.stories.model import PART, PASTS, Record, Rights, Story, Token
 from tests.stories.tabs import Browser, Item
@@ -138,7 +138,7 @@ class Teller:
     def look_at_counters(self) -> None:
         for shard, server in enumerate(self.world.servers):
             with contextlib.closing(server.client()) as client:
-                self.story.counters[shard] = int(client.hget(RETENTION, "counter") or 0)
+                self.story.counters[shard] = int(client.hget(PLAIN.retention, "counter") or 0)
 
     def name(self, part: object) -> str:
         return f"{self.prefix}{part}"

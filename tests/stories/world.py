@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sinapse.protocol.keys import NODES
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
 from tests.stories.model import KEPT
 from tests.support import RedisServer, eventually, running_redis
@@ -125,7 +125,7 @@ class World:
     def wait_for_other(self) -> None:
         """Return when the node of the other application has come back, whoever else has."""
         with contextlib.closing(self.servers[0].client()) as client:
-            eventually(lambda: client.pubsub_numsub(NODES)[0][1] > 0)
+            eventually(lambda: client.pubsub_numsub(PLAIN.nodes)[0][1] > 0)
 
     def save(self, number: int, to: Path) -> None:
         server = self.servers[number]

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import redis
 from redis.client import PubSub
 
-from sinapse.protocol.keys import NODES, REPLAYED, control_channel
+from sinapse.protocol.keys import REPLAYED
+from sinapse.protocol.names import PLAIN
 from tests.support import EVENT_TIMEOUT, RedisServer
 
 MARKER = b"listening:marker"
@@ -16,7 +17,10 @@ MARKER = b"listening:marker"
 
 def is_for_nodes(channel: bytes) -> bool:
     """Whether only nodes look at it: daemons probe their connections, first pasts are told."""
-    return channel.startswith(NODES.encode()) or channel == control_channel("", REPLAYED).encode()
+    return (
+        channel.startswith(PLAIN.nodes.encode())
+        or channel == PLAIN.control_channel("", REPLAYED).encode()
+    )
 
 
 class Listener:

@@ -7,7 +7,8 @@ from typing import Any
 
 import redis
 
-from sinapse.broker.presence import SUBJECTS, Record
+from sinapse.broker.presence import Record
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.scripts import (
     HOLD_PRESENCE,
     JOIN_PRESENCE,
@@ -18,6 +19,9 @@ from sinapse.protocol.scripts import (
 from tests.support import EVENT_TIMEOUT, eventually
 
 HOUR = 3600 * 1000
+
+SUBJECTS = Record.of_subjects(PLAIN)
+CHANNELS = Record.of_channels(PLAIN)
 
 
 class Events:

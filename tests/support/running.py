@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import redis
 
-from sinapse.protocol.keys import retained_key
 from sinapse.protocol.message import unpack
+from sinapse.protocol.names import PLAIN
 from tests.support import PYTHON, end
 from tests.support.daemon import ROOT
 
@@ -38,7 +38,7 @@ class Told(NamedTuple):
 
 def told(client: redis.Redis, channel: str) -> list[Told]:
     """Return the retained messages of a channel of a run."""
-    entries: Any = client.xrange(retained_key(channel))
+    entries: Any = client.xrange(PLAIN.retained_key(channel))
     messages = [unpack(fields[b"p"]) for _, fields in entries]
     return [Told(each.event, json.loads(each.data)) for each in messages]
 

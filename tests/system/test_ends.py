@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from sinapse.protocol.keys import ENDS
 from sinapse.protocol.message import unpack
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.scripts import END_GRANTS
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher
@@ -288,7 +288,7 @@ def test_it_ends_while_redis_takes_no_writes_as_soon_as_it_does_again(
     with nodes[0].stream(token).opened() as stream, nodes[1].stream(other).opened() as only:
         publisher.channels.add("3", "room:1", 1)  # So that nodes ask then.
         with redis_client.pipeline(transaction=True) as both:
-            both.zadd(ENDS, {"1\nroom:1": 1, "2\nroom:1": 1})
+            both.zadd(PLAIN.ends, {"1\nroom:1": 1, "2\nroom:1": 1})
             both.config_set("min-replicas-to-write", 1)
             both.execute()
         try:

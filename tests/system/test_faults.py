@@ -20,7 +20,7 @@ import pytest
 import redis
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.protocol.keys import RETENTION
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
@@ -754,7 +754,7 @@ def test_what_others_write_where_ids_are_kept_stops_nobody(
     publisher.publish("room:1", "former")
     with distant.stream(token).opened() as stream:
         redis_client.hset(key, field, value)
-        if key != RETENTION or field == "floor":  # Otherwise a probe finds it.
+        if key != PLAIN.retention or field == "floor":  # Otherwise a probe finds it.
             proxy.cut()
         eventually(lambda: distant.metrics()["sinapse_redis_connects_total"] == 2)
         with distant.stream(token).opened() as another:

@@ -8,7 +8,7 @@ import threading
 import pytest
 import redis
 
-from sinapse.protocol.keys import channels_key, grants_key
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, eventually
 from tests.support.daemon import Daemon, Stream
@@ -126,8 +126,8 @@ def test_lists_without_grants_are_read_from_the_id_on(
     daemon: Daemon, publisher: Publisher, redis_client: redis.Redis, token: str
 ) -> None:
     """As Ruby's library writes them."""
-    redis_client.delete(grants_key("1"))
-    redis_client.sadd(channels_key("1"), "room:2")
+    redis_client.delete(PLAIN.grants_key("1"))
+    redis_client.sadd(PLAIN.channels_key("1"), "room:2")
     with daemon.stream(token).opened() as stream:
         last = stream.position
     publisher.publish("room:2", "missed")
@@ -140,9 +140,9 @@ def test_nothing_is_left_of_grants(publisher: Publisher, redis_client: redis.Red
     for channel in ("a", "b", "c"):
         publisher.channels.add("1", channel)
     publisher.channels.remove("1", "a")
-    assert set(redis_client.hkeys(grants_key("1"))) == {b"b", b"c"}
+    assert set(redis_client.hkeys(PLAIN.grants_key("1"))) == {b"b", b"c"}
     publisher.channels.clear("1")
-    assert not redis_client.exists(grants_key("1"))
+    assert not redis_client.exists(PLAIN.grants_key("1"))
 
 
 # While a node reads the lists again

@@ -11,13 +11,8 @@ import pytest
 import redis
 
 from sinapse.errors import Incomplete, TokenIsHashed, Unauthorized
-from sinapse.protocol.keys import (
-    HASHED,
-    current_token_key,
-    hashed_token,
-    presented_token,
-    token_key,
-)
+from sinapse.protocol.keys import HASHED, hashed_token, presented_token
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher
 from sinapse.publisher.aio import Publisher as AsyncPublisher
@@ -78,7 +73,7 @@ def test_a_token_expires_and_is_renewed(
     token = hasher.tokens.generate("1", expires_in=60)
     assert hasher.tokens.renew("1", expires_in=3600)
     assert not hasher.tokens.renew("2")
-    for key in (token_key(hashed_token(token)), current_token_key("User", "1")):
+    for key in (PLAIN.token_key(hashed_token(token)), PLAIN.current_token_key("User", "1")):
         assert redis_client.pttl(key) > 3_000_000
     assert status(hashing, token) == 200
     token = hasher.tokens.generate("1", expires_in=0.5)
@@ -107,7 +102,7 @@ def test_a_hash_is_no_token(
 ) -> None:
     daemon: Daemon = request.getfixturevalue(name)
     token = hasher.tokens.generate("1")
-    stored = redis_client.get(current_token_key("User", "1"))
+    stored = redis_client.get(PLAIN.current_token_key("User", "1"))
     assert isinstance(stored, bytes)
     assert stored.decode() == hashed_token(token)
     assert status(daemon, stored.decode()) == 401
@@ -126,7 +121,7 @@ def test_the_first_hashed_token_takes_the_place_of_one_that_is_not(
 ) -> None:
     former = publisher.tokens.generate("1")
     hasher.tokens.generate("1")
-    assert not redis_client.exists(token_key(former))
+    assert not redis_client.exists(PLAIN.token_key(former))
 
 
 def test_redis_never_hears_of_a_token(

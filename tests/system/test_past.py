@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from sinapse.protocol.keys import REPLAY
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
 from tests.support.daemon import Daemon, Event, Stream
 from tests.support.subscribing import subscribe
@@ -13,7 +13,7 @@ from tests.support.subscribing import subscribe
 
 def replays(client: redis.Redis, channel: str, count: int | str) -> None:
     """Let new streams get that many messages of a channel."""
-    client.hset(REPLAY, channel, str(count))
+    client.hset(PLAIN.replay, channel, str(count))
 
 
 def publish(publisher: Publisher, channel: str, *messages: object) -> None:

@@ -15,16 +15,8 @@ import pytest
 import redis
 from msgpack import packb
 
-from sinapse.protocol.keys import (
-    EPOCHS,
-    GRANT,
-    LAST,
-    NODES,
-    RETENTION,
-    WITHDRAW,
-    control_channel,
-    retained_key,
-)
+from sinapse.protocol.keys import GRANT, WITHDRAW
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.daemon import Daemon, Event, Stream, running_daemon
@@ -64,7 +56,7 @@ def stopped(*daemons: Daemon) -> Iterator[None]:
 def expire(publisher: Publisher, redis_client: redis.Redis, channel: str) -> None:
     """Publish what nobody can get any more."""
     publisher.publish(channel, "expired", retain=0.001)
-    eventually(lambda: not redis_client.exists(retained_key(channel)))
+    eventually(lambda: not redis_client.exists(PLAIN.retained_key(channel)))
 
 
 class TestOnce:
@@ -277,7 +269,7 @@ class TestDue:
         publisher.publish("room:1", "first")
         last = position(daemon, token)
         publisher.publish("room:1", "evicted")
-        redis_client.delete(LAST, retained_key("room:1"))
+        redis_client.delete(PLAIN.last, PLAIN.retained_key("room:1"))
         if is_followed:
             publisher.publish("room:1", "later")
         with resumed(daemon, token, last) as stream:
@@ -292,7 +284,7 @@ class TestDue:
         token = subscribe(publisher, "room:1")
         last = position(daemon, token)
         publisher.publish("room:1", "evicted")
-        redis_client.delete(RETENTION, EPOCHS, LAST, retained_key("room:1"))
+        redis_client.delete(PLAIN.retention, PLAIN.epochs, PLAIN.last, PLAIN.retained_key("room:1"))
         publisher.publish("room:1", "later")
         # Who comes meanwhile is sent away: this is not what the node has known.
         eventually(lambda: opens(daemon, token, last))
@@ -490,7 +482,7 @@ class TestNodes:
                 server.kill()
                 server.start()
                 with server.client() as anew:
-                    eventually(lambda: dict(anew.pubsub_numsub(NODES))[NODES.encode()])
+                    eventually(lambda: dict(anew.pubsub_numsub(PLAIN.nodes))[PLAIN.nodes.encode()])
                 with Publisher(server.url) as publisher:
                     for number in range(4):
                         publisher.publish("room:1", f"new {number}")
@@ -521,7 +513,7 @@ class TestMadeUp:
             losses = daemon.metrics()["sinapse_redis_losses_total"]
             publisher.publish("room:1", "before")
             assert stream.next().data == "before"
-            found = redis_client.hget(RETENTION, "epoch")
+            found = redis_client.hget(PLAIN.retention, "epoch")
             assert isinstance(found, bytes)
             epoch = found.decode()
             payload = packb([None, "forged", forged.format(epoch=epoch)])
@@ -540,7 +532,7 @@ class TestMadeUp:
         with daemon.stream(token).opened() as stream:
             losses = daemon.metrics()["sinapse_redis_losses_total"]
             for action in (GRANT, WITHDRAW):
-                name = control_channel("1", action)
+                name = PLAIN.control_channel("1", action)
                 redis_client.publish(name, b"9" * 5000 + b" room:2")
             publisher.publish("room:1", "end")
             assert until(stream, "end") == []

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from sinapse.errors import RunStopped
-from sinapse.protocol.keys import RUNS
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.runs import LEASE
 from sinapse.protocol.scripts import SWEEP_RUNS
 from sinapse.protocol.sharding import shard_of
@@ -95,7 +95,7 @@ def has_looked(server: RedisServer) -> bool:
 
 def lease_is_over(client: redis.Redis, run: str) -> None:
     """Let the time of a run's last sign of life have passed."""
-    assert client.zadd(RUNS, {run: 1}, xx=True, ch=True) == 1
+    assert client.zadd(PLAIN.runs, {run: 1}, xx=True, ch=True) == 1
 
 
 @pytest.fixture
@@ -328,9 +328,11 @@ class TestEnds:
         self, nodes: list[Daemon], publisher: Publisher, redis_client: redis.Redis, token: str
     ) -> None:
         with nodes[0].stream(token).opened() as stream, publisher.run("1") as run:
-            begun = redis_client.zscore(RUNS, run.id)
+            begun = redis_client.zscore(PLAIN.runs, run.id)
             assert begun is not None
-            eventually(lambda: (redis_client.zscore(RUNS, run.id) or 0) > begun, "a sign of life")
+            eventually(
+                lambda: (redis_client.zscore(PLAIN.runs, run.id) or 0) > begun, "a sign of life"
+            )
             run.send("a piece")
             run.flush()
             publisher.publish("room:1", "end")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from sinapse.protocol.keys import new_token, session_key, token_key
+from sinapse.protocol.keys import new_token
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import NewSession, Publisher
 from tests.support import RedisServer, eventually, running_several
 from tests.support.daemon import Daemon, running_daemon
@@ -172,15 +173,15 @@ class TestANarrowToken:
     ) -> None:
         """Ruby's looks for the key of a token, and finds a subject there."""
         whole, narrow = publisher.sessions.open("1"), publisher.sessions.open("1", only="news")
-        assert redis_client.get(token_key(whole.token)) == b"1"
-        assert redis_client.get(token_key(narrow.token)) is None
+        assert redis_client.get(PLAIN.token_key(whole.token)) == b"1"
+        assert redis_client.get(PLAIN.token_key(narrow.token)) is None
 
     def test_is_not_made_up_by_who_knows_the_id(
         self, daemon: Daemon, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
         """The key of a session is found by the token's hash; the whole token has to be that."""
         narrow = publisher.sessions.open("1", only="news")
-        redis_client.hset(session_key(narrow.id), "token", f"s.{new_token()}")
+        redis_client.hset(PLAIN.session_key(narrow.id), "token", f"s.{new_token()}")
         assert status(daemon, narrow.token) == 401
 
 

@@ -17,7 +17,7 @@ import pytest
 from websockets.sync.client import connect
 
 from sinapse.errors import BrokerUnavailable, UnknownID
-from sinapse.protocol.keys import REPLAY
+from sinapse.protocol.names import PLAIN
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher, aio
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
@@ -78,7 +78,7 @@ def place(_place: Place) -> Place:
         with contextlib.closing(server.client()) as client:
             for key in client.scan_iter(match="sinapse:[tcUs]*"):
                 client.delete(key)
-            client.delete(REPLAY)
+            client.delete(PLAIN.replay)
     return _place
 
 

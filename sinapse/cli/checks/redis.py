@@ -8,7 +8,6 @@ from typing import Any
 
 from sinapse.cli.checks.finding import ANSWER_TIMEOUT, Finding, Verdict, text_of
 from sinapse.errors import BrokerUnavailable
-from sinapse.protocol.keys import RETENTION
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import Publisher
 from sinapse.publisher.connections import Connections
@@ -126,7 +125,7 @@ def _databases(name: str, url: RedisURL, ask: Callable[..., Any]) -> Finding:
     for database in _information(ask("INFO", "keyspace")):
         number = int(database.removeprefix("db"))
         with _connected(replace(url, db=number)) as ask_there, suppress(BrokerUnavailable):  # ACL
-            if number != url.db and ask_there("EXISTS", RETENTION):
+            if number != url.db and ask_there("EXISTS", url.names.retention):
                 others.append(str(number))
     return Finding(
         Verdict.DOUBT if others else Verdict.FINE,

@@ -4,6 +4,6 @@
 -- Returns that number, and 1 if any node tells who is online, else 0.
 
 -- include: now
-local nodes = redis.call('PUBSUB', 'NUMSUB', ARGV[1])[2]
+local nodes = redis.call('PUBSUB', 'NUMSUB', '$PREFIX' .. ARGV[1])[2]
 local told = redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf', 'LIMIT', 0, 1)
 return {nodes, #told}

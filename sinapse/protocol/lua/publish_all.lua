@@ -92,6 +92,7 @@ if redis.call('EXISTS', '$ENDS') == 1 then
 end
 for index = 1, count do
   local heard = results[index + 2]
-  results[index + 2] = heard or redis.call('PUBLISH', ARGV[5 * index - 1], payloads[index])
+  local channel = ARGV[5 * index - 1]
+  results[index + 2] = heard or redis.call('PUBLISH', '$PREFIX' .. channel, payloads[index])
 end
 return results

@@ -13,4 +13,4 @@ if redis.call('EXISTS', '$ENDS') == 1 then
   -- include: end_grants
   end_grants(100, now)
 end
-return redis.call('PUBLISH', ARGV[1], ARGV[2])
+return redis.call('PUBLISH', '$PREFIX' .. ARGV[1], ARGV[2])

@@ -13,7 +13,7 @@ if redis.call('EXISTS', '$ENDS') == 1 then
 end
 local results = {}
 for index = 1, #ARGV, 2 do
-  local heard = redis.pcall('PUBLISH', ARGV[index], ARGV[index + 1])
+  local heard = redis.pcall('PUBLISH', '$PREFIX' .. ARGV[index], ARGV[index + 1])
   results[#results + 1] = type(heard) == 'table' and heard.err or heard
 end
 return results

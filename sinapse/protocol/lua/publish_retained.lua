@@ -36,4 +36,4 @@ if redis.call('EXISTS', '$ENDS') == 1 then
   -- include: end_grants
   end_grants(100, now, string.format('%.0f', counter - 1))
 end
-return {redis.call('PUBLISH', channel, payload), id}
+return {redis.call('PUBLISH', '$PREFIX' .. channel, payload), id}

@@ -7,20 +7,8 @@ An operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubj
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from sinapse.protocol.keys import (
-    ADD,
-    END,
-    GRANT,
-    PAST,
-    REMOVE,
-    REPLAY,
-    RETENTION,
-    WITHDRAW,
-    channel_name,
-    channels_key,
-    control_channel,
-    grants_key,
-)
+from sinapse.protocol.keys import ADD, END, GRANT, PAST, REMOVE, WITHDRAW, channel_name
+from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import (
     ADD_CHANNEL,
     CHANNELS_OF,
@@ -42,9 +30,9 @@ class ListChannels(Operation[set[str]]):
     def __init__(self, subject: SubjectId) -> None:
         self.subject: str = given_id(subject)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        return call(CHANNELS_OF, (channels_key(self.subject),), (self.subject,))
+        return call(names, CHANNELS_OF, (names.channels_key(self.subject),), (self.subject,))
 
     def combine(self, results: Sequence[set[str]]) -> set[str]:
         """Return the names from all Redis."""
@@ -69,9 +57,11 @@ class HasChannel(Operation[bool]):
         """The channel: its grants are in the Redis of its messages."""
         return self.channel
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        return call(HAS_CHANNEL, (channels_key(self.subject),), (self.subject, self.channel))
+        return call(
+            names, HAS_CHANNEL, (names.channels_key(self.subject),), (self.subject, self.channel)
+        )
 
     def result(self, answer: Any) -> bool:
         """Return whether the subject may listen."""
@@ -85,18 +75,21 @@ class _Change(HasChannel):
 
     _script: ClassVar[Script]
     _actions: ClassVar[tuple[str, ...]]
-    _more_keys: ClassVar[tuple[str, ...]] = ()
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        told = [control_channel(self.subject, action) for action in self._actions]
-        keys = (*_keys(self.subject), *self._more_keys)
-        return call(self._script, keys, (self.channel, *told, self.subject, *self._more))
+        told = [names.control_channel(self.subject, action) for action in self._actions]
+        keys, arguments = self._more(names)
+        return call(
+            names,
+            self._script,
+            (*_keys(self.subject, names), *keys),
+            (self.channel, *told, self.subject, *arguments),
+        )
 
-    @property
-    def _more(self) -> tuple[str, ...]:
-        """More arguments of the script."""
-        return ()
+    def _more(self, _names: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return more keys of the script, and more arguments."""
+        return (), ()
 
 
 class AddChannel(_Change):
@@ -108,7 +101,6 @@ class AddChannel(_Change):
     __slots__ = ("expires_in",)
     _script = ADD_CHANNEL
     _actions = (ADD, GRANT, PAST)
-    _more_keys = (REPLAY,)
 
     def __init__(
         self, subject: SubjectId, channel: ChannelLike, expires_in: float | None = None
@@ -117,10 +109,9 @@ class AddChannel(_Change):
         #: In milliseconds.
         self.expires_in: int | None = lifetime(expires_in)
 
-    @property
-    def _more(self) -> tuple[str, ...]:
+    def _more(self, names: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
         lasts = "" if self.expires_in is None else str(self.expires_in)
-        return lasts, control_channel(self.subject, END)
+        return (names.replay,), (lasts, names.control_channel(self.subject, END))
 
 
 class RemoveChannel(_Change):
@@ -139,10 +130,10 @@ class ClearChannels(Operation[int]):
     def __init__(self, subject: SubjectId) -> None:
         self.subject: str = given_id(subject)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        told = [control_channel(self.subject, action) for action in (REMOVE, WITHDRAW)]
-        return call(CLEAR_CHANNELS, _keys(self.subject), (*told, self.subject))
+        told = [names.control_channel(self.subject, action) for action in (REMOVE, WITHDRAW)]
+        return call(names, CLEAR_CHANNELS, _keys(self.subject, names), (*told, self.subject))
 
     def combine(self, results: Sequence[int]) -> int:
         """Return the sum for all Redis."""
@@ -153,5 +144,5 @@ class ClearChannels(Operation[int]):
         return answer
 
 
-def _keys(subject: str) -> tuple[str, str, str]:
-    return channels_key(subject), RETENTION, grants_key(subject)
+def _keys(subject: str, names: Names) -> tuple[str, str, str]:
+    return names.channels_key(subject), names.retention, names.grants_key(subject)

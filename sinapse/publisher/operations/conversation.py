@@ -49,7 +49,7 @@ def converse(
     waiting = _calls(operations)
     while waiting:
         if len(waiting) == 1:
-            request = waiting[0][1].request()
+            request = waiting[0][1].request(url.names)
             answers = yield [request.short()] if known is None else _introduced([request], known)
             if type(answers[0]) is Refused and answers[0].is_unknown_script:
                 if known is not None:
@@ -57,15 +57,17 @@ def converse(
                 answers = yield [request.whole()]
         else:
             # With an empty set: Redis can have forgotten the known scripts meanwhile.
-            answers = yield _introduced([operation.request() for _, operation in waiting], set())
+            answers = yield _introduced(
+                [operation.request(url.names) for _, operation in waiting], set()
+            )
         further: list[_Call] = []
         for (places, operation), answer in zip(waiting, answers, strict=True):
-            result = _failure(operation, answer) or operation.result(answer)
+            result = _failure(url, operation, answer) or operation.result(answer)
             if isinstance(result, Operation):
                 further.append((places, result))
             elif isinstance(operation, PublishTogether) and isinstance(result, list):
-                for place, each in zip(places, result, strict=True):
-                    results[place] = _outcome(url, each)
+                for place, message, each in zip(places, operation.messages, result, strict=True):
+                    results[place] = _outcome(url, _explained(url, message, each))
             else:
                 for place in places:
                     results[place] = _outcome(url, result)
@@ -116,13 +118,22 @@ def _together(message: Publish) -> type[PublishTogether]:
     return PublishAll if message.retain else PublishPlain
 
 
-def _failure(operation: Operation[Any], answer: object) -> Refused | Lost | None:
+def _failure(url: RedisURL, operation: Operation[Any], answer: object) -> Refused | Lost | None:
     """Return the failure that is in the place of an answer, or None."""
     if type(answer) is Refused:
         if any(part in answer.text for part in _DENIED_IN_SCRIPT):
             return Lost(answer.text)
-        return Refused(operation.request().refused(answer.text))
+        return Refused(operation.request(url.names).refused(answer.text, url.names))
     return answer if isinstance(answer, Lost) else None
+
+
+def _explained(url: RedisURL, message: Publish, result: Any) -> Any:
+    """Return the result of a message; if it was refused, with the key that may be the cause."""
+    if type(result) is not Refused:
+        return result
+    return Refused(
+        url.names.of_another_type(result.text, [url.names.retained_key(message.channel)])
+    )
 
 
 def _outcome(url: RedisURL, result: Any) -> Any:

@@ -16,15 +16,10 @@ from sinapse.protocol.keys import (
     LEAVE,
     MAX_GROUP_CHANNELS,
     MAX_GROUPS,
-    REPLAY,
-    RETENTION,
     channel_name,
-    control_channel,
-    group_key,
     group_name,
-    groups_key,
-    members_key,
 )
+from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import (
     ADD_TO_GROUP,
     CLEAR_GROUP,
@@ -75,13 +70,14 @@ class JoinGroup(_Everywhere[bool]):
         super().__init__(subject)
         self.group: str = group_name(group)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        keys = groups_key(self.subject), RETENTION, REPLAY
-        told = control_channel(self.subject, JOIN)
+        keys = names.groups_key(self.subject), names.retention, names.replay
+        told = names.control_channel(self.subject, JOIN)
         return call(
+            names,
             JOIN_GROUP,
-            (*keys, group_key(self.group), members_key(self.group)),
+            (*keys, names.group_key(self.group), names.members_key(self.group)),
             (self.subject, self.group, told, str(MAX_GROUPS)),
         )
 
@@ -106,11 +102,11 @@ class LeaveGroup(_Everywhere[bool]):
         super().__init__(subject)
         self.group: str = group_name(group)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        keys = groups_key(self.subject), RETENTION, members_key(self.group)
-        told = control_channel(self.subject, LEAVE)
-        return call(LEAVE_GROUP, keys, (self.subject, self.group, told))
+        keys = names.groups_key(self.subject), names.retention, names.members_key(self.group)
+        told = names.control_channel(self.subject, LEAVE)
+        return call(names, LEAVE_GROUP, keys, (self.subject, self.group, told))
 
     def combine(self, results: Sequence[bool]) -> bool:
         """Return whether it was one anywhere."""
@@ -126,11 +122,13 @@ class LeaveGroups(_Everywhere[int]):
 
     __slots__ = ()
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        told = control_channel(self.subject, LEAVE)
-        arguments = self.subject, told, members_key("")
-        return call(LEAVE_GROUPS, (groups_key(self.subject), RETENTION), arguments)
+        told = names.control_channel(self.subject, LEAVE)
+        arguments = self.subject, told, names.members_key("")
+        return call(
+            names, LEAVE_GROUPS, (names.groups_key(self.subject), names.retention), arguments
+        )
 
     def combine(self, results: Sequence[int]) -> int:
         """Return the number, which is the same everywhere unless a Redis was away."""
@@ -146,9 +144,9 @@ class ListGroups(_Everywhere[set[str]]):
 
     __slots__ = ()
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return the command."""
-        return Request(("HKEYS", groups_key(self.subject)))
+        return Request(("HKEYS", names.groups_key(self.subject)))
 
     def combine(self, results: Sequence[set[str]]) -> set[str]:
         """Return the names from all Redis: a change may have failed in one of them."""
@@ -176,11 +174,11 @@ class ListMembers(Operation[list[str]]):
         """The group: every Redis knows all members."""
         return self.group
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return the command."""
         first = "-" if self.after is None else f"({self.after}"
         page = "LIMIT", "0", str(self.limit)
-        return Request(("ZRANGE", members_key(self.group), first, "+", "BYLEX", *page))
+        return Request(("ZRANGE", names.members_key(self.group), first, "+", "BYLEX", *page))
 
     def result(self, answer: list[bytes]) -> list[str]:
         """Return the ids.
@@ -198,9 +196,9 @@ class ListGroupChannels(Operation[set[str]]):
     def __init__(self, group: GroupLike) -> None:
         self.group: str = group_name(group)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return the command."""
-        return Request(("HKEYS", group_key(self.group)))
+        return Request(("HKEYS", names.group_key(self.group)))
 
     def combine(self, results: Sequence[set[str]]) -> set[str]:
         """Return the names from all Redis."""
@@ -231,12 +229,13 @@ class AddToGroup(_Change):
 
     __slots__ = ()
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        told = control_channel(_NOBODY, GROUP_GRANT)
+        told = names.control_channel(_NOBODY, GROUP_GRANT)
         return call(
+            names,
             ADD_TO_GROUP,
-            (group_key(self.group), RETENTION, REPLAY),
+            (names.group_key(self.group), names.retention, names.replay),
             (self.channel, self.group, told, str(MAX_GROUP_CHANNELS)),
         )
 
@@ -253,11 +252,11 @@ class RemoveFromGroup(_Change):
 
     __slots__ = ()
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        told = control_channel(_NOBODY, GROUP_WITHDRAW)
-        keys = group_key(self.group), RETENTION
-        return call(REMOVE_FROM_GROUP, keys, (self.channel, self.group, told))
+        told = names.control_channel(_NOBODY, GROUP_WITHDRAW)
+        keys = names.group_key(self.group), names.retention
+        return call(names, REMOVE_FROM_GROUP, keys, (self.channel, self.group, told))
 
     def result(self, answer: int) -> bool:
         """Return whether it was there."""
@@ -272,10 +271,12 @@ class ClearGroup(Operation[int]):
     def __init__(self, group: GroupLike) -> None:
         self.group: str = group_name(group)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        told = control_channel(_NOBODY, GROUP_WITHDRAW)
-        return call(CLEAR_GROUP, (group_key(self.group), RETENTION), (self.group, told))
+        told = names.control_channel(_NOBODY, GROUP_WITHDRAW)
+        return call(
+            names, CLEAR_GROUP, (names.group_key(self.group), names.retention), (self.group, told)
+        )
 
     def combine(self, results: Sequence[int]) -> int:
         """Return the sum for all Redis."""

@@ -6,8 +6,9 @@ from typing import Any
 
 from sinapse.errors import InvalidPayload, UnknownID
 from sinapse.protocol.ids import SEPARATOR, EventID, Place
-from sinapse.protocol.keys import EPOCHS, LAST, RETENTION, channel_name, retained_key
+from sinapse.protocol.keys import channel_name
 from sinapse.protocol.message import unpack
+from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import HISTORY
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher.operations.content import value_of
@@ -79,15 +80,16 @@ class ReadHistory(Operation[History]):
         """Note how many parts an id has."""
         self._count = count
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         epoch, counter = "", 0
         if self.after is not None:
             place = Place.parse(self.after, self._count)
             epoch, counter, _ = place[shard_of(self.channel.encode(), self._count)]
         return call(
+            names,
             HISTORY,
-            (RETENTION, LAST, EPOCHS, retained_key(self.channel)),
+            (names.retention, names.last, names.epochs, names.retained_key(self.channel)),
             (self.channel, epoch, str(counter), str(self.limit), str(PAGE_BYTES)),
         )
 

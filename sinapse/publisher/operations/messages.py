@@ -4,21 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from sinapse.protocol.ids import parse_counter, parse_id
-from sinapse.protocol.keys import (
-    CHECKPOINTS,
-    EPOCHS,
-    HORIZON,
-    LAST,
-    NODES,
-    NOTHING,
-    REPLAY,
-    RETENTION,
-    channel_name,
-    of_another_type,
-    retained_key,
-    sent_key,
-)
+from sinapse.protocol.keys import HORIZON, channel_name
 from sinapse.protocol.message import MAX_MESSAGE, Message, pack, pack_retained
+from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_PLAIN, PUBLISH_RETAINED
 from sinapse.publisher.operations.content import checked, stream_name
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, each_channel
@@ -34,9 +22,6 @@ from sinapse.publisher.operations.retention import (
     milliseconds,
     remembered,
 )
-
-#: The keys that all retained messages share.
-_STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS)
 
 
 class Publish(Operation[Published]):
@@ -69,41 +54,42 @@ class Publish(Operation[Published]):
         """The channel."""
         return self.channel
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         if self.retain:
-            return self._retained()
+            return self._retained(names)
         if self.message_id is None:
-            return _plain([self])
+            return _plain(names, [self])
         return call(
+            names,
             PUBLISH_ONCE,
-            (sent_key(self.message_id),),
+            (names.sent_key(self.message_id),),
             (self.channel, pack(self.message), str(remembered(0))),
         )
 
     def result(self, answer: Any) -> Any:
         """Return how many nodes received it, or why it could not be published."""
         if self.retain or self.message_id is not None:
-            return _heard(self, answer)
-        return _heard(self, answer[0])
+            return _heard(answer)
+        return _heard(answer[0])
 
-    def _retained(self) -> Request:
-        keys = [*_STATE, retained_key(self.channel)]
+    def _retained(self, names: Names) -> Request:
+        keys = [*names.shared, names.retained_key(self.channel)]
         arguments: list[Argument] = [
             self.channel,
             pack_retained(self.message),
             str(self.retain),
             str(self.retain_messages),
-            NODES,
+            names.nodes,
             str(HORIZON),
             _remembered(self),
         ]
         if self.message_id is not None:
-            keys.append(sent_key(self.message_id))
+            keys.append(names.sent_key(self.message_id))
         if self.replay is not None:
-            keys.append(REPLAY)
+            keys.append(names.replay)
             arguments.append(str(self.replay))
-        return call(PUBLISH_RETAINED, keys, arguments)
+        return call(names, PUBLISH_RETAINED, keys, arguments)
 
 
 class PublishTogether(Operation[list[Published | Refused]]):
@@ -120,14 +106,13 @@ class PublishPlain(PublishTogether):
 
     __slots__ = ()
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        return _plain(self.messages)
+        return _plain(names, self.messages)
 
     def result(self, answer: Sequence[Any]) -> list[Published | Refused]:
         """Return for each how many nodes received it, or why it could not be published."""
-        pairs = zip(self.messages, answer, strict=True)
-        return [_heard(message, each) for message, each in pairs]
+        return [_heard(each) for each in answer]
 
 
 class PublishAll(PublishTogether):
@@ -135,17 +120,17 @@ class PublishAll(PublishTogether):
 
     __slots__ = ()
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        keys = [*_STATE]
-        arguments: list[Argument] = [NODES, str(HORIZON), str(len(self.messages))]
+        keys = [*names.shared]
+        arguments: list[Argument] = [names.nodes, str(HORIZON), str(len(self.messages))]
         replays: list[Argument] = []
         if any(each.replay is not None for each in self.messages):
-            keys.append(REPLAY)
+            keys.append(names.replay)
         for number, each in enumerate(self.messages, 1):
-            keys.append(retained_key(each.channel))
+            keys.append(names.retained_key(each.channel))
             if each.message_id is not None:
-                keys.append(sent_key(each.message_id))
+                keys.append(names.sent_key(each.message_id))
             arguments += (
                 each.channel,
                 pack_retained(each.message),
@@ -155,17 +140,15 @@ class PublishAll(PublishTogether):
             )
             if each.replay is not None:
                 replays += (str(number), str(each.replay))
-        return call(PUBLISH_ALL, keys, [*arguments, *replays])
+        return call(names, PUBLISH_ALL, keys, [*arguments, *replays])
 
     def result(self, answer: Sequence[Any]) -> list[Published | Refused]:
         """Return for each how many nodes received it, or why it could not be published."""
         epoch, digits, *heard = answer
         before = parse_counter(digits) or 0
         return [
-            _heard(message, [each, b"%b-%d" % (epoch, counter)] if type(each) is int else each)
-            for counter, (message, each) in enumerate(
-                zip(self.messages, heard, strict=True), before + 1
-            )
+            _heard([each, b"%b-%d" % (epoch, counter)] if type(each) is int else each)
+            for counter, each in enumerate(heard, before + 1)
         ]
 
 
@@ -174,16 +157,15 @@ def _remembered(message: Publish) -> str:
     return "" if message.message_id is None else str(remembered(message.retain))
 
 
-def _plain(messages: Iterable[Publish]) -> Request:
+def _plain(names: Names, messages: Iterable[Publish]) -> Request:
     arguments = [part for each in messages for part in (each.channel, pack(each.message))]
-    return call(PUBLISH_PLAIN, (NOTHING,), arguments)
+    return call(names, PUBLISH_PLAIN, (names.nothing,), arguments)
 
 
-def _heard(message: Publish, answer: Any) -> Published | Refused:
+def _heard(answer: Any) -> Published | Refused:
     """Return the meaning of nodes, of nodes and an id, or of the text of an error."""
     if isinstance(answer, bytes):
-        text = answer.decode(errors="replace")
-        return Refused(of_another_type(text, [retained_key(message.channel)]))
+        return Refused(answer.decode(errors="replace"))
     nodes, identifier = (answer, b"") if isinstance(answer, int) else answer
     found = parse_id(identifier)
     return Published(max(0, nodes), None if found is None else str(found))

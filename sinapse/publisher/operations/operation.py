@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.protocol.keys import of_another_type
+from sinapse.protocol.names import Names
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.scripts import Script
 
@@ -30,12 +30,12 @@ class Request(NamedTuple):
             self.operands if self.script is None else ("EVALSHA", self.script.sha, *self.operands)
         )
 
-    def refused(self, text: str) -> str:
+    def refused(self, text: str, names: Names) -> str:
         """Return the text with which Redis refused the request, made clearer if possible."""
         if self.script is None:
-            return of_another_type(text, self.operands[1:2])
+            return names.of_another_type(text, self.operands[1:2])
         last = 1 + int(self.operands[0])
-        return of_another_type(text, self.operands[1:last], self.operands[last:])
+        return names.of_another_type(text, self.operands[1:last], self.operands[last:])
 
     def whole(self) -> Command:
         """Return the command for any Redis, with the whole script."""
@@ -44,9 +44,11 @@ class Request(NamedTuple):
         )
 
 
-def call(script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Request:
-    """Return the request to run `script`."""
-    return Request((str(len(keys)), *keys, *arguments), script)
+def call(
+    names: Names, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+) -> Request:
+    """Return the request to run `script` where the names are `names`."""
+    return Request((str(len(keys)), *keys, *arguments), script.under(names))
 
 
 class Operation(ABC, Generic[T]):
@@ -71,8 +73,8 @@ class Operation(ABC, Generic[T]):
         return ()
 
     @abstractmethod
-    def request(self) -> Request:
-        """Return what Redis is asked."""
+    def request(self, names: Names) -> Request:
+        """Return what the Redis is asked whose names are `names`."""
 
     @abstractmethod
     def result(self, answer: Any) -> "T | Operation[T]":
@@ -85,7 +87,7 @@ class Plain(Operation[Any]):
 
     command: Command
 
-    def request(self) -> Request:
+    def request(self, _names: Names) -> Request:
         """Return the command."""
         return Request(self.command)
 

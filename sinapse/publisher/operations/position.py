@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sinapse.protocol.ids import Place, position
-from sinapse.protocol.keys import RETENTION
+from sinapse.protocol.names import Names
 from sinapse.publisher.operations.operation import Operation, Request
 
 
@@ -17,9 +17,9 @@ class Position(Operation[str]):
         """Return the parts as one id, in the order of the Redis."""
         return Place.join(results)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked: it reads, and writes nothing."""
-        return Request(("HMGET", RETENTION, "epoch", "counter"))
+        return Request(("HMGET", names.retention, "epoch", "counter"))
 
     def result(self, answer: Any) -> str:
         """Return the id; without an epoch no id was given yet."""

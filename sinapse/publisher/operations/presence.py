@@ -2,7 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from sinapse.protocol.keys import PRESENCE, channel_name, channels_key, presence_key
+from sinapse.protocol.keys import channel_name
+from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import AUDIENCE, IS_ONLINE, ONLINE_IN
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation, Request, call
@@ -24,9 +25,9 @@ class IsOnline(Operation[bool]):
         """The subject: every Redis knows which subjects are online."""
         return self.subject
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        return call(IS_ONLINE, (PRESENCE,), (self.subject, presence_key("")))
+        return call(names, IS_ONLINE, (names.presence,), (self.subject, names.presence_key("")))
 
     def result(self, answer: Any) -> bool:
         """Return whether the subject has one."""
@@ -48,11 +49,14 @@ class OnlineIn(Operation[set[str]]):
         """The channel: the Redis of its messages has the lists too."""
         return self.channel
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        prefixes = presence_key(""), channels_key("")
+        prefixes = names.presence_key(""), names.channels_key("")
         return call(
-            ONLINE_IN, (PRESENCE,), (self.channel, *prefixes, *self._place, str(SUBJECTS_PER_STEP))
+            names,
+            ONLINE_IN,
+            (names.presence,),
+            (self.channel, *prefixes, *self._place, str(SUBJECTS_PER_STEP)),
         )
 
     def result(self, answer: Any) -> "set[str] | OnlineIn":
@@ -89,11 +93,11 @@ class ReadAudience(Operation[Audience]):
         """The channel."""
         return self.channel
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         if self._nodes is None:
-            return call(AUDIENCE, (PRESENCE,), (self.channel,))
-        return self._online.request()
+            return call(names, AUDIENCE, (names.presence,), (self.channel,))
+        return self._online.request(names)
 
     def result(self, answer: Any) -> "Audience | ReadAudience":
         """Return the numbers, or the operation to go on with."""

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sinapse.protocol.keys import REVOKE, control_channel, hashed_token, revoked_key
+from sinapse.protocol.keys import REVOKE, hashed_token
+from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import REVOKE_TOKEN
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher.operations.identity import SubjectId, given_id
@@ -32,28 +33,28 @@ class Revoking(Operation[T]):
         """The subject, whose tokens are all in one Redis."""
         return self.subject
 
-    @property
-    def _told(self) -> str:
-        return control_channel(self.subject, REVOKE)
+    def _told(self, names: Names) -> str:
+        return names.control_channel(self.subject, REVOKE)
 
     def announcements(self) -> Sequence[Operation[Any]]:
         """Return the same control messages as in the Redis of the tokens."""
-        return [_Revoked(token, self._told) for token in self.former]
+        return [_Revoked(self.subject, token) for token in self.former]
 
 
 class _Revoked(Operation[None]):
     """Announces a revoked token to a Redis that did not have it."""
 
-    __slots__ = ("_token", "_told")
+    __slots__ = ("_subject", "_token")
 
-    def __init__(self, token: bytes, told: str) -> None:
+    def __init__(self, subject: str, token: bytes) -> None:
+        self._subject = subject
         self._token = token.decode(errors="replace")
-        self._told = told
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return the command."""
-        arguments = (self._token, self._told, str(REMEMBERED))
-        return call(REVOKE_TOKEN, (revoked_key(self._token),), arguments)
+        told = names.control_channel(self._subject, REVOKE)
+        arguments = (self._token, told, str(REMEMBERED))
+        return call(names, REVOKE_TOKEN, (names.revoked_key(self._token),), arguments)
 
     def result(self, answer: Any) -> None:
         """Return nothing: it does not matter how many nodes received it."""

@@ -5,28 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sinapse.protocol.keys import (
-    CHECKPOINTS,
-    EPOCHS,
-    HORIZON,
-    LAST,
-    NODES,
-    REPLAY,
-    RETENTION,
-    RUN_CHANNELS,
-    RUNS,
-    plain,
-    retained_key,
-    run_channel,
-    run_key,
-)
+from sinapse.protocol.keys import HORIZON, RUN_CHANNELS, plain, run_channel
 from sinapse.protocol.message import Message, pack, pack_retained
+from sinapse.protocol.names import Names
 from sinapse.protocol.runs import ENDINGS, LEASE, MESSAGES, RunState
 from sinapse.protocol.scripts import BEGIN_RUN, HOLD_RUNS, STOP_RUN, TELL_RUN
 from sinapse.publisher.operations.operation import Operation, Request, T, call
-
-#: The keys of what publishes messages of runs.
-_STATE = (RETENTION, EPOCHS, LAST, CHECKPOINTS, REPLAY, RUNS)
 
 #: Bytes of a name: it is sent with every message.
 MAX_NAME_BYTES = 128
@@ -68,7 +52,7 @@ class _OfRun(Operation[T]):
         return run_channel(self.run)
 
     @abstractmethod
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
 
 
@@ -84,11 +68,12 @@ class BeginRun(_OfRun[None]):
         self.about: str = about
         self.retain: int = retain
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         return call(
+            names,
             BEGIN_RUN,
-            (run_key(self.run), RUNS),
+            (names.run_key(self.run), names.runs),
             (
                 self.run,
                 self.name,
@@ -118,12 +103,13 @@ class TellRun(_OfRun["RunState | None"]):
         self.message: Message = message
         self.state: RunState = state
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         channel = run_channel(self.run)
         return call(
+            names,
             TELL_RUN,
-            (*_STATE, run_key(self.run), retained_key(channel)),
+            (*names.of_runs, names.run_key(self.run), names.retained_key(channel)),
             (
                 self.run,
                 channel,
@@ -132,7 +118,7 @@ class TellRun(_OfRun["RunState | None"]):
                 self.state,
                 str(LEASE),
                 str(MESSAGES),
-                NODES,
+                names.nodes,
                 str(HORIZON),
             ),
         )
@@ -155,10 +141,12 @@ class HoldRuns(Operation["list[RunState | None]"]):
         """The channel of any of them."""
         return run_channel(self.runs[0])
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        prefixes = run_key(""), RUN_CHANNELS, retained_key("")
-        return call(HOLD_RUNS, (RUNS,), (*prefixes, str(LEASE), str(HORIZON), *self.runs))
+        prefixes = names.run_key(""), RUN_CHANNELS, names.retained_key("")
+        return call(
+            names, HOLD_RUNS, (names.runs,), (*prefixes, str(LEASE), str(HORIZON), *self.runs)
+        )
 
     def result(self, answer: Sequence[bytes]) -> list[RunState | None]:
         """Return the states."""
@@ -173,14 +161,15 @@ class StopRun(_OfRun[bool]):
     def __init__(self, run: object) -> None:
         super().__init__(_checked_id(run))
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         return call(
+            names,
             STOP_RUN,
-            _STATE,
+            names.of_runs,
             (
-                *(run_key(""), RUN_CHANNELS, retained_key("")),
-                *(str(MESSAGES), NODES, str(HORIZON), str(LEASE)),
+                *(names.run_key(""), RUN_CHANNELS, names.retained_key("")),
+                *(str(MESSAGES), names.nodes, str(HORIZON), str(LEASE)),
                 *(self.run, RunState.STOPPED, ENDINGS[RunState.STOPPED]),
             ),
         )
@@ -198,10 +187,10 @@ class GetRun(_OfRun["RunStatus | None"]):
     def __init__(self, run: object) -> None:
         super().__init__(_checked_id(run))
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         fields = ("name", "subject", "state", "begun", "seen")
-        return Request(("HMGET", run_key(self.run), *fields))
+        return Request(("HMGET", names.run_key(self.run), *fields))
 
     def result(self, answer: Sequence[bytes | None]) -> RunStatus | None:
         """Return it."""

@@ -16,10 +16,8 @@ from sinapse.protocol.keys import (
     new_session_token,
     plain,
     session_id,
-    session_key,
-    sessions_key,
-    token_key,
 )
+from sinapse.protocol.names import Names
 from sinapse.protocol.only import ANY
 from sinapse.protocol.scripts import END_SESSIONS, LIST_SESSIONS, OPEN_SESSION, RENEW_SESSION
 from sinapse.publisher.operations.identity import (
@@ -113,18 +111,23 @@ class OpenSession(Revoking[NewSession]):
         """Generate a token whose Redis is that of the subject."""
         self._new.spread_over(count)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         stored = self._new.stored
         return call(
+            names,
             OPEN_SESSION,
-            (sessions_key(self.subject), session_key(self.session), token_key(stored)),
+            (
+                names.sessions_key(self.subject),
+                names.session_key(self.session),
+                names.token_key(stored),
+            ),
             (
                 *(self.session, stored, self.subject),
                 "" if self.expires_in is None else str(self.expires_in),
                 self.device or "",
                 "\n".join(sorted(self.only or ())),
-                *(str(self.most), session_key(""), token_key(""), self._told),
+                *(str(self.most), names.session_key(""), names.token_key(""), self._told(names)),
             ),
         )
 
@@ -142,9 +145,11 @@ class ListSessions(Revoking[list[Session]]):
 
     __slots__ = ()
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        return call(LIST_SESSIONS, (sessions_key(self.subject),), (session_key(""),))
+        return call(
+            names, LIST_SESSIONS, (names.sessions_key(self.subject),), (names.session_key(""),)
+        )
 
     def result(self, answer: list[list[bytes]]) -> list[Session]:
         """Return them."""
@@ -162,11 +167,11 @@ class RenewSession(Revoking[bool]):
         #: In milliseconds.
         self.expires_in: int | None = lifetime(expires_in)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         life = "" if self.expires_in is None else str(self.expires_in)
-        keys = sessions_key(self.subject), session_key(self.session)
-        return call(RENEW_SESSION, keys, (self.session, life, token_key("")))
+        keys = names.sessions_key(self.subject), names.session_key(self.session)
+        return call(names, RENEW_SESSION, keys, (self.session, life, names.token_key("")))
 
     def result(self, answer: Any) -> bool:
         """Return whether there was one."""
@@ -183,12 +188,13 @@ class _End(Revoking[T]):
         self.one: str = one
         self.but: str = but
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         return call(
+            names,
             END_SESSIONS,
-            (sessions_key(self.subject),),
-            (self.one, self.but, session_key(""), token_key(""), self._told),
+            (names.sessions_key(self.subject),),
+            (self.one, self.but, names.session_key(""), names.token_key(""), self._told(names)),
         )
 
 

@@ -8,13 +8,8 @@ for a lifetime that is not positive, and, if tokens are `hashed`,
 from typing import Any
 
 from sinapse.errors import TokenIsHashed
-from sinapse.protocol.keys import (
-    current_token_key,
-    kind_name,
-    new_token,
-    obtained_tokens_key,
-    token_key,
-)
+from sinapse.protocol.keys import kind_name, new_token
+from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import (
     CLEAR_TOKEN,
     GENERATE_TOKEN,
@@ -37,12 +32,11 @@ class _OfSubject(Revoking[T]):
         super().__init__(subject)
         self.kind: str = kind_name(kind)
 
-    @property
-    def _keys(self) -> tuple[str, str]:
-        """The keys of the current token, and of those that were obtained."""
+    def _keys(self, names: Names) -> tuple[str, str]:
+        """Return the keys of the current token, and of those that were obtained."""
         return (
-            current_token_key(self.kind, self.subject),
-            obtained_tokens_key(self.kind, self.subject),
+            names.current_token_key(self.kind, self.subject),
+            names.obtained_tokens_key(self.kind, self.subject),
         )
 
 
@@ -82,9 +76,9 @@ class GetToken(_OfSubject[str | None]):
         super().__init__(subject, kind)
         _require_plain(hashed)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        return Request(("GET", self._keys[0]))
+        return Request(("GET", self._keys(names)[0]))
 
     def result(self, answer: bytes | None) -> str | None:
         """Return the token."""
@@ -96,13 +90,14 @@ class GenerateToken(_WithNewToken):
 
     __slots__ = ()
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         expiry = () if self.expires_in is None else ("PX", str(self.expires_in))
         return call(
+            names,
             GENERATE_TOKEN,
-            (*self._keys, token_key(self.stored)),
-            (self.stored, self.subject, token_key(""), self._told, *expiry),
+            (*self._keys(names), names.token_key(self.stored)),
+            (self.stored, self.subject, names.token_key(""), self._told(names), *expiry),
         )
 
     def result(self, answer: list[bytes] | int) -> str | Operation[str]:
@@ -128,13 +123,14 @@ class ObtainToken(_WithNewToken):
         super().__init__(subject, kind, expires_in)
         _require_plain(hashed)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         expiry = () if self.expires_in is None else (str(self.expires_in),)
         return call(
+            names,
             OBTAIN_TOKEN,
-            (*self._keys, token_key(self.stored)),
-            (self.stored, self.subject, token_key(""), *expiry),
+            (*self._keys(names), names.token_key(self.stored)),
+            (self.stored, self.subject, names.token_key(""), *expiry),
         )
 
     def result(self, answer: bytes | None) -> str | Operation[str]:
@@ -154,10 +150,10 @@ class RenewToken(_OfSubject[bool]):
         super().__init__(subject, kind)
         self.expires_in: int | None = lifetime(expires_in)
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         expiry = () if self.expires_in is None else (str(self.expires_in),)
-        return call(RENEW_TOKEN, self._keys, (token_key(""), *expiry))
+        return call(names, RENEW_TOKEN, self._keys(names), (names.token_key(""), *expiry))
 
     def result(self, answer: Any) -> bool:
         """Return whether there was one."""
@@ -169,9 +165,9 @@ class ClearToken(_OfSubject[bool]):
 
     __slots__ = ()
 
-    def request(self) -> Request:
+    def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
-        return call(CLEAR_TOKEN, self._keys, (token_key(""), self._told))
+        return call(names, CLEAR_TOKEN, self._keys(names), (names.token_key(""), self._told(names)))
 
     def result(self, answer: list[bytes]) -> bool:
         """Return whether there was one."""

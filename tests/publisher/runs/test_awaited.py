@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from sinapse.errors import RunLost
-from sinapse.protocol.keys import run_key
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import aio
 from sinapse.publisher.runs import RunState
 from sinapse.publisher.runs.awaited import Run
@@ -76,7 +76,7 @@ def test_a_task_that_is_cancelled_while_its_run_begins_leaves_none_that_runs(
         await publisher.position()  # The connection is there.
         for turns in [*range(1, 12)] * 3:
             run = await cancelled_after(turns)
-            await until(lambda run=run: redis_client.hget(run_key(run), "state") == b"failed")
+            await until(lambda run=run: redis_client.hget(PLAIN.run_key(run), "state") == b"failed")
 
     asyncio.run(main())
 
@@ -163,7 +163,7 @@ def test_what_waits_for_room_wakes_when_the_run_is_lost(
 ) -> None:
     async def main() -> None:
         async with publisher.run("42") as run:
-            redis_client.hset(run_key(run.id), "state", "lost")
+            redis_client.hset(PLAIN.run_key(run.id), "state", "lost")
             async with asyncio.TaskGroup() as group:
                 for _ in range(20):
                     group.create_task(run.send("x" * 20_000))

@@ -19,7 +19,7 @@ from sinapse.errors import (
     RunOver,
     RunStopped,
 )
-from sinapse.protocol.keys import RUNS, channels_key, retained_key, run_key
+from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
 from sinapse.publisher.runs import RunState
 from sinapse.publisher.runs.block import ERROR_TEXT
@@ -107,7 +107,7 @@ class TestTheEnd:
         with publisher.run("42", retain=0.5) as run:
             run.send("piece")
             assert publisher.channels.list("42") == {run.channel}
-        eventually(lambda: not redis_client.exists(retained_key(run.channel)))
+        eventually(lambda: not redis_client.exists(PLAIN.retained_key(run.channel)))
         eventually(lambda: publisher.runs.get(run.id) is None)
         eventually(lambda: publisher.channels.list("42") == set())
 
@@ -152,11 +152,11 @@ class TestBeforeTheEnd:
             assert status.begun <= status.seen <= seconds + 1
             # It gives signs of life while it tells nothing.
             eventually(lambda: publisher.runs.get(run.id).seen > status.seen)  # type: ignore[union-attr]
-            assert redis_client.zscore(RUNS, run.id)
+            assert redis_client.zscore(PLAIN.runs, run.id)
         status = publisher.runs.get(run.id)
         assert status is not None
         assert status.state is RunState.ENDED
-        assert redis_client.zscore(RUNS, run.id) is None
+        assert redis_client.zscore(PLAIN.runs, run.id) is None
 
     def test_a_channel_that_was_removed_meanwhile_does_not_come_back(
         self, publisher: Publisher
@@ -217,7 +217,7 @@ class TestFaults:
         self, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
         with pytest.raises(RunLost), publisher.run("42") as run:  # noqa: PT012
-            redis_client.hset(run_key(run.id), "state", "lost")
+            redis_client.hset(PLAIN.run_key(run.id), "state", "lost")
             while True:
                 run.send("piece")
                 run.flush()
@@ -225,7 +225,7 @@ class TestFaults:
 
     def test_at_its_end_too(self, publisher: Publisher, redis_client: redis.Redis) -> None:
         with pytest.raises(RunLost, match="forgot"), publisher.run("42") as run:
-            redis_client.delete(run_key(run.id))
+            redis_client.delete(PLAIN.run_key(run.id))
 
     def test_pieces_wait_while_redis_is_away_and_come_in_order(
         self, flavour: Flavour, tmp_path: Path
@@ -298,8 +298,8 @@ class TestFaults:
                     publisher.runs.stop(run.id)
                 assert publisher.runs.get(run.id).state is RunState.STOPPED  # type: ignore[union-attr]
                 [place] = [number for number, each in enumerate(clients) if told(each, run.channel)]
-                assert clients[place].exists(run_key(run.id))
-                assert clients[place].sismember(channels_key("42"), run.channel)
+                assert clients[place].exists(PLAIN.run_key(run.id))
+                assert clients[place].sismember(PLAIN.channels_key("42"), run.channel)
                 used.add(place)
             assert used == {0, 1}
 

@@ -20,5 +20,5 @@ local function tell(subject, channel, key, body, life, goes_on)
   note_replay(KEYS[5], channel, key, former, 'all')
   end_grants(100, now, string.format('%.0f', counter - 1))
   hold_grant(subject, channel, life, lease, goes_on)
-  redis.call('PUBLISH', channel, payload)
+  redis.call('PUBLISH', '$PREFIX' .. channel, payload)
 end

@@ -1,0 +1,118 @@
+"""The names that Sinapse uses in Redis, and the prefix that is before them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sinapse.protocol.keys import ADD, REMOVE, RESERVED, REVOKE, parse_control
+from sinapse.protocol.names import MAX_PREFIX_LENGTH, PLAIN, Names, checked_prefix, names_under
+
+#: What a prefix may be made of.
+ALPHABET = "".join(set(map(chr, range(0x21, 0x7F))) - set("{}*?[]\\\"'"))
+
+prefixes = st.text(ALPHABET, min_size=1, max_size=MAX_PREFIX_LENGTH).filter(
+    lambda prefix: RESERVED not in prefix
+)
+
+
+def every(names: Names) -> dict[str, str]:
+    """Return all names, by what they are called."""
+    found = {name: value for name, value in vars(names).items() if isinstance(value, str)}
+    del found["prefix"]
+    for name in vars(Names):
+        if name.endswith("_key") or name in ("control_channel", "pubsub"):
+            method = getattr(names, name)
+            count = method.__code__.co_argcount - 1
+            found[name] = method(*("a", "b")[:count])
+    return found
+
+
+def test_keys_are_those_of_the_origin() -> None:
+    assert PLAIN.token_key("T") == "sinapse:tokens:T"
+    assert PLAIN.current_token_key("User", "1") == "sinapse:User:1"
+    assert PLAIN.channels_key("1") == "sinapse:channels:1"
+    assert PLAIN.control_channel("1", ADD) == "sinapse:channels:1:add"
+    assert PLAIN.control_channel("1", REMOVE) == "sinapse:channels:1:remove"
+    assert PLAIN.control_channel("1", REVOKE) == "sinapse:channels:1:revoke"
+    assert PLAIN.pubsub("room:1") == "room:1"
+
+
+@given(prefixes)
+def test_every_name_is_that_of_no_prefix_with_the_prefix_before_it(prefix: str) -> None:
+    plain = every(PLAIN)
+    assert len(plain) > 30
+    assert every(Names(prefix)) == {name: prefix + value for name, value in plain.items()}
+
+
+@given(prefixes, prefixes | st.just(""))
+def test_keys_of_two_prefixes_are_never_the_same(one: str, other: str) -> None:
+    assume(one != other)
+    longer, shorter = sorted((one, other), key=len, reverse=True)
+    # Whatever follows in it, the key of one is no key of the other.
+    assert not (longer + RESERVED).startswith(shorter + RESERVED)
+    assert not (shorter + RESERVED).startswith(longer + RESERVED)
+
+
+@given(prefixes)
+def test_without_its_prefix_a_control_channel_is_read_as_it_was_written(prefix: str) -> None:
+    name = names_under(prefix).control_channel("a:b", ADD)
+    assert parse_control(name.removeprefix(prefix).encode()) == (b"a:b", ADD)
+
+
+def test_there_is_one_of_each_prefix() -> None:
+    assert names_under("staging:") is names_under("staging:")
+    assert names_under("") is PLAIN
+    assert repr(names_under("staging:")) == "<Names under 'staging:'>"
+
+
+@given(prefixes | st.just(""))
+def test_what_can_be_a_prefix(prefix: str) -> None:
+    assert checked_prefix(prefix) == prefix
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("a{b", "a}b", "a*", "a?", "a[b", "a]", "a\\", 'a"', "a'"),
+        *(" ", "a b", "a\n", "\n", "a\t", "\0", "a\x7f", "é:", "日本:", "\ud800"),
+        *("a" * 65, "sinapse:", "sinapse:staging:", "a:sinapse:"),
+        *(None, 1, b"a:", ["a:"]),
+    ],
+)
+def test_what_can_be_none(prefix: Any) -> None:
+    with pytest.raises(ValueError, match=r"\A(is|has) [ -~]+\Z"):
+        checked_prefix(prefix)
+
+
+@given(st.characters())
+def test_a_character_may_be_in_it_or_not(character: str) -> None:
+    if character in ALPHABET:
+        assert checked_prefix(character) == character
+    else:
+        with pytest.raises(ValueError, match="printable ASCII"):
+            checked_prefix(character)
+
+
+@pytest.mark.parametrize("prefix", ["", "staging:"])
+def test_keys_of_another_type_are_named_and_no_token_is(prefix: str) -> None:
+    refusal = "WRONGTYPE Operation against a key"
+    own = f"{prefix}sinapse:"
+    keys: list[str | bytes] = [
+        f"{own}User:1",
+        f"{own}tokens:secret".encode(),
+        f"{own}revoked:secret",
+        f"{own}a\x1b".encode(),
+    ]
+    arguments = ["room:1", f"{own}grants:", f"{own}channels:1:add", 1]
+    names = names_under(prefix)
+    text = names.of_another_type(refusal, keys, arguments)
+    assert text.startswith("WRONGTYPE: ")
+    shown = f"{own}User:1, {own}tokens:…, {own}revoked:…, '{own}a\\x1b', {own}grants:…"
+    assert text.endswith(f": {shown}")
+    assert "secret" not in text
+    assert re.search("OOM", names.of_another_type("OOM command not allowed", keys))
