@@ -12,6 +12,7 @@
     │   ├── InvalidStream
     │   ├── MessageTooLarge
     │   └── InvalidSubject
+    ├── InvalidPrefix         the same, or the operator's: names in Redis cannot begin so
     ├── ListFull              the application's: a list is as long as it may be
     ├── UnknownID             the application's: it reads on from an id that Redis does not know
     ├── TokenIsHashed         the application's: it asks for a token of which only the hash is kept
@@ -77,6 +78,10 @@ class MessageTooLarge(PublishError):
 
 class InvalidSubject(PublishError):
     """The object has no usable identifier: see :func:`sinapse.protocol.keys.subject_id`."""
+
+
+class InvalidPrefix(SinapseError, ValueError):
+    """Not what names in Redis can begin with: see :func:`sinapse.protocol.names.checked_prefix`."""
 
 
 class ListFull(SinapseError, ValueError):

@@ -40,7 +40,7 @@ def sinapse_server(sinapse_daemon: "Server") -> "Iterator[Server]":
     from sinapse.publisher import aio  # noqa: PLC0415
 
     former = publisher.use(sinapse_daemon.publisher)
-    former_aio = aio.use(aio.Publisher(sinapse_daemon.redis_url))
+    former_aio = aio.use(aio.Publisher(sinapse_daemon.redis_url, prefix=""))
     try:
         yield sinapse_daemon
     finally:

@@ -125,19 +125,23 @@ def process_figures() -> dict[str, float]:
 
 
 def exposition(
-    accept: str, figures: Figures, processes: Mapping[str, Mapping[str, float]] | None = None
+    accept: str,
+    figures: Figures,
+    processes: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    prefix: str,
 ) -> tuple[bytes, str]:
     """Write figures out for a scraper, in one of the formats that an Accept header field names.
 
-    `processes` are the figures of several, by the name of each; if not given, this one has its own.
-    Returns body and content type.
+    `prefix` is what names in Redis begin with. `processes` are the figures of several, by the name
+    of each; if not given, this one has its own. Returns body and content type.
     """
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # A version that is none.
         encode, content_type = choose_encoder("")
     registry = CollectorRegistry()
-    registry.register(_Given([*_of_node(figures), *_of_processes(processes)]))
+    registry.register(_Given([_information(prefix), *_of_node(figures), *_of_processes(processes)]))
     return encode(registry), content_type
 
 
@@ -151,11 +155,14 @@ class _Given(Collector):
         return self._metrics
 
 
+def _information(prefix: str) -> Metric:
+    info = GaugeMetricFamily("sinapse_build_info", "Always 1.", labels=["version", "prefix"])
+    info.add_metric([__version__, prefix], 1)
+    return info
+
+
 def _of_node(figures: Figures) -> Iterator[Metric]:
     """Return figures as metrics, named as Prometheus recommends."""
-    info = GaugeMetricFamily("sinapse_build_info", "Always 1.", labels=["version"])
-    info.add_metric([__version__], 1)
-    yield info
     streams = GaugeMetricFamily(
         "sinapse_streams", COUNTED["streams"].metadata["text"], labels=["transport"]
     )

@@ -25,13 +25,14 @@ def admin_root(
     ready: Resource,
     seconds: Callable[[], float],
     hosts: Collection[str],
+    prefix: str,
 ) -> Resource:
     """Return the root of the administration endpoint, see :func:`tree`.
 
-    `seconds` is the clock of the streams.
+    `seconds` is the clock of the streams, `prefix` what names in Redis begin with.
     """
     node = Node(counters, broker, is_ready=lambda: broker.ready, backlog=streams.backlog)
-    figures = NodeFigures(node, lambda: broker.state)
+    figures = NodeFigures(node, lambda: broker.state, prefix)
     inspection = Inspection(broker, streams, seconds)
     return tree(figures, inspection, ready, hosts)
 

@@ -52,16 +52,17 @@ class StatusResource(Plain):
 
 
 class NodeFigures:
-    """The figures of one node in one process."""
+    """The figures of one node in one process; `prefix` is what its names in Redis begin with."""
 
-    def __init__(self, node: Node, redis_state: Callable[[], str]) -> None:
+    def __init__(self, node: Node, redis_state: Callable[[], str], prefix: str) -> None:
         self._node = node
         self._redis_state = redis_state
+        self._prefix = prefix
         self._started = time.monotonic()
 
     def exposition(self, accept: str) -> Text:
         """Return what ``/metrics`` answers."""
-        return exposition(accept, self._node.figures())
+        return exposition(accept, self._node.figures(), prefix=self._prefix)
 
     def status(self) -> dict[str, Any]:
         """Return what ``/status`` answers."""
@@ -70,6 +71,7 @@ class NodeFigures:
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started, 1),
             "redis": self._redis_state(),
+            "prefix": self._prefix,
             **self._node.figures(),
             "process": process_figures(),
         }

@@ -38,7 +38,11 @@ class API(MultiService):
             raise self._error(error) from None
         try:
             self._publisher = Publisher(
-                settings.redis, hash_tokens=settings.hash_tokens, reactor=reactor
+                # They have their prefixes by now.
+                settings.redis,
+                hash_tokens=settings.hash_tokens,
+                prefix="",
+                reactor=reactor,
             )
         except ValueError as error:  # Of what publishers read from the environment.
             raise StartError(f"sinapse: {error}") from None

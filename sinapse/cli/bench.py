@@ -75,7 +75,7 @@ def command(streams: int) -> None:
         daemon = Child("The daemon", serve, environment, folder / "daemon.log")
         stack.enter_context(daemon)
         daemon.wait_until_answers(port, "/ready")
-        publisher = stack.enter_context(Publisher(url))
+        publisher = stack.enter_context(Publisher(url, prefix=""))
         _print(_measure(publisher, port, admin, streams))
 
 

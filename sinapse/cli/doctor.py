@@ -10,7 +10,7 @@ from sinapse.cli.checks.daemon import check_daemon, check_path
 from sinapse.cli.checks.finding import Finding, Verdict
 from sinapse.cli.checks.machine import check_machine
 from sinapse.cli.checks.redis import check_redis
-from sinapse.cli.publishing import connected
+from sinapse.cli.publishing import connected, prefix_option
 from sinapse.printable import printable
 from sinapse.publisher import Publisher
 
@@ -18,13 +18,14 @@ from sinapse.publisher import Publisher
 @click.command("doctor")
 @url_argument
 @click.option("--redis", metavar="URL", help="Where Redis is.  [default: REDIS_URL]")
+@prefix_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on each line.")
-def command(url: str, redis: str | None, as_json: bool) -> None:
+def command(url: str, redis: str | None, prefix: str | None, as_json: bool) -> None:
     """Look at Redis, at the daemon at URL, and at this machine.
 
     Each finding says what to do. Exit code 1 if something is wrong.
     """
-    with connected(redis) as publisher:
+    with connected(redis, prefix) as publisher:
         findings = []
         for finding in _check_all(publisher, url):
             findings.append(finding)

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import click
 
 from sinapse.cli.address import url_argument
-from sinapse.cli.publishing import Refused, Unavailable, connected, in_one_line
+from sinapse.cli.publishing import Refused, Unavailable, connected, in_one_line, prefix_option
 from sinapse.errors import StreamEnded
 from sinapse.listening import Message, Stream, listen
 from sinapse.printable import printable, printable_json
@@ -24,6 +24,7 @@ TOKEN_LIFETIME = 86400
 @click.option("--kind", default=USER, show_default=True, help="Name of the class of the subject.")
 @click.option("--token", envvar="SINAPSE_TOKEN", help="Token to listen with.")
 @click.option("--redis", metavar="URL", help="Where --subject gets its token.")
+@prefix_option
 @click.option("--last-event-id", default="", metavar="ID", help="Resume after this message.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on each line.")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N messages.")
@@ -34,6 +35,7 @@ def command(
     kind: str,
     token: str | None,
     redis: str | None,
+    prefix: str | None,
     last_event_id: str,
     as_json: bool,
     count: int | None,
@@ -45,7 +47,7 @@ def command(
     url, found = without_token(url)
     token = token or found
     if subject is not None:
-        with in_one_line(), connected(redis) as publisher:
+        with in_one_line(), connected(redis, prefix) as publisher:
             token = publisher.tokens.obtain(subject, kind, TOKEN_LIFETIME)
     if not token:
         raise click.UsageError("whose stream? --subject, --token, or an access_token in the URL")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from sinapse.child import ChildFailed
-from sinapse.errors import BrokerUnavailable, TokenIsHashed
+from sinapse.errors import BrokerUnavailable, InvalidPrefix, TokenIsHashed
 from sinapse.publisher import Publisher
 
 #: The code that sysexits.h has for a service that is not there.
@@ -32,26 +32,37 @@ class Refused(click.ClickException):
     """What was asked for cannot be."""
 
 
+#: What all names in Redis begin with.
+prefix_option = click.option(
+    "--prefix",
+    metavar="TEXT",
+    help="What all names in Redis begin with.  [default: SINAPSE_PREFIX]",
+)
+
+
 def publishing(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the option ``--redis``, and a `publisher` that goes with it."""
+    """Give a command ``--redis`` and ``--prefix``, and a `publisher` that goes with them."""
 
     @click.option(
         "--redis",
         metavar="URL",
         help="Where Redis is.  [default: REDIS_URL, or redis://localhost:6379/0]",
     )
+    @prefix_option
     @functools.wraps(command)
-    def wrapped(redis: str | None, **options: Any) -> None:
-        with in_one_line(), connected(redis) as publisher:
+    def wrapped(redis: str | None, prefix: str | None, **options: Any) -> None:
+        with in_one_line(), connected(redis, prefix) as publisher:
             command(publisher=publisher, **options)
 
     return wrapped
 
 
-def connected(redis: str | None) -> Publisher:
-    """Return a publisher for the Redis of `redis`, or of the environment."""
+def connected(redis: str | None, prefix: str | None) -> Publisher:
+    """Return a publisher for `redis` and `prefix`, or for what the environment says."""
     try:
-        return Publisher(redis)
+        return Publisher(redis, prefix=prefix)
+    except InvalidPrefix as error:
+        raise Refused(str(error)) from None
     except ValueError as error:
         # A URL may have a password in it: it is not quoted.
         source = "REDIS_URL" if redis is None else "--redis"

@@ -47,7 +47,9 @@ def _say_what_runs(options: Sequence[str]) -> None:
     places = " ".join(map(url, settings.ports))
     known = ""
     if any(each.username or each.password for each in settings.redis):
-        known = "with the same REDIS_URL, "
+        known = "with the same REDIS_URL and SINAPSE_PREFIX, "
+    elif settings.redis[0].embedded and settings.prefixes:  # Its URL has no place for a prefix.
+        known = f"export REDIS_URL='{redis}' SINAPSE_PREFIX='{settings.prefixes}'; "
     elif redis != str(RedisURL.parse(DEFAULT_URL)):
         known = f"export REDIS_URL='{redis}'; "
     click.secho(

@@ -144,6 +144,7 @@ class Daemon(MultiService):
                     ready=ready,
                     seconds=reactor.seconds,
                     hosts=settings.admin_hosts,
+                    prefix=settings.prefixes,
                 ),
                 reactor,
             )

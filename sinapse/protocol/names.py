@@ -74,7 +74,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
-from sinapse.protocol.keys import NODES, RESERVED, control_name
+from sinapse.environment import is_off
+from sinapse.errors import InvalidPrefix
+from sinapse.protocol.keys import NODES, RESERVED, control_name, plain
 
 #: Characters of a prefix, which stands in every name.
 MAX_PREFIX_LENGTH = 64
@@ -232,18 +234,31 @@ def names_under(prefix: str) -> Names:
 PLAIN = names_under("")
 
 
-def checked_prefix(prefix: object) -> str:
-    """Return `prefix` if it can be one, or is empty; raises ``ValueError`` with what it has to be.
+def prefix_fault(prefix: str) -> str | None:
+    """Return why names cannot begin with `prefix`; None if they can.
 
-    Keys of two prefixes never meet: none has in it what our own names begin with.
+    Keys of two prefixes never meet, because none has in it what our own names begin with.
+    """
+    if not _PREFIX.fullmatch(prefix):
+        return (
+            f"must be 1 to {MAX_PREFIX_LENGTH} printable ASCII characters without white space, "
+            "quotes, backslashes and {}*?[]"
+        )
+    if is_off(prefix):
+        return "must not be a word that means none"
+    return f"must not have {RESERVED!r} in it, which is reserved" if RESERVED in prefix else None
+
+
+def checked_prefix(prefix: object, name: str = "prefix") -> str:
+    """Return what a setting says that names begin with: nothing if it is empty, off or none.
+
+    `name` is the caller's name for it. Raises :class:`~sinapse.errors.InvalidPrefix`.
     """
     if not isinstance(prefix, str):
-        raise ValueError(f"is a str, not {type(prefix).__name__}")  # noqa: TRY004
-    if prefix and not _PREFIX.fullmatch(prefix):
-        raise ValueError(
-            f"is 1 to {MAX_PREFIX_LENGTH} printable ASCII characters without white space, quotes, "
-            "backslashes and {}*?[]"
-        )
-    if RESERVED in prefix:
-        raise ValueError(f"has {RESERVED!r} in it, which is reserved")
-    return prefix
+        raise InvalidPrefix(f"{name} is a str, not {type(prefix).__name__}")
+    text = plain(prefix)
+    if not text or is_off(text):
+        return ""
+    if fault := prefix_fault(text):
+        raise InvalidPrefix(f"{name} {text[:MAX_SHOWN]!r}: {fault}")
+    return text

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from sinapse.protocol.names import Names, checked_prefix, names_under
+from sinapse.errors import InvalidPrefix
+from sinapse.protocol.names import Names, names_under, prefix_fault
 
 DEFAULT_URL = "redis://localhost:6379/0"
 EMBEDDED = "embedded:"
@@ -326,12 +327,11 @@ def _db(text: str | None) -> int:
 
 def _prefix(options: Mapping[str, str]) -> str:
     prefix = options.get("prefix")
-    if prefix == "":
-        raise ValueError("the prefix is empty: leave the option out")
-    try:
-        return checked_prefix(prefix or "")
-    except ValueError as error:
-        raise ValueError(f"the prefix {error}") from None
+    if prefix is None:
+        return ""
+    if fault := prefix_fault(prefix):
+        raise InvalidPrefix(f"the prefix {fault}")
+    return prefix
 
 
 def _ca_certs(options: Mapping[str, str]) -> Path | None:

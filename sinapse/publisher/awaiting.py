@@ -182,12 +182,19 @@ class Publisher(BasePublisher):
         hash_tokens: bool | None,
         *,
         max_sessions: int | None,
+        prefix: str | None,
         connect: Callable[[RedisURL], AwaitedRunner],
         together: Together,
         turns: Turns,
     ) -> None:
         super().__init__(
-            url, max_message, retain, retain_messages, hash_tokens, max_sessions=max_sessions
+            url,
+            max_message,
+            retain,
+            retain_messages,
+            hash_tokens,
+            max_sessions=max_sessions,
+            prefix=prefix,
         )
         self._connections = joined([connect(each) for each in self.urls], together)
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)

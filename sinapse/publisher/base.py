@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 
 from sinapse.environment import is_on
+from sinapse.errors import InvalidPrefix
+from sinapse.protocol.names import checked_prefix
 from sinapse.protocol.redisurl import RedisURL, from_environment
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.operations.messages import Messages
@@ -31,6 +33,7 @@ class BasePublisher:
         hash_tokens: bool | None,
         *,
         max_sessions: int | None,
+        prefix: str | None,
     ) -> None:
         if url is None:
             url = from_environment(os.environ)
@@ -38,6 +41,8 @@ class BasePublisher:
         self.api: APIURL | None = APIURL.parse(url) if isinstance(url, str) else None
         if self.api is not None:
             self._check_api()
+            if prefix is not None and checked_prefix(prefix):
+                raise InvalidPrefix("the API takes no prefix: the daemon that serves it has one")
             self.urls = ()
         elif isinstance(url, RedisURL):
             self.urls = (url,)
@@ -49,6 +54,9 @@ class BasePublisher:
                 for each in url
                 for part in ((each,) if isinstance(each, RedisURL) else RedisURL.parse_all([each]))
             )
+        if prefix is None:
+            prefix = checked_prefix(os.environ.get("SINAPSE_PREFIX", ""), "SINAPSE_PREFIX")
+        self.urls = RedisURL.all_under(checked_prefix(prefix), self.urls)
         if hash_tokens is None:
             hash_tokens = is_on(os.environ.get("SINAPSE_HASH_TOKENS", ""))
         #: Whether Redis has hashes of tokens only.

@@ -37,7 +37,8 @@ class Publisher(BasePublisher):
     else it is five minutes and 1,000 messages. With `hash_tokens`, Redis has only hashes of tokens,
     as daemons with ``--hash-tokens`` expect; without it, ``SINAPSE_HASH_TOKENS`` decides.
     `max_sessions` is how many a subject may have, up to 1,000; without it ``SINAPSE_MAX_SESSIONS``
-    decides, else it is 100.
+    decides, else it is 100. `prefix` is what all names in Redis begin with, as with ``--prefix`` of
+    its daemons, for a `url` that does not say that itself; without it ``SINAPSE_PREFIX`` decides.
     `connect_timeout` and `timeout` are seconds, until each address of Redis accepts and until each
     answer begins. Raises ``ValueError`` for a setting that cannot be used.
     """
@@ -51,12 +52,19 @@ class Publisher(BasePublisher):
         retain_messages: int | None = None,
         hash_tokens: bool | None = None,
         max_sessions: int | None = None,
+        prefix: str | None = None,
         max_connections: int = POOL_SIZE,
         connect_timeout: float = CONNECT_TIMEOUT,
         timeout: float = ANSWER_TIMEOUT,
     ) -> None:
         super().__init__(
-            url, max_message, retain, retain_messages, hash_tokens, max_sessions=max_sessions
+            url,
+            max_message,
+            retain,
+            retain_messages,
+            hash_tokens,
+            max_sessions=max_sessions,
+            prefix=prefix,
         )
         options = {"connect_timeout": connect_timeout, "timeout": timeout}
         self._connections: Runner

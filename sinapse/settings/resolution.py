@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sinapse.errors import StartError
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.settings.option import Option
 from sinapse.settings.settings import OPTIONS, Settings
 
@@ -36,6 +37,10 @@ def resolve(given: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
             # A Redis URL may have a password in it.
             shown = "" if option.name == "redis" else f" {' '.join(texts)!r}"
             raise StartError(f"sinapse: {source}{shown}: {error}") from None
+    try:
+        values["redis"] = RedisURL.all_under(values["prefix"], values["redis"])
+    except ValueError as error:
+        raise StartError(f"sinapse: --prefix {values['prefix']!r}: {error}") from None
     settings = Settings(**values)
     if settings.cookie is not None and settings.origins.any:
         raise StartError(

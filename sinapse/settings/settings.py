@@ -36,6 +36,13 @@ class Settings:
         "option, share the channels; their order matters.",
         variable="REDIS_URL",
     )
+    prefix: str = option(
+        "none",
+        values.prefix,
+        "What all names in Redis begin with, so that several applications can share one, as with "
+        "staging: for one of them; publishers must have this variable too. A URL of Redis can have "
+        "its own: redis://host:port/db?prefix=staging:.",
+    )
     origins: Origins = option(
         "*",
         Origins,
@@ -252,6 +259,11 @@ class Settings:
         "which channels have listeners.",
         is_flag=True,
     )
+
+    @property
+    def prefixes(self) -> str:
+        """What all names in Redis begin with; several if they differ, with spaces between."""
+        return " ".join(dict.fromkeys(url.prefix for url in self.redis if url.prefix))
 
 
 def _options() -> Iterator[Option]:

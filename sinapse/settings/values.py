@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sinapse.environment import is_off, is_on
+from sinapse.protocol.names import prefix_fault
 from sinapse.sockets.forwarded import TrustedProxies
 
 Texts = Sequence[str]
@@ -117,6 +118,15 @@ def cookie(texts: Texts) -> bytes | None:
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
         raise ValueError("is not a cookie name (RFC 6265 §4.1.1)")
     return None if is_off(name) else name.encode()
+
+
+def prefix(texts: Texts) -> str:
+    """Read what all names in Redis begin with, or none."""
+    if is_off(texts[-1]):
+        return ""
+    if fault := prefix_fault(texts[-1]):
+        raise ValueError(fault)
+    return texts[-1]
 
 
 def processes(texts: Texts) -> int:

@@ -150,7 +150,7 @@ def running_server(*options: str) -> Iterator[Server]:
         folder = Path(name)
         redis_url = f"{EMBEDDED}{folder}"
         port = _started(stack, folder, redis_url, options)
-        publisher = stack.enter_context(Publisher(redis_url))
+        publisher = stack.enter_context(Publisher(redis_url, prefix=""))
         server = Server(f"http://127.0.0.1:{port}/", redis_url, publisher)
         # While the daemon is there: a stream that it ends would come back for ever.
         yield stack.enter_context(contextlib.closing(server))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -615,6 +616,39 @@ class TestDoctor:
             found = diagnosis(url_of(daemon))[name]
         assert found[:2] == ("warning", "Sinapse is in 5 as well")
 
+    def test_daemons_of_other_prefixes(self, tmp_path: Path) -> None:
+        with running_redis(tmp_path) as server, contextlib.ExitStack() as stack:
+
+            def began(*options: str) -> Daemon:
+                (folder := tmp_path / "".join(options[1:])[:1]).mkdir(exist_ok=True)
+                return stack.enter_context(running_daemon(folder, server.url, *options))
+
+            def found(daemon: Daemon, prefix: str, code: int = 0) -> tuple[str, str, str]:
+                arguments = ("--redis", server.url, "--prefix", prefix)
+                under = f"?prefix={prefix}" if prefix != "none" else ""
+                found = diagnosis(url_of(daemon), *arguments, code=code)
+                return found[f"Redis {server.url}{under}, daemons"]
+
+            plain = began()
+            assert found(plain, "none") == ("ok", "without a prefix", "")
+            verdict, what, advice = found(plain, "a:", code=1)
+            assert (verdict, what) == ("wrong", "none with prefix 'a:', but without a prefix")
+            assert "SINAPSE_PREFIX" in advice
+            one = began("--prefix", "a:")
+            verdict, what, advice = found(one, "a:")
+            expected = "with prefix 'a:'; of other applications: without a prefix"
+            assert (verdict, what) == ("ok", expected)
+            assert advice.endswith("may begin like 'a:'.")
+            began("--prefix", "b:")
+            began("--prefix", "a:b:")
+            verdict, what, advice = found(one, "a:")
+            assert verdict == "warning"
+            assert what.endswith("without a prefix, with prefix 'a:b:', with prefix 'b:'")
+            assert advice.endswith("may begin like 'a:' or 'a:b:'.")
+            verdict, _, advice = found(plain, "none")
+            assert verdict == "ok"
+            assert advice.endswith("may begin like 'a:' or 'a:b:' or 'b:'.")
+
     def test_nobody_there(self) -> None:
         address = f"http://127.0.0.1:{free_port()}/"
         nowhere = f"redis://127.0.0.1:{free_port()}"
@@ -642,6 +676,33 @@ class TestDoctor:
             verdict, what, advice = found[f"from Redis through {address}"]
             assert (verdict, what) == ("wrong", "nothing arrives within 2 s")
             assert "proxy_buffering off" in advice
+
+
+class TestPrefix:
+    def test_commands_use_it(
+        self, tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with running_daemon(tmp_path, redis_server.url, "--prefix", "staging:") as daemon:
+            prefix = ("--prefix", "staging:")
+            run("channels", "add", "ada", "news", *prefix)
+            assert run("channels", "list", "ada").stdout == ""
+            with listening(daemon, "listen", url_of(daemon), "--subject", "ada", *prefix) as heard:
+                run("publish", "news", "unheard")
+                run("publish", "news", "hello", *prefix)
+                assert heard.stdout is not None
+                assert "hello" in heard.stdout.readline()
+            run("ping", url_of(daemon), "--count", "1", *prefix)
+            monkeypatch.setenv("SINAPSE_PREFIX", "staging:")
+            assert run("channels", "list", "ada").stdout == "news\n"
+            assert run("channels", "list", "ada", "--prefix", "none").stdout == ""
+
+    def test_what_is_none_is_refused_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        said = run("channels", "list", "ada", "--prefix", "a{b}", code=1).stderr
+        assert said.startswith("Error: prefix 'a{b}': must be 1 to 64 printable ASCII characters")
+        assert said.count("\n") == 1
+        monkeypatch.setenv("SINAPSE_PREFIX", "a b")
+        said = run("doctor", code=1).stderr
+        assert said.startswith("Error: SINAPSE_PREFIX 'a b': must be 1 to 64 printable ASCII")
 
 
 def test_bench_measures_a_daemon_of_its_own() -> None:

@@ -218,7 +218,7 @@ def test_redis_is_there_if_it_is_for_all() -> None:
 
 
 def test_a_node_whose_workers_are_all_silent_still_has_figures() -> None:
-    text = exposition("", total([], []))[0].decode()
+    text = exposition("", total([], []), prefix="")[0].decode()
     for name in (*GAUGES, *(f"{name}_total" for name in TOTALS)):
         assert f"sinapse_{name} 0.0" in text
     for name in BY_REASON:

@@ -81,7 +81,7 @@ def test_the_page_lists_every_metric_with_its_kind(exposed: str) -> None:
         for family in text_string_to_metric_families(exposed)
         if family.name.startswith("sinapse_")
     }
-    rows = re.findall(r"^\| `(sinapse_\w+)(?:\{\w+\})?` \| (\w+) \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `(sinapse_\w+)(?:\{[\w,]+\})?` \| (\w+) \|", PAGE, re.MULTILINE)
     assert dict(rows) == families
     assert len(rows) == len(families)
 

@@ -9,15 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from sinapse.errors import InvalidPrefix
 from sinapse.protocol.keys import ADD, REMOVE, RESERVED, REVOKE, parse_control
-from sinapse.protocol.names import MAX_PREFIX_LENGTH, PLAIN, Names, checked_prefix, names_under
-
-#: What a prefix may be made of.
-ALPHABET = "".join(set(map(chr, range(0x21, 0x7F))) - set("{}*?[]\\\"'"))
-
-prefixes = st.text(ALPHABET, min_size=1, max_size=MAX_PREFIX_LENGTH).filter(
-    lambda prefix: RESERVED not in prefix
-)
+from sinapse.protocol.names import PLAIN, Names, checked_prefix, names_under, prefix_fault
+from tests.support.prefixes import ALPHABET, PREFIXES
 
 
 def every(names: Names) -> dict[str, str]:
@@ -42,14 +37,14 @@ def test_keys_are_those_of_the_origin() -> None:
     assert PLAIN.pubsub("room:1") == "room:1"
 
 
-@given(prefixes)
+@given(PREFIXES)
 def test_every_name_is_that_of_no_prefix_with_the_prefix_before_it(prefix: str) -> None:
     plain = every(PLAIN)
     assert len(plain) > 30
     assert every(Names(prefix)) == {name: prefix + value for name, value in plain.items()}
 
 
-@given(prefixes, prefixes | st.just(""))
+@given(PREFIXES, PREFIXES | st.just(""))
 def test_keys_of_two_prefixes_are_never_the_same(one: str, other: str) -> None:
     assume(one != other)
     longer, shorter = sorted((one, other), key=len, reverse=True)
@@ -58,7 +53,7 @@ def test_keys_of_two_prefixes_are_never_the_same(one: str, other: str) -> None:
     assert not (shorter + RESERVED).startswith(longer + RESERVED)
 
 
-@given(prefixes)
+@given(PREFIXES)
 def test_without_its_prefix_a_control_channel_is_read_as_it_was_written(prefix: str) -> None:
     name = names_under(prefix).control_channel("a:b", ADD)
     assert parse_control(name.removeprefix(prefix).encode()) == (b"a:b", ADD)
@@ -70,9 +65,16 @@ def test_there_is_one_of_each_prefix() -> None:
     assert repr(names_under("staging:")) == "<Names under 'staging:'>"
 
 
-@given(prefixes | st.just(""))
+@given(PREFIXES)
 def test_what_can_be_a_prefix(prefix: str) -> None:
     assert checked_prefix(prefix) == prefix
+    assert prefix_fault(prefix) is None
+
+
+@pytest.mark.parametrize("word", ["", "off", "none", "None", " OFF "])
+def test_words_for_none(word: str) -> None:
+    assert checked_prefix(word) == ""
+    assert prefix_fault(word) is not None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_what_can_be_a_prefix(prefix: str) -> None:
     ],
 )
 def test_what_can_be_none(prefix: Any) -> None:
-    with pytest.raises(ValueError, match=r"\A(is|has) [ -~]+\Z"):
+    with pytest.raises(InvalidPrefix, match=r"\A(prefix is|prefix .*: must) [ -~]+\Z"):
         checked_prefix(prefix)
 
 
@@ -94,7 +96,7 @@ def test_a_character_may_be_in_it_or_not(character: str) -> None:
     if character in ALPHABET:
         assert checked_prefix(character) == character
     else:
-        with pytest.raises(ValueError, match="printable ASCII"):
+        with pytest.raises(InvalidPrefix, match="printable ASCII"):
             checked_prefix(character)
 
 

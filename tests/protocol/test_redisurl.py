@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinapse.errors import BrokerUnavailable
+from sinapse.errors import BrokerUnavailable, InvalidPrefix
 from sinapse.protocol.redisurl import DEFAULT_URL, MAX_SOCKET_PATH, RedisURL, from_environment
 from sinapse.publisher import Publisher
 from tests.support import running_redis
+from tests.support.prefixes import PREFIXES
 
 READ = {
     "redis://localhost:6379/0": RedisURL(),
@@ -55,6 +56,12 @@ READ = {
         password="p@",
         sentinel_username="eve",
         sentinel_password="q@",
+    ),
+    "redis://h?prefix=staging:": RedisURL(host="h", prefix="staging:"),
+    "redis://h/2?prefix=a%26b%23": RedisURL(host="h", db=2, prefix="a&b#"),
+    "unix:///run/r.sock?db=1&prefix=a/b:": RedisURL(path="/run/r.sock", db=1, prefix="a/b:"),
+    "redis+sentinel://h/m/1?prefix=a:": RedisURL(
+        sentinels=(("h", 26379),), master="m", db=1, prefix="a:"
     ),
     "rediss+sentinel://h/m": RedisURL(sentinels=(("h", 26379),), master="m", tls=True),
     f"rediss://h?ssl_ca_certs={__file__}": RedisURL(host="h", tls=True, ca_certs=Path(__file__)),
@@ -341,3 +348,34 @@ def test_the_environment_decides_unless_it_is_empty() -> None:
     assert from_environment({"REDIS_URL": "redis://h"}) == "redis://h"
     assert from_environment({"REDIS_URL": ""}) == DEFAULT_URL
     assert from_environment({}) == DEFAULT_URL
+
+
+@given(PREFIXES)
+def test_its_text_has_the_prefix(prefix: str) -> None:
+    for text in ("redis://h/2", "unix:///r.sock?db=1", "redis+sentinel://h/m/0"):
+        [url] = RedisURL.all_under(prefix, [RedisURL.parse(text)])
+        assert url.names.prefix == prefix
+        assert RedisURL.parse(str(url)) == url
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "none", "off", "a%7Bb%7D", "a{b}", "a%20b", "a*", "%C3%A9", "x" * 65, "sinapse:"]
+)
+@pytest.mark.parametrize("url", ["redis://:s3cr3t@h/0", "unix:///r.sock", "redis+sentinel://h/m"])
+def test_what_is_no_prefix(url: str, prefix: str) -> None:
+    with pytest.raises(InvalidPrefix, match=r"\Athe prefix must ") as raised:
+        RedisURL.parse(f"{url}?prefix={prefix}")
+    assert "s3cr3t" not in str(raised.value)
+
+
+def test_a_prefix_is_for_those_that_have_none() -> None:
+    urls = RedisURL.parse_all(["redis://a redis://b?prefix=own: redis://a?prefix=own:"])
+    assert [url.prefix for url in RedisURL.all_under("", urls)] == ["", "own:", "own:"]
+    assert [url.prefix for url in RedisURL.all_under("x:", urls)] == ["x:", "own:", "own:"]
+    with pytest.raises(ValueError, match="the same Redis is there twice"):
+        RedisURL.all_under("own:", urls)
+
+
+def test_the_nodes_that_sentinels_name_have_it_too() -> None:
+    url = RedisURL.parse("redis+sentinel://h/m?prefix=a:")
+    assert url.node("b", 1).names is url.names

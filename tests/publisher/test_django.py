@@ -1530,6 +1530,8 @@ class TestSettings:
             ({"RETIAN": 60}, "SINAPSE['RETIAN'] is not known: did you mean SINAPSE['RETAIN']?"),
             ({"RETAIN": "60"}, "SINAPSE['RETAIN'] must be a number of seconds, not '60'"),
             ({"RETAIN_MESSAGES": 0}, "SINAPSE['RETAIN_MESSAGES'] must be 1 to 1e+06 messages"),
+            ({"PREFIX": "a{b}:"}, "SINAPSE['PREFIX'] must be 1 to 64 printable ASCII characters"),
+            ({"PREFIX": 1}, "SINAPSE['PREFIX'] must be a str, not int"),
             ({"URL": "push.example"}, "SINAPSE['URL'] must be like https://push.example/"),
             ({"REDIS_URL": "localhost"}, "SINAPSE['REDIS_URL'] has no scheme: write redis://"),
             ({"REVOKE_ON_LOGOUT": "no"}, "SINAPSE['REVOKE_ON_LOGOUT'] must be True or False"),

@@ -535,6 +535,7 @@ def test_one_that_was_chosen_comes_first(app: Flask, publisher: Publisher) -> No
         ({"SINAPSE_RETIAN": 1}, "SINAPSE_RETIAN is not known: did you mean SINAPSE_RETAIN?"),
         ({"SINAPSE_RETAIN": "60"}, "SINAPSE_RETAIN must be a number of seconds, not '60'"),
         ({"SINAPSE_MAX_MESSAGE": -1}, "SINAPSE_MAX_MESSAGE must be 1 to"),
+        ({"SINAPSE_PREFIX": "a b"}, "SINAPSE_PREFIX must be 1 to 64 printable ASCII characters"),
         ({"SINAPSE_URL": "push.example"}, "SINAPSE_URL must be like https://push.example/"),
         ({"SINAPSE_REDIS_URL": "redis://u:hid/den@a.example"}, "SINAPSE_REDIS_URL cannot be read"),
     ],
@@ -547,7 +548,7 @@ def test_bad_settings_are_told_when_the_application_is_made(
     assert "hid" not in str(told.value)
 
 
-@pytest.mark.parametrize("name", ["REDIS_URL", "SINAPSE_URL", "SINAPSE_RETAIN"])
+@pytest.mark.parametrize("name", ["REDIS_URL", "SINAPSE_URL", "SINAPSE_RETAIN", "SINAPSE_PREFIX"])
 def test_a_bad_environment_is_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "nothing good")
     with pytest.raises(ValueError, match=f"^{name} "):
@@ -564,6 +565,25 @@ def test_without_settings_the_environment_decides(
     with app.app_context():
         assert str(sinapse.publisher.url) == redis_server.url
         assert sinapse.connection()["url"] == "https://push.example/"
+
+
+@pytest.mark.parametrize("name", ["setting", "environment", "URL"])
+def test_it_publishes_under_its_prefix(
+    redis_server: RedisServer,
+    redis_client: redis.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    url, config = redis_server.url, {}
+    if name == "setting":
+        config = {"SINAPSE_PREFIX": "staging:"}
+    elif name == "environment":
+        monkeypatch.setenv("SINAPSE_PREFIX", "staging:")
+    else:
+        url += "?prefix=staging:"
+    with create_app(url, **config).app_context():
+        default().publish("news", "hello")
+    assert redis_client.keys("*news") == [b"staging:sinapse:retained:news"]
 
 
 def test_several_redis_can_be_named() -> None:

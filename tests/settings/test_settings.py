@@ -60,6 +60,7 @@ ROWS = (
         ("redis://redis.example:6380/1", (RedisURL(host="redis.example", port=6380, db=1),)),
         ("unix:///run/redis.sock", (RedisURL(path="/run/redis.sock"),)),
     ),
+    Row("prefix", "", ("staging:", "staging:"), ("a-1/", "a-1/")),
     Row(
         "origin",
         ["http://a.org", "http://b.org", "http://c.org"],
@@ -235,6 +236,7 @@ def test_origins_add_up() -> None:
             for name in ("admin", "api", "api-keys", "cookie")
             for text in NOTHING
         ),
+        *(("prefix", text, "") for text in NOTHING),
         *(("http2", text, False) for text in NOTHING),
         *(("trusted-proxies", text, ()) for text in NOTHING),
     ],
@@ -348,6 +350,19 @@ def test_an_empty_option_is_a_mistake(name: str) -> None:
 @settings(deadline=None, max_examples=50)
 def test_whatever_the_value_it_is_one_line(text: str) -> None:
     assert f"sinapse: --max-pending {'x' + text!r}: " in refusal(f"--max-pending=x{text}")
+
+
+def test_a_prefix_is_that_of_each_redis_without_its_own() -> None:
+    urls = "redis://a redis://b?prefix=own: unix:///run/r.sock?db=1&prefix=o%23:"
+    found = resolve(given_by("--prefix=staging:"), {"REDIS_URL": urls})
+    assert [url.prefix for url in found.redis] == ["staging:", "own:", "o#:"]
+    assert found.prefixes == "staging: own: o#:"
+    assert resolve({}, {}).prefixes == ""
+    same = refusal("--prefix=own:", REDIS_URL="redis://b redis://b?prefix=own:")
+    assert same == "sinapse: --prefix 'own:': the same Redis is there twice"
+    assert refusal("--redis=redis://:s3cr3t@b?prefix=a{b}:").startswith(
+        "sinapse: --redis: the prefix must be 1 to 64 printable ASCII characters"
+    )
 
 
 SECRET = "s3cr3t"

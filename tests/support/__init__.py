@@ -20,6 +20,8 @@
 ``examples``      an example, as the script that it is
 ``flavours``      every kind of publisher, used like the plain one
 ``listening``     what is published, exactly
+``monitoring``    every command that a Redis carries out
+``prefixes``      what names in Redis can begin with
 ``running``       what runs publish, and a process that dies in the midst of one
 ``presence``      nodes that report who is there, and whoever hears of it
 ``hubs``          hubs without a broker, and stand-ins for framings and streams

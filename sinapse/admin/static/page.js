@@ -255,7 +255,8 @@ function remember(figures) {
 function showNode(figures) {
   element("node").textContent = figures.version;
   const redis = element("redis");
-  redis.textContent = `Redis: ${figures.redis}`;
+  const under = figures.prefix && ` under ${figures.prefix}`;
+  redis.textContent = `Redis${under}: ${figures.redis}`;
   redis.dataset.state = figures.redis_up ? "live" : "off";
   document.title = `${count(figures.streams)} streams · Sinapse`;
   const facts = {

@@ -1,7 +1,8 @@
 """What ``sinapse doctor`` checks.
 
-``finding``  what a check has found
-``redis``    each Redis: what it is, what is set, its clock
-``daemon``   the daemon: whether it answers, and delivers
-``machine``  what this machine allows
+``finding``   what a check has found
+``redis``     each Redis: what it is, what is set, its clock
+``prefixes``  which applications share a Redis
+``daemon``    the daemon: whether it answers, and delivers
+``machine``   what this machine allows
 """

@@ -66,7 +66,10 @@ def check_path(publisher: Publisher, url: str) -> Iterator[Finding]:
         )
     except StreamEnded as error:
         yield Finding(
-            Verdict.WRONG, what, f"answers {error.status}", "Is it the Redis of that daemon?"
+            Verdict.WRONG,
+            what,
+            f"answers {error.status}",
+            "Is it the Redis of that daemon, and its prefix?",
         )
     except (OSError, BrokerUnavailable, ValueError) as error:
         yield Finding(Verdict.WRONG, what, text_of(error), "See above.")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sinapse.cli.checks.finding import ANSWER_TIMEOUT, Finding, Verdict, text_of
+from sinapse.cli.checks.prefixes import check_prefixes
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher import Publisher
@@ -27,6 +28,7 @@ def check_redis(publisher: Publisher) -> Iterator[Finding]:
             with _connected(url) as ask:
                 yield from _one_redis(name, ask)
                 yield _databases(name, url, ask)
+                yield from check_prefixes(f"{name}, daemons", url.prefix, ask)
         except BrokerUnavailable as error:
             yield Finding(
                 Verdict.WRONG,
@@ -131,9 +133,7 @@ def _databases(name: str, url: RedisURL, ask: Callable[..., Any]) -> Finding:
         Verdict.DOUBT if others else Verdict.FINE,
         f"{name}, other databases",
         f"Sinapse is in {', '.join(others)} as well" if others else "without Sinapse",
-        "Each hears what is published in the other: give channels and subjects other names there."
-        if others
-        else "",
+        "Each hears what is published in the other: give one of them a --prefix." if others else "",
     )
 
 

@@ -28,10 +28,14 @@ LOOK_INTERVAL = 5.0
 
 
 class Overview(Service):
-    """Asks all `workers`, and answers as one node would."""
+    """Asks all `workers`, and answers as one node would.
 
-    def __init__(self, workers: Sequence[Worker], reactor: Any) -> None:
+    `prefix` is what names in Redis begin with.
+    """
+
+    def __init__(self, workers: Sequence[Worker], prefix: str, reactor: Any) -> None:
         self._workers = workers
+        self._prefix = prefix
         self._reactor = reactor
         self._started = reactor.seconds()
         self._last: dict[int, Figures] = {}
@@ -59,7 +63,7 @@ class Overview(Service):
         answers = await self._ask_status()
         processes = {"parent": process_figures()}
         processes |= {str(number): answer["process"] for number, answer in answers.items()}
-        return exposition(accept, self._figures(answers), processes)
+        return exposition(accept, self._figures(answers), processes, prefix=self._prefix)
 
     async def status(self) -> dict[str, Any]:
         """Return what ``/status`` answers."""
@@ -75,6 +79,7 @@ class Overview(Service):
             "pid": os.getpid(),
             "uptime": round(self._reactor.seconds() - self._started, 1),
             "redis": _redis({answer["redis"] for answer in answers.values()}),
+            "prefix": self._prefix,
             **self._figures(answers),
             "process": whole,
             "workers": [

@@ -62,7 +62,7 @@ class Supervisor(MultiService):
         self._ports = [HeldPort(port, reactor) for port in settings.ports]
         if (folder := settings.redis[0].embedded) is not None:
             EmbeddedServer(folder, reactor).setServiceParent(self)
-        self._overview = Overview(self._workers, reactor)
+        self._overview = Overview(self._workers, settings.prefixes, reactor)
         services: list[Any] = [*self._ports, self._overview, self._notifier]
         proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
         aside = partial(Gate, Counters(), proxies, most=descriptors.aside, reactor=reactor)

@@ -7,6 +7,7 @@
                      the application's own host; else ``SINAPSE_URL`` of the environment, else
                      http://localhost:9000/
 ``TOKEN_LIFETIME``   seconds that a token for a page is valid; else a day
+``PREFIX``           what all names in Redis begin with; else ``SINAPSE_PREFIX`` of the environment
 ``RETAIN``           as `retain` of :class:`~sinapse.publisher.Publisher`; and so for
                      ``RETAIN_MESSAGES``, ``MAX_MESSAGE``, ``MAX_CONNECTIONS``,
                      ``CONNECT_TIMEOUT`` and ``TIMEOUT``
@@ -22,8 +23,9 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
-from sinapse.environment import DAEMON_URL
+from sinapse.environment import DAEMON_URL, is_off
 from sinapse.protocol.message import MAX_RETAIN
+from sinapse.protocol.names import prefix_fault
 from sinapse.protocol.redisurl import RedisURL, from_environment
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.client import Publisher
@@ -102,6 +104,14 @@ def _redis(value: object) -> str:
     return value
 
 
+def _prefix(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a str, not {type(value).__name__}")  # noqa: TRY004
+    if value and not is_off(value) and (fault := prefix_fault(value)):
+        raise ValueError(fault)
+    return value
+
+
 def _url(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a URL, or a path that begins with /")  # noqa: TRY004
@@ -143,6 +153,7 @@ _TABLE: dict[str, tuple[str, Callable[[object], Any]]] = {
     "REDIS_URL": ("url", _redis),
     "URL": ("daemon", _url),
     "TOKEN_LIFETIME": ("token_lifetime", _number(1, MAX_LIFETIME, "seconds")),
+    "PREFIX": ("prefix", _prefix),
     "RETAIN": ("retain", _number(0, MAX_RETAIN, "seconds")),
     "RETAIN_MESSAGES": ("retain_messages", _count(MAX_RETAIN_MESSAGES, "messages")),
     "MAX_MESSAGE": ("max_message", _count(512 * 1024 * 1024, "bytes")),

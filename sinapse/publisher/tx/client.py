@@ -168,12 +168,19 @@ class Publisher(BasePublisher):
         retain_messages: int | None = None,
         hash_tokens: bool | None = None,
         max_sessions: int | None = None,
+        prefix: str | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         timeout: float = ANSWER_TIMEOUT,
         reactor: Any = None,
     ) -> None:
         super().__init__(
-            url, max_message, retain, retain_messages, hash_tokens, max_sessions=max_sessions
+            url,
+            max_message,
+            retain,
+            retain_messages,
+            hash_tokens,
+            max_sessions=max_sessions,
+            prefix=prefix,
         )
         if reactor is None:
             # The import installs it; an application that wants a different one does so before.
