@@ -52,6 +52,7 @@ class Settings(TypedDict, total=False):
     """Those of :mod:`sinapse.publisher.frameworks.options`."""
 
     redis_url: str
+    prefix: str
     url: str
     token_lifetime: float
     retain: float

