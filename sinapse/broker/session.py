@@ -172,8 +172,7 @@ class Session:
     # What Redis sends
 
     def _hear(self, subscription: Subscription) -> None:
-        subscription.published = self._published
-        subscription.controlled = self._controlled
+        subscription.hear(self._published, self._controlled)
         subscription.refused = self._refused
         subscription.read = self._hub.stopwatch.has_read
         subscription.handled = self._handled

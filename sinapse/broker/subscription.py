@@ -21,6 +21,9 @@ from sinapse.protocol.names import Names
 #: Channels in one SUBSCRIBE: Redis handles each command whole, and 50,000 names take it 90 ms.
 CHANNELS_PER_COMMAND = 1000
 
+#: What is called with the name of a channel and a payload.
+Heard = Callable[[bytes, bytes], None]
+
 
 class _Asked:
     """A command without its answer yet: one for each name, or an error for all."""
@@ -45,17 +48,14 @@ class _Asked:
 class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # untyped
     """One connection in subscriber mode, which speaks of names without the prefix of `names`.
 
-    `read` is called when data have come, `published` with channel and payload, `controlled` with
-    the name of a control channel and its payload, `handled` after each read, and `refused` with a
-    channel that Redis refuses, and why.
+    `read` is called when data have come, `handled` after each read, and `refused` with a channel
+    that Redis refuses, and why; :meth:`hear` says what is called with messages.
     """
 
     #: The code that makes the connection sets them.
     names: Names
 
     read: Callable[[], None]
-    published: Callable[[bytes, bytes], None]
-    controlled: Callable[[bytes, bytes], None]
     handled: Callable[[], None]
     refused: Callable[[bytes, str], None]
 
@@ -114,6 +114,22 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
 
     # Receiving
 
+    def hear(self, published: Heard, controlled: Heard) -> None:
+        """Call `published` with a channel and a payload, `controlled` with those of control."""
+        self._published = self._without_prefix(published)
+        self._controlled = self._without_prefix(controlled)
+
+    def _without_prefix(self, heard: Heard) -> Heard:
+        """Return what is called with names in Redis, for `heard`."""
+        length = len(self.names.prefix)
+        if not length:
+            return heard
+
+        def hear(name: bytes, payload: bytes) -> None:
+            heard(name[length:], payload)
+
+        return hear
+
     def hold(self) -> None:
         """Handle nothing more for now; Redis keeps what follows."""
         self.is_held = True
@@ -145,12 +161,9 @@ class Subscription(txredisapi.SubscriberProtocol):  # type: ignore[misc]  # unty
             return
         kind = reply[0]
         if kind == b"message":
-            name = reply[1]
-            if prefix := self.names.prefix:
-                name = name[len(prefix) :]
-            self.published(name, reply[2])
+            self._published(reply[1], reply[2])
         elif kind == b"pmessage":
-            self.controlled(reply[2][len(self.names.prefix) :], reply[3])
+            self._controlled(reply[2], reply[3])
         elif self._asked:  # After an error there may be answers that nothing waits for.
             asked = self._asked[0]
             asked.left -= 1

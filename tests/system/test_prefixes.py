@@ -208,17 +208,27 @@ class TestSeveralApplications:
             each.publisher.runs.stop("lost")
 
     def test_groups_are_those_of_one(self, applications: list[Application]) -> None:
-        def ask(application: Application, operation: Operation[Any]) -> Any:
-            return application.publisher._connections.run(operation)
-
         one, two, three = applications
-        assert ask(one, JoinGroup("7", "team"))
-        assert ask(two, JoinGroup("7", "team"))
-        assert ask(two, AddToGroup("team", "room:7"))
-        assert ask(one, LeaveGroup("7", "team"))
-        assert ask(two, ListGroups("7")) == {"team"}
-        assert ask(three, ListGroups("7")) == set()
-        assert ask(one, ListGroupChannels("team")) == set()
+        with contextlib.ExitStack() as stack:
+            streams = []
+            for each in applications:
+                each.publisher.channels.add("7", "common")
+                token = each.publisher.tokens.generate("7")
+                streams.append(stack.enter_context(each.daemon.stream(token).opened()))
+            for each in (one, two):
+                each.publisher.groups.add("7", "team")
+            two.publisher.groups.channels("team").add("room:7")
+            one.publisher.groups.remove("7", "team")
+            assert two.publisher.groups.of("7") == {"team"}
+            assert three.publisher.groups.of("7") == set()
+            assert one.publisher.groups.channels("team").list() == set()
+            for each, stream in zip(applications, streams, strict=True):
+                each.publisher.publish("room:7", "for two")
+                each.publisher.publish("common", "for all")
+                texts = [stream.next().data]
+                while texts[-1] != "for all":
+                    texts.append(stream.next().data)
+                assert texts == (["for two"] if each is two else []) + ["for all"]
 
     def test_a_daemon_shows_its_prefix(self, applications: list[Application]) -> None:
         for each in applications:
