@@ -12,7 +12,7 @@
     │   ├── InvalidStream
     │   ├── MessageTooLarge
     │   └── InvalidSubject
-    ├── InvalidPrefix         the same, or the operator's: names in Redis cannot begin so
+    ├── InvalidPrefix         the application's or the operator's: names in Redis cannot begin so
     ├── ListFull              the application's: a list is as long as it may be
     ├── UnknownID             the application's: it reads on from an id that Redis does not know
     ├── TokenIsHashed         the application's: it asks for a token of which only the hash is kept

@@ -203,14 +203,21 @@ class TestServe:
             assert port in run("serve", "--port", port).stderr.splitlines()[-1]
 
     @needs_proc
-    def test_people_are_told_what_runs_and_what_to_try(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "place", ["redis://127.0.0.1:1", "redis://:a@127.0.0.1:1", "embedded:"]
+    )
+    @pytest.mark.parametrize("prefix", ["none", "staging:"])
+    def test_people_are_told_what_runs_and_what_to_try(
+        self, short_path: Path, place: str, prefix: str
+    ) -> None:
         """And those who collect a log are not."""
         port = free_port()
+        url = f"{place}{short_path}" if place == "embedded:" else place
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
             [PYTHON, "-m", "sinapse", "serve", "--port", f"localhost:{port}"],
-            cwd=tmp_path,
-            env=environment(REDIS_URL="redis://127.0.0.1:1", TERM="dumb"),
+            cwd=short_path,
+            env=environment(REDIS_URL=url, SINAPSE_PREFIX=prefix, TERM="dumb"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=theirs,
@@ -225,8 +232,15 @@ class TestServe:
             os.close(ours)
         assert b"other terminal" not in log
         where, second, third = said.splitlines()
-        assert f"streams at http://localhost:{port}/, Redis at redis://127.0.0.1:1/0" in where
-        known = "export REDIS_URL='redis://127.0.0.1:1/0'; "
+        shown = url if place == "embedded:" else "redis://127.0.0.1:1/0"
+        if prefix != "none" and place != "embedded:":
+            shown += "?prefix=staging:"
+        assert f"streams at http://localhost:{port}/, Redis at {shown}" in where
+        known = f"export REDIS_URL='{shown}'; "
+        if "@" in place:
+            known = "with the same REDIS_URL and SINAPSE_PREFIX, "
+        elif prefix != "none" and place == "embedded:":
+            known = f"export REDIS_URL='{shown}' SINAPSE_PREFIX='staging:'; "
         assert f"{known}sinapse channels add ada news; sinapse listen --subject ada" in second
         assert f"{known}sinapse publish news hello" in third
         assert "sinapse doctor" in third

@@ -61,7 +61,7 @@ from sinapse.publisher.operations.tokens import (
     ObtainToken,
     RenewToken,
 )
-from tests.support import RedisServer, eventually, running_redis, running_several
+from tests.support import RedisServer, eventually, free_port, running_redis, running_several
 from tests.support.daemon import Daemon, refusal, running_daemon
 from tests.support.flavours import Flavour
 from tests.support.monitoring import Monitor
@@ -376,6 +376,33 @@ def test_each_redis_of_several_may_have_its_own(tmp_path: Path) -> None:
                 assert keys
                 assert all(key.startswith(prefix.encode()) for key in keys)
         assert '"prefix": "staging: second:"' in daemon.admin("/status").text  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_who_uses_the_api_publishes_with_that_of_its_daemon(
+    quiet: RedisServer, tmp_path: Path, workers: str
+) -> None:
+    key, port = "k" * 32, free_port()
+    (keys := tmp_path / "keys").write_text(key)
+    options = ("--api", f"tcp:{port}:interface=127.0.0.1", "--api-keys", str(keys))
+    environment = {"SINAPSE_PREFIX": "other:"}  # The command line wins, for the API as well.
+    for prefix in ("staging:", "none"):
+        with (
+            running_daemon(
+                *(tmp_path, quiet.url, *options, "--prefix", prefix, "--workers", workers),
+                environment=environment,
+            ) as daemon,
+            Publisher(f"http+sinapse://{key}@127.0.0.1:{port}/") as publisher,
+        ):
+            publisher.channels.add("1", "news")
+            with daemon.stream(publisher.tokens.generate("1")).opened() as stream:
+                publisher.publish("news", f"hello {prefix}")
+                assert stream.next().data == f"hello {prefix}"
+                kept = publisher.history("news").messages
+                assert [message.data for message in kept] == [f"hello {prefix}"]
+    with quiet.client() as client:
+        assert client.keys("other:*") == []
+        client.flushall()
 
 
 def test_workers_have_it_and_show_it(quiet: RedisServer, tmp_path: Path) -> None:
