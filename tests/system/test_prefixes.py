@@ -253,10 +253,17 @@ class TestSeveralApplications:
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run a Redis that nobody uses but the test."""
+def _unused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with running_redis(tmp_path_factory.mktemp("quiet")) as server:
         yield server
+
+
+@pytest.fixture
+def quiet(_unused: RedisServer) -> RedisServer:
+    """Return an empty Redis that nobody uses but the test."""
+    with _unused.client() as client:
+        client.flushall()
+    return _unused
 
 
 def all_operations() -> list[Operation[Any]]:
@@ -402,7 +409,6 @@ def test_who_uses_the_api_publishes_with_that_of_its_daemon(
                 assert [message.data for message in kept] == [f"hello {prefix}"]
     with quiet.client() as client:
         assert client.keys("other:*") == []
-        client.flushall()
 
 
 def test_workers_have_it_and_show_it(quiet: RedisServer, tmp_path: Path) -> None:
