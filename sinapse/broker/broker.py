@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from sinapse.broker.ends import Ends
 from sinapse.broker.history import History, Part
 from sinapse.broker.interface import Admission, Admitted, ExpiryTold, Opened, Streaming
-from sinapse.broker.lookup import Attachment, Lookup, TokenEntry
+from sinapse.broker.lookup import Attachment, Lookup, TokenEntry, group_names
 from sinapse.broker.payloads import Payloads
 from sinapse.broker.replay import Replays
 from sinapse.broker.sentinel import Sentinels
@@ -147,7 +147,10 @@ class RedisBroker(Service, Generic[Streaming]):
             raise Unauthorized("unknown token")
         joining = self.hub.join()
         try:
-            entry = await self._look_up(token, None if known is None else known.subject)
+            entry = await self._look_up(token, known, group_names(self.hub.whole_groups))
+            only = (known or entry).only
+            if not self.hub.keeps(entry.groups, only):
+                entry = await self._look_up(token, known, b"")
             session = self._session
             if session is None or entry.position.epoch != session.epoch:
                 if session is not None:
@@ -159,8 +162,9 @@ class RedisBroker(Service, Generic[Streaming]):
                 token,
                 entry.channels,
                 memberships=entry.groups,
+                position=entry.position.counter,
                 has_past=entry.has_past,
-                only=(known or entry).only,
+                only=only,
             )
             await self.barrier()
             self.hub.reached(entry.position.counter)
@@ -189,18 +193,23 @@ class RedisBroker(Service, Generic[Streaming]):
 
     async def expiry(self, token: bytes) -> float | None:
         """Return when `token` expires; raises as :meth:`admit` does."""
-        return (await self._look_up(token, None)).expires
+        return (await self._look_up(token, None, b"")).expires
 
     def tell_expiry_to(self, told: ExpiryTold) -> None:
         """Call `told` whenever the expiry of a token of open streams is read again."""
         self._tell_expiry = told
 
-    async def _look_up(self, token: bytes, subject: bytes | None) -> TokenEntry:
-        """Return what Redis knows of `token`, or of its subject; raises as :meth:`admit` does."""
+    async def _look_up(self, token: bytes, known: TokenEntry | None, kept: bytes) -> TokenEntry:
+        """Return what Redis knows of `token`, or of its subject; raises as :meth:`admit` does.
+
+        `known` is what another Redis has of it; the lists of groups in `kept` are left out.
+        """
         lookup = self._lookup()
         try:
             return await (
-                lookup.token(token) if subject is None else lookup.subject(subject, token)
+                lookup.token(token, kept)
+                if known is None
+                else lookup.subject(known.subject, token, kept)
             )
         except txredisapi.ConnectionError as error:
             raise BrokerUnavailable(str(error)) from error

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import txredisapi
@@ -24,6 +25,9 @@ from sinapse.protocol.scripts import (
     Script,
 )
 from sinapse.txredis.link import Link
+
+#: Groups that are named with a look-up: with more, it is quicker to read their lists.
+MAX_KEPT = 64
 
 
 class TokenEntry(NamedTuple):
@@ -151,11 +155,14 @@ class Lookup(Link):
         names = list(names)
         return _last_ids(names, await self.run(LAST_IDS, self._counted, names))
 
-    async def token(self, token: bytes) -> TokenEntry:
-        """Look `token` up; raises :class:`~sinapse.errors.Unauthorized` if it is unknown."""
+    async def token(self, token: bytes, kept: bytes = b"") -> TokenEntry:
+        """Look `token` up; raises :class:`~sinapse.errors.Unauthorized` if it is unknown.
+
+        The lists of groups that are in `kept`, each between line feeds, are left out.
+        """
         own = self.names
         keys: list[Any] = [own.token_key("").encode() + token, own.retention, own.replay]
-        arguments: list[Any] = [own.channels_key(""), own.grants_key("")]
+        arguments: list[Any] = [own.channels_key(""), own.grants_key(""), kept]
         session = session_id(token)
         if session is not None:
             keys.append(own.session_key(session))
@@ -170,10 +177,11 @@ class Lookup(Link):
         expires = asked + milliseconds / 1000 if milliseconds >= 0 else None
         return _entry(subject, expires, found)._replace(only=Only(only) if only else None)
 
-    async def subject(self, subject: bytes, token: bytes) -> TokenEntry:
+    async def subject(self, subject: bytes, token: bytes, kept: bytes = b"") -> TokenEntry:
         """Look up the channels of a subject whose `token` is in another Redis.
 
-        Raises :class:`~sinapse.errors.Unauthorized` if the token is known to be revoked.
+        The lists of groups are left out as in :meth:`token`. Raises
+        :class:`~sinapse.errors.Unauthorized` if the token is known to be revoked.
         """
         own = self.names
         keys = [
@@ -182,7 +190,7 @@ class Lookup(Link):
             own.grants_key("").encode() + subject,
             own.revoked_key("").encode() + token,
         ]
-        answer: Any = await self.run(LIST_CHANNELS, keys, [subject])
+        answer: Any = await self.run(LIST_CHANNELS, keys, [subject, kept])
         if answer is None:
             raise Unauthorized("unknown token")
         return _entry(subject, None, answer)
@@ -280,6 +288,12 @@ class Lookup(Link):
         return failure
 
 
+def group_names(groups: Iterable[bytes]) -> bytes:
+    """Return names of groups as a look-up takes them: some of them, if they are many."""
+    names = list(islice(groups, MAX_KEPT))
+    return b"\n".join((b"", *names, b"")) if names else b""
+
+
 def _score(text: bytes) -> int | None:
     """Return the counter of a score, as Redis or a script writes it; None if it is not one."""
     try:
@@ -294,7 +308,7 @@ def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
     counters = _counters(granted, here)
     since = {name: counters.get(name, 0) for name in channels}
     groups = {
-        group: Membership(_counter(at, here), _counters(listed, here))
+        group: Membership(_counter(at, here), None if listed is None else _counters(listed, here))
         for group, at, listed in joined
     }
     return TokenEntry(subject, expires, since, here, bool(has_past), groups)

@@ -3,7 +3,7 @@
 Lists are read first, then messages: each goes to the subjects that may listen at its position.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
 import txredisapi
@@ -12,9 +12,10 @@ from twisted.internet.task import deferLater
 
 from sinapse.broker.ends import GRANTS_PER_STEP
 from sinapse.broker.history import History
-from sinapse.broker.lookup import Attachment, LastIDs, Lookup, TokenEntry
+from sinapse.broker.lookup import Attachment, LastIDs, Lookup, TokenEntry, group_names
 from sinapse.errors import CloseReason, Unauthorized
 from sinapse.hub.hub import Hub
+from sinapse.hub.joining import Membership
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.scripts import END_GRANTS
 
@@ -49,6 +50,8 @@ class Recovery:
         self._owner = owner
         self._lookup = lookup
         self._reactor = reactor
+        #: The lists of groups that have been read.
+        self._groups: dict[bytes, Mapping[bytes, int]] = {}
         #: The subjects that had channels before.
         self._listeners: set[bytes] = set()
 
@@ -79,12 +82,13 @@ class Recovery:
         ordered = list(streams)
         for start in range(0, len(ordered), RECONCILE_SLICE):
             part = ordered[start : start + RECONCILE_SLICE]
+            kept = group_names(self._groups)
             entries = [
                 Deferred.fromCoroutine(
                     _entry(
-                        self._lookup.token(token)
+                        self._lookup.token(token, kept)
                         if self._owner.is_home(token)
-                        else self._lookup.subject(subject, token)
+                        else self._lookup.subject(subject, token, kept)
                     )
                 )
                 for subject, token in part
@@ -105,11 +109,20 @@ class Recovery:
         elif entry is None or entry.subject != subject:
             self._owner.hub.end_token(subject, token, CloseReason.REVOKED)
         else:
-            self._owner.hub.reconcile(
-                subject, entry.channels, entry.groups, has_past=entry.has_past
-            )
+            groups = {name: self._with_list(name, each) for name, each in entry.groups.items()}
+            self._owner.hub.reconcile(subject, entry.channels, groups, has_past=entry.has_past)
             if entry.expires is not None:  # Earlier than before, if data are lost.
                 self._owner.expires(subject, token, entry.expires)
+
+    def _with_list(self, group: bytes, membership: Membership) -> Membership:
+        """Return a membership with the list of its group, which is read once for many members.
+
+        What has changed since then is going to be heard.
+        """
+        if membership.channels is None:
+            return membership._replace(channels=self._groups[group])
+        self._groups[group] = membership.channels
+        return membership
 
     async def catch_up(self, attachment: Attachment, last_ids: LastIDs) -> None:
         """Dispatch the messages that were retained while Redis was away, up to `last_ids`."""

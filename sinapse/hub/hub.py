@@ -17,7 +17,7 @@ A subscriber that resumes is opened replaying: it can be ended, but gets nothing
 that history and live messages join without a gap.
 """
 
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from sinapse.counters import Counters
@@ -77,14 +77,16 @@ class Hub(Lists):
         channels: Mapping[bytes, int],
         *,
         memberships: Mapping[bytes, Membership] | None = None,
+        position: int = 0,
         has_past: bool = False,
         only: Only | None = None,
     ) -> None:
         """Take the answer of the look-up, and hold its channels and groups.
 
         `channels` has the counters at which they were granted, 0 if that is not known;
-        `memberships` are the groups; `has_past` says whether a new stream gets a past of any
-        channel of these. The stream hears the part that the token is for.
+        `memberships` are the groups; `position` is the counter of that instant; `has_past` says
+        whether a new stream gets a past of any channel of these. The stream hears the part that
+        the token is for.
 
         Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing, and
         :class:`~sinapse.errors.LimitReached` if to too many.
@@ -96,34 +98,48 @@ class Hub(Lists):
         joining.answer = {
             name: at for name, at in channels.items() if is_channel(name) and joining.admits(name)
         }
-        joining.memberships = {
-            group: Membership(
-                membership.at,
-                {
-                    name: at
-                    for name, at in membership.channels.items()
-                    if is_channel(name) and joining.admits(name)
-                },
-            )
-            for group, membership in (memberships or {}).items()
-        }
-        lists = [each.channels for each in joining.memberships.values()]
-        self._require(is_empty=not joining.answer and not any(lists))
-        self._check_total(joining, joining.answer, lists)
+        joining.position = position
+        joining.memberships = memberships or {}
         # All of them: a removal that was noted may be older than the answer, and the addition after
         # it is still on its way.
-        held = set(joining.answer).union(*lists)
-        for identifier in joining.memberships:
-            group = self.groups.get(part_key(identifier, joining.only))
-            if group is not None:
-                joining.groups.append(group)
-                group.holders += 1
-                held -= group.channels.keys() - joining.answer.keys()
-                unheard = [self.channels[name] for name in group.unheard]
-                joining.unheard += [each for each in unheard if not each.is_subscribed]
+        held = set(joining.answer)
+        may_hear = bool(held)
+        for name, membership in joining.memberships.items():
+            listed = {
+                each
+                for each in membership.channels or ()
+                if is_channel(each) and joining.admits(each)
+            }
+            # What a group has may not be known yet: it is looked at when the stream opens.
+            may_hear = may_hear or bool(listed) or membership.channels is None
+            group = self.groups.get(part_key(name, only))
+            if group is None:
+                held |= listed
+                continue
+            joining.groups.append(group)
+            group.holders += 1
+            unheard = [self.channels[each] for each in group.unheard]
+            joining.unheard += [each for each in unheard if not each.is_subscribed]
+        self._require(is_empty=not may_hear)
+        self._check_total(joining, held, [group.channels for group in joining.groups])
         joining.channels = frozenset(held)
         for name in joining.channels:
             self._hold(name)
+
+    @property
+    def whole_groups(self) -> Iterator[bytes]:
+        """The groups of which the node has all of the list."""
+        return (each.id for each in self.groups.values() if each.only is None)
+
+    def keeps(self, memberships: Mapping[bytes, Membership], only: Only | None) -> bool:
+        """Whether the node has the groups whose lists were left out of an answer.
+
+        The last member may have left meanwhile; or the token is for another part of them.
+        """
+        return all(
+            membership.channels is not None or part_key(name, only) in self.groups
+            for name, membership in memberships.items()
+        )
 
     def expected(self, joining: Joining) -> Expected:
         """Return what a subscriber may listen to that would open now.
@@ -196,6 +212,7 @@ class Hub(Lists):
             if live:
                 self._listen(subject, subscriber)
                 missed = self._missed(subject) if subject.groups else {}
+                missed = {name: max(at, joining.position) for name, at in missed.items()}
                 for name, after in expected.channels.items():
                     if after is not None and not self.channels[name].is_subscribed:
                         missed[name] = after
@@ -360,17 +377,16 @@ class Hub(Lists):
         """
         self.flush()
         for name, membership in memberships.items():
-            for group in self.groups.of(name):
-                self._settle_group(group, membership.channels)
+            if membership.channels is not None:
+                for group in self.groups.of(name):
+                    self._settle_group(group, membership.channels)
         for subject in self.subjects.of(identifier):
             expected = {
                 name: at
                 for name, at in channels.items()
                 if is_channel(name) and subject.admits(name)
             }
-            latest = max(
-                (*expected.values(), *(_latest(each) for each in memberships.values())), default=0
-            )
+            latest = max((*expected.values(), *self._latest(subject, memberships)), default=0)
             if has_past and latest > self.position:
                 self._resume_all(self._suspend_all(subject))
             self._settle(subject, expected)
@@ -385,6 +401,13 @@ class Hub(Lists):
             self._end_if_empty(subject)
             self._end_if_too_many(subject)
 
+    def _latest(self, subject: Subject, memberships: Mapping[bytes, Membership]) -> Iterator[int]:
+        """Return the counters of what memberships give."""
+        for name, membership in memberships.items():
+            group = self.groups.get(part_key(name, subject.only))
+            channels = membership.channels if group is None else group.channels
+            yield max((membership.at, *(channels or {}).values()))
+
     def _rejoin(self, subject: Subject, memberships: Mapping[bytes, Membership]) -> None:
         """Make the groups of a subject what Redis says, while that is not connected."""
         for group in [each for each in subject.groups if each.id not in memberships]:
@@ -392,7 +415,7 @@ class Hub(Lists):
         known = {group.id: group for group in subject.groups}
         for identifier, membership in memberships.items():
             group = known.get(identifier) or self._hold_group(
-                identifier, subject.only, membership.channels
+                identifier, subject.only, membership.channels or {}
             )
             subject.enter(group, membership.at)
             self._listen_to(subject, group, membership.at)
@@ -498,8 +521,3 @@ class Hub(Lists):
             self.counters.resets += 1
             self.fan_outs.finish(subscriber)
             subscriber.send(subscriber.framing.reset(reason, told, place))
-
-
-def _latest(membership: Membership) -> int:
-    """Return the latest counter of what a membership gives."""
-    return max((membership.at, *membership.channels.values()))

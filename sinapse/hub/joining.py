@@ -21,8 +21,9 @@ class Membership(NamedTuple):
 
     at: int
     """The counter since when it is; 0 if that is not known."""
-    channels: Mapping[bytes, int]
-    """The channels of the group, and the counter at which each was added; 0 as above."""
+    channels: Mapping[bytes, int] | None
+    """The channels of the group, and the counter at which each was added, 0 as above; None if the
+    node keeps the group already."""
 
 
 class Joining:
@@ -30,7 +31,7 @@ class Joining:
 
     __slots__ = (
         *("answer", "channels", "groups", "has_past", "mark", "memberships"),
-        *("only", "subject", "token", "unheard"),
+        *("only", "position", "subject", "token", "unheard"),
     )
 
     def __init__(self, mark: int) -> None:
@@ -41,6 +42,8 @@ class Joining:
         self.only: Only | None = None
         #: Channels of the look-up's answer, and the counter at which each was granted.
         self.answer: Mapping[bytes, int] = {}
+        #: The counter of the answer: what is later may have been missed.
+        self.position = 0
         #: Groups of the answer, by their ids.
         self.memberships: Mapping[bytes, Membership] = {}
         #: Whether a new stream gets a past of any channel of these.
@@ -134,7 +137,7 @@ class Joins:
         self, joining: Joining, group: bytes, membership: Membership
     ) -> dict[bytes, int]:
         """Return the list of a group as it is now, if the node does not keep it."""
-        channels = dict(membership.channels)
+        channels = dict(membership.channels or {})
         for note in self._since(group_notes(group), joining.mark):
             if note.action == ADD:
                 channels.setdefault(note.value, note.after or 0)
@@ -161,8 +164,9 @@ class Joins:
                 names.add(note.value)
             elif note.action == JOIN:
                 memberships[note.value] = Membership(0, note.channels)
+        names.update(*(group.channels for group in joining.groups))
         for group, membership in memberships.items():
-            names.update(membership.channels)
+            names.update(membership.channels or ())
             for note in self._since(group_notes(group), joining.mark):
                 if note.action == PAST:
                     return True

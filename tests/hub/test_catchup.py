@@ -472,7 +472,7 @@ class Request:
     joining: Joining
     subject: bytes
     stream: Stream
-    answer: tuple[set[bytes], dict[bytes, Membership]] | None = None
+    answer: tuple[set[bytes], dict[bytes, Membership], int] | None = None
 
 
 @dataclass(eq=False)
@@ -605,7 +605,7 @@ class CatchUpMachine(RuleBasedStateMachine):
             group: Membership(at, dict(self.groups[group]))
             for group, at in self.joined[request.subject].items()
         }
-        request.answer = set(self.lists[request.subject]), memberships
+        request.answer = set(self.lists[request.subject]), memberships, self.counter
 
     @rule()
     @precondition(lambda self: any(each.answer is not None for each in self.requests))
@@ -613,11 +613,13 @@ class CatchUpMachine(RuleBasedStateMachine):
         request = next(each for each in self.requests if each.answer is not None)
         self.requests.remove(request)
         assert request.answer is not None
-        own, memberships = request.answer
+        own, memberships, position = request.answer
         answer = dict.fromkeys(own, 0)
         try:
             self.hub.expect(
-                *(request.joining, request.subject, b"token", answer), memberships=memberships
+                *(request.joining, request.subject, b"token", answer),
+                memberships=memberships,
+                position=position,
             )
         except Unauthorized:
             assert not own

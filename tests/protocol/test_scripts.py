@@ -760,7 +760,8 @@ class TestLookUp:
     def look_up(self, store: Store, token: str) -> Any:
         keys = PLAIN.token_key(token), PLAIN.retention, PLAIN.replay
         found: Any = store.client.eval(
-            LOOK_UP.source, 3, *keys, PLAIN.channels_key(""), PLAIN.grants_key("")
+            *(LOOK_UP.source, 3, *keys),
+            *(PLAIN.channels_key(""), PLAIN.grants_key(""), ""),
         )
         if found is not None:
             assert found.pop() == b"", "it is for a part"

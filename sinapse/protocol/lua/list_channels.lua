@@ -1,7 +1,7 @@
 -- Says what a subject may listen to whose token is in another Redis.
 -- KEYS: the channels of a subject, retention, replay, grants, the key that says that its token was
 -- revoked.
--- ARGV: the subject.
+-- ARGV: the subject; groups that the node keeps, each between line feeds.
 -- Returns false if it was, else the channels, the epoch and the counter, channels with the counters
 -- of their grants, whether a new stream gets a past of any of them or of those of groups, and the
 -- groups as `groups_of` has them.
@@ -16,6 +16,6 @@ if redis.call('EXISTS', '$ENDS') == 1 then
   -- include: lasting
   channels = lasting(ARGV[1], channels)
 end
-local groups, past = groups_of(ARGV[1], channels)
+local groups, past = groups_of(ARGV[1], channels, ARGV[2])
 return {channels, position[1] or '', position[2] or '0', redis.call('HGETALL', KEYS[4]),
   past, groups}

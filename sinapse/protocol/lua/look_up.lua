@@ -1,6 +1,7 @@
 -- Says who a token stands for, and what may be listened to with it.
 -- KEYS: the token, retention, replay; then, if it is that of a session, the session.
--- ARGV: prefix of the sets of channels, and of the grants; then the token, if it is that of a session.
+-- ARGV: prefix of the sets of channels, and of the grants; groups that the node keeps, each between line
+-- feeds; then the token, if it is that of a session.
 -- Returns false for an unknown token, else the subject, milliseconds that the token has left or -1,
 -- the channels, the epoch and the counter, channels with the counters of their grants, whether a
 -- new stream gets a past of any of them or of those of groups, the groups as `groups_of` has them, and
@@ -10,7 +11,7 @@
 local subject, key, only = redis.call('GET', KEYS[1]), KEYS[1], ''
 if not subject and KEYS[4] then
   local session = redis.call('HMGET', KEYS[4], 'token', 'subject', 'only')
-  if session[1] == ARGV[3] and session[3] then
+  if session[1] == ARGV[4] and session[3] then
     subject, key, only = session[2], KEYS[4], session[3]
   end
 end
@@ -23,6 +24,6 @@ if redis.call('EXISTS', '$ENDS') == 1 then
   -- include: lasting
   channels = lasting(subject, channels)
 end
-local groups, past = groups_of(subject, channels)
+local groups, past = groups_of(subject, channels, ARGV[3])
 return {subject, redis.call('PTTL', key), channels, position[1] or '', position[2] or '0',
   redis.call('HGETALL', ARGV[2] .. subject), past, groups, only}
