@@ -814,7 +814,7 @@ class HubMachine(RuleBasedStateMachine):
             memberships=memberships,
             only=self.only[request.token],
         )
-        listed = channels.union(*(each.channels for each in memberships.values()))
+        listed = channels.union(*(each.channels or () for each in memberships.values()))
         if self.part(listed, request.token):
             expect()
             request.is_admitted = True

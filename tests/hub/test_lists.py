@@ -132,7 +132,8 @@ def test_channels_by_groups_count_each_once() -> None:
     table.hub = hub
     stream = table.open(b"a", b"b", groups=group(b"a", b"b"))
     hub.control(b"", GROUP_GRANT, b"1 0 g b")
-    assert stream.closed is None
+    table.publish(b"b", "1")
+    assert stream.data == ["1"]
     with pytest.raises(LimitReached):
         table.open(b"c", subject=b"2", groups=group(b"a", b"b"))
     hub.control(b"", GROUP_GRANT, b"1 0 g c")
