@@ -386,14 +386,18 @@ class Record:
             self.base = self.story.places(identifier)
             self.checked = min(self.base.values()) + 1
 
-    def take(self, number: int, token: Token) -> None:
-        """Judge a message that has come."""
+    def take(self, number: int, token: Token, *, may_be_new: bool) -> None:
+        """Judge a message that has come.
+
+        Its channel `may_be_new`: a right to it has ended, or will in this moment, and a later one
+        may be left.
+        """
         story, sent = self.story, self.story.sent[number]
         interval = story.interval(self.subject, sent)
         what = f"{number} on {sent.channel}"
         self.report.append(f"{story.now}: {self.name} gets {number}")
         # With each grant the past comes, and to a tab that is new.
-        pasts = story.grants_after(self.subject, sent) if sent.channel in PASTS else 0
+        pasts = story.grants_after(self.subject, sent) + may_be_new if sent.channel in PASTS else 0
         is_past = pasts or (sent.channel in PASTS and number <= self.base.get(sent.shard, -1))
         if is_past or self.subject in sent.unsure:
             pass

@@ -701,7 +701,11 @@ class Teller:
             record.reset(content["reason"], names)
         elif item.event == "message":
             self.counts.deliveries += 1
-            record.take(int(item.data.removeprefix(self.prefix)), tab.token)
+            self.end_grants()
+            number = int(item.data.removeprefix(self.prefix))
+            channel = self.story.sent[number].channel
+            ends, _ = self.ends.get((record.subject % PART, channel), (float("inf"), 0.0))
+            record.take(number, tab.token, may_be_new=ends <= time.monotonic())
         if item.event == "position":
             self.note(f"{record.name} is at {item.identifier}")
         if item.identifier:
