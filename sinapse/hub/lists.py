@@ -289,7 +289,7 @@ class Lists(Table):
             raise LimitReached(CloseReason.TOO_MANY_CHANNELS.text, 503)
 
     def _end_if_too_many(self, subject: Subject) -> None:
-        if not self.is_connected:
+        if not self.is_connected or not self._max_channels:
             return
         at_most = len(subject.channels) + sum(len(group.channels) for group in subject.groups)
         try:

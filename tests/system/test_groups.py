@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 import redis
 
+from sinapse.broker.recovery import RECONCILE_SLICE
 from sinapse.publisher import Publisher
 from tests.support import running_several
 from tests.support.daemon import Daemon, Stream, running_daemon
@@ -131,12 +133,16 @@ def test_all_transports_know_groups(daemon: Daemon, publisher: Publisher, token:
     assert [each["data"] for each in items(daemon, token, last)] == ["1"]
 
 
+@pytest.mark.parametrize("is_kept", [False, True], ids=["new to the node", "kept by it"])
 def test_a_narrow_token_is_for_a_part_of_a_group(
-    daemon: Daemon, publisher: Publisher, token: str
+    daemon: Daemon, publisher: Publisher, token: str, is_kept: bool
 ) -> None:
     narrow = publisher.sessions.open("1", only=["page:*", "anchor"]).token
     staff = publisher.groups.channels("staff")
-    with daemon.stream(narrow).opened() as part, daemon.stream(token).opened() as whole:
+    with contextlib.ExitStack() as stack:
+        order = (token, narrow) if is_kept else (narrow, token)
+        streams = {each: stack.enter_context(daemon.stream(each).opened()) for each in order}
+        part, whole = streams[narrow], streams[token]
         publisher.publish("room:1", "not for the part")
         staff.add("page:7")
         publisher.publish("page:7", "for both")
@@ -201,6 +207,38 @@ def test_changes_while_redis_was_away_apply_in_its_order(
         proxy.flow()
         assert data(stream) == ["granted", "new"]
         assert data(joins) == ["joined"]
+
+
+def test_many_members_of_a_node_that_comes_back_hear_what_they_may(
+    distant: Daemon, proxy: Proxy, publisher: Publisher, token: str
+) -> None:
+    """More than are looked up at once: the list of the group is read for the first ones only."""
+    everybody = [str(number) for number in range(2, RECONCILE_SLICE + 20)]
+    with publisher.pipeline() as pipeline:
+        for subject in everybody:
+            pipeline.groups.add(subject, "staff")
+    tokens = {subject: publisher.tokens.generate(subject) for subject in everybody}
+    with contextlib.ExitStack() as stack:
+        streams = {
+            subject: stack.enter_context(distant.stream(each).opened())
+            for subject, each in tokens.items()
+        }
+        proxy.stall()
+        staff = publisher.groups.channels("staff")
+        publisher.publish("room:1", "before")
+        staff.remove("room:1")
+        publisher.publish("room:1", "forbidden")
+        staff.add("room:2")
+        publisher.publish("room:2", "new")
+        publisher.groups.remove(everybody[-1], "staff")
+        publisher.channels.add(everybody[-1], "anchor")
+        publisher.publish("anchor", "end")
+        proxy.cut()
+        proxy.flow()
+        got = {subject: data(stream) for subject, stream in streams.items()}
+    # What it had not heard when the channel was removed is gone for it, as with lists.
+    assert got.pop(everybody[-1]) == []
+    assert all(each == ["new"] for each in got.values())
 
 
 def test_what_is_not_ours_at_the_key_of_a_group_gives_nobody_anything(
