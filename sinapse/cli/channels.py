@@ -31,8 +31,9 @@ def add(
     publisher: Publisher, subject: str, names: tuple[str, ...], expires_in: float | None
 ) -> None:
     """Let SUBJECT listen to each CHANNEL."""
-    for name in names:
-        publisher.channels.add(subject, name, expires_in)
+    with publisher.pipeline() as pipeline:
+        for name in names:
+            pipeline.channels.add(subject, name, expires_in)
 
 
 @command.command("remove")
@@ -41,5 +42,6 @@ def add(
 @publishing
 def remove(publisher: Publisher, subject: str, names: tuple[str, ...]) -> None:
     """Remove CHANNELs from the list of SUBJECT."""
-    for name in names:
-        publisher.channels.remove(subject, name)
+    with publisher.pipeline() as pipeline:
+        for name in names:
+            pipeline.channels.remove(subject, name)

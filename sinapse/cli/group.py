@@ -20,8 +20,9 @@ def command() -> None:
 @publishing
 def add(publisher: Publisher, subject: str, groups: tuple[str, ...]) -> None:
     """Make SUBJECT a member of each GROUP."""
-    for group in groups:
-        publisher.groups.add(subject, group)
+    with publisher.pipeline() as pipeline:
+        for group in groups:
+            pipeline.groups.add(subject, group)
 
 
 @command.command("remove")
@@ -30,8 +31,9 @@ def add(publisher: Publisher, subject: str, groups: tuple[str, ...]) -> None:
 @publishing
 def remove(publisher: Publisher, subject: str, groups: tuple[str, ...]) -> None:
     """End the membership of SUBJECT in each GROUP."""
-    for group in groups:
-        publisher.groups.remove(subject, group)
+    with publisher.pipeline() as pipeline:
+        for group in groups:
+            pipeline.groups.remove(subject, group)
 
 
 @command.command("clear")
@@ -90,8 +92,9 @@ def list_channels(publisher: Publisher, group: str) -> None:
 @publishing
 def add_channels(publisher: Publisher, group: str, names: tuple[str, ...]) -> None:
     """Let the members of GROUP listen to each CHANNEL."""
-    for name in names:
-        publisher.groups.channels(group).add(name)
+    with publisher.pipeline() as pipeline:
+        for name in names:
+            pipeline.groups.channels(group).add(name)
 
 
 @channels.command("remove")
@@ -100,8 +103,9 @@ def add_channels(publisher: Publisher, group: str, names: tuple[str, ...]) -> No
 @publishing
 def remove_channels(publisher: Publisher, group: str, names: tuple[str, ...]) -> None:
     """Let the members of GROUP listen to no CHANNEL of these any more."""
-    for name in names:
-        publisher.groups.channels(group).remove(name)
+    with publisher.pipeline() as pipeline:
+        for name in names:
+            pipeline.groups.channels(group).remove(name)
 
 
 @channels.command("clear")

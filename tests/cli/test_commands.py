@@ -719,3 +719,17 @@ def test_shells_can_complete(shell: str) -> None:
         main, env={"_SINAPSE_COMPLETE": "bash_complete", **words}, prog_name="sinapse"
     )
     assert result.output == "plain,token\n"
+
+
+def test_nothing_is_written_if_one_of_several_names_is_none(publisher: Publisher) -> None:
+    for words in (
+        ("group", "add", "42", "a", "b c"),
+        ("group", "channels", "add", "a", "news", "sinapse:x"),
+        ("channels", "add", "42", "news", "sinapse:x"),
+    ):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 1
+        assert re.fullmatch("Error: (group|channel) .+\n", result.stderr)
+    assert publisher.groups.of("42") == set()
+    assert publisher.groups.channels("a").list() == set()
+    assert publisher.channels.list("42") == set()

@@ -166,6 +166,15 @@ def operate(publisher: Publisher) -> None:
     publisher.history("news", publisher.position())
 
 
+def test_nodes_are_counted_without_the_permissions_for_presence(guarded: Guarded) -> None:
+    [rules, *_] = [rules for name, rules in USERS if name == "sinapse-publisher"]
+    words = rules.replace("PASSWORD", "secret").split()
+    guarded.admin.execute_command("ACL", "SETUSER", "without-presence", *words)
+    guarded.admin.delete(PLAIN.presence)
+    with Publisher(guarded.url("without-presence")) as publisher:
+        assert publisher.audience("news") == (0, None)
+
+
 def test_everything_works_with_these_users(guarded: Guarded, tmp_path: Path) -> None:
     guarded.admin.acl_log_reset()
     # Some things happen once in a long while: they are made to happen.
