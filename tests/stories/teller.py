@@ -272,6 +272,7 @@ class Teller:
 
     def change_group(self) -> None:
         """Change who is in a group, or what the members may listen to."""
+        self.settle_all()  # It is known which rights are left beside.
         group = self.dice.choice(GROUPS)
         if self.dice.random() < 0.4:
             self.change_channels_of(group, self.dice.choice(CHANNELS))
