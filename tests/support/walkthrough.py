@@ -29,9 +29,11 @@ if TYPE_CHECKING:  # Tests with other versions of frameworks have no browser.
 
 DOCS = Path(__file__).parents[2] / "docs"
 
+DAEMON = "sinapse serve"
+
 #: What does not end by itself.
 SERVERS = (
-    "sinapse serve",
+    DAEMON,
     "python manage.py runserver",
     "flask run",
     "uvicorn",
@@ -150,7 +152,7 @@ class Walkthrough:
         """Do all that the blocks say, with `browser`, and look whether it is said what they say."""
         for block in blocks:
             if block.before.startswith("End the daemon"):
-                self._interrupt("sinapse serve")
+                self._interrupt(DAEMON)
             if found := _OPEN.search(block.before):
                 browser.open(found[1].replace(found[2], str(self.port(found[2]))))
                 browser.eventually("source.readyState === EventSource.OPEN")
@@ -265,7 +267,7 @@ class Walkthrough:
         eventually(lambda: "Listening." in log.read_text(), self.logs, START_TIMEOUT)
 
     def _serve(self, line: str) -> None:
-        server, _ = self._start(line)
+        server, log = self._start(line)
         [written] = re.findall(r"\b\d{4}\b", line) or [DAEMON_PORT]
         port = self.port(written)
 
@@ -274,6 +276,9 @@ class Walkthrough:
             return _is_open(port)
 
         eventually(answers, f"{line} listens", START_TIMEOUT)
+        if line.startswith(DAEMON):
+            # A reader sees that before the next command: an embedded Redis starts beside it.
+            eventually(lambda: ": connected" in log.read_text(), self.logs, START_TIMEOUT)
 
 
 def _is_open(port: int) -> bool:
