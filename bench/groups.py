@@ -34,7 +34,7 @@ ROUNDS = 5
 #: People who may listen, processes that they are on, and changes of a measure.
 MEMBERS = 10_000
 PROCESSES = 20
-CHANGES = 20
+CHANGES = 100
 
 #: Streams of a daemon.
 STREAMS = 2000
