@@ -159,11 +159,12 @@ class Hub(Lists):
     def _check_total(
         self, joining: Joining, channels: Collection[bytes], lists: Sequence[Collection[bytes]]
     ) -> None:
-        self._check_number(
-            joining.subject,
-            lambda: len({*channels}.union(*lists)),
-            len(channels) + sum(map(len, lists)),
-        )
+        if self._max_channels:
+            self._check_number(
+                joining.subject,
+                lambda: len({*channels}.union(*lists)),
+                len(channels) + sum(map(len, lists)),
+            )
 
     def _channels_of_group(
         self, joining: Joining, identifier: bytes, membership: Membership
@@ -205,7 +206,8 @@ class Hub(Lists):
                 for name, after in expected.channels.items()
             }
             self._settle(subject, since)
-            self._settle_groups(subject, joining, expected.memberships)
+            if expected.memberships or subject.groups:
+                self._settle_groups(subject, joining, expected.memberships)
             subject.subscribers[subscriber] = None
             subscriber.subject = subject
             self._note_name(subscriber)

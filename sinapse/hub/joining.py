@@ -119,6 +119,8 @@ class Joins:
         Raises :class:`~sinapse.errors.Unauthorized` if the token was revoked.
         """
         channels: dict[bytes, int | None] = dict.fromkeys(joining.answer)
+        if joining.subject not in self._notes:  # As mostly.
+            return channels, dict(joining.memberships)
         memberships = dict(joining.memberships)
         for note in self._since(joining.subject, joining.mark):
             if note.action == ADD and joining.admits(note.value):
@@ -155,6 +157,8 @@ class Joins:
         """
         if joining.has_past:
             return True
+        if not joining.memberships and self._notes.keys().isdisjoint((joining.subject, b"")):
+            return False
         names = set(joining.answer)
         memberships = dict(joining.memberships)
         for note in self._since(joining.subject, joining.mark):
