@@ -7,13 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from sinapse.child import ChildFailed
-from sinapse.errors import (
-    BrokerUnavailable,
-    Incomplete,
-    InvalidPrefix,
-    SinapseError,
-    TokenIsHashed,
-)
+from sinapse.errors import BrokerUnavailable, Incomplete, InvalidPrefix, TokenIsHashed
 from sinapse.publisher import Publisher
 
 #: The code that sysexits.h has for a service that is not there.
@@ -82,9 +76,9 @@ class in_one_line:  # noqa: N801  # Used as a context manager, like those of con
         """Do nothing yet."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Turn an error into one of click's: of several, the first."""
+        """Turn an error into one of click's: of several, the first that is the caller's."""
         if isinstance(error, Incomplete):
-            error = next(each for each in error.results if isinstance(each, SinapseError))
+            error = next((each for each in error.results if isinstance(each, ValueError)), error)
         if isinstance(error, BrokerUnavailable):
             raise Unavailable(_line(error)) from None
         if isinstance(error, TokenIsHashed):

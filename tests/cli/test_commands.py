@@ -17,6 +17,8 @@ import redis
 from click.testing import CliRunner, Result
 
 from sinapse.cli import main
+from sinapse.cli.publishing import Unavailable, in_one_line
+from sinapse.errors import BrokerUnavailable, Incomplete
 from sinapse.protocol.keys import hashed_token, session_id
 from sinapse.protocol.message import unpack
 from sinapse.protocol.names import PLAIN
@@ -733,3 +735,8 @@ def test_nothing_is_written_if_one_of_several_names_is_none(publisher: Publisher
     assert publisher.groups.of("42") == set()
     assert publisher.groups.channels("a").list() == set()
     assert publisher.channels.list("42") == set()
+
+
+def test_of_several_failures_of_redis_it_is_told_how_many_they_are() -> None:
+    with pytest.raises(Unavailable, match=r"^1 of 2 failed: away$"), in_one_line():
+        raise Incomplete([1, BrokerUnavailable("away")])
