@@ -17,7 +17,7 @@ A subscriber that resumes is opened replaying: it can be ended, but gets nothing
 that history and live messages join without a gap.
 """
 
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from sinapse.counters import Counters
@@ -121,7 +121,7 @@ class Hub(Lists):
             unheard = [self.channels[each] for each in group.unheard]
             joining.unheard += [each for each in unheard if not each.is_subscribed]
         self._require(is_empty=not may_hear)
-        self._check_total(joining, held, [group.channels for group in joining.groups])
+        self._check_number(subject, held, [group.channels for group in joining.groups])
         joining.channels = frozenset(held)
         for name in joining.channels:
             self._hold(name)
@@ -153,18 +153,8 @@ class Hub(Lists):
             self._channels_of_group(joining, identifier, membership)
             for identifier, membership in memberships.items()
         ]
-        self._check_total(joining, channels, lists)
+        self._check_number(joining.subject, channels, lists)
         return Expected(channels, memberships, is_empty=not channels and not any(lists))
-
-    def _check_total(
-        self, joining: Joining, channels: Collection[bytes], lists: Sequence[Collection[bytes]]
-    ) -> None:
-        if self._max_channels:
-            self._check_number(
-                joining.subject,
-                lambda: len({*channels}.union(*lists)),
-                len(channels) + sum(map(len, lists)),
-            )
 
     def _channels_of_group(
         self, joining: Joining, identifier: bytes, membership: Membership

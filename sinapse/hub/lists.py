@@ -6,7 +6,7 @@ read, and the streams are held until then.
 """
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from sinapse.counters import Counters
@@ -278,21 +278,26 @@ class Lists(Table):
         if is_empty and not self._admits_empty:
             raise Unauthorized("no channels")
 
-    def _check_number(self, subject: bytes, count: Callable[[], int], at_most: int) -> None:
+    def _check_number(
+        self, subject: bytes, channels: Collection[bytes], lists: Sequence[Collection[bytes]]
+    ) -> None:
         """Raise :class:`~sinapse.errors.LimitReached` if a subject may listen to too many channels.
 
-        A delivery of only some of them would lose messages silently. They are counted only if
-        there may be so many: there are `at_most` that number.
+        These are its own and those of the `lists` of groups. A delivery of only some of them would
+        lose messages silently.
         """
-        if 0 < self._max_channels < at_most and (found := count()) > self._max_channels:
-            self._owner.too_many_channels(subject, found)
+        if not self._max_channels or len(channels) + sum(map(len, lists)) <= self._max_channels:
+            return
+        count = len({*channels}.union(*lists))
+        if count > self._max_channels:
+            self._owner.too_many_channels(subject, count)
             raise LimitReached(CloseReason.TOO_MANY_CHANNELS.text, 503)
 
     def _end_if_too_many(self, subject: Subject) -> None:
-        if not self.is_connected or not self._max_channels:
+        if not self.is_connected:
             return
-        at_most = len(subject.channels) + sum(len(group.channels) for group in subject.groups)
         try:
-            self._check_number(subject.id, lambda: len(subject.heard()), at_most)
+            lists = [group.channels for group in subject.groups]
+            self._check_number(subject.id, subject.channels, lists)
         except LimitReached:
             self.end_all(subject, CloseReason.TOO_MANY_CHANNELS)
