@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -363,10 +364,12 @@ class TestRefusals:
         assert listener.heard() == []
 
 
-def test_each_operation_is_one_round_trip(
-    flavour: Flavour, redis_server: RedisServer, redis_client: redis.Redis
-) -> None:
-    with flavour(redis_server.url) as publisher:
+def test_each_operation_is_one_round_trip(flavour: Flavour, tmp_path: Path) -> None:
+    with (  # The daemon of this module asks its own Redis as well, when it likes.
+        running_redis(tmp_path) as server,
+        closing(server.client()) as redis_client,
+        flavour(server.url) as publisher,
+    ):
         groups = publisher.groups
         asked: list[Callable[[], Any]] = [
             lambda: groups.add("7", "team:3"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sinapse.protocol.keys import hashed_token, session_id
 from sinapse.protocol.names import PLAIN
 from sinapse.publisher import NewSession, Publisher, Session
 from sinapse.publisher.operations.sessions import MAX_DEVICE, MAX_ONLY, MAX_SESSIONS, SESSIONS
-from tests.support import RedisServer, eventually, free_port
+from tests.support import RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import running_daemon
 from tests.support.flavours import FLAVOURS, Flavour
 from tests.support.listening import Listener
@@ -320,10 +321,12 @@ def test_a_key_that_is_none_of_ours_is_named(
             ask("7")
 
 
-def test_each_operation_is_one_round_trip(
-    flavour: Flavour, redis_server: RedisServer, redis_client: redis.Redis
-) -> None:
-    with flavour(redis_server.url) as publisher:
+def test_each_operation_is_one_round_trip(flavour: Flavour, tmp_path: Path) -> None:
+    with (  # The daemon of this module asks its own Redis as well, when it likes.
+        running_redis(tmp_path) as server,
+        closing(server.client()) as redis_client,
+        flavour(server.url) as publisher,
+    ):
         for warm in (True, False):
             opened = publisher.sessions.open("7")
             asked: list[Any] = [
