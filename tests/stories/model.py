@@ -550,14 +550,17 @@ class Record:
         since = self.steady_since
         if since is not None and self.story.was_granted_past(self.subject, since):
             since = None  # It resumed, so that it got that.
-        for sent in self.story.sent[since:end] if since is not None else ():
+        if since is None:
+            return count
+        for sent in self.story.sent[since:end]:
             interval = self.story.interval(self.subject, sent)
             if (
                 sent.retain
                 or interval is None
                 or self.is_own(sent)
                 or self.subject in sent.unsure
-                or interval.begin > (since or 0)
+                # A node has to subscribe first to what is added right after the rest.
+                or interval.begin >= since
             ):
                 continue
             if interval.end is None or interval.end > end:
