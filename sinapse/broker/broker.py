@@ -165,6 +165,7 @@ class RedisBroker(Service, Generic[Streaming]):
                 position=entry.position.counter,
                 has_past=entry.has_past,
                 only=only,
+                former=entry.former,
             )
             await self.barrier()
             self.hub.reached(entry.position.counter)

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sinapse.errors import Unauthorized
+from sinapse.hub.former import NONE, Former, with_former
 from sinapse.hub.joining import Membership
 from sinapse.protocol.ids import EventID, parse_counter, position
 from sinapse.protocol.keys import session_id
@@ -46,6 +47,8 @@ class TokenEntry(NamedTuple):
     """The groups that the subject is in."""
     only: Only | None = None
     """The part of them that the token is for; None for all."""
+    former: Former = NONE
+    """Rights that have ended beside others."""
 
 
 class Attachment(NamedTuple):
@@ -303,7 +306,7 @@ def _score(text: bytes) -> int | None:
 
 
 def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
-    channels, epoch, counter, granted, has_past, joined = found
+    channels, epoch, counter, granted, has_past, joined, ended = found
     here = position(epoch, counter)
     counters = _counters(granted, here)
     since = {name: counters.get(name, 0) for name in channels}
@@ -311,7 +314,19 @@ def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
         group: Membership(_counter(at, here), None if listed is None else _counters(listed, here))
         for group, at, listed in joined
     }
-    return TokenEntry(subject, expires, since, here, bool(has_past), groups)
+    entry = TokenEntry(subject, expires, since, here, bool(has_past), groups)
+    return entry._replace(former=_former(ended)) if ended else entry
+
+
+def _former(ended: Sequence[Sequence[bytes]]) -> Former:
+    """Return the rights that have ended: none began before the membership by which it was there."""
+    found = []
+    for name, joined, times in ended:
+        for each in times.split():
+            start, end = map(parse_counter, each.partition(b"-")[::2])
+            if start is not None and end is not None:
+                found.append((name, max(start, parse_counter(joined) or 0), end))
+    return with_former(NONE, found)
 
 
 def _counters(found: Sequence[bytes], here: EventID) -> dict[bytes, int]:

@@ -110,7 +110,9 @@ class Recovery:
             self._owner.hub.end_token(subject, token, CloseReason.REVOKED)
         else:
             groups = {name: self._with_list(name, each) for name, each in entry.groups.items()}
-            self._owner.hub.reconcile(subject, entry.channels, groups, has_past=entry.has_past)
+            self._owner.hub.reconcile(
+                subject, entry.channels, groups, has_past=entry.has_past, former=entry.former
+            )
             if entry.expires is not None:  # Earlier than before, if data are lost.
                 self._owner.expires(subject, token, entry.expires)
 

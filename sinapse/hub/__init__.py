@@ -6,6 +6,7 @@
 ``dispatch``     messages for subscribers
 ``subscribers``  subscribers, their subjects, and the audiences of channels
 ``register``     what is known by ids
+``former``       rights that have ended beside others: since when there was one without a break
 ``joining``      streams that are about to open
 ``past``         what a stream gets of channels that are new to it
 ``catchup``      streams that are held until a channel's missed messages are read

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, ResetReason
+from sinapse.hub.former import NONE, Former
 from sinapse.hub.joining import Expected, Joining, Joins, Membership, group_notes
 from sinapse.hub.lists import Lists
 from sinapse.hub.register import part_key
@@ -80,13 +81,14 @@ class Hub(Lists):
         position: int = 0,
         has_past: bool = False,
         only: Only | None = None,
+        former: Former = NONE,
     ) -> None:
         """Take the answer of the look-up, and hold its channels and groups.
 
         `channels` has the counters at which they were granted, 0 if that is not known;
         `memberships` are the groups; `position` is the counter of that instant; `has_past` says
         whether a new stream gets a past of any channel of these. The stream hears the part that
-        the token is for.
+        the token is for. `former` are rights that have ended.
 
         Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing, and
         :class:`~sinapse.errors.LimitReached` if to too many.
@@ -99,6 +101,7 @@ class Hub(Lists):
             name: at for name, at in channels.items() if is_channel(name) and joining.admits(name)
         }
         joining.position = position
+        joining.former = former
         joining.memberships = memberships or {}
         # All of them: a removal that was noted may be older than the answer, and the addition after
         # it is still on its way.
@@ -213,6 +216,8 @@ class Hub(Lists):
             else:
                 subject.replaying |= {subscriber}
                 subject.since = since
+                kept = {group.id: group.channels for group in joining.groups}
+                subject.former = self._joins.former(joining, kept)
         finally:
             self.abandon(joining)
         return subscriber
@@ -300,8 +305,10 @@ class Hub(Lists):
         notes = group_notes(identifier)
         if has_past:
             self._joins.note(notes, PAST, name, at)
-        self._joins.note(notes, ADD if action == GROUP_GRANT else REMOVE, name, at)
-        for group in self.groups.of(identifier):
+        groups = self.groups.of(identifier)
+        since = next((each.channels[name] for each in groups if name in each.channels), None)
+        self._joins.note(notes, ADD if action == GROUP_GRANT else REMOVE, name, at, since=since)
+        for group in groups:
             if action == GROUP_GRANT and name not in group.channels and group.admits(name):
                 self.flush()
                 self._grant_to_group(group, name, at, has_past=has_past)
@@ -359,13 +366,15 @@ class Hub(Lists):
         memberships: Mapping[bytes, Membership],
         *,
         has_past: bool = False,
+        former: Former = NONE,
     ) -> None:
         """Replace the lists of a subject with open streams by those of Redis.
 
         Call it while Redis is not connected. `channels` has the counters at which they were
         granted, and so have `memberships`: earlier messages are not for the subject, though they
         are going to be read. With `has_past` some of them have a past, which streams get of those
-        that were granted meanwhile.
+        that were granted meanwhile. If a right has ended meanwhile beside another one, of `former`,
+        streams read what they have missed, each by itself.
         """
         self.flush()
         for name, membership in memberships.items():
@@ -379,10 +388,10 @@ class Hub(Lists):
                 if is_channel(name) and subject.admits(name)
             }
             latest = max((*expected.values(), *self._latest(subject, memberships)), default=0)
-            if has_past and latest > self.position:
+            if self._reaches_back(subject, former) or (has_past and latest > self.position):
                 self._resume_all(self._suspend_all(subject))
             self._settle(subject, expected)
-            subject.since = expected
+            subject.since, subject.former = expected, former
             self._rejoin(subject, memberships)
             if subject.catch_up is not None:
                 subject.catch_up.granted.update(expected)
@@ -392,6 +401,14 @@ class Hub(Lists):
                 self._listen_from(subject, name, at)
             self._end_if_empty(subject)
             self._end_if_too_many(subject)
+
+    def _reaches_back(self, subject: Subject, former: Former) -> bool:
+        """Whether a right has ended beside another one, of what its streams have still to get."""
+        if any(end > self.position for times in former.values() for _, end in times):
+            return True
+        return subject.catch_up is not None and not former.keys().isdisjoint(
+            gap.channel for gap in subject.catch_up.gaps
+        )
 
     def _latest(self, subject: Subject, memberships: Mapping[bytes, Membership]) -> Iterator[int]:
         """Return the counters of what memberships give."""
@@ -438,7 +455,7 @@ class Hub(Lists):
                 self.groups.discard(group)
         for subject in list(self.subjects.values()):
             if not subject.replaying:
-                subject.since = None
+                subject.forget_grants()
             self._end_if_empty(subject)
             self._end_if_too_many(subject)
 

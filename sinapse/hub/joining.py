@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sinapse.errors import Unauthorized
+from sinapse.hub.former import NONE, Former, with_former
 from sinapse.hub.subscribers import Channel, Group
 from sinapse.protocol.keys import ADD, JOIN, LEAVE, PAST, REMOVE, REPLAYED, REVOKE
 from sinapse.protocol.only import Only
@@ -30,7 +31,7 @@ class Joining:
     """A subscriber that is about to open: its first note, and the channels and groups it holds."""
 
     __slots__ = (
-        *("answer", "channels", "groups", "has_past", "mark", "memberships"),
+        *("answer", "channels", "former", "groups", "has_past", "mark", "memberships"),
         *("only", "position", "subject", "token", "unheard"),
     )
 
@@ -46,6 +47,8 @@ class Joining:
         self.position = 0
         #: Groups of the answer, by their ids.
         self.memberships: Mapping[bytes, Membership] = {}
+        #: The rights of the answer that have ended.
+        self.former: Former = NONE
         #: Whether a new stream gets a past of any channel of these.
         self.has_past = False
         #: Channels to which the node stays subscribed for it.
@@ -67,6 +70,7 @@ class _Note(NamedTuple):
     value: bytes
     after: int | None
     channels: Mapping[bytes, int]
+    since: int | None
 
 
 class Expected(NamedTuple):
@@ -102,14 +106,17 @@ class Joins:
         value: bytes,
         after: int | None,
         channels: Mapping[bytes, int] | None = None,
+        *,
+        since: int | None = None,
     ) -> None:
         """Note a control message for a subject, or for what :func:`group_notes` returns.
 
-        `after` is the counter of a grant, and `channels` are those of a group that is joined.
+        `after` is the counter of the change, and `channels` are those of a group that is joined;
+        `since` is when a channel was added that a group loses, if that is known.
         """
         self._number += 1
         if self._joins:
-            note = _Note(self._number, action, value, after, channels or {})
+            note = _Note(self._number, action, value, after, channels or {}, since)
             self._notes.setdefault(place, deque()).append(note)
             self._order.append((self._number, place))
 
@@ -146,6 +153,61 @@ class Joins:
             elif note.action == REMOVE:
                 channels.pop(note.value, None)
         return channels
+
+    def former(self, joining: Joining, kept: Mapping[bytes, Mapping[bytes, int]]) -> Former:
+        """Return the rights that have ended: those of the answer, and what was noted since then.
+
+        `kept` are the lists, as they are now, of groups that the node keeps.
+        """
+        if not joining.memberships and joining.subject not in self._notes:
+            return joining.former
+        ended = [*self._ended_on_list(joining), *self._ended_in_groups(joining, kept)]
+        return with_former(joining.former, ended)
+
+    def _ended_on_list(self, joining: Joining) -> Iterator[tuple[bytes, int, int]]:
+        """Yield what has been on the own list, since when, and up to when."""
+        own = dict(joining.answer)
+        for note in self._since(joining.subject, joining.mark):
+            if note.action == ADD:
+                own.setdefault(note.value, note.after or 0)
+            elif note.action == REMOVE:
+                start = own.pop(note.value, None)
+                if start is not None and note.after is not None:
+                    yield note.value, start, note.after
+
+    def _ended_in_groups(
+        self, joining: Joining, kept: Mapping[bytes, Mapping[bytes, int]]
+    ) -> Iterator[tuple[bytes, int, int]]:
+        """Yield the same of what groups gave."""
+        joined = dict(joining.memberships)
+        memberships: list[tuple[bytes, Membership, int | None]] = []
+        for note in self._since(joining.subject, joining.mark):
+            if note.action == JOIN:
+                joined.setdefault(note.value, Membership(note.after or 0, note.channels))
+            elif note.action == LEAVE and note.value in joined:
+                memberships.append((note.value, joined.pop(note.value), note.after))
+        memberships += [(group, membership, None) for group, membership in joined.items()]
+        for group, membership, left in memberships:
+            listed = kept.get(group, membership.channels or {})
+            for name, added, removed in self._times_on(group, joining.mark, listed):
+                ends = [each for each in (removed, left) if each is not None]
+                if ends:
+                    yield name, max(membership.at, added), min(ends)
+
+    def _times_on(
+        self, group: bytes, mark: int, listed: Mapping[bytes, int]
+    ) -> Iterator[tuple[bytes, int, int | None]]:
+        """Yield what was on the list of a group since then, from when, and up to when."""
+        channels = dict(listed)
+        for note in self._since(group_notes(group), mark):
+            if note.action == ADD:
+                channels.setdefault(note.value, note.after or 0)
+            elif note.action == REMOVE:
+                start = channels.pop(note.value, note.since)
+                if start is not None:
+                    yield note.value, start, note.after
+        for name, added in channels.items():
+            yield name, added, None
 
     def _since(self, place: bytes, mark: int) -> Iterator[_Note]:
         return (note for note in self._notes.get(place, ()) if note.number > mark)

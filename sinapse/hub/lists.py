@@ -6,11 +6,12 @@ read, and the streams are held until then.
 """
 
 import heapq
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, LimitReached, Unauthorized
+from sinapse.hub.former import with_former
 from sinapse.hub.register import part_key
 from sinapse.hub.subscribers import Channel, Group, Subject, Subscriber
 from sinapse.hub.table import HubOwner, Table
@@ -99,9 +100,9 @@ class Lists(Table):
         for subscriber in subject.subscribers:
             channel.stop_listening(subscriber)
         channel.holding.discard(subject)
-        if subject.since is not None:
-            subject.since.pop(name, None)
         subject.channels.remove(name)
+        if subject.since is not None:
+            self._keep_former(subject, [(name, subject.since.pop(name, 0))], at)
         if subject.catch_up is not None:
             subject.catch_up.granted.pop(name, None)
             self._close_gap(subject, name, at)
@@ -163,7 +164,11 @@ class Lists(Table):
         for subscriber in subject.subscribers:
             group.stop_listening(subscriber)
         group.holding.discard(subject)
+        joined = subject.groups[group]
         subject.exit(group)
+        if subject.since is not None:
+            had = [(name, max(joined, added)) for name, added in group.channels.items()]
+            self._keep_former(subject, had, at)
         if subject.catch_up is not None:
             for name in subject.catch_up.open_gaps() & group.channels.keys():
                 self._close_gap(subject, name, at)
@@ -213,8 +218,11 @@ class Lists(Table):
             self._resume_all(each)
 
     def _withdraw_from_group(self, group: Group, name: bytes, at: int | None) -> None:
+        added = group.channels[name]
         self._take_from(group, name)
         for member in group.members:
+            if member.since is not None:
+                self._keep_former(member, [(name, max(member.groups[group], added))], at)
             if member.catch_up is not None:
                 self._close_gap(member, name, at)
 
@@ -243,6 +251,22 @@ class Lists(Table):
             and not channel.is_subscribed
             and (subject.catch_up is not None or bool(subject.listening()))
         )
+
+    def _keep_former(
+        self, subject: Subject, had: Iterable[tuple[bytes, int]], at: int | None
+    ) -> None:
+        """Note rights that have ended at a counter beside others: channels, and since when.
+
+        Of those that ended unheard Redis tells, with the lists. If that is after our position, in a
+        time without Redis, streams read what they have missed, each by itself.
+        """
+        left = (
+            [] if at is None else [(name, start, at) for name, start in had if subject.hears(name)]
+        )
+        if left:
+            subject.former = with_former(subject.former, left)
+            if self._is_ahead(at or 0):
+                self._resume_all(self._suspend_all(subject))
 
     def _close_gap(self, subject: Subject, name: bytes, at: int | None) -> None:
         """Note that a subject whose streams are held may not listen to a channel any more."""

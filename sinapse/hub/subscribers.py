@@ -7,6 +7,7 @@ from typing import Protocol
 
 from sinapse.errors import CloseReason, ResetReason
 from sinapse.hub.catchup import CatchUp, Dispatched
+from sinapse.hub.former import NONE, Former, unbroken
 from sinapse.hub.register import part_key
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
@@ -141,7 +142,7 @@ class Subject:
     """
 
     __slots__ = (
-        *("catch_up", "channels", "groups", "id", "key", "only"),
+        *("catch_up", "channels", "former", "groups", "id", "key", "only"),
         *("replaying", "since", "subscribers"),
     )
 
@@ -163,6 +164,8 @@ class Subject:
         #: While earlier messages are read for it: the counters at which channels were granted, as
         #: far as they are known. No message up to there is for this subject.
         self.since: dict[bytes, int] | None = None
+        #: Meanwhile, rights that have ended beside others.
+        self.former: Former = NONE
 
     def admits(self, channel: bytes) -> bool:
         """Whether a channel of a list is for its streams."""
@@ -194,7 +197,8 @@ class Subject:
         """Return the counter since which it may listen to a channel; None if it may not.
 
         It is 0 if that is not known. If it may by several lists, the earliest counts: by a group,
-        since it is in that and that has the channel.
+        since it is in that and that has the channel. If an earlier one has ended beside it, that
+        counts.
         """
         at = None
         if channel in self.channels:
@@ -204,7 +208,13 @@ class Subject:
             if added is not None:
                 by_group = max(joined, added)
                 at = by_group if at is None else min(at, by_group)
+        if at and channel in self.former:
+            return unbroken(at, self.former[channel])
         return at
+
+    def forget_grants(self) -> None:
+        """Forget since when it may listen: nothing is read for it any more."""
+        self.since, self.former = None, NONE
 
     def may_have(self, entry: Dispatched, pasts: Mapping[bytes, int]) -> bool:
         """Whether a message that was read is for this subject: later than the grant.

@@ -279,7 +279,7 @@ class Table(Dispatcher):
     def _end_replay(self, subject: Subject, subscriber: Subscriber) -> None:
         subject.replaying -= {subscriber}
         if not subject.replaying and self.is_connected:
-            subject.since = None
+            subject.forget_grants()
 
     def _release_group(self, group: Group) -> None:
         group.holders -= 1

@@ -69,6 +69,7 @@ RUN_CHANNELS = "run:"
 _RESERVED_KINDS = (
     "tokens",
     "channels",
+    "former",
     "grants",
     "groups",
     "group",

@@ -13,6 +13,11 @@
 ``sinapse:group:<group>``              hash: the channels that members of the group may listen to,
                                        and the id counter at which each was added
 ``sinapse:members:<group>``            sorted set: the ids of the members of a group, all at 0
+``sinapse:former:<id>``                hash: channels to which a right of the subject has ended
+                                       beside another one, and when it was there: id counters of
+                                       its beginning and end, ``5-9 20-31``
+``sinapse:former-of:<group>``          hash: channels that were on the list of a group, and when, in
+                                       the same way
 ``sinapse:ends``                       sorted set: grants that end, each an id, a line feed and a
                                        channel, by the time when, in milliseconds
 PUBLISH ``sinapse:channels:<id>:add``  a channel was added to the list; payload: its name
@@ -172,6 +177,14 @@ class Names:
     def members_key(self, group: str) -> str:
         """Key of the members of `group`."""
         return f"{self._own}members:{group}"
+
+    def former_key(self, subject: str) -> str:
+        """Key of channels to which rights of `subject` have ended beside others, and of when."""
+        return f"{self._own}former:{subject}"
+
+    def former_of_group_key(self, group: str) -> str:
+        """Key of the channels that `group` had, and of when."""
+        return f"{self._own}former-of:{group}"
 
     def retained_key(self, channel: str) -> str:
         """Key of the retained messages of `channel`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason
@@ -74,6 +74,9 @@ class Stream:
         raise AssertionError(reason)
 
 
+Ended: TypeAlias = dict[bytes, list[tuple[int, int]]]
+
+
 class Done(NamedTuple):
     """What Redis did: it published a message, or a control message."""
 
@@ -93,6 +96,11 @@ class Rights:
         default_factory=lambda: {name: {} for name in GROUPS}
     )
     joined: dict[bytes, int] = field(default_factory=dict)
+    former: Ended = field(default_factory=dict)
+    """What Redis remembers of rights that have ended: of the subject, then of each group."""
+    former_of: dict[bytes, Ended] = field(default_factory=lambda: {name: {} for name in GROUPS})
+    since: dict[bytes, int] = field(default_factory=lambda: {ANCHOR: 0})
+    """Since when there was always a right to what it may listen to."""
 
     def all(self) -> dict[bytes, int]:
         """Return what it may listen to, and since when by the earliest of its rights."""
@@ -103,10 +111,38 @@ class Rights:
                 found[channel] = min(at, found.get(channel, at))
         return found
 
-    def memberships(self) -> dict[bytes, Membership]:
+    def memberships(self, kept: Iterable[bytes] = ()) -> dict[bytes, Membership]:
+        """Return the groups; the lists of those that are `kept` are left out."""
         return {
-            group: Membership(at, dict(self.groups[group])) for group, at in self.joined.items()
+            group: Membership(at, None if group in kept else dict(self.groups[group]))
+            for group, at in self.joined.items()
         }
+
+    def ended(self) -> Ended:
+        """Return the rights that have ended, as a look-up has them."""
+        found = deepcopy(self.former)
+        for group, joined in self.joined.items():
+            for channel, times in self.former_of[group].items():
+                clipped = [(max(joined, start), end) for start, end in times if end >= joined]
+                found.setdefault(channel, []).extend(clipped)
+        return found
+
+    def note(self, channel: bytes, start: int, end: int) -> None:
+        """Note that a right has ended, if there is another one."""
+        if channel in self.all() and start <= end:
+            self.former.setdefault(channel, []).append((start, end))
+
+    def leave(self, group: bytes, joined: int, counter: int) -> None:
+        """Note what the group had given until it was left."""
+        for channel, times in self.former_of[group].items():
+            for start, end in times:
+                self.note(channel, max(joined, start), end)
+        for channel, start in self.groups[group].items():
+            self.note(channel, max(joined, start), counter)
+
+    def settle(self, counter: int) -> None:
+        """Take note of what begins and ends with a change."""
+        self.since = {name: self.since.get(name, counter) for name in self.all()}
 
 
 class Life:
@@ -124,10 +160,16 @@ class Life:
         #: What its subject was told.
         self.known: dict[tuple[bytes, bytes], int] = {}
         self.behind: list[Subject] = []
-        self.hub = kept(Keeper(catch_up_needed=self.behind.append), Counters(), Hub)
+        self.keeper = Keeper(catch_up_needed=self.behind.append)
+        self.hub = kept(self.keeper, Counters(), Hub)
         self.happen(10)
         self.hub.epoch, self.hub.position = "1", self.counter
         self.hub.connected()
+        self.has_other = dice.random() < 0.5
+        if self.has_other:  # Somebody in all groups, so that the node keeps these.
+            joining = self.hub.join()
+            self.hub.expect(joining, b"2", b"other", {ANCHOR: 0}, memberships=self.of_other())
+            self.hub.open(joining, Stream)
         joining = self.hub.join()
         memberships = self.rights.memberships()
         self.hub.expect(joining, b"1", b"token", dict(self.rights.own), memberships=memberships)
@@ -137,6 +179,9 @@ class Life:
         self.heard = len(self.log)
         self.start = self.counter
         self.save()
+
+    def of_other(self) -> dict[bytes, Membership]:
+        return {group: Membership(0, dict(self.rights.groups[group])) for group in GROUPS}
 
     def save(self) -> None:
         """Have Redis save its data."""
@@ -158,7 +203,7 @@ class Life:
 
     def required(self) -> set[int]:
         """Return what the stream has to have: what was published since its channel was granted."""
-        since = self.rights.all()
+        since = self.rights.since
         return {
             number
             for action, channel, number, _ in self.log
@@ -188,21 +233,36 @@ class Life:
                 change(channel)
 
     def change_own(self, channel: bytes) -> None:
+        start = self.rights.own.get(channel, 0)
         is_gone = self.turn(self.rights.own, channel)
+        if is_gone:
+            self.rights.note(channel, start, self.counter)
+        self.rights.settle(self.counter)
         exact, plain = (WITHDRAW, REMOVE) if is_gone else (GRANT, ADD)
         self.tell(exact, b"%d %b" % (self.counter, channel))
         self.tell(plain, channel)
 
     def change_group(self, channel: bytes) -> None:
         group = self.dice.choice(GROUPS)
-        if self.turn(self.rights.groups[group], channel):
+        start = self.rights.groups[group].get(channel, 0)
+        is_gone = self.turn(self.rights.groups[group], channel)
+        if is_gone:
+            times = self.rights.former_of[group].setdefault(channel, [])
+            times.append((start, self.counter))
+        self.rights.settle(self.counter)
+        if is_gone:
             self.tell(GROUP_WITHDRAW, b"%d %b %b" % (self.counter, group, channel))
         else:
             self.tell(GROUP_GRANT, b"%d 0 %b %b" % (self.counter, group, channel))
 
     def change_member(self, _channel: bytes) -> None:
         group = self.dice.choice(GROUPS)
-        if self.turn(self.rights.joined, group):
+        joined = self.rights.joined.get(group, 0)
+        is_gone = self.turn(self.rights.joined, group)
+        if is_gone:
+            self.rights.leave(group, joined, self.counter)
+        self.rights.settle(self.counter)
+        if is_gone:
             self.tell(LEAVE, b"%d %b" % (self.counter, group))
         else:
             listed = self.rights.groups[group].items()
@@ -241,8 +301,11 @@ class Life:
         start = self.hear(start, live=False)
         self.happen(3)
         found, memberships = dict(self.rights.own), self.rights.memberships()
+        former, of_other = self.rights.ended(), self.of_other()
         self.happen(5)
-        self.hub.reconcile(b"1", found, memberships)
+        self.hub.reconcile(b"1", found, memberships, former=former)
+        if self.has_other:
+            self.hub.reconcile(b"2", {ANCHOR: 0}, of_other)
         if self.dice.random() < 0.2:
             return False
         self.hear(start, live=False)
@@ -280,9 +343,27 @@ class Life:
         return True
 
     def live(self) -> None:
-        """Hear what happens, and read what was missed of channels that are new here."""
+        """Hear what happens, come back, and read what was missed."""
         self.happen(6)
         self.heard = self.hear(self.heard, live=True)
+        self.resume()
+        if self.hub.is_live(self.stream) and self.dice.random() < 0.3:
+            self.come_back()
+        self.read()
+
+    def resume(self) -> None:
+        """Read what suspended streams have missed, or leave it for later."""
+        resumed, self.keeper.resumed[:] = self.keeper.resumed[:], []
+        for subscriber, place in resumed:
+            if subscriber is not self.stream:
+                self.hub.go_live(subscriber)
+            elif self.dice.random() < 0.4:
+                self.keeper.resumed.append((subscriber, place))
+            else:
+                self.replay(place.counter)
+
+    def read(self) -> None:
+        """Read what is missed of channels that are new here, or a part of it."""
         waiting, self.behind[:] = self.behind[:], []
         for subject in waiting:
             if self.dice.random() < 0.4:
@@ -306,6 +387,45 @@ class Life:
                 if not catch_up.unread():
                     self.hub.caught_up(subject)
 
+    def replay(self, after: int) -> None:
+        """Read for the stream what it has missed after a counter, and let it be live."""
+        self.subscribe()
+        self.heard = self.hear(self.heard, live=True)
+        self.hub.reached(self.counter)
+        subject = self.stream.subject
+        assert subject is not None
+        for action, channel, number, _ in self.log:
+            entry = Dispatched(number, channel, Message(str(number)))
+            if action or number <= after or not subject.may_have(entry, {}):
+                continue
+            if number in self.brief:
+                self.stream.told[channel] = self.counter
+            else:
+                self.stream.got.append(number)
+        self.hub.go_live(self.stream)
+
+    def come_back(self) -> None:
+        """Break the stream, and let it come back with the id that it has."""
+        after = self.counter
+        self.hub.reached(after)
+        self.hub.leave(self.stream)
+        self.happen(6)
+        self.heard = self.hear(self.heard, live=True)
+        joining = self.hub.join()
+        self.happen(3)
+        own, former = dict(self.rights.own), self.rights.ended()
+        memberships = self.rights.memberships(list(self.hub.whole_groups))
+        self.happen(4)
+        self.hub.expect(joining, b"1", b"token", own, memberships=memberships, former=former)
+        self.happen(3)
+        self.heard = self.hear(self.heard, live=True)
+        self.hub.open(joining, lambda: self.stream, live=False)
+        self.subscribe()
+        for _ in range(self.dice.randint(0, 2)):
+            self.happen(4)
+            self.heard = self.hear(self.heard, live=True)
+        self.replay(after)
+
 
 def test_nothing_of_between_a_removal_and_a_grant_comes_whatever_was_not_heard() -> None:
     for seed in range(LIVES):
@@ -320,7 +440,7 @@ def test_nothing_of_between_a_removal_and_a_grant_comes_whatever_was_not_heard()
                 if dice.random() < 0.3:
                     life.go_back()
             life.live()
-        while life.behind:
+        while life.behind or life.keeper.resumed:
             life.live()
         got = life.stream.got
         assert len(got) == len(set(got)), seed

@@ -765,6 +765,7 @@ class TestLookUp:
         )
         if found is not None:
             assert found.pop() == b"", "it is for a part"
+            assert found.pop() == [], "a right has ended"
             assert found.pop() == [], "it is in a group"
         return found
 

@@ -364,6 +364,103 @@ class TestRefusals:
         assert listener.heard() == []
 
 
+class TestFormer:
+    """What is noted of rights that have ended."""
+
+    @staticmethod
+    def noted(client: redis.Redis, key: str) -> dict[str, str]:
+        """Return it, with counters that begin at the first."""
+        first = int(client.hget(PLAIN.retention, "counter") or 0) - 30
+
+        def shown(time: str) -> str:
+            start, end = (int(each) - first for each in time.split("-"))
+            return f"{start}-{end}"
+
+        found: Any = client.hgetall(key)
+        return {
+            name.decode(): " ".join(map(shown, times.decode().split()))
+            for name, times in found.items()
+        }
+
+    @staticmethod
+    def pass_by(publisher: Publisher, count: int) -> None:
+        for _ in range(count):
+            publisher.publish("other", "message")
+
+    def test_nobody_who_has_one_right_leaves_anything(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        publisher.channels.add("7", "news")
+        publisher.groups.add("8", "team:3")
+        publisher.channels.add("9", "news")
+        publisher.groups.channels("team:4").add("news")
+        publisher.channels.remove("7", "news")
+        publisher.groups.remove("8", "team:3")
+        publisher.channels.clear("9")
+        assert redis_client.keys("sinapse:former*") == []
+
+    def test_it_says_from_when_to_when(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        team = publisher.groups.channels("team:3")
+        self.pass_by(publisher, 1)
+        publisher.channels.add("7", "news")  # At 1.
+        self.pass_by(publisher, 3)
+        team.add("news")  # At 4.
+        self.pass_by(publisher, 2)
+        publisher.groups.add("7", "team:3")  # At 6.
+        self.pass_by(publisher, 4)
+        publisher.channels.remove("7", "news")  # At 10.
+        self.pass_by(publisher, 10)
+        publisher.channels.add("7", "news")  # At 20.
+        self.pass_by(publisher, 5)
+        team.remove("news")  # At 25; it was there from 4 on.
+        self.pass_by(publisher, 2)
+        team.add("news")
+        self.pass_by(publisher, 3)
+        publisher.channels.remove("7", "news")  # At 30.
+        assert self.noted(redis_client, PLAIN.former_key("7")) == {"news": "1-10 20-30"}
+        assert self.noted(redis_client, PLAIN.former_of_group_key("team:3")) == {"news": "4-25"}
+        # With the group what that had is noted of the subject.
+        publisher.channels.add("7", "news")
+        publisher.groups.remove("7", "team:3")
+        assert self.noted(redis_client, PLAIN.former_key("7")) == {"news": "1-30"}
+        for key in redis_client.keys("sinapse:former*"):
+            assert 31 * 24 * 3600 * 1000 < redis_client.pttl(key) <= 32 * 24 * 3600 * 1000
+
+    def test_it_is_bounded(self, publisher: Publisher, redis_client: redis.Redis) -> None:
+        team = publisher.groups.channels("team:3")
+        publisher.groups.add("7", "team:3")
+        for _ in range(20):
+            team.add("news")
+            self.pass_by(publisher, 1)
+            team.remove("news")
+            self.pass_by(publisher, 1)
+        key = PLAIN.former_of_group_key("team:3")
+        times = (redis_client.hget(key, "news") or b"").split()
+        assert len(times) == 16
+        counter = int(redis_client.hget(PLAIN.retention, "counter") or 0)
+        assert times[-1] == b"%d-%d" % (counter - 2, counter - 1)
+        redis_client.hset(key, mapping={f"room:{n}": "1-2" for n in range(MAX_GROUP_CHANNELS)})
+        team.add("hall")
+        team.remove("hall")
+        assert redis_client.hlen(key) <= MAX_GROUP_CHANNELS + 1
+
+    def test_what_others_write_there_changes_nothing(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        redis_client.set(PLAIN.former_key("7"), "no hash")
+        redis_client.set(PLAIN.former_of_group_key("team:3"), "no hash")
+        redis_client.hset(PLAIN.former_key("8"), "news", "nonsense 9-5 \xff 7")
+        for subject in ("7", "8"):
+            publisher.channels.add(subject, "news")
+            publisher.groups.add(subject, "team:3")
+            assert publisher.groups.channels("team:3").add("news")
+            assert publisher.channels.remove(subject, "news")
+            assert publisher.groups.channels("team:3").remove("news")
+            assert publisher.groups.remove(subject, "team:3")
+
+
 def test_each_operation_is_one_round_trip(flavour: Flavour, tmp_path: Path) -> None:
     with (  # The daemon of this module asks its own Redis as well, when it likes.
         running_redis(tmp_path) as server,

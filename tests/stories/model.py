@@ -9,7 +9,8 @@ received, whenever and wherever its streams were opened:
 - *forbidden*: the channel was not on the list when the message was published, and if it has a past,
   was not added after that either; or the token of the
   stream had been revoked, or had expired, before; or it was published before the channel was added
-  for the last time, and the stream was opened after that.
+  for the last time, and the stream was opened after that. A removal between two messages of a Redis
+  that is taken back before the second one is no break.
   A message for all but the streams of a name is forbidden to these, and they are owed none of it.
 - *doubled*, *late*: a tab got it twice, or after a later message of the same Redis. A tab comes
   back with the last event ID that it has.
@@ -17,7 +18,7 @@ received, whenever and wherever its streams were opened:
   which the tab opened for the first time, or after its position was taken; all has come to rest,
   and the tab has not got it, nor was told of a reset for it. Or its stream ended with its token,
   was at rest before and undisturbed, and lacks something of before that.
-  What was published before the younger of two rights is not owed any more when the older one ends.
+  When the older of two rights ends, nothing of before the younger one is lost: there was no break.
 - *past*: of a channel with a past, it lacks one of the last messages from before the channel was
   added, or from before it opened for the first time without a position, if that was later.
 - *needless*: a reset for a channel of which no message is missing that could be gone; or another
@@ -80,25 +81,10 @@ class Interval:
 
     begin: int
     added: int
-    grants: list[tuple[int, int]]
-    """Since how many changes, and when Redis says that it was added: before it began, if data were
-    lost since then; later, if the oldest of several rights has ended."""
+    granted: int
+    """When Redis says that it was added: before it began, if data were lost since then."""
     end: int | None = None
     removed: int | None = None
-
-    @property
-    def granted(self) -> int:
-        """When Redis says now that it was added."""
-        return self.grants[-1][1]
-
-    @property
-    def starts(self) -> list[int]:
-        """The present of each time when it was new to streams that came later."""
-        return [self.begin, *(granted for _, granted in self.grants[1:])]
-
-    def granted_at(self, change: int) -> int:
-        """Return when Redis said that it was added, after so many changes."""
-        return max((each for each in self.grants if each[0] <= change), default=self.grants[0])[1]
 
     def has(self, number: int) -> bool:
         """Whether a message was published within it."""
@@ -119,14 +105,19 @@ class Rights:
     """Groups of subjects."""
     groups: dict[str, dict[str, int]] = field(default_factory=dict)
     """Channels of groups."""
+    since: dict[int, dict[str, int]] = field(default_factory=dict)
+    """What subjects may listen to, and since when there was always a right to that."""
+
+    def settle(self, subject: int, now: int) -> None:
+        """Take note of what has begun and ended with a change."""
+        names = set(self.own.get(subject, {}))
+        names.update(*(self.groups.get(group, {}) for group in self.joined.get(subject, {})))
+        since = self.since.get(subject, {})
+        self.since[subject] = {name: since.get(name, now) for name in names}
 
     def of(self, subject: int) -> dict[str, int]:
-        """Return what a subject may listen to, each since the first of its rights to it."""
-        found = dict(self.own.get(subject % PART, {}))
-        for group, joined in self.joined.get(subject % PART, {}).items():
-            for channel, added in self.groups.get(group, {}).items():
-                at = max(joined, added)
-                found[channel] = min(at, found.get(channel, at))
+        """Return what a subject may listen to, each since when without a break."""
+        found = self.since.get(subject % PART, {})
         if subject < PART:
             return found
         return {channel: at for channel, at in found.items() if is_in_part(channel)}
@@ -224,6 +215,8 @@ class Story:
 
     def _apply(self, *subjects: int, anew: bool = False) -> None:
         """Let intervals begin and end, as rights say; with `anew` those that differ do so."""
+        for subject in () if anew else subjects:
+            self.rights.settle(subject, self.now)
         for subject in (each + part for each in subjects for part in (0, PART)):
             wanted, is_there = self.rights.of(subject), self.channels(subject)
             for channel, granted in is_there.items():
@@ -236,10 +229,7 @@ class Story:
         intervals = self._lists.setdefault(subject, {}).setdefault(channel, [])
         if not intervals or intervals[-1].end is not None:
             self.changes += 1
-            intervals.append(Interval(self.now, self.changes, [(self.changes, granted)]))
-        elif intervals[-1].granted != granted:
-            self.changes += 1
-            intervals[-1].grants.append((self.changes, granted))
+            intervals.append(Interval(self.now, self.changes, granted))
 
     def _remove(self, subject: int, channel: str) -> None:
         intervals = self._lists.get(subject, {}).get(channel, [])
@@ -255,11 +245,6 @@ class Story:
             if intervals[-1].end is None
         }
 
-    def first_grants(self, subject: int) -> dict[str, int]:
-        """Return the same, by the first of the rights since it may listen without a break."""
-        lists = self._lists.get(subject, {})
-        return {name: lists[name][-1].grants[0][1] for name in self.channels(subject)}
-
     def first_grant(self, subject: int, start: int, end: int) -> int:
         """Return the present of the first grant to a subject from `start` on; `end` if none."""
         channels = self._lists.get(subject, {}).values()
@@ -274,12 +259,9 @@ class Story:
         return None
 
     def grants_after(self, subject: int, message: Sent) -> int:
-        """Return how often the channel of a message was added after it was published.
-
-        When the older of two rights ends, that is as if it was added with the younger one.
-        """
+        """Return how often the channel of a message was added after it was published."""
         intervals = self._lists.get(subject, {}).get(message.channel, [])
-        return sum(start > message.number for interval in intervals for start in interval.starts)
+        return sum(interval.begin > message.number for interval in intervals)
 
     def was_granted_past(self, subject: int, start: int) -> bool:
         """Whether a subject was granted a channel with a past, from `start` on."""
@@ -291,8 +273,22 @@ class Story:
         """Return when a channel was added that was on the list after so many changes."""
         for interval in self._lists.get(subject, {}).get(channel, []):
             if interval.is_at(change):
-                return interval.granted_at(change)
+                return interval.granted
         return None
+
+    def unbroken_at(self, subject: int, message: Sent, change: int) -> int:
+        """Return since when the channel of a message was on the list without a message between."""
+        intervals = self._lists.get(subject, {}).get(message.channel, [])
+        at = next((at for at, each in enumerate(intervals) if each.is_at(change)), None)
+        if at is None:
+            return 0
+        while at and not self._is_break(intervals[at - 1].end or 0, intervals[at].begin, message):
+            at -= 1
+        return intervals[at].granted
+
+    def _is_break(self, end: int, begin: int, message: Sent) -> bool:
+        between = self.sent[end:begin]
+        return any(each.retain and each.shard == message.shard for each in between)
 
     def may_be_gone(self, message: Sent) -> bool:
         if message.is_void or time.monotonic() >= message.at + message.retain - 0.001:
@@ -386,24 +382,20 @@ class Record:
             self.base = self.story.places(identifier)
             self.checked = min(self.base.values()) + 1
 
-    def take(self, number: int, token: Token, *, may_be_new: bool) -> None:
-        """Judge a message that has come.
-
-        Its channel `may_be_new`: a right to it has ended, or will in this moment, and a later one
-        may be left.
-        """
+    def take(self, number: int, token: Token) -> None:
+        """Judge a message that has come."""
         story, sent = self.story, self.story.sent[number]
         interval = story.interval(self.subject, sent)
         what = f"{number} on {sent.channel}"
         self.report.append(f"{story.now}: {self.name} gets {number}")
         # With each grant the past comes, and to a tab that is new.
-        pasts = story.grants_after(self.subject, sent) + may_be_new if sent.channel in PASTS else 0
+        pasts = story.grants_after(self.subject, sent) if sent.channel in PASTS else 0
         is_past = pasts or (sent.channel in PASTS and number <= self.base.get(sent.shard, -1))
         if is_past or self.subject in sent.unsure:
             pass
         elif interval is None:
             self.fault("forbidden", f"{what}: it was not on the list")
-        elif number < (story.granted_at(self.subject, sent.channel, self.change) or 0):
+        elif number < story.unbroken_at(self.subject, sent, self.change):
             self.fault("forbidden", f"{what}: it was granted later, and then the stream was opened")
         if self.is_own(sent):
             self.fault("forbidden", f"{what}: it is for all but {self.stream}")
@@ -529,7 +521,7 @@ class Record:
         story = self.story
         if story.losses:
             return
-        for channel, granted in story.first_grants(self.subject).items():
+        for channel, granted in story.channels(self.subject).items():
             numbers = story.of_channel.get(channel, [])
             if channel not in PASTS or not numbers:
                 continue

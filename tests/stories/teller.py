@@ -704,9 +704,7 @@ class Teller:
             self.counts.deliveries += 1
             self.end_grants()
             number = int(item.data.removeprefix(self.prefix))
-            channel = self.story.sent[number].channel
-            ends, _ = self.ends.get((record.subject % PART, channel), (float("inf"), 0.0))
-            record.take(number, tab.token, may_be_new=ends <= time.monotonic())
+            record.take(number, tab.token)
         if item.event == "position":
             self.note(f"{record.name} is at {item.identifier}")
         if item.identifier:

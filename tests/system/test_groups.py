@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import redis
 
 from sinapse.broker.recovery import RECONCILE_SLICE
 from sinapse.publisher import Publisher
-from tests.support import running_several
+from tests.support import eventually, running_several
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.longpoll import items
 from tests.support.longpoll import position as polled
@@ -123,6 +124,172 @@ def test_who_left_and_came_back_gets_nothing_of_between(
     publisher.publish("anchor", "end")
     with daemon.stream(token, after=last).opened() as stream:
         assert data(stream) == ["after"]
+
+
+class Right:
+    """A right of subject 1 to a room: by its list, by being in a group, or by the list of one."""
+
+    def __init__(self, publisher: Publisher, kind: str) -> None:
+        self.publisher, self.kind = publisher, kind
+        if kind == "member":
+            publisher.groups.channels("editors").add("room:9")
+        elif kind == "group":
+            publisher.groups.add("1", "authors")
+
+    def begin(self) -> None:
+        if self.kind == "list":
+            self.publisher.channels.add("1", "room:9")
+        elif self.kind == "member":
+            self.publisher.groups.add("1", "editors")
+        else:
+            self.publisher.groups.channels("authors").add("room:9")
+
+    def end(self) -> None:
+        if self.kind == "list":
+            self.publisher.channels.remove("1", "room:9")
+        elif self.kind == "member":
+            self.publisher.groups.remove("1", "editors")
+        else:
+            self.publisher.groups.channels("authors").remove("room:9")
+
+
+@pytest.fixture(params=list(permutations(("list", "member", "group"), 2)), ids="-".join)
+def rights(request: pytest.FixtureRequest, publisher: Publisher) -> list[Right]:
+    """Return two rights to one room, each pair in turn."""
+    return [Right(publisher, kind) for kind in request.param]
+
+
+def change(publisher: Publisher, earlier: Right, later: Right) -> None:
+    """Give a right, then another one, and take the first, with a message between each."""
+    earlier.begin()
+    publisher.publish("room:9", "by the first")
+    later.begin()
+    publisher.publish("room:9", "by both")
+    earlier.end()
+    publisher.publish("room:9", "by the second")
+    publisher.publish("anchor", "end")
+
+
+BY_BOTH = ["by the first", "by both", "by the second"]
+
+
+def test_who_is_away_while_its_role_changes_misses_nothing(
+    daemon: Daemon, publisher: Publisher, token: str, rights: list[Right]
+) -> None:
+    last = position(daemon, token)
+    publisher.publish("room:9", "before both")
+    change(publisher, *rights)
+    with daemon.stream(token, after=last).opened() as stream:
+        assert data(stream) == BY_BOTH
+
+
+def test_a_break_between_two_rights_is_one(
+    daemon: Daemon, publisher: Publisher, token: str, rights: list[Right]
+) -> None:
+    earlier, later = rights
+    last = position(daemon, token)
+    earlier.begin()
+    publisher.publish("room:9", "by the first")
+    earlier.end()
+    publisher.publish("room:9", "by none")
+    later.begin()
+    publisher.publish("room:9", "by the second")
+    publisher.publish("anchor", "end")
+    with daemon.stream(token, after=last).opened() as stream:
+        assert data(stream) == ["by the second"]
+
+
+def test_a_node_that_is_away_while_a_role_changes_misses_nothing(
+    distant: Daemon, proxy: Proxy, publisher: Publisher, token: str, rights: list[Right]
+) -> None:
+    with distant.stream(token).opened() as stream:
+        proxy.stall()
+        change(publisher, *rights)
+        proxy.cut()
+        proxy.flow()
+        assert data(stream) == BY_BOTH
+
+
+def test_a_past_does_not_come_again_when_a_role_changes(
+    daemon: Daemon, publisher: Publisher, token: str, rights: list[Right]
+) -> None:
+    earlier, later = rights
+    publisher.publish("room:9", "past", replay="all")
+    earlier.begin()
+    with daemon.stream(token).opened() as stream:
+        publisher.publish("anchor", "end")
+        assert stream.next().data == "past"
+        last = stream.next().id
+    later.begin()
+    publisher.publish("room:9", "by both")
+    earlier.end()
+    publisher.publish("anchor", "end")
+    with daemon.stream(token, after=last).opened() as stream:
+        assert data(stream) == ["by both"]
+
+
+def test_a_right_whose_time_is_over_ends_beside_another_one(
+    daemon: Daemon, publisher: Publisher, token: str
+) -> None:
+    last = position(daemon, token)
+    publisher.channels.add("1", "room:9", expires_in=0.2)
+    publisher.publish("room:9", "by the first")
+    Right(publisher, "member").begin()
+    publisher.publish("room:9", "by both")
+    eventually(lambda: not publisher.channels.has("1", "room:9"))
+    publisher.publish("room:9", "by the second")
+    publisher.publish("anchor", "end")
+    with daemon.stream(token, after=last).opened() as stream:
+        assert data(stream) == BY_BOTH
+
+
+@pytest.mark.parametrize("how", ["channels", "groups", "group"])
+def test_all_rights_of_a_kind_end_beside_another_one(
+    daemon: Daemon, publisher: Publisher, token: str, how: str
+) -> None:
+    earlier, later = (Right(publisher, kind) for kind in ENDED_TOGETHER[how])
+    last = position(daemon, token)
+    earlier.begin()
+    publisher.publish("room:9", "by the first")
+    later.begin()
+    publisher.publish("room:9", "by both")
+    if how == "channels":
+        assert publisher.channels.clear("1") == 1
+    elif how == "group":
+        assert publisher.groups.channels("authors").clear() == 1
+    else:
+        publisher.channels.add("1", "anchor")
+        assert publisher.groups.clear("1") == 2
+    publisher.publish("room:9", "by the second")
+    publisher.publish("anchor", "end")
+    with daemon.stream(token, after=last).opened() as stream:
+        assert data(stream) == BY_BOTH
+
+
+#: What ends first, and what is left, where all of a kind end at once.
+ENDED_TOGETHER = {
+    "channels": ("list", "member"),
+    "groups": ("member", "list"),
+    "group": ("group", "list"),
+}
+
+
+def test_rights_follow_each_other_without_an_end(
+    daemon: Daemon, publisher: Publisher, token: str
+) -> None:
+    """Each begins before the one before it ends, and none was there all the time."""
+    last = position(daemon, token)
+    former, kinds = None, ["list", "member", "group"] * 10
+    for number, kind in enumerate(kinds):
+        right = Right(publisher, kind)
+        right.begin()
+        if former is not None:
+            former.end()
+        publisher.publish("room:9", str(number))
+        former = right
+    publisher.publish("anchor", "end")
+    with daemon.stream(token, after=last).opened() as stream:
+        assert data(stream) == [str(number) for number in range(len(kinds))]
 
 
 def test_all_transports_know_groups(daemon: Daemon, publisher: Publisher, token: str) -> None:

@@ -8,7 +8,6 @@
 -- get it too: the grant takes a counter of its own, so that every id is from before it or after it.
 -- If this grant is the next one of all to end, nodes are told when.
 
--- include: is_counter
 -- include: now
 -- include: end_grant
 -- include: end_of

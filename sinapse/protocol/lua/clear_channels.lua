@@ -1,8 +1,9 @@
 -- Removes all channels of a subject, and tells every node.
 -- KEYS: the set of channels, retention, grants.
 -- ARGV: control channel to remove, and to withdraw; the subject.
--- Returns how many channels there were.
+-- Returns how many channels there were. What a group goes on to give the subject is noted.
 
+-- include: keep_own
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local channels = redis.call('SMEMBERS', KEYS[1])
 local count, some_end = #channels, redis.call('EXISTS', '$ENDS') == 1
@@ -10,7 +11,12 @@ if some_end then
   -- include: lasting
   count = #lasting(ARGV[3], channels)
 end
+local starts = {}
+for at = 1, #channels do
+  starts[at] = redis.call('HGET', KEYS[3], channels[at])
+end
 redis.call('DEL', KEYS[1], KEYS[3])
+keep_own(ARGV[3], channels, starts, counter)
 for _, channel in ipairs(channels) do
   if some_end then
     redis.pcall('ZREM', '$ENDS', ARGV[3] .. '\n' .. channel)

@@ -1,12 +1,16 @@
 -- Removes all channels of a group, and tells every node.
 -- KEYS: the channels of the group, retention.
--- ARGV: the group, control channel to withdraw.
--- Returns how many channels there were.
+-- ARGV: the group, control channel to withdraw, how many channels a group may have.
+-- Returns how many channels there were. Since when each was is noted.
 
+-- include: keep_of_group
+-- include: fields
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
-local channels = redis.call('HKEYS', KEYS[1])
+local list = redis.call('HGETALL', KEYS[1])
+local channels = fields(list)
 redis.call('DEL', KEYS[1])
-for _, channel in ipairs(channels) do
+for at, channel in ipairs(channels) do
+  keep_of_group(ARGV[1], channel, list[at * 2], counter, tonumber(ARGV[3]))
   redis.call('PUBLISH', ARGV[2], counter .. ' ' .. ARGV[1] .. ' ' .. channel)
 end
 return #channels

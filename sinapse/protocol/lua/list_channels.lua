@@ -3,8 +3,8 @@
 -- revoked.
 -- ARGV: the subject; groups that the node keeps, each between line feeds.
 -- Returns false if it was, else the channels, the epoch and the counter, channels with the counters
--- of their grants, whether a new stream gets a past of any of them or of those of groups, and the
--- groups as `groups_of` has them.
+-- of their grants, whether a new stream gets a past of any of them or of those of groups, the groups as
+-- `groups_of` has them, and the rights that have ended as `former_of` has them.
 
 -- include: groups_of
 if redis.call('EXISTS', KEYS[5]) == 1 then
@@ -16,6 +16,6 @@ if redis.call('EXISTS', '$ENDS') == 1 then
   -- include: lasting
   channels = lasting(ARGV[1], channels)
 end
-local groups, past = groups_of(ARGV[1], channels, ARGV[2])
+local groups, past, former = groups_of(ARGV[1], channels, ARGV[2])
 return {channels, position[1] or '', position[2] or '0', redis.call('HGETALL', KEYS[4]),
-  past, groups}
+  past, groups, former}

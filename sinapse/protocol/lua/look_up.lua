@@ -4,8 +4,9 @@
 -- feeds; then the token, if it is that of a session.
 -- Returns false for an unknown token, else the subject, milliseconds that the token has left or -1,
 -- the channels, the epoch and the counter, channels with the counters of their grants, whether a
--- new stream gets a past of any of them or of those of groups, the groups as `groups_of` has them, and
--- the channels that the token is only for, a line each, or nothing for all; all of one instant.
+-- new stream gets a past of any of them or of those of groups, the groups as `groups_of` has them, the
+-- rights that have ended as `former_of` has them, and the channels that the token is only for, a line
+-- each, or nothing for all; all of one instant.
 
 -- include: groups_of
 local subject, key, only = redis.call('GET', KEYS[1]), KEYS[1], ''
@@ -24,6 +25,6 @@ if redis.call('EXISTS', '$ENDS') == 1 then
   -- include: lasting
   channels = lasting(subject, channels)
 end
-local groups, past = groups_of(subject, channels, ARGV[3])
+local groups, past, former = groups_of(subject, channels, ARGV[3])
 return {subject, redis.call('PTTL', key), channels, position[1] or '', position[2] or '0',
-  redis.call('HGETALL', ARGV[2] .. subject), past, groups, only}
+  redis.call('HGETALL', ARGV[2] .. subject), past, groups, former, only}

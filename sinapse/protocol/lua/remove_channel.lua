@@ -2,16 +2,21 @@
 -- KEYS: the set of channels, retention, grants.
 -- ARGV: channel, control channel to remove, and to withdraw; the subject.
 -- Returns 1 if the channel was there. A node that is reading what it missed of the channel learns
--- up to which id that may still be delivered.
+-- up to which id that may still be delivered. If a group goes on to give the channel to the subject, what
+-- has ended is noted.
 
 -- include: end_of
+-- include: keep_own
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 -- Its type is seen before anything is written.
-redis.call('HGET', KEYS[3], ARGV[1])
+local start = redis.call('HGET', KEYS[3], ARGV[1])
 local member = ARGV[4] .. '\n' .. ARGV[1]
 local ends = end_of(member)
 local removed = redis.call('SREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
+if removed == 1 then
+  keep_own(ARGV[4], {ARGV[1]}, {start}, counter)
+end
 if ends then
   redis.call('ZREM', '$ENDS', member)
   -- include: now

@@ -256,7 +256,8 @@ class RemoveFromGroup(_Change):
         """Return what Redis is asked."""
         told = names.control_channel(_NOBODY, GROUP_WITHDRAW)
         keys = names.group_key(self.group), names.retention
-        return call(names, REMOVE_FROM_GROUP, keys, (self.channel, self.group, told))
+        arguments = self.channel, self.group, told, str(MAX_GROUP_CHANNELS)
+        return call(names, REMOVE_FROM_GROUP, keys, arguments)
 
     def result(self, answer: int) -> bool:
         """Return whether it was there."""
@@ -274,9 +275,8 @@ class ClearGroup(Operation[int]):
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         told = names.control_channel(_NOBODY, GROUP_WITHDRAW)
-        return call(
-            names, CLEAR_GROUP, (names.group_key(self.group), names.retention), (self.group, told)
-        )
+        keys = names.group_key(self.group), names.retention
+        return call(names, CLEAR_GROUP, keys, (self.group, told, str(MAX_GROUP_CHANNELS)))
 
     def combine(self, results: Sequence[int]) -> int:
         """Return the sum for all Redis."""

@@ -3,9 +3,9 @@
 -- so no message is heard that was published after the end, whatever nodes are doing.
 
 -- include: some_over
--- include: end_grant
 local function end_grants(most, now, counter)
   if some_over(now) then
+    -- include: end_grant
     counter = counter or redis.call('HGET', '$RETENTION', 'counter') or '0'
     local over = redis.call('ZRANGE', '$ENDS', '-inf', now, 'BYSCORE', 'LIMIT', 0, most)
     for _, member in ipairs(over) do

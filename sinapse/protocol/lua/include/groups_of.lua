@@ -1,10 +1,12 @@
 -- The groups of `subject`: of each its name, the counter since when, and its channels, each with the
 -- counter at which it was added, or nothing for those that are among `kept`, each between line feeds;
--- and whether a new stream gets a past of any of `channels` or of these. What stands at the key of a
--- group and is not Sinapse's gives nobody anything. KEYS[3] says which channels have a past.
+-- whether a new stream gets a past of any of `channels` or of these; and the rights that have ended, as
+-- `former_of` has them. What stands at the key of a group and is not Sinapse's gives nobody anything.
+-- KEYS[3] says which channels have a past.
 
 -- include: has_past
 -- include: fields
+-- include: former_of
 local function groups_of(subject, channels, kept)
   local found, past = {}, has_past(channels)
   local joined = redis.call('HGETALL', '$GROUPS' .. subject)
@@ -21,5 +23,5 @@ local function groups_of(subject, channels, kept)
     end
     found[#found + 1] = {joined[at], joined[at + 1], not is_kept and list}
   end
-  return found, past
+  return found, past, former_of(subject, channels, joined)
 end
