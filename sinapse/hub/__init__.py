@@ -1,6 +1,7 @@
 """The subscribers of this node and their channels, without any I/O and without a clock.
 
 ``hub``          what has happened, in the order of Redis: control messages, streams, breaks
+``opening``      how streams open, with what has changed since they were looked up
 ``lists``        what subjects may listen to, by themselves and by groups, and how it changes
 ``table``        who listens to what, and what becomes of streams when that changes
 ``dispatch``     messages for subscribers

@@ -3,32 +3,19 @@
 It has no socket and no timer. Redis sends messages and control messages on one connection, and the
 hub gets them in that order. It sends messages as a :class:`~sinapse.hub.dispatch.Dispatcher`, and
 applies a control message at once to its :class:`~sinapse.hub.lists.Lists`: earlier messages are
-flushed first, later ones see the new list.
-
-A subscriber opens in three steps, so that no list is ever wrong, not even for an instant:
-
-1. :meth:`Hub.join` before the look-up is sent: control messages are noted from now on.
-2. :meth:`Hub.expect` with the answer: the node stays subscribed to its channels, and keeps its
-   groups.
-3. :meth:`Hub.open` when everything published before the answer has been handled.
-
-A subscriber that resumes is opened replaying: it can be ended, but gets nothing until
-:meth:`Hub.go_live`. While history is read for it, :meth:`Hub.tape` records what is dispatched, so
-that history and live messages join without a gap.
+flushed first, later ones see the new list. How a subscriber opens is said in
+:mod:`~sinapse.hub.opening`.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Container, Iterable, Iterator, Mapping
 
-from sinapse.counters import Counters
 from sinapse.errors import CloseReason, ResetReason
 from sinapse.hub.former import NONE, Former
-from sinapse.hub.joining import Expected, Joining, Joins, Membership, group_notes
-from sinapse.hub.lists import Lists
+from sinapse.hub.joining import Membership, group_notes
+from sinapse.hub.opening import Openings
 from sinapse.hub.register import part_key
-from sinapse.hub.subscribers import Subject, Subscriber
-from sinapse.hub.table import HubOwner
-from sinapse.protocol.ids import EventID, Past, parse_counter
+from sinapse.hub.subscribers import Subject
+from sinapse.protocol.ids import parse_counter
 from sinapse.protocol.keys import (
     ADD,
     GRANT,
@@ -42,208 +29,13 @@ from sinapse.protocol.keys import (
     WITHDRAW,
     is_channel,
 )
-from sinapse.protocol.only import Only
-
-Joined = TypeVar("Joined", bound=Subscriber)
 
 #: Control messages that have the counter of that moment, and what they are without it.
 _WITHOUT_COUNTER = {GRANT: ADD, PAST: ADD, WITHDRAW: REMOVE}
 
 
-class Hub(Lists):
+class Hub(Openings):
     """The hub, kept by `owner`; the options are those of the lists."""
-
-    def __init__(
-        self,
-        counters: Counters,
-        owner: HubOwner,
-        *,
-        max_channels: int = 0,
-        admits_empty: bool = False,
-    ) -> None:
-        super().__init__(counters, owner, max_channels=max_channels, admits_empty=admits_empty)
-        self._joins = Joins()
-
-    # Opening
-
-    def join(self) -> Joining:
-        """Begin to open a subscriber, before the look-up of its token."""
-        return self._joins.begin()
-
-    def expect(
-        self,
-        joining: Joining,
-        subject: bytes,
-        token: bytes,
-        channels: Mapping[bytes, int],
-        *,
-        memberships: Mapping[bytes, Membership] | None = None,
-        position: int = 0,
-        has_past: bool = False,
-        only: Only | None = None,
-        former: Former = NONE,
-    ) -> None:
-        """Take the answer of the look-up, and hold its channels and groups.
-
-        `channels` has the counters at which they were granted, 0 if that is not known;
-        `memberships` are the groups; `position` is the counter of that instant; `has_past` says
-        whether a new stream gets a past of any channel of these. The stream hears the part that
-        the token is for. `former` are rights that have ended.
-
-        Raises :class:`~sinapse.errors.Unauthorized` if the subject may listen to nothing, and
-        :class:`~sinapse.errors.LimitReached` if to too many.
-        """
-        joining.subject = subject
-        joining.token = token
-        joining.has_past = has_past
-        joining.only = only
-        joining.answer = {
-            name: at for name, at in channels.items() if is_channel(name) and joining.admits(name)
-        }
-        joining.position = position
-        joining.former = former
-        joining.memberships = memberships or {}
-        # All of them: a removal that was noted may be older than the answer, and the addition after
-        # it is still on its way.
-        held = set(joining.answer)
-        may_hear = bool(held)
-        for name, membership in joining.memberships.items():
-            listed = {
-                each
-                for each in membership.channels or ()
-                if is_channel(each) and joining.admits(each)
-            }
-            # What a group has may not be known yet: it is looked at when the stream opens.
-            may_hear = may_hear or bool(listed) or membership.channels is None
-            group = self.groups.get(part_key(name, only))
-            if group is None:
-                held |= listed
-                continue
-            joining.groups.append(group)
-            group.holders += 1
-            unheard = [self.channels[each] for each in group.unheard]
-            joining.unheard += [each for each in unheard if not each.is_subscribed]
-        self._require(is_empty=not may_hear)
-        self._check_number(subject, held, [group.channels for group in joining.groups])
-        joining.channels = frozenset(held)
-        for name in joining.channels:
-            self._hold(name)
-
-    @property
-    def whole_groups(self) -> Iterator[bytes]:
-        """The groups of which the node has all of the list."""
-        return (each.id for each in self.groups.values() if each.only is None)
-
-    def keeps(self, memberships: Mapping[bytes, Membership], only: Only | None) -> bool:
-        """Whether the node has the groups whose lists were left out of an answer.
-
-        The last member may have left meanwhile; or the token is for another part of them.
-        """
-        return all(
-            membership.channels is not None or part_key(name, only) in self.groups
-            for name, membership in memberships.items()
-        )
-
-    def expected(self, joining: Joining) -> Expected:
-        """Return what a subscriber may listen to that would open now.
-
-        Raises :class:`~sinapse.errors.Unauthorized` if the token was revoked, and
-        :class:`~sinapse.errors.LimitReached` if it is too much.
-        """
-        self.flush()
-        channels, memberships = self._joins.expected(joining)
-        lists = [
-            self._channels_of_group(joining, identifier, membership)
-            for identifier, membership in memberships.items()
-        ]
-        self._check_number(joining.subject, channels, lists)
-        return Expected(channels, memberships, is_empty=not channels and not any(lists))
-
-    def _channels_of_group(
-        self, joining: Joining, identifier: bytes, membership: Membership
-    ) -> Mapping[bytes, int]:
-        """Return what a group has now for a subscriber that is about to open."""
-        group = self.groups.get(part_key(identifier, joining.only))
-        if group is not None:
-            return group.channels
-        channels = self._joins.channels_of_group(joining, identifier, membership)
-        return {
-            name: at for name, at in channels.items() if is_channel(name) and joining.admits(name)
-        }
-
-    def place_before_past(self, joining: Joining) -> EventID | None:
-        """Return the id from which a new stream resumes to get the past of its channels, if any."""
-        if not self._joins.has_past(joining):
-            return None
-        self.flush()
-        return self.here._replace(past=Past(0, of_all=True))
-
-    def open(self, joining: Joining, make: Callable[[], Joined], *, live: bool = True) -> Joined:
-        """End the join with an open subscriber: it gets messages from now on.
-
-        Call it when everything published before the answer has been dispatched. It calls `make`
-        only if the subscriber may open. If the token was revoked or the list emptied meanwhile, it
-        raises :class:`~sinapse.errors.Unauthorized`; if the list has become too long,
-        :class:`~sinapse.errors.LimitReached`. A subscriber that is not `live` gets nothing until
-        :meth:`go_live`.
-        """
-        try:
-            expected = self.expected(joining)
-            self._require(is_empty=expected.is_empty)
-            subscriber = make()
-            subject = self._subject(joining.subject, joining.only)
-            for channel in (*map(self.channels.__getitem__, joining.channels), *joining.unheard):
-                channel.is_subscribed = True
-            since = {
-                name: joining.answer.get(name, 0) if after is None else after
-                for name, after in expected.channels.items()
-            }
-            self._settle(subject, since)
-            if expected.memberships or subject.groups:
-                self._settle_groups(subject, joining, expected.memberships)
-            subject.subscribers[subscriber] = None
-            subscriber.subject = subject
-            self._note_name(subscriber)
-            if live:
-                self._listen(subject, subscriber)
-                missed = self._missed(subject) if subject.groups else {}
-                missed = {name: max(at, joining.position) for name, at in missed.items()}
-                for name, after in expected.channels.items():
-                    if after is not None and not self.channels[name].is_subscribed:
-                        missed[name] = after
-                for name, after in missed.items():
-                    self._begin_catch_up(subject, name, after)
-            else:
-                subject.replaying |= {subscriber}
-                subject.since = since
-                kept = {group.id: group.channels for group in joining.groups}
-                subject.former = self._joins.former(joining, kept)
-        finally:
-            self.abandon(joining)
-        return subscriber
-
-    def abandon(self, joining: Joining) -> None:
-        """End a join that did not become a subscriber, or has become one."""
-        self._joins.end(joining)
-        for name in joining.channels:
-            self._release(name)
-        joining.channels = frozenset()
-        for group in joining.groups:
-            self._release_group(group)
-        joining.groups = []
-
-    def _settle_groups(
-        self, subject: Subject, joining: Joining, memberships: Mapping[bytes, Membership]
-    ) -> None:
-        for group in [each for each in subject.groups if each.id not in memberships]:
-            self._exit(subject, group, None)
-        known = {group.id for group in subject.groups}
-        for identifier, membership in memberships.items():
-            if identifier not in known:
-                channels = self._channels_of_group(joining, identifier, membership)
-                group = self._hold_group(identifier, subject.only, channels)
-                subject.enter(group, membership.at)
-                self._listen_to(subject, group, membership.at)
 
     # Live authorisation
 

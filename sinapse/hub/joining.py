@@ -82,6 +82,8 @@ class Expected(NamedTuple):
     """The groups."""
     is_empty: bool
     """Whether all of that is nothing."""
+    is_changed: bool
+    """Whether it may differ from the answer."""
 
 
 class Joins:
@@ -120,15 +122,19 @@ class Joins:
             self._notes.setdefault(place, deque()).append(note)
             self._order.append((self._number, place))
 
+    def is_noted(self, subject: bytes) -> bool:
+        """Whether there are notes of a subject."""
+        return subject in self._notes
+
     def expected(self, joining: Joining) -> tuple[dict[bytes, int | None], dict[bytes, Membership]]:
         """Return the own list and the groups as they are now: see :class:`Expected`.
 
         Raises :class:`~sinapse.errors.Unauthorized` if the token was revoked.
         """
         channels: dict[bytes, int | None] = dict.fromkeys(joining.answer)
-        if joining.subject not in self._notes:  # As mostly.
-            return channels, dict(joining.memberships)
         memberships = dict(joining.memberships)
+        if not self.is_noted(joining.subject):  # As mostly.
+            return channels, memberships
         for note in self._since(joining.subject, joining.mark):
             if note.action == ADD and joining.admits(note.value):
                 channels.setdefault(note.value, note.after)
@@ -203,7 +209,9 @@ class Joins:
             if note.action == ADD:
                 channels.setdefault(note.value, note.after or 0)
             elif note.action == REMOVE:
-                start = channels.pop(note.value, note.since)
+                # The list of a group that the node keeps may be later than the note.
+                start = channels.pop(note.value, None)
+                start = start if note.since is None else note.since
                 if start is not None:
                     yield note.value, start, note.after
         for name, added in channels.items():

@@ -45,6 +45,12 @@ class Lists(Table):
 
     # Own lists
 
+    def _begin_with(self, subject: Subject, expected: Iterable[bytes]) -> None:
+        """Give a subject without streams its list."""
+        for name in expected:
+            self._hold(name)
+        subject.channels.update(expected)
+
     def _settle(self, subject: Subject, expected: Mapping[bytes, int]) -> None:
         for name in expected.keys() - subject.channels:
             self._grant(subject, name, None)
