@@ -634,6 +634,8 @@ class Teller:
                 tab.record.steady_since = self.story.now if is_live else None
         self.story.rest()
         self.note("rest")
+        while unheard := self.world.unheard():
+            self.wait(wait_until, f"nodes are not subscribed to what they hold: {unheard}")
         assert not self.wrong, self.report()
 
     def lacks(self, tab: Tab) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
@@ -126,6 +129,31 @@ class World:
         """Return when the node of the other application has come back, whoever else has."""
         with contextlib.closing(self.servers[0].client()) as client:
             eventually(lambda: client.pubsub_numsub(PLAIN.nodes)[0][1] > 0)
+
+    def unheard(self) -> dict[str, tuple[int, int]]:
+        """Return channels that nodes hold without being subscribed, or the other way round.
+
+        Of each how many nodes hold it, and how many are subscribed to it.
+        """
+        if self.has_workers:  # A request is answered by one of several processes.
+            return {}
+        held: Counter[str] = Counter()
+        for number, node in enumerate(self.nodes):
+            if not node.is_ready():  # It was killed, and is starting.
+                return {f"node {number}": (0, 0)}
+            found = json.loads(node.admin("/channels?top=1000").text)  # type: ignore[attr-defined]
+            held.update(each["channel"] for each in found["channels"])
+        subscribed: Counter[str] = Counter()
+        for server in self.servers:
+            with contextlib.closing(server.client()) as client:
+                answer: Any = client.pubsub_numsub(*held) if held else ()
+                for name, count in answer:
+                    subscribed[name.decode()] += count
+        return {
+            name: (count, subscribed[name])
+            for name, count in held.items()
+            if count != subscribed[name]
+        }
 
     def save(self, number: int, to: Path) -> None:
         server = self.servers[number]
