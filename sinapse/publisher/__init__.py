@@ -27,6 +27,7 @@ Twisted::
 ``channels``     what a subject may listen to
 ``groups``       what the members of a group may listen to
 ``runs``         what is shown as it is produced
+``outbox``       messages that wait in the database of their transaction until Redis has them
 ``pipeline``     several operations in one round trip
 ``mixins``       the library for the classes of an application
 ``defaults``     the publisher that they use

@@ -36,7 +36,7 @@ FLOORS = (
 #: The only ones that may use a library; what is not here may not be used at all.
 LIBRARIES = {
     "asgiref": {"publisher.django"},
-    "celery": {"publisher.celery"},
+    "celery": {"publisher.celery", "publisher.django.tasks"},
     "click": {"cli", "publisher.flask", "daemon.service"},
     "cryptography": {"sockets", "txredis"},
     "django": {"publisher.django"},

@@ -82,7 +82,7 @@ from tests.support.django_site.models import (  # noqa: E402
     Team,
 )
 from tests.support.django_site.urls import TEMPLATE  # noqa: E402
-from tests.support.listening import Listener  # noqa: E402
+from tests.support.listening import Listener, heard  # noqa: E402
 from tests.support.proxy import running_proxy  # noqa: E402
 from tests.support.walkthrough import program  # noqa: E402
 
@@ -114,15 +114,6 @@ def room() -> Room:
 @pytest.fixture
 def ada() -> User:
     return User.objects.create_user("ada", password="secret")
-
-
-def heard(listener: Listener) -> list[tuple[str, str]]:
-    """Return the channels and data of the messages since the last call."""
-    return [
-        (channel, unpack(payload).data)
-        for channel, payload in listener.heard()
-        if not channel.startswith("sinapse:")
-    ]
 
 
 def settings(**changed: object) -> Any:

@@ -23,11 +23,10 @@ from sqlalchemy.orm import (
 )
 
 from sinapse.errors import BrokerUnavailable, InvalidMessage, InvalidSubject
-from sinapse.protocol.message import unpack
 from sinapse.publisher import Publisher, use
 from sinapse.publisher.sqlalchemy import Group, Publishable, Subject, publish
 from tests.support import EVENT_TIMEOUT, RedisServer, free_port, running_redis
-from tests.support.listening import Listener
+from tests.support.listening import Listener, heard
 from tests.support.proxy import running_proxy
 
 
@@ -88,11 +87,6 @@ def room(session: Session) -> Room:
     session.add(room)
     session.commit()
     return room
-
-
-def heard(listener: Listener) -> list[tuple[str, str]]:
-    """Return the channels and data of the messages since the last call."""
-    return [(channel, unpack(payload).data) for channel, payload in listener.heard()]
 
 
 def data(listener: Listener) -> list[str]:

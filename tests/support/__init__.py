@@ -13,6 +13,8 @@
 ``crowd``         many EventSources in one thread
 ``proxy``         a network between two processes, that breaks as networks do
 ``distance``      a daemon behind such a network, for pages
+``postgres``      a PostgreSQL
+``shop``          an application that may be killed at any moment, with an outbox
 ``proxies``       nginx, HAProxy and Caddy, as they are shipped
 ``nodes``         two daemons behind one of them
 ``sentinel``      a Redis Sentinel

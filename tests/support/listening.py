@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import redis
 from redis.client import PubSub
 
-from sinapse.protocol.keys import REPLAYED
+from sinapse.protocol.keys import REPLAYED, RESERVED
+from sinapse.protocol.message import unpack
 from sinapse.protocol.names import PLAIN
 from tests.support import EVENT_TIMEOUT, RedisServer
 
@@ -55,3 +56,12 @@ def listening(server: RedisServer) -> Iterator[Listener]:
         confirmation = pubsub.get_message(timeout=EVENT_TIMEOUT)
         assert confirmation is not None
         yield Listener(client, pubsub)
+
+
+def heard(listener: Listener) -> list[tuple[str, str]]:
+    """Return the channels and data of the messages since the last call."""
+    return [
+        (channel, unpack(payload).data)
+        for channel, payload in listener.heard()
+        if not channel.startswith(RESERVED)
+    ]

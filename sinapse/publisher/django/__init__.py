@@ -29,7 +29,7 @@ In models and views::
 
 In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 ``include("sinapse.publisher.django.urls")``. Management commands: ``sinapse_token``,
-``sinapse_publish``, ``sinapse_listen``. The rest is in ``docs/howto-django.md``.
+``sinapse_publish``, ``sinapse_listen``, ``sinapse_relay``. The rest is in ``docs/howto-django.md``.
 
 ``apps``           what happens when Django starts
 ``configuration``  ``settings.SINAPSE``
@@ -38,6 +38,10 @@ In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 ``mixins``         publishing from models
 ``signals``        publishing what is saved and deleted
 ``commit``         publishing when a transaction is committed
+``outbox``         messages that are rows of their transaction until Redis has them
+``models``         the model of these rows
+``migrations``     their table
+``tasks``          a task for Celery that sends what waits
 ``device``         the device that a request comes from
 ``revocation``     sessions and tokens that end: with a log-out, a new password, or their user
 ``middleware``     it keeps the session of the device on which the password is changed

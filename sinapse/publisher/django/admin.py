@@ -1,4 +1,4 @@
-"""For the administration of users: their sessions, and an action that ends them.
+"""For the administration: sessions of users, an action that ends them, and what waits.
 
 ::
 
@@ -20,6 +20,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import ngettext
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.publisher.django import configuration
+from sinapse.publisher.django.models import OutboxMessage
 from sinapse.publisher.django.names import subject
 from sinapse.publisher.django.revocation import revoke_all
 
@@ -124,3 +126,36 @@ def _table(instance: Model, *, boxes: bool) -> SafeString | str:
 def _shown(seconds: float | None) -> str:
     when = None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     return display_for_value(when, "-")
+
+
+@admin.action(description="Send again", permissions=["delete"])
+def send_again(
+    model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, selected: QuerySet[Any]
+) -> None:
+    """Let messages that are set aside wait like others; the relay sends them."""
+    count = selected.exclude(refused="").update(refused="")
+    told = ngettext("%d message waits again.", "%d messages wait again.", count) % count
+    model_admin.message_user(request, told, messages.SUCCESS)
+
+
+class OutboxAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # It has parameters in stubs only.
+    """What waits in the outbox, and what is set aside; to delete it is to drop it."""
+
+    list_display = ("id", "channel", "event", "created", "refused")
+    list_filter = (("refused", admin.EmptyFieldListFilter), "created")
+    search_fields = ("channel", "message_id")
+    actions = (send_again,)
+    # A count of all rows takes long where many wait.
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+        """Return False: messages are published."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        """Return False: a message is as it was published."""
+        return False
+
+
+if configuration.has_outbox():
+    admin.site.register(OutboxMessage, OutboxAdmin)

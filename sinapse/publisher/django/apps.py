@@ -10,6 +10,7 @@ from sinapse.publisher import defaults
 from sinapse.publisher.django import configuration, revocation
 from sinapse.publisher.django.checks import (
     check_deployment,
+    check_outbox,
     check_redis,
     check_redis_of_deployment,
     check_settings,
@@ -22,6 +23,7 @@ class SinapseConfig(AppConfig):
     name = "sinapse.publisher.django"
     label = "sinapse"
     verbose_name = "Sinapse"
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         """Have publishers made of the settings; nothing is read or opened before it is needed."""
@@ -32,6 +34,7 @@ class SinapseConfig(AppConfig):
         checks.register(check_deployment, "sinapse", deploy=True)
         checks.register(check_redis_of_deployment, "sinapse", deploy=True)
         checks.register(check_redis, checks.Tags.database)
+        checks.register(check_outbox, checks.Tags.database)
 
     def changed(self, *, setting: str, **_: Any) -> None:
         """Follow ``override_settings`` of Django's tests."""

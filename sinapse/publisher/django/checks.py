@@ -4,6 +4,7 @@
 ``sinapse.E001``   a setting is not known, or has a value that cannot be used
 ``sinapse.W001``   browsers reach the daemon without TLS (``check --deploy``)
 ``sinapse.W002``   Redis does not answer (``check --deploy`` or ``--database``)
+``sinapse.E002``   an outbox has no table (``check --database``)
 =================  ==========================================================================
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Django's name.
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.django import configuration
@@ -43,6 +45,26 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
 def check_redis(databases: Sequence[str] | None, **_: Any) -> list[CheckMessage]:
     """Ask Redis for something when databases are asked."""
     return check_redis_of_deployment() if databases else []
+
+
+def check_outbox(databases: Sequence[str] | None, **_: Any) -> list[CheckMessage]:
+    """Look for the table of the outbox in the databases that are asked."""
+    if not (databases and configuration.has_outbox()):
+        return []
+    # The model needs the applications, which are not there yet when this module is loaded.
+    from sinapse.publisher.django.models import OutboxMessage  # noqa: PLC0415
+    from sinapse.publisher.django.outbox import has_outbox  # noqa: PLC0415
+
+    table = OutboxMessage._meta.db_table
+    return [
+        Error(
+            f"the database {using!r} has no table {table} for the outbox",
+            hint=f"python manage.py migrate --database {using} sinapse",
+            id="sinapse.E002",
+        )
+        for using in databases
+        if has_outbox(using) and table not in connections[using].introspection.table_names()
+    ]
 
 
 def check_redis_of_deployment(**_: Any) -> list[CheckMessage]:

@@ -13,10 +13,11 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import router, transaction
+from django.db import DEFAULT_DB_ALIAS, router, transaction
 from django.db.models import Model
 
 from sinapse.errors import BrokerUnavailable, InvalidMessage
+from sinapse.publisher.django import configuration
 from sinapse.publisher.frameworks.prepared import Prepared, prepare
 from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.published import Published
@@ -105,7 +106,17 @@ async def apublish(*values: Any, **options: Any) -> Published | None:
 
 
 def send_on_commit(prepared: Prepared, using: str | None) -> None:
-    """Send a prepared message once the transaction is committed, or at once if there is none."""
+    """Send a prepared message once the transaction is committed, or at once if there is none.
+
+    With an outbox it is a row of the transaction until then.
+    """
+    if configuration.has_outbox():
+        # The model needs the applications, which are not there yet when this module is loaded.
+        from sinapse.publisher.django import outbox  # noqa: PLC0415
+
+        if outbox.has_outbox(using or DEFAULT_DB_ALIAS):
+            outbox.put(prepared, using or DEFAULT_DB_ALIAS)
+            return
     waiting = reversed(transaction.get_connection(using).run_on_commit)
     others = (getattr(entry[1], "__self__", None) for entry in waiting)
     hang = next((other.hang for other in others if isinstance(other, _Waiting)), _Hang())

@@ -3,6 +3,7 @@
 =====================  =================================================================
 ``REVOKE_ON_LOGOUT``   True: a log-out ends all sessions of a user, and the token
 ``REVOKE_ON_DELETE``   True: the same, and the channels go, when a subject is deleted
+``OUTBOX``             True: what is published in a transaction is a row of it, until Redis has it
 =====================  =================================================================
 """
 
@@ -20,7 +21,7 @@ from sinapse.publisher.frameworks.options import Options
 
 SETTING = "SINAPSE"
 
-FLAGS = ("REVOKE_ON_LOGOUT", "REVOKE_ON_DELETE")
+FLAGS = ("REVOKE_ON_LOGOUT", "REVOKE_ON_DELETE", "OUTBOX")
 
 _FORM = f"{SETTING}[{{!r}}]".format
 
@@ -40,6 +41,12 @@ def faults() -> Iterator[str]:
 def is_on(flag: str) -> bool:
     """Whether one of `FLAGS` is set, in settings without faults."""
     return not any(faults()) and bool(getattr(settings, SETTING, {}).get(flag))
+
+
+@cache
+def has_outbox() -> bool:
+    """Whether messages are rows of their transactions."""
+    return is_on("OUTBOX")
 
 
 @cache
@@ -69,6 +76,7 @@ publisher: Once[Publisher] = Once(new_publisher)
 def forget() -> None:
     """Read the settings again when they are needed."""
     read.cache_clear()
+    has_outbox.cache_clear()
     former = publisher.forget()
     if former is not None:
         former.close()

@@ -1,0 +1,4 @@
+"""Changes of the tables.
+
+``0001_outbox``  the table of the outbox
+"""

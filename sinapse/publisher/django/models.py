@@ -1,0 +1,54 @@
+"""The model of the outbox."""
+
+from typing import Any, ClassVar, TypeAlias
+
+from django.db import models
+
+from sinapse.protocol.keys import MAX_NAME_BYTES
+from sinapse.publisher.outbox.rows import ID_LENGTH
+
+Column: TypeAlias = "models.Field[Any, Any]"
+
+#: Characters of a message id that an application chooses, and of the name of a stream.
+_MAX_MESSAGE_ID = 128
+_MAX_STREAM = 64
+
+assert ID_LENGTH <= _MAX_MESSAGE_ID  # noqa: S101
+
+
+class OutboxMessage(models.Model):
+    """A message that waits in the database of its transaction until Redis has it.
+
+    With ``SINAPSE = {"OUTBOX": True}``, each that is published in a transaction. It is removed when
+    it has been sent.
+    """
+
+    id: Column = models.BigAutoField(primary_key=True)
+    message_id: Column = models.CharField(max_length=_MAX_MESSAGE_ID)
+    channel: Column = models.CharField(max_length=MAX_NAME_BYTES)
+    message: Column = models.TextField(blank=True)
+    event: Column = models.CharField(max_length=MAX_NAME_BYTES, blank=True, default="")
+    retain: Column = models.BigIntegerField(help_text="Milliseconds for which Redis retains it.")
+    retain_messages: Column = models.IntegerField(
+        help_text="How many messages its channel keeps then."
+    )
+    replay: Column = models.CharField(max_length=16, blank=True, default="")
+    but: Column = models.CharField(max_length=_MAX_STREAM, blank=True, default="")
+    created: Column = models.DateTimeField(auto_now_add=True)
+    refused: Column = models.CharField(
+        max_length=500,
+        blank=True,
+        default="",
+        help_text="Why it can never be sent.",
+    )
+
+    class Meta:
+        """It has an index for the messages of a channel, in their order."""
+
+        verbose_name = "message that waits"
+        verbose_name_plural = "messages that wait"
+        ordering = ("id",)
+        indexes: ClassVar = [models.Index(fields=("channel", "id"), name="sinapse_outbox_channel")]
+
+    def __str__(self) -> str:
+        return f"{self.id} to {self.channel}"

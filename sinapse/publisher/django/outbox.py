@@ -1,0 +1,224 @@
+"""The outbox of each database: what is published in a transaction is a row of it.
+
+The process that commits sends its messages at once, and before them what else waits for their
+channels. What it cannot send stays, for ``manage.py sinapse_relay``.
+"""
+
+import logging
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import connections, router, transaction
+from django.db.models import Count, Min, Q
+
+from sinapse.publisher.defaults import default
+from sinapse.publisher.django.models import OutboxMessage
+from sinapse.publisher.frameworks.prepared import Prepared
+from sinapse.publisher.outbox.delivery import Outcome, deliver
+from sinapse.publisher.outbox.relay import Statistics
+from sinapse.publisher.outbox.rows import Row, row_of
+
+#: Rows of its channels that a process sends after a commit; what is more is for the relay.
+BATCH = 200
+
+#: Seconds for which a process leaves the outbox to the relay, after Redis has kept it waiting.
+PAUSE = 1.0
+
+#: Of the lock that a relay has, in a database that has such locks.
+LOCK = "sinapse_outbox"
+
+#: A number of 64 bits that stands for it.
+_LOCK_NUMBER = int.from_bytes(LOCK.encode()[:8], "big", signed=True)
+
+_log = logging.getLogger(__name__)
+
+
+def has_outbox(using: str) -> bool:
+    """Whether the routers allow the table in a database."""
+    return bool(router.allow_migrate_model(using, OutboxMessage))
+
+
+def databases() -> list[str]:
+    """Return the databases that have an outbox."""
+    return [using for using in connections if has_outbox(using)]
+
+
+def put(prepared: Prepared, using: str) -> None:
+    """Make a message a row of the transaction; it is sent when that is committed."""
+    row = row_of(prepared)
+    values = row._asdict()
+    del values["id"]
+    place = OutboxMessage.objects.using(using).create(**values).id
+    connection = transaction.get_connection(using)
+    if connection.in_atomic_block or connection.get_autocommit():
+        sending = _Sending(using, place, row.channel, _commit_of(connection))
+        transaction.on_commit(sending.send, using=using, robust=True)
+    # Where an application commits by itself nobody tells: that is for the relay.
+
+
+class _Commit:
+    """What one commit sends: all of its messages together."""
+
+    def __init__(self) -> None:
+        self.channels: set[str] = set()
+        self.is_sent = False
+
+
+def _commit_of(connection: Any) -> _Commit:
+    """Return what the messages of the transaction share; a new one, if this is the first."""
+    others = (getattr(entry[1], "__self__", None) for entry in reversed(connection.run_on_commit))
+    found = (each.commit for each in others if isinstance(each, _Sending))
+    return next((each for each in found if not each.is_sent), None) or _Commit()
+
+
+class _Pause:
+    """Until when this process leaves the outboxes to the relay; monotonic seconds."""
+
+    until = 0.0
+
+
+class _Sending:
+    """A message that waits for its commit, with the others of that."""
+
+    def __init__(self, using: str, place: int, channel: str, commit: _Commit) -> None:
+        self._store = DjangoStore(using)
+        self._place = place
+        self.commit = commit
+        commit.channels.add(channel)
+
+    def send(self) -> None:
+        """Send it, and all that waits for the channels of its commit, as far as Redis takes it."""
+        store = self._store
+        if transaction.get_connection(store.name).in_atomic_block:
+            # In a test, whose transaction is never committed: of others nobody has said so.
+            self._send(store.waiting(1, only_id=self._place))
+        elif not self.commit.is_sent:
+            self.commit.is_sent = True
+            self._send(store.waiting(BATCH, only=self.commit.channels))
+
+    def _send(self, rows: Sequence[Row]) -> None:
+        began = time.monotonic()
+        if began < _Pause.until:
+            return
+        outcome = deliver(default(), rows)
+        self._store.settle(outcome)
+        if outcome.error is not None:
+            if outcome.is_cut_off and time.monotonic() - began > PAUSE:
+                _Pause.until = time.monotonic() + PAUSE
+            _log.warning("Messages wait in the outbox: %s", outcome.error)
+
+
+class DjangoStore:
+    """The outbox of a database of the settings."""
+
+    def __init__(self, using: str) -> None:
+        self.name = using
+        self._vendor: str = connections[using].vendor
+
+    @property
+    def _rows(self) -> Any:
+        return OutboxMessage.objects.using(self.name)
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Keep other relays from the work; where there is no lock for it, they do it as well."""
+        if self._vendor == "postgresql":
+            # Of the transaction: a pool of connections may stand between.
+            with transaction.atomic(using=self.name):
+                yield self._lock("SELECT pg_try_advisory_xact_lock(%s)", _LOCK_NUMBER)
+        elif self._vendor == "mysql":
+            is_alone = self._lock("SELECT GET_LOCK(%s, 0)", LOCK)
+            try:
+                yield is_alone
+            finally:
+                if is_alone:
+                    self._lock("SELECT RELEASE_LOCK(%s)", LOCK)
+        else:
+            with nullcontext():
+                yield True
+
+    def _lock(self, query: str, lock: str | int) -> bool:
+        with connections[self.name].cursor() as cursor:
+            cursor.execute(query, [lock])
+            return bool(cursor.fetchone()[0])
+
+    def waiting(
+        self,
+        count: int,
+        but: Collection[str] = (),
+        *,
+        only: Collection[str] | None = None,
+        only_id: int | None = None,
+    ) -> Sequence[Row]:
+        """Return the first rows; with `only` those of some channels, with `only_id` one."""
+        rows = self._rows.filter(refused="")
+        if but:
+            rows = rows.exclude(channel__in=list(but))
+        if only is not None:
+            rows = rows.filter(channel__in=list(only))
+        if only_id is not None:
+            rows = rows.filter(id=only_id)
+        return [Row(*values) for values in rows.order_by("id").values_list(*Row._fields)[:count]]
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Remove rows that have been sent."""
+        if self._vendor == "postgresql":
+            # Nothing waits for the disk: a row that comes back after a crash is sent again, and
+            # Redis knows its message id. In one round trip, so that there is nothing to undo.
+            table = connections[self.name].ops.quote_name(OutboxMessage._meta.db_table)
+            places = ",".join(map(str, ids))
+            with connections[self.name].cursor() as cursor:
+                cursor.execute(
+                    "SET LOCAL synchronous_commit TO off; "  # noqa: S608  # These are numbers.
+                    f"DELETE FROM {table} WHERE id IN ({places})"
+                )
+            return
+        for start in range(0, len(ids), BATCH):
+            # In pieces: SQLite takes so many parameters, and no more.
+            self._rows.filter(id__in=ids[start : start + BATCH]).delete()
+
+    def set_aside(self, refused: Mapping[int, str]) -> None:
+        """Note that rows can never be sent, and why."""
+        for place, reason in refused.items():
+            self._rows.filter(id=place).update(refused=reason[:500])
+
+    def settle(self, outcome: Outcome) -> None:
+        """Remove what was sent, and set aside what never can be."""
+        if outcome.sent:
+            self.remove(outcome.sent)
+        for place, reason in outcome.refused.items():
+            _log.error("Outbox %s: message %d is set aside: %s", self.name, place, reason)
+        if outcome.refused:
+            self.set_aside(outcome.refused)
+
+    def statistics(self) -> Statistics:
+        """Return what is there."""
+        found = self._rows.aggregate(
+            waiting=Count("id", filter=Q(refused="")),
+            oldest=Min("created", filter=Q(refused="")),
+            set_aside=Count("id", filter=~Q(refused="")),
+        )
+        oldest = found["oldest"]
+        age = 0.0
+        if oldest is not None:
+            now = datetime.now(UTC) if oldest.tzinfo else datetime.now()  # noqa: DTZ005
+            age = max(0.0, (now - oldest).total_seconds())
+        return Statistics(found["waiting"], age, found["set_aside"])
+
+    def wait(self, seconds: float) -> None:
+        """Return when PostgreSQL says that there is something, or after so many seconds."""
+        connection = connections[self.name]
+        if connection.connection is not None and not connection.is_usable():
+            connection.close()  # A database that was away is asked again.
+        # With psycopg2 it is no function.
+        listen = getattr(connection.connection, "notifies", None)
+        if self._vendor != "postgresql" or not callable(listen):
+            time.sleep(seconds)
+            return
+        with connection.cursor() as cursor:
+            cursor.execute(f"LISTEN {LOCK}")
+        for _ in listen(timeout=seconds, stop_after=1):
+            pass

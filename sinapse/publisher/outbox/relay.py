@@ -1,0 +1,112 @@
+"""A relay: it sends what those who committed it could not send, until somebody stops it."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from sinapse.publisher.client import Publisher
+from sinapse.publisher.outbox.delivery import Outcome, deliver
+from sinapse.publisher.outbox.rows import Row
+
+#: Rows that are read at once.
+BATCH = 1000
+
+#: Seconds between two looks, where nobody says that there is something.
+INTERVAL = 1.0
+
+#: Seconds from then on in which those who committed may send it themselves.
+GRACE = 0.05
+
+#: Seconds between two lines of the log about the same.
+QUIET = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class Statistics(NamedTuple):
+    """What is in an outbox."""
+
+    waiting: int
+    oldest: float
+    """Seconds for which the oldest of these waits; 0 if there is none."""
+    set_aside: int
+
+
+class Store(Protocol):
+    """The outbox of one database. What its database refuses it raises as that does."""
+
+    name: str
+    """What logs and metrics call it."""
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Keep other relays from the work, for a block, and say whether that has succeeded.
+
+        It only saves work: two that send at the same time send nothing twice.
+        """
+
+    def waiting(self, count: int, but: Collection[str] = ()) -> Sequence[Row]:
+        """Return the first rows, but those of some channels; none that are set aside."""
+
+    def settle(self, outcome: Outcome) -> None:
+        """Remove what was sent; set aside what never can be, with a line in the log."""
+
+    def statistics(self) -> Statistics:
+        """Return what is there."""
+
+    def wait(self, seconds: float) -> None:
+        """Return when something may be there, after so many seconds at the latest."""
+
+
+class Relay:
+    """Sends what is in the outboxes `stores`, with the publisher that `find` returns."""
+
+    def __init__(self, stores: Sequence[Store], find: Callable[[], Publisher]) -> None:
+        self._stores = stores
+        self._find = find
+        self._told: dict[str, float] = {}
+        #: How many messages it has sent, and set aside, by the names of outboxes.
+        self.sent: dict[str, int] = {store.name: 0 for store in stores}
+        self.set_aside: dict[str, int] = {store.name: 0 for store in stores}
+
+    def run(self, is_over: Callable[[], bool]) -> None:
+        """Send what there is, again and again, until `is_over` says so."""
+        while not is_over():
+            for store in self._stores:
+                self.attempt(store)
+            if not is_over():
+                self._stores[0].wait(INTERVAL)
+                time.sleep(GRACE)
+
+    def attempt(self, store: Store) -> None:
+        """Send what there is, as far as that is possible now; what fails is logged."""
+        try:
+            self.send(store)
+        except Exception as error:  # noqa: BLE001  # Whatever the database says, it is asked again.
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self._tell(store, f"the outbox cannot be read: {lines[0]}")
+
+    def send(self, store: Store) -> int:
+        """Send what there is, as far as that is possible now; return how many were sent."""
+        count = 0
+        held: set[str] = set()
+        while True:
+            with store.alone() as is_alone:
+                rows = store.waiting(BATCH, held) if is_alone else ()
+                outcome = deliver(self._find(), rows)
+                store.settle(outcome)
+            count += len(outcome.sent)
+            self.sent[store.name] += len(outcome.sent)
+            self.set_aside[store.name] += len(outcome.refused)
+            held |= outcome.held
+            if outcome.error is not None:
+                self._tell(store, f"messages wait: {outcome.error}")
+            if len(rows) < BATCH or outcome.is_cut_off:
+                return count
+
+    def _tell(self, store: Store, text: str) -> None:
+        now = time.monotonic()
+        if now - self._told.get(store.name, -QUIET) >= QUIET:
+            self._told[store.name] = now
+            _log.warning("Outbox %s: %s", store.name, text)

@@ -1,0 +1,206 @@
+"""The outbox, whoever is killed when: what streams hear is what was committed, once, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sinapse.publisher import Publisher
+from tests.support import RedisServer, eventually, running_redis
+from tests.support.daemon import ROOT, Daemon, running_daemon
+from tests.support.listening import heard as heard_by
+from tests.support.listening import listening
+from tests.support.postgres import Postgres, running_postgres
+from tests.support.shop import CHANNELS
+
+#: How many runs, so that 200 are killed in all; ``SINAPSE_OUTBOX_RUNS`` is how many by hand.
+RUNS = int(os.environ.get("SINAPSE_OUTBOX_RUNS", "4"))
+SEED = int(os.environ.get("SINAPSE_SEED", "1"))
+
+#: Things that are killed in one run.
+KILLS = 25
+
+
+class Shop:
+    """Processes that take orders, and relays, with their database and their Redis."""
+
+    def __init__(self, database: dict[str, Any], server: RedisServer) -> None:
+        self.given = json.dumps({"database": database, "redis": server.url})
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+
+    def start(self, name: str) -> None:
+        """Start a process, a shop that takes its first order or a relay."""
+        what = "serve" if name.startswith("shop") else "relay"
+        self.processes[name] = subprocess.Popen(
+            self.command(what),
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        if what == "serve":
+            output = self.processes[name].stdout
+            assert output is not None
+            assert output.readline() == "serving\n"
+
+    def command(self, what: str) -> list[str]:
+        return [sys.executable, "-m", "tests.support.shop", self.given, what]
+
+    def ask(self, what: str) -> str:
+        return subprocess.run(
+            self.command(what), cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE
+        ).stdout
+
+    def state(self) -> tuple[dict[str, int], int]:
+        """Return how many orders there are of each channel, and how many messages wait."""
+        orders, waiting = json.loads(self.ask("orders"))
+        return orders, waiting
+
+    def kill(self, name: str) -> None:
+        process = self.processes.pop(name)
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def shop(database: dict[str, Any], server: RedisServer) -> Iterator[Shop]:
+    made = Shop(database, server)
+    made.ask("migrate")
+    try:
+        yield made
+    finally:
+        for name in list(made.processes):
+            made.kill(name)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def lasting_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that forgets nothing when it is killed."""
+    options = ("--appendonly", "yes", "--appendfsync", "always")
+    with running_redis(tmp_path_factory.mktemp("redis"), *options) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def node(lasting_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running_daemon(tmp_path_factory.mktemp("node"), lasting_redis.url) as daemon:
+        yield daemon
+
+
+def heard(node: Daemon, token: str, after: str, last: dict[str, int]) -> dict[str, list[int]]:
+    """Return what a stream hears after a position, until it has the last message of each."""
+    found: dict[str, list[int]] = {channel: [] for channel in CHANNELS}
+    with node.stream(token, after=after).opened() as stream:
+        while any(last[channel] not in found[channel] for channel in CHANNELS if last[channel]):
+            event = stream.next()
+            assert event.event != "reset", event
+            if event.event is None:
+                channel, _, number = event.data.partition(" ")
+                found[channel].append(int(number))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+@pytest.mark.timeout(120 * RUNS)
+def test_what_is_heard_is_what_was_committed_whatever_is_killed_when(
+    kind: str, postgres: Postgres, lasting_redis: RedisServer, node: Daemon, tmp_path: Path
+) -> None:
+    with Publisher(lasting_redis.url) as publisher:
+        for channel in CHANNELS:
+            publisher.channels.add("everybody", channel)
+        token = publisher.tokens.generate("everybody")
+    for seed in range(SEED, SEED + RUNS):
+        with Publisher(lasting_redis.url) as publisher:
+            publisher.publish("nothing", "so that there is a position")
+            after = publisher.position()
+        database = {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": str(tmp_path / f"{seed}.sqlite3"),
+            "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
+        }
+        if kind == "postgresql":
+            database = postgres.settings(f"shop_{seed}")
+            create = f"CREATE DATABASE shop_{seed}"
+            _ask_postgres(postgres, create)
+        with shop(database, lasting_redis) as made:
+            _disturb(random.Random(seed), made, postgres, lasting_redis, is_sqlite=kind == "sqlite")
+            eventually(lambda: made.state()[1] == 0, timeout=60)
+            last, _ = made.state()
+        eventually(node.is_ready)
+        found = heard(node, token, after, last)
+        for channel in CHANNELS:
+            assert last[channel]
+            assert found[channel] == list(range(1, last[channel] + 1)), (seed, channel)
+
+
+def _ask_postgres(postgres: Postgres, query: str, name: str = "postgres") -> Any:
+    """Return the first value of the answer, if it has any."""
+    import psycopg
+
+    address = f"host=127.0.0.1 port={postgres.port} user=postgres dbname={name}"
+    with psycopg.connect(address, autocommit=True) as connection:
+        cursor = connection.execute(query)
+        row = cursor.fetchone() if cursor.description else None
+        return row and row[0]
+
+
+def _disturb(
+    dice: random.Random,
+    made: Shop,
+    postgres: Postgres,
+    server: RedisServer,
+    *,
+    is_sqlite: bool,
+) -> None:
+    """Kill one after the other, and start it again; in the end only relays are left."""
+    names = ["shop 1", "shop 2", "relay 1", "relay 2"]
+    for name in names:
+        made.start(name)
+    for _ in range(KILLS):
+        time.sleep(dice.choice((0.0, 0.01, 0.1, 0.4)))
+        what = dice.choice([*names, *names, "redis", "postgres"])
+        if what == "redis":
+            server.kill()
+            time.sleep(dice.choice((0.0, 0.3)))
+            server.start()
+        elif what == "postgres" and not is_sqlite:
+            postgres.kill()
+            postgres.start()
+        elif what in made.processes:
+            made.kill(what)
+            made.start(what)
+    for name in ("shop 1", "shop 2"):
+        made.kill(name)
+
+
+def test_a_relay_is_woken_by_the_database(
+    postgres: Postgres, lasting_redis: RedisServer, tmp_path: Path
+) -> None:
+    """A row of a process that is killed before it can send it is not waited for."""
+    _ask_postgres(postgres, "CREATE DATABASE woken")
+    with shop(postgres.settings("woken"), lasting_redis) as made, listening(lasting_redis) as all_:
+        made.start("relay 1")
+        # One that listens has looked first.
+        listens = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'"
+        eventually(lambda: _ask_postgres(postgres, listens) > 0)
+        fields = "message_id, channel, message, event, retain, retain_messages, replay, but"
+        row = "'1', 'news', 'hello', '', 0, 1, '', '', now(), ''"
+        insert = f"INSERT INTO sinapse_outboxmessage ({fields}, created, refused) VALUES ({row})"
+        _ask_postgres(postgres, insert, name="woken")
+        eventually(lambda: ("news", "hello") in heard_by(all_))
