@@ -37,6 +37,7 @@ LONG_MODULES = (
     "system/test_nodes.py",
     "system/test_jsclient.py",
     "project/test_snippets.py",
+    "system/test_outbox.py",
     "broker/test_occupancy.py",
     "system/test_token_life.py",
 )

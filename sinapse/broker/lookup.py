@@ -311,22 +311,28 @@ def _entry(subject: bytes, expires: float | None, found: Any) -> TokenEntry:
     counters = _counters(granted, here)
     since = {name: counters.get(name, 0) for name in channels}
     groups = {
-        group: Membership(_counter(at, here), None if listed is None else _counters(listed, here))
-        for group, at, listed in joined
+        group: Membership(
+            _counter(at, here),
+            None if listed is None else _counters(listed, here),
+            None if had is None else _former(had, here),
+        )
+        for group, at, listed, had in joined
     }
     entry = TokenEntry(subject, expires, since, here, bool(has_past), groups)
-    return entry._replace(former=_former(ended)) if ended else entry
+    return entry._replace(former=_former(ended, here)) if ended else entry
 
 
-def _former(ended: Sequence[Sequence[bytes]]) -> Former:
-    """Return the rights that have ended: none began before the membership by which it was there."""
-    found = []
-    for name, joined, times in ended:
+def _former(found: Sequence[bytes], here: EventID) -> Former:
+    """Return rights that have ended, but for those of data that are lost."""
+    if not found:
+        return NONE
+    ended = []
+    for name, times in zip(found[::2], found[1::2], strict=True):
         for each in times.split():
             start, end = map(parse_counter, each.partition(b"-")[::2])
-            if start is not None and end is not None:
-                found.append((name, max(start, parse_counter(joined) or 0), end))
-    return with_former(NONE, found)
+            if start is not None and end is not None and end <= here.counter:
+                ended.append((name, start, end))
+    return with_former(NONE, ended)
 
 
 def _counters(found: Sequence[bytes], here: EventID) -> dict[bytes, int]:

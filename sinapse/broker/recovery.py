@@ -3,7 +3,7 @@
 Lists are read first, then messages: each goes to the subjects that may listen at its position.
 """
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 import txredisapi
@@ -21,6 +21,10 @@ from sinapse.protocol.scripts import END_GRANTS
 
 #: Tokens looked up at once, so that the reactor has turns for other work.
 RECONCILE_SLICE = 500
+
+#: At first; then twice as many each time. Looks of one slice read the same lists of groups, which
+#: the next ones leave out.
+FIRST_SLICE = 10
 
 
 class Recovering(Protocol):
@@ -51,7 +55,7 @@ class Recovery:
         self._lookup = lookup
         self._reactor = reactor
         #: The lists of groups that have been read.
-        self._groups: dict[bytes, Mapping[bytes, int]] = {}
+        self._groups: dict[bytes, Membership] = {}
         #: The subjects that had channels before.
         self._listeners: set[bytes] = set()
 
@@ -80,8 +84,9 @@ class Recovery:
             for subscriber in subject.subscribers
         }
         ordered = list(streams)
-        for start in range(0, len(ordered), RECONCILE_SLICE):
-            part = ordered[start : start + RECONCILE_SLICE]
+        start, size = 0, FIRST_SLICE
+        while part := ordered[start : start + size]:
+            start, size = start + size, min(2 * size, RECONCILE_SLICE)
             kept = group_names(self._groups)
             entries = [
                 Deferred.fromCoroutine(
@@ -122,8 +127,9 @@ class Recovery:
         What has changed since then is going to be heard.
         """
         if membership.channels is None:
-            return membership._replace(channels=self._groups[group])
-        self._groups[group] = membership.channels
+            known = self._groups[group]
+            return membership._replace(channels=known.channels, former=known.former)
+        self._groups[group] = membership
         return membership
 
     async def catch_up(self, attachment: Attachment, last_ids: LastIDs) -> None:

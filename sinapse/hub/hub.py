@@ -9,12 +9,14 @@ flushed first, later ones see the new list. How a subscriber opens is said in
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 
+from sinapse.counters import Counters
 from sinapse.errors import CloseReason, ResetReason
-from sinapse.hub.former import NONE, Former
+from sinapse.hub.former import NONE, Former, ended_after
 from sinapse.hub.joining import Membership, group_notes
 from sinapse.hub.opening import Openings
 from sinapse.hub.register import part_key
 from sinapse.hub.subscribers import Subject
+from sinapse.hub.table import HubOwner
 from sinapse.protocol.ids import parse_counter
 from sinapse.protocol.keys import (
     ADD,
@@ -36,6 +38,18 @@ _WITHOUT_COUNTER = {GRANT: ADD, PAST: ADD, WITHDRAW: REMOVE}
 
 class Hub(Openings):
     """The hub, kept by `owner`; the options are those of the lists."""
+
+    def __init__(
+        self,
+        counters: Counters,
+        owner: HubOwner,
+        *,
+        max_channels: int = 0,
+        admits_empty: bool = False,
+    ) -> None:
+        super().__init__(counters, owner, max_channels=max_channels, admits_empty=admits_empty)
+        #: While Redis is away: what has ended meanwhile, of what was read, by the identity of that.
+        self._unheard_ends: dict[int, tuple[Former, set[bytes]]] = {}
 
     # Live authorisation
 
@@ -97,10 +111,8 @@ class Hub(Openings):
         notes = group_notes(identifier)
         if has_past:
             self._joins.note(notes, PAST, name, at)
-        groups = self.groups.of(identifier)
-        since = next((each.channels[name] for each in groups if name in each.channels), None)
-        self._joins.note(notes, ADD if action == GROUP_GRANT else REMOVE, name, at, since=since)
-        for group in groups:
+        self._joins.note(notes, ADD if action == GROUP_GRANT else REMOVE, name, at)
+        for group in self.groups.of(identifier):
             if action == GROUP_GRANT and name not in group.channels and group.admits(name):
                 self.flush()
                 self._grant_to_group(group, name, at, has_past=has_past)
@@ -173,6 +185,7 @@ class Hub(Openings):
             if membership.channels is not None:
                 for group in self.groups.of(name):
                     self._settle_group(group, membership.channels)
+                    group.former, group.knows_former = membership.former or NONE, True
         for subject in self.subjects.of(identifier):
             expected = {
                 name: at
@@ -180,7 +193,8 @@ class Hub(Openings):
                 if is_channel(name) and subject.admits(name)
             }
             latest = max((*expected.values(), *self._latest(subject, memberships)), default=0)
-            if self._reaches_back(subject, former) or (has_past and latest > self.position):
+            is_granted_past = has_past and latest > self.position
+            if is_granted_past or self._reaches_back(subject, expected, memberships, former):
                 self._resume_all(self._suspend_all(subject))
             self._settle(subject, expected)
             subject.since, subject.former = expected, former
@@ -194,13 +208,30 @@ class Hub(Openings):
             self._end_if_empty(subject)
             self._end_if_too_many(subject)
 
-    def _reaches_back(self, subject: Subject, former: Former) -> bool:
+    def _reaches_back(
+        self,
+        subject: Subject,
+        own: Mapping[bytes, int],
+        memberships: Mapping[bytes, Membership],
+        former: Former,
+    ) -> bool:
         """Whether a right has ended beside another one, of what its streams have still to get."""
-        if any(end > self.position for times in former.values() for _, end in times):
+        known = [former, *(each.former for each in memberships.values() if each.former)]
+        if not any(known):
+            return False
+        gaps = [] if subject.catch_up is None else subject.catch_up.gaps
+        if any(gap.channel in each for gap in gaps for each in known):
             return True
-        return subject.catch_up is not None and not former.keys().isdisjoint(
-            gap.channel for gap in subject.catch_up.gaps
-        )
+        ended = set().union(*map(self._ended, known))
+        lists = [own, *(each.channels or {} for each in memberships.values())]
+        return any(not ended.isdisjoint(each) for each in lists)
+
+    def _ended(self, former: Former) -> set[bytes]:
+        """Return the channels of which a right has ended unheard; for a group it is asked often."""
+        key = id(former)
+        if key not in self._unheard_ends:
+            self._unheard_ends[key] = former, ended_after(former, self.position)
+        return self._unheard_ends[key][1]
 
     def _latest(self, subject: Subject, memberships: Mapping[bytes, Membership]) -> Iterator[int]:
         """Return the counters of what memberships give."""
@@ -216,7 +247,7 @@ class Hub(Openings):
         known = {group.id: group for group in subject.groups}
         for identifier, membership in memberships.items():
             group = known.get(identifier) or self._hold_group(
-                identifier, subject.only, membership.channels or {}
+                identifier, subject.only, membership.channels or {}, membership.former
             )
             subject.enter(group, membership.at)
             self._listen_to(subject, group, membership.at)
@@ -227,6 +258,7 @@ class Hub(Openings):
         """Note that the connection to Redis is lost: from now on messages are missed."""
         self.flush()
         self.is_connected = False
+        self._unheard_ends.clear()
         for channel in self.channels.values():
             channel.is_subscribed = False
         self._let_groups_hear()
@@ -239,6 +271,7 @@ class Hub(Openings):
         """
         self.granted(None)
         self.is_connected = True
+        self._unheard_ends.clear()
         for channel in self.channels.values():
             channel.is_subscribed = True
         for group in list(self.groups.values()):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sinapse.errors import Unauthorized
-from sinapse.hub.former import NONE, Former, with_former
+from sinapse.hub.former import NONE, Former, clipped, with_former
 from sinapse.hub.subscribers import Channel, Group
 from sinapse.protocol.keys import ADD, JOIN, LEAVE, PAST, REMOVE, REPLAYED, REVOKE
 from sinapse.protocol.only import Only
@@ -25,6 +25,8 @@ class Membership(NamedTuple):
     channels: Mapping[bytes, int] | None
     """The channels of the group, and the counter at which each was added, 0 as above; None if the
     node keeps the group already."""
+    former: Former | None = None
+    """Those that it had, and when; None if that is not known."""
 
 
 class Joining:
@@ -70,7 +72,6 @@ class _Note(NamedTuple):
     value: bytes
     after: int | None
     channels: Mapping[bytes, int]
-    since: int | None
 
 
 class Expected(NamedTuple):
@@ -108,17 +109,14 @@ class Joins:
         value: bytes,
         after: int | None,
         channels: Mapping[bytes, int] | None = None,
-        *,
-        since: int | None = None,
     ) -> None:
         """Note a control message for a subject, or for what :func:`group_notes` returns.
 
-        `after` is the counter of the change, and `channels` are those of a group that is joined;
-        `since` is when a channel was added that a group loses, if that is known.
+        `after` is the counter of the change, and `channels` are those of a group that is joined.
         """
         self._number += 1
         if self._joins:
-            note = _Note(self._number, action, value, after, channels or {}, since)
+            note = _Note(self._number, action, value, after, channels or {})
             self._notes.setdefault(place, deque()).append(note)
             self._order.append((self._number, place))
 
@@ -160,15 +158,29 @@ class Joins:
                 channels.pop(note.value, None)
         return channels
 
-    def former(self, joining: Joining, kept: Mapping[bytes, Mapping[bytes, int]]) -> Former:
-        """Return the rights that have ended: those of the answer, and what was noted since then.
+    def former(self, joining: Joining, kept: Mapping[bytes, Group]) -> Former:
+        """Return the rights of a subject that have ended: those of the answer, and by notes.
 
-        `kept` are the lists, as they are now, of groups that the node keeps.
+        Of the groups that it is still in they are with these: see :meth:`former_of_group`. `kept`
+        are groups that the node keeps.
         """
-        if not joining.memberships and joining.subject not in self._notes:
+        if not self.is_noted(joining.subject):
             return joining.former
         ended = [*self._ended_on_list(joining), *self._ended_in_groups(joining, kept)]
         return with_former(joining.former, ended)
+
+    def former_of_group(
+        self, joining: Joining, group: bytes, membership: Membership
+    ) -> Former | None:
+        """Return the channels that a group had, if the node does not keep it."""
+        if membership.former is None:
+            return None
+        ended = [
+            (name, added, removed)
+            for name, added, removed in self._times_on(group, joining.mark, membership)
+            if removed is not None
+        ]
+        return with_former(membership.former, ended) if ended else membership.former
 
     def _ended_on_list(self, joining: Joining) -> Iterator[tuple[bytes, int, int]]:
         """Yield what has been on the own list, since when, and up to when."""
@@ -182,36 +194,43 @@ class Joins:
                     yield note.value, start, note.after
 
     def _ended_in_groups(
-        self, joining: Joining, kept: Mapping[bytes, Mapping[bytes, int]]
+        self, joining: Joining, kept: Mapping[bytes, Group]
     ) -> Iterator[tuple[bytes, int, int]]:
-        """Yield the same of what groups gave."""
+        """Yield the same of groups that have been left."""
         joined = dict(joining.memberships)
-        memberships: list[tuple[bytes, Membership, int | None]] = []
         for note in self._since(joining.subject, joining.mark):
             if note.action == JOIN:
                 joined.setdefault(note.value, Membership(note.after or 0, note.channels))
             elif note.action == LEAVE and note.value in joined:
-                memberships.append((note.value, joined.pop(note.value), note.after))
-        memberships += [(group, membership, None) for group, membership in joined.items()]
-        for group, membership, left in memberships:
-            listed = kept.get(group, membership.channels or {})
-            for name, added, removed in self._times_on(group, joining.mark, listed):
-                ends = [each for each in (removed, left) if each is not None]
-                if ends:
-                    yield name, max(membership.at, added), min(ends)
+                membership = joined.pop(note.value)
+                group = kept.get(note.value)
+                if group is not None:
+                    had = group.times(membership.at, note.after)
+                else:
+                    had = self._had(note.value, joining.mark, membership, note.after)
+                yield from ((name, start, end) for name, start, end in had)
+
+    def _had(
+        self, group: bytes, mark: int, membership: Membership, left: int | None
+    ) -> Iterator[tuple[bytes, int, int]]:
+        for name, added, removed in self._times_on(group, mark, membership):
+            ends = [each for each in (removed, left) if each is not None]
+            if ends:
+                yield name, max(membership.at, added), min(ends)
+        for name, times in (membership.former or NONE).items():
+            for start, end in clipped(times, membership.at, left):
+                yield name, start, end
 
     def _times_on(
-        self, group: bytes, mark: int, listed: Mapping[bytes, int]
+        self, group: bytes, mark: int, membership: Membership
     ) -> Iterator[tuple[bytes, int, int | None]]:
         """Yield what was on the list of a group since then, from when, and up to when."""
-        channels = dict(listed)
+        channels = dict(membership.channels or {})
         for note in self._since(group_notes(group), mark):
             if note.action == ADD:
                 channels.setdefault(note.value, note.after or 0)
             elif note.action == REMOVE:
-                # The list of a group that the node keeps may be later than the note.
                 start = channels.pop(note.value, None)
-                start = start if note.since is None else note.since
                 if start is not None:
                     yield note.value, start, note.after
         for name, added in channels.items():

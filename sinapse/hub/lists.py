@@ -11,7 +11,7 @@ from functools import partial
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, LimitReached, Unauthorized
-from sinapse.hub.former import with_former
+from sinapse.hub.former import Former, with_former
 from sinapse.hub.register import part_key
 from sinapse.hub.subscribers import Channel, Group, Subject, Subscriber
 from sinapse.hub.table import HubOwner, Table
@@ -108,7 +108,9 @@ class Lists(Table):
         channel.holding.discard(subject)
         subject.channels.remove(name)
         if subject.since is not None:
-            self._keep_former(subject, [(name, subject.since.pop(name, 0))], at)
+            start = subject.since.pop(name, 0)
+            if at is not None:
+                self._keep_former(subject, [(name, start, at)], at)
         if subject.catch_up is not None:
             subject.catch_up.granted.pop(name, None)
             self._close_gap(subject, name, at)
@@ -117,12 +119,17 @@ class Lists(Table):
     # Members of groups
 
     def _hold_group(
-        self, identifier: bytes, only: Only | None, channels: Mapping[bytes, int]
+        self,
+        identifier: bytes,
+        only: Only | None,
+        channels: Mapping[bytes, int],
+        former: Former | None = None,
     ) -> Group:
-        """Return a group that is needed from now on; a new one gets its `channels`."""
+        """Return a group that is needed from now on; a new one gets what it has, and had."""
         group = self.groups.get(part_key(identifier, only))
         if group is None:
             group = Group(identifier, only)
+            group.learn(former)
             self.groups.add(group)
             for name, at in channels.items():
                 if is_channel(name) and group.admits(name):
@@ -172,9 +179,8 @@ class Lists(Table):
         group.holding.discard(subject)
         joined = subject.groups[group]
         subject.exit(group)
-        if subject.since is not None:
-            had = [(name, max(joined, added)) for name, added in group.channels.items()]
-            self._keep_former(subject, had, at)
+        if subject.since is not None and at is not None:
+            self._keep_former(subject, group.times(joined, at), at)
         if subject.catch_up is not None:
             for name in subject.catch_up.open_gaps() & group.channels.keys():
                 self._close_gap(subject, name, at)
@@ -224,11 +230,12 @@ class Lists(Table):
             self._resume_all(each)
 
     def _withdraw_from_group(self, group: Group, name: bytes, at: int | None) -> None:
-        added = group.channels[name]
+        if at is not None:
+            group.former = with_former(group.former, [(name, group.channels[name], at)])
         self._take_from(group, name)
         for member in group.members:
-            if member.since is not None:
-                self._keep_former(member, [(name, max(member.groups[group], added))], at)
+            if at is not None and member.since is not None and member.hears(name):
+                self._read_back(member, at)
             if member.catch_up is not None:
                 self._close_gap(member, name, at)
 
@@ -259,20 +266,24 @@ class Lists(Table):
         )
 
     def _keep_former(
-        self, subject: Subject, had: Iterable[tuple[bytes, int]], at: int | None
+        self, subject: Subject, had: Iterable[tuple[bytes, int, int]], at: int
     ) -> None:
-        """Note rights that have ended at a counter beside others: channels, and since when.
+        """Note rights that have ended at a counter beside others: channels, and when they were.
 
-        Of those that ended unheard Redis tells, with the lists. If that is after our position, in a
-        time without Redis, streams read what they have missed, each by itself.
+        Of those that ended unheard Redis tells, with the lists.
         """
-        left = (
-            [] if at is None else [(name, start, at) for name, start in had if subject.hears(name)]
-        )
+        left = [each for each in had if subject.hears(each[0])]
         if left:
             subject.former = with_former(subject.former, left)
-            if self._is_ahead(at or 0):
-                self._resume_all(self._suspend_all(subject))
+            self._read_back(subject, at)
+
+    def _read_back(self, subject: Subject, at: int) -> None:
+        """Let streams read what they have missed, each by itself, if a right has ended there.
+
+        That is in a time without Redis: the messages after our position are still to be read.
+        """
+        if self._is_ahead(at):
+            self._resume_all(self._suspend_all(subject))
 
     def _close_gap(self, subject: Subject, name: bytes, at: int | None) -> None:
         """Note that a subject whose streams are held may not listen to a channel any more."""

@@ -104,6 +104,7 @@ class Openings(Lists):
             if group is None:
                 held.update(listed)
                 continue
+            group.learn(self._joins.former_of_group(joining, name, membership))
             joining.groups.append(group)
             group.holders += 1
             unheard = [self.channels[each] for each in group.unheard]
@@ -123,8 +124,10 @@ class Openings(Lists):
 
     @property
     def whole_groups(self) -> Iterator[bytes]:
-        """The groups of which the node has all of the list."""
-        return (each.id for each in self.groups.values() if each.only is None)
+        """The groups of which the node has all of the list, and knows what they had."""
+        for group in self.groups.values():
+            if group.only is None and group.knows_former:
+                yield group.id
 
     def keeps(self, memberships: Mapping[bytes, Membership], only: Only | None) -> bool:
         """Whether the node has the groups whose lists were left out of an answer.
@@ -132,9 +135,13 @@ class Openings(Lists):
         The last member may have left meanwhile; or the token is for another part of them.
         """
         return all(
-            membership.channels is not None or part_key(name, only) in self.groups
+            membership.channels is not None or self._is_known(part_key(name, only))
             for name, membership in memberships.items()
         )
+
+    def _is_known(self, key: bytes) -> bool:
+        group = self.groups.get(key)
+        return group is not None and group.knows_former
 
     def expected(self, joining: Joining) -> Expected:
         """Return what a subscriber may listen to that would open now.
@@ -212,7 +219,7 @@ class Openings(Lists):
             else:
                 subject.replaying |= {subscriber}
                 subject.since = since
-                kept = {group.id: group.channels for group in joining.groups}
+                kept = {group.id: group for group in joining.groups}
                 subject.former = self._joins.former(joining, kept)
         finally:
             self.abandon(joining)
@@ -247,6 +254,7 @@ class Openings(Lists):
         for identifier, membership in memberships.items():
             if identifier not in known:
                 channels = self._channels_of_group(joining, identifier, membership)
-                group = self._hold_group(identifier, subject.only, channels)
+                former = self._joins.former_of_group(joining, identifier, membership)
+                group = self._hold_group(identifier, subject.only, channels, former)
                 subject.enter(group, membership.at)
                 self._listen_to(subject, group, membership.at)

@@ -1,13 +1,13 @@
 """Subscribers, the subjects that they belong to, their groups, and the audiences of channels."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Protocol
 
 from sinapse.errors import CloseReason, ResetReason
 from sinapse.hub.catchup import CatchUp, Dispatched
-from sinapse.hub.former import NONE, Former, unbroken
+from sinapse.hub.former import NONE, Former, clipped, unbroken, with_former
 from sinapse.hub.register import part_key
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
@@ -109,7 +109,17 @@ class Group(Listeners):
     As with a subject, there is one more for each part of it that tokens are for.
     """
 
-    __slots__ = ("channels", "holders", "id", "key", "members", "only", "unheard")
+    __slots__ = (
+        "channels",
+        "former",
+        "holders",
+        "id",
+        "key",
+        "knows_former",
+        "members",
+        "only",
+        "unheard",
+    )
 
     def __init__(self, identifier: bytes, only: Only | None = None) -> None:
         super().__init__()
@@ -118,6 +128,11 @@ class Group(Listeners):
         self.key: bytes = part_key(identifier, only)
         #: Its channels, and the counter at which each was added; 0 if that is not known.
         self.channels: dict[bytes, int] = {}
+        #: Those that it had, and when.
+        self.former: Former = NONE
+        #: Whether these are all: not if the group has come with its first member, whom no others
+        #: concern.
+        self.knows_former = False
         #: The members with open streams.
         self.members: dict[Subject, None] = {}
         #: How many members and joins need it; without any it is dropped.
@@ -128,6 +143,23 @@ class Group(Listeners):
     def admits(self, channel: bytes) -> bool:
         """Whether a channel of the list is for these members."""
         return self.only is None or self.only.allows(channel)
+
+    def learn(self, former: Former | None) -> None:
+        """Take what it had by what Redis says; None if that has not been said."""
+        if former is not None and not self.knows_former:
+            self.knows_former = True
+            known = self.former.items()
+            ended = [(name, start, end) for name, times in known for start, end in times]
+            self.former = with_former(former, ended)
+
+    def times(self, since: int, last: int | None) -> Iterator[tuple[bytes, int, int]]:
+        """Yield what a member has had that was one up to the counter `last`, and when."""
+        for name, times in self.former.items():
+            for start, end in clipped(times, since, last):
+                yield name, start, end
+        if last is not None:
+            for name, added in self.channels.items():
+                yield name, max(since, added), last
 
 
 #: Subjects without groups share it.
@@ -164,7 +196,7 @@ class Subject:
         #: While earlier messages are read for it: the counters at which channels were granted, as
         #: far as they are known. No message up to there is for this subject.
         self.since: dict[bytes, int] | None = None
-        #: Meanwhile, rights that have ended beside others.
+        #: Meanwhile, rights that have ended beside others; but for those by groups that it is in.
         self.former: Former = NONE
 
     def admits(self, channel: bytes) -> bool:
@@ -208,9 +240,14 @@ class Subject:
             if added is not None:
                 by_group = max(joined, added)
                 at = by_group if at is None else min(at, by_group)
-        if at and channel in self.former:
-            return unbroken(at, self.former[channel])
-        return at
+        return at and unbroken(at, self._times_of(channel))
+
+    def _times_of(self, channel: bytes) -> Iterator[tuple[int, int]]:
+        """Yield when there were rights to a channel that have ended."""
+        yield from self.former.get(channel, ())
+        for group, joined in self.groups.items():
+            if channel in group.former:
+                yield from clipped(group.former[channel], joined)
 
     def forget_grants(self) -> None:
         """Forget since when it may listen: nothing is read for it any more."""

@@ -114,18 +114,16 @@ class Rights:
     def memberships(self, kept: Iterable[bytes] = ()) -> dict[bytes, Membership]:
         """Return the groups; the lists of those that are `kept` are left out."""
         return {
-            group: Membership(at, None if group in kept else dict(self.groups[group]))
+            group: Membership(at, None, None) if group in kept else self.membership(group, at)
             for group, at in self.joined.items()
         }
 
+    def membership(self, group: bytes, at: int) -> Membership:
+        return Membership(at, dict(self.groups[group]), deepcopy(self.former_of[group]))
+
     def ended(self) -> Ended:
         """Return the rights that have ended, as a look-up has them."""
-        found = deepcopy(self.former)
-        for group, joined in self.joined.items():
-            for channel, times in self.former_of[group].items():
-                clipped = [(max(joined, start), end) for start, end in times if end >= joined]
-                found.setdefault(channel, []).extend(clipped)
-        return found
+        return deepcopy(self.former)
 
     def note(self, channel: bytes, start: int, end: int) -> None:
         """Note that a right has ended, if there is another one."""
@@ -181,7 +179,7 @@ class Life:
         self.save()
 
     def of_other(self) -> dict[bytes, Membership]:
-        return {group: Membership(0, dict(self.rights.groups[group])) for group in GROUPS}
+        return {group: self.rights.membership(group, 0) for group in GROUPS}
 
     def save(self) -> None:
         """Have Redis save its data."""

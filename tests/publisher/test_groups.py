@@ -441,17 +441,43 @@ class TestFormer:
         assert len(times) == 16
         counter = int(redis_client.hget(PLAIN.retention, "counter") or 0)
         assert times[-1] == b"%d-%d" % (counter - 2, counter - 1)
-        redis_client.hset(key, mapping={f"room:{n}": "1-2" for n in range(MAX_GROUP_CHANNELS)})
+        redis_client.hset(key, mapping={f"room:{n}": f"1-{n + 2}" for n in range(1000)})
         team.add("hall")
         team.remove("hall")
-        assert redis_client.hlen(key) <= MAX_GROUP_CHANNELS + 1
+        names: Any = redis_client.hkeys(key)
+        kept = {name.decode() for name in names}
+        # Those whose rights have ended last, and no others.
+        assert kept == {"hall", "news", *(f"room:{n}" for n in range(252, 1000))}
+
+    def test_of_a_subject_the_last_channels_are_known(
+        self, publisher: Publisher, redis_client: redis.Redis
+    ) -> None:
+        team = publisher.groups.channels("team:3")
+        publisher.groups.add("7", "team:3")
+        for number in range(300):
+            self.pass_by(publisher, 1)
+            publisher.channels.add("7", f"room:{number}")
+            team.add(f"room:{number}")
+            publisher.channels.remove("7", f"room:{number}")
+            team.remove(f"room:{number}")
+        key = PLAIN.former_key("7")
+        names: Any = redis_client.hkeys(key)
+        kept = {int(name.decode().partition(":")[2]) for name in names}
+        assert 192 <= len(kept) <= 256
+        assert kept == set(range(300 - len(kept), 300))
+        for number in range(400):
+            publisher.channels.add("7", f"hall:{number}")
+            team.add(f"hall:{number}")
+        assert publisher.channels.clear("7") == 400
+        assert redis_client.hlen(key) <= 256
+        assert team.list() == {f"hall:{number}" for number in range(400)}
 
     def test_what_others_write_there_changes_nothing(
         self, publisher: Publisher, redis_client: redis.Redis
     ) -> None:
         redis_client.set(PLAIN.former_key("7"), "no hash")
         redis_client.set(PLAIN.former_of_group_key("team:3"), "no hash")
-        redis_client.hset(PLAIN.former_key("8"), "news", "nonsense 9-5 \xff 7")
+        redis_client.hset(PLAIN.former_key("8"), "news", "nonsense 9-5 \xff 7 5-99999999999999999")
         for subject in ("7", "8"):
             publisher.channels.add(subject, "news")
             publisher.groups.add(subject, "team:3")

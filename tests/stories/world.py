@@ -23,7 +23,7 @@ from tests.support.proxy import Proxy, running_proxy, unchanged
 #: What is small in these daemons, so that a story of some hundred messages has many pages.
 SETTINGS = {
     "sinapse.broker.history": {"PAGE_MESSAGES": 3, "FULL_PAGES": 4, "CHANNELS_PER_READ": 4},
-    "sinapse.broker.recovery": {"RECONCILE_SLICE": 5},
+    "sinapse.broker.recovery": {"FIRST_SLICE": 2, "RECONCILE_SLICE": 5},
 }
 
 #: Sets them in each process of a daemon, as soon as a module has been loaded.

@@ -13,7 +13,8 @@ if some_end then
 end
 local starts = {}
 for at = 1, #channels do
-  starts[at] = redis.call('HGET', KEYS[3], channels[at])
+  local start = redis.pcall('HGET', KEYS[3], channels[at])
+  starts[at] = type(start) == 'string' and start
 end
 redis.call('DEL', KEYS[1], KEYS[3])
 keep_own(ARGV[3], channels, starts, counter)

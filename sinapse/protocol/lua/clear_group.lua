@@ -9,8 +9,12 @@ local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local list = redis.call('HGETALL', KEYS[1])
 local channels = fields(list)
 redis.call('DEL', KEYS[1])
+local entries = {}
 for at, channel in ipairs(channels) do
-  keep_of_group(ARGV[1], channel, list[at * 2], counter, tonumber(ARGV[3]))
+  entries[at] = {channel, list[at * 2], counter}
+end
+keep_of_group(ARGV[1], entries, tonumber(ARGV[3]))
+for _, channel in ipairs(channels) do
   redis.call('PUBLISH', ARGV[2], counter .. ' ' .. ARGV[1] .. ' ' .. channel)
 end
 return #channels

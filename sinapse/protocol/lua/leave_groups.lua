@@ -3,15 +3,17 @@
 -- ARGV: the subject, control channel to leave, prefix of the members of groups.
 -- Returns the groups. What the own list goes on to give the subject is noted.
 
--- include: keep_group
+-- include: keep_groups
 -- include: fields
 local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local joined = redis.call('HGETALL', KEYS[1])
 local groups = fields(joined)
 redis.call('DEL', KEYS[1])
-for at, group in ipairs(groups) do
+for _, group in ipairs(groups) do
   redis.pcall('ZREM', ARGV[3] .. group, ARGV[1])
-  keep_group(ARGV[1], group, joined[at * 2], {}, counter)
+end
+keep_groups(ARGV[1], joined, {}, counter)
+for _, group in ipairs(groups) do
   redis.call('PUBLISH', ARGV[2], counter .. ' ' .. group)
 end
 return groups

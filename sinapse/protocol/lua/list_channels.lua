@@ -4,7 +4,7 @@
 -- ARGV: the subject; groups that the node keeps, each between line feeds.
 -- Returns false if it was, else the channels, the epoch and the counter, channels with the counters
 -- of their grants, whether a new stream gets a past of any of them or of those of groups, the groups as
--- `groups_of` has them, and the rights that have ended as `former_of` has them.
+-- `groups_of` has them, and the rights that have ended as `groups_of` has them.
 
 -- include: groups_of
 if redis.call('EXISTS', KEYS[5]) == 1 then

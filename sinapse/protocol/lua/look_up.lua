@@ -5,7 +5,7 @@
 -- Returns false for an unknown token, else the subject, milliseconds that the token has left or -1,
 -- the channels, the epoch and the counter, channels with the counters of their grants, whether a
 -- new stream gets a past of any of them or of those of groups, the groups as `groups_of` has them, the
--- rights that have ended as `former_of` has them, and the channels that the token is only for, a line
+-- rights that have ended as `groups_of` has them, and the channels that the token is only for, a line
 -- each, or nothing for all; all of one instant.
 
 -- include: groups_of

@@ -8,7 +8,7 @@ local counter = redis.call('HGET', KEYS[2], 'counter') or '0'
 local start = redis.call('HGET', KEYS[1], ARGV[1])
 local removed = redis.call('HDEL', KEYS[1], ARGV[1])
 if removed == 1 then
-  keep_of_group(ARGV[2], ARGV[1], start, counter, tonumber(ARGV[4]))
+  keep_of_group(ARGV[2], {{ARGV[1], start, counter}}, tonumber(ARGV[4]))
 end
 redis.call('PUBLISH', ARGV[3], counter .. ' ' .. ARGV[2] .. ' ' .. ARGV[1])
 return removed

@@ -8,10 +8,11 @@ local function keep_own(subject, channels, starts, last)
   if groups.err or #groups == 0 then
     return
   end
-  local left = left_with(channels, {}, groups)
+  local left, entries = left_with(channels, {}, groups), {}
   for at, channel in ipairs(channels) do
     if left[channel] then
-      note_former('$FORMER' .. subject, channel, starts[at], last)
+      entries[#entries + 1] = {channel, starts[at], last}
     end
   end
+  note_former('$FORMER' .. subject, entries, 256)
 end
