@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import connections, router, transaction
 from django.db.models import Count, Min, Q
+from django.utils import timezone
 
 from sinapse.publisher.defaults import default
 from sinapse.publisher.django.models import OutboxMessage
@@ -33,6 +34,10 @@ LOCK = "sinapse_outbox"
 #: A number of 64 bits that stands for it.
 _LOCK_NUMBER = int.from_bytes(LOCK.encode()[:8], "big", signed=True)
 
+#: The columns of a row but for its id, and what stands for their values.
+_FIELDS = ", ".join(Row._fields[1:])
+_PLACES = ", ".join(["%s"] * len(Row._fields[1:]))
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,12 +54,11 @@ def databases() -> list[str]:
 def put(prepared: Prepared, using: str) -> None:
     """Make a message a row of the transaction; it is sent when that is committed."""
     row = row_of(prepared)
-    values = row._asdict()
-    del values["id"]
-    place = OutboxMessage.objects.using(using).create(**values).id
+    store = DjangoStore(using)
+    alone = store.add(row)
     connection = transaction.get_connection(using)
     if connection.in_atomic_block or connection.get_autocommit():
-        sending = _Sending(using, place, row.channel, _commit_of(connection))
+        sending = _Sending(store, row, alone, _commit_of(connection))
         transaction.on_commit(sending.send, using=using, robust=True)
     # Where an application commits by itself nobody tells: that is for the relay.
 
@@ -64,6 +68,7 @@ class _Commit:
 
     def __init__(self) -> None:
         self.channels: set[str] = set()
+        self.messages = 0
         self.is_sent = False
 
 
@@ -83,19 +88,26 @@ class _Pause:
 class _Sending:
     """A message that waits for its commit, with the others of that."""
 
-    def __init__(self, using: str, place: int, channel: str, commit: _Commit) -> None:
-        self._store = DjangoStore(using)
-        self._place = place
+    def __init__(self, store: "DjangoStore", row: Row, alone: Row | None, commit: _Commit) -> None:
+        self._store = store
+        self._row = row
+        self._alone = alone
         self.commit = commit
-        commit.channels.add(channel)
+        commit.channels.add(row.channel)
+        commit.messages += 1
 
     def send(self) -> None:
         """Send it, and all that waits for the channels of its commit, as far as Redis takes it."""
         store = self._store
         if transaction.get_connection(store.name).in_atomic_block:
             # In a test, whose transaction is never committed: of others nobody has said so.
-            self._send(store.waiting(1, only_id=self._place))
+            rows = store.waiting(BATCH, only={self._row.channel})
+            self._send([each for each in rows if each.message_id == self._row.message_id])
+        elif self._alone is not None and self.commit.messages == 1:
+            # Nothing waited for its channel, and what others have committed meanwhile may follow.
+            self._send([self._alone])
         elif not self.commit.is_sent:
+            # Which of several messages have been rolled back since, the database knows.
             self.commit.is_sent = True
             self._send(store.waiting(BATCH, only=self.commit.channels))
 
@@ -112,15 +124,44 @@ class _Sending:
 
 
 class DjangoStore:
-    """The outbox of a database of the settings."""
+    """The outbox of a database of the settings: PostgreSQL, MySQL, MariaDB or SQLite.
+
+    Its statements are written out: Django's queries take as long as the database does.
+    """
 
     def __init__(self, using: str) -> None:
         self.name = using
-        self._vendor: str = connections[using].vendor
+        connection = connections[using]
+        self._vendor: str = connection.vendor
+        self._table: str = connection.ops.quote_name(OutboxMessage._meta.db_table)
 
     @property
     def _rows(self) -> Any:
         return OutboxMessage.objects.using(self.name)
+
+    def add(self, row: Row) -> Row | None:
+        """Insert a row, whatever its id is.
+
+        Returns it with the id that it has, if it is known that no other waits for its channel.
+        """
+        connection = connections[self.name]
+        created = connection.ops.adapt_datetimefield_value(timezone.now())
+        values = [*row[1:], created]
+        insert = (
+            f"INSERT INTO {self._table} ({_FIELDS}, created, refused) "  # noqa: S608
+            f"VALUES ({_PLACES}, %s, '')"
+        )
+        if self._vendor == "postgresql":
+            # It sees what was there before.
+            insert += (
+                f" RETURNING id, EXISTS (SELECT 1 FROM {self._table} "  # noqa: S608
+                "WHERE channel = %s AND refused = '')"
+            )
+            values.append(row.channel)
+        with connection.cursor() as cursor:
+            cursor.execute(insert, values)
+            place, is_behind = cursor.fetchone() if self._vendor == "postgresql" else (0, True)
+        return None if is_behind else row._replace(id=place)
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
@@ -146,39 +187,29 @@ class DjangoStore:
             return bool(cursor.fetchone()[0])
 
     def waiting(
-        self,
-        count: int,
-        but: Collection[str] = (),
-        *,
-        only: Collection[str] | None = None,
-        only_id: int | None = None,
+        self, count: int, but: Collection[str] = (), *, only: Collection[str] = ()
     ) -> Sequence[Row]:
-        """Return the first rows; with `only` those of some channels, with `only_id` one."""
-        rows = self._rows.filter(refused="")
-        if but:
-            rows = rows.exclude(channel__in=list(but))
-        if only is not None:
-            rows = rows.filter(channel__in=list(only))
-        if only_id is not None:
-            rows = rows.filter(id=only_id)
-        return [Row(*values) for values in rows.order_by("id").values_list(*Row._fields)[:count]]
+        """Return the first rows, without those of some channels, or only those of some."""
+        among = "NOT IN" if but else "IN"
+        names = list(but or only)
+        places = ", ".join(["%s"] * len(names))
+        condition = f"AND channel {among} ({places}) " if names else ""
+        with connections[self.name].cursor() as cursor:
+            cursor.execute(
+                f"SELECT id, {_FIELDS} FROM {self._table} WHERE refused = '' "  # noqa: S608
+                f"{condition}ORDER BY id LIMIT {count:d}",
+                names,
+            )
+            return [Row(*values) for values in cursor.fetchall()]
 
     def remove(self, ids: Sequence[int]) -> None:
         """Remove rows that have been sent."""
-        if self._vendor == "postgresql":
-            # Nothing waits for the disk: a row that comes back after a crash is sent again, and
-            # Redis knows its message id. In one round trip, so that there is nothing to undo.
-            table = connections[self.name].ops.quote_name(OutboxMessage._meta.db_table)
-            places = ",".join(map(str, ids))
-            with connections[self.name].cursor() as cursor:
-                cursor.execute(
-                    "SET LOCAL synchronous_commit TO off; "  # noqa: S608  # These are numbers.
-                    f"DELETE FROM {table} WHERE id IN ({places})"
-                )
-            return
-        for start in range(0, len(ids), BATCH):
-            # In pieces: SQLite takes so many parameters, and no more.
-            self._rows.filter(id__in=ids[start : start + BATCH]).delete()
+        # Nothing waits for the disk: a row that comes back after a crash is sent again, and Redis
+        # knows its message id. In one round trip, so that there is nothing to undo.
+        first = "SET LOCAL synchronous_commit TO off; " if self._vendor == "postgresql" else ""
+        places = ",".join(map(str, ids))
+        with connections[self.name].cursor() as cursor:
+            cursor.execute(f"{first}DELETE FROM {self._table} WHERE id IN ({places})")  # noqa: S608
 
     def set_aside(self, refused: Mapping[int, str]) -> None:
         """Note that rows can never be sent, and why."""
