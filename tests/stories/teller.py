@@ -634,6 +634,7 @@ class Teller:
                 tab.record.steady_since = self.story.now if is_live else None
         self.story.rest()
         self.note("rest")
+        wait_until = time.monotonic() + EVENT_TIMEOUT  # A node may be starting still.
         while unheard := self.world.unheard():
             self.wait(wait_until, f"nodes are not subscribed to what they hold: {unheard}")
         assert not self.wrong, self.report()
