@@ -74,6 +74,16 @@ class Authority:
             context.set_alpn_protocols(protocols)
         return context
 
+    def client_of_threads(self) -> ssl.SSLContext:
+        """Return the same for a client that reads in a thread of its own.
+
+        Before Python 3.13.5 it is not safe to write while another thread reads. With TLS 1.3 the
+        tickets of a session come when a client writes its first request, which may be lost then.
+        """
+        context = self.client()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
 
 @cache
 def root() -> Authority:

@@ -106,7 +106,7 @@ class Proxy:
         """Open a WebSocket, and read what comes first."""
         url = f"wss://127.0.0.1:{self.port}/{query}"
         options = {"open_timeout": EVENT_TIMEOUT} | options
-        with connect(url, ssl=self.context, proxy=None, **options) as client:
+        with connect(url, ssl=root().client_of_threads(), proxy=None, **options) as client:
             assert received(client)["event"] == "authentication"
             yield client
 

@@ -1,13 +1,15 @@
 """An application of its own process, whose every order is a row, and a message of its channel.
 
-``python -m tests.support.shop SETTINGS serve``: the settings are JSON; it takes orders until it is
-killed. ``migrate``, ``relay`` and ``orders`` do what they say.
+``python -m tests.support.shop SETTINGS``: the settings are JSON, and each line of the input is what
+another process is to do.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import sys
 from typing import Any
 
@@ -71,8 +73,7 @@ def serve() -> None:
     from django.db import DatabaseError, connection
 
     dice = random.Random()
-    sys.stdout.write("serving\n")
-    sys.stdout.flush()
+    tell("serving")
     while True:
         try:
             order(dice)
@@ -80,30 +81,48 @@ def serve() -> None:
             connection.close()
 
 
-def orders() -> dict[str, int]:
-    """Return how many orders there are, by their channels."""
+def relay() -> None:
+    """Send what waits, until it is killed."""
+    from django.core.management import call_command
+
+    tell("relaying")
+    call_command("sinapse_relay")
+
+
+def show() -> None:
+    """Say how many orders there are of each channel, and how many messages wait."""
     from django.db import connection
+
+    from sinapse.publisher.django.models import OutboxMessage
 
     with connection.cursor() as cursor:
         cursor.execute("SELECT channel, orders FROM counter")
-        return dict(cursor.fetchall())
+        orders = dict(cursor.fetchall())
+    tell([orders, OutboxMessage.objects.count()])
 
 
-def main(given: str, what: str) -> None:
-    """Do what is asked for."""
+def tell(what: object) -> None:
+    """Say something to the test: a process id, and that."""
+    sys.stdout.write(json.dumps([os.getpid(), what]) + "\n")
+    sys.stdout.flush()
+
+
+WORK = {"migrate": make_tables, "serve": serve, "relay": relay, "show": show}
+
+
+def main(given: str) -> None:
+    """Fork a process for each line of the input, which says what it does: so it starts at once."""
     set_up(json.loads(given))
-    if what == "migrate":
-        make_tables()
-    elif what == "serve":
-        serve()
-    elif what == "orders":
-        from sinapse.publisher.django.models import OutboxMessage
-
-        sys.stdout.write(json.dumps([orders(), OutboxMessage.objects.count()]))
-    else:
-        from django.core.management import call_command
-
-        call_command("sinapse_relay")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits for those that are killed.
+    for line in sys.stdin:
+        if os.fork() == 0:
+            status = 1
+            try:
+                WORK[line.strip()]()
+                tell("done")
+                status = 0
+            finally:
+                os._exit(status)
 
 
 if __name__ == "__main__":

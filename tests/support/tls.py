@@ -13,6 +13,7 @@ from pathlib import Path
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port
+from tests.support.certificates import root
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.websocket import received
 
@@ -35,7 +36,7 @@ class SecureDaemon:
         """Open a WebSocket, and read what comes first."""
         resume = "" if after is None else f"&last_event_id={after}"
         url = f"wss://127.0.0.1:{self.port}/?access_token={token}{resume}"
-        with connect(url, ssl=self.context, proxy=None, max_size=None) as client:
+        with connect(url, ssl=root().client_of_threads(), proxy=None, max_size=None) as client:
             assert received(client)["event"] == "authentication"
             yield client
 

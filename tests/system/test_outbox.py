@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -35,52 +36,63 @@ class Shop:
     """Processes that take orders, and relays, with their database and their Redis."""
 
     def __init__(self, database: dict[str, Any], server: RedisServer) -> None:
-        self.given = json.dumps({"database": database, "redis": server.url})
-        self.processes: dict[str, subprocess.Popen[str]] = {}
-
-    def start(self, name: str) -> None:
-        """Start a process, a shop that takes its first order or a relay."""
-        what = "serve" if name.startswith("shop") else "relay"
-        self.processes[name] = subprocess.Popen(
-            self.command(what),
+        given = json.dumps({"database": database, "redis": server.url})
+        self._nursery = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.shop", given],
             cwd=ROOT,
             text=True,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        if what == "serve":
-            output = self.processes[name].stdout
-            assert output is not None
-            assert output.readline() == "serving\n"
+        self._processes: dict[str, int] = {}
+        self._do("migrate")
 
-    def command(self, what: str) -> list[str]:
-        return [sys.executable, "-m", "tests.support.shop", self.given, what]
+    def _do(self, what: str) -> tuple[int, Any]:
+        """Begin something, and return the id of its process, and what that says."""
+        assert self._nursery.stdin is not None
+        assert self._nursery.stdout is not None
+        self._nursery.stdin.write(f"{what}\n")
+        self._nursery.stdin.flush()
+        while True:
+            number, said = json.loads(self._nursery.stdout.readline())
+            if said != "done" or what == "migrate":
+                return number, said
 
-    def ask(self, what: str) -> str:
-        return subprocess.run(
-            self.command(what), cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE
-        ).stdout
+    def start(self, name: str) -> None:
+        """Start a process, a shop or a relay."""
+        self._processes[name], _ = self._do("serve" if name.startswith("shop") else "relay")
 
     def state(self) -> tuple[dict[str, int], int]:
         """Return how many orders there are of each channel, and how many messages wait."""
-        orders, waiting = json.loads(self.ask("orders"))
+        orders, waiting = self._do("show")[1]
         return orders, waiting
 
     def kill(self, name: str) -> None:
-        process = self.processes.pop(name)
-        process.kill()
-        process.communicate()
+        number = self._processes.pop(name)
+        os.kill(number, signal.SIGKILL)
+        eventually(lambda: not _is_there(number))
+
+    def close(self) -> None:
+        for name in list(self._processes):
+            self.kill(name)
+        self._nursery.communicate()
+
+
+def _is_there(number: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(number, 0)
+        return True
+    return False
 
 
 @contextlib.contextmanager
 def shop(database: dict[str, Any], server: RedisServer) -> Iterator[Shop]:
     made = Shop(database, server)
-    made.ask("migrate")
     try:
         yield made
     finally:
-        for name in list(made.processes):
-            made.kill(name)
+        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +194,7 @@ def _disturb(
         elif what == "postgres" and not is_sqlite:
             postgres.kill()
             postgres.start()
-        elif what in made.processes:
+        elif what in names:
             made.kill(what)
             made.start(what)
     for name in ("shop 1", "shop 2"):

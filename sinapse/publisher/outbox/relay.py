@@ -76,16 +76,23 @@ class Relay:
             for store in self._stores:
                 self.attempt(store)
             if not is_over():
-                self._stores[0].wait(INTERVAL)
-                time.sleep(GRACE)
+                self._wait()
 
     def attempt(self, store: Store) -> None:
         """Send what there is, as far as that is possible now; what fails is logged."""
         try:
             self.send(store)
         except Exception as error:  # noqa: BLE001  # Whatever the database says, it is asked again.
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            self._tell(store, f"the outbox cannot be read: {lines[0]}")
+            self._tell(store, f"the outbox cannot be read: {_line(error)}")
+
+    def _wait(self) -> None:
+        store = self._stores[0]
+        try:
+            store.wait(INTERVAL)
+        except Exception as error:  # noqa: BLE001  # As above.
+            self._tell(store, f"the database cannot be waited for: {_line(error)}")
+            time.sleep(INTERVAL)
+        time.sleep(GRACE)
 
     def send(self, store: Store) -> int:
         """Send what there is, as far as that is possible now; return how many were sent."""
@@ -110,3 +117,8 @@ class Relay:
         if now - self._told.get(store.name, -QUIET) >= QUIET:
             self._told[store.name] = now
             _log.warning("Outbox %s: %s", store.name, text)
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
