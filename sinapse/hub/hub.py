@@ -9,14 +9,12 @@ flushed first, later ones see the new list. How a subscriber opens is said in
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 
-from sinapse.counters import Counters
 from sinapse.errors import CloseReason, ResetReason
 from sinapse.hub.former import NONE, Former, ended_after
 from sinapse.hub.joining import Membership, group_notes
 from sinapse.hub.opening import Openings
 from sinapse.hub.register import part_key
 from sinapse.hub.subscribers import Subject
-from sinapse.hub.table import HubOwner
 from sinapse.protocol.ids import parse_counter
 from sinapse.protocol.keys import (
     ADD,
@@ -38,18 +36,6 @@ _WITHOUT_COUNTER = {GRANT: ADD, PAST: ADD, WITHDRAW: REMOVE}
 
 class Hub(Openings):
     """The hub, kept by `owner`; the options are those of the lists."""
-
-    def __init__(
-        self,
-        counters: Counters,
-        owner: HubOwner,
-        *,
-        max_channels: int = 0,
-        admits_empty: bool = False,
-    ) -> None:
-        super().__init__(counters, owner, max_channels=max_channels, admits_empty=admits_empty)
-        #: While Redis is away: what has ended meanwhile, of what was read, by the identity of that.
-        self._unheard_ends: dict[int, tuple[Former, set[bytes]]] = {}
 
     # Live authorisation
 
@@ -185,7 +171,7 @@ class Hub(Openings):
             if membership.channels is not None:
                 for group in self.groups.of(name):
                     self._settle_group(group, membership.channels)
-                    group.former, group.knows_former = membership.former or NONE, True
+                    self._settle_former(group, membership.former or NONE)
         for subject in self.subjects.of(identifier):
             expected = {
                 name: at
@@ -222,16 +208,16 @@ class Hub(Openings):
         gaps = [] if subject.catch_up is None else subject.catch_up.gaps
         if any(gap.channel in each for gap in gaps for each in known):
             return True
-        ended = set().union(*map(self._ended, known))
+        ended = ended_after(former, self.position)
+        for name, membership in memberships.items():
+            group = self.groups.get(part_key(name, subject.only))
+            ended |= (
+                ended_after(membership.former or NONE, self.position)
+                if group is None
+                else group.unheard_ends
+            )
         lists = [own, *(each.channels or {} for each in memberships.values())]
         return any(not ended.isdisjoint(each) for each in lists)
-
-    def _ended(self, former: Former) -> set[bytes]:
-        """Return the channels of which a right has ended unheard; for a group it is asked often."""
-        key = id(former)
-        if key not in self._unheard_ends:
-            self._unheard_ends[key] = former, ended_after(former, self.position)
-        return self._unheard_ends[key][1]
 
     def _latest(self, subject: Subject, memberships: Mapping[bytes, Membership]) -> Iterator[int]:
         """Return the counters of what memberships give."""
@@ -258,7 +244,6 @@ class Hub(Openings):
         """Note that the connection to Redis is lost: from now on messages are missed."""
         self.flush()
         self.is_connected = False
-        self._unheard_ends.clear()
         for channel in self.channels.values():
             channel.is_subscribed = False
         self._let_groups_hear()
@@ -271,7 +256,6 @@ class Hub(Openings):
         """
         self.granted(None)
         self.is_connected = True
-        self._unheard_ends.clear()
         for channel in self.channels.values():
             channel.is_subscribed = True
         for group in list(self.groups.values()):

@@ -150,13 +150,8 @@ class Joins:
         self, joining: Joining, group: bytes, membership: Membership
     ) -> dict[bytes, int]:
         """Return the list of a group as it is now, if the node does not keep it."""
-        channels = dict(membership.channels or {})
-        for note in self._since(group_notes(group), joining.mark):
-            if note.action == ADD:
-                channels.setdefault(note.value, note.after or 0)
-            elif note.action == REMOVE:
-                channels.pop(note.value, None)
-        return channels
+        times = self._times_on(group, joining.mark, membership)
+        return {name: added for name, added, removed in times if removed is None}
 
     def former(self, joining: Joining, kept: Mapping[bytes, Group]) -> Former:
         """Return the rights of a subject that have ended: those of the answer, and by notes.
@@ -208,7 +203,7 @@ class Joins:
                     had = group.times(membership.at, note.after)
                 else:
                     had = self._had(note.value, joining.mark, membership, note.after)
-                yield from ((name, start, end) for name, start, end in had)
+                yield from had
 
     def _had(
         self, group: bytes, mark: int, membership: Membership, left: int | None
@@ -224,7 +219,7 @@ class Joins:
     def _times_on(
         self, group: bytes, mark: int, membership: Membership
     ) -> Iterator[tuple[bytes, int, int | None]]:
-        """Yield what was on the list of a group since then, from when, and up to when."""
+        """Yield what was on the list of a group, since when, and until when, if not now."""
         channels = dict(membership.channels or {})
         for note in self._since(group_notes(group), mark):
             if note.action == ADD:

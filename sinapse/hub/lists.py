@@ -11,7 +11,7 @@ from functools import partial
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, LimitReached, Unauthorized
-from sinapse.hub.former import Former, with_former
+from sinapse.hub.former import Former, ended_after, with_former
 from sinapse.hub.register import part_key
 from sinapse.hub.subscribers import Channel, Group, Subject, Subscriber
 from sinapse.hub.table import HubOwner, Table
@@ -254,6 +254,12 @@ class Lists(Table):
             elif group.channels[name] != at:
                 group.channels[name] = at
                 self._let_hear(group, name, at)
+
+    def _settle_former(self, group: Group, former: Former) -> None:
+        """Make what a group had what Redis says; for its many members that is the same object."""
+        if group.former is not former or not group.knows_former:
+            group.former, group.knows_former = former, True
+            group.unheard_ends = ended_after(former, self.position)
 
     # What all of them need
 

@@ -110,15 +110,8 @@ class Group(Listeners):
     """
 
     __slots__ = (
-        "channels",
-        "former",
-        "holders",
-        "id",
-        "key",
-        "knows_former",
-        "members",
-        "only",
-        "unheard",
+        *("channels", "former", "holders", "id", "key", "knows_former"),
+        *("members", "only", "unheard", "unheard_ends"),
     )
 
     def __init__(self, identifier: bytes, only: Only | None = None) -> None:
@@ -133,6 +126,8 @@ class Group(Listeners):
         #: Whether these are all: not if the group has come with its first member, whom no others
         #: concern.
         self.knows_former = False
+        #: Those of them that were lost unheard, by what Redis said when the node came back last.
+        self.unheard_ends: AbstractSet[bytes] = frozenset()
         #: The members with open streams.
         self.members: dict[Subject, None] = {}
         #: How many members and joins need it; without any it is dropped.
