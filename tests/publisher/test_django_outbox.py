@@ -218,6 +218,19 @@ class TestFailures:
         call_command("sinapse_relay", "--once")
         assert heard(listener) == [("news", "0"), ("news", "1"), ("news", "2")]
 
+    def test_many_of_a_channel_that_redis_refuses_keep_nobody_waiting(
+        self, listener: Listener, redis_client: redis.Redis
+    ) -> None:
+        """More than are read at once, and all of them before the others."""
+        with away(), transaction.atomic():
+            for number in range(1200):
+                publish("news", str(number))
+            publish("other", "follows them")
+        redis_client.set("sinapse:retained:news", "not ours")
+        call_command("sinapse_relay", "--once")
+        assert heard(listener) == [("other", "follows them")]
+        assert len(waiting()) == 1200
+
     def test_a_message_id_of_the_application_is_kept(self, listener: Listener) -> None:
         for _ in range(2):
             with transaction.atomic():
@@ -257,6 +270,28 @@ class TestRelay:
         numbers = [int(data) for _, data in heard(listener)]
         assert numbers == list(range(2500))
         assert waiting() == []
+
+    def test_a_table_that_is_not_there_is_told_in_one_line(self) -> None:
+        table = OutboxMessage._meta.db_table
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+        try:
+            with pytest.raises(CommandError, match=f"^default: no such table: {table}$"):
+                call_command("sinapse_relay", "--once")
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute(f"ALTER TABLE elsewhere RENAME TO {table}")
+
+    def test_where_no_database_may_have_one_it_ends(self) -> None:
+        class Router:
+            def allow_migrate(self, db: str, app_label: str, **_: Any) -> bool | None:
+                return False if app_label == "sinapse" else None
+
+        with (
+            override_settings(DATABASE_ROUTERS=[Router()]),
+            pytest.raises(CommandError, match="no database may have an outbox"),
+        ):
+            call_command("sinapse_relay")
 
     def test_a_database_without_an_outbox_is_refused(self) -> None:
         with pytest.raises(CommandError, match="--database nowhere: it has no outbox; default"):

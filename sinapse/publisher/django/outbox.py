@@ -7,7 +7,7 @@ channels. What it cannot send stays, for ``manage.py sinapse_relay``.
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -101,8 +101,7 @@ class _Sending:
         store = self._store
         if transaction.get_connection(store.name).in_atomic_block:
             # In a test, whose transaction is never committed: of others nobody has said so.
-            rows = store.waiting(BATCH, only={self._row.channel})
-            self._send([each for each in rows if each.message_id == self._row.message_id])
+            self._send(store.of_message(self._row.message_id))
         elif self._alone is not None and self.commit.messages == 1:
             # Nothing waited for its channel, and what others have committed meanwhile may follow.
             self._send([self._alone])
@@ -118,7 +117,7 @@ class _Sending:
         outcome = deliver(default(), rows)
         self._store.settle(outcome)
         if outcome.error is not None:
-            if outcome.is_cut_off and time.monotonic() - began > PAUSE:
+            if not outcome.sent and time.monotonic() - began > PAUSE:
                 _Pause.until = time.monotonic() + PAUSE
             _log.warning("Messages wait in the outbox: %s", outcome.error)
 
@@ -178,8 +177,7 @@ class DjangoStore:
                 if is_alone:
                     self._lock("SELECT RELEASE_LOCK(%s)", LOCK)
         else:
-            with nullcontext():
-                yield True
+            yield True
 
     def _lock(self, query: str, lock: str | int) -> bool:
         with connections[self.name].cursor() as cursor:
@@ -201,6 +199,11 @@ class DjangoStore:
                 names,
             )
             return [Row(*values) for values in cursor.fetchall()]
+
+    def of_message(self, message_id: str) -> Sequence[Row]:
+        """Return what waits under a message id."""
+        rows = self._rows.filter(message_id=message_id, refused="")
+        return [Row(*values) for values in rows.values_list(*Row._fields)]
 
     def remove(self, ids: Sequence[int]) -> None:
         """Remove rows that have been sent."""

@@ -22,11 +22,8 @@ class Outcome:
     """Channels of which a message could not be sent now: their later ones wait too."""
     error: BrokerUnavailable | None = None
     """Why, of the last one."""
-
-    @property
-    def is_cut_off(self) -> bool:
-        """Whether Redis took nothing."""
-        return self.error is not None and not self.sent
+    is_cut_off: bool = False
+    """Whether Redis takes nothing, of no channel, for one reason: the rest was not tried."""
 
 
 def deliver(publisher: Publisher, rows: Sequence[Row]) -> Outcome:
@@ -44,13 +41,18 @@ def deliver(publisher: Publisher, rows: Sequence[Row]) -> Outcome:
     for batch in _batches(due):
         sendable = [each for each in batch if each[0].channel not in outcome.held]
         results = _published(publisher, [operation for _, operation in sendable])
+        failed: dict[str, str] = {}
         for (row, _), result in zip(sendable, results, strict=True):
             if isinstance(result, BrokerUnavailable):
-                outcome.held.add(row.channel)
+                failed[row.channel] = str(result)
                 outcome.error = result
             else:
                 outcome.sent.append(row.id)
-        if outcome.is_cut_off:
+        outcome.held |= failed.keys()
+        # One channel alone may be what Redis refuses.
+        is_all = failed.keys() == {row.channel for row, _ in sendable}
+        if is_all and len(failed) > 1 and len({*failed.values()}) == 1:
+            outcome.is_cut_off = True
             break
     return outcome
 

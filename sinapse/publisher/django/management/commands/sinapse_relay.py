@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from sinapse.publisher import default
 from sinapse.publisher.django.management.arguments import failing_in_one_line
@@ -41,10 +41,7 @@ class Command(BaseCommand):
         stores = [DjangoStore(using) for using in self._databases(options["database"])]
         relay = Relay(stores, default)
         if options["once"]:
-            for store in stores:
-                sent = relay.send(store)
-                waiting = store.statistics().waiting
-                self.stdout.write(f"{store.name}: {sent} sent, {waiting} wait.")
+            self._send_once(relay, stores)
             return
         over = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,8 +53,19 @@ class Command(BaseCommand):
         if server is not None:
             server.shutdown()
 
+    def _send_once(self, relay: Relay, stores: list[DjangoStore]) -> None:
+        for store in stores:
+            try:
+                sent = relay.send(store)
+                waiting = store.statistics().waiting
+            except DatabaseError as error:
+                raise CommandError(f"{store.name}: {error}") from error
+            self.stdout.write(f"{store.name}: {sent} sent, {waiting} wait.")
+
     def _databases(self, given: list[str] | None) -> list[str]:
         known = databases()
+        if not known:
+            raise CommandError("no database may have an outbox: see allow_migrate of the routers")
         for using in given or ():
             if using not in known:
                 raise CommandError(f"--database {using}: it has no outbox; {', '.join(known)} have")
