@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -14,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import eventually, free_port
+from tests.support.browser import program
 
 #: Who it runs as, if we are root.
 USER = "postgres"
 
 
-def program(name: str) -> str:
-    """Return where a program of PostgreSQL is; Debian has them beside those of others."""
-    found = shutil.which(name)
-    if found is None:
-        versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-        found = str(versions[-1]) if versions else name
-    return found
+def server_program(name: str) -> str:
+    """Return where a program of PostgreSQL is; without one, the test ends here.
+
+    Debian keeps them apart, by their versions.
+    """
+    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return program(name, *map(str, reversed(versions)))
 
 
 class Postgres:
@@ -43,7 +43,7 @@ class Postgres:
             self._identity = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
         options = ("-A", "trust", "-U", USER, "--no-sync", "-E", "UTF8", "--locale=C")
         subprocess.run(
-            [program("initdb"), *options, "-D", str(self._data)],
+            [server_program("initdb"), *options, "-D", str(self._data)],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=folder,
@@ -60,17 +60,18 @@ class Postgres:
         # What a killed process has written is in the memory of the machine.
         settings = (f"port={self.port}", "listen_addresses=127.0.0.1", "fsync=off")
         options = [part for each in settings for part in ("-c", each)] + [*self._options]
+        command = [server_program("postgres"), "-D", str(self._data), "-k", str(self.folder)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [program("postgres"), "-D", str(self._data), "-k", str(self.folder), *options],
+                [*command, *options],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
                 **self._identity,
             )
-        command = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        eventually(lambda: subprocess.run(command, check=False).returncode == 0)
+        ask = [server_program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        eventually(lambda: subprocess.run(ask, check=False).returncode == 0)
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         """End it: at once, with its children."""
