@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT)]
@@ -24,6 +23,7 @@ import redis  # noqa: E402
 from load import Load, Stream  # noqa: E402
 from machine import cpu, description, memory  # noqa: E402
 from redis_costs import listening, processor_seconds  # noqa: E402
+from text import Figures, medians, note  # noqa: E402
 
 from sinapse.publisher import Publisher  # noqa: E402
 from tests.support import RedisServer, eventually, running_redis  # noqa: E402
@@ -46,13 +46,6 @@ CHANNELS = 4
 
 #: Channels of a long list.
 LONG = 100
-
-Figures = dict[str, list[float]]
-
-
-def note(figures: Figures, name: str, value: float) -> None:
-    """Add a value of a round."""
-    figures.setdefault(name, []).append(value)
 
 
 @contextmanager
@@ -183,8 +176,7 @@ def main() -> None:
                     measure(figures, daemon, publisher, *arguments)  # type: ignore[operator]
                 client.flushdb()
     print(f"{description()}, Redis {version}; medians of {rounds}, and the least and the most\n")
-    for what, values in figures.items():
-        print(f"{what:62} {median(values):9.2f} {min(values):9.2f} {max(values):9.2f}")
+    print(medians(figures))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT)]
 
 from django.conf import settings  # noqa: E402
 from machine import description  # noqa: E402
+from text import Figures, medians, note  # noqa: E402
 
 from tests.support import running_redis  # noqa: E402
 from tests.support.daemon import Daemon, Stream, running_daemon  # noqa: E402
@@ -32,13 +33,6 @@ ROUNDS = 5
 #: Transactions of a measure, and messages that a relay finds.
 TRANSACTIONS = 500
 BACKLOG = 20_000
-
-Figures = dict[str, list[float]]
-
-
-def note(figures: Figures, name: str, value: float) -> None:
-    """Add a value of a round."""
-    figures.setdefault(name, []).append(value)
 
 
 @contextmanager
@@ -174,8 +168,7 @@ def main() -> None:
             measure(figures, server.url, daemon)
         connection.close()
     print(f"{description()}, PostgreSQL {version}; medians of {rounds}, least and most\n")
-    for what, values in figures.items():
-        print(f"{what:50} {median(values):9.0f} {min(values):9.0f} {max(values):9.0f}")
+    print(medians(figures))
 
 
 if __name__ == "__main__":

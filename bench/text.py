@@ -1,6 +1,23 @@
 """Figures and tables for people to read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+#: What was measured, with the value of each round.
+Figures = dict[str, list[float]]
+
+
+def note(figures: Figures, name: str, value: float) -> None:
+    """Add a value of a round."""
+    figures.setdefault(name, []).append(value)
+
+
+def medians(figures: Mapping[str, Sequence[float]]) -> str:
+    """Return a line for each figure: its median, the least and the most."""
+    return "\n".join(
+        f"{name:62} {median(values):9.2f} {min(values):9.2f} {max(values):9.2f}"
+        for name, values in figures.items()
+    )
 
 
 def short(value: float) -> str:
