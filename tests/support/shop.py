@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -81,12 +82,12 @@ def serve() -> None:
             connection.close()
 
 
-def relay() -> None:
-    """Send what waits, until it is killed."""
+def relay(metrics: str | None = None) -> None:
+    """Send what waits, until it is killed; with a port, say there what it has done."""
     from django.core.management import call_command
 
     tell("relaying")
-    call_command("sinapse_relay")
+    call_command("sinapse_relay", metrics=metrics)
 
 
 def show() -> None:
@@ -107,7 +108,12 @@ def tell(what: object) -> None:
     sys.stdout.flush()
 
 
-WORK = {"migrate": make_tables, "serve": serve, "relay": relay, "show": show}
+WORK: dict[str, Callable[..., None]] = {
+    "migrate": make_tables,
+    "serve": serve,
+    "relay": relay,
+    "show": show,
+}
 
 
 def main(given: str) -> None:
@@ -118,7 +124,8 @@ def main(given: str) -> None:
         if os.fork() == 0:
             status = 1
             try:
-                WORK[line.strip()]()
+                what, *arguments = line.split()
+                WORK[what](*arguments)
                 tell("done")
                 status = 0
             finally:

@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
 from sinapse.publisher import Publisher
-from tests.support import RedisServer, eventually, running_redis
+from tests.support import RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.listening import heard as heard_by
 from tests.support.listening import listening
@@ -59,18 +60,19 @@ class Shop:
             if said != "done" or what == "migrate":
                 return number, said
 
-    def start(self, name: str) -> None:
-        """Start a process, a shop or a relay."""
-        self._processes[name], _ = self._do("serve" if name.startswith("shop") else "relay")
+    def start(self, name: str, what: str | None = None) -> None:
+        """Start a process, a shop or a relay, or what is said."""
+        what = what or ("serve" if name.startswith("shop") else "relay")
+        self._processes[name], _ = self._do(what)
 
     def state(self) -> tuple[dict[str, int], int]:
         """Return how many orders there are of each channel, and how many messages wait."""
         orders, waiting = self._do("show")[1]
         return orders, waiting
 
-    def kill(self, name: str) -> None:
+    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         number = self._processes.pop(name)
-        os.kill(number, signal.SIGKILL)
+        os.kill(number, how)
         eventually(lambda: not _is_there(number))
 
     def close(self) -> None:
@@ -215,3 +217,21 @@ def test_a_relay_is_woken_by_the_database(
         insert = f"INSERT INTO sinapse_outboxmessage ({fields}, created, refused) VALUES ({row})"
         _ask_postgres(postgres, insert, name="woken")
         eventually(lambda: ("news", "hello") in heard_by(all_))
+
+
+def test_a_relay_says_what_it_has_done_and_ends_when_it_is_asked_to(
+    lasting_redis: RedisServer, tmp_path: Path
+) -> None:
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "shop.sqlite3")}
+    port = free_port()
+    with shop(database, lasting_redis) as made:
+        made.start("relay", f"relay {port}")
+
+        def metrics() -> str:
+            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics") as found:
+                assert found.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+                return str(found.read().decode())
+            return ""
+
+        assert 'sinapse_outbox_waiting{outbox="default"} 0' in eventually(metrics)
+        made.kill("relay", signal.SIGTERM)
