@@ -9,7 +9,8 @@
 -- Returns the epoch, the counter before those of the messages, which go up by one from message to
 -- message; then for each message how many nodes heard it; or, in a list, -1 and the id of the
 -- message that was published before under its message id, empty if that was not retained; or the
--- text of an error if it could not be retained. All are retained before the first one is published.
+-- text of an error if it could not be retained, or was retained and may not be published. All are
+-- retained before the first one is published.
 
 local nodes, horizon, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local floor
@@ -58,7 +59,9 @@ for index = 1, count do
       if not last[channel] then
         channels[#channels + 1] = channel
       end
-      keys[channel], last[channel], limits[channel] = key, digits, most
+      keys[channel], last[channel] = key, digits
+      -- As if each had been trimmed to when it came.
+      limits[channel] = math.min((limits[channel] or most) + 1, most)
       payloads[index] = payload
       if retain > (longest[channel] or 0) then
         longest[channel] = retain
@@ -92,7 +95,10 @@ if redis.call('EXISTS', '$ENDS') == 1 then
 end
 for index = 1, count do
   local heard = results[index + 2]
-  local channel = ARGV[5 * index - 1]
-  results[index + 2] = heard or redis.call('PUBLISH', '$PREFIX' .. channel, payloads[index])
+  if not heard then
+    -- Who may not publish to one channel may publish to another one.
+    heard = redis.pcall('PUBLISH', '$PREFIX' .. ARGV[5 * index - 1], payloads[index])
+  end
+  results[index + 2] = type(heard) == 'table' and heard.err or heard
 end
 return results

@@ -21,9 +21,8 @@ from sinapse.publisher.operations.operation import (
 MAX_MESSAGES_PER_CALL = 200
 MAX_DATA_PER_CALL = 256 * 1024
 
-#: How Redis 6.2, 7 and Valkey report that a script stopped at a command that the ACL denies. It is
-#: the only failure of our scripts that can come after a first write; one that a script itself
-#: reports for a message comes before any write of that message.
+#: How Redis 6.2, 7 and Valkey report that the ACL denies a command of a script. It is the only
+#: failure of our scripts that can come after a first write.
 _DENIED_IN_SCRIPT = ("executing the script can't", "ACL failure in script")
 
 #: An operation, and the places of the given ones that it stands for.
@@ -121,16 +120,22 @@ def _together(message: Publish) -> type[PublishTogether]:
 def _failure(url: RedisURL, operation: Operation[Any], answer: object) -> Refused | Lost | None:
     """Return the failure that is in the place of an answer, or None."""
     if type(answer) is Refused:
-        if any(part in answer.text for part in _DENIED_IN_SCRIPT):
+        if _is_denied(answer.text):
             return Lost(answer.text)
         return Refused(operation.request(url.names).refused(answer.text, url.names))
     return answer if isinstance(answer, Lost) else None
+
+
+def _is_denied(text: str) -> bool:
+    return any(part in text for part in _DENIED_IN_SCRIPT)
 
 
 def _explained(url: RedisURL, message: Publish, result: Any) -> Any:
     """Return the result of a message; if it was refused, with the key that may be the cause."""
     if type(result) is not Refused:
         return result
+    if message.retain and _is_denied(result.text):
+        return Lost(result.text)  # It may be retained.
     return Refused(
         url.names.of_another_type(result.text, [url.names.retained_key(message.channel)])
     )
