@@ -5,10 +5,12 @@ Usage: python bench/publish.py [MESSAGES ROUNDS]
 One client, one connection, to a Redis of its own on this machine, with a subscriber in the place of
 a node: one message after the other, then many in one round trip. The rounds are interleaved and the
 figures are medians, so that what else the machine does falls on all alike: compare the ratios,
-which are to the first row of each table. The second of two is that of processor time, client
-and Redis together, which others on the machine disturb least.
+which are to the first row of each table. Two more tables are of asyncio, with batches and without:
+tasks that publish one after the other, and many at once. The second of two ratios is that of
+processor time, client and Redis together, which others on the machine disturb least.
 """
 
+import asyncio
 import sys
 import tempfile
 import time
@@ -21,7 +23,7 @@ import redis
 
 from sinapse.protocol.message import Message, pack
 from sinapse.protocol.names import PLAIN
-from sinapse.publisher import Outgoing, Publisher
+from sinapse.publisher import Outgoing, Publisher, aio
 from tests.support import running_redis
 
 DEFAULTS = 5000, 9
@@ -30,6 +32,9 @@ DATA = '{"user":"somebody","text":"%s"}' % ("x" * 100)
 
 #: Messages of one round trip.
 MANY = 500
+
+#: Tasks that publish at once.
+TASKS = 1000
 
 #: Publishes so many messages.
 Way = Callable[[int], object]
@@ -101,6 +106,25 @@ def together(publisher: Publisher, retain: int) -> Callable[[list[str]], object]
     )
 
 
+def of_tasks(loop: asyncio.Runner, publisher: aio.Publisher, tasks: int) -> Way:
+    """Publish from so many tasks at once, on asyncio."""
+
+    async def publish(messages: int) -> None:
+        for start in range(0, messages, tasks):
+            numbers = range(min(tasks, messages - start))
+            if tasks == 1:
+                await publisher.publish(CHANNELS[0], DATA, retain=300)
+            else:
+                await asyncio.gather(
+                    *(
+                        publisher.publish(CHANNELS[number % len(CHANNELS)], DATA, retain=300)
+                        for number in numbers
+                    )
+                )
+
+    return lambda messages: loop.run(publish(messages))
+
+
 def compare(client: redis.Redis, ways: Mapping[str, Way], messages: int, rounds: int) -> None:
     """Print a table."""
     results: dict[str, list[Figures]] = {name: [] for name in ways}
@@ -109,7 +133,7 @@ def compare(client: redis.Redis, ways: Mapping[str, Way], messages: int, rounds:
     for _ in range(rounds):
         for name, publish in ways.items():
             results[name].append(measure(client, publish, messages))
-    print(f"\n{'':26} {'messages/s':>12} {'client CPU':>12} {'Redis CPU':>12}   ratios")
+    print(f"\n{'':28} {'messages/s':>12} {'client CPU':>12} {'Redis CPU':>12}   ratios")
     base = None
     for name, figures in results.items():
         middle = Figures(*map(median, zip(*figures, strict=True)))
@@ -119,7 +143,7 @@ def compare(client: redis.Redis, ways: Mapping[str, Way], messages: int, rounds:
             (base.client + base.server) / (middle.client + middle.server),
         )
         print(
-            f"{name:26} {1e6 / middle.elapsed:12,.0f} {middle.client:9.1f} µs"
+            f"{name:28} {1e6 / middle.elapsed:12,.0f} {middle.client:9.1f} µs"
             f" {middle.server:9.1f} µs   {'  '.join(f'{each:.2f}' for each in ratios)}"
         )
 
@@ -156,6 +180,15 @@ def main() -> None:
             "publish_many(retain=300)": many_at_once(together(publisher, 300)),
         }
         compare(client, many, messages, rounds)
+        with asyncio.Runner() as loop:
+            apart = aio.Publisher(server.url, batch=False)
+            joined = aio.Publisher(server.url)
+            for tasks, name in ((1, "asyncio, one by one"), (TASKS, f"asyncio, {TASKS:,} tasks")):
+                ways = {
+                    f"{name}, apart": of_tasks(loop, apart, tasks),
+                    f"{name}, batch": of_tasks(loop, joined, tasks),
+                }
+                compare(client, ways, messages, rounds)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ class Publisher(BasePublisher):
     decides, else it is 100. `prefix` is what all names in Redis begin with, as with ``--prefix`` of
     its daemons, for a `url` that does not say that itself; without it ``SINAPSE_PREFIX`` decides.
     `connect_timeout` and `timeout` are seconds, until each address of Redis accepts and until each
-    answer begins. Raises ``ValueError`` for a setting that cannot be used.
+    answer begins. With `batch`, messages that are published at the same moment are sent together,
+    each with a result of its own. Raises ``ValueError`` for a setting that cannot be used.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Publisher(BasePublisher):
         max_connections: int = POOL_SIZE,
         connect_timeout: float = CONNECT_TIMEOUT,
         timeout: float = ANSWER_TIMEOUT,
+        batch: bool = True,
     ) -> None:
         super().__init__(
             url,
@@ -74,7 +76,9 @@ class Publisher(BasePublisher):
 
             self._connections = HTTPConnections(self.api, size=max_connections, **options)
         else:
-            parts = [Connections(url, size=max_connections, **options) for url in self.urls]
+            parts = [
+                Connections(url, size=max_connections, batch=batch, **options) for url in self.urls
+            ]
             self._connections = parts[0] if len(parts) == 1 else ShardedConnections(parts)
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.sessions: Sessions = Sessions(

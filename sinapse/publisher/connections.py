@@ -9,6 +9,7 @@ is worse than an error.
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
+from weakref import WeakMethod
 
 from hiredis import pack_command
 from redis.backoff import NoBackoff
@@ -29,6 +30,8 @@ from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
+from sinapse.publisher.batching import Batching, Send
+from sinapse.publisher.operations.batches import are_messages
 from sinapse.publisher.operations.conversation import converse
 from sinapse.publisher.operations.operation import (
     Command,
@@ -64,10 +67,19 @@ class Connections(Runner):
 
     A forked child opens its own. `connect_timeout` and `timeout` are seconds: until an address of
     Redis accepts, and until an answer begins. If every connection is in use, a thread waits for one
-    as long as a healthy Redis could keep it, which is the sum of both.
+    as long as a healthy Redis could keep it, which is the sum of both. With `batch`, what threads
+    publish while a round trip is under way is sent together by the next.
     """
 
-    def __init__(self, url: RedisURL, *, size: int, connect_timeout: float, timeout: float) -> None:
+    def __init__(
+        self,
+        url: RedisURL,
+        *,
+        size: int,
+        connect_timeout: float,
+        timeout: float,
+        batch: bool = False,
+    ) -> None:
         self._url = url
         self._sentinels = [
             Connections(
@@ -84,9 +96,17 @@ class Connections(Runner):
         }
         wait = connect_timeout + timeout
         self._pools = OfThisProcess(lambda: Pool(lambda: kind(**settings), size=size, timeout=wait))
+        # A weak reference, so that a publisher that is forgotten is gone at once.
+        send: WeakMethod[Send] = WeakMethod(self._converse)
+        self._batchings = OfThisProcess(lambda: Batching(url, send)) if batch else None
 
     def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip, once Redis knows their scripts."""
+        if self._batchings is not None and are_messages(operations):
+            return self._batchings().publish(operations)
+        return self._converse(operations)
+
+    def _converse(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         try:
             return self._pool.lend(partial(_carry_out, converse(self._url, operations)))
         except Busy as error:

@@ -143,6 +143,7 @@ class TestSettings:
         ("given", "fault"),
         [
             ({"RETIAN": 1}, "sinapse['RETIAN'] is not known: did you mean sinapse['RETAIN']?"),
+            ({"BATCH": 1}, "sinapse['BATCH'] must be True or False, not 1"),
             ({"TIMEOUT": "1"}, "sinapse['TIMEOUT'] must be a number of seconds, not '1'"),
             ("redis://a.example", "sinapse must be a dictionary, not str"),
         ],

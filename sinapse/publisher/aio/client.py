@@ -35,9 +35,14 @@ class Publisher(awaiting.Publisher):
         max_connections: int = POOL_SIZE,
         connect_timeout: float = CONNECT_TIMEOUT,
         timeout: float = ANSWER_TIMEOUT,
+        batch: bool = True,
     ) -> None:
         connect = partial(
-            Connections, size=max_connections, connect_timeout=connect_timeout, timeout=timeout
+            Connections,
+            size=max_connections,
+            connect_timeout=connect_timeout,
+            timeout=timeout,
+            batch=batch,
         )
         super().__init__(
             url,

@@ -3,9 +3,9 @@
 import asyncio
 import select
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, Protocol, cast
-from weakref import ref
+from weakref import WeakMethod, ref
 
 from redis.asyncio.connection import (
     Connection,
@@ -18,8 +18,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from sinapse.protocol.redisurl import RedisURL
+from sinapse.publisher.aio.batching import Batching
 from sinapse.publisher.aio.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.publisher.connections import REFUSALS, options, packed
+from sinapse.publisher.operations.batches import are_messages
 from sinapse.publisher.operations.conversation import converse
 from sinapse.publisher.operations.operation import (
     Command,
@@ -67,6 +69,7 @@ class _Opened(NamedTuple):
     turns: asyncio.Semaphore
     """One for each connection: who waits first gets one first, which the pool does not promise."""
     closing: AsyncGenerator[None, None]
+    batching: Batching
 
 
 class _Loops(dict[asyncio.AbstractEventLoop, _Opened]):
@@ -77,11 +80,22 @@ class Connections(AwaitedRunner):
     """Up to `size` connections to one Redis for each event loop, opened when needed.
 
     `connect_timeout` and `timeout` are seconds, as in :mod:`sinapse.publisher.connections`. The
-    connections of a loop are closed when that ends, if they have not been closed before.
+    connections of a loop are closed when that ends, if they have not been closed before. With
+    `batch`, what is published in one turn of the loop, or while a round trip is under way, is sent
+    together.
     """
 
-    def __init__(self, url: RedisURL, *, size: int, connect_timeout: float, timeout: float) -> None:
+    def __init__(
+        self,
+        url: RedisURL,
+        *,
+        size: int,
+        connect_timeout: float,
+        timeout: float,
+        batch: bool = False,
+    ) -> None:
         self._url = url
+        self._is_batching = batch
         self._size = size
         self._timeout = timeout
         #: Seconds to wait for a connection that others use.
@@ -105,6 +119,11 @@ class Connections(AwaitedRunner):
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip, once Redis knows their scripts."""
+        if self._is_batching and are_messages(operations):
+            return await (await self._here()).batching.publish(operations)
+        return await self._converse(operations)
+
+    async def _converse(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         conversation = converse(self._url, operations)
         commands = next(conversation)
         async with self._connection() as connection:
@@ -119,16 +138,19 @@ class Connections(AwaitedRunner):
         return await self.run(Plain(command))
 
     async def close(self) -> None:
-        """Close every connection of this event loop, those in use too."""
+        """Close every connection of this event loop, once what is being published is sent."""
         opened = self._opened.get(asyncio.get_running_loop())
         if opened is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience):
+                    await opened.batching.finish()
             await opened.closing.aclose()
         for sentinel in self._sentinels:
             await sentinel.close()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Link]:
-        pool, turns, _ = await self._here()
+        pool, turns, *_ = await self._here()
         await self._turn(turns)
         try:
             with self._unreachable():
@@ -184,7 +206,13 @@ class Connections(AwaitedRunner):
                 if other.is_closed():  # Closed without an end of its generators.
                     self._opened.pop(other, None)
             closing = _closing(pool, loop, ref(self._opened))
-            opened = self._opened[loop] = _Opened(pool, asyncio.Semaphore(self._size), closing)
+            opened = self._opened[loop] = _Opened(
+                pool,
+                asyncio.Semaphore(self._size),
+                closing,
+                # A weak reference, so that a publisher that is forgotten is gone at once.
+                Batching(self._url, WeakMethod(self._converse)),
+            )
             await anext(closing)
         return opened
 

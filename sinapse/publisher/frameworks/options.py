@@ -10,7 +10,7 @@
 ``PREFIX``           what all names in Redis begin with; else ``SINAPSE_PREFIX`` of the environment
 ``RETAIN``           as `retain` of :class:`~sinapse.publisher.Publisher`; and so for
                      ``RETAIN_MESSAGES``, ``MAX_MESSAGE``, ``MAX_CONNECTIONS``,
-                     ``CONNECT_TIMEOUT`` and ``TIMEOUT``
+                     ``CONNECT_TIMEOUT``, ``TIMEOUT`` and ``BATCH``
 ===================  =====================================================================
 
 None is as good as nothing.
@@ -148,6 +148,12 @@ def _count(most: int, unit: str) -> Callable[[object], int]:
     return check
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be True or False, not {value!r}")  # noqa: TRY004  # As all here.
+    return value
+
+
 # What a setting is for the publisher or for us, and what reads it.
 _TABLE: dict[str, tuple[str, Callable[[object], Any]]] = {
     "REDIS_URL": ("url", _redis),
@@ -160,4 +166,5 @@ _TABLE: dict[str, tuple[str, Callable[[object], Any]]] = {
     "MAX_CONNECTIONS": ("max_connections", _count(10_000, "connections")),
     "CONNECT_TIMEOUT": ("connect_timeout", _number(0.001, 3600, "seconds")),
     "TIMEOUT": ("timeout", _number(0.001, 3600, "seconds")),
+    "BATCH": ("batch", _flag),
 }

@@ -16,6 +16,7 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``runs``          what becomes of runs
 ``runner``        the classes that carry operations out
 ``conversation``  the commands of operations on one connection
+``batches``       what several callers publish at one moment
 ``spread``        operations on several Redis
 ``master``        which node the Sentinels call the master
 ``standin``       a stand-in for Redis, for tests

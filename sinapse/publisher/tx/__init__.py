@@ -17,6 +17,7 @@ publish to.
 
 ``client``       the publisher: that of ``sinapse.publisher.awaiting``, in Deferreds
 ``connections``  one connection to each Redis, made like those of the daemon
+``batching``     messages of one turn of the reactor, sent together
 ``turns``        what runs need of the reactor
 """
 

@@ -171,6 +171,7 @@ class Publisher(BasePublisher):
         prefix: str | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         timeout: float = ANSWER_TIMEOUT,
+        batch: bool = True,
         reactor: Any = None,
     ) -> None:
         super().__init__(
@@ -186,7 +187,13 @@ class Publisher(BasePublisher):
             # The import installs it; an application that wants a different one does so before.
             from twisted.internet import reactor  # noqa: PLC0415
         parts = [
-            Connections(each, connect_timeout=connect_timeout, timeout=timeout, reactor=reactor)
+            Connections(
+                each,
+                connect_timeout=connect_timeout,
+                timeout=timeout,
+                reactor=reactor,
+                batch=batch,
+            )
             for each in self.urls
         ]
         self._connections = awaiting.joined(

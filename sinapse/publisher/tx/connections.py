@@ -4,6 +4,7 @@ import select
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
+from weakref import WeakMethod
 
 import txredisapi
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -11,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.scripts import Script
+from sinapse.publisher.operations.batches import are_messages
 from sinapse.publisher.operations.conversation import converse
 from sinapse.publisher.operations.master import Master, Unknown
 from sinapse.publisher.operations.operation import (
@@ -24,6 +26,7 @@ from sinapse.publisher.operations.operation import (
 )
 from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.process import OfThisProcess
+from sinapse.publisher.tx.batching import Batching, Send
 from sinapse.txredis.dial import dial
 from sinapse.txredis.link import Link
 
@@ -103,21 +106,30 @@ class _Link(Link):
 class _Own:
     """The connection of a process, and the operations that wait for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, batching: Batching) -> None:
         self.link: _Link | None = None
         self.waiting: list[Deferred[_Link]] = []
+        self.batching = batching
 
 
 class Connections(AwaitedRunner):
     """One connection to one Redis, opened when needed, for the thread of the reactor.
 
-    `connect_timeout` and `timeout` are seconds, as in :mod:`sinapse.publisher.connections`.
+    `connect_timeout` and `timeout` are seconds, as in :mod:`sinapse.publisher.connections`. With
+    `batch`, what is published in one turn of the reactor is sent together.
     """
 
     def __init__(
-        self, url: RedisURL, *, connect_timeout: float, timeout: float, reactor: Any
+        self,
+        url: RedisURL,
+        *,
+        connect_timeout: float,
+        timeout: float,
+        reactor: Any,
+        batch: bool = False,
     ) -> None:
         self._url = url
+        self._is_batching = batch
         self._timeouts = connect_timeout, timeout
         self._reactor = reactor
         self._sentinels = [
@@ -130,10 +142,18 @@ class Connections(AwaitedRunner):
             for address in url.sentinels
         ]
         self._master = Master(url.master, len(url.sentinels))
-        self._own = OfThisProcess(_Own)
+        send: WeakMethod[Send] = WeakMethod(self._converse)
+        self._own = OfThisProcess(lambda: _Own(Batching(url, send, reactor)))
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip, once Redis knows their scripts."""
+        batching = self._own().batching
+        if self._is_batching and are_messages(operations):
+            return await batching.publish(operations)
+        batching.begin()  # What was published before goes before it.
+        return await self._converse(operations)
+
+    async def _converse(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         link = await self._connected()
         while link.is_held:
             await link.released()
@@ -153,6 +173,7 @@ class Connections(AwaitedRunner):
     async def close(self) -> None:
         """Close the connection after the answers to all commands."""
         own = self._own()
+        await own.batching.finish()
         link, own.link = own.link, None
         if link is not None:
             await link.leave()

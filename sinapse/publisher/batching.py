@@ -1,0 +1,106 @@
+"""Batching of threads: what they publish while a round trip is under way is sent by the next."""
+
+from _thread import LockType
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from threading import Lock, RLock, get_ident
+from typing import Any
+from weakref import WeakMethod
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.publisher.operations.batches import PATIENCE, Batches, Call, fail, messages_of, settle
+from sinapse.publisher.operations.messages import Publish
+from sinapse.publisher.operations.operation import Operation, unavailable
+
+#: Carries operations out in one round trip, and returns the result of each.
+Send = Callable[[Sequence[Operation[Any]]], list[Any]]
+
+#: Seconds between two looks of a thread that waits for others; it is woken before.
+_LOOK = 1.0
+
+
+def _release(lock: LockType) -> None:
+    with suppress(RuntimeError):  # It was released before, and nobody has noticed yet.
+        lock.release()
+
+
+class Batching:
+    """The messages that the threads of one process want to send, and `send`, which does so.
+
+    One of those that wait sends for all; a thread that is alone does not wait. `url` is that of
+    their Redis, for errors.
+    """
+
+    def __init__(self, url: RedisURL, send: "WeakMethod[Send]") -> None:
+        self._url = url
+        self._find = send
+        self._batches = Batches()
+        # A signal handler may publish too, in the midst of its thread.
+        self._lock = RLock()
+        self._inside: set[int] = set()
+
+    def publish(self, messages: Sequence[Publish]) -> list[Any]:
+        """Return the result of each."""
+        thread = get_ident()
+        if thread in self._inside:
+            # In a signal handler: its thread cannot wait for itself.
+            return self._send(messages)
+        # A condition, or an event of threading, is of no use after an interruption.
+        asleep: LockType | None = None
+        call = Call(messages)
+        calls: list[Call] = []
+        try:
+            self._inside.add(thread)
+            with self._lock:
+                is_free = self._batches.is_idle
+                self._batches.put(call)
+                if is_free:
+                    self._batches.take(calls)
+                else:
+                    asleep = Lock()
+                    asleep.acquire()
+                    call.wake = partial(_release, asleep)
+            patience = PATIENCE
+            while True:
+                if calls:
+                    self._deliver(calls)
+                if call.is_settled or asleep is None:
+                    return call.results()
+                asleep.acquire(timeout=patience)
+                patience = _LOOK
+                with self._lock:
+                    if not call.is_settled:
+                        self._batches.take(calls)
+        finally:
+            # Whatever has interrupted it, and wherever: nobody waits for this thread.
+            self._inside.discard(thread)
+            if calls or not call.is_settled:
+                text = "the thread that sent was interrupted"
+                fail(calls, unavailable(self._url, text, delivered=None))
+                self._end(calls, call)
+
+    def _deliver(self, calls: list[Call]) -> None:
+        try:
+            settle(calls, self._send(messages_of(calls)))
+        except BrokerUnavailable as error:
+            fail(calls, error)
+        self._end(calls)
+
+    def _end(self, calls: list[Call], gone: Call | None = None) -> None:
+        """Free the channels of calls, and let one of those that wait send."""
+        with self._lock:
+            self._batches.end(calls)
+            if gone is not None:
+                self._batches.withdraw(gone)
+            calls.clear()
+            following = self._batches.first()
+        if following is not None:
+            following.wake()
+
+    @property
+    def _send(self) -> Send:
+        found = self._find()
+        assert found is not None  # noqa: S101  # Whoever publishes keeps it.
+        return found
