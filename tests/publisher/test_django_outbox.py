@@ -29,6 +29,7 @@ from sinapse.publisher.django import outbox as outboxes  # noqa: E402
 from sinapse.publisher.django.admin import OutboxAdmin  # noqa: E402
 from sinapse.publisher.django.checks import check_outbox  # noqa: E402
 from sinapse.publisher.django.models import OutboxMessage  # noqa: E402
+from sinapse.publisher.outbox import committed  # noqa: E402
 from sinapse.publisher.outbox.metrics import text  # noqa: E402
 from sinapse.publisher.outbox.relay import Relay  # noqa: E402
 from sinapse.testing import capture  # noqa: E402
@@ -50,7 +51,7 @@ def redis_url(redis_server: RedisServer) -> Iterator[str]:
     with override_settings(SINAPSE={"REDIS_URL": redis_server.url, "OUTBOX": True}):
         yield redis_server.url
         default().close()
-    outboxes._Pause.until = 0.0
+    committed.Pause.until = 0.0
     for model in (Room, OutboxMessage):
         for using in connections:
             model.objects.using(using).all().delete()

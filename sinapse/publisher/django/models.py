@@ -5,15 +5,9 @@ from typing import Any, ClassVar, TypeAlias
 from django.db import models
 
 from sinapse.protocol.keys import MAX_NAME_BYTES
-from sinapse.publisher.outbox.rows import ID_LENGTH
+from sinapse.publisher.outbox.rows import MAX_MESSAGE_ID, MAX_REASON, MAX_REPLAY, MAX_STREAM
 
 Column: TypeAlias = "models.Field[Any, Any]"
-
-#: Characters of a message id that an application chooses, and of the name of a stream.
-_MAX_MESSAGE_ID = 128
-_MAX_STREAM = 64
-
-assert ID_LENGTH <= _MAX_MESSAGE_ID  # noqa: S101
 
 
 class OutboxMessage(models.Model):
@@ -24,7 +18,7 @@ class OutboxMessage(models.Model):
     """
 
     id: Column = models.BigAutoField(primary_key=True)
-    message_id: Column = models.CharField(max_length=_MAX_MESSAGE_ID)
+    message_id: Column = models.CharField(max_length=MAX_MESSAGE_ID)
     channel: Column = models.CharField(max_length=MAX_NAME_BYTES)
     message: Column = models.TextField(blank=True)
     event: Column = models.CharField(max_length=MAX_NAME_BYTES, blank=True, default="")
@@ -32,11 +26,11 @@ class OutboxMessage(models.Model):
     retain_messages: Column = models.IntegerField(
         help_text="How many messages its channel keeps then."
     )
-    replay: Column = models.CharField(max_length=16, blank=True, default="")
-    but: Column = models.CharField(max_length=_MAX_STREAM, blank=True, default="")
+    replay: Column = models.CharField(max_length=MAX_REPLAY, blank=True, default="")
+    but: Column = models.CharField(max_length=MAX_STREAM, blank=True, default="")
     created: Column = models.DateTimeField(auto_now_add=True)
     refused: Column = models.CharField(
-        max_length=500,
+        max_length=MAX_REASON,
         blank=True,
         default="",
         help_text="Why it can never be sent.",

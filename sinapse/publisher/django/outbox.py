@@ -4,7 +4,6 @@ The process that commits sends its messages at once, and before them what else w
 channels. What it cannot send stays, for ``manage.py sinapse_relay``.
 """
 
-import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,30 +14,18 @@ from django.db import connections, router, transaction
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 
-from sinapse.publisher.defaults import default
 from sinapse.publisher.django.models import OutboxMessage
 from sinapse.publisher.frameworks.prepared import Prepared
-from sinapse.publisher.outbox.delivery import Outcome, deliver
-from sinapse.publisher.outbox.relay import Statistics
-from sinapse.publisher.outbox.rows import Row, row_of
+from sinapse.publisher.outbox import committed
+from sinapse.publisher.outbox.rows import MAX_REASON, Row, row_of
+from sinapse.publisher.outbox.store import LOCK, Statistics, Store
 
-#: Rows of its channels that a process sends after a commit; what is more is for the relay.
-BATCH = 200
-
-#: Seconds for which a process leaves the outbox to the relay, after Redis has kept it waiting.
-PAUSE = 1.0
-
-#: Of the lock that a relay has, in a database that has such locks.
-LOCK = "sinapse_outbox"
-
-#: A number of 64 bits that stands for it.
+#: A number of 64 bits that stands for the lock.
 _LOCK_NUMBER = int.from_bytes(LOCK.encode()[:8], "big", signed=True)
 
 #: The columns of a row but for its id, and what stands for their values.
 _FIELDS = ", ".join(Row._fields[1:])
 _PLACES = ", ".join(["%s"] * len(Row._fields[1:]))
-
-_log = logging.getLogger(__name__)
 
 
 def has_outbox(using: str) -> bool:
@@ -79,12 +66,6 @@ def _commit_of(connection: Any) -> _Commit:
     return next((each for each in found if not each.is_sent), None) or _Commit()
 
 
-class _Pause:
-    """Until when this process leaves the outboxes to the relay; monotonic seconds."""
-
-    until = 0.0
-
-
 class _Sending:
     """A message that waits for its commit, with the others of that."""
 
@@ -98,31 +79,26 @@ class _Sending:
 
     def send(self) -> None:
         """Send it, and all that waits for the channels of its commit, as far as Redis takes it."""
+        if self.commit.is_sent or committed.is_for_the_relay():
+            return
+        rows = self._rows()
+        if rows:
+            self._store.settle(committed.send(rows))
+
+    def _rows(self) -> Sequence[Row]:
         store = self._store
         if transaction.get_connection(store.name).in_atomic_block:
             # In a test, whose transaction is never committed: of others nobody has said so.
-            self._send(store.of_message(self._row.message_id))
-        elif self._alone is not None and self.commit.messages == 1:
+            return store.of_message(self._row.message_id)
+        self.commit.is_sent = True
+        if self._alone is not None and self.commit.messages == 1:
             # Nothing waited for its channel, and what others have committed meanwhile may follow.
-            self._send([self._alone])
-        elif not self.commit.is_sent:
-            # Which of several messages have been rolled back since, the database knows.
-            self.commit.is_sent = True
-            self._send(store.waiting(BATCH, only=self.commit.channels))
-
-    def _send(self, rows: Sequence[Row]) -> None:
-        began = time.monotonic()
-        if began < _Pause.until:
-            return
-        outcome = deliver(default(), rows)
-        self._store.settle(outcome)
-        if outcome.error is not None:
-            if not outcome.sent and time.monotonic() - began > PAUSE:
-                _Pause.until = time.monotonic() + PAUSE
-            _log.warning("Messages wait in the outbox: %s", outcome.error)
+            return [self._alone]
+        # Which of several messages have been rolled back since, the database knows.
+        return store.waiting(committed.BATCH, only=self.commit.channels)
 
 
-class DjangoStore:
+class DjangoStore(Store):
     """The outbox of a database of the settings: PostgreSQL, MySQL, MariaDB or SQLite.
 
     Its statements are written out: Django's queries take as long as the database does.
@@ -217,16 +193,7 @@ class DjangoStore:
     def set_aside(self, refused: Mapping[int, str]) -> None:
         """Note that rows can never be sent, and why."""
         for place, reason in refused.items():
-            self._rows.filter(id=place).update(refused=reason[:500])
-
-    def settle(self, outcome: Outcome) -> None:
-        """Remove what was sent, and set aside what never can be."""
-        if outcome.sent:
-            self.remove(outcome.sent)
-        for place, reason in outcome.refused.items():
-            _log.error("Outbox %s: message %d is set aside: %s", self.name, place, reason)
-        if outcome.refused:
-            self.set_aside(outcome.refused)
+            self._rows.filter(id=place).update(refused=reason[:MAX_REASON])
 
     def statistics(self) -> Statistics:
         """Return what is there."""

@@ -8,8 +8,11 @@ Each message comes once, and those of a channel in the order of their rows, whoe
 everybody who sends begins with the first row of a channel that is there, and Redis remembers the
 message ids of the rows. So none of them needs to know of the others.
 
-``rows``      a message as a row
-``delivery``  rows that are sent, with what became of each
-``relay``     sending what others have left, again and again
-``metrics``   what a relay has done, as Prometheus text
+``rows``       a message as a row
+``delivery``   rows that are sent, with what became of each
+``store``      the outbox of a database, whatever asks that
+``committed``  what a process sends after its own commit
+``relay``      sending what others have left, again and again
+``metrics``    what a relay has done, as Prometheus text
+``running``    a relay as a process: until it is told to end, with its metrics
 """

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from sinapse.publisher.outbox.relay import Relay, Store
+from sinapse.publisher.outbox.relay import Relay
+from sinapse.publisher.outbox.store import Store
 
 _HELP = {
     "waiting": ("gauge", "Messages that wait to be sent."),

@@ -2,13 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
 
 from sinapse.publisher.client import Publisher
-from sinapse.publisher.outbox.delivery import Outcome, deliver
-from sinapse.publisher.outbox.rows import Row
+from sinapse.publisher.outbox.delivery import deliver
+from sinapse.publisher.outbox.store import Store
 
 #: Rows that are read at once.
 BATCH = 1000
@@ -23,40 +21,6 @@ GRACE = 0.05
 QUIET = 60.0
 
 _log = logging.getLogger(__name__)
-
-
-class Statistics(NamedTuple):
-    """What is in an outbox."""
-
-    waiting: int
-    oldest: float
-    """Seconds for which the oldest of these waits; 0 if there is none."""
-    set_aside: int
-
-
-class Store(Protocol):
-    """The outbox of one database. What its database refuses it raises as that does."""
-
-    name: str
-    """What logs and metrics call it."""
-
-    def alone(self) -> AbstractContextManager[bool]:
-        """Keep other relays from the work, for a block, and say whether that has succeeded.
-
-        It only saves work: two that send at the same time send nothing twice.
-        """
-
-    def waiting(self, count: int, but: Collection[str] = ()) -> Sequence[Row]:
-        """Return the first rows, but those of some channels; none that are set aside."""
-
-    def settle(self, outcome: Outcome) -> None:
-        """Remove what was sent; set aside what never can be, with a line in the log."""
-
-    def statistics(self) -> Statistics:
-        """Return what is there."""
-
-    def wait(self, seconds: float) -> None:
-        """Return when something may be there, after so many seconds at the latest."""
 
 
 class Relay:

@@ -9,6 +9,15 @@ from sinapse.publisher.operations.retention import read_replay
 #: Characters of a message id that is made for a row.
 ID_LENGTH = 32
 
+#: Characters that a table has room for: of a message id that an application chooses, of the number
+#: of messages that new streams get, of the name of a stream, and of why a row is set aside.
+MAX_MESSAGE_ID = 128
+MAX_REPLAY = 16
+MAX_STREAM = 64
+MAX_REASON = 500
+
+assert ID_LENGTH <= MAX_MESSAGE_ID  # noqa: S101
+
 
 class Row(NamedTuple):
     """A message that waits."""

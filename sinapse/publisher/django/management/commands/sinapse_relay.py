@@ -1,8 +1,5 @@
 """``manage.py sinapse_relay``: it sends what waits in the outboxes of the databases."""
 
-import signal
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -11,8 +8,8 @@ from django.db import DatabaseError, connections
 from sinapse.publisher import default
 from sinapse.publisher.django.management.arguments import failing_in_one_line
 from sinapse.publisher.django.outbox import DjangoStore, databases
-from sinapse.publisher.outbox.metrics import text
 from sinapse.publisher.outbox.relay import Relay
+from sinapse.publisher.outbox.running import run
 
 
 class Command(BaseCommand):
@@ -43,15 +40,10 @@ class Command(BaseCommand):
         if options["once"]:
             self._send_once(relay, stores)
             return
-        over = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: over.set())
-        server = None
-        if options["metrics"] is not None:
-            server = _serve(options["metrics"], relay, stores)
-        relay.run(over.is_set)
-        if server is not None:
-            server.shutdown()
+        try:
+            run(relay, stores, options["metrics"], asked=connections.close_all)
+        except ValueError as error:
+            raise CommandError(f"--metrics {error}") from None
 
     def _send_once(self, relay: Relay, stores: list[DjangoStore]) -> None:
         for store in stores:
@@ -70,36 +62,3 @@ class Command(BaseCommand):
             if using not in known:
                 raise CommandError(f"--database {using}: it has no outbox; {', '.join(known)} have")
         return given or known
-
-
-def _serve(address: str, relay: Relay, stores: list[DjangoStore]) -> ThreadingHTTPServer:
-    host, _, port = address.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise CommandError(f"--metrics {address}: must be a port, or HOST:PORT")
-
-    class Handler(BaseHTTPRequestHandler):
-        """Answers with the figures, whatever the path is."""
-
-        def do_GET(self) -> None:
-            """Ask the databases, on connections of this thread, and answer."""
-            try:
-                body, status = text(relay, stores).encode(), 200
-            except Exception as error:  # noqa: BLE001  # Whatever the database says.
-                body, status = f"{type(error).__name__}\n".encode(), 503
-            finally:
-                connections.close_all()
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Log nothing: it is asked every few seconds."""
-
-    try:
-        server = ThreadingHTTPServer((host or "127.0.0.1", int(port)), Handler)
-    except OSError as error:
-        raise CommandError(f"--metrics {address}: {error.strerror or error}") from None
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server

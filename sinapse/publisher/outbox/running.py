@@ -1,0 +1,73 @@
+"""A relay as a process: until it is told to end, with its metrics for Prometheus."""
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from sinapse.publisher.outbox.metrics import text
+from sinapse.publisher.outbox.relay import Relay
+from sinapse.publisher.outbox.store import Store
+
+
+def run(
+    relay: Relay,
+    stores: Sequence[Store],
+    metrics: str | None = None,
+    *,
+    asked: Callable[[], None] = lambda: None,
+) -> None:
+    """Let a relay work until SIGTERM, or Ctrl-C; it ends after what it is sending.
+
+    `metrics`, ``[HOST:]PORT``, is where it says what it has done. That asks the databases in
+    threads; each calls `asked` in the end. Raises ``ValueError`` if it cannot listen there.
+    """
+    over = threading.Event()
+    server = None if metrics is None else _serve(metrics, relay, stores, asked)
+    former = {
+        number: signal.signal(number, lambda *_: over.set())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        relay.run(over.is_set)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+
+
+def _serve(
+    address: str, relay: Relay, stores: Sequence[Store], asked: Callable[[], None]
+) -> ThreadingHTTPServer:
+    host, _, port = address.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError(f"{address}: must be a port, or HOST:PORT")
+
+    class Handler(BaseHTTPRequestHandler):
+        """Answers with the figures, whatever the path is."""
+
+        def do_GET(self) -> None:
+            """Ask the databases, on connections of this thread, and answer."""
+            try:
+                body, status = text(relay, stores).encode(), 200
+            except Exception as error:  # noqa: BLE001  # Whatever the database says.
+                body, status = f"{type(error).__name__}\n".encode(), 503
+            finally:
+                asked()
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing: it is asked every few seconds."""
+
+    try:
+        server = ThreadingHTTPServer((host or "127.0.0.1", int(port)), Handler)
+    except OSError as error:
+        raise ValueError(f"{address}: {error.strerror or error}") from None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
