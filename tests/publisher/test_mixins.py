@@ -194,7 +194,7 @@ class TestSubject:
 
         def subject(name: str, identifier: object, *bases: type, **attributes: object) -> Any:
             bases = bases or (mixin,)
-            monkeypatch.setattr(sqlalchemy, "_primary_key", lambda _: str(identifier))
+            monkeypatch.setattr(sqlalchemy.mixins, "_primary_key", lambda _: str(identifier))
             return type(name, bases, {"id": identifier, **attributes})().sinapse._id
 
         person = type("Person", (mixin,), {})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.outbox.delivery import deliver
-from sinapse.publisher.outbox.store import Store
+from sinapse.publisher.outbox.store import Store, in_a_line
 
 #: Rows that are read at once.
 BATCH = 1000
@@ -47,14 +47,14 @@ class Relay:
         try:
             self.send(store)
         except Exception as error:  # noqa: BLE001  # Whatever the database says, it is asked again.
-            self._tell(store, f"the outbox cannot be read: {_line(error)}")
+            self._tell(store, f"the outbox cannot be read: {in_a_line(error)}")
 
     def _wait(self) -> None:
         store = self._stores[0]
         try:
             store.wait(INTERVAL)
         except Exception as error:  # noqa: BLE001  # As above.
-            self._tell(store, f"the database cannot be waited for: {_line(error)}")
+            self._tell(store, f"the database cannot be waited for: {in_a_line(error)}")
             time.sleep(INTERVAL)
         time.sleep(GRACE)
 
@@ -81,8 +81,3 @@ class Relay:
         if now - self._told.get(store.name, -QUIET) >= QUIET:
             self._told[store.name] = now
             _log.warning("Outbox %s: %s", store.name, text)
-
-
-def _line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

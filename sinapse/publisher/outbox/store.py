@@ -58,3 +58,9 @@ class Store(Protocol):
             _log.error("Outbox %s: message %d is set aside: %s", self.name, place, reason)
         if outcome.refused:
             self.set_aside(outcome.refused)
+
+
+def in_a_line(error: Exception) -> str:
+    """Return the first line of what a database says."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

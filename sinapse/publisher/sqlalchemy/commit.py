@@ -1,51 +1,26 @@
-"""Sinapse for SQLAlchemy: mixins for models, and messages that wait for the commit.
+"""Messages that wait for the commit of their session.
 
-::
-
-    class Room(Publishable, Base): ...
-
-    room.publish({"text": "hello"})            # once the session of the room has committed
-    publish(session, "news", "hello")          # by name
-
-What is published in a savepoint that is rolled back, or in a session that is, is never heard of. To
-read begins a transaction as well. If it has written nothing there is nothing to commit, and its
-messages are sent when it ends, by ``commit()`` or ``close()``; without a commit of what was
-written they are dropped, with a line in the log. A change that is made in between, on an object
-that nothing was published about yet, and never flushed, is not seen.
-
-A message is checked when it is published. When it cannot be sent after the commit, that is logged
-and raises nothing: the data are saved. It is sent when the session has given its connections to
-the database back; for an ``AsyncSession`` in a thread, so that the event loop does not wait.
+With an outbox they become rows when the commit of the whole transaction begins: so none is of a
+savepoint that was rolled back, and one statement has all.
 """
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
-from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection
 from sqlalchemy import event as events
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
-from sqlalchemy.orm import (
-    InstanceState,
-    Session,
-    SessionTransaction,
-    object_session,
-    scoped_session,
-)
-from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-from sinapse.errors import Incomplete, InvalidSubject
+from sinapse.errors import Incomplete
 from sinapse.publisher.frameworks.prepared import Prepared, prepare, send_all
-from sinapse.publisher.mixins import Group as AnyGroup
-from sinapse.publisher.mixins import Publishable as AnyPublishable
-from sinapse.publisher.mixins import Subject as AnySubject
 from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
+from sinapse.publisher.sqlalchemy.put import Put, beside_the_loop
+from sinapse.publisher.sqlalchemy.table import may_have_outbox, outbox_of
 
 AnySession: TypeAlias = (
     Session | AsyncSession | scoped_session[Session] | async_scoped_session[AsyncSession]
@@ -73,7 +48,8 @@ def publish(
 
     Parameters are those of :meth:`sinapse.publisher.Publisher.publish`, and its errors about them
     are raised at once. Returns None; if the session is in no transaction, sends it now and returns
-    how many nodes received it.
+    how many nodes received it. Raises ``ValueError`` if there are several outboxes, and the session
+    does not say which is its own.
     """
     prepared = prepare(
         channel,
@@ -90,75 +66,15 @@ def publish(
     if transaction is None:
         return prepared.send()
     waiting = _waiting(of)
+    table = outbox_of(of)
+    if table is not None:
+        of.get_bind(clause=table)  # Raises at once if it has no database.
     waiting.messages.append((transaction, prepared))
+    if waiting.is_due:
+        _put(of)
     if of.dirty or of.deleted:
         waiting.written.is_true = True
     return None
-
-
-class Subject(AnySubject):
-    """A model whose instances may open streams; the primary key is the id."""
-
-    __slots__ = ()
-
-    @property
-    def sinapse_id(self) -> str:
-        """Id of the subject."""
-        return _primary_key(self)
-
-
-class Group(AnyGroup):
-    """A model whose instances are groups: ``team:3``, by its primary key."""
-
-    __slots__ = ()
-
-    @property
-    def sinapse_id(self) -> str:
-        """What stands behind the name of the class in the name of the group."""
-        return _primary_key(self)
-
-
-class Publishable(AnyPublishable):
-    """A model whose instances messages are published to: ``room:12``, by its primary key."""
-
-    __slots__ = ()
-
-    @property
-    def sinapse_id(self) -> str:
-        """What stands behind the name of the class in the name of the channel."""
-        return _primary_key(self)
-
-    def sinapse_publish(  # type: ignore[override]  # What is sent later has no count yet.
-        self,
-        message: object,
-        event: str | None = None,
-        retain: float | None = None,
-        message_id: str | None = None,
-        *,
-        replay: Replay | None = None,
-        retain_messages: int | None = None,
-        but: str | None = None,
-        after_commit: bool = True,
-    ) -> Published | None:
-        """Send `message` to all who may listen, once the instance's session has committed.
-
-        As :func:`publish`. With ``after_commit=False``, and for an instance of no session, it is
-        sent now.
-        """
-        options: dict[str, Any] = {
-            "retain": retain,
-            "message_id": message_id,
-            "replay": replay,
-            "retain_messages": retain_messages,
-            "but": but,
-        }
-        session = object_session(self) if after_commit else None
-        if session is None:
-            return prepare(self, message, event, **options).send()
-        return publish(session, self, message, event, **options)
-
-    #: The short name. A class that has a ``publish`` of its own keeps that.
-    publish = sinapse_publish  # type: ignore[assignment]  # As above.
 
 
 class _Written:
@@ -174,6 +90,11 @@ class _Waiting:
     def __init__(self) -> None:
         self.messages: list[tuple[SessionTransaction, Prepared]] = []
         self.written: _Written = _Written()
+        #: What is in the outbox, and how many commits have begun: of savepoints, and of all.
+        self.put: Put | None = None
+        self.commits = 0
+        #: Whether what is published now is too late to wait for the beginning of the commit.
+        self.is_due = False
         #: What was committed, or rolled back because somebody asked for that; its end follows.
         self.committed: SessionTransaction | None = None
         self.rolled_back: SessionTransaction | None = None
@@ -214,10 +135,48 @@ def _added(session: Session, _: object) -> None:
     _waiting(session).written.is_true = True
 
 
+@events.listens_for(Session, "after_transaction_create")
+def _after_create(session: Session, created: SessionTransaction) -> None:
+    # Of this session: so it comes after those of all sessions, which may look at what is not
+    # flushed yet, and publish.
+    is_outermost = created.parent is None and may_have_outbox(session)
+    if is_outermost and not events.contains(session, "before_commit", _before_commit):
+        events.listen(session, "before_commit", _before_commit)
+
+
+def _before_commit(session: Session) -> None:
+    # Of a savepoint as well: it is the innermost one that is there, whichever is committed.
+    _waiting(session).commits += 1
+    _put_all(session)
+
+
+def _put_all(session: Session) -> None:
+    """Put what waits into the outbox, if the commit of the whole transaction has begun."""
+    waiting = _waiting(session)
+    if waiting.commits and session.get_nested_transaction() is None:
+        # First the locks of what is written, and then the place of a row: so rows are in the order
+        # of the locks. And who hears of the flush may publish.
+        session.flush()
+        _put(session)
+        waiting.is_due = True
+
+
+def _put(session: Session) -> None:
+    waiting = _waiting(session)
+    table = outbox_of(session) if waiting.messages else None
+    if table is not None:
+        waiting.put = waiting.put or Put(table)
+        messages, waiting.messages = waiting.messages, []
+        waiting.put.add(session, [each for _, each in messages])
+
+
 @events.listens_for(Session, "after_commit", insert=True)  # Before others, who may publish in it.
 def _after_commit(session: Session) -> None:
     # Of a savepoint as well.
-    _waiting(session).committed = _current(session)
+    waiting = _waiting(session)
+    waiting.committed = _current(session)
+    waiting.commits -= 1
+    waiting.is_due = False
 
 
 @events.listens_for(Session, "after_rollback", insert=True)
@@ -237,21 +196,25 @@ def _after_end(session: Session, ended: SessionTransaction) -> None:
             waiting.messages = [
                 (around if of is ended else of, each) for of, each in waiting.messages
             ]
+            _put_all(session)  # It was open when the commit of all began.
         else:
             waiting.messages = [(of, each) for of, each in waiting.messages if of is not ended]
+            waiting.commits = 0
         return
     messages = [each for _, each in waiting.messages]
+    put = waiting.put
     # Without its messages: those may publish, too.
     session.info[_KEY] = _Waiting()
-    if not messages or ended is waiting.rolled_back:
+    count = len(messages) + (put.messages if put else 0)
+    if not count or ended is waiting.rolled_back:
         return
     if not committed and waiting.written.is_true:
-        _log.warning("%d not published: the session ended without a commit", len(messages))
-    elif in_greenlet():
-        # An asynchronous session, whose event loop has other things to do meanwhile.
-        await_only(asyncio.to_thread(_send, messages))
-    else:
-        _send(messages)
+        _log.warning("%d not published: the session ended without a commit", count)
+        return
+    if put:
+        put.send()
+    if messages:
+        beside_the_loop(_send, messages)
 
 
 def _send(messages: Sequence[Prepared]) -> None:
@@ -272,16 +235,3 @@ def _session(session: AnySession) -> Session:
     if isinstance(session, scoped_session | async_scoped_session):
         session = session()
     return session.sync_session if isinstance(session, AsyncSession) else session
-
-
-def _primary_key(instance: object) -> str:
-    state = cast(InstanceState[Any], inspect(instance))
-    # What is in the database has an identity, which no query is needed for.
-    key = state.identity or state.mapper.primary_key_from_instance(instance)
-    if None in key:
-        name = type(instance).__name__
-        raise InvalidSubject(f"this {name} has no primary key yet: flush the session first")
-    if len(key) == 1:
-        return str(key[0])
-    # None of the parts may pass for two.
-    return ",".join(quote(str(part), safe="") for part in key)
