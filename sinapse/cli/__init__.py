@@ -11,6 +11,7 @@ Redis or the daemon did not answer.
 ``channels``    what subjects may listen to
 ``group``       who is in a group, and what its members may listen to
 ``publish``     publishing
+``relay``       sending what waits in outboxes
 ``history``     what is retained of a channel
 ``position``    how far all channels have got
 ``listen``      what is pushed to a browser
@@ -39,6 +40,7 @@ COMMANDS = {
     "channels": "Show and change what subjects may listen to.",
     "group": "Show and change groups, and their channels.",
     "publish": "Publish a message, or each line of standard input.",
+    "relay": "Send what waits in the outbox of an application.",
     "history": "Print what is retained of a channel.",
     "position": "Print the id of now.",
     "listen": "Show what is pushed to a browser.",
