@@ -15,6 +15,7 @@
 ``distance``      a daemon behind such a network, for pages
 ``postgres``      a PostgreSQL
 ``shop``          an application that may be killed at any moment, with an outbox
+``shop_sqlalchemy``  the same with SQLAlchemy
 ``proxies``       nginx, HAProxy and Caddy, as they are shipped
 ``nodes``         two daemons behind one of them
 ``sentinel``      a Redis Sentinel

@@ -116,16 +116,15 @@ WORK: dict[str, Callable[..., None]] = {
 }
 
 
-def main(given: str) -> None:
+def fork(work: dict[str, Callable[..., None]]) -> None:
     """Fork a process for each line of the input, which says what it does: so it starts at once."""
-    set_up(json.loads(given))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits for those that are killed.
     for line in sys.stdin:
         if os.fork() == 0:
             status = 1
             try:
                 what, *arguments = line.split()
-                WORK[what](*arguments)
+                work[what](*arguments)
                 tell("done")
                 status = 0
             finally:
@@ -133,4 +132,5 @@ def main(given: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    set_up(json.loads(sys.argv[1]))
+    fork(WORK)

@@ -36,10 +36,11 @@ KILLS = 25
 class Shop:
     """Processes that take orders, and relays, with their database and their Redis."""
 
-    def __init__(self, database: dict[str, Any], server: RedisServer) -> None:
-        given = json.dumps({"database": database, "redis": server.url})
+    def __init__(self, database: dict[str, Any], server: RedisServer, of: str) -> None:
+        given = {"database": database, "redis": server.url, "async": of.startswith("async")}
+        module = "shop" if of == "django" else "shop_sqlalchemy"
         self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.shop", given],
+            [sys.executable, "-m", f"tests.support.{module}", json.dumps(given)],
             cwd=ROOT,
             text=True,
             stdin=subprocess.PIPE,
@@ -89,8 +90,8 @@ def _is_there(number: int) -> bool:
 
 
 @contextlib.contextmanager
-def shop(database: dict[str, Any], server: RedisServer) -> Iterator[Shop]:
-    made = Shop(database, server)
+def shop(database: dict[str, Any], server: RedisServer, of: str = "django") -> Iterator[Shop]:
+    made = Shop(database, server, of)
     try:
         yield made
     finally:
@@ -129,10 +130,11 @@ def heard(node: Daemon, token: str, after: str) -> dict[str, list[int]]:
     return found
 
 
+@pytest.mark.parametrize("of", ["django", "sqlalchemy", "async sqlalchemy"])
 @pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
 @pytest.mark.timeout(120 * RUNS)
 def test_what_is_heard_is_what_was_committed_whatever_is_killed_when(
-    kind: str, lasting_redis: RedisServer, node: Daemon, request: pytest.FixtureRequest
+    kind: str, of: str, lasting_redis: RedisServer, node: Daemon, request: pytest.FixtureRequest
 ) -> None:
     postgres = request.getfixturevalue("postgres") if kind == "postgresql" else None
     tmp_path = request.getfixturevalue("tmp_path")
@@ -150,10 +152,11 @@ def test_what_is_heard_is_what_was_committed_whatever_is_killed_when(
             "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
         }
         if postgres is not None:
-            database = postgres.settings(f"shop_{seed}")
-            create = f"CREATE DATABASE shop_{seed}"
+            name = f"{of.replace(' ', '_')}_{seed}"
+            database = postgres.settings(name)
+            create = f"CREATE DATABASE {name}"
             _ask_postgres(postgres, create)
-        with shop(database, lasting_redis) as made:
+        with shop(database, lasting_redis, of) as made:
             _disturb(random.Random(seed), made, lasting_redis, postgres)
             eventually(lambda: made.state()[1] == 0, timeout=60)
             last, _ = made.state()
