@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+import sqlalchemy
 from alembic.autogenerate import compare_metadata, produce_migrations
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
@@ -51,6 +52,7 @@ from tests.support import EVENT_TIMEOUT, RedisServer, free_port
 from tests.support.listening import Listener, heard
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.proxy import Proxy
+from tests.support.walkthrough import program
 
 
 class Base(DeclarativeBase):
@@ -622,6 +624,24 @@ class TestTable:
                 for each in getattr(operation, "ops", [operation]):
                     operations.invoke(each)
             assert compare_metadata(context, metadata) == []
+        engine.dispose()
+
+    def test_the_migration_of_the_page_makes_all_of_it(self, url: str) -> None:
+        page = program("howto-flask.md", "Commit is delivery: the outbox")
+        shown: dict[str, Any] = {"sa": sqlalchemy}
+        exec(page[page.index("def upgrade") :], shown)
+        engine = create_engine(url)
+        metadata = MetaData()
+        tables.table_of(metadata, tables.NAME, None)
+        with engine.begin() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            with Operations.context(context) as shown["op"]:
+                shown["upgrade"]()
+                assert compare_metadata(context, metadata) == []
+                store = TableStore(connection, MESSAGES)
+                assert store.waiting(1) == []
+                shown["downgrade"]()
+                assert compare_metadata(context, MetaData()) == []
         engine.dispose()
 
 
