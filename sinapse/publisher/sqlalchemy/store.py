@@ -81,7 +81,7 @@ class TableStore(Store):
     """
 
     def __init__(self, bind: Engine | Connection, table: Table) -> None:
-        self.name = _name(bind.engine.url)
+        self.name: str = _name(bind.engine.url)
         self.table = table
         self._bind = bind
         self._held: Connection | None = None
