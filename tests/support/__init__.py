@@ -14,6 +14,7 @@
 ``proxy``         a network between two processes, that breaks as networks do
 ``distance``      a daemon behind such a network, for pages
 ``postgres``      a PostgreSQL
+``mariadb``       a MariaDB
 ``shop``          an application that may be killed at any moment, with an outbox
 ``shop_sqlalchemy``  the same with SQLAlchemy
 ``proxies``       nginx, HAProxy and Caddy, as they are shipped

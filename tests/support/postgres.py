@@ -87,6 +87,12 @@ class Postgres:
             self.process.wait()
             self.process = None
 
+    def make(self, name: str) -> dict[str, Any]:
+        """Make a database, and return Django's settings for it."""
+        command = [server_program("createdb"), "-h", "127.0.0.1", "-p", str(self.port)]
+        subprocess.run([*command, "-U", USER, name], check=True)
+        return self.settings(name)
+
     def settings(self, name: str = "postgres") -> dict[str, Any]:
         """Return Django's settings for a database."""
         return {

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pymysql
 from django.conf import settings
 
 CHANNELS = ("lamps", "chairs", "books")
@@ -21,6 +22,7 @@ CHANNELS = ("lamps", "chairs", "books")
 
 def set_up(given: dict[str, Any]) -> None:
     """Set Django up."""
+    pymysql.install_as_MySQLdb()
     settings.configure(
         DATABASES={"default": given["database"]},
         INSTALLED_APPS=[
@@ -71,14 +73,14 @@ def order(dice: random.Random) -> None:
 
 def serve() -> None:
     """Take orders for ever, whatever happens to the database."""
-    from django.db import DatabaseError, connection
+    from django.db import Error, connection
 
     dice = random.Random()
     tell("serving")
     while True:
         try:
             order(dice)
-        except DatabaseError:
+        except Error:  # PyMySQL calls what is cut off an error of its interface.
             connection.close()
 
 

@@ -42,8 +42,12 @@ def url_of(database: dict[str, Any], *, is_async: bool) -> URL:
     if database["ENGINE"].endswith("sqlite3"):
         driver = "sqlite+aiosqlite" if is_async else "sqlite"
         return URL.create(driver, database=database["NAME"])
+    if database["ENGINE"].endswith("mysql"):
+        driver = "mariadb+pymysql"
+    else:
+        driver = "postgresql+asyncpg" if is_async else "postgresql+psycopg"
     return URL.create(
-        "postgresql+asyncpg" if is_async else "postgresql+psycopg",
+        driver,
         database["USER"],
         host=database["HOST"],
         port=int(database["PORT"]),

@@ -22,11 +22,24 @@ from tests.support import RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.listening import heard as heard_by
 from tests.support.listening import listening
+from tests.support.mariadb import MariaDB, running_mariadb
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.shop import CHANNELS
 
-#: How many runs, so that 200 are killed in all; ``SINAPSE_OUTBOX_RUNS`` is how many by hand.
-RUNS = int(os.environ.get("SINAPSE_OUTBOX_RUNS", "4"))
+#: Databases, and what is between them and the application.
+KINDS = [
+    ("postgresql", "django"),
+    ("postgresql", "sqlalchemy"),
+    ("postgresql", "async sqlalchemy"),
+    ("mariadb", "django"),
+    ("mariadb", "sqlalchemy"),
+    ("sqlite", "django"),
+    ("sqlite", "sqlalchemy"),
+    ("sqlite", "async sqlalchemy"),
+]
+
+#: How many runs of each, so that 200 are killed in all; ``SINAPSE_OUTBOX_RUNS`` is how many by hand.
+RUNS = int(os.environ.get("SINAPSE_OUTBOX_RUNS", "1"))
 SEED = int(os.environ.get("SINAPSE_SEED", "1"))
 
 #: Things that are killed in one run.
@@ -105,6 +118,12 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="module")
+def mariadb() -> Iterator[MariaDB]:
+    with running_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def lasting_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis that forgets nothing when it is killed."""
     options = ("--appendonly", "yes", "--appendfsync", "always")
@@ -130,13 +149,13 @@ def heard(node: Daemon, token: str, after: str) -> dict[str, list[int]]:
     return found
 
 
-@pytest.mark.parametrize("of", ["django", "sqlalchemy", "async sqlalchemy"])
-@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
+@pytest.mark.parametrize(("kind", "of"), KINDS, ids=map("-".join, KINDS))
 @pytest.mark.timeout(120 * RUNS)
 def test_what_is_heard_is_what_was_committed_whatever_is_killed_when(
     kind: str, of: str, lasting_redis: RedisServer, node: Daemon, request: pytest.FixtureRequest
 ) -> None:
     postgres = request.getfixturevalue("postgres") if kind == "postgresql" else None
+    mariadb = request.getfixturevalue("mariadb") if kind == "mariadb" else None
     tmp_path = request.getfixturevalue("tmp_path")
     with Publisher(lasting_redis.url) as publisher:
         for channel in CHANNELS:
@@ -156,8 +175,10 @@ def test_what_is_heard_is_what_was_committed_whatever_is_killed_when(
             database = postgres.settings(name)
             create = f"CREATE DATABASE {name}"
             _ask_postgres(postgres, create)
+        if mariadb is not None:
+            database = mariadb.make(f"{of.replace(' ', '_')}_{seed}")
         with shop(database, lasting_redis, of) as made:
-            _disturb(random.Random(seed), made, lasting_redis, postgres)
+            _disturb(random.Random(seed), made, lasting_redis, postgres or mariadb)
             eventually(lambda: made.state()[1] == 0, timeout=60)
             last, _ = made.state()
         eventually(node.is_ready)
@@ -182,7 +203,7 @@ def _ask_postgres(postgres: Postgres, query: str, name: str = "postgres") -> Any
 
 
 def _disturb(
-    dice: random.Random, made: Shop, server: RedisServer, postgres: Postgres | None
+    dice: random.Random, made: Shop, server: RedisServer, database: Postgres | MariaDB | None
 ) -> None:
     """Kill one after the other, and start it again; in the end only relays are left."""
     names = ["shop 1", "shop 2", "relay 1", "relay 2"]
@@ -190,14 +211,14 @@ def _disturb(
         made.start(name)
     for _ in range(KILLS):
         time.sleep(dice.choice((0.0, 0.01, 0.1, 0.4)))  # The next moment: any will do.
-        what = dice.choice([*names, *names, "redis", "postgres"])
+        what = dice.choice([*names, *names, "redis", "database"])
         if what == "redis":
             server.kill()
             time.sleep(dice.choice((0.0, 0.3)))
             server.start()
-        elif what == "postgres" and postgres is not None:
-            postgres.kill()
-            postgres.start()
+        elif what == "database" and database is not None:
+            database.kill()
+            database.start()
         elif what in names:
             made.kill(what)
             made.start(what)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Engine,
     NullPool,
     Table,
+    bindparam,
     case,
     delete,
     exists,
@@ -98,7 +99,7 @@ class TableStore(Store):
             number = int.from_bytes(digest, "big", signed=True)
             with bind.begin() as self._held, self._holding():
                 yield bool(self._held.scalar(select(func.pg_try_advisory_xact_lock(number))))
-        elif bind.dialect.name in ("mysql", "mariadb"):
+        elif _is_mysql(bind):
             lock = f"{LOCK} {digest.hex()}"
             with bind.connect() as self._held, self._holding():
                 is_alone = bool(self._held.scalar(select(func.get_lock(lock, 0))))
@@ -151,7 +152,15 @@ class TableStore(Store):
 
     def remove(self, ids: Sequence[int]) -> None:
         """Remove rows that have been sent."""
-        statement = delete(self.table).where(self.table.c.id.in_(ids))
+        place = self.table.c.id
+        if _is_mysql(self._bind):
+            # Asked for several, it looks through a small table, and waits for whoever has inserted
+            # a row meanwhile.
+            with self._connection() as connection:
+                each = delete(self.table).where(place == bindparam("sent"))
+                connection.execute(each, [{"sent": one} for one in ids])
+            return
+        statement = delete(self.table).where(place.in_(ids))
         # The transaction of a connection is not ours.
         if _is_postgresql(self._bind) and isinstance(self._bind, Engine):
             # Nothing waits for the disk: a row that comes back after a crash is sent again, and
@@ -230,6 +239,10 @@ class TableStore(Store):
 
 def _is_postgresql(bind: Engine | Connection) -> bool:
     return bind.dialect.name == "postgresql"
+
+
+def _is_mysql(bind: Engine | Connection) -> bool:
+    return bind.dialect.name in ("mysql", "mariadb")
 
 
 def _name(url: URL) -> str:

@@ -1,4 +1,9 @@
-"""The table of the outbox; in PostgreSQL, new rows in it wake the relay."""
+"""The table of the outbox.
+
+In PostgreSQL, new rows in it wake the relay. In MySQL it takes all texts, and tells all from each
+other, whatever the database has: by default that takes "news" and "News" for one channel, and some
+have no emoji.
+"""
 
 from typing import Any, ClassVar
 
@@ -16,24 +21,31 @@ DROP TRIGGER sinapse_outbox_notify ON {table};
 DROP FUNCTION sinapse_outbox_notify();
 """
 
+ALL_TEXTS = "ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 
-def _execute(sql: str, apps: Any, schema_editor: Any) -> None:
+
+def _execute(vendor: str, sql: str, apps: Any, schema_editor: Any) -> None:
     connection = schema_editor.connection
     model = apps.get_model("sinapse", "OutboxMessage")
     is_allowed = router.allow_migrate_model(connection.alias, model)
-    if connection.vendor == "postgresql" and is_allowed:
+    if connection.vendor == vendor and is_allowed:
         table = connection.ops.quote_name(model._meta.db_table)
         schema_editor.execute(sql.format(table=table))
 
 
 def notify(apps: Any, schema_editor: Any) -> None:
     """Let each insertion say that there is something."""
-    _execute(TRIGGER, apps, schema_editor)
+    _execute("postgresql", TRIGGER, apps, schema_editor)
 
 
 def forget(apps: Any, schema_editor: Any) -> None:
     """Undo that."""
-    _execute(NO_TRIGGER, apps, schema_editor)
+    _execute("postgresql", NO_TRIGGER, apps, schema_editor)
+
+
+def take_all_texts(apps: Any, schema_editor: Any) -> None:
+    """Let the columns be exact."""
+    _execute("mysql", ALL_TEXTS, apps, schema_editor)
 
 
 class Migration(migrations.Migration):
@@ -81,4 +93,6 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.RunPython(notify, forget),
+        # Where such a statement cannot be rolled back, it may not be in a transaction.
+        migrations.RunPython(take_all_texts, migrations.RunPython.noop, atomic=False),
     ]

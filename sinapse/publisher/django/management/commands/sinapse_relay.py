@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import Error, connections
 
 from sinapse.publisher import default
 from sinapse.publisher.django.management.arguments import failing_in_one_line
@@ -50,7 +50,7 @@ class Command(BaseCommand):
             try:
                 sent = relay.send(store)
                 waiting = store.statistics().waiting
-            except DatabaseError as error:
+            except Error as error:
                 raise CommandError(f"{store.name}: {error}") from error
             self.stdout.write(f"{store.name}: {sent} sent, {waiting} wait.")
 
