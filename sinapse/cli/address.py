@@ -1,4 +1,4 @@
-"""The URL of the daemon, as given to a command."""
+"""The URL of the daemon, or of a relay, as given to a command."""
 
 from urllib.parse import urlsplit
 
@@ -6,12 +6,24 @@ import click
 
 from sinapse.environment import DAEMON_URL
 
+#: Where a relay may serve its figures: ``--metrics 9110``.
+RELAY_URL = "http://localhost:9110/metrics"
+
 
 def daemon_url(text: str) -> str:
     """Return the complete URL of a daemon; ``localhost:9000`` is enough as `text`.
 
     Raises ``click.BadParameter`` for text that is no URL.
     """
+    return _url(text, f"a daemon: write it like {DAEMON_URL}")
+
+
+def relay_url(text: str) -> str:
+    """Return the complete URL of a relay's figures, as `daemon_url` does."""
+    return _url(text, f"a relay: write it like {RELAY_URL}")
+
+
+def _url(text: str, what: str) -> str:
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
@@ -19,7 +31,7 @@ def daemon_url(text: str) -> str:
     except ValueError:  # No port, or no address.
         is_one = False
     if not is_one or not url.isprintable() or " " in url:
-        raise click.BadParameter(f"{text!r} is no URL of a daemon: write it like {DAEMON_URL}")
+        raise click.BadParameter(f"{text!r} is no URL of {what}")
     return url if parts.path else parts._replace(path="/").geturl()
 
 

@@ -567,6 +567,21 @@ class TestDoctor:
         assert path[0] == "ok"
         assert re.fullmatch(r"a message takes [\d.]+ ms", path[1])
 
+    def test_a_relay_that_is_none(self, daemon: Daemon, redis_server: RedisServer) -> None:
+        nobody = f"127.0.0.1:{free_port()}"
+        asked = [nobody, f"127.0.0.1:{redis_server.port}", f"{url_of(daemon)}status"]
+        options = [each for url in asked for each in ("--relay", url)]
+        found = diagnosis(url_of(daemon), *options, code=1)
+        of_relays = [found[what] for what in found if what.startswith("relay ")]
+        assert [verdict for verdict, _, _ in of_relays] == ["wrong"] * 3
+        assert "refused" in found[f"relay http://{nobody}/"][1]
+        assert found[f"relay {url_of(daemon)}status"][1] == "answers, but not as a relay"
+        assert all("sinapse_relay --metrics" in advice for _, _, advice in of_relays)
+
+    def test_a_relay_whose_url_is_none(self) -> None:
+        said = run("doctor", "--relay", "http://", code=2).stderr
+        assert "'http://' is no URL of a relay: write it like http://localhost:9110/" in said
+
     def test_it_is_shown_in_words(self, daemon: Daemon) -> None:
         shown = run("doctor", url_of(daemon)).stdout
         assert re.search(r"^warning  Redis .*, append-only file: off$", shown, re.MULTILINE)

@@ -51,7 +51,7 @@ LIBRARIES = {
     "msgpack": {"protocol"},
     "msgspec": {"api"},
     "OpenSSL": {"sockets", "txredis"},
-    "prometheus_client": {"admin", "cli.bench"},
+    "prometheus_client": {"admin", "cli.bench", "cli.checks.relay"},
     "pytest": {"pytest_plugin"},
     "redis": {"publisher"},
     "rich": {"cli"},

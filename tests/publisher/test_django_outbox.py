@@ -23,11 +23,14 @@ from django.urls import path  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
+from sinapse.cli.checks.finding import Verdict  # noqa: E402
+from sinapse.cli.checks.relay import check_relay  # noqa: E402
 from sinapse.publisher import default  # noqa: E402
 from sinapse.publisher.django import configuration, publish, publish_on_save  # noqa: E402
 from sinapse.publisher.django import outbox as outboxes  # noqa: E402
 from sinapse.publisher.django.admin import OutboxAdmin  # noqa: E402
 from sinapse.publisher.django.checks import check_outbox  # noqa: E402
+from sinapse.publisher.django.management.commands.sinapse_relay import _serve  # noqa: E402
 from sinapse.publisher.django.models import OutboxMessage  # noqa: E402
 from sinapse.publisher.outbox import committed  # noqa: E402
 from sinapse.publisher.outbox.metrics import text  # noqa: E402
@@ -327,6 +330,42 @@ class TestRelay:
             "sinapse_outbox_sent_total": 1,
             "sinapse_outbox_set_aside_total": 1,
         }
+
+    def test_the_doctor_says_whether_it_keeps_up(self, listener: Listener) -> None:
+        stores = [outboxes.DjangoStore(using) for using in ("default", "other")]
+        relay = Relay(stores, default)
+        url = f"http://127.0.0.1:{free_port()}/metrics"
+        what = f"relay {url}, outbox default"
+        server = _serve(url.split("/")[2], relay, stores)
+        table = OutboxMessage._meta.db_table
+        try:
+            fine = list(check_relay(url))
+            with away(), transaction.atomic():
+                publish("news", "waits")
+                publish("news", "is set aside")
+            OutboxMessage.objects.filter(message="is set aside").update(refused="too large")
+            OutboxMessage.objects.update(created=timezone.now() - timedelta(seconds=100))
+            late = list(check_relay(url))
+            assert relay.send(stores[0]) == 1
+            sent = list(check_relay(url))
+            with connection.cursor() as cursor:
+                cursor.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+            [cut_off] = check_relay(url)
+        finally:
+            server.shutdown()
+            server.server_close()
+            with connection.cursor() as cursor:
+                cursor.execute(f"ALTER TABLE elsewhere RENAME TO {table}")
+        assert {each.verdict for each in fine} == {Verdict.FINE}
+        assert [each.what for each in fine[:2]] == [what, f"{what}, set aside"]
+        assert [each.found for each in fine] == ["0 wait; 0 sent by this relay", "0"] * 2
+        assert [each.verdict for each in late] == [Verdict.DOUBT] * 2 + [Verdict.FINE] * 2
+        assert late[0].found.startswith("1 wait, the oldest for 10")
+        assert "Its log says" in late[0].advice
+        assert (late[1].found, late[1].advice[:24]) == ("1", "They can never be sent: ")
+        assert (sent[0].verdict, sent[0].found) == (Verdict.FINE, "0 wait; 1 sent by this relay")
+        assert (cut_off.verdict, cut_off.found) == (Verdict.WRONG, "answers 503")
+        assert "database" in cut_off.advice
 
     def test_a_database_that_cannot_be_asked_is_told_once(
         self, caplog: pytest.LogCaptureFixture
