@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, ClassVar
 
+import celery
 import pytest
 import redis
+from asgiref.sync import async_to_sync, sync_to_async
 
 from tests.support import django_site
 
@@ -18,7 +21,8 @@ from django.contrib import admin  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import CommandError, call_command  # noqa: E402
 from django.db import connection, connections, transaction  # noqa: E402
-from django.test import Client, TestCase, override_settings  # noqa: E402
+from django.http import HttpRequest, HttpResponse  # noqa: E402
+from django.test import AsyncClient, Client, TestCase, override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
@@ -240,6 +244,111 @@ class TestFailures:
             with transaction.atomic():
                 publish("news", "once", message_id="order:1:paid")
         assert heard(listener) == [("news", "once")]
+        assert waiting() == []
+
+
+def _pages() -> Any:
+    """Return a URLconf whose pages publish as often as they are asked to, and fail if they are."""
+
+    def work(request: HttpRequest) -> HttpResponse:
+        for number in range(int(request.GET["count"])):
+            publish("news", str(number))
+        if "fails" in request.GET:
+            raise ZeroDivisionError
+        return HttpResponse(str(len(waiting())))
+
+    def in_transaction(request: HttpRequest) -> HttpResponse:
+        with transaction.atomic():
+            return work(request)
+
+    async def awaited(request: HttpRequest) -> HttpResponse:
+        return await sync_to_async(in_transaction)(request)
+
+    class Pages:
+        urlpatterns: ClassVar = [path("work", work), path("awaited", awaited)]
+
+    return Pages
+
+
+class TestRequests:
+    @pytest.fixture(autouse=True)
+    def _site(self) -> Iterator[None]:
+        with override_settings(ROOT_URLCONF=_pages()):
+            yield
+
+    @pytest.fixture
+    def _atomic(self) -> Iterator[None]:
+        connection.settings_dict["ATOMIC_REQUESTS"] = True
+        yield
+        connection.settings_dict["ATOMIC_REQUESTS"] = False
+
+    @pytest.mark.usefixtures("_atomic")
+    def test_a_request_is_a_transaction_and_what_is_more_than_it_sends_is_for_the_relay(
+        self, listener: Listener
+    ) -> None:
+        assert Client().get("/work?count=201").content == b"201"
+        assert heard(listener) == [("news", str(number)) for number in range(200)]
+        call_command("sinapse_relay", "--once")
+        assert heard(listener) == [("news", "200")]
+        assert waiting() == []
+
+    @pytest.mark.usefixtures("_atomic")
+    def test_a_request_that_fails_sends_nothing(self, listener: Listener) -> None:
+        answer = Client(raise_request_exception=False).get("/work?count=200&fails")
+        assert answer.status_code == 500
+        assert waiting() == []
+        assert heard(listener) == []
+
+    @pytest.mark.parametrize("fails", ["", "&fails"])
+    def test_a_view_under_asgi_has_its_transaction_in_a_thread(
+        self, listener: Listener, fails: str
+    ) -> None:
+        async def get() -> int:
+            client = AsyncClient(raise_request_exception=False)
+            return (await client.get(f"/awaited?count=2{fails}")).status_code
+
+        assert async_to_sync(get)() == (500 if fails else 200)
+        assert heard(listener) == ([] if fails else [("news", "0"), ("news", "1")])
+        assert waiting() == []
+
+
+class TestBulk:
+    def test_what_is_created_at_once_is_published_in_the_same_transaction(
+        self, listener: Listener
+    ) -> None:
+        """No signal is sent for it."""
+        stop = publish_on_save(Room, message=["title"])
+        try:
+            with transaction.atomic():
+                for room in Room.objects.bulk_create([Room(title="a"), Room(title="b")]):
+                    room.publish({"title": room.title})
+        finally:
+            stop()
+        assert [data for _, data in heard(listener)] == ['{"title":"a"}', '{"title":"b"}']
+        assert waiting() == []
+
+
+class TestTasks:
+    def test_a_task_that_is_begun_on_commit_comes_after_what_was_published_before_it(
+        self, listener: Listener
+    ) -> None:
+        app = celery.Celery(task_cls="celery.contrib.django.task:DjangoTask", set_as_current=False)
+        app.conf.task_always_eager = True
+
+        @app.task
+        def answer() -> None:
+            with transaction.atomic():
+                publish("news", "of the task")
+
+        with transaction.atomic():
+            publish("news", "of the request")
+            answer.delay_on_commit()
+            assert heard(listener) == []
+        with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+            publish("news", "rolled back")
+            answer.delay_on_commit()
+            raise ZeroDivisionError
+        assert heard(listener) == [("news", "of the request"), ("news", "of the task")]
         assert waiting() == []
 
 
