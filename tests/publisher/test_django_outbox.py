@@ -335,7 +335,7 @@ class TestTasks:
         app = celery.Celery(task_cls="celery.contrib.django.task:DjangoTask", set_as_current=False)
         app.conf.task_always_eager = True
 
-        @app.task
+        @app.task  # type: ignore[untyped-decorator]  # Celery has no types.
         def answer() -> None:
             with transaction.atomic():
                 publish("news", "of the task")
