@@ -23,10 +23,10 @@ from django.utils import timezone  # noqa: E402
 
 from sinapse.protocol.keys import MAX_NAME_BYTES  # noqa: E402
 from sinapse.publisher import default  # noqa: E402
-from sinapse.publisher.django import outbox as outboxes  # noqa: E402
 from sinapse.publisher.django import publish  # noqa: E402
 from sinapse.publisher.django.models import OutboxMessage  # noqa: E402
 from sinapse.publisher.django.outbox import DjangoStore  # noqa: E402
+from sinapse.publisher.outbox import committed  # noqa: E402
 from sinapse.publisher.outbox.relay import Relay  # noqa: E402
 from tests.support import RedisServer, free_port  # noqa: E402
 from tests.support.listening import Listener, heard  # noqa: E402
@@ -88,7 +88,7 @@ def redis_url(redis_server: RedisServer, _databases: None) -> Iterator[str]:
     with override_settings(SINAPSE={"REDIS_URL": redis_server.url, "OUTBOX": True}):
         yield redis_server.url
         default().close()
-    outboxes._Pause.until = 0.0
+    committed.Pause.until = 0.0
     for using in (HERE, THERE, ELSEWHERE):
         OutboxMessage.objects.using(using).all().delete()
         connections[using].close()
@@ -101,7 +101,7 @@ def away() -> Iterator[None]:
     with override_settings(SINAPSE={"REDIS_URL": url, "OUTBOX": True}):
         yield
         default().close()
-    outboxes._Pause.until = 0.0
+    committed.Pause.until = 0.0
 
 
 def do(using: str, *statements: str) -> Any:

@@ -34,11 +34,11 @@ from sinapse.publisher.django import configuration, publish, publish_on_save  # 
 from sinapse.publisher.django import outbox as outboxes  # noqa: E402
 from sinapse.publisher.django.admin import OutboxAdmin  # noqa: E402
 from sinapse.publisher.django.checks import check_outbox  # noqa: E402
-from sinapse.publisher.django.management.commands.sinapse_relay import _serve  # noqa: E402
 from sinapse.publisher.django.models import OutboxMessage  # noqa: E402
 from sinapse.publisher.outbox import committed  # noqa: E402
 from sinapse.publisher.outbox.metrics import text  # noqa: E402
 from sinapse.publisher.outbox.relay import Relay  # noqa: E402
+from sinapse.publisher.outbox.running import serve  # noqa: E402
 from sinapse.testing import capture  # noqa: E402
 from tests.support import RedisServer, free_port  # noqa: E402
 from tests.support.django_site.models import Room  # noqa: E402
@@ -445,7 +445,7 @@ class TestRelay:
         relay = Relay(stores, default)
         url = f"http://127.0.0.1:{free_port()}/metrics"
         what = f"relay {url}, outbox default"
-        server = _serve(url.split("/")[2], relay, stores)
+        server = serve(url.split("/")[2], relay, stores)
         table = OutboxMessage._meta.db_table
         try:
             fine = list(check_relay(url))

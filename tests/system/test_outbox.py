@@ -38,7 +38,7 @@ KINDS = [
     ("sqlite", "async sqlalchemy"),
 ]
 
-#: How many runs of each, so that 200 are killed in all; ``SINAPSE_OUTBOX_RUNS`` is how many by hand.
+#: How many runs of each: 200 are killed in all. ``SINAPSE_OUTBOX_RUNS`` is how many by hand.
 RUNS = int(os.environ.get("SINAPSE_OUTBOX_RUNS", "1"))
 SEED = int(os.environ.get("SINAPSE_SEED", "1"))
 

@@ -23,7 +23,7 @@ def run(
     threads; each calls `asked` in the end. Raises ``ValueError`` if it cannot listen there.
     """
     over = threading.Event()
-    server = None if metrics is None else _serve(metrics, relay, stores, asked)
+    server = None if metrics is None else serve(metrics, relay, stores, asked)
     former = {
         number: signal.signal(number, lambda *_: over.set())
         for number in (signal.SIGTERM, signal.SIGINT)
@@ -38,9 +38,13 @@ def run(
             server.server_close()
 
 
-def _serve(
-    address: str, relay: Relay, stores: Sequence[Store], asked: Callable[[], None]
+def serve(
+    address: str,
+    relay: Relay,
+    stores: Sequence[Store],
+    asked: Callable[[], None] = lambda: None,
 ) -> ThreadingHTTPServer:
+    """Serve the metrics at `address` in threads; the arguments are those of :func:`run`."""
     host, _, port = address.rpartition(":")
     if not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ValueError(f"{address}: must be a port, or HOST:PORT")

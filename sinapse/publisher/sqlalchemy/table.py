@@ -22,9 +22,6 @@ from sinapse.publisher.outbox.rows import MAX_MESSAGE_ID, MAX_REASON, MAX_REPLAY
 #: What it is called if nobody says it.
 NAME = "sinapse_outbox"
 
-#: Options of the table in MySQL and MariaDB.
-_OF_MYSQL = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
-
 #: In the info of a session: its outbox, or None for none.
 _KEY = "outbox"
 
@@ -71,11 +68,12 @@ def table_of(metadata: MetaData, name: str, schema: str | None) -> Table:
         # A place is never given twice: who has sent a row removes what is there by then.
         sqlite_autoincrement=True,
         # It takes all texts and tells all names from each other, whatever the database has.
-        **{
-            f"{dialect}_{option}": value
-            for dialect in ("mysql", "mariadb")
-            for option, value in _OF_MYSQL.items()
-        },
+        mysql_engine="InnoDB",
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
+        mariadb_engine="InnoDB",
+        mariadb_charset="utf8mb4",
+        mariadb_collate="utf8mb4_bin",
     )
     Index(None, table.c.channel, table.c.id)
     _made.add(table)
