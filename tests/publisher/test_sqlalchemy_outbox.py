@@ -22,6 +22,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     MetaData,
+    String,
     Table,
     create_engine,
     event,
@@ -50,6 +51,7 @@ from sinapse.publisher.sqlalchemy.store import TableStore
 from sinapse.testing import capture
 from tests.support import EVENT_TIMEOUT, RedisServer, free_port
 from tests.support.listening import Listener, heard
+from tests.support.mariadb import MariaDB, running_mariadb
 from tests.support.postgres import Postgres, running_postgres
 from tests.support.proxy import Proxy
 from tests.support.walkthrough import program
@@ -63,7 +65,7 @@ class Room(Publishable, Base):
     __tablename__ = "rooms"
 
     key: Mapped[int] = mapped_column(primary_key=True)
-    title: Mapped[str] = mapped_column(unique=True)
+    title: Mapped[str] = mapped_column(String(100), unique=True)
 
 
 #: Of which sessions know in the tests of this module only.
@@ -87,11 +89,22 @@ def postgres() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module")
+def mariadb() -> Iterator[MariaDB]:
+    with running_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of a database without any table."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
+    if request.param == "mariadb":
+        server: MariaDB = request.getfixturevalue("mariadb")
+        server.ask("DROP DATABASE IF EXISTS shop")
+        server.ask("CREATE DATABASE shop CHARACTER SET latin1")
+        return f"mariadb+pymysql://root@127.0.0.1:{server.port}/shop"
     return empty(request.getfixturevalue("postgres"))
 
 
@@ -629,7 +642,7 @@ class TestTable:
     def test_the_migration_of_the_page_makes_all_of_it(self, url: str) -> None:
         page = program("howto-flask.md", "Commit is delivery: the outbox")
         shown: dict[str, Any] = {"sa": sqlalchemy}
-        exec(page[page.index("def upgrade") :], shown)
+        exec(page[page.index("from sqlalchemy.dialects") :], shown)
         engine = create_engine(url)
         metadata = MetaData()
         tables.table_of(metadata, tables.NAME, None)
