@@ -11,8 +11,8 @@
 A run has a channel of its own, which its subject may listen to: who reloads the page gets all from
 the start, and then what comes. See ``docs/runs.md``.
 
-``outbox``    the pieces of one run that Redis does not have yet
-``courier``   the outboxes of a process: what is due, and what was answered
+``buffer``    the pieces of one run that Redis does not have yet
+``courier``   the buffers of a process: what is due, and what was answered
 ``block``     what every kind of run has in common
 ``blocking``  runs for threads
 ``awaited``   runs for coroutines

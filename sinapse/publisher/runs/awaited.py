@@ -15,8 +15,8 @@ from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.operations.runs import GetRun, RunStatus, StopRun
 from sinapse.publisher.process import OfThisProcess
 from sinapse.publisher.runs.block import Block
+from sinapse.publisher.runs.buffer import Buffer
 from sinapse.publisher.runs.courier import Courier
-from sinapse.publisher.runs.outbox import Outbox
 
 #: Seconds for which runs are carried after the end of their event loop has begun.
 LOOP_END_GRACE = 2.0
@@ -67,9 +67,9 @@ class Carrier:
         self._pause: Pause | None = None
         self._work: object = None
 
-    def begin(self, outbox: Outbox) -> None:
+    def begin(self, buffer: Buffer) -> None:
         """Carry the messages of a run."""
-        self.courier.add(outbox, self._turns.seconds())
+        self.courier.add(buffer, self._turns.seconds())
         if self._work is None:
             self._work = self._turns.spawn(self._carry())
 
@@ -157,8 +157,8 @@ class Run(Block):
         try:
             await begun.wait()
         except BaseException:
-            self._outbox.end(self._error)
-            self._courier.look_at(self._outbox)
+            self._buffer.end(self._error)
+            self._courier.look_at(self._buffer)
             raise
         if self._failure is not None:
             raise self._failure
@@ -171,10 +171,10 @@ class Run(Block):
             self._failure = error
             if not self._may_have_begun(error):
                 return
-            self._outbox.end(self._error)
+            self._buffer.end(self._error)
         finally:
             begun.end()
-        carrier.begin(self._outbox)
+        carrier.begin(self._buffer)
 
     async def __aexit__(
         self,
@@ -189,7 +189,7 @@ class Run(Block):
     async def _until(self, attempt: Callable[[], bool]) -> None:
         while not attempt():
             changed = self._runs.turns.pause(None)
-            self._outbox.waiting.append(changed.end)
+            self._buffer.waiting.append(changed.end)
             await changed.wait()
 
 

@@ -12,8 +12,8 @@ from sinapse.publisher.operations.identity import SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.retention import milliseconds
 from sinapse.publisher.operations.runs import BeginRun, run_name
+from sinapse.publisher.runs.buffer import Buffer
 from sinapse.publisher.runs.courier import Courier
-from sinapse.publisher.runs.outbox import Outbox
 
 #: Seconds for which a piece is kept: for somebody who comes back after a meeting.
 RUN_RETAIN = 3600.0
@@ -42,18 +42,18 @@ class Block:
         self._retain = milliseconds(retain)
         if not self._retain:
             raise ValueError("retain is seconds, more than 0 for a run")
-        self._outbox = Outbox(self.id, self.name, most)
-        self._error = self._outbox.error(checked_text(error_text))
+        self._buffer = Buffer(self.id, self.name, most)
+        self._error = self._buffer.error(checked_text(error_text))
         self._has_begun = False
         self._courier: Courier
 
     @property
     def stopped(self) -> bool:
         """Whether somebody has stopped it, as is known here within a second."""
-        return self._outbox.state is RunState.STOPPED
+        return self._buffer.state is RunState.STOPPED
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} {self._outbox.state}>"
+        return f"<{type(self).__name__} {self.id} {self._buffer.state}>"
 
     def _beginning(self) -> list[Operation[Any]]:
         """Return what is to be done first, together."""
@@ -61,7 +61,7 @@ class Block:
             raise RunOver("a run begins once: make another one")
         self._has_begun = True
         grant = AddChannel(self.subject, self.channel, (self._retain + 3 * LEASE) / 1000)
-        begin = BeginRun(self.id, self.name, self.subject, self._outbox.about, self._retain)
+        begin = BeginRun(self.id, self.name, self.subject, self._buffer.about, self._retain)
         return [grant, begin]
 
     def _may_have_begun(self, error: BaseException) -> bool:
@@ -72,7 +72,7 @@ class Block:
         """Raise why nothing can be sent, if that is so."""
         if not self._has_begun:
             raise RunOver("the run has not begun: use it in a with block")
-        outcome = self._outbox.outcome
+        outcome = self._buffer.outcome
         if outcome is not None:
             raise outcome.with_traceback(None)
 
@@ -81,17 +81,17 @@ class Block:
     def _putting(self, piece: object) -> Callable[[], bool]:
         """Return the attempt to send `piece`."""
         self._check()
-        outbox = self._outbox
-        text, size = outbox.written(piece)
+        buffer = self._buffer
+        text, size = buffer.written(piece)
 
         def put() -> bool:
             self._check()
-            if not outbox.has_room(size):
-                outbox.hurry()
-                self._courier.look_at(outbox)
+            if not buffer.has_room(size):
+                buffer.hurry()
+                self._courier.look_at(buffer)
                 return False
-            if outbox.put(text, size):
-                self._courier.look_at(outbox)
+            if buffer.put(text, size):
+                self._courier.look_at(buffer)
             return True
 
         return put
@@ -104,9 +104,9 @@ class Block:
         def has_taken() -> bool:
             if not marks:
                 self._check()
-                marks.append(self._outbox.hurry())
-                self._courier.look_at(self._outbox)
-            if self._outbox.has_taken(marks[0]):
+                marks.append(self._buffer.hurry())
+                self._courier.look_at(self._buffer)
+            if self._buffer.has_taken(marks[0]):
                 return True
             self._check()
             return False
@@ -116,16 +116,16 @@ class Block:
     def _failing(self, text: object) -> Callable[[], bool]:
         """Return the attempt to end it as failed."""
         self._check()
-        message = self._outbox.error(checked_text(text))
+        message = self._buffer.error(checked_text(text))
         begun: list[None] = []
 
         def is_over() -> bool:
             if not begun:
                 self._check()
                 begun.append(None)
-                self._outbox.end(message)
-                self._courier.look_at(self._outbox)
-            return self._outbox.is_over
+                self._buffer.end(message)
+                self._courier.look_at(self._buffer)
+            return self._buffer.is_over
 
         return is_over
 
@@ -133,10 +133,10 @@ class Block:
         """Return the attempt to end it as its block has ended, with `error` or well."""
 
         def is_over() -> bool:
-            if not self._outbox.is_over and not self._outbox.is_ending:
-                self._outbox.end(None if error is None else self._error)
-                self._courier.look_at(self._outbox)
-            return self._outbox.is_over
+            if not self._buffer.is_over and not self._buffer.is_ending:
+                self._buffer.end(None if error is None else self._error)
+                self._courier.look_at(self._buffer)
+            return self._buffer.is_over
 
         return is_over
 
@@ -145,7 +145,7 @@ class Block:
 
         Raises what the block has to raise, if that has ended well.
         """
-        outcome = self._outbox.outcome
+        outcome = self._buffer.outcome
         if outcome is None:
             return False
         if error is None:

@@ -18,8 +18,8 @@ from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.operations.runs import GetRun, RunStatus, StopRun
 from sinapse.publisher.process import OfThisProcess
 from sinapse.publisher.runs.block import Block
+from sinapse.publisher.runs.buffer import Buffer
 from sinapse.publisher.runs.courier import Courier
-from sinapse.publisher.runs.outbox import Outbox
 
 
 class Carrier:
@@ -39,10 +39,10 @@ class Carrier:
         self._is_running = False
         self._turn = Lock()
 
-    def begin(self, outbox: Outbox) -> None:
+    def begin(self, buffer: Buffer) -> None:
         """Carry the messages of a run."""
         with self.lock:
-            self.courier.add(outbox, monotonic())
+            self.courier.add(buffer, monotonic())
             is_idle, self._is_running = not self._is_running, True
         if is_idle:
             try:
@@ -137,10 +137,10 @@ class Run(Block):
             complete(connections.run_each(beginning))
         except BaseException as error:
             if self._may_have_begun(error):
-                self._outbox.end(self._error)
-                self._carrier.begin(self._outbox)
+                self._buffer.end(self._error)
+                self._carrier.begin(self._buffer)
             raise
-        self._carrier.begin(self._outbox)
+        self._carrier.begin(self._buffer)
         return self
 
     def __exit__(
@@ -165,7 +165,7 @@ class Run(Block):
                 if attempt():
                     return
                 changed: SimpleQueue[None] = SimpleQueue()
-                self._outbox.waiting.append(partial(changed.put, None))
+                self._buffer.waiting.append(partial(changed.put, None))
             changed.get()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sinapse.errors import BrokerUnavailable, SinapseError
 from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.runs import HoldRuns
-from sinapse.publisher.runs.outbox import Outbox
+from sinapse.publisher.runs.buffer import Buffer
 
 #: Seconds between two signs of life of a run that tells nothing. The answer says whether it was
 #: stopped, which is to be known here within a second.
@@ -26,31 +26,31 @@ class Courier:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._outboxes: dict[str, Outbox] = {}
-        self._due: list[tuple[float, int, Outbox]] = []
+        self._buffers: dict[str, Buffer] = {}
+        self._due: list[tuple[float, int, Buffer]] = []
         self._order = count()
         self._next_sign = 0.0
-        self._sent: list[Outbox] = []
-        self._held: list[Outbox] = []
+        self._sent: list[Buffer] = []
+        self._held: list[Buffer] = []
 
     def __len__(self) -> int:
-        return len(self._outboxes)
+        return len(self._buffers)
 
-    def add(self, outbox: Outbox, now: float) -> None:
+    def add(self, buffer: Buffer, now: float) -> None:
         """Carry the messages of a run that begins; it may have some already."""
-        if not self._outboxes:
+        if not self._buffers:
             self._due.clear()
             self._next_sign = now + SIGN_INTERVAL
-        outbox.heard = now
-        self._outboxes[outbox.run] = outbox
-        self.look_at(outbox)
+        buffer.heard = now
+        self._buffers[buffer.run] = buffer
+        self.look_at(buffer)
 
-    def look_at(self, outbox: Outbox) -> None:
-        """Note that an outbox has more to tell, or has it sooner."""
-        due = outbox.due()
+    def look_at(self, buffer: Buffer) -> None:
+        """Note that an buffer has more to tell, or has it sooner."""
+        due = buffer.due()
         if due is not None:
-            heappush(self._due, (due, next(self._order), outbox))
-            if self._due[0][2] is outbox:
+            heappush(self._due, (due, next(self._order), buffer))
+            if self._due[0][2] is buffer:
                 self._wake()
 
     def wait(self, now: float) -> float:
@@ -62,24 +62,24 @@ class Courier:
 
     def operations(self, now: float) -> list[Operation[Any]]:
         """Return what is to be sent now, together; then :meth:`settle` is due."""
-        chosen: dict[str, Outbox] = {}
+        chosen: dict[str, Buffer] = {}
         while self._due and self._due[0][0] <= now:
-            outbox = heappop(self._due)[2]
-            due = outbox.due()
-            if due is None or outbox.run in chosen or outbox.run not in self._outboxes:
+            buffer = heappop(self._due)[2]
+            due = buffer.due()
+            if due is None or buffer.run in chosen or buffer.run not in self._buffers:
                 continue
             if due <= now:
-                chosen[outbox.run] = outbox
+                chosen[buffer.run] = buffer
             else:
-                heappush(self._due, (due, next(self._order), outbox))
+                heappush(self._due, (due, next(self._order), buffer))
         self._sent = list(chosen.values())
         self._held = []
-        operations: list[Operation[Any]] = [outbox.take(now) for outbox in self._sent]
+        operations: list[Operation[Any]] = [buffer.take(now) for buffer in self._sent]
         if now >= self._next_sign:
             self._next_sign = now + SIGN_INTERVAL
             self._held = [
                 each
-                for each in self._outboxes.values()
+                for each in self._buffers.values()
                 if each.run not in chosen and now - each.heard >= SIGN_INTERVAL / 2
             ]
             if self._held:
@@ -89,29 +89,29 @@ class Courier:
     def settle(self, results: Sequence[Any], now: float) -> None:
         """Note what has come of those operations: an error for those that failed."""
         sent, held, self._sent, self._held = self._sent, self._held, [], []
-        for outbox, result in zip(sent, results, strict=False):
+        for buffer, result in zip(sent, results, strict=False):
             if isinstance(result, BrokerUnavailable):
-                outbox.failed(result, now)
+                buffer.failed(result, now)
             else:
-                outbox.told(result, now)
-            self._after(outbox)
+                buffer.told(result, now)
+            self._after(buffer)
         if held and not isinstance(results[-1], BrokerUnavailable):
-            for outbox, state in zip(held, results[-1], strict=True):
-                outbox.heard = now
-                outbox.is_now(state)
-                self._after(outbox)
+            for buffer, state in zip(held, results[-1], strict=True):
+                buffer.heard = now
+                buffer.is_now(state)
+                self._after(buffer)
 
     def break_off(self, error: SinapseError) -> None:
         """Carry nothing more, for that reason."""
-        for outbox in list(self._outboxes.values()):
-            outbox.break_off(error)
-        self._outboxes.clear()
+        for buffer in list(self._buffers.values()):
+            buffer.break_off(error)
+        self._buffers.clear()
         self._due.clear()
 
-    def _after(self, outbox: Outbox) -> None:
-        if outbox.is_over:
-            self._outboxes.pop(outbox.run, None)
+    def _after(self, buffer: Buffer) -> None:
+        if buffer.is_over:
+            self._buffers.pop(buffer.run, None)
         else:
-            due = outbox.due()
+            due = buffer.due()
             if due is not None:
-                heappush(self._due, (due, next(self._order), outbox))
+                heappush(self._due, (due, next(self._order), buffer))

@@ -249,7 +249,7 @@ class TestFaults:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("sinapse.publisher.runs.outbox.RETRY_TIMEOUT", 1.0)
+        monkeypatch.setattr("sinapse.publisher.runs.buffer.RETRY_TIMEOUT", 1.0)
         taken = 0
         with running_redis(tmp_path) as server, flavour(server.url) as publisher:
             with pytest.raises(BrokerUnavailable), publisher.run("42") as run:  # noqa: PT012
@@ -273,7 +273,7 @@ class TestFaults:
     def test_the_exception_of_the_block_is_not_hidden_by_a_redis_that_is_away(
         self, flavour: Flavour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sinapse.publisher.runs.outbox.RETRY_TIMEOUT", 0.2)
+        monkeypatch.setattr("sinapse.publisher.runs.buffer.RETRY_TIMEOUT", 0.2)
         with running_redis(tmp_path) as server, flavour(server.url) as publisher:
             with pytest.raises(KeyError) as raised, publisher.run("42"):  # noqa: PT012
                 server.kill()

@@ -11,8 +11,8 @@ from sinapse.errors import BrokerUnavailable, RunLost, RunStopped
 from sinapse.protocol.runs import RunState
 from sinapse.publisher.operations.operation import Operation
 from sinapse.publisher.operations.runs import HoldRuns, TellRun
+from sinapse.publisher.runs.buffer import BATCH_WINDOW, Buffer
 from sinapse.publisher.runs.courier import SIGN_INTERVAL, Courier
-from sinapse.publisher.runs.outbox import BATCH_WINDOW, Outbox
 
 START = 100.0
 
@@ -24,17 +24,17 @@ class Carried:
         self.woken = 0
         self.now = START
         self.courier = Courier(self._wake)
-        self.outboxes = {run: Outbox(run, "answer", 2**20) for run in runs}
-        for outbox in self.outboxes.values():
-            self.courier.add(outbox, START)
+        self.buffers = {run: Buffer(run, "answer", 2**20) for run in runs}
+        for buffer in self.buffers.values():
+            self.courier.add(buffer, START)
 
     def _wake(self) -> None:
         self.woken += 1
 
     def put(self, run: str, piece: object) -> None:
-        outbox = self.outboxes[run]
-        if outbox.put(*outbox.written(piece)):
-            self.courier.look_at(outbox)
+        buffer = self.buffers[run]
+        if buffer.put(*buffer.written(piece)):
+            self.courier.look_at(buffer)
 
     def operations(self, now: float) -> list[Operation[Any]]:
         self.now = now
@@ -94,9 +94,9 @@ def test_the_answer_to_a_sign_says_that_a_run_is_over() -> None:
     carried = Carried("a", "b", "c")
     carried.operations(START + SIGN_INTERVAL)
     carried.settle([RunState.STOPPED, None, RUNNING])
-    assert isinstance(carried.outboxes["a"].outcome, RunStopped)
-    assert isinstance(carried.outboxes["b"].outcome, RunLost)
-    assert carried.outboxes["c"].outcome is None
+    assert isinstance(carried.buffers["a"].outcome, RunStopped)
+    assert isinstance(carried.buffers["b"].outcome, RunLost)
+    assert carried.buffers["c"].outcome is None
     assert len(carried.courier) == 1
 
 
@@ -105,7 +105,7 @@ def test_a_sign_without_an_answer_ends_nothing() -> None:
     for number in range(1, 100):
         assert shown(carried.operations(START + number * SIGN_INTERVAL)) == [["a"]]
         carried.settle(BrokerUnavailable("away"))
-    assert not carried.outboxes["a"].is_over
+    assert not carried.buffers["a"].is_over
 
 
 def test_a_failure_of_one_is_not_that_of_others() -> None:
@@ -126,17 +126,17 @@ def test_a_failure_of_one_is_not_that_of_others() -> None:
 
 def test_the_end_follows_the_last_piece() -> None:
     carried = Carried("a")
-    outbox = carried.outboxes["a"]
+    buffer = carried.buffers["a"]
     carried.put("a", 1)
     carried.operations(START)
     carried.put("a", 2)
-    outbox.end()
-    carried.courier.look_at(outbox)
+    buffer.end()
+    carried.courier.look_at(buffer)
     carried.settle(RUNNING)
     for expected, answer in ((("a", [2]), RUNNING), (("a", "end"), RunState.ENDED)):
         assert shown(carried.operations(START)) == [expected]
         carried.settle(answer)
-    assert outbox.state is RunState.ENDED
+    assert buffer.state is RunState.ENDED
     assert not carried.courier
 
 

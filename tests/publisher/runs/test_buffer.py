@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from sinapse.errors import BrokerUnavailable, InvalidMessage, MessageTooLarge, RunLost, RunStopped
 from sinapse.protocol.runs import RunState
 from sinapse.publisher.operations.runs import TellRun
-from sinapse.publisher.runs.outbox import (
+from sinapse.publisher.runs.buffer import (
     BATCH_WINDOW,
     HELD_SIZE,
     MESSAGE_SIZE,
     RETRY_TIMEOUT,
-    Outbox,
+    Buffer,
 )
 
 MOST = 2**20
@@ -57,26 +57,26 @@ class Redis:
         return operation.state
 
 
-def put(outbox: Outbox, piece: object) -> bool:
-    text, size = outbox.written(piece)
-    has_room = outbox.has_room(size)
+def put(buffer: Buffer, piece: object) -> bool:
+    text, size = buffer.written(piece)
+    has_room = buffer.has_room(size)
     if has_room:
-        outbox.put(text, size)
+        buffer.put(text, size)
     return has_room
 
 
-def step(outbox: Outbox, redis: Redis, now: float, outcome: str = "taken") -> None:
+def step(buffer: Buffer, redis: Redis, now: float, outcome: str = "taken") -> None:
     """Send what is due, with that outcome."""
-    due = outbox.due()
+    due = buffer.due()
     if due is None or due > now:
         return
-    operation = outbox.take(now)
+    operation = buffer.take(now)
     if outcome != "refused":
         state = redis.take(operation, now)
     if outcome == "taken":
-        outbox.told(state, now)
+        buffer.told(state, now)
     else:
-        outbox.failed(AWAY, now)
+        buffer.failed(AWAY, now)
 
 
 @given(
@@ -94,42 +94,42 @@ def step(outbox: Outbox, redis: Redis, now: float, outcome: str = "taken") -> No
 def test_all_pieces_arrive_once_and_in_their_order(
     story: list[tuple[float, list[Any], str, bool]], is_failed: bool
 ) -> None:
-    outbox, redis, sent, now = Outbox("it", "answer", MOST), Redis(), [], 100.0
+    buffer, redis, sent, now = Buffer("it", "answer", MOST), Redis(), [], 100.0
     for passed, pieces, outcome, is_hurried in story:
         now += passed
         for piece in pieces:
-            if put(outbox, piece):
+            if put(buffer, piece):
                 sent.append(piece)  # noqa: PERF401
         if is_hurried:
-            outbox.hurry()
-        step(outbox, redis, now, outcome)
-    outbox.end(outbox.error("sorry") if is_failed else None)
-    while not outbox.is_over:
-        due = outbox.due()
+            buffer.hurry()
+        step(buffer, redis, now, outcome)
+    buffer.end(buffer.error("sorry") if is_failed else None)
+    while not buffer.is_over:
+        due = buffer.due()
         assert due is not None
         now = max(now, due)
-        step(outbox, redis, now)
+        step(buffer, redis, now)
     assert redis.pieces == sent
     assert redis.ending == ("error" if is_failed else "end")
-    assert outbox.state is (RunState.FAILED if is_failed else RunState.ENDED)
+    assert buffer.state is (RunState.FAILED if is_failed else RunState.ENDED)
 
 
 @given(st.lists(st.floats(0, 0.1), max_size=200))
 def test_no_piece_waits_for_longer_than_the_window(gaps: list[float]) -> None:
-    outbox, redis, now = Outbox("it", "answer", MOST), Redis(), 100.0
+    buffer, redis, now = Buffer("it", "answer", MOST), Redis(), 100.0
     begun = []
     for gap in gaps:
         until = now + gap
-        while (due := outbox.due()) is not None and due <= until:
+        while (due := buffer.due()) is not None and due <= until:
             now = max(now, due)
-            step(outbox, redis, now)
+            step(buffer, redis, now)
         now = until
         begun.append(now)
-        put(outbox, len(begun) - 1)
-        step(outbox, redis, now)
-    while (due := outbox.due()) is not None:
+        put(buffer, len(begun) - 1)
+        step(buffer, redis, now)
+    while (due := buffer.due()) is not None:
         now = max(now, due)
-        step(outbox, redis, now)
+        step(buffer, redis, now)
     assert redis.pieces == [*range(len(gaps))]
     times = [time for time, _ in redis.messages]
     # Nearly: the times are rounded.
@@ -141,74 +141,74 @@ def test_no_piece_waits_for_longer_than_the_window(gaps: list[float]) -> None:
 
 @given(st.lists(st.integers(0, 3 * MESSAGE_SIZE), max_size=30))
 def test_what_waits_and_what_is_sent_at_once_is_bounded(sizes: list[int]) -> None:
-    outbox, redis = Outbox("it", "answer", MOST), Redis()
+    buffer, redis = Buffer("it", "answer", MOST), Redis()
     for size in sizes:
         piece = "x" * size
-        while not put(outbox, piece):
-            held = outbox.held
+        while not put(buffer, piece):
+            held = buffer.held
             assert held + size + 2 > HELD_SIZE
-            outbox.hurry()
-            step(outbox, redis, 100.0)
-            assert outbox.held < held
-        assert outbox.held <= HELD_SIZE + 1 or outbox.held == size + 3
+            buffer.hurry()
+            step(buffer, redis, 100.0)
+            assert buffer.held < held
+        assert buffer.held <= HELD_SIZE + 1 or buffer.held == size + 3
     for _, operation in redis.messages:
         pieces = json.loads(operation.message.data)["pieces"]
         assert len(pieces) == 1 or sum(len(each) + 3 for each in pieces) <= MESSAGE_SIZE + 1
 
 
 def test_a_message_goes_out_early_when_there_is_much() -> None:
-    outbox, redis = Outbox("it", "answer", MOST), Redis()
-    put(outbox, "first")
-    step(outbox, redis, 100.0)
-    put(outbox, "x" * MESSAGE_SIZE)
-    step(outbox, redis, 100.001)
+    buffer, redis = Buffer("it", "answer", MOST), Redis()
+    put(buffer, "first")
+    step(buffer, redis, 100.0)
+    put(buffer, "x" * MESSAGE_SIZE)
+    step(buffer, redis, 100.001)
     assert len(redis.pieces) == 2
 
 
 def test_no_message_is_larger_than_messages_may_be() -> None:
-    outbox, redis = Outbox("it", "answer", 200), Redis()
+    buffer, redis = Buffer("it", "answer", 200), Redis()
     for number in range(30):
-        put(outbox, number * 1001)
-    outbox.end()
-    while not outbox.is_over:
-        step(outbox, redis, 100.0)
+        put(buffer, number * 1001)
+    buffer.end()
+    while not buffer.is_over:
+        step(buffer, redis, 100.0)
     assert redis.pieces == [number * 1001 for number in range(30)]
     assert max(len(operation.message.data) for _, operation in redis.messages) <= 200
     with pytest.raises(MessageTooLarge, match="200 bytes"):
-        outbox.written("é" * 80)
+        buffer.written("é" * 80)
     with pytest.raises(MessageTooLarge, match="200 bytes"):
-        outbox.error("é" * 90)
+        buffer.error("é" * 90)
 
 
 @pytest.mark.parametrize("piece", [b"bytes", {1, 2}, float("nan"), object(), "\ud800", ["\ud800"]])
 def test_what_json_cannot_carry_is_no_piece(piece: object) -> None:
     with pytest.raises(InvalidMessage):
-        Outbox("it", "answer", MOST).written(piece)
+        Buffer("it", "answer", MOST).written(piece)
 
 
 def test_it_gives_up_when_redis_is_away_for_too_long_and_not_before() -> None:
-    outbox, now = Outbox("it", "answer", MOST), 100.0
-    put(outbox, "piece")
-    while not outbox.is_over:
-        due = outbox.due()
+    buffer, now = Buffer("it", "answer", MOST), 100.0
+    put(buffer, "piece")
+    while not buffer.is_over:
+        due = buffer.due()
         assert due is not None
         assert due - now <= 1.0
         now = max(now, due)
         assert now <= 100 + RETRY_TIMEOUT + 1
-        outbox.take(now)
-        outbox.failed(AWAY, now)
+        buffer.take(now)
+        buffer.failed(AWAY, now)
     assert now >= 100 + RETRY_TIMEOUT
-    assert outbox.outcome is AWAY
-    assert outbox.state is RunState.RUNNING
+    assert buffer.outcome is AWAY
+    assert buffer.state is RunState.RUNNING
 
 
 def test_an_answer_begins_its_patience_anew() -> None:
-    outbox, redis = Outbox("it", "answer", MOST), Redis()
+    buffer, redis = Buffer("it", "answer", MOST), Redis()
     for now in (100.0, 120.0, 140.0):
-        put(outbox, now)
-        outbox.take(now)
-        outbox.failed(AWAY, now)
-        step(outbox, redis, now + 15)
+        put(buffer, now)
+        buffer.take(now)
+        buffer.failed(AWAY, now)
+        step(buffer, redis, now + 15)
     assert redis.pieces == [100.0, 120.0, 140.0]
 
 
@@ -219,11 +219,11 @@ def test_an_answer_begins_its_patience_anew() -> None:
 def test_what_redis_says_ends_it_and_all_who_wait_are_told(
     state: RunState | None, error: type[Exception]
 ) -> None:
-    outbox, told = Outbox("it", "answer", MOST), []
-    put(outbox, "piece")
-    outbox.waiting.append(lambda: told.append(outbox.is_over))
-    outbox.take(100.0)
-    outbox.told(state, 100.0)
+    buffer, told = Buffer("it", "answer", MOST), []
+    put(buffer, "piece")
+    buffer.waiting.append(lambda: told.append(buffer.is_over))
+    buffer.take(100.0)
+    buffer.told(state, 100.0)
     assert told == [True]
-    assert isinstance(outbox.outcome, error)
-    assert outbox.due() is None
+    assert isinstance(buffer.outcome, error)
+    assert buffer.due() is None

@@ -44,7 +44,7 @@ class _Parcel:
     size: int
 
 
-class Outbox:
+class Buffer:
     """The pieces that Redis does not have yet, and what has become of the run.
 
     `most` is how many bytes of data a message may have.
