@@ -32,10 +32,11 @@ def _nobody() -> None:
 class Call:
     """The messages of one caller; `wake` is called once it is known what has become of them."""
 
-    __slots__ = ("_outcome", "messages", "wake")
+    __slots__ = ("_outcome", "channels", "messages", "wake")
 
     def __init__(self, messages: Sequence[Publish], wake: Callable[[], object] = _nobody) -> None:
         self.messages: Sequence[Publish] = messages
+        self.channels: set[str] = {message.channel for message in messages}
         self.wake: Callable[[], object] = wake
         self._outcome: list[Any] | BrokerUnavailable | None = None
 
@@ -97,22 +98,22 @@ class Batches:
         for call in self._waiting:
             if data > MAX_DATA or len(taken) == MAX_CALLS:
                 break
-            channels = {message.channel for message in call.messages}
-            if blocked and not blocked.isdisjoint(channels):
+            if blocked and not blocked.isdisjoint(call.channels):
                 # So that nothing of these overtakes it.
-                blocked |= channels
+                blocked |= call.channels
                 continue
             taken.append(call)
-            data += sum(len(message.message.data) for message in call.messages)
+            for message in call.messages:
+                data += len(message.message.data)
         for call in taken:
             del self._waiting[call]
-            self._busy.update(message.channel for message in call.messages)
+            self._busy |= call.channels
 
     def end(self, calls: Sequence[Call]) -> None:
         """Note that calls are not under way any more."""
         for call in calls:
             self._waiting.pop(call, None)
-            self._busy.difference_update(message.channel for message in call.messages)
+            self._busy -= call.channels
 
 
 def messages_of(calls: Sequence[Call]) -> Sequence[Publish]:
@@ -124,6 +125,9 @@ def messages_of(calls: Sequence[Call]) -> Sequence[Publish]:
 
 def settle(calls: Sequence[Call], results: list[Any]) -> None:
     """Give each call its part of the results, which are those of :func:`messages_of`."""
+    if len(calls) == 1:
+        calls[0].settle(results)
+        return
     start = 0
     for call in calls:
         end = start + len(call.messages)
