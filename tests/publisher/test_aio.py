@@ -19,6 +19,7 @@ from sinapse.protocol.message import unpack
 from sinapse.publisher import Published, aio
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.listening import listening
+from tests.support.proxy import Proxy
 
 
 @dataclass
@@ -136,6 +137,18 @@ class TestEventLoops:
                     ids = {each["id"] for each in redis_client.client_list()}
                     for each in ids - {str(redis_client.client_id())}:
                         redis_client.client_kill_filter(_id=each)
+
+        asyncio.run(publish())
+
+    def test_a_connection_that_was_reset_is_opened_again(self, proxy: Proxy) -> None:
+        async def publish() -> None:
+            async with aio.Publisher(proxy.url, max_connections=1) as publisher:
+                for _ in range(3):
+                    assert await publisher.publish("room:1", "hello") == 0
+                    [opened] = publisher._connections._opened.values()  # type: ignore[attr-defined]
+                    [connection] = opened.pool._available_connections
+                    proxy.cut()
+                    await asyncio.to_thread(eventually, connection._writer.is_closing)
 
         asyncio.run(publish())
 

@@ -240,12 +240,13 @@ async def _closing(
 async def _make_sure_of(connection: _Link) -> None:
     """Open `connection` again if Redis has closed it, and the event loop has not seen that yet."""
     writer: asyncio.StreamWriter | None = getattr(connection, "_writer", None)
-    if writer is None or not _readable(writer):
+    if writer is None or not (writer.is_closing() or _readable(writer)):
         return
     # Two turns: in the first the loop polls its sockets, in the second it reads.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    if await connection.can_read():
+    # After a reset, the loop itself has closed it, and its reader says nothing of that.
+    if writer.is_closing() or await connection.can_read():
         await connection.disconnect(nowait=True)
     await connection.connect()
 
