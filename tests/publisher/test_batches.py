@@ -7,6 +7,7 @@ import contextlib
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -415,6 +416,30 @@ class TestStalls:
         asyncio.run(run())
         assert texts(listener) == ["before", "2", "4", "1", "3"]
 
+    def test_what_did_not_fit_does_not_wait_for_answers(
+        self, redis_server: RedisServer, proxy: Proxy
+    ) -> None:
+        """Batches that are full are followed by others, whatever becomes of them."""
+
+        async def run() -> None:
+            async with aio.Publisher(proxy.url) as publisher:
+                await publisher.publish("room:0", "before")
+                channels = [f"room:{number}" for number in range(8)]
+                proxy.stall("down")
+                tasks = [
+                    asyncio.create_task(publisher.publish(each, "x" * 600_000)) for each in channels
+                ]
+                waiting = publisher._connections._opened[  # type: ignore[attr-defined]
+                    asyncio.get_running_loop()
+                ].batching._batches
+                begun = time.monotonic()
+                await asyncio.to_thread(eventually, lambda: not waiting and not waiting.is_idle)
+                assert time.monotonic() - begun < 3  # An answer would be due after five.
+                proxy.flow()
+                assert await asyncio.gather(*tasks) == [0] * 8
+
+        asyncio.run(run())
+
     def test_the_same_in_threads(
         self, redis_server: RedisServer, proxy: Proxy, listener: Listener
     ) -> None:
@@ -543,6 +568,20 @@ class TestClosing:
             )
             assert results == [1] * 5
             assert texts(listener) == [str(n) for n in range(5)]
+
+    def test_several_may_close_at_once(self, redis_server: RedisServer, proxy: Proxy) -> None:
+        async def run() -> list[Any]:
+            publisher = aio.Publisher(proxy.url)
+            await publisher.publish("room:1", "before")
+            proxy.stall("down")
+            publishing = asyncio.create_task(publisher.publish("room:1", "hello"))
+            await asyncio.sleep(0)
+            closing = [asyncio.create_task(publisher.close()) for _ in range(3)]
+            await asyncio.sleep(0.02)
+            proxy.flow()
+            return await asyncio.gather(publishing, *closing)
+
+        assert asyncio.run(run()) == [0, None, None, None]
 
 
 class TestThreads:

@@ -75,8 +75,7 @@ class Batching:
                     settled.set_result(None)
 
             call.wake = wake
-            if self._timer is None and self._batches:
-                self._timer = loop.call_later(PATIENCE, self._go_on)
+            self._look_again()
             try:
                 await settled
             except BaseException:
@@ -96,6 +95,11 @@ class Batching:
             task.add_done_callback(lambda task: self._ended(calls, task))
         self._note_end()
 
+    def _look_again(self) -> None:
+        """Let those that wait go without answers to others, after a while."""
+        if self._timer is None and self._batches:
+            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._go_on)
+
     def _note_end(self) -> None:
         if self._idle is not None and self._batches.is_idle:
             self._idle.set_result(None)
@@ -106,6 +110,7 @@ class Batching:
         self._batches.take(calls)
         if not calls:
             return
+        self._look_again()  # It may have been full.
         try:
             settle(calls, await self._send(messages_of(calls)))
         except BrokerUnavailable as error:

@@ -144,7 +144,9 @@ class Connections(AwaitedRunner):
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience):
                     await opened.batching.finish()
-            await opened.closing.aclose()
+            # Somebody else may have closed it meanwhile, or be about to.
+            if self._opened.get(asyncio.get_running_loop()) is opened:
+                await opened.closing.aclose()
         for sentinel in self._sentinels:
             await sentinel.close()
 
