@@ -281,6 +281,30 @@ class TestOneTurn:
         assert channels[0] == channels[-1] == "room:1"
         assert all(each.startswith("sinapse:channels:7:") for each in channels[1:-1])
 
+    def test_the_order_is_kept_if_redis_forgets_the_scripts(
+        self, redis_server: RedisServer, redis_client: redis.Redis, listener: Listener
+    ) -> None:
+        """On Twisted, where later commands are under way before the first one is refused."""
+        from twisted.internet.defer import DeferredList
+
+        from sinapse.publisher import tx
+
+        async def run() -> None:
+            publisher = tx.Publisher(redis_server.url, reactor=running_reactor())
+            kinds = [("nothing", "known", None, 60), ("nothing", "known", None, 0)]
+            await publisher.publish("nothing", "known")
+            await publisher.publish_many(kinds)
+            redis_client.script_flush()
+            begun = [publisher.publish("room:1", "0")]
+            publisher._connections._own().batching.begin()  # type: ignore[attr-defined]
+            begun += [publisher.publish("room:1", str(n), retain=n % 2) for n in range(1, 5)]
+            outcomes: Any = await DeferredList(begun)
+            assert [result for _, result in outcomes] == [1] * 5
+            await publisher.close()
+
+        wait_for_deferred(run)
+        assert texts(listener) == [str(n) for n in range(5)]
+
     def test_who_publishes_again_at_once_is_served(
         self, redis_server: RedisServer, listener: Listener
     ) -> None:

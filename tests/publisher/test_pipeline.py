@@ -199,7 +199,7 @@ class TestPublishMany:
         redis_client.config_resetstat()
         publisher.publish_many(messages)
         made = calls(redis_client)
-        assert made["eval"] + made.get("evalsha", 0) == 2
+        assert made.get("eval", 0) + made.get("evalsha", 0) == 2
         assert (made["xadd"], made["publish"]) == (
             2 * MAX_MESSAGES_PER_CALL,
             2 * MAX_MESSAGES_PER_CALL,
@@ -212,7 +212,7 @@ class TestPublishMany:
         redis_client.config_resetstat()
         publisher.publish_many([("room:1", large)] * 6)
         made = calls(redis_client)
-        assert made["eval"] + made.get("evalsha", 0) == 2
+        assert made.get("eval", 0) + made.get("evalsha", 0) == 2
         assert made["publish"] == 6
 
     def test_what_is_invalid_is_refused_before_any_is_sent(

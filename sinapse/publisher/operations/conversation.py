@@ -42,7 +42,8 @@ def converse(
     because Redis does not know it yet.
 
     If more commands can follow on the connection before the answers, they must do the same: `known`
-    are the scripts that were sent on it; this function keeps it up to date.
+    are the scripts that were sent on it; this function keeps it up to date. Calls of known scripts
+    are then short: if Redis has forgotten them, it refuses all, and they are sent again in order.
     """
     results: list[Any] = [None] * len(operations)
     waiting = _calls(operations)
@@ -55,9 +56,8 @@ def converse(
                     known.clear()  # Redis forgets all scripts together.
                 answers = yield [request.whole()]
         else:
-            # With an empty set: Redis can have forgotten the known scripts meanwhile.
-            answers = yield _introduced(
-                [operation.request(url.names) for _, operation in waiting], set()
+            answers = yield from _ask_all(
+                [operation.request(url.names) for _, operation in waiting], known
             )
         further: list[_Call] = []
         for (places, operation), answer in zip(waiting, answers, strict=True):
@@ -100,6 +100,33 @@ def _calls(operations: Sequence[Operation[Any]]) -> list[_Call]:
             calls.append(((place,), operation))
     join(len(operations))
     return calls
+
+
+def _ask_all(
+    requests: Sequence[Request], known: set[Script] | None
+) -> Generator[list[Command], list[Any], list[Any]]:
+    """Yield several commands, and return the answers."""
+    scripts = {request.script for request in requests if request.script is not None}
+    if known is None or not scripts <= known:
+        # With an empty set: Redis can have forgotten the known scripts meanwhile.
+        answers = yield _introduced(requests, set())
+        if known is not None:
+            known |= scripts
+        return answers
+    # Short as those under way: if Redis has forgotten the scripts, none of these overtakes them.
+    answers = list((yield _introduced(requests, known)))
+    places = [
+        place
+        for place, answer in enumerate(answers)
+        if type(answer) is Refused and answer.is_unknown_script
+    ]
+    if places:
+        known.clear()
+        again = yield _introduced([requests[place] for place in places], set())
+        for place, answer in zip(places, again, strict=True):
+            answers[place] = answer
+        known |= scripts
+    return answers
 
 
 def _introduced(requests: Sequence[Request], known: set[Script]) -> list[Command]:
