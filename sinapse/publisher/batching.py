@@ -47,39 +47,54 @@ class Batching:
         if thread in self._inside:
             # In a signal handler: its thread cannot wait for itself.
             return self._send(messages)
-        # A condition, or an event of threading, is of no use after an interruption.
-        asleep: LockType | None = None
         call = Call(messages)
         calls: list[Call] = []
         try:
             self._inside.add(thread)
-            with self._lock:
-                is_free = self._batches.is_idle
-                self._batches.put(call)
-                if is_free:
-                    self._batches.take(calls)
-                else:
-                    asleep = Lock()
-                    asleep.acquire()
-                    call.wake = partial(_release, asleep)
-            patience = PATIENCE
-            while True:
-                if calls:
-                    self._deliver(calls)
-                if call.is_settled or asleep is None:
-                    return call.results()
-                asleep.acquire(timeout=patience)
-                patience = _LOOK
-                with self._lock:
-                    if not call.is_settled:
-                        self._batches.take(calls)
+            self._send_or_wait(call, calls)
+            return call.results()
         finally:
-            # Whatever has interrupted it, and wherever: nobody waits for this thread.
-            self._inside.discard(thread)
-            if calls or not call.is_settled:
-                text = "the thread that sent was interrupted"
-                fail(calls, unavailable(self._url, text, delivered=None))
-                self._end(calls, call)
+            # Whatever has interrupted it, and wherever: nobody waits for this thread. A second
+            # signal may come here: then this begins again. It is no function of its own, which a
+            # signal could interrupt before its first line.
+            interruption = None
+            while True:
+                try:
+                    if calls or not call.is_settled:
+                        text = "the thread that sent was interrupted"
+                        fail(calls, unavailable(self._url, text, delivered=None))
+                        self._end(calls, call)
+                    self._inside.discard(thread)
+                    break
+                except BaseException as error:  # noqa: BLE001
+                    interruption = error
+            if interruption is not None:
+                raise interruption
+
+    def _send_or_wait(self, call: Call, calls: list[Call]) -> None:
+        """Return when `call` is settled; `calls` are those that this thread is sending."""
+        # A condition, or an event of threading, is of no use after an interruption.
+        asleep: LockType | None = None
+        with self._lock:
+            is_free = self._batches.is_idle
+            self._batches.put(call)
+            if is_free:
+                self._batches.take(calls)
+            else:
+                asleep = Lock()
+                asleep.acquire()
+                call.wake = partial(_release, asleep)
+        patience = PATIENCE
+        while True:
+            if calls:
+                self._deliver(calls)
+            if call.is_settled or asleep is None:
+                return
+            asleep.acquire(timeout=patience)
+            patience = _LOOK
+            with self._lock:
+                if not call.is_settled:
+                    self._batches.take(calls)
 
     def _deliver(self, calls: list[Call]) -> None:
         try:

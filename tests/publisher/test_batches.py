@@ -8,10 +8,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from weakref import WeakMethod
 
 import pytest
 import redis
@@ -21,8 +22,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.names import PLAIN
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher, aio
+from sinapse.publisher.batching import Batching
 from sinapse.publisher.operations.batches import (
     MAX_CALLS,
     Batches,
@@ -642,6 +645,45 @@ class TestThreads:
             for number in (0, 199, 399):
                 [message] = publisher.history(f"room:{number}").messages
                 assert message.id == found[number]
+
+    def test_two_signals_at_once_leave_nobody_waiting(self) -> None:
+        """As of Ctrl-C, and of a parent that passes on SIGTERM: the second one meets the first."""
+
+        class Stop(BaseException):
+            pass
+
+        def stop(_number: int, _frame: object) -> None:
+            raise Stop
+
+        class Sender:
+            def send(self, operations: Sequence[Any]) -> list[Any]:
+                if threading.current_thread() is threading.main_thread():
+                    other.start()
+                    eventually(lambda: len(batching._batches) == 1)
+                    signal.pthread_sigmask(signal.SIG_BLOCK, both)
+                    for each in both:
+                        signal.raise_signal(each)
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+                return [1] * len(operations)
+
+        both = (signal.SIGUSR1, signal.SIGUSR2)
+        sender = Sender()
+        batching = Batching(RedisURL.parse("redis://localhost"), WeakMethod(sender.send))
+        message = MESSAGES.publish("room:1", "hello")
+        answered: Future[Any] = Future()
+        other = threading.Thread(
+            target=lambda: answered.set_result(batching.publish([message])), daemon=True
+        )
+        former = [signal.signal(each, stop) for each in both]
+        try:
+            with pytest.raises(Stop):
+                batching.publish([message])
+        finally:
+            for each, handler in zip(both, former, strict=True):
+                signal.signal(each, handler)
+        assert answered.result(10) == [1]
+        assert batching._batches.is_idle
+        assert not batching._inside
 
     @forks
     def test_a_child_that_is_forked_in_the_midst_waits_for_nobody(
