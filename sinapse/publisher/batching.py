@@ -5,12 +5,21 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Lock, RLock, get_ident
+from time import monotonic
 from typing import Any
 from weakref import WeakMethod
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher.operations.batches import PATIENCE, Batches, Call, fail, messages_of, settle
+from sinapse.publisher.operations.batches import (
+    PATIENCE,
+    UNANSWERED,
+    Batches,
+    Call,
+    fail,
+    messages_of,
+    settle,
+)
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation, unavailable
 
@@ -30,11 +39,12 @@ class Batching:
     """The messages that the threads of one process want to send, and `send`, which does so.
 
     One of those that wait sends for all; a thread that is alone does not wait. `url` is that of
-    their Redis, for errors.
+    their Redis, for errors; `patience` is for how many seconds a call waits for others.
     """
 
-    def __init__(self, url: RedisURL, send: "WeakMethod[Send]") -> None:
+    def __init__(self, url: RedisURL, send: "WeakMethod[Send]", patience: float) -> None:
         self._url = url
+        self._patience = patience
         self._find = send
         self._batches = Batches()
         # A signal handler may publish too, in the midst of its thread.
@@ -47,7 +57,7 @@ class Batching:
         if thread in self._inside:
             # In a signal handler: its thread cannot wait for itself.
             return self._send(messages)
-        call = Call(messages)
+        call = Call(messages, monotonic())
         calls: list[Call] = []
         try:
             self._inside.add(thread)
@@ -93,8 +103,10 @@ class Batching:
             asleep.acquire(timeout=patience)
             patience = _LOOK
             with self._lock:
-                if not call.is_settled:
+                late = self._batches.withdraw_before(monotonic() - self._patience)
+                if not call.is_settled and call not in late:
                     self._batches.take(calls)
+            fail(late, unavailable(self._url, UNANSWERED))
 
     def _deliver(self, calls: list[Call]) -> None:
         try:

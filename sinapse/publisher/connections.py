@@ -98,7 +98,7 @@ class Connections(Runner):
         self._pools = OfThisProcess(lambda: Pool(lambda: kind(**settings), size=size, timeout=wait))
         # A weak reference, so that a publisher that is forgotten is gone at once.
         send: WeakMethod[Send] = WeakMethod(self._converse)
-        self._batchings = OfThisProcess(lambda: Batching(url, send)) if batch else None
+        self._batchings = OfThisProcess(lambda: Batching(url, send, wait)) if batch else None
 
     def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip, once Redis knows their scripts."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from weakref import WeakMethod
@@ -25,6 +26,7 @@ from sinapse.protocol.names import PLAIN
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher, aio
+from sinapse.publisher.base import CONNECT_TIMEOUT
 from sinapse.publisher.batching import Batching
 from sinapse.publisher.operations.batches import (
     MAX_CALLS,
@@ -37,7 +39,14 @@ from sinapse.publisher.operations.batches import (
 )
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.position import Position
-from tests.support import PYTHON, RedisServer, eventually, running_redis, running_several
+from tests.support import (
+    EVENT_TIMEOUT,
+    PYTHON,
+    RedisServer,
+    eventually,
+    running_redis,
+    running_several,
+)
 from tests.support.flavours import running_reactor, wait_for_deferred
 from tests.support.listening import Listener, heard, listening
 from tests.support.proxy import Link, Proxy
@@ -361,6 +370,34 @@ class TestFailures:
         assert denied.delivered is (None if retain else False)
         assert first == last == 1
 
+    def test_who_may_not_use_a_key_takes_nothing_from_others(
+        self, all_at_once: Gather, own_redis: RedisServer
+    ) -> None:
+        """Redis then refuses the whole call, before it begins."""
+        shared = [
+            "retention",
+            "epochs",
+            "last",
+            "checkpoints",
+            "replay",
+            "nothing",
+            "ends",
+            "sent:*",
+        ]
+        keys = [f"~sinapse:{each}" for each in (*shared, "retained:room:*")]
+        with contextlib.closing(own_redis.client()) as client:
+            client.execute_command("ACL", "SETUSER", "bob", "on", ">p", *keys, "&*", "+@all")
+        with listening(own_redis) as listener:
+            url = own_redis.url.replace("//", "//bob:p@")
+            channels = ("room:1", "secret", "room:2")
+            first, denied, last = all_at_once(
+                url, *(publishing(each, each, retain=60) for each in channels)
+            )
+            assert sorted(texts(listener)) == ["room:1", "room:2"]
+        assert isinstance(denied, BrokerUnavailable)
+        assert denied.delivered is False
+        assert first == last == 1
+
     @pytest.mark.parametrize("heard_by_redis", [True, False])
     def test_a_break_tells_each_that_it_is_not_known(
         self,
@@ -495,8 +532,58 @@ class TestStalls:
             assert held.result(10) == later.result(10) == 1
         assert texts(listener) == ["before", "2", "4", "1", "3"]
 
+    def test_nobody_waits_longer_than_for_a_connection(self, own_redis: RedisServer) -> None:
+        """Also where many batches of one channel would be waited for, each in vain."""
+        options: Any = {"connect_timeout": 0.5, "timeout": 0.5}
+        large = "x" * 700_000
+
+        async def on_a_loop() -> list[Any]:
+            async with aio.Publisher(own_redis.url, **options) as publisher:
+                await publisher.publish("room:1", "before")
+                with own_redis.suspended():
+                    return await asyncio.gather(
+                        *(publisher.publish("room:1", large) for _ in range(40)),
+                        return_exceptions=True,
+                    )
+
+        def in_one(publisher: Publisher) -> Any:
+            try:
+                return publisher.publish("room:1", large)
+            except BrokerUnavailable as error:
+                return error
+
+        began = time.monotonic()
+        on_loop = asyncio.run(on_a_loop())
+        with Publisher(own_redis.url, **options) as publisher, ThreadPoolExecutor(40) as threads:
+            publisher.publish("room:1", "before")
+            with own_redis.suspended():
+                of_threads = list(threads.map(in_one, [publisher] * 40))
+        assert time.monotonic() - began < EVENT_TIMEOUT
+        for outcomes in (on_loop, of_threads):
+            assert {each.delivered for each in outcomes} == {None, False}
+            assert any("earlier messages of its channel" in str(each) for each in outcomes)
+
 
 class TestCancellation:
+    def test_when_all_are_gone_nothing_is_sent(
+        self, redis_server: RedisServer, proxy: Proxy, listener: Listener
+    ) -> None:
+        """Also if they are under way, and wait for a connection."""
+
+        async def run() -> None:
+            async with aio.Publisher(proxy.url) as publisher:
+                proxy.stall()
+                tasks = [asyncio.create_task(publisher.publish("room:1", str(n))) for n in range(3)]
+                await asyncio.to_thread(eventually, lambda: proxy.links)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+                proxy.flow()
+                await publisher.publish("room:1", "after")
+
+        asyncio.run(run())
+        assert texts(listener) == ["after"]
+
     @pytest.mark.parametrize("cancelled", [0, 2])
     def test_who_is_cancelled_before_it_is_sent_takes_it_back(
         self, redis_server: RedisServer, listener: Listener, cancelled: int
@@ -585,7 +672,45 @@ class TestCancellation:
         assert all(task.cancelled() for task in tasks)
 
 
+class TestOthers:
+    def test_what_is_called_after_a_message_does_not_overtake_it(
+        self, redis_server: RedisServer, listener: Listener
+    ) -> None:
+        async def run() -> None:
+            async with aio.Publisher(redis_server.url) as publisher:
+                await asyncio.gather(publisher.position(), publisher.position())
+                for count in (1, 3):
+                    await asyncio.gather(
+                        *(publisher.publish("room:1", "hello") for _ in range(count)),
+                        publisher.channels.add("7", f"room:{count}"),
+                    )
+
+        asyncio.run(run())
+        channels = [channel.partition(":")[0] for channel, _ in listener.heard()]
+        assert [name for name, _ in groupby(channels)] == ["room", "sinapse"] * 2
+
+
 class TestClosing:
+    def test_it_does_not_wait_for_what_comes_later(self, redis_server: RedisServer) -> None:
+        async def run() -> None:
+            publisher = aio.Publisher(redis_server.url)
+            is_over = False
+
+            async def publish(number: int) -> None:
+                while not is_over:
+                    with contextlib.suppress(BrokerUnavailable):
+                        await publisher.publish(f"room:{number}", "hello", retain=0)
+
+            tasks = [asyncio.create_task(publish(number)) for number in range(20)]
+            await asyncio.sleep(0.01)
+            async with asyncio.timeout(CONNECT_TIMEOUT):  # Which it would wait for, and more.
+                await publisher.close()
+            is_over = True
+            await asyncio.gather(*tasks)
+            await publisher.close()
+
+        asyncio.run(run())
+
     def test_what_waits_is_sent(self, gather: Gather, redis_server: RedisServer) -> None:
         with listening(redis_server) as listener:
             *results, _ = gather(
@@ -668,7 +793,7 @@ class TestThreads:
 
         both = (signal.SIGUSR1, signal.SIGUSR2)
         sender = Sender()
-        batching = Batching(RedisURL.parse("redis://localhost"), WeakMethod(sender.send))
+        batching = Batching(RedisURL.parse("redis://localhost"), WeakMethod(sender.send), 10)
         message = MESSAGES.publish("room:1", "hello")
         answered: Future[Any] = Future()
         other = threading.Thread(

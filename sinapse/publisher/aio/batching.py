@@ -7,7 +7,15 @@ from weakref import WeakMethod
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher.operations.batches import PATIENCE, Batches, Call, fail, messages_of, settle
+from sinapse.publisher.operations.batches import (
+    PATIENCE,
+    UNANSWERED,
+    Batches,
+    Call,
+    fail,
+    messages_of,
+    settle,
+)
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation, unavailable
 
@@ -15,27 +23,55 @@ from sinapse.publisher.operations.operation import Operation, unavailable
 Send = Callable[[Sequence[Operation[Any]]], Coroutine[Any, Any, list[Any]]]
 
 
+class _Batch:
+    """Calls that are sent by one task, which is of no use if nobody waits for it any more."""
+
+    def __init__(self, task: "asyncio.Task[None]", calls: int) -> None:
+        self._task = task
+        self._waited_for = calls
+
+    def leave(self) -> None:
+        """Note that one of the callers is gone: with the last one, what was not sent is not."""
+        self._waited_for -= 1
+        if not self._waited_for:
+            self._task.cancel()
+
+
 class Batching:
     """The messages that callers of one event loop want to send, and `send`, which does so.
 
     What is published while others are under way goes with the next batch. `url` is that of their
-    Redis, for errors.
+    Redis, for errors; `patience` is for how many seconds a call waits for others.
     """
 
-    def __init__(self, url: RedisURL, send: "WeakMethod[Send]") -> None:
+    def __init__(self, url: RedisURL, send: "WeakMethod[Send]", patience: float) -> None:
         self._url = url
         self._find = send
+        self._patience = patience
         self._batches = Batches()
         # The loop itself has weak references only.
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._idle: asyncio.Future[None] | None = None
+        #: Those that have no answer yet, and whoever waits for the end of some.
+        self._open: set[Call] = set()
+        self._closing: list[asyncio.Future[None]] = []
 
     async def publish(self, messages: Sequence[Publish]) -> list[Any]:
         """Return the result of each; who is cancelled takes back what was not sent yet."""
+        call = Call(messages, asyncio.get_running_loop().time())
+        self._open.add(call)
+        try:
+            return await self._published(call)
+        finally:
+            self._open.discard(call)
+            for each in self._closing:
+                if not each.done():
+                    each.set_result(None)
+            self._closing.clear()
+
+    async def _published(self, call: Call) -> list[Any]:
         batches = self._batches
         is_first = batches.is_idle
-        call = Call(messages)
         batches.put(call)
         if not is_first:
             return await self._outcome(call)
@@ -52,18 +88,26 @@ class Batching:
         taken: list[Call] = []
         batches.take(taken)
         try:
-            return await self._send(messages)
+            return await self._send(call.messages)
         finally:
             batches.end(taken)
             self._go_on()
 
+    async def let_go(self) -> None:
+        """Return when what was published in this turn is on its way, if nothing holds that up."""
+        for _ in range(2):
+            if not self._batches:
+                return
+            await asyncio.sleep(0)
+
     async def finish(self) -> None:
-        """Return when nothing waits any more, and nothing is under way."""
+        """Return when all that is published now has been answered."""
+        asked = set(self._open)
         self._go_on()
-        while not self._batches.is_idle:
-            if self._idle is None:
-                self._idle = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._idle)
+        while asked & self._open:
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._closing.append(ended)
+            await ended
 
     async def _outcome(self, call: Call) -> list[Any]:
         if not call.is_settled:
@@ -80,6 +124,7 @@ class Batching:
                 await settled
             except BaseException:
                 self._batches.withdraw(call)
+                call.leave()
                 raise
         return call.results()
 
@@ -88,28 +133,30 @@ class Batching:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        loop = asyncio.get_running_loop()
+        late = self._batches.withdraw_before(loop.time() - self._patience)
+        fail(late, unavailable(self._url, UNANSWERED))
         if self._batches:
             calls: list[Call] = []
-            task = asyncio.get_running_loop().create_task(self._deliver(calls))
+            task = loop.create_task(self._deliver(calls))
             self._tasks.add(task)
             task.add_done_callback(lambda task: self._ended(calls, task))
-        self._note_end()
 
     def _look_again(self) -> None:
         """Let those that wait go without answers to others, after a while."""
         if self._timer is None and self._batches:
             self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._go_on)
 
-    def _note_end(self) -> None:
-        if self._idle is not None and self._batches.is_idle:
-            self._idle.set_result(None)
-            self._idle = None
-
     async def _deliver(self, calls: list[Call]) -> None:
         # Who was cancelled in the last turn is gone by now.
         self._batches.take(calls)
         if not calls:
             return
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        batch = _Batch(task, len(calls))
+        for call in calls:
+            call.leave = batch.leave
         self._look_again()  # It may have been full.
         try:
             settle(calls, await self._send(messages_of(calls)))
@@ -127,8 +174,6 @@ class Batching:
             fail(calls, error)
         if calls or task.cancelled():
             self._go_on()
-        else:
-            self._note_end()
 
     @property
     def _send(self) -> Send:

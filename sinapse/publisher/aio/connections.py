@@ -119,8 +119,11 @@ class Connections(AwaitedRunner):
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip, once Redis knows their scripts."""
-        if self._is_batching and are_messages(operations):
-            return await (await self._here()).batching.publish(operations)
+        if self._is_batching:
+            batching = (await self._here()).batching
+            if are_messages(operations):
+                return await batching.publish(operations)
+            await batching.let_go()  # What was published before goes before it.
         return await self._converse(operations)
 
     async def _converse(self, operations: Sequence[Operation[Any]]) -> list[Any]:
@@ -213,7 +216,7 @@ class Connections(AwaitedRunner):
                 asyncio.Semaphore(self._size),
                 closing,
                 # A weak reference, so that a publisher that is forgotten is gone at once.
-                Batching(self._url, WeakMethod(self._converse)),
+                Batching(self._url, WeakMethod(self._converse), self._patience),
             )
             await anext(closing)
         return opened

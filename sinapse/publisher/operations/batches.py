@@ -15,6 +15,9 @@ from sinapse.publisher.operations.operation import Operation
 #: channel.
 PATIENCE = 0.005
 
+#: What who has waited too long for those is told.
+UNANSWERED = "earlier messages of its channel were not answered"
+
 #: Calls, and bytes of their messages, after which a batch is full.
 MAX_CALLS = 2000
 MAX_DATA = 1 << 20
@@ -30,14 +33,18 @@ def _nobody() -> None:
 
 
 class Call:
-    """The messages of one caller; `wake` is called once it is known what has become of them."""
+    """The messages of one caller, who has called at `asked`, in seconds of any clock."""
 
-    __slots__ = ("_outcome", "channels", "messages", "wake")
+    __slots__ = ("_outcome", "asked", "channels", "leave", "messages", "wake")
 
-    def __init__(self, messages: Sequence[Publish], wake: Callable[[], object] = _nobody) -> None:
+    def __init__(self, messages: Sequence[Publish], asked: float = 0.0) -> None:
         self.messages: Sequence[Publish] = messages
         self.channels: set[str] = {message.channel for message in messages}
-        self.wake: Callable[[], object] = wake
+        self.asked: float = asked
+        #: Is called once it is known what has become of them.
+        self.wake: Callable[[], object] = _nobody
+        #: Is to be called by a caller who gives up, once they are under way.
+        self.leave: Callable[[], object] = _nobody
         self._outcome: list[Any] | BrokerUnavailable | None = None
 
     @property
@@ -83,6 +90,17 @@ class Batches:
     def withdraw(self, call: Call) -> None:
         """Forget a call whose caller is gone, if it still waits."""
         self._waiting.pop(call, None)
+
+    def withdraw_before(self, time: float) -> list[Call]:
+        """Forget the calls that came before a time and still wait, and return them."""
+        late = []
+        for call in self._waiting:
+            if call.asked >= time:
+                break
+            late.append(call)
+        for call in late:
+            del self._waiting[call]
+        return late
 
     def first(self) -> Call | None:
         """Return the call that waits for longest."""

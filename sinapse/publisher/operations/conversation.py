@@ -25,6 +25,9 @@ MAX_DATA_PER_CALL = 256 * 1024
 #: failure of our scripts that can come after a first write.
 _DENIED_IN_SCRIPT = ("executing the script can't", "ACL failure in script")
 
+#: How they report that the ACL denies a key of a command, before it begins.
+_OF_ONE = ("permissions to access",)
+
 #: An operation, and the places of the given ones that it stands for.
 _Call = tuple[Sequence[int], Operation[Any]]
 
@@ -62,16 +65,37 @@ def converse(
         further: list[_Call] = []
         for (places, operation), answer in zip(waiting, answers, strict=True):
             result = _failure(url, operation, answer) or operation.result(answer)
-            if isinstance(result, Operation):
+            if alone := _alone(places, operation, answer):
+                further += alone
+            elif isinstance(result, Operation):
                 further.append((places, result))
-            elif isinstance(operation, PublishTogether) and isinstance(result, list):
-                for place, message, each in zip(places, operation.messages, result, strict=True):
-                    results[place] = _outcome(url, _explained(url, message, each))
             else:
-                for place in places:
-                    results[place] = _outcome(url, result)
+                _note(url, results, places, operation, result)
         waiting = further
     return results
+
+
+def _alone(places: Sequence[int], operation: Operation[Any], answer: object) -> list[_Call]:
+    """Return the calls of each message, if only one of them may be why Redis has refused all.
+
+    Nothing was written then.
+    """
+    if type(answer) is not Refused or not isinstance(operation, PublishTogether):
+        return []
+    if _is_denied(answer.text) or not any(part in answer.text for part in _OF_ONE):
+        return []
+    return [((place,), message) for place, message in zip(places, operation.messages, strict=True)]
+
+
+def _note(
+    url: RedisURL, results: list[Any], places: Sequence[int], operation: Operation[Any], result: Any
+) -> None:
+    if isinstance(operation, PublishTogether) and isinstance(result, list):
+        for place, message, each in zip(places, operation.messages, result, strict=True):
+            results[place] = _outcome(url, _explained(url, message, each))
+    else:
+        for place in places:
+            results[place] = _outcome(url, result)
 
 
 def _calls(operations: Sequence[Operation[Any]]) -> list[_Call]:

@@ -1,6 +1,7 @@
 """Batching on Twisted: what is published in one turn of the reactor is sent together."""
 
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 from weakref import WeakMethod
 
@@ -33,7 +34,8 @@ class Batching:
     async def publish(self, messages: Sequence[Publish]) -> list[Any]:
         """Return the result of each; who is cancelled takes back what was not sent yet."""
         settled: Deferred[None] = Deferred()
-        call = Call(messages, lambda: settled.callback(None))
+        call = Call(messages)
+        call.wake = partial(settled.callback, None)
         if not self._batches:
             self._reactor.callLater(0, self.begin)
         self._batches.put(call)
