@@ -450,6 +450,21 @@ class TestDatabase:
             second.commit()
         assert data(listener) == ["1", "2"]
 
+    def test_serializable_transactions_do_not_fail_because_of_it(
+        self, postgres_engine: Engine
+    ) -> None:
+        """They have nothing in common but the table."""
+        engine = postgres_engine.execution_options(isolation_level="SERIALIZABLE")
+        with Session(engine) as first, Session(engine) as second:
+            for number, session in enumerate((first, second)):
+                session.add(Room(title=f"Hall {number}"))
+                session.flush()
+                publish(session, f"news:{number}", "hello")
+            # Both rows are there before the first commit ends.
+            event.listen(first, "before_commit", lambda _: second.commit())
+            first.commit()
+        assert waiting(postgres_engine) == []
+
     def test_the_removal_does_not_wait_for_the_disk(self, postgres_engine: Engine) -> None:
         keep(postgres_engine, "news", "hello")
         store = TableStore(postgres_engine, MESSAGES)

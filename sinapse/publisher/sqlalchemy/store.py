@@ -61,9 +61,10 @@ def insert(
         connection.execute(statement, values)
         return None
     others = table.alias()
-    # It sees what was there before.
+    # It sees what was there before. Where it would not see others it does not look: of two that are
+    # serializable, and have looked at what the other one inserts, PostgreSQL lets one fail.
     waits = exists().where(others.c.channel == table.c.channel, others.c.refused == "")
-    returned: list[ColumnElement[Any]] = [table.c.id, or_(waits.correlate(table), ~_SEES_OTHERS)]
+    returned: list[ColumnElement[Any]] = [table.c.id, or_(~_SEES_OTHERS, waits.correlate(table))]
     if notify:
         returned.append(_NOTICE)
     found = connection.execute(
