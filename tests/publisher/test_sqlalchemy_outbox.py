@@ -20,10 +20,12 @@ from alembic.operations import Operations
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import (
     Connection,
+    Delete,
     Engine,
     MetaData,
     String,
     Table,
+    Update,
     create_engine,
     event,
     func,
@@ -67,6 +69,9 @@ class Room(Publishable, Base):
     key: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(String(100), unique=True)
 
+
+#: What goes to a leader: not what is inserted, which is a flush.
+WRITING = (Update, Delete)
 
 #: Of which sessions know in the tests of this module only.
 MESSAGES = tables.table_of(Base.metadata, tables.NAME, None)
@@ -273,6 +278,33 @@ class TestCommit:
             session.begin_nested()
             session.commit()
             assert waiting(engine)[-1] == "again"
+
+    def test_a_commit_that_is_tried_again_has_its_messages(
+        self, engine: Engine, session: Session, listener: Listener
+    ) -> None:
+        session.connection()
+        publish(session, "news", "hello")
+
+        @event.listens_for(engine, "before_cursor_execute", once=True)
+        def fail(*_: Any) -> None:
+            raise OSError("the table is locked")
+
+        with pytest.raises(OSError, match="locked"):
+            session.commit()
+        session.commit()
+        assert data(listener) == ["hello"]
+
+    def test_rows_are_inserted_one_by_one_where_an_engine_is_told_so(
+        self, postgres_engine: Engine, listener: Listener
+    ) -> None:
+        engine = create_engine(postgres_engine.url, use_insertmanyvalues=False)
+        with Session(engine) as session, session.begin():
+            session.connection()
+            publish(session, "news", "1")
+            publish(session, "news", "2")
+        engine.dispose()
+        assert data(listener) == ["1", "2"]
+        assert waiting(postgres_engine) == []
 
     def test_a_commit_that_fails_leaves_nothing(
         self, engine: Engine, session: Session, listener: Listener
@@ -581,6 +613,24 @@ class TestSessions:
             with pytest.raises(UnboundExecutionError):
                 publish(session, "news", "hello")
         other.dispose()
+
+    def test_a_session_that_reads_elsewhere_has_its_outbox_where_it_writes(
+        self, engine: Engine, listener: Listener, tmp_path: Path
+    ) -> None:
+        """As the manual of SQLAlchemy has it for a leader and its followers."""
+        follower = create_engine(f"sqlite:///{tmp_path / 'follower.db'}")
+
+        class Routing(Session):
+            def get_bind(self, mapper: Any = None, clause: Any = None, **_: Any) -> Engine:
+                return engine if self._flushing or isinstance(clause, WRITING) else follower
+
+        with Routing() as session:
+            session.add(Room(title="Hall"))
+            session.flush()
+            publish(session, "news", "hello")
+            session.commit()
+        assert data(listener) == ["hello"]
+        assert waiting(engine) == []
 
     def test_of_two_outboxes_a_session_says_which(
         self, engine: Engine, listener: Listener, caplog: pytest.LogCaptureFixture

@@ -20,6 +20,7 @@ from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.sqlalchemy.put import Put, beside_the_loop
+from sinapse.publisher.sqlalchemy.store import writing
 from sinapse.publisher.sqlalchemy.table import may_have_outbox, outbox_of
 
 AnySession: TypeAlias = (
@@ -68,7 +69,7 @@ def publish(
     waiting = _waiting(of)
     table = outbox_of(of)
     if table is not None:
-        of.get_bind(clause=table)  # Raises at once if it has no database.
+        of.get_bind(clause=writing(table))  # Raises at once if it has no database.
     waiting.messages.append((transaction, prepared))
     if waiting.is_due:
         _put(of)
@@ -166,8 +167,10 @@ def _put(session: Session) -> None:
     table = outbox_of(session) if waiting.messages else None
     if table is not None:
         waiting.put = waiting.put or Put(table)
-        messages, waiting.messages = waiting.messages, []
+        messages = waiting.messages.copy()
         waiting.put.add(session, [each for _, each in messages])
+        # Not before: a commit that fails may be tried again.
+        del waiting.messages[: len(messages)]
 
 
 @events.listens_for(Session, "after_commit", insert=True)  # Before others, who may publish in it.

@@ -18,7 +18,7 @@ from sinapse.publisher.frameworks.prepared import Prepared
 from sinapse.publisher.outbox import committed
 from sinapse.publisher.outbox.rows import Row, row_of
 from sinapse.publisher.outbox.store import in_a_line
-from sinapse.publisher.sqlalchemy.store import TableStore, insert
+from sinapse.publisher.sqlalchemy.store import TableStore, insert, writing
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -40,12 +40,13 @@ class Put:
     def add(self, session: Session, messages: Sequence[Prepared]) -> None:
         """Insert messages, in the session's own connection."""
         rows = [row_of(each) for each in messages]
-        connection = session.connection(bind_arguments={"clause": self._table})
+        clause = writing(self._table)
+        connection = session.connection(bind_arguments={"clause": clause})
         # A transaction that is prepared may have no notice.
         alone = insert(connection, self._table, rows, notify=not session.twophase)
         is_sure = not self.messages and session.get_nested_transaction() is None
         self._alone = alone if is_sure else None
-        self._bind = self._bind or _beside(session.get_bind(clause=self._table), connection)
+        self._bind = self._bind or _beside(session.get_bind(clause=clause), connection)
         self._channels |= {row.channel for row in rows}
         self.messages += len(rows)
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     URL,
     ColumnElement,
     Connection,
+    Delete,
     Engine,
     NullPool,
     Table,
@@ -42,6 +43,15 @@ _SEES_OTHERS: ColumnElement[bool] = literal_column(
 _NOTICE: ColumnElement[str] = literal_column(f"pg_notify('{LOCK}', '')")
 
 
+def writing(table: Table) -> Delete:
+    """Return what a session is asked with for the database where it writes that table.
+
+    One that reads elsewhere goes by the kind of a statement; for the insertions of a flush it has a
+    sign of its own.
+    """
+    return delete(table)
+
+
 def insert(
     connection: Connection, table: Table, rows: Sequence[Row], *, notify: bool
 ) -> Sequence[Row] | None:
@@ -57,7 +67,9 @@ def insert(
         del value["id"]
         values.append(value)
     statement = insert_into(table)
-    if not _is_postgresql(connection):
+    # An application may have told its engine to use no such statements.
+    can_return = connection.dialect.insert_executemany_returning_sort_by_parameter_order
+    if not (_is_postgresql(connection) and can_return):
         connection.execute(statement, values)
         return None
     others = table.alias()
