@@ -841,6 +841,19 @@ class TestRelay:
         assert [int(each) for each in data(listener)] == list(range(2500))
         assert waiting(engine) == []
 
+    def test_it_ends_in_the_midst_of_a_backlog(self, engine: Engine, listener: Listener) -> None:
+        keep(engine, "news", *map(str, range(2500)))
+        store = TableStore(engine, MESSAGES)
+        looks: list[int] = []
+
+        def is_over() -> bool:
+            looks.append(len(waiting(engine)))
+            return looks[-1] < 2500
+
+        Relay([store], default).run(is_over)
+        assert len(data(listener)) == 1000
+        assert len(waiting(engine)) == 1500
+
     def test_many_of_a_channel_that_redis_refuses_keep_nobody_waiting(
         self, engine: Engine, listener: Listener, redis_client: redis.Redis
     ) -> None:

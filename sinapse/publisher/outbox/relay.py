@@ -38,14 +38,14 @@ class Relay:
         """Send what there is, again and again, until `is_over` says so."""
         while not is_over():
             for store in self._stores:
-                self.attempt(store)
+                self.attempt(store, is_over)
             if not is_over():
                 self._wait()
 
-    def attempt(self, store: Store) -> None:
+    def attempt(self, store: Store, is_over: Callable[[], bool] = lambda: False) -> None:
         """Send what there is, as far as that is possible now; what fails is logged."""
         try:
-            self.send(store)
+            self.send(store, is_over)
         except Exception as error:  # noqa: BLE001  # Whatever the database says, it is asked again.
             self._tell(store, f"the outbox cannot be read: {in_a_line(error)}")
 
@@ -58,11 +58,14 @@ class Relay:
             time.sleep(INTERVAL)
         time.sleep(GRACE)
 
-    def send(self, store: Store) -> int:
-        """Send what there is, as far as that is possible now; return how many were sent."""
+    def send(self, store: Store, is_over: Callable[[], bool] = lambda: False) -> int:
+        """Send what there is, as far as that is possible now; return how many were sent.
+
+        It may be more than can be sent soon: when `is_over` says so it ends after what it has read.
+        """
         count = 0
         held: set[str] = set()
-        while True:
+        while not is_over():
             with store.alone() as is_alone:
                 rows = store.waiting(BATCH, held) if is_alone else ()
                 outcome = deliver(self._find(), rows)
@@ -74,7 +77,8 @@ class Relay:
             if outcome.error is not None:
                 self._tell(store, f"messages wait: {outcome.error}")
             if len(rows) < BATCH or outcome.is_cut_off:
-                return count
+                break
+        return count
 
     def _tell(self, store: Store, text: str) -> None:
         now = time.monotonic()
