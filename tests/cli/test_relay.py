@@ -113,6 +113,10 @@ class TestRefusals:
         line = one_line("--database", "secret")
         assert line == "--database must be a URL, as postgresql+psycopg://user@host/database"
 
+    def test_no_part_of_a_password_is_taken_for_the_host(self) -> None:
+        line = one_line("--database", "postgresql+psycopg://ada:se@cret@host/shop")
+        assert line == "--database must have %40 for each @ of its user and its password"
+
     @pytest.mark.parametrize(
         ("driver", "told"),
         [

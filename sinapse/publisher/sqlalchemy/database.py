@@ -70,7 +70,11 @@ def at_work(databases: Sequence[Database], work: Callable[[], None]) -> None:
 
 def _parsed(url: str) -> URL:
     try:
-        return make_url(url)
+        found = make_url(url)
     except (ArgumentError, ValueError):
         # It may have a password in it: it is not quoted.
         raise ValueError("must be a URL, as postgresql+psycopg://user@host/database") from None
+    if "@" in (found.host or ""):
+        # What is read as the host has a part of the password.
+        raise ValueError("must have %40 for each @ of its user and its password")
+    return found
