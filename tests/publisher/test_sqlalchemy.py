@@ -161,6 +161,19 @@ class TestCommit:
             assert record.getMessage() == "1 not published: the session ended without a commit"
             caplog.clear()
 
+    def test_what_is_changed_afterwards_and_closed_without_a_commit_is_not_either(
+        self, session: Session, room: Room, listener: Listener, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        session.refresh(room)
+        room.publish("not this")
+        room.title = "changed"
+        session.close()
+        assert heard(listener) == []
+        [record] = caplog.records
+        assert record.getMessage() == "1 not published: the session ended without a commit"
+        session.add(room)
+        session.commit()
+
     def test_a_transaction_that_only_read_has_nothing_to_commit(
         self, engine: Engine, listener: Listener, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -12,8 +12,8 @@
 What is published in a savepoint that is rolled back, or in a session that is, is never heard of. To
 read begins a transaction as well. If it has written nothing there is nothing to commit, and its
 messages are sent when it ends, by ``commit()`` or ``close()``; without a commit of what was
-written they are dropped, with a line in the log. A change that is made in between, on an object
-that nothing was published about yet, and never flushed, is not seen.
+written they are dropped, with a line in the log. What is deleted after they were published, and
+never flushed, is not seen, and neither is what a function writes that a query calls.
 
 A message is checked when it is published. When it cannot be sent after the commit, that is logged
 and raises nothing: the data are saved. It is sent when the session has given its connections to

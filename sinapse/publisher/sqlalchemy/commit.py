@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 from sqlalchemy import event as events
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
@@ -75,6 +75,8 @@ def publish(
         _put(of)
     if of.dirty or of.deleted:
         waiting.written.is_true = True
+    if not events.contains(of, "persistent_to_detached", _detached):
+        events.listen(of, "persistent_to_detached", _detached)
     return None
 
 
@@ -134,6 +136,12 @@ def _is_query(statement: str, context: Any) -> bool:
 @events.listens_for(Session, "transient_to_pending")
 def _added(session: Session, _: object) -> None:
     _waiting(session).written.is_true = True
+
+
+def _detached(session: Session, instance: object) -> None:
+    # The first thing that ``close()`` does: what was changed and never flushed is seen here.
+    if inspect(instance).modified:
+        _waiting(session).written.is_true = True
 
 
 @events.listens_for(Session, "after_transaction_create")
