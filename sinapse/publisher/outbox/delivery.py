@@ -1,11 +1,11 @@
 """Rows that are sent to Redis in their order, with what became of each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sinapse.errors import BrokerUnavailable, Incomplete
 from sinapse.publisher.client import Publisher
-from sinapse.publisher.operations.conversation import MAX_MESSAGES_PER_CALL
+from sinapse.publisher.operations.conversation import MAX_DATA_PER_CALL, MAX_MESSAGES_PER_CALL
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.outbox.rows import Row
 
@@ -38,19 +38,18 @@ def deliver(publisher: Publisher, rows: Sequence[Row]) -> Outcome:
             due.append((row, row.operation(publisher.messages)))
         except ValueError as error:
             outcome.refused[row.id] = str(error)
-    for batch in _batches(due):
-        sendable = [each for each in batch if each[0].channel not in outcome.held]
-        results = _published(publisher, [operation for _, operation in sendable])
+    for batch in _batches(due, outcome.held):
+        results = _published(publisher, [operation for _, operation in batch])
         failed: dict[str, str] = {}
-        for (row, _), result in zip(sendable, results, strict=True):
+        for (row, _), result in zip(batch, results, strict=True):
             if isinstance(result, BrokerUnavailable):
                 failed[row.channel] = str(result)
                 outcome.error = result
             else:
                 outcome.sent.append(row.id)
-        outcome.held |= failed.keys()
+        outcome.held.update(failed)
         # One channel alone may be what Redis refuses.
-        is_all = failed.keys() == {row.channel for row, _ in sendable}
+        is_all = failed.keys() == {row.channel for row, _ in batch}
         if is_all and len(failed) > 1 and len({*failed.values()}) == 1:
             outcome.is_cut_off = True
             break
@@ -67,21 +66,31 @@ def _published(publisher: Publisher, operations: Sequence[Publish]) -> Sequence[
         return error.results
 
 
-def _batches(due: Sequence[tuple[Row, Publish]]) -> Iterator[list[tuple[Row, Publish]]]:
+def _batches(
+    due: Iterable[tuple[Row, Publish]], held: Container[str]
+) -> Iterator[list[tuple[Row, Publish]]]:
     """Yield parts such that one call to Redis has all that a part has of a channel.
 
-    Of two calls the first may fail, and the second not.
+    Of two calls the first may fail, and the second not. Channels that are `held` by then are left
+    out.
     """
     batch: list[tuple[Row, Publish]] = []
-    kinds: dict[str, bool] = {}
+    calls: dict[str, int] = {}
+    call = data = 0
     for row, operation in due:
-        is_retained = bool(operation.retain)
-        # Messages that are not retained are a call each.
-        is_apart = row.channel in kinds and not (is_retained and kinds[row.channel])
-        if is_apart or len(batch) == MAX_MESSAGES_PER_CALL:
+        if row.channel in held:
+            continue
+        # Retained messages that follow each other are a call, as far as it goes.
+        is_joined = operation.retain and batch and batch[-1][1].retain
+        if not is_joined or data > MAX_DATA_PER_CALL:
+            call, data = call + 1, 0
+        if calls.get(row.channel, call) != call or len(batch) == MAX_MESSAGES_PER_CALL:
             yield batch
-            batch, kinds = [], {}
+            batch, calls, data = [], {}, 0
+            if row.channel in held:
+                continue
         batch.append((row, operation))
-        kinds[row.channel] = is_retained
+        calls[row.channel] = call
+        data += len(operation.message.data)
     if batch:
         yield batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sinapse.publisher import Publisher
-from sinapse.publisher.outbox.delivery import deliver
+from sinapse.publisher.operations import conversation
+from sinapse.publisher.operations.messages import Messages
+from sinapse.publisher.operations.operation import Refused
+from sinapse.publisher.outbox.delivery import _batches, deliver
 from sinapse.publisher.outbox.rows import Row
 from sinapse.testing import capture
 from tests.support import RedisServer, free_port
@@ -62,6 +66,28 @@ def test_after_one_that_fails_its_channel_waits(
     assert heard(listener) == [("b", "2"), ("b", "4"), ("b", "5")]
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row(number, "a", message="x" * 150_000) for number in range(6)],
+        [row(1, "a"), row(2, "b", retain=0), row(3, "a")],
+    ],
+    ids=["large", "another between"],
+)
+def test_of_two_calls_the_first_may_fail(
+    rows: list[Row],
+    publisher: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Redis has no memory left, and has some again."""
+    answers = itertools.chain([Refused("no memory")], itertools.repeat(None))
+    monkeypatch.setattr(conversation, "_failure", lambda *_: next(answers))
+    outcome = deliver(publisher, rows)
+    sent = [each.id for each in rows if each.channel not in outcome.held]
+    assert outcome.held == {rows[0].channel}
+    assert outcome.sent == sent
+
+
 def test_what_can_never_be_sent_holds_nothing_up(publisher: Publisher, listener: Listener) -> None:
     long = "x" * (publisher.max_message + 1)
     outcome = deliver(publisher, [row(1, "a", message=long), row(2, "sinapse:a"), row(3, "a")])
@@ -77,6 +103,25 @@ def test_if_redis_is_away_it_is_waited_for_once(away: Publisher) -> None:
     assert outcome.is_cut_off
     assert outcome.sent == []
     assert outcome.error is not None
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans(), st.sampled_from([1, 90, 300]))))
+def test_one_call_has_all_that_a_pipeline_has_of_a_channel(
+    given: list[tuple[str, bool, int]],
+) -> None:
+    messages = Messages({}, None, None, None)
+    rows = [
+        row(number, channel, retain=1000 * is_retained, message="x" * size * 1024)
+        for number, (channel, is_retained, size) in enumerate(given)
+    ]
+    held = set[str]()
+    for batch in _batches(((each, each.operation(messages)) for each in rows), held):
+        calls = conversation._calls([operation for _, operation in batch])
+        of_calls = [{batch[place][0].channel for place in places} for places, _ in calls]
+        assert sum(map(len, of_calls)) == len(set().union(*of_calls))
+        assert not held & set().union(*of_calls)
+        held.add(batch[0][0].channel)
 
 
 @settings(deadline=None)
