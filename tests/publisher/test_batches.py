@@ -181,8 +181,12 @@ class Waiting(RuleBasedStateMachine):
                 self.begun.setdefault(message.channel, []).append(int(message.message.data))
         free = {message.channel for call in self.waiting for message in call.messages} - busy
         taken_channels = {message.channel for message in messages_of_all(taken)}
-        if not self.under_way and self.number < MAX_CALLS:
-            assert not self.waiting
+        is_whole = [len(call.channels) < len(call.messages) for call in taken]
+        assert not any(is_whole) or len(taken) == 1
+        if not self.under_way and not any(is_whole):
+            # All that wait go; only such a one is left for the next batch, and what is behind it.
+            rest = self.waiting[:1]
+            assert all(len(call.channels) < len(call.messages) for call in rest)
         assert taken or not free or self.under_way
         assert not taken_channels & busy
         if taken:

@@ -114,7 +114,10 @@ class Batches:
         blocked = set(self._busy)
         data = 0
         for call in self._waiting:
-            if data > MAX_DATA or len(taken) == MAX_CALLS:
+            # Several messages of one channel are a batch of their own: who has put them together
+            # relies on what a call of a script does, to all of them or to none.
+            is_whole = len(call.channels) < len(call.messages)
+            if data > MAX_DATA or len(taken) == MAX_CALLS or (is_whole and taken):
                 break
             if blocked and not blocked.isdisjoint(call.channels):
                 # So that nothing of these overtakes it.
@@ -123,6 +126,8 @@ class Batches:
             taken.append(call)
             for message in call.messages:
                 data += len(message.message.data)
+            if is_whole:
+                break
         for call in taken:
             del self._waiting[call]
             self._busy |= call.channels

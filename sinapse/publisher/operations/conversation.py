@@ -177,6 +177,11 @@ def _failure(url: RedisURL, operation: Operation[Any], answer: object) -> Refuse
     return answer if isinstance(answer, Lost) else None
 
 
+def is_denial(text: str) -> bool:
+    """Whether a refusal says that the ACL denies a key or a channel: others may be allowed."""
+    return _is_denied(text) or any(part in text for part in _OF_ONE)
+
+
 def _is_denied(text: str) -> bool:
     return any(part in text for part in _DENIED_IN_SCRIPT)
 

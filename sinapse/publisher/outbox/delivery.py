@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 
 from sinapse.errors import BrokerUnavailable, Incomplete
 from sinapse.publisher.client import Publisher
-from sinapse.publisher.operations.conversation import MAX_DATA_PER_CALL, MAX_MESSAGES_PER_CALL
+from sinapse.publisher.operations.conversation import (
+    MAX_DATA_PER_CALL,
+    MAX_MESSAGES_PER_CALL,
+    is_denial,
+)
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.outbox.rows import Row
 
@@ -48,9 +52,12 @@ def deliver(publisher: Publisher, rows: Sequence[Row]) -> Outcome:
             else:
                 outcome.sent.append(row.id)
         outcome.held.update(failed)
-        # One channel alone may be what Redis refuses.
+        # One channel alone may be what Redis refuses, and some may be those that its user may not
+        # use.
         is_all = failed.keys() == {row.channel for row, _ in batch}
-        if is_all and len(failed) > 1 and len({*failed.values()}) == 1:
+        reasons = {*failed.values()}
+        is_one = len(reasons) == 1 and not any(map(is_denial, reasons))
+        if is_all and len(failed) > 1 and is_one:
             outcome.is_cut_off = True
             break
     return outcome

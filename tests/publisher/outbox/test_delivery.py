@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sinapse.publisher import Publisher
 from sinapse.publisher.operations import conversation
+from sinapse.publisher.operations.conversation import MAX_MESSAGES_PER_CALL
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.operation import Refused
 from sinapse.publisher.outbox.delivery import _batches, deliver
@@ -86,6 +87,25 @@ def test_of_two_calls_the_first_may_fail(
     sent = [each.id for each in rows if each.channel not in outcome.held]
     assert outcome.held == {rows[0].channel}
     assert outcome.sent == sent
+
+
+def test_channels_that_its_user_may_not_use_hold_no_others_up(
+    publisher: Publisher, redis_client: redis.Redis, listener: Listener
+) -> None:
+    """Also if the first ones are all of that kind."""
+    redis_client.execute_command("ACL", "SETUSER", "bob", "on", ">p", "~*", "+@all", "&sinapse:*")
+    redis_client.execute_command("ACL", "SETUSER", "bob", "&fine")
+    denied = [row(number, f"denied:{number}") for number in range(MAX_MESSAGES_PER_CALL)]
+    url = str(publisher.url).replace("//", "//bob:p@")
+    try:
+        with Publisher(url) as bob:
+            outcome = deliver(bob, [*denied, row(1000, "fine")])
+    finally:
+        redis_client.execute_command("ACL", "DELUSER", "bob")
+    assert outcome.sent == [1000]
+    assert not outcome.is_cut_off
+    assert outcome.held == {each.channel for each in denied}
+    assert heard(listener) == [("fine", "1000")]
 
 
 def test_what_can_never_be_sent_holds_nothing_up(publisher: Publisher, listener: Listener) -> None:
