@@ -49,7 +49,8 @@ class Batching:
         self._batches = Batches()
         # A signal handler may publish too, in the midst of its thread.
         self._lock = RLock()
-        self._inside: set[int] = set()
+        #: The threads that are here, each with the messages that it sends for itself alone.
+        self._inside: dict[int, Sequence[Publish]] = {}
 
     def publish(self, messages: Sequence[Publish]) -> list[Any]:
         """Return the result of each."""
@@ -57,10 +58,19 @@ class Batching:
         if thread in self._inside:
             # In a signal handler: its thread cannot wait for itself.
             return self._send(messages)
-        call = Call(messages, monotonic())
+        call: Call | None = None
         calls: list[Call] = []
         try:
-            self._inside.add(thread)
+            self._inside[thread] = ()
+            # Who is alone pays for nothing that only others need.
+            with self._lock:
+                is_alone = self._batches.is_idle
+                if is_alone:
+                    self._inside[thread] = messages
+                    self._batches.begin(messages)
+            if is_alone:
+                return self._send(messages)
+            call = Call(messages, monotonic())
             self._send_or_wait(call, calls)
             return call.results()
         finally:
@@ -70,11 +80,13 @@ class Batching:
             interruption = None
             while True:
                 try:
-                    if calls or not call.is_settled:
+                    if call is not None and (calls or not call.is_settled):
                         text = "the thread that sent was interrupted"
                         fail(calls, unavailable(self._url, text, delivered=None))
                         self._end(calls, call)
-                    self._inside.discard(thread)
+                    elif alone := self._inside.get(thread):
+                        self._end_alone(alone)
+                    self._inside.pop(thread, None)
                     break
                 except BaseException as error:  # noqa: BLE001
                     interruption = error
@@ -84,21 +96,19 @@ class Batching:
     def _send_or_wait(self, call: Call, calls: list[Call]) -> None:
         """Return when `call` is settled; `calls` are those that this thread is sending."""
         # A condition, or an event of threading, is of no use after an interruption.
-        asleep: LockType | None = None
+        asleep = Lock()
+        asleep.acquire()
+        call.wake = partial(_release, asleep)
         with self._lock:
             is_free = self._batches.is_idle
             self._batches.put(call)
             if is_free:
                 self._batches.take(calls)
-            else:
-                asleep = Lock()
-                asleep.acquire()
-                call.wake = partial(_release, asleep)
         patience = PATIENCE
         while True:
             if calls:
                 self._deliver(calls)
-            if call.is_settled or asleep is None:
+            if call.is_settled:
                 return
             asleep.acquire(timeout=patience)
             patience = _LOOK
@@ -114,6 +124,13 @@ class Batching:
         except BrokerUnavailable as error:
             fail(calls, error)
         self._end(calls)
+
+    def _end_alone(self, messages: Sequence[Publish]) -> None:
+        with self._lock:
+            self._batches.end_of(messages)
+            following = self._batches.first()
+        if following is not None:
+            following.wake()
 
     def _end(self, calls: list[Call], gone: Call | None = None) -> None:
         """Free the channels of calls, and let one of those that wait send."""

@@ -91,7 +91,8 @@ class Batching:
             return await self._send(call.messages)
         finally:
             batches.end(taken)
-            self._go_on()
+            if batches:
+                self._go_on()
 
     async def let_go(self) -> None:
         """Return when what was published in this turn is on its way, if nothing holds that up."""

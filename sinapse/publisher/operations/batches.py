@@ -25,7 +25,10 @@ MAX_DATA = 1 << 20
 
 def are_messages(operations: Sequence[Operation[Any]]) -> TypeGuard[Sequence[Publish]]:
     """Whether they can be sent together with those of others."""
-    return all(type(operation) is Publish for operation in operations)
+    for operation in operations:  # noqa: SIM110  # A generator costs more than what it looks at.
+        if type(operation) is not Publish:
+            return False
+    return True
 
 
 def _nobody() -> None:
@@ -131,6 +134,16 @@ class Batches:
         for call in taken:
             del self._waiting[call]
             self._busy |= call.channels
+
+    def begin(self, messages: Sequence[Publish]) -> None:
+        """Note that messages are under way that have not waited."""
+        for message in messages:
+            self._busy.add(message.channel)
+
+    def end_of(self, messages: Sequence[Publish]) -> None:
+        """Note that messages are not under way any more, which :meth:`begin` was told of."""
+        for message in messages:
+            self._busy.discard(message.channel)
 
     def end(self, calls: Sequence[Call]) -> None:
         """Note that calls are not under way any more."""
