@@ -16,10 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(VENV)/demo
 	$(BIN)/sinapse demo $(ARGS)
 
-# Many tests wait for a timer of a daemon, so five processes use two cores well; conftest.py has the
+# Many tests wait for a timer of a daemon, so four processes use two cores well; conftest.py has the
 # order of modules.
 test: $(VENV)/develop
-	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The integrations with other versions of their frameworks. One of them: ARGS=celery-5.5
 test-frameworks: $(VENV)/develop
@@ -34,7 +34,7 @@ FRONTS := api/test_api cli/test_commands daemon/test_internals web/test_http2 sy
 test-lowest: $(VENV)/develop
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct '.[test]'
-	PYTHONDONTWRITEBYTECODE=1 $(LOWEST)/bin/python -m pytest -n 3 --dist loadfile -p no:cacheprovider \
+	PYTHONDONTWRITEBYTECODE=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider \
 	  -m 'not browser' $(ARGS) $(FRONTS:%=tests/%.py)
 
 lint: $(VENV)/develop

@@ -15,6 +15,9 @@ USE_TZ = True
 """
 
 TESTS = """
+import pytest
+from django.db import transaction
+
 from sinapse.publisher.django import publish
 from sinapse.publisher.django.models import OutboxMessage
 from sinapse.testing import capture
