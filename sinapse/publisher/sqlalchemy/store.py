@@ -39,6 +39,9 @@ _SEES_OTHERS: ColumnElement[bool] = literal_column(
     "current_setting('transaction_isolation') = 'read committed'"
 )
 
+#: In the info of a table: what inserts into it, with a notice and without.
+_STATEMENTS = "sinapse"
+
 #: Wakes relays at the commit; of the same, PostgreSQL keeps one for a transaction.
 _NOTICE: ColumnElement[str] = literal_column(f"pg_notify('{LOCK}', '')")
 
@@ -66,12 +69,25 @@ def insert(
         value = {**row._asdict(), "created": created, "refused": ""}
         del value["id"]
         values.append(value)
-    statement = insert_into(table)
     # An application may have told its engine to use no such statements.
     can_return = connection.dialect.insert_executemany_returning_sort_by_parameter_order
     if not (_is_postgresql(connection) and can_return):
-        connection.execute(statement, values)
+        connection.execute(insert_into(table), values)
         return None
+    found = connection.execute(_returning(table, notify=notify), values).all()
+    if any(is_behind for _, is_behind, *_ in found):
+        return None
+    return [row._replace(id=place) for row, (place, *_) in zip(rows, found, strict=True)]
+
+
+def _returning(table: Table, *, notify: bool) -> Any:
+    """Return the statement that inserts rows in PostgreSQL, and whether others wait.
+
+    The table keeps it: to make it takes longer than to execute it.
+    """
+    made: dict[bool, Any] = table.info.setdefault(_STATEMENTS, {})
+    if notify in made:
+        return made[notify]
     others = table.alias()
     # It sees what was there before. Where it would not see others it does not look: of two that are
     # serializable, and have looked at what the other one inserts, PostgreSQL lets one fail.
@@ -79,12 +95,8 @@ def insert(
     returned: list[ColumnElement[Any]] = [table.c.id, or_(~_SEES_OTHERS, waits.correlate(table))]
     if notify:
         returned.append(_NOTICE)
-    found = connection.execute(
-        statement.returning(*returned, sort_by_parameter_order=True), values
-    ).all()
-    if any(is_behind for _, is_behind, *_ in found):
-        return None
-    return [row._replace(id=place) for row, (place, *_) in zip(rows, found, strict=True)]
+    made[notify] = insert_into(table).returning(*returned, sort_by_parameter_order=True)
+    return made[notify]
 
 
 class TableStore(Store):
