@@ -39,7 +39,7 @@ _SEES_OTHERS: ColumnElement[bool] = literal_column(
     "current_setting('transaction_isolation') = 'read committed'"
 )
 
-#: In the info of a table: what inserts into it, with a notice and without.
+#: In the info of a table: its statements, by their names.
 _STATEMENTS = "sinapse"
 
 #: Wakes relays at the commit; of the same, PostgreSQL keeps one for a transaction.
@@ -81,13 +81,11 @@ def insert(
 
 
 def _returning(table: Table, *, notify: bool) -> Any:
-    """Return the statement that inserts rows in PostgreSQL, and whether others wait.
-
-    The table keeps it: to make it takes longer than to execute it.
-    """
-    made: dict[bool, Any] = table.info.setdefault(_STATEMENTS, {})
-    if notify in made:
-        return made[notify]
+    """Return the statement that inserts rows in PostgreSQL, and whether others wait."""
+    made = _made(table)
+    name = "insert and notify" if notify else "insert"
+    if name in made:
+        return made[name]
     others = table.alias()
     # It sees what was there before. Where it would not see others it does not look: of two that are
     # serializable, and have looked at what the other one inserts, PostgreSQL lets one fail.
@@ -95,8 +93,30 @@ def _returning(table: Table, *, notify: bool) -> Any:
     returned: list[ColumnElement[Any]] = [table.c.id, or_(~_SEES_OTHERS, waits.correlate(table))]
     if notify:
         returned.append(_NOTICE)
-    made[notify] = insert_into(table).returning(*returned, sort_by_parameter_order=True)
-    return made[notify]
+    made[name] = insert_into(table).returning(*returned, sort_by_parameter_order=True)
+    return made[name]
+
+
+def _removing(table: Table, *, at_once: bool) -> Any:
+    """Return the statement that removes rows; with `at_once`, PostgreSQL waits for no disk."""
+    made = _made(table)
+    name = "remove at once" if at_once else "remove"
+    if name in made:
+        return made[name]
+    statement = delete(table).where(table.c.id.in_(bindparam("sent", expanding=True)))
+    if at_once:
+        # A row that comes back after a crash is sent again, and Redis knows its message id. In one
+        # statement, so that it is one round trip.
+        setting = select(func.set_config("synchronous_commit", "off", True))
+        statement = statement.where(setting.scalar_subquery() == "off")
+    made[name] = statement
+    return statement
+
+
+def _made(table: Table) -> dict[str, Any]:
+    """Return the statements that a table keeps: to make one takes longer than to execute it."""
+    found: dict[str, Any] = table.info.setdefault(_STATEMENTS, {})
+    return found
 
 
 class TableStore(Store):
@@ -185,15 +205,10 @@ class TableStore(Store):
                 each = delete(self.table).where(place == bindparam("sent"))
                 connection.execute(each, [{"sent": one} for one in ids])
             return
-        statement = delete(self.table).where(place.in_(ids))
         # The transaction of a connection is not ours.
-        if _is_postgresql(self._bind) and isinstance(self._bind, Engine):
-            # Nothing waits for the disk: a row that comes back after a crash is sent again, and
-            # Redis knows its message id. In one statement, so that it is one round trip.
-            setting = select(func.set_config("synchronous_commit", "off", True))
-            statement = statement.where(setting.scalar_subquery() == "off")
+        is_ours = _is_postgresql(self._bind) and isinstance(self._bind, Engine)
         with self._connection() as connection:
-            connection.execute(statement)
+            connection.execute(_removing(self.table, at_once=is_ours), {"sent": ids})
 
     def set_aside(self, refused: Mapping[int, str]) -> None:
         """Note that rows can never be sent, and why."""
