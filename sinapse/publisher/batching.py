@@ -1,7 +1,7 @@
 """Batching of threads: what they publish while a round trip is under way is sent by the next."""
 
 from _thread import LockType
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Lock, RLock, get_ident
@@ -16,15 +16,14 @@ from sinapse.publisher.operations.batches import (
     UNANSWERED,
     Batches,
     Call,
+    Send,
+    alive,
     fail,
     messages_of,
     settle,
 )
 from sinapse.publisher.operations.messages import Publish
-from sinapse.publisher.operations.operation import Operation, unavailable
-
-#: Carries operations out in one round trip, and returns the result of each.
-Send = Callable[[Sequence[Operation[Any]]], list[Any]]
+from sinapse.publisher.operations.operation import unavailable
 
 #: Seconds between two looks of a thread that waits for others; it is woken before.
 _LOOK = 1.0
@@ -45,7 +44,7 @@ class Batching:
     def __init__(self, url: RedisURL, send: "WeakMethod[Send]", patience: float) -> None:
         self._url = url
         self._patience = patience
-        self._find = send
+        self._send = send
         self._batches = Batches()
         # A signal handler may publish too, in the midst of its thread.
         self._lock = RLock()
@@ -57,7 +56,7 @@ class Batching:
         thread = get_ident()
         if thread in self._inside:
             # In a signal handler: its thread cannot wait for itself.
-            return self._send(messages)
+            return alive(self._send)(messages)
         call: Call | None = None
         calls: list[Call] = []
         try:
@@ -69,7 +68,7 @@ class Batching:
                     self._inside[thread] = messages
                     self._batches.begin(messages)
             if is_alone:
-                return self._send(messages)
+                return alive(self._send)(messages)
             call = Call(messages, monotonic())
             self._send_or_wait(call, calls)
             return call.results()
@@ -120,7 +119,7 @@ class Batching:
 
     def _deliver(self, calls: list[Call]) -> None:
         try:
-            settle(calls, self._send(messages_of(calls)))
+            settle(calls, alive(self._send)(messages_of(calls)))
         except BrokerUnavailable as error:
             fail(calls, error)
         self._end(calls)
@@ -142,9 +141,3 @@ class Batching:
             following = self._batches.first()
         if following is not None:
             following.wake()
-
-    @property
-    def _send(self) -> Send:
-        found = self._find()
-        assert found is not None  # noqa: S101  # Whoever publishes keeps it.
-        return found

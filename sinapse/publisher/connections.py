@@ -30,8 +30,8 @@ from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher.batching import Batching, Send
-from sinapse.publisher.operations.batches import are_messages
+from sinapse.publisher.batching import Batching
+from sinapse.publisher.operations.batches import Send, are_messages
 from sinapse.publisher.operations.conversation import converse
 from sinapse.publisher.operations.operation import (
     Command,

@@ -1,7 +1,7 @@
 """Batching on asyncio: what is published in one turn of the loop is sent together."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakMethod
 
@@ -10,17 +10,16 @@ from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.operations.batches import (
     PATIENCE,
     UNANSWERED,
+    AwaitedSend,
     Batches,
     Call,
+    alive,
     fail,
     messages_of,
     settle,
 )
 from sinapse.publisher.operations.messages import Publish
-from sinapse.publisher.operations.operation import Operation, unavailable
-
-#: Carries operations out in one round trip, and returns the result of each.
-Send = Callable[[Sequence[Operation[Any]]], Coroutine[Any, Any, list[Any]]]
+from sinapse.publisher.operations.operation import unavailable
 
 
 class _Batch:
@@ -44,9 +43,9 @@ class Batching:
     Redis, for errors; `patience` is for how many seconds a call waits for others.
     """
 
-    def __init__(self, url: RedisURL, send: "WeakMethod[Send]", patience: float) -> None:
+    def __init__(self, url: RedisURL, send: "WeakMethod[AwaitedSend]", patience: float) -> None:
         self._url = url
-        self._find = send
+        self._send = send
         self._patience = patience
         self._batches = Batches()
         # The loop itself has weak references only.
@@ -88,7 +87,7 @@ class Batching:
         taken: list[Call] = []
         batches.take(taken)
         try:
-            return await self._send(call.messages)
+            return await alive(self._send)(call.messages)
         finally:
             batches.end(taken)
             if batches:
@@ -160,7 +159,7 @@ class Batching:
             call.leave = batch.leave
         self._look_again()  # It may have been full.
         try:
-            settle(calls, await self._send(messages_of(calls)))
+            settle(calls, await alive(self._send)(messages_of(calls)))
         except BrokerUnavailable as error:
             fail(calls, error)
 
@@ -175,9 +174,3 @@ class Batching:
             fail(calls, error)
         if calls or task.cancelled():
             self._go_on()
-
-    @property
-    def _send(self) -> Send:
-        found = self._find()
-        assert found is not None  # noqa: S101  # Whoever publishes keeps it.
-        return found

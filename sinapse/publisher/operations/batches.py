@@ -4,12 +4,21 @@ Messages of a channel go in the order of the calls, whatever becomes of a connec
 them is under way, the later ones wait.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeAlias, TypeGuard, TypeVar
+from weakref import WeakMethod
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation
+
+#: Carries operations out in one round trip, and returns the result of each.
+Send: TypeAlias = Callable[[Sequence[Operation[Any]]], list[Any]]
+
+#: The same, to be awaited.
+AwaitedSend: TypeAlias = Callable[[Sequence[Operation[Any]]], Coroutine[Any, Any, list[Any]]]
+
+S = TypeVar("S", bound=Callable[..., Any])
 
 #: Seconds after which messages do not wait any more for answers to others, but for those of their
 #: channel.
@@ -29,6 +38,16 @@ def are_messages(operations: Sequence[Operation[Any]]) -> TypeGuard[Sequence[Pub
         if type(operation) is not Publish:
             return False
     return True
+
+
+def alive(send: "WeakMethod[S]") -> S:
+    """Return what sends: it is known weakly, so that a publisher that is forgotten is gone.
+
+    Whoever publishes keeps it.
+    """
+    found = send()
+    assert found is not None  # noqa: S101
+    return found
 
 
 def _nobody() -> None:

@@ -1,6 +1,6 @@
 """Batching on Twisted: what is published in one turn of the reactor is sent together."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakMethod
@@ -9,12 +9,17 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher.operations.batches import Batches, Call, fail, messages_of, settle
+from sinapse.publisher.operations.batches import (
+    AwaitedSend,
+    Batches,
+    Call,
+    alive,
+    fail,
+    messages_of,
+    settle,
+)
 from sinapse.publisher.operations.messages import Publish
-from sinapse.publisher.operations.operation import Operation, unavailable
-
-#: Carries operations out in one round trip, and returns the result of each.
-Send = Callable[[Sequence[Operation[Any]]], Coroutine[Any, Any, list[Any]]]
+from sinapse.publisher.operations.operation import unavailable
 
 
 class Batching:
@@ -24,9 +29,9 @@ class Batching:
     `url` is that of their Redis, for errors.
     """
 
-    def __init__(self, url: RedisURL, send: "WeakMethod[Send]", reactor: Any) -> None:
+    def __init__(self, url: RedisURL, send: "WeakMethod[AwaitedSend]", reactor: Any) -> None:
         self._url = url
-        self._find = send
+        self._send = send
         self._reactor = reactor
         self._batches = Batches()
         self._under_way: set[Deferred[None]] = set()
@@ -68,7 +73,7 @@ class Batching:
 
     async def _deliver(self, calls: Sequence[Call]) -> None:
         try:
-            settle(calls, await self._send(messages_of(calls)))
+            settle(calls, await alive(self._send)(messages_of(calls)))
         except BrokerUnavailable as error:
             fail(calls, error)
         except BaseException as error:  # noqa: BLE001  # The callers get it.
@@ -76,9 +81,3 @@ class Batching:
             unknown = unavailable(self._url, text, delivered=None)
             unknown.__cause__ = error
             fail(calls, unknown)
-
-    @property
-    def _send(self) -> Send:
-        found = self._find()
-        assert found is not None  # noqa: S101  # Whoever publishes keeps it.
-        return found

@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.scripts import Script
-from sinapse.publisher.operations.batches import are_messages
+from sinapse.publisher.operations.batches import AwaitedSend, are_messages
 from sinapse.publisher.operations.conversation import converse
 from sinapse.publisher.operations.master import Master, Unknown
 from sinapse.publisher.operations.operation import (
@@ -26,7 +26,7 @@ from sinapse.publisher.operations.operation import (
 )
 from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.process import OfThisProcess
-from sinapse.publisher.tx.batching import Batching, Send
+from sinapse.publisher.tx.batching import Batching
 from sinapse.txredis.dial import dial
 from sinapse.txredis.link import Link
 
@@ -142,7 +142,7 @@ class Connections(AwaitedRunner):
             for address in url.sentinels
         ]
         self._master = Master(url.master, len(url.sentinels))
-        send: WeakMethod[Send] = WeakMethod(self._converse)
+        send: WeakMethod[AwaitedSend] = WeakMethod(self._converse)
         self._own = OfThisProcess(lambda: _Own(Batching(url, send, reactor)))
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
