@@ -146,7 +146,7 @@ class TestEventLoops:
                 for _ in range(3):
                     assert await publisher.publish("room:1", "hello") == 0
                     [opened] = publisher._connections._opened.values()  # type: ignore[attr-defined]
-                    [connection] = opened.pool._available_connections
+                    [connection] = opened.pool._idle
                     proxy.cut()
                     await asyncio.to_thread(eventually, connection._writer.is_closing)
 

@@ -15,6 +15,7 @@ The operation of the same name in :mod:`sinapse.publisher` documents arguments, 
 ``mixins``       the library for the classes of an application
 ``defaults``     the publisher that they use
 ``connections``  a pool of connections for each event loop
+``pool``         the connections that its tasks share
 ``batching``     messages of one turn of a loop, sent together
 ``sentinel``     connections that follow the master
 ``turns``        what runs need of an event loop

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from weakref import WeakMethod
 
@@ -20,6 +21,11 @@ from sinapse.publisher.operations.batches import (
 )
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import unavailable
+
+
+def _wake(settled: "asyncio.Future[None]") -> None:
+    if not settled.done():
+        settled.set_result(None)
 
 
 class _Batch:
@@ -57,10 +63,28 @@ class Batching:
 
     async def publish(self, messages: Sequence[Publish]) -> list[Any]:
         """Return the result of each; who is cancelled takes back what was not sent yet."""
-        call = Call(messages, asyncio.get_running_loop().time())
+        # One coroutine, and few objects: what a thousand tasks hold is what the garbage collector
+        # looks through, a sixth of the time.
+        loop = asyncio.get_running_loop()
+        call = Call(messages, loop.time())
+        batches = self._batches
         self._open.add(call)
         try:
-            return await self._published(call)
+            is_first = batches.is_idle
+            batches.put(call)
+            if is_first and await self._is_alone(call):
+                return await self._send_alone(call)
+            if not call.is_settled:
+                settled: asyncio.Future[None] = loop.create_future()
+                call.wake = partial(_wake, settled)
+                self._look_again()
+                try:
+                    await settled
+                except BaseException:
+                    batches.withdraw(call)
+                    call.leave()
+                    raise
+            return call.results()
         finally:
             self._open.discard(call)
             for each in self._closing:
@@ -68,29 +92,28 @@ class Batching:
                     each.set_result(None)
             self._closing.clear()
 
-    async def _published(self, call: Call) -> list[Any]:
-        batches = self._batches
-        is_first = batches.is_idle
-        batches.put(call)
-        if not is_first:
-            return await self._outcome(call)
+    async def _is_alone(self, call: Call) -> bool:
+        """Let the others of this turn come, and return whether there are none; else send all."""
         try:
-            await asyncio.sleep(0)  # The others of this turn come.
+            await asyncio.sleep(0)
         except BaseException:
-            batches.withdraw(call)
+            self._batches.withdraw(call)
             self._go_on()
             raise
-        if len(batches) != 1 or batches.first() is not call:
-            self._go_on()
-            return await self._outcome(call)
+        if len(self._batches) == 1 and self._batches.first() is call:
+            return True
+        self._go_on()
+        return False
+
+    async def _send_alone(self, call: Call) -> list[Any]:
         # A task would only be there to outlive its caller.
         taken: list[Call] = []
-        batches.take(taken)
+        self._batches.take(taken)
         try:
             return await alive(self._send)(call.messages)
         finally:
-            batches.end(taken)
-            if batches:
+            self._batches.end(taken)
+            if self._batches:
                 self._go_on()
 
     async def let_go(self) -> None:
@@ -108,25 +131,6 @@ class Batching:
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._closing.append(ended)
             await ended
-
-    async def _outcome(self, call: Call) -> list[Any]:
-        if not call.is_settled:
-            loop = asyncio.get_running_loop()
-            settled: asyncio.Future[None] = loop.create_future()
-
-            def wake() -> None:
-                if not settled.done():
-                    settled.set_result(None)
-
-            call.wake = wake
-            self._look_again()
-            try:
-                await settled
-            except BaseException:
-                self._batches.withdraw(call)
-                call.leave()
-                raise
-        return call.results()
 
     def _go_on(self) -> None:
         """Send what may go now, in a task that no caller can cancel."""
@@ -155,8 +159,9 @@ class Batching:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
         batch = _Batch(task, len(calls))
+        leave = batch.leave
         for call in calls:
-            call.leave = batch.leave
+            call.leave = leave
         self._look_again()  # It may have been full.
         try:
             settle(calls, await alive(self._send)(messages_of(calls)))

@@ -2,14 +2,14 @@
 
 import asyncio
 import select
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 from weakref import WeakMethod, ref
 
 from redis.asyncio.connection import (
     Connection,
-    ConnectionPool,
     SSLConnection,
     UnixDomainSocketConnection,
 )
@@ -19,6 +19,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.aio.batching import Batching
+from sinapse.publisher.aio.pool import Pool
 from sinapse.publisher.aio.sentinel import MasterConnection, SecureMasterConnection, Sentinels
 from sinapse.publisher.connections import REFUSALS, options, packed
 from sinapse.publisher.operations.batches import are_messages
@@ -33,6 +34,7 @@ from sinapse.publisher.operations.operation import (
     without_arguments,
 )
 from sinapse.publisher.operations.runner import AwaitedRunner
+from sinapse.publisher.pool import Busy
 from sinapse.publisher.process import OfThisProcess
 
 
@@ -52,22 +54,10 @@ class _Link(Protocol):
     async def disconnect(self, nowait: bool = False) -> None: ...
 
 
-class _Pool(Protocol):
-    """The part of redis-py's pools that we use."""
-
-    async def get_connection(self) -> _Link: ...
-
-    async def release(self, connection: _Link) -> None: ...
-
-    async def disconnect(self) -> None: ...
-
-
 class _Opened(NamedTuple):
     """The pool of an event loop, and the generator that closes it."""
 
-    pool: _Pool
-    turns: asyncio.Semaphore
-    """One for each connection: who waits first gets one first, which the pool does not promise."""
+    pool: Pool[_Link]
     closing: AsyncGenerator[None, None]
     batching: Batching
 
@@ -107,34 +97,50 @@ class Connections(AwaitedRunner):
             for address in url.sentinels
         ]
         # The known address of the master outlives a pool, so that it is found without Sentinels.
-        self._options = {
-            "max_connections": size,
-            "socket_connect_timeout": connect_timeout,
-            "socket_timeout": timeout,
-            "retry": Retry(NoBackoff(), 0),
-            **_connection_class(url, self._sentinels),
+        self._make: Callable[[], _Link] = partial(
+            _connection_class(url, self._sentinels),
+            socket_connect_timeout=connect_timeout,
+            socket_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
             **options(url),
-        }
+        )
         self._pools = OfThisProcess(_Loops)
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip, once Redis knows their scripts."""
         if self._is_batching:
-            batching = (await self._here()).batching
+            opened = self._here()
             if are_messages(operations):
-                return await batching.publish(operations)
-            await batching.let_go()  # What was published before goes before it.
+                return await opened.batching.publish(operations)
+            await opened.batching.let_go()  # What was published before goes before it.
         return await self._converse(operations)
 
     async def _converse(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        conversation = converse(self._url, operations)
-        commands = next(conversation)
-        async with self._connection() as connection:
+        opened = self._here()
+        try:
+            return await opened.pool.lend(partial(self._carry_out, converse(self._url, operations)))
+        except Busy as error:
+            raise unavailable(self._url, str(error)) from None
+        except ResponseError as error:
+            raise unavailable(self._url, without_arguments(error)) from None
+        except (RedisError, UnicodeError) as error:  # UnicodeError: not a name for DNS.
+            raise unavailable(self._url, str(error)) from error
+
+    async def _carry_out(
+        self, conversation: Generator[list[Command], list[Any], list[Any]], connection: _Link
+    ) -> list[Any]:
+        await _open(connection)
+        # We limit the time ourselves: redis-py uses asyncio.wait_for, which before Python 3.12
+        # sometimes swallows a cancellation, and costs a task for each command.
+        connection.socket_timeout = None
+        try:
+            commands = next(conversation)
             while True:
-                try:
-                    commands = conversation.send(await _ask(connection, commands, self._timeout))
-                except StopIteration as end:
-                    return cast(list[Any], end.value)
+                commands = conversation.send(await _ask(connection, commands, self._timeout))
+        except StopIteration as end:
+            return cast(list[Any], end.value)
+        finally:
+            connection.socket_timeout = self._timeout
 
     async def execute(self, *command: str | bytes) -> Any:
         """Return the answer to `command`; strings in it are bytes."""
@@ -153,72 +159,23 @@ class Connections(AwaitedRunner):
         for sentinel in self._sentinels:
             await sentinel.close()
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[_Link]:
-        pool, turns, *_ = await self._here()
-        await self._turn(turns)
-        try:
-            with self._unreachable():
-                connection = await pool.get_connection()
-        except BaseException:
-            turns.release()
-            raise
-        try:
-            with self._unreachable():
-                await _make_sure_of(connection)
-            # We limit the time ourselves: redis-py uses asyncio.wait_for, which before Python 3.12
-            # sometimes swallows a cancellation, and costs a task for each command.
-            connection.socket_timeout = None
-            yield connection
-        except BaseException:
-            # Cancelled, perhaps between a command and its answer, which must not become the answer
-            # to the next command.
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            connection.socket_timeout = self._timeout
-            try:
-                await pool.release(connection)
-            finally:
-                turns.release()
-
-    async def _turn(self, turns: asyncio.Semaphore) -> None:
-        try:
-            if turns.locked():
-                async with asyncio.timeout(self._patience):
-                    await turns.acquire()
-            else:
-                await turns.acquire()
-        except TimeoutError:
-            text = f"no connection was free within {self._patience:g} s"
-            raise unavailable(self._url, text) from None
-
-    @contextmanager
-    def _unreachable(self) -> Iterator[None]:
-        try:
-            yield
-        except ResponseError as error:
-            raise unavailable(self._url, without_arguments(error)) from None
-        except RedisError as error:
-            raise unavailable(self._url, str(error)) from error
-
-    async def _here(self) -> _Opened:
+    def _here(self) -> _Opened:
         loop = asyncio.get_running_loop()
         opened = self._opened.get(loop)
         if opened is None:
-            pool = cast(_Pool, ConnectionPool(**self._options))
+            pool = Pool(self._make, size=self._size, timeout=self._patience)
             for other in list(self._opened):
                 if other.is_closed():  # Closed without an end of its generators.
                     self._opened.pop(other, None)
             closing = _closing(pool, loop, ref(self._opened))
             opened = self._opened[loop] = _Opened(
                 pool,
-                asyncio.Semaphore(self._size),
                 closing,
                 # A weak reference, so that a publisher that is forgotten is gone at once.
                 Batching(self._url, WeakMethod(self._converse), self._patience),
             )
-            await anext(closing)
+            with suppress(StopIteration):  # It comes to its yield without waiting for anything.
+                closing.__anext__().send(None)
         return opened
 
     @property
@@ -227,7 +184,7 @@ class Connections(AwaitedRunner):
 
 
 async def _closing(
-    pool: _Pool, loop: asyncio.AbstractEventLoop, loops: "ref[_Loops]"
+    pool: Pool[_Link], loop: asyncio.AbstractEventLoop, loops: "ref[_Loops]"
 ) -> AsyncGenerator[None, None]:
     """Forget and close `pool` when this generator is closed: by us, or by `loop` at its end.
 
@@ -242,9 +199,11 @@ async def _closing(
         await pool.disconnect()
 
 
-async def _make_sure_of(connection: _Link) -> None:
-    """Open `connection` again if Redis has closed it, and the event loop has not seen that yet."""
+async def _open(connection: _Link) -> None:
+    """Be connected: what Redis has closed is opened again, even if the loop has not seen that."""
     writer: asyncio.StreamWriter | None = getattr(connection, "_writer", None)
+    if writer is None or isinstance(connection, MasterConnection):
+        await connection.connect()
     if writer is None or not (writer.is_closing() or _readable(writer)):
         return
     # Two turns: in the first the loop polls its sockets, in the second it reads.
@@ -269,8 +228,9 @@ async def _ask(connection: _Link, commands: Sequence[Command], seconds: float) -
     try:
         async with asyncio.timeout(seconds) as limit:
             await connection.send_packed_command(packed(commands))
-            while len(answers) < len(commands):
-                limit.reschedule(now() + seconds)
+            for number in range(len(commands)):
+                if number:
+                    limit.reschedule(now() + seconds)
                 try:
                     answers.append(await connection.read_response())
                 except REFUSALS as error:
@@ -286,12 +246,10 @@ async def _ask(connection: _Link, commands: Sequence[Command], seconds: float) -
     return answers
 
 
-def _connection_class(url: RedisURL, sentinels: Sequence[Connections]) -> dict[str, Any]:
+def _connection_class(url: RedisURL, sentinels: Sequence[Connections]) -> Callable[..., _Link]:
     if url.path is not None:
-        return {"connection_class": UnixDomainSocketConnection}
+        return UnixDomainSocketConnection
     if not sentinels:
-        return {"connection_class": SSLConnection if url.tls else Connection}
-    return {
-        "connection_class": SecureMasterConnection if url.tls else MasterConnection,
-        "sentinels": Sentinels(url.master, sentinels),
-    }
+        return SSLConnection if url.tls else Connection
+    kind = SecureMasterConnection if url.tls else MasterConnection
+    return partial(kind, Sentinels(url.master, sentinels))

@@ -61,7 +61,12 @@ class Call:
 
     def __init__(self, messages: Sequence[Publish], asked: float = 0.0) -> None:
         self.messages: Sequence[Publish] = messages
-        self.channels: set[str] = {message.channel for message in messages}
+        #: Each once. Of a tuple of texts the garbage collector keeps no account.
+        self.channels: tuple[str, ...] = (
+            (messages[0].channel,)
+            if len(messages) == 1
+            else tuple({message.channel for message in messages})
+        )
         self.asked: float = asked
         #: Is called once it is known what has become of them.
         self.wake: Callable[[], object] = _nobody
@@ -143,7 +148,7 @@ class Batches:
                 break
             if blocked and not blocked.isdisjoint(call.channels):
                 # So that nothing of these overtakes it.
-                blocked |= call.channels
+                blocked.update(call.channels)
                 continue
             taken.append(call)
             for message in call.messages:
@@ -152,7 +157,7 @@ class Batches:
                 break
         for call in taken:
             del self._waiting[call]
-            self._busy |= call.channels
+            self._busy.update(call.channels)
 
     def begin(self, messages: Sequence[Publish]) -> None:
         """Note that messages are under way that have not waited."""
@@ -168,7 +173,7 @@ class Batches:
         """Note that calls are not under way any more."""
         for call in calls:
             self._waiting.pop(call, None)
-            self._busy -= call.channels
+            self._busy.difference_update(call.channels)
 
 
 def messages_of(calls: Sequence[Call]) -> Sequence[Publish]:

@@ -1,7 +1,7 @@
 """Runners carry operations out: on one Redis, on several, or through the API."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 from sinapse.errors import BrokerUnavailable, SinapseError
@@ -55,14 +55,14 @@ class AwaitedRunner(ABC):
         except BrokerUnavailable as error:  # It is the same for all of them.
             return [error] * len(operations)
 
-    async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+    def run_all(self, operations: Sequence[Operation[Any]]) -> Coroutine[Any, Any, list[Any]]:
         """Return the result of each of `operations`, sent together, in their order.
 
         It is :class:`~sinapse.errors.BrokerUnavailable` for those that failed; this is raised if
         nothing was sent at all.
         """
         captured = standin.results(operations)
-        return await self.carry_out(operations) if captured is None else captured
+        return self.carry_out(operations) if captured is None else _known(captured)
 
     @abstractmethod
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
@@ -71,6 +71,10 @@ class AwaitedRunner(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Close all connections; a later operation opens new ones."""
+
+
+async def _known(results: list[Any]) -> list[Any]:
+    return results
 
 
 def _only(results: Sequence[Any]) -> Any:
