@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sinapse.cli.publishing import Refused, Unavailable, publishing
+from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import Publisher
 from sinapse.publisher.outbox.relay import Relay
 from sinapse.publisher.outbox.running import run
@@ -71,9 +72,6 @@ def command(
             run(relay, stores, metrics)
         except ValueError as error:
             raise Refused(f"--metrics {error}") from None
-        finally:
-            for store in stores:
-                store.close()
 
     at_work([database for _, database in found], work)
 
@@ -111,10 +109,14 @@ def _check(option: str, database: "Database", store: "TableStore", *, may_be_awa
 
 
 def _send_once(relay: Relay, stores: "Sequence[TableStore]") -> None:
+    fault: BrokerUnavailable | None = None
     for store in stores:
         try:
-            sent = relay.send(store)
+            sent, refused = relay.send(store)
             waiting = store.statistics().waiting
         except Exception as error:  # noqa: BLE001  # As above.
             raise Unavailable(f"{store.name}: {in_a_line(error)}") from None
         click.echo(f"{store.name}: {sent} sent, {waiting} wait.")
+        fault = fault or refused
+    if fault is not None:
+        raise Unavailable(str(fault))

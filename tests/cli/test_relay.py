@@ -101,8 +101,10 @@ class TestOnce:
     def test_what_redis_does_not_take_waits(self, engine: Engine) -> None:
         keep(engine, "1")
         redis = f"redis://127.0.0.1:{free_port()}"
-        result = run("--once", "--database", str(engine.url), "--redis", redis)
+        result = run("--once", "--database", str(engine.url), "--redis", redis, code=69)
         assert "0 sent, 1 wait." in result.stdout
+        [line] = result.stderr.splitlines()
+        assert line.startswith(f"Error: Redis at {redis}")
 
 
 class TestRefusals:
@@ -162,18 +164,24 @@ class TestRefusals:
 @pytest.mark.parametrize("driver", ["sqlite", "sqlite+aiosqlite"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_sends_until_it_is_told_to_end_and_says_what_it_has_done(
-    engine: Engine, driver: str, number: signal.Signals, tmp_path: Path, listener: Listener
+    engine: Engine,
+    driver: str,
+    number: signal.Signals,
+    tmp_path: Path,
+    listener: Listener,
 ) -> None:
     port = free_port()
+    host = "" if number == signal.SIGTERM else "[::1]:"
+    base = f"http://{host or '127.0.0.1:'}{port}"
     url = f"{driver}:///{tmp_path / 'test.db'}"
     process = subprocess.Popen(
-        [PYTHON, "-m", "sinapse", "relay", "--database", url, "--metrics", str(port)],
+        [PYTHON, "-m", "sinapse", "relay", "--database", url, "--metrics", f"{host}{port}"],
         cwd=ROOT,
         stderr=subprocess.PIPE,
     )
 
     def metrics() -> str:
-        with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics") as found:
+        with contextlib.suppress(OSError), urlopen(f"{base}/metrics") as found:
             assert found.headers["Content-Type"].startswith("text/plain; version=0.0.4")
             return str(found.read().decode())
         return ""

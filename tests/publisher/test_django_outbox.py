@@ -235,7 +235,8 @@ class TestFailures:
                 publish("news", str(number))
             publish("other", "follows them")
         redis_client.set("sinapse:retained:news", "not ours")
-        call_command("sinapse_relay", "--once")
+        with pytest.raises(CommandError, match="sinapse:retained:news"):
+            call_command("sinapse_relay", "--once")
         assert heard(listener) == [("other", "follows them")]
         assert len(waiting()) == 1200
 
@@ -422,13 +423,13 @@ class TestRelay:
         store = outboxes.DjangoStore("default")
         relay = Relay([store], default)
         with override_settings(SINAPSE={**_current(), "MAX_MESSAGE": 1000}), away():
-            assert relay.send(store) == 0
+            assert relay.send(store).messages == 0
         with override_settings(SINAPSE={**_current(), "MAX_MESSAGE": 1000}):
             OutboxMessage.objects.filter(message="waits").update(
                 created=timezone.now() - timedelta(seconds=100)
             )
             before = values(text(relay, [store]))
-            assert relay.send(store) == 1
+            assert relay.send(store).messages == 1
             after = values(text(relay, [store]))
         assert before["sinapse_outbox_waiting"] == 2
         assert 100 <= before["sinapse_outbox_oldest_seconds"] < 200
@@ -455,7 +456,7 @@ class TestRelay:
             OutboxMessage.objects.filter(message="is set aside").update(refused="too large")
             OutboxMessage.objects.update(created=timezone.now() - timedelta(seconds=100))
             late = list(check_relay(url))
-            assert relay.send(stores[0]) == 1
+            assert relay.send(stores[0]).messages == 1
             sent = list(check_relay(url))
             with connection.cursor() as cursor:
                 cursor.execute(f"ALTER TABLE {table} RENAME TO elsewhere")

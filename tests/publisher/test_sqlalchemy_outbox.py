@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata, produce_migrations
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import (
     Connection,
@@ -46,16 +51,18 @@ from sqlalchemy.orm import (
 
 from sinapse.publisher import Publisher, default, use
 from sinapse.publisher.outbox import committed, metrics
+from sinapse.publisher.outbox import relay as relays
 from sinapse.publisher.outbox.relay import Relay
 from sinapse.publisher.sqlalchemy import Publishable, outbox, publish
 from sinapse.publisher.sqlalchemy import table as tables
 from sinapse.publisher.sqlalchemy.store import TableStore
 from sinapse.testing import capture
-from tests.support import EVENT_TIMEOUT, RedisServer, free_port
+from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, end, eventually, free_port
+from tests.support.daemon import ROOT
 from tests.support.listening import Listener, heard
 from tests.support.mariadb import MariaDB, running_mariadb
 from tests.support.postgres import Postgres, running_postgres
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, running_proxy
 from tests.support.walkthrough import program
 
 
@@ -178,7 +185,7 @@ def waiting(bind: Engine | Connection, table: Table = MESSAGES) -> list[str]:
 
 def relay(engine: Engine, table: Table = MESSAGES) -> int:
     store = TableStore(engine, table)
-    return Relay([store], default).send(store)
+    return Relay([store], default).send(store).messages
 
 
 def data(listener: Listener) -> list[str]:
@@ -783,8 +790,8 @@ class TestFailures:
         store = TableStore(engine, MESSAGES)
         with Publisher(redis_server.url, max_message=1000) as publisher:
             relay = Relay([store], lambda: publisher)
-            assert relay.send(store) == 1
-            assert relay.send(store) == 0
+            assert relay.send(store).messages == 1
+            assert relay.send(store).messages == 0
             told = values(metrics.text(relay, [store]), store.name)
         assert data(listener) == ["short"]
         assert "is set aside: the message is over 1000 bytes" in caplog.text
@@ -875,28 +882,91 @@ class TestRelay:
         assert (found.waiting, found.set_aside) == (1, 0)
         assert 100 <= found.oldest < 200
 
-    def test_it_is_woken_by_a_commit(self, postgres_engine: Engine) -> None:
-        store = TableStore(postgres_engine, MESSAGES)
-        store.wait(0.01)  # It listens from now on.
-        waiter = threading.Thread(target=store.wait, args=(EVENT_TIMEOUT * 10,))
-        waiter.start()
-        keep(postgres_engine, "news", "hello")
-        waiter.join(EVENT_TIMEOUT)
-        assert not waiter.is_alive()
-        store.close()
-
-    def test_a_database_that_was_away_is_listened_to_again(self, postgres_engine: Engine) -> None:
-        store = TableStore(postgres_engine, MESSAGES)
-        store.wait(0.01)
+    def test_it_is_woken_by_a_commit_in_any_of_its_databases(
+        self,
+        postgres_engine: Engine,
+        monkeypatch: pytest.MonkeyPatch,
+        listener: Listener,
+    ) -> None:
+        monkeypatch.setattr(relays, "INTERVAL", EVENT_TIMEOUT * 10)
         with postgres_engine.connect() as connection:
-            ended = text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'"
-            )
-            connection.execute(ended)
-        with pytest.raises(Exception, match=r"terminat|closed|connection"):
-            store.wait(EVENT_TIMEOUT)
-        store.wait(0.01)
-        store.close()
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.execute(text("CREATE DATABASE other"))
+        other = create_engine(postgres_engine.url.set(database="other"))
+        Base.metadata.create_all(other)
+        stores = [TableStore(each, MESSAGES) for each in (postgres_engine, other)]
+        over = threading.Event()
+        publisher = default()
+        relay = threading.Thread(target=Relay(stores, lambda: publisher).run, args=(over.is_set,))
+        relay.start()
+        try:
+            for number, engine in enumerate((postgres_engine, other, postgres_engine, other)):
+                eventually(partial(is_listened_to, engine))
+                keep(engine, "news", str(number))
+                eventually(partial(has_come, listener, str(number)))
+        finally:
+            over.set()
+            for engine in (postgres_engine, other):
+                keep(engine, "news", "the end")
+            relay.join()
+            other.dispose()
+
+    def test_a_database_that_was_away_is_listened_to_again(
+        self, postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch, listener: Listener
+    ) -> None:
+        monkeypatch.setattr(relays, "INTERVAL", EVENT_TIMEOUT * 10)
+        store = TableStore(postgres_engine, MESSAGES)
+        over = threading.Event()
+        publisher = default()
+        relay = threading.Thread(target=Relay([store], lambda: publisher).run, args=(over.is_set,))
+        relay.start()
+        try:
+            eventually(lambda: is_listened_to(postgres_engine))
+            with postgres_engine.connect() as connection:
+                connection.execute(
+                    text(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE query LIKE 'LISTEN %'"
+                    )
+                )
+            eventually(lambda: is_listened_to(postgres_engine))
+            keep(postgres_engine, "news", "hello")
+            eventually(partial(has_come, listener, "hello"))
+        finally:
+            over.set()
+            keep(postgres_engine, "news", "the end")
+            relay.join()
+
+
+def test_a_second_signal_ends_a_relay_whose_database_does_not_answer(
+    postgres: Postgres, postgres_engine: Engine, redis_server: RedisServer
+) -> None:
+    with running_proxy(postgres.port) as way:
+        url = f"postgresql+psycopg://postgres@127.0.0.1:{way.port}/postgres"
+        arguments = ["relay", "--database", url, "--redis", redis_server.url]
+        process = subprocess.Popen([PYTHON, "-m", "sinapse", *arguments], cwd=ROOT)
+        try:
+            eventually(partial(is_listened_to, postgres_engine))
+            way.stall()
+            keep(postgres_engine, "news", "hello")  # So that it looks.
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(3 * relays.INTERVAL)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(EVENT_TIMEOUT) == -signal.SIGTERM
+        finally:
+            end(process)
+
+
+def has_come(listener: Listener, message: str) -> bool:
+    return message in data(listener)
+
+
+def is_listened_to(engine: Engine) -> bool:
+    """Whether a relay listens in a database."""
+    query = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN %' AND datname = "
+    with engine.connect() as connection:
+        return connection.scalar(text(f"{query} current_database()")) is not None
 
 
 def values(text: str, outbox: str) -> dict[str, float]:
@@ -906,6 +976,48 @@ def values(text: str, outbox: str) -> dict[str, float]:
             assert sample.labels == {"outbox": outbox}
             found[sample.name] = sample.value
     return found
+
+
+def test_the_page_of_fastapi_is_true(tmp_path: Path, listener: Listener) -> None:
+    class Shop(DeclarativeBase):
+        pass
+
+    class Order(Shop):
+        __tablename__ = "orders"
+        key: Mapped[int] = mapped_column(primary_key=True)
+        status: Mapped[str] = mapped_column(String(20))
+
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    app = FastAPI()
+    names: dict[str, Any] = {
+        "Base": Shop,
+        "Order": Order,
+        "app": app,
+        "AsyncSession": AsyncSession,
+        "engine": create_async_engine(url.replace("sqlite", "sqlite+aiosqlite")),
+    }
+    tables._outboxes.clear()  # That of this module.
+    exec(program("howto-fastapi.md", "Commit is delivery: the outbox"), names)
+    engine = create_engine(url)
+    Shop.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(Order(key=1, status="paid"))
+        session.commit()
+
+    async def ship() -> int:
+        async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+            answer = await client.post("/orders/1/ship")
+        await names["engine"].dispose()
+        return answer.status_code
+
+    assert asyncio.run(ship()) == 200
+    assert heard(listener) == [("order:1", '{"status":"shipped"}')]
+    with away():
+        assert asyncio.run(ship()) == 200
+    assert heard(listener) == []
+    assert relay(engine, names["messages"]) == 1
+    assert heard(listener) == [("order:1", '{"status":"shipped"}')]
+    engine.dispose()
 
 
 class TestAsync:

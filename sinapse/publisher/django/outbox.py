@@ -4,7 +4,6 @@ The process that commits sends its messages at once, and before them what else w
 channels. What it cannot send stays, for ``manage.py sinapse_relay``.
 """
 
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,7 +15,8 @@ from django.utils import timezone
 
 from sinapse.publisher.django.models import OutboxMessage
 from sinapse.publisher.frameworks.prepared import Prepared
-from sinapse.publisher.outbox import committed
+from sinapse.publisher.outbox import committed, notices
+from sinapse.publisher.outbox.notices import Notices
 from sinapse.publisher.outbox.rows import MAX_REASON, Row, row_of
 from sinapse.publisher.outbox.store import LOCK, Statistics, Store
 
@@ -246,16 +246,15 @@ class DjangoStore(Store):
             age = max(0.0, (now - oldest).total_seconds())
         return Statistics(found["waiting"], age, found["set_aside"])
 
-    def wait(self, seconds: float) -> None:
-        """Return when PostgreSQL says that there is something, or after so many seconds."""
-        connection = connections[self.name]
+    def notices(self) -> Notices | None:
+        """Return what PostgreSQL tells; None with another database, or driver."""
+        if self._vendor != "postgresql":
+            return None
         self._close_unusable()
-        # With psycopg2 it is no function.
-        listen = getattr(connection.connection, "notifies", None)
-        if self._vendor != "postgresql" or not callable(listen):
-            time.sleep(seconds)
-            return
-        with connection.cursor() as cursor:
+        with connections[self.name].cursor() as cursor:
             cursor.execute(f"LISTEN {LOCK}")
-        for _ in listen(timeout=seconds, stop_after=1):
-            pass
+        return notices.of(connections[self.name].connection)
+
+    def close(self) -> None:
+        """Give up a connection that has failed."""
+        self._close_unusable()

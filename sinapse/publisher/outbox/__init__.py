@@ -11,6 +11,7 @@ message ids of the rows. So none of them needs to know of the others.
 ``rows``       a message as a row
 ``delivery``   rows that are sent, with what became of each
 ``store``      the outbox of a database, whatever asks that
+``notices``    what a database tells when there is something
 ``committed``  what a process sends after its own commit
 ``relay``      sending what others have left, again and again
 ``metrics``    what a relay has done, as Prometheus text

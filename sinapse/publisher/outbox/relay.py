@@ -2,10 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from select import select
+from typing import NamedTuple
 
+from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.outbox.delivery import deliver
+from sinapse.publisher.outbox.notices import Notices
 from sinapse.publisher.outbox.store import Store, in_a_line
 
 #: Rows that are read at once.
@@ -23,6 +27,15 @@ QUIET = 60.0
 _log = logging.getLogger(__name__)
 
 
+class Sent(NamedTuple):
+    """What became of what was there."""
+
+    messages: int
+    """How many were sent."""
+    error: BrokerUnavailable | None
+    """Why others wait, if Redis did not take them."""
+
+
 class Relay:
     """Sends what is in the outboxes `stores`, with the publisher that `find` returns."""
 
@@ -36,11 +49,16 @@ class Relay:
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Send what there is, again and again, until `is_over` says so."""
-        while not is_over():
+        try:
+            while not is_over():
+                listening = self._listen()  # First: what is committed after the look is told.
+                for store in self._stores:
+                    self.attempt(store, is_over)
+                if not is_over():
+                    self._wait(listening)
+        finally:
             for store in self._stores:
-                self.attempt(store, is_over)
-            if not is_over():
-                self._wait()
+                store.close()
 
     def attempt(self, store: Store, is_over: Callable[[], bool] = lambda: False) -> None:
         """Send what there is, as far as that is possible now; what fails is logged."""
@@ -49,21 +67,42 @@ class Relay:
         except Exception as error:  # noqa: BLE001  # Whatever the database says, it is asked again.
             self._tell(store, f"the outbox cannot be read: {in_a_line(error)}")
 
-    def _wait(self) -> None:
-        store = self._stores[0]
-        try:
-            store.wait(INTERVAL)
-        except Exception as error:  # noqa: BLE001  # As above.
-            self._tell(store, f"the database cannot be waited for: {in_a_line(error)}")
-            time.sleep(INTERVAL)
+    def _listen(self) -> dict[Notices, Store]:
+        listening = {}
+        for store in self._stores:
+            try:
+                if notices := store.notices():
+                    listening[notices] = store
+            except Exception as error:  # noqa: BLE001  # As above.
+                self._cannot_listen(store, error)
+        return listening
+
+    def _wait(self, listening: Mapping[Notices, Store]) -> None:
+        """Return when a database says that there is something, or after a while."""
+        if not any(self._has_heard(*each) for each in listening.items()):
+            for notices in select(listening, (), (), INTERVAL)[0]:
+                self._has_heard(notices, listening[notices])
         time.sleep(GRACE)
 
-    def send(self, store: Store, is_over: Callable[[], bool] = lambda: False) -> int:
-        """Send what there is, as far as that is possible now; return how many were sent.
+    def _has_heard(self, notices: Notices, store: Store) -> bool:
+        """Whether there may be something: also what was told when the connection was lost."""
+        try:
+            return notices.taken()
+        except Exception as error:  # noqa: BLE001  # As above.
+            self._cannot_listen(store, error)
+            return True
+
+    def _cannot_listen(self, store: Store, error: Exception) -> None:
+        self._tell(store, f"the database cannot be listened to: {in_a_line(error)}")
+        store.close()  # So that it is asked anew.
+
+    def send(self, store: Store, is_over: Callable[[], bool] = lambda: False) -> Sent:
+        """Send what there is, as far as that is possible now; return what became of it.
 
         It may be more than can be sent soon: when `is_over` says so it ends after what it has read.
         """
         count = 0
+        error: BrokerUnavailable | None = None
         held: set[str] = set()
         while not is_over():
             with store.alone() as is_alone:
@@ -75,10 +114,11 @@ class Relay:
             self.set_aside[store.name] += len(outcome.refused)
             held |= outcome.held
             if outcome.error is not None:
-                self._tell(store, f"messages wait: {outcome.error}")
+                error = outcome.error
+                self._tell(store, f"messages wait: {error}")
             if len(rows) < BATCH or outcome.is_cut_off:
                 break
-        return count
+        return Sent(count, error)
 
     def _tell(self, store: Store, text: str) -> None:
         now = time.monotonic()

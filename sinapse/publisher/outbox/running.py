@@ -1,9 +1,11 @@
 """A relay as a process: until it is told to end, with its metrics for Prometheus."""
 
 import signal
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from sinapse.publisher.outbox.metrics import text
 from sinapse.publisher.outbox.relay import Relay
@@ -19,15 +21,21 @@ def run(
 ) -> None:
     """Let a relay work until SIGTERM, or Ctrl-C; it ends after what it is sending.
 
+    A second signal ends it at once: its database may not answer.
+
     `metrics`, ``[HOST:]PORT``, is where it says what it has done. That asks the databases in
     threads; each calls `asked` in the end. Raises ``ValueError`` if it cannot listen there.
     """
     over = threading.Event()
     server = None if metrics is None else serve(metrics, relay, stores, asked)
-    former = {
-        number: signal.signal(number, lambda *_: over.set())
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    former: dict[signal.Signals, Any] = {}
+
+    def end(number: int, _: object) -> None:
+        over.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        former[number] = signal.signal(number, end)
     try:
         relay.run(over.is_set)
     finally:
@@ -46,7 +54,9 @@ def serve(
 ) -> ThreadingHTTPServer:
     """Serve the metrics at `address` in threads; the arguments are those of :func:`run`."""
     host, _, port = address.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+    is_of_six = host.startswith("[") and host.endswith("]")
+    is_port = port.isascii() and port.isdigit() and int(port) <= 65535
+    if not is_port or (":" in host and not is_of_six):
         raise ValueError(f"{address}: must be a port, or HOST:PORT")
 
     class Handler(BaseHTTPRequestHandler):
@@ -69,8 +79,13 @@ def serve(
         def log_message(self, *_: object) -> None:
             """Log nothing: it is asked every few seconds."""
 
+    class Server(ThreadingHTTPServer):
+        """Listens on IPv6 as well."""
+
+        address_family = socket.AF_INET6 if is_of_six else socket.AF_INET
+
     try:
-        server = ThreadingHTTPServer((host or "127.0.0.1", int(port)), Handler)
+        server = Server((host.strip("[]") or "127.0.0.1", int(port)), Handler)
     except OSError as error:
         raise ValueError(f"{address}: {error.strerror or error}") from None
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from sinapse.publisher.outbox.delivery import Outcome
+from sinapse.publisher.outbox.notices import Notices
 from sinapse.publisher.outbox.rows import Row
 
 #: Of the lock that a relay has, and of the notice that wakes it, in a database that has such.
@@ -47,8 +48,11 @@ class Store(Protocol):
     def statistics(self) -> Statistics:
         """Return what is there."""
 
-    def wait(self, seconds: float) -> None:
-        """Return when something may be there, after so many seconds at the latest."""
+    def notices(self) -> Notices | None:
+        """Return what tells that something may be there; None if the database cannot do that."""
+
+    def close(self) -> None:
+        """Give up what it listens with; a later call of :meth:`notices` begins anew."""
 
     def settle(self, outcome: Outcome) -> None:
         """Remove what was sent; set aside what never can be, with a line in the log."""

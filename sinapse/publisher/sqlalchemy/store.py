@@ -1,7 +1,6 @@
 """What is in an outbox: its statements, for the process that has committed and for a relay."""
 
 import asyncio
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,6 +30,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
+from sinapse.publisher.outbox import notices
+from sinapse.publisher.outbox.notices import Notices
 from sinapse.publisher.outbox.rows import MAX_REASON, Row
 from sinapse.publisher.outbox.store import LOCK, Statistics, Store
 
@@ -246,31 +247,18 @@ class TableStore(Store):
             age = max(0.0, (datetime.now(UTC) - oldest).total_seconds())
         return Statistics(waiting, age, set_aside)
 
-    def wait(self, seconds: float) -> None:
-        """Return when PostgreSQL says that there is something, or after so many seconds.
-
-        Only psycopg 3 can be asked for that.
-        """
+    def notices(self) -> Notices | None:
+        """Return what PostgreSQL tells: only psycopg 3 can be asked for that."""
         bind = cast(Engine, self._bind)
         if not _is_postgresql(bind) or bind.dialect.driver != "psycopg" or bind.dialect.is_async:
-            time.sleep(seconds)
-            return
-        try:
-            for _ in self._notices().notifies(timeout=seconds, stop_after=1):
-                pass
-        except Exception:
-            self.close()
-            raise
-
-    def _notices(self) -> Any:
+            return None
         if self._listening is None:
-            connection = cast(Engine, self._bind).connect()
-            self._listening = connection.execution_options(isolation_level="AUTOCOMMIT")
+            self._listening = bind.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._listening.exec_driver_sql(f"LISTEN {LOCK}")
-        return self._listening.connection.driver_connection
+        return notices.of(self._listening.connection.driver_connection)
 
     def close(self) -> None:
-        """Give up what it waits with; it is opened again when it waits again."""
+        """Give up what it listens with; it is opened again when it listens again."""
         listening, self._listening = self._listening, None
         if listening is not None:
             listening.invalidate()  # It would go on to listen.

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
 
+from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import default
 from sinapse.publisher.django.management.arguments import failing_in_one_line
 from sinapse.publisher.django.outbox import DjangoStore, databases
@@ -46,13 +47,17 @@ class Command(BaseCommand):
             raise CommandError(f"--metrics {error}") from None
 
     def _send_once(self, relay: Relay, stores: list[DjangoStore]) -> None:
+        fault: BrokerUnavailable | None = None
         for store in stores:
             try:
-                sent = relay.send(store)
+                sent, refused = relay.send(store)
                 waiting = store.statistics().waiting
             except Error as error:
                 raise CommandError(f"{store.name}: {error}") from error
             self.stdout.write(f"{store.name}: {sent} sent, {waiting} wait.")
+            fault = fault or refused
+        if fault is not None:
+            raise CommandError(str(fault))
 
     def _databases(self, given: list[str] | None) -> list[str]:
         known = databases()

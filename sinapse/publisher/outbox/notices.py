@@ -1,0 +1,28 @@
+"""What PostgreSQL tells a connection that listens: there may be new rows."""
+
+from typing import Any
+
+
+class Notices:
+    """Those of a `connection` of psycopg 3, readable by ``select`` when one comes."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def fileno(self) -> int:
+        """Return the number of its socket."""
+        return int(self._connection.fileno())
+
+    def taken(self) -> bool:
+        """Take those that are there, and return whether there were any.
+
+        Raises what psycopg does if the connection is lost.
+        """
+        return bool([*self._connection.notifies(timeout=0)])
+
+
+def of(connection: Any) -> Notices | None:
+    """Return the notices of a driver's connection; None if it is of a driver without them."""
+    # With psycopg2 it is no function.
+    has_them = callable(getattr(connection, "notifies", None))
+    return Notices(connection) if has_them else None
