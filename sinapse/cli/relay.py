@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from sinapse.cli.publishing import Refused, Unavailable, publishing
-from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import Publisher
 from sinapse.publisher.outbox.relay import Relay
 from sinapse.publisher.outbox.running import run
@@ -63,11 +63,12 @@ def command(
     relay = Relay(stores, lambda: publisher)
 
     def work() -> None:
-        for (option, database), store in zip(found, stores, strict=True):
-            _check(option, database, store, may_be_away=not once)
         if once:
-            _send_once(relay, stores)
+            _send_once(relay, found, stores)
             return
+        for (option, database), store in zip(found, stores, strict=True):
+            with suppress(Unavailable):  # It is asked again later.
+                _check(option, database, store)
         try:
             run(relay, stores, metrics)
         except ValueError as error:
@@ -96,27 +97,34 @@ def _databases(urls: Sequence[str]) -> "list[tuple[str, Database]]":
     return found
 
 
-def _check(option: str, database: "Database", store: "TableStore", *, may_be_away: bool) -> None:
-    """Refuse a database without the table; one that does not answer is asked again later."""
+def _check(option: str, database: "Database", store: "TableStore") -> None:
+    """Refuse a database without the table, and say that one does not answer."""
     try:
         is_there = database.has(store)
     except Exception as error:  # noqa: BLE001  # Whatever its driver raises.
-        if may_be_away:
-            return
         raise Unavailable(f"{option}: {in_a_line(error)}") from None
     if not is_there:
         raise Refused(f"{option}: there is no table {store.table.fullname}: see --table")
 
 
-def _send_once(relay: Relay, stores: "Sequence[TableStore]") -> None:
-    fault: BrokerUnavailable | None = None
-    for store in stores:
+def _send_once(
+    relay: Relay, found: "Sequence[tuple[str, Database]]", stores: "Sequence[TableStore]"
+) -> None:
+    """Send what is there, of each database that answers; the first fault is told at the end."""
+    faults: list[Exception] = []
+    for (option, database), store in zip(found, stores, strict=True):
         try:
+            _check(option, database, store)
             sent, refused = relay.send(store)
             waiting = store.statistics().waiting
+        except click.ClickException as error:
+            faults.append(error)
+            continue
         except Exception as error:  # noqa: BLE001  # As above.
-            raise Unavailable(f"{store.name}: {in_a_line(error)}") from None
+            faults.append(Unavailable(f"{store.name}: {in_a_line(error)}"))
+            continue
         click.echo(f"{store.name}: {sent} sent, {waiting} wait.")
-        fault = fault or refused
-    if fault is not None:
-        raise Unavailable(str(fault))
+        if refused is not None:
+            faults.append(Unavailable(str(refused)))
+    if faults:
+        raise faults[0]

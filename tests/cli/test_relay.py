@@ -98,6 +98,16 @@ class TestOnce:
         assert result.stdout == f"{urls[0]}: 1 sent, 0 wait.\n{urls[1]}: 2 sent, 0 wait.\n"
         other.dispose()
 
+    def test_one_that_is_away_keeps_nothing_of_others_waiting(
+        self, engine: Engine, listener: Listener
+    ) -> None:
+        keep(engine, "1")
+        away = f"postgresql+psycopg://ada@127.0.0.1:{free_port()}/shop"
+        result = run("--once", "--database", away, "--database", str(engine.url), code=69)
+        assert result.stdout == f"{engine.url}: 1 sent, 0 wait.\n"
+        assert result.stderr.startswith(f"Error: --database {away}: ")
+        assert heard(listener) == [("news", "1")]
+
     def test_what_redis_does_not_take_waits(self, engine: Engine) -> None:
         keep(engine, "1")
         redis = f"redis://127.0.0.1:{free_port()}"

@@ -153,6 +153,34 @@ class TestEventLoops:
         asyncio.run(publish())
 
 
+class TestClose:
+    @pytest.mark.parametrize("is_cancelled", [False, True])
+    def test_nothing_stays_open_whatever_is_under_way(
+        self, proxy: Proxy, redis_client: redis.Redis, is_cancelled: bool
+    ) -> None:
+        own = {each["id"] for each in redis_client.client_list()}
+
+        async def use() -> None:
+            publisher = aio.Publisher(proxy.url, max_connections=3)
+            await asyncio.gather(*(publisher.position() for _ in range(3)))
+            proxy.stall("down")
+            asked = [asyncio.create_task(publisher.position()) for _ in range(5)]
+            await asyncio.sleep(0)
+            closing = asyncio.create_task(publisher.close())
+            if is_cancelled:
+                await asyncio.sleep(0)
+                closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+            proxy.flow()
+            await asyncio.gather(*asked, return_exceptions=True)
+            await asyncio.to_thread(
+                eventually,
+                lambda: {each["id"] for each in redis_client.client_list()} <= own,
+            )
+
+        asyncio.run(use())
+
+
 class TestTasksThatShareConnections:
     def test_all_get_one_in_turn_though_each_asks_again_at_once(
         self, redis_server: RedisServer

@@ -912,9 +912,8 @@ class TestRelay:
             other.dispose()
 
     def test_a_database_that_was_away_is_listened_to_again(
-        self, postgres_engine: Engine, monkeypatch: pytest.MonkeyPatch, listener: Listener
+        self, postgres_engine: Engine, listener: Listener
     ) -> None:
-        monkeypatch.setattr(relays, "INTERVAL", EVENT_TIMEOUT * 10)
         store = TableStore(postgres_engine, MESSAGES)
         over = threading.Event()
         publisher = default()
@@ -949,7 +948,7 @@ def test_a_second_signal_ends_a_relay_whose_database_does_not_answer(
             eventually(partial(is_listened_to, postgres_engine))
             way.stall()
             keep(postgres_engine, "news", "hello")  # So that it looks.
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(3 * relays.INTERVAL)
             process.send_signal(signal.SIGTERM)

@@ -196,7 +196,7 @@ async def _closing(
         opened = loops()
         if opened is not None:
             opened.pop(loop, None)
-        await pool.disconnect()
+        await pool.close()
 
 
 async def _open(connection: _Link) -> None:

@@ -35,6 +35,7 @@ class Pool(Generic[L]):
         self._turns = asyncio.Semaphore(size)
         self._idle: list[L] = []
         self._made: WeakSet[L] = WeakSet()
+        self._is_closed = False
 
     async def lend(self, work: Callable[[L], Awaitable[T]]) -> T:
         """Return what `work` does with a connection; if it fails, that is closed.
@@ -51,14 +52,21 @@ class Pool(Generic[L]):
                 # answer to the next command.
                 await connection.disconnect(nowait=True)
                 raise
-            self._idle.append(connection)
+            if self._is_closed:
+                await connection.disconnect(nowait=True)
+            else:
+                self._idle.append(connection)
             return result
         finally:
             self._turns.release()
 
-    async def disconnect(self) -> None:
-        """Close every connection, those in use too; they are opened again when they are needed."""
-        await asyncio.gather(*(each.disconnect() for each in list(self._made)))
+    async def close(self) -> None:
+        """Close every connection, those in use too, for good."""
+        self._is_closed = True
+        for each in list(self._made):
+            # It does not wait, be it for the other end of TLS, or for what cancels it.
+            await each.disconnect(nowait=True)
+        await asyncio.sleep(0)  # The loop closes the sockets in its next turn.
 
     async def _turn(self) -> None:
         try:

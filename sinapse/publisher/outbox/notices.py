@@ -1,10 +1,11 @@
 """What PostgreSQL tells a connection that listens: there may be new rows."""
 
+from inspect import signature
 from typing import Any
 
 
 class Notices:
-    """Those of a `connection` of psycopg 3, readable by ``select`` when one comes."""
+    """Those of a `connection` of psycopg 3.2, readable by ``select`` when one comes."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -23,6 +24,7 @@ class Notices:
 
 def of(connection: Any) -> Notices | None:
     """Return the notices of a driver's connection; None if it is of a driver without them."""
-    # With psycopg2 it is no function.
-    has_them = callable(getattr(connection, "notifies", None))
+    # With psycopg2 it is no function, and before psycopg 3.2 it has no end.
+    found = getattr(connection, "notifies", None)
+    has_them = callable(found) and "timeout" in signature(found).parameters
     return Notices(connection) if has_them else None

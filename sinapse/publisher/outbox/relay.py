@@ -79,18 +79,23 @@ class Relay:
 
     def _wait(self, listening: Mapping[Notices, Store]) -> None:
         """Return when a database says that there is something, or after a while."""
-        if not any(self._has_heard(*each) for each in listening.items()):
-            for notices in select(listening, (), (), INTERVAL)[0]:
-                self._has_heard(notices, listening[notices])
+        heard = {notices: self._has_heard(notices, store) for notices, store in listening.items()}
+        if not any(heard.values()):
+            # Those whose connection is lost are connected again after a while, not at once: it may
+            # be lost each time.
+            alive = [notices for notices, has_heard in heard.items() if has_heard is not None]
+            for notices in select(alive, (), (), INTERVAL)[0]:
+                if self._has_heard(notices, listening[notices]) is None:
+                    time.sleep(INTERVAL)
         time.sleep(GRACE)
 
-    def _has_heard(self, notices: Notices, store: Store) -> bool:
-        """Whether there may be something: also what was told when the connection was lost."""
+    def _has_heard(self, notices: Notices, store: Store) -> bool | None:
+        """Whether there is something; None if the connection is lost."""
         try:
             return notices.taken()
         except Exception as error:  # noqa: BLE001  # As above.
             self._cannot_listen(store, error)
-            return True
+            return None
 
     def _cannot_listen(self, store: Store, error: Exception) -> None:
         self._tell(store, f"the database cannot be listened to: {in_a_line(error)}")

@@ -11,6 +11,9 @@ from sinapse.publisher.outbox.metrics import text
 from sinapse.publisher.outbox.relay import Relay
 from sinapse.publisher.outbox.store import Store
 
+#: Those that end a relay.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 def run(
     relay: Relay,
@@ -30,11 +33,12 @@ def run(
     server = None if metrics is None else serve(metrics, relay, stores, asked)
     former: dict[signal.Signals, Any] = {}
 
-    def end(number: int, _: object) -> None:
+    def end(*_: object) -> None:
         over.set()
-        signal.signal(number, signal.SIG_DFL)
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         former[number] = signal.signal(number, end)
     try:
         relay.run(over.is_set)

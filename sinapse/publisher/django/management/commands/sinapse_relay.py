@@ -5,7 +5,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error, connections
 
-from sinapse.errors import BrokerUnavailable
 from sinapse.publisher import default
 from sinapse.publisher.django.management.arguments import failing_in_one_line
 from sinapse.publisher.django.outbox import DjangoStore, databases
@@ -47,17 +46,19 @@ class Command(BaseCommand):
             raise CommandError(f"--metrics {error}") from None
 
     def _send_once(self, relay: Relay, stores: list[DjangoStore]) -> None:
-        fault: BrokerUnavailable | None = None
+        faults: list[str] = []
         for store in stores:
             try:
                 sent, refused = relay.send(store)
                 waiting = store.statistics().waiting
             except Error as error:
-                raise CommandError(f"{store.name}: {error}") from error
+                faults.append(f"{store.name}: {error}")
+                continue
             self.stdout.write(f"{store.name}: {sent} sent, {waiting} wait.")
-            fault = fault or refused
-        if fault is not None:
-            raise CommandError(str(fault))
+            if refused is not None:
+                faults.append(str(refused))
+        if faults:
+            raise CommandError(faults[0])
 
     def _databases(self, given: list[str] | None) -> list[str]:
         known = databases()
