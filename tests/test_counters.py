@@ -14,7 +14,7 @@ from sinapse.framing.eventstream import EventStream
 from sinapse.hub.hub import Hub
 from sinapse.hub.subscribers import Subject
 from sinapse.protocol.message import Message
-from tests.support.hubs import Keeper, kept
+from tests.support.hubs import Keeper, a_descriptor, kept
 
 
 @given(st.lists(st.floats(0, 10)))
@@ -39,6 +39,7 @@ class Stream:
 
     def __init__(self, clock: Clock, framing: EventStream) -> None:
         self.framing = framing
+        self.descriptor = a_descriptor()
         self._clock = clock
 
     def send(self, frame: bytes) -> None:

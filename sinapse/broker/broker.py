@@ -29,6 +29,7 @@ from sinapse.protocol.names import Names
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.scripts import END_GRANTS, Script
 from sinapse.ratelimit import LogLimit
+from sinapse.sockets import direct
 
 #: Seconds before the second attempt to connect, doubled each time, and the most. Short, because
 #: all clients wait; random, because all nodes come back at once.
@@ -100,6 +101,16 @@ class RedisBroker(Service, Generic[Streaming]):
         self.ends.disconnected()
         if self._running is not None:
             self._running.cancel()
+
+    def write_all(self, frame: bytes, streams: Mapping[int, Any]) -> None:
+        """Write a frame to all of the streams, which stand by their descriptors."""
+        direct.write_all(frame, streams)
+
+    def write_each(
+        self, frames: Mapping[int, Sequence[bytes]], streams: Sequence[Mapping[int, Any]]
+    ) -> None:
+        """Write to each descriptor its frames, as one; its stream is in one of `streams`."""
+        direct.write_each(frames, streams)
 
     @property
     def names(self) -> Names:
@@ -244,6 +255,10 @@ class RedisBroker(Service, Generic[Streaming]):
     def where(self, stream: Streaming) -> str | None:
         """Return the id from which a stream goes on; None if it is not live."""
         return _text(self.hub.where(stream))
+
+    def has_written_to(self, stream: Streaming, since: int) -> bool:
+        """Whether a message was written to a stream and all others of its channel together."""
+        return self.hub.has_written_to(stream, since)
 
     def suspend(self, stream: Streaming) -> str | None:
         """Send a stream nothing more until it resumes from the id that is returned."""

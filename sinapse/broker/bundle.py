@@ -59,6 +59,9 @@ class Member:
 
     __slots__ = ("bundle", "framing", "shard", "subject")
 
+    #: What it is sent is not complete.
+    descriptor = None
+
     def __init__(self, bundle: Bundle, shard: int, framing: PartialFraming) -> None:
         self.bundle = bundle
         self.shard = shard

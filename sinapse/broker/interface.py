@@ -103,6 +103,13 @@ class Broker(Protocol[Streaming]):
     def where(self, stream: Streaming) -> str | None:
         """Return the id from which a stream goes on; None if it is not live."""
 
+    def has_written_to(self, stream: Streaming, since: int) -> bool:
+        """Whether a message was written to a stream and all others of its channel together.
+
+        `since` is how many messages had been counted before it. The stream itself notes what else
+        is sent to it.
+        """
+
     def suspend(self, stream: Streaming) -> str | None:
         """Send a stream nothing more until it resumes from the id that is returned, as `where`."""
 

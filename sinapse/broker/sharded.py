@@ -230,6 +230,10 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         bundle = self._bundles[stream]
         return _begin(bundle, [hub.where(member) for hub, member in self._in(bundle)])
 
+    def has_written_to(self, stream: Streaming, since: int) -> bool:  # noqa: ARG002
+        """Whether a message was written past a stream: never, as frames are completed for each."""
+        return False
+
     def suspend(self, stream: Streaming) -> str | None:
         """Send a stream nothing more until it resumes from the id that is returned."""
         if not self.is_live(stream):

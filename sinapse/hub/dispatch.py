@@ -5,25 +5,44 @@ been handled, gives every touched subscriber its messages of that read in one
 :meth:`~sinapse.hub.subscribers.Subscriber.send`, in the order of publication.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 from sinapse.counters import Counters, Lap, Stopwatch
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.fanout import FanOuts
+from sinapse.hub.outbox import Outbox
 from sinapse.hub.subscribers import Channel, Framing, Subscriber, encode
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
 
 
+class Writer(Protocol):
+    """The owner of a dispatcher."""
+
+    def write_all(self, frame: bytes, streams: Mapping[int, Any]) -> None:
+        """Write a frame to all of the streams, which stand by their descriptors."""
+
+    def write_each(
+        self, frames: Mapping[int, Sequence[bytes]], streams: Sequence[Mapping[int, Any]]
+    ) -> None:
+        """Write to each descriptor its frames, as one; its stream is in one of `streams`."""
+
+    def turn_needed(self) -> None:
+        """Call ``fan_outs.go_on()`` in a later turn of the reactor."""
+
+
 class Dispatcher:
     """Dispatches what is published to the `channels` that have listeners here.
 
-    `turn_needed` is called when a large fan-out is to go on in a later turn of the reactor.
+    `owner` writes to those whose descriptors are known, and is told when a large fan-out is to go
+    on in a later turn of the reactor.
     """
 
-    def __init__(self, counters: Counters, turn_needed: Callable[[], None]) -> None:
+    def __init__(self, counters: Counters, owner: Writer) -> None:
+        self._writer = owner
         self.channels: dict[bytes, Channel] = {}
         #: Open streams that have names.
         self.named: dict[str, set[Subscriber]] = {}
@@ -36,7 +55,7 @@ class Dispatcher:
         self._tape: list[Dispatched] | None = None
         self.stopwatch = Stopwatch(counters.fan_out_seconds, counters.delivery_seconds)
         #: Fan-outs take several turns of the reactor if they are large.
-        self.fan_outs = FanOuts(self.stopwatch, turn_needed)
+        self.fan_outs = FanOuts(self.stopwatch, owner.turn_needed)
 
     def dispatch(self, name: bytes, message: Message, counter: int | None = None) -> None:
         """Take a message that was published to the channel `name`.
@@ -116,47 +135,56 @@ class Dispatcher:
         channel.messages += len(messages)
         is_sent = True
         for framing, audience in channel.all_audiences().items():
+            hearing: AbstractSet[Subscriber] = audience
             if messages[0].but is not None:
-                audience = self._without_senders(framing, audience, messages[0], self._put)  # noqa: PLW2901
+                hearing = self._without_senders(framing, audience, messages[0], self._put)
             frame = framing.encode(channel.name, messages)
-            if self.fan_outs or len(audience) > self.fan_outs.slice_size:
+            if self.fan_outs or len(hearing) > self.fan_outs.slice_size:
                 shared = [frame]
-                is_sent &= self.fan_outs.begin(dict.fromkeys(audience, shared), lap)
-            else:
-                for subscriber in audience:
+                is_sent &= self.fan_outs.begin(dict.fromkeys(hearing, shared), lap)
+            elif hearing is audience:
+                if audience.direct:
+                    self._writer.write_all(frame, audience.direct)
+                for subscriber in audience.others:
                     subscriber.send(frame)
-            self.counters.deliveries += len(messages) * len(audience)
-            self.counters.delivered_bytes += len(frame) * len(audience)
+                channel.note_written(self.counters.messages)
+            else:
+                for subscriber in hearing:
+                    subscriber.send(frame)
+            self.counters.deliveries += len(messages) * len(hearing)
+            self.counters.delivered_bytes += len(frame) * len(hearing)
         return is_sent
 
     def _send_all(self, batch: list[tuple[Channel, list[Message]]], lap: Lap) -> bool:
         """Send messages of several channels.
 
-        It collects frames by subscriber, which keeps their order across channels and makes one
-        system call of many.
+        It collects frames by stream, which keeps their order across channels and makes one system
+        call of many.
         """
-        outbox: dict[Subscriber, list[bytes]] = {}
-
-        def put(subscriber: Subscriber, frame: bytes) -> None:
-            outbox.setdefault(subscriber, []).append(frame)
-
+        outbox = Outbox()
         deliveries = size = 0
         for channel, messages in batch:
             channel.messages += len(messages)
             for framing, audience in channel.all_audiences().items():
+                hearing: AbstractSet[Subscriber] = audience
                 if messages[0].but is not None:
-                    audience = self._without_senders(framing, audience, messages[0], put)  # noqa: PLW2901
+                    hearing = self._without_senders(framing, audience, messages[0], outbox.put)
                 frame = framing.encode(channel.name, messages)
-                for subscriber in audience:
-                    if (frames := outbox.get(subscriber)) is None:
-                        outbox[subscriber] = [frame]
-                    else:
-                        frames.append(frame)
-                deliveries += len(messages) * len(audience)
-                size += len(frame) * len(audience)
+                if hearing is audience:
+                    outbox.add(audience, frame)
+                    channel.note_written(self.counters.messages)
+                else:
+                    for subscriber in hearing:
+                        outbox.put(subscriber, frame)
+                deliveries += len(messages) * len(hearing)
+                size += len(frame) * len(hearing)
         self.counters.deliveries += deliveries
         self.counters.delivered_bytes += size
-        return self.fan_outs.begin(outbox, lap)
+        if self.fan_outs or len(outbox) > self.fan_outs.slice_size:
+            return self.fan_outs.begin(outbox.by_stream(), lap)
+        if outbox.direct:
+            self._writer.write_each(outbox.direct, outbox.streams)
+        return self.fan_outs.begin(outbox.others, lap)
 
     def _without_senders(
         self,
@@ -166,7 +194,7 @@ class Dispatcher:
         put: Callable[[Subscriber, bytes], None],
     ) -> AbstractSet[Subscriber]:
         """Return an audience without the streams that a message is not for, which get its id."""
-        senders = self.named.get(message.but or "", set()) & audience
+        senders = {each for each in self.named.get(message.but or "", ()) if each in audience}
         if message.id is not None:
             for subscriber in senders:
                 put(subscriber, framing.position(message.id))

@@ -1,4 +1,4 @@
-"""Subscribers, the subjects that they belong to, their groups, and the audiences of channels."""
+"""Subscribers, the subjects that they belong to, their groups, and channels."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from sinapse.errors import CloseReason, ResetReason
+from sinapse.hub.audience import Audience
 from sinapse.hub.catchup import CatchUp, Dispatched
 from sinapse.hub.former import NONE, Former, clipped, unbroken, with_former
 from sinapse.hub.register import part_key
@@ -66,6 +67,10 @@ class Subscriber(Protocol):
     subject: "Subject | None"
 
     @property
+    def descriptor(self) -> int | None:
+        """Its socket, if frames can be written straight to that; it is the same for ever."""
+
+    @property
     def framing(self) -> Framing:
         """The framing of its messages."""
 
@@ -79,11 +84,13 @@ class Subscriber(Protocol):
 class Listeners:
     """Open streams that hear the same."""
 
-    __slots__ = ("audiences", "holding")
+    __slots__ = ("audiences", "holding", "written")
 
     def __init__(self) -> None:
         #: Open subscribers by framing, so that the loop over them has no branch.
-        self.audiences: dict[Framing, set[Subscriber]] = {}
+        self.audiences: dict[Framing, Audience[Subscriber]] = {}
+        #: How many messages the node had counted when something was last written to all of them.
+        self.written = 0
         #: Subjects for whom its messages are held.
         self.holding: set[Subject] = set()
 
@@ -91,8 +98,13 @@ class Listeners:
         """Put an open subscriber into the audience of its framing."""
         audience = self.audiences.get(subscriber.framing)
         if audience is None:
-            audience = self.audiences[subscriber.framing] = set()
+            audience = self.audiences[subscriber.framing] = Audience()
         audience.add(subscriber)
+        self.written = 0  # Not to this one.
+
+    def has_written_to(self, subscriber: Subscriber, since: int) -> bool:
+        """Whether something was written to a subscriber after so many messages of the node."""
+        return self.written > since and subscriber in self.audiences.get(subscriber.framing, ())
 
     def stop_listening(self, subscriber: Subscriber) -> None:
         """Remove a subscriber from its audience, if it is there."""
@@ -295,18 +307,24 @@ class Channel(Listeners):
         #: How many messages came since a subject here may listen.
         self.messages = 0
 
-    def all_audiences(self) -> Mapping[Framing, AbstractSet[Subscriber]]:
+    def note_written(self, messages: int) -> None:
+        """Note that something was written to all who listen, when so many messages had come."""
+        self.written = messages
+        for group in self.groups:
+            group.written = messages
+
+    def all_audiences(self) -> Mapping[Framing, Audience[Subscriber]]:
         """Return its audiences and those of its groups, with each subscriber once."""
         if not self.groups:
             return self.audiences
         found = [each.audiences for each in (self, *self.groups) if each.audiences]
         if len(found) == 1:
             return found[0]
-        united: dict[Framing, AbstractSet[Subscriber]] = {}
+        united: dict[Framing, Audience[Subscriber]] = {}
         for audiences in found:
             for framing, audience in audiences.items():
                 others = united.get(framing)
-                united[framing] = audience if others is None else others | audience
+                united[framing] = audience if others is None else others.united(audience)
         return united
 
     def all_holding(self) -> AbstractSet[Subject]:

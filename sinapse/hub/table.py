@@ -7,20 +7,24 @@ read, which come first. What a subject may listen to is changed by
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from typing import Protocol
 
 from sinapse.counters import Counters
 from sinapse.errors import CloseReason, ResetReason
 from sinapse.hub.catchup import CatchUp
-from sinapse.hub.dispatch import Dispatcher
+from sinapse.hub.dispatch import Dispatcher, Writer
 from sinapse.hub.register import Register, part_key
 from sinapse.hub.subscribers import Channel, Group, Listeners, Subject, Subscriber, encode_for
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.only import Only
 
+#: Channels of a subject at which it is looked whether something was written.
+LOOKED_AT = 50
 
-class HubOwner(Protocol):
-    """The owner of a hub, which does for it what needs a connection or a clock."""
+
+class HubOwner(Writer, Protocol):
+    """The owner of a hub, which does for it what needs a connection, a socket or a clock."""
 
     def interest_changed(self, channel: bytes) -> None:
         """Note that a channel is needed from now on, or no longer."""
@@ -37,15 +41,12 @@ class HubOwner(Protocol):
     def too_many_channels(self, subject: bytes, count: int) -> None:
         """Note that a subject has more channels than it may, and how many."""
 
-    def turn_needed(self) -> None:
-        """Call ``fan_outs.go_on()`` in a later turn of the reactor."""
-
 
 class Table(Dispatcher):
     """The table, kept by `owner`."""
 
     def __init__(self, counters: Counters, owner: HubOwner) -> None:
-        super().__init__(counters, owner.turn_needed)
+        super().__init__(counters, owner)
         #: Subjects with open streams.
         self.subjects: Register[Subject] = Register()
         #: Groups that such a subject is in, or one that is about to open a stream.
@@ -101,6 +102,19 @@ class Table(Dispatcher):
         self.flush()
         self.fan_outs.finish(subscriber)
         return self.here
+
+    def has_written_to(self, subscriber: Subscriber, since: int) -> bool:
+        """Whether a message was written to a subscriber after so many messages of the node.
+
+        If it may listen to many channels, only some are looked at.
+        """
+        subject = subscriber.subject
+        if subject is None:
+            return False
+        names = islice(subject.channels, LOOKED_AT)
+        return any(self.channels[name].has_written_to(subscriber, since) for name in names) or any(
+            group.has_written_to(subscriber, since) for group in islice(subject.groups, LOOKED_AT)
+        )
 
     def suspend(self, subscriber: Subscriber) -> EventID | None:
         """Send a stream nothing more until it resumes from the id that is returned.

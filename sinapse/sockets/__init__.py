@@ -3,6 +3,7 @@
 ``listener``      any of Twisted's server endpoints
 ``inherited``     sockets that systemd or a parent process has bound
 ``certificates``  keys and certificates of an endpoint, read again when renewed
+``direct``        frames written to many sockets
 ``tlstransport``  TLS written straight to the socket
 ``gate``          from when connections come in, how many, how fast
 ``forwarded``     who a client is behind proxies

@@ -5,6 +5,8 @@ over time, however many streams opened at once. Each interval has two rounds of 
 stream gets a keep-alive if nothing was written to it since the last visit. The keep-alive counts as
 written: an idle stream gets one in each interval, and no stream is ever silent for longer. Once in
 a longer time, every stream can be refreshed, quiet or not.
+
+What is written to a whole audience touches none of its streams: that is asked for here.
 """
 
 from collections.abc import Callable
@@ -30,7 +32,9 @@ class Stream(Protocol):
 class KeepAlive:
     """The ring.
 
-    `interval` is in seconds; every `life` seconds `refresh` is called with each stream.
+    `interval` is in seconds; every `life` seconds `refresh` is called with each stream. `now`
+    returns how many messages there have been, and `has_written_to` whether one of those after so
+    many was written to a stream.
     """
 
     _log = Logger()
@@ -41,8 +45,15 @@ class KeepAlive:
         clock: IReactorTime,
         refresh: Callable[[Any], None] | None = None,
         life: float = 0,
+        *,
+        now: Callable[[], int] = lambda: 0,
+        has_written_to: Callable[[Any, int], bool] = lambda _stream, _since: False,
     ) -> None:
         self._ring: list[set[Stream]] = [set() for _ in range(BUCKETS)]
+        #: How many messages there had been when a bucket was visited.
+        self._messages = [0] * BUCKETS
+        self._now = now
+        self._has_written_to = has_written_to
         self._filling = 0
         self._visiting = 0
         self._seconds = interval / 2 / BUCKETS
@@ -77,11 +88,12 @@ class KeepAlive:
         self._round += not self._visiting
         shift = self._visiting * self._rounds // BUCKETS
         is_due = self._refresh is not None and (self._round + shift) % self._rounds == 0
+        since, self._messages[self._visiting] = self._messages[self._visiting], self._now()
         for stream in list(self._ring[self._visiting]):
             try:
                 if is_due and self._refresh is not None:
                     self._refresh(stream)
-                if stream.quiet:
+                if stream.quiet and not self._has_written_to(stream, since):
                     stream.keep_alive()
                 else:
                     stream.quiet = True

@@ -28,6 +28,9 @@ class Stream:
     #: Whether it goes on after its first message.
     goes_on = True
 
+    #: Its socket, if frames can be written straight to that.
+    descriptor: int | None = None
+
     framing: EventStream | WebSocket | JSONList
     #: Nothing was written since the last visit of the keep-alive.
     quiet: bool

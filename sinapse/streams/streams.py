@@ -96,7 +96,14 @@ class Streams(Service):
         broker.tell_expiry_to(self._expires)
         # Streams that can be resumed get their current id now and then.
         refresh = self._refresh if settings.retains else None
-        self._keep_alive = KeepAlive(settings.keep_alive, reactor, refresh, POSITION_INTERVAL)
+        self._keep_alive = KeepAlive(
+            settings.keep_alive,
+            reactor,
+            refresh,
+            POSITION_INTERVAL,
+            now=lambda: counters.messages,
+            has_written_to=broker.has_written_to,
+        )
         self._open: set[Stream] = set()
         #: No stream may open any more.
         self.is_draining = False

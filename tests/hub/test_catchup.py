@@ -37,7 +37,7 @@ from sinapse.protocol.keys import (
     WITHDRAW,
 )
 from sinapse.protocol.message import Message
-from tests.support.hubs import Keeper, kept
+from tests.support.hubs import Keeper, a_descriptor, kept
 
 
 def entry(channel: bytes, counter: int | None, data: str | None = None) -> Dispatched:
@@ -77,6 +77,7 @@ class Stream:
     early: set[int] = field(default_factory=set)
     #: How much was due when its subject had no channel any more, for the first time.
     due_at_end: int | None = None
+    descriptor: int | None = field(default_factory=a_descriptor)
 
     def __hash__(self) -> int:
         return self.number

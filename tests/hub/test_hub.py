@@ -790,7 +790,8 @@ class HubMachine(RuleBasedStateMachine):
         assert self.interest == set(holders)
         for name, channel in self.hub.channels.items():
             listeners = self.listeners(name)
-            assert channel.all_audiences() == {
+            found = channel.all_audiences()
+            assert {framing: set(each) for framing, each in found.items()} == {
                 framing: {each for each in listeners if each.framing is framing}
                 for framing in {each.framing for each in listeners}
             }

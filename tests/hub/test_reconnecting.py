@@ -25,7 +25,7 @@ from sinapse.protocol.keys import (
     WITHDRAW,
 )
 from sinapse.protocol.message import Message
-from tests.support.hubs import Keeper, kept
+from tests.support.hubs import Keeper, a_descriptor, kept
 
 CHANNELS = [b"a", b"b", b"c"]
 #: One that stays on the list.
@@ -62,6 +62,7 @@ class Stream:
         #: Channels of which something is gone: all that was published by then is known.
         self.told: dict[bytes, int] = {}
         self.now: Callable[[], int] = lambda: 0
+        self.descriptor = a_descriptor()
 
     def send(self, frame: bytes) -> None:
         for word in frame.split():

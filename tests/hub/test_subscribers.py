@@ -35,7 +35,7 @@ def test_a_channel_knows_who_listens_by_framing_and_keeps_no_empty_audience(
         else:
             channel.stop_listening(stream)
             listening.discard(stream)
-        assert channel.audiences == {
+        assert {key: set(each) for key, each in channel.audiences.items()} == {
             framing: {each for each in listening if each.framing is framing}
             for framing in {each.framing for each in listening}
         }

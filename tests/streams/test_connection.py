@@ -19,6 +19,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.websocket import WebSocket
+from sinapse.sockets.direct import held, write_all, write_each
 from sinapse.streams.connection import Connection, take_over
 from sinapse.streams.websocketpeer import ANSWER, MIN_FRAME_SIZE
 from sinapse.web.intake import PART_SIZE
@@ -195,6 +196,80 @@ def test_what_a_client_sends_is_dropped(peer: Peer) -> None:
     peer.connection.dataReceived(b"junk" * 1000)
     peer.connection.send(b"frame")
     assert peer.read() == b"frame"
+
+
+class TestWrittenStraight:
+    """To its descriptor, past its object."""
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["send", "all", "each", "read", "turn"]), st.integers(1, 60_000)
+            ),
+            max_size=30,
+        )
+    )
+    @settings(deadline=None, max_examples=60)
+    def test_whatever_way_frames_take_they_come_whole_and_in_order(
+        self, steps: list[tuple[str, int]]
+    ) -> None:
+        peer = Peer()
+        streams = {peer.transport.fileno(): peer.connection}
+        sent = received = b""
+        for number, (step, size) in enumerate(steps):
+            frame = bytes([number]) * size
+            if step == "send":
+                peer.connection.send(frame)
+                sent += frame
+            elif step == "all":
+                write_all(frame, streams)
+                sent += frame
+            elif step == "each":
+                write_each({peer.transport.fileno(): [frame, b"end"]}, [{}, streams])
+                sent += frame + b"end"
+            elif step == "read":
+                received += peer.read(size)
+            else:
+                peer.turn()
+        received += peer.read_all()
+        assert received == sent
+        assert peer.transport.fileno() not in held
+        peer.end()
+
+    def test_one_that_is_full_or_gone_is_no_hindrance_for_others(self) -> None:
+        full, gone, fine = Peer(), Peer(), Peer()
+        full.connection.send(b"x" * 300_000)
+        gone.theirs.close()
+        peers = (full, gone, fine)
+        streams = {each.transport.fileno(): each.connection for each in peers}
+        write_all(b"frame", streams)
+        write_each({each: [b"fra", b"me"] for each in streams}, [streams])
+        assert fine.read() == b"frameframe"
+        gone.turn()
+        assert gone.ends == [CloseReason.CLIENT_GONE]
+        assert full.read_all() == b"x" * 300_000 + b"frameframe"
+        full.end()
+        fine.end()
+
+    def test_one_that_ends_gets_nothing_after_its_end(self) -> None:
+        peer = Peer(CHUNKED)
+        streams = {peer.transport.fileno(): peer.connection}
+        peer.connection.close(CloseReason.SHUTDOWN)
+        write_all(b"late", streams)
+        peer.turn()
+        write_all(b"later", streams)
+        assert peer.read() == b"0\r\n\r\n"
+        assert peer.ends == [CloseReason.SHUTDOWN]
+        peer.theirs.close()
+
+    def test_the_next_one_with_the_descriptor_is_not_held(self) -> None:
+        peer = Peer()
+        number = peer.transport.fileno()
+        peer.connection.send(b"x" * 300_000)
+        assert number in held
+        peer.transport.connectionLost(Failure(ConnectionDone()))
+        assert number not in held
+        peer.theirs.close()
 
 
 class TestWebSocket:

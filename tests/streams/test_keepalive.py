@@ -27,6 +27,8 @@ class Stream:
         self.quiet = False
         self.written = [clock.seconds()]
         self.kept_alive: list[float] = []
+        #: How many messages there were when one was written to all streams together.
+        self.together = 0
         self._clock = clock
 
     def write(self) -> None:
@@ -52,13 +54,25 @@ class Running:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.ring = KeepAlive(INTERVAL, self.clock)
+        self.messages = 0
+        self.ring = KeepAlive(
+            INTERVAL,
+            self.clock,
+            now=lambda: self.messages,
+            has_written_to=lambda stream, since: bool(stream.together > since),
+        )
         self.ring.start()
 
     def stream(self) -> Stream:
         stream = Stream(self.clock)
         self.ring.add(stream)
         return stream
+
+    def write_together(self, stream: Stream) -> None:
+        """Write a message past the stream itself."""
+        self.messages += 1
+        stream.together = self.messages
+        stream.written.append(self.clock.seconds())
 
     def run(self, ticks: int) -> None:
         self.clock.pump([TICK] * ticks)
@@ -96,22 +110,37 @@ def test_a_stream_that_writes_twice_an_interval_gets_none(running: Running) -> N
 
 @given(
     start=st.integers(0, TICKS),
-    # Each write: so many ticks after the one before, and this part of a tick.
-    writes=st.lists(st.tuples(st.integers(0, 3 * TICKS), st.sampled_from((0, 0.5))), max_size=15),
+    # Each write: so many ticks after the one before, and this part of a tick; of the stream itself,
+    # or past it.
+    writes=st.lists(
+        st.tuples(st.integers(0, 3 * TICKS), st.sampled_from((0, 0.5)), st.booleans()),
+        max_size=15,
+    ),
 )
-@example(start=0, writes=[(BUCKETS - 1, 0.5), (0, 0.5), (BUCKETS, 0), (BUCKETS, 0.5)])
+@example(
+    start=0,
+    writes=[
+        (BUCKETS - 1, 0.5, False),
+        (0, 0.5, False),
+        (BUCKETS, 0, False),
+        (BUCKETS, 0.5, False),
+    ],
+)
 @settings(deadline=None, max_examples=150)
 def test_no_stream_is_silent_for_longer_than_the_interval(
-    start: int, writes: list[tuple[int, float]]
+    start: int, writes: list[tuple[int, float, bool]]
 ) -> None:
     running = Running()
     running.run(start)
     stream = running.stream()
-    for ticks, part in writes:
+    for ticks, part, is_past_it in writes:
         running.run(ticks)
         # In the middle of a tick the clock stands there, and then at the end of it.
         running.clock.advance(TICK * part)
-        stream.write()
+        if is_past_it:
+            running.write_together(stream)
+        else:
+            stream.write()
         running.clock.advance(TICK * part)
     running.run(2 * TICKS)
     times = stream.written

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TypeVar
 
 from sinapse.counters import Counters
@@ -15,6 +17,15 @@ from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
 
 Kept = TypeVar("Kept", bound=Hub)
+
+
+_numbers = count()
+
+
+def a_descriptor() -> int | None:
+    """Return a new one, and none for every third stream."""
+    number = next(_numbers)
+    return number if number % 3 else None
 
 
 class Keeper:
@@ -33,6 +44,19 @@ class Keeper:
         self.turn_needed = turn_needed
         self.exceeded: list[tuple[bytes, int]] = []
         self.resumed: list[tuple[Subscriber, EventID]] = []
+
+    @staticmethod
+    def write_all(frame: bytes, streams: Mapping[int, Stream]) -> None:
+        for each in streams.values():
+            each.send(frame)
+
+    @staticmethod
+    def write_each(
+        frames: Mapping[int, Sequence[bytes]], streams: Sequence[Mapping[int, Stream]]
+    ) -> None:
+        known = ChainMap(*map(dict, streams))
+        for descriptor, parts in frames.items():
+            known[descriptor].send(b"".join(parts))
 
     def past_needed(self, subscriber: Subscriber, place: EventID) -> None:
         self.resumed.append((subscriber, place))
@@ -80,6 +104,7 @@ class Stream:
         self.name: str | None = None
         self.number = number
         self.subject: Subject | None = None
+        self.descriptor = a_descriptor()
         self.sent: list[bytes] = []
         self.closed: CloseReason | None = None
 

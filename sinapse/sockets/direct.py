@@ -1,0 +1,61 @@
+"""Frames written to many sockets, by their descriptors: nothing else of a stream is touched.
+
+A stream that is *held* has bytes that wait, or ends: what is sent to it goes through its object.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+_write = os.write
+
+#: The descriptors of streams that are held. A descriptor belongs to the process, and so does this.
+held: set[int] = set()
+
+
+class Stream(Protocol):
+    """An open stream over a plain socket."""
+
+    def send(self, frame: bytes) -> None:
+        """Write `frame`, now or as soon as the stream has caught up."""
+
+    def wrote(self, frame: bytes, size: int) -> None:
+        """Take the rest of a frame of which so many bytes are written."""
+
+
+def write_all(frame: bytes, streams: Mapping[int, Stream]) -> None:
+    """Write a frame to all of the streams, which stand by their descriptors."""
+    size = len(frame)
+    for descriptor in streams:
+        if descriptor in held:
+            streams[descriptor].send(frame)
+            continue
+        try:
+            written = _write(descriptor, frame)
+        except OSError:  # Nothing is written: the stream tries it again, and knows what to do.
+            streams[descriptor].send(frame)
+            continue
+        if written != size:
+            streams[descriptor].wrote(frame, written)
+
+
+def write_each(
+    frames: Mapping[int, Sequence[bytes]], streams: Sequence[Mapping[int, Stream]]
+) -> None:
+    """Write to each descriptor its frames, as one; its stream is in one of `streams`."""
+    for descriptor, parts in frames.items():
+        frame = b"".join(parts)
+        if descriptor in held:
+            _stream(descriptor, streams).send(frame)
+            continue
+        try:
+            written = _write(descriptor, frame)
+        except OSError:  # As above.
+            _stream(descriptor, streams).send(frame)
+            continue
+        if written != len(frame):
+            _stream(descriptor, streams).wrote(frame, written)
+
+
+def _stream(descriptor: int, streams: Sequence[Mapping[int, Stream]]) -> Stream:
+    return next(each[descriptor] for each in streams if descriptor in each)
