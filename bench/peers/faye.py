@@ -76,4 +76,4 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
         yield Running(pid, port, streams, Publishing(port, templates, "HTTP/1.1 2", 50))
 
 
-PEER = Peer("faye", "a b c d", _run, slow=True)
+PEER = Peer("faye", "a b c c2 c3 d", _run, slow=True)

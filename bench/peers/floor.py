@@ -35,5 +35,5 @@ def _run(
         yield Running(pid, port, streams, Publishing(publishing_port, templates, ""))
 
 
-PEER = Peer("floor (C)", "a b c d f", partial(_run, False))
+PEER = Peer("floor (C)", "a b c c2 c3 d f", partial(_run, False))
 BATCHING = Peer("floor, batching", "b", partial(_run, True))

@@ -122,4 +122,4 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
         yield Running(pid, port, streams, Publishing(port, templates, "HTTP/1.1 2"))
 
 
-PEER = Peer("Mercure", "a b c d e f", _run)
+PEER = Peer("Mercure", "a b c c2 c3 d e f", _run)

@@ -91,6 +91,6 @@ def _run(
             yield Running(pid, port, streams, publishing, server.process.pid)
 
 
-STARLETTE = Peer("sse-starlette", "a b c d e f i ie", partial(_run, _starlette), slow=True)
+STARLETTE = Peer("sse-starlette", "a b c c2 c3 d e f i ie", partial(_run, _starlette), slow=True)
 AIOHTTP = Peer("aiohttp-sse", "a b c e", partial(_run, _aiohttp), slow=True)
 DJANGO = Peer("django-eventstream", "a b c", partial(_run, _django, by_http=True), slow=True)

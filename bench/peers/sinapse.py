@@ -151,14 +151,15 @@ def _run(
                 pid,
                 port,
                 streams,
-                Publishing(server.port, messages, "\r\n"),
+                # An answer has several lines, and one head.
+                Publishing(server.port, messages, "*2\r\n"),
                 server.process.pid,
                 Publishing(server.port, changes, "\r\n"),
                 resuming,
             )
 
 
-PEER = Peer("Sinapse", "a b c d e f f2 g ha hb hc i ie", _run)
+PEER = Peer("Sinapse", "a b c c2 c3 d e f f2 g ha hb hc i ie", _run)
 
 #: What several cores bring: for (a) and (b), beside one worker that may have all cores as well.
 WORKERS = tuple(Peer(f"workers x{count}", "a b", partial(_run, workers=count)) for count in (1, 2))
