@@ -23,6 +23,7 @@ from sinapse.protocol.ids import EventID, parse_id
 from sinapse.protocol.keys import END, NODES, parse_control
 from sinapse.protocol.message import unpack
 from sinapse.protocol.redisurl import RedisURL
+from sinapse.sockets.turns import prefer
 from sinapse.txredis.dial import ANSWER_TIMEOUT, dial
 
 #: Connections for commands, so that a long answer on one does not delay the other.
@@ -93,6 +94,8 @@ class Session:
         try:
             lookups = [await connect(Lookup) for _ in range(LOOKUP_CONNECTIONS)]
             subscription = await connect(Subscription)
+            let_go = prefer(subscription.transport, self._reactor)
+            subscription.whenDisconnected().addCallback(lambda _: let_go())
             self._hear(subscription)
             # Control messages first: every change from now on is received.
             subscription.subscribe_control()

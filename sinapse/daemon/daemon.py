@@ -34,6 +34,7 @@ from sinapse.sockets import descriptors
 from sinapse.sockets.forwarded import TrustedProxies
 from sinapse.sockets.gate import Gate
 from sinapse.sockets.listener import Listener
+from sinapse.sockets.turns import be_fair
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.resource import StreamResource
 from sinapse.streams.stream import Stream
@@ -183,6 +184,7 @@ class Daemon(MultiService):
                 most=self._max_pending,
                 longest=longest,
             )
+        be_fair(reactor)
         # What is there now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()

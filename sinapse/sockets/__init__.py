@@ -6,6 +6,7 @@
 ``direct``        frames written to many sockets
 ``tlstransport``  TLS written straight to the socket
 ``gate``          from when connections come in, how many, how fast
+``turns``         what a turn of the reactor handles, and what first
 ``forwarded``     who a client is behind proxies
 ``descriptors``   how many connections a process may have
 ``bounds``        what the system should allow

@@ -28,6 +28,7 @@ from sinapse.ratelimit import LogLimit, TokenBucket
 from sinapse.sockets import descriptors
 from sinapse.sockets.ending import Ending, unwritten
 from sinapse.sockets.forwarded import UNIX, TrustedProxies
+from sinapse.sockets.turns import ACCEPTS
 
 #: Connections of an address beside its streams: for refused requests, and for other requests.
 OTHER_CONNECTIONS_PER_ADDRESS = 32
@@ -179,7 +180,7 @@ class Gate:
         if self._bucket is not None and (room := min(room, self._bucket.available())) < 1:
             self._pause(port, self._bucket.wait(), "rate")
             return
-        port.numberAccepts = min(port.numberAccepts, room)
+        port.numberAccepts = min(port.numberAccepts, room, ACCEPTS)
         accept()
 
     def _pause(self, port: tcp.Port, seconds: float, reason: str) -> None:

@@ -8,7 +8,7 @@ and the end; it comes back by itself.
 import random
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, parse_qs
 from twisted.web.resource import Resource
@@ -36,6 +36,10 @@ from sinapse.web.limits import MAX_FIELDS
 #: Seconds after which to come back while a limit is reached: as long as many clients are refused,
 #: they must cost little.
 LIMIT_RETRY = (5.0, 15.0)
+
+#: Tokens that are looked up at the same time; others wait for their turn. What Redis answers in one
+#: read opens as many streams before messages have a turn.
+ADMISSIONS = 64
 
 
 class StreamResource(Plain):
@@ -65,6 +69,7 @@ class StreamResource(Plain):
         self._stop_status = settings.stop_status
         self._limits = limits
         self._proxies = proxies
+        self._admitting = DeferredSemaphore(ADMISSIONS)
         # One object for each framing: the hub encodes once for each.
         named = settings.channel_event
         self._chunked = EventStream(chunked=True, channel_event=named)
@@ -146,7 +151,8 @@ class StreamResource(Plain):
             with self._limits.opening(address):
                 # From here on only the form of the token that Redis has is used.
                 token = presented_token(token, hashed=self._hash_tokens)
-                admission = await self._broker.admit(token)
+                async with self._admitting:
+                    admission = await self._broker.admit(token)
                 if self._streams.is_draining:
                     self._broker.withdraw(admission)
                     self._send_away(request, headers, "draining")
