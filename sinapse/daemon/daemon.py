@@ -6,15 +6,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
-from sinapse.admin.root import admin_root
-from sinapse.api.service import API
 from sinapse.broker.broker import RedisBroker
 from sinapse.broker.interface import Broker
 from sinapse.broker.occupancy import OccupancyService
@@ -43,6 +41,9 @@ from sinapse.txredis.embedded import EmbeddedServer
 from sinapse.web.answers import Ready, Status
 from sinapse.web.limits import RequestLimits
 from sinapse.web.site import Site
+
+if TYPE_CHECKING:
+    from sinapse.api.service import API
 
 #: Seconds for which clients wait in the kernel's queue while Redis is not connected yet: more than
 #: connecting takes, and less than they wait for an answer.
@@ -137,6 +138,8 @@ class Daemon(MultiService):
         self._ports = [listen(port, self._site, reactor, gate=gate) for port in settings.ports]
         self._listeners = [*self._ports]
         if settings.admin:
+            from sinapse.admin.root import admin_root  # noqa: PLC0415  # As in _api.
+
             admin = Site(
                 admin_root(
                     broker,
@@ -152,7 +155,7 @@ class Daemon(MultiService):
             self._listeners.append(
                 Listener(settings.admin, admin, reactor, option="admin", gate=aside())
             )
-        self._api = None if settings.api is None else API(settings, reactor, aside())
+        self._api = None if settings.api is None else _api(settings, aside())
         if self._api is not None:
             services.append(self._api)
         self._notifier = Notifier(os.environ, reactor)
@@ -266,3 +269,10 @@ def _broker(
         return one, [one]
     several: ShardedBroker[Stream] = ShardedBroker(settings.redis, make)
     return several, several.parts
+
+
+def _api(settings: Settings, gate: Gate) -> "API":
+    # What this loads is a quarter of the time of a start, and most daemons have no API.
+    from sinapse.api.service import API  # noqa: PLC0415
+
+    return API(settings, reactor, gate)
