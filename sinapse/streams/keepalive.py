@@ -88,12 +88,13 @@ class KeepAlive:
         self._round += not self._visiting
         shift = self._visiting * self._rounds // BUCKETS
         is_due = self._refresh is not None and (self._round + shift) % self._rounds == 0
-        since, self._messages[self._visiting] = self._messages[self._visiting], self._now()
+        since, now = self._messages[self._visiting], self._now()
+        self._messages[self._visiting] = now
         for stream in list(self._ring[self._visiting]):
             try:
                 if is_due and self._refresh is not None:
                     self._refresh(stream)
-                if stream.quiet and not self._has_written_to(stream, since):
+                if stream.quiet and not (now > since and self._has_written_to(stream, since)):
                     stream.keep_alive()
                 else:
                     stream.quiet = True
