@@ -66,7 +66,7 @@ class Stream:
     """A subscriber, and what it is due since it opened."""
 
     framing: Lines
-    number: int = 0
+    number: int | None = None
     token: bytes = b"token"
     name: str | None = None
     subject: Subject | None = None
@@ -77,10 +77,13 @@ class Stream:
     early: set[int] = field(default_factory=set)
     #: How much was due when its subject had no channel any more, for the first time.
     due_at_end: int | None = None
-    descriptor: int | None = field(default_factory=a_descriptor)
+    descriptor: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.descriptor = a_descriptor(self.number)
 
     def __hash__(self) -> int:
-        return self.number
+        return self.number or 0
 
     def send(self, frame: bytes) -> None:
         assert self.closed is None

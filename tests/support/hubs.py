@@ -22,9 +22,13 @@ Kept = TypeVar("Kept", bound=Hub)
 _numbers = count()
 
 
-def a_descriptor() -> int | None:
-    """Return a new one, and none for every third stream."""
-    number = next(_numbers)
+def a_descriptor(number: int | None = None) -> int | None:
+    """Return that of the stream with a number, of a new one by default; every third has none.
+
+    What happens in one example must not depend on what was in others.
+    """
+    if number is None:
+        number = next(_numbers)
     return number if number % 3 else None
 
 
@@ -98,19 +102,19 @@ class Lines:
 class Stream:
     """A subscriber that keeps what it is sent."""
 
-    def __init__(self, framing: Lines, token: bytes = b"token", number: int = 0) -> None:
+    def __init__(self, framing: Lines, token: bytes = b"token", number: int | None = None) -> None:
         self.framing = framing
         self.token = token
         self.name: str | None = None
         self.number = number
         self.subject: Subject | None = None
-        self.descriptor = a_descriptor()
+        self.descriptor = a_descriptor(number)
         self.sent: list[bytes] = []
         self.closed: CloseReason | None = None
 
     def __hash__(self) -> int:
         # So that sets of streams have the same order in every run of one example.
-        return self.number
+        return self.number or 0
 
     def send(self, frame: bytes) -> None:
         assert self.closed is None
