@@ -70,6 +70,11 @@ class Transport(StringTransport):
     def abortConnection(self) -> None:  # noqa: N802
         self.aborted = self.disconnecting = True
 
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Do nothing once it ends, as those of sockets; that of the tests would raise."""
+        if not self.disconnecting:
+            super().resumeProducing()
+
     def loseWriteConnection(self) -> None:  # noqa: N802
         self.disconnecting = True
 
