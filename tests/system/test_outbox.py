@@ -233,9 +233,10 @@ def test_a_relay_is_woken_by_the_database(
     _ask_postgres(postgres, "CREATE DATABASE woken")
     with shop(postgres.settings("woken"), lasting_redis) as made, listening(lasting_redis) as all_:
         made.start("relay 1")
-        # One that listens has looked first.
-        listens = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'"
-        eventually(lambda: _ask_postgres(postgres, listens) > 0)
+        # One that has looked, in a transaction, has listened before.
+        looked = "datname = 'woken' AND state = 'idle' AND query = 'COMMIT'"
+        activity = f"SELECT count(*) FROM pg_stat_activity WHERE {looked}"
+        eventually(lambda: _ask_postgres(postgres, activity) > 0)
         fields = "message_id, channel, message, event, retain, retain_messages, replay, but"
         row = "'1', 'news', 'hello', '', 0, 1, '', '', now(), ''"
         insert = f"INSERT INTO sinapse_outboxmessage ({fields}, created, refused) VALUES ({row})"
