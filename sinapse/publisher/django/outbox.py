@@ -251,9 +251,13 @@ class DjangoStore(Store):
         if self._vendor != "postgresql":
             return None
         self._close_unusable()
-        with connections[self.name].cursor() as cursor:
-            cursor.execute(f"LISTEN {LOCK}")
-        return notices.of(connections[self.name].connection)
+        connection = connections[self.name]
+        connection.ensure_connection()
+        found = notices.of(connection.connection)
+        if found is not None:  # Other drivers would collect what nobody takes.
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {LOCK}")
+        return found
 
     def close(self) -> None:
         """Give up a connection that has failed."""

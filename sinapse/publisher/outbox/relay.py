@@ -81,12 +81,12 @@ class Relay:
         """Return when a database says that there is something, or after a while."""
         heard = {notices: self._has_heard(notices, store) for notices, store in listening.items()}
         if not any(heard.values()):
-            # Those whose connection is lost are connected again after a while, not at once: it may
-            # be lost each time.
             alive = [notices for notices, has_heard in heard.items() if has_heard is not None]
-            for notices in select(alive, (), (), INTERVAL)[0]:
-                if self._has_heard(notices, listening[notices]) is None:
-                    time.sleep(INTERVAL)
+            ready = select(alive, (), (), INTERVAL)[0]
+            found = [self._has_heard(notices, listening[notices]) for notices in ready]
+            if None in found and not any(found):
+                # Not connected again at once: it may be lost each time.
+                time.sleep(INTERVAL)
         time.sleep(GRACE)
 
     def _has_heard(self, notices: Notices, store: Store) -> bool | None:
