@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
@@ -19,6 +20,10 @@ from tests.support.listening import Listener, listening
 from tests.support.proxy import Proxy, running_proxy
 
 HERE = Path(__file__).parent
+
+# How long an example takes says more of the machine than of what is tested.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 #: Modules that take a minute or more, the longest first.
 LONG_MODULES = (
