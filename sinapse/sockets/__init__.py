@@ -11,5 +11,5 @@
 ``descriptors``   how many connections a process may have
 ``bounds``        what the system should allow
 ``ending``        the clean end of a connection, with a deadline
-``deadpeers``     peers that have vanished, found by the kernel
+``options``       those of the listening sockets, and so of all that are accepted
 """

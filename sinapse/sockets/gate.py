@@ -28,6 +28,7 @@ from sinapse.ratelimit import LogLimit, TokenBucket
 from sinapse.sockets import descriptors
 from sinapse.sockets.ending import Ending, unwritten
 from sinapse.sockets.forwarded import UNIX, TrustedProxies
+from sinapse.sockets.options import prepare
 from sinapse.sockets.turns import ACCEPTS
 
 #: Connections of an address beside its streams: for refused requests, and for other requests.
@@ -42,6 +43,11 @@ class _Counted:
 
     server: Any
     _ending: Ending | None = None
+
+    def getHost(self) -> IAddress:  # noqa: N802
+        """Return the address that is listened on: the socket's own is a question to the kernel."""
+        address: IAddress = self.server.host
+        return address
 
     def loseConnection(self) -> None:  # noqa: N802
         """Close when all bytes are written, or the client does not read them."""
@@ -100,6 +106,8 @@ class Gate:
         self._paused: set[tcp.Port] = set()
         self._look: IDelayedCall | None = None
         self._lacks_room = False
+        #: So many streams were possible when that was asked last.
+        self._streams = 0
         #: Closes a connection that nobody would miss; returns whether there was one.
         self.relieve: Callable[[], bool] = lambda: False
         self._warn = LogLimit(lambda text: self._log.warn("{text}", text=text), reactor.seconds)
@@ -111,7 +119,9 @@ class Gate:
 
     def is_full(self) -> bool:
         """Whether there is no room for one more stream, only for an answer to its request."""
-        return self._connections > descriptors.streams() and not self.relieve()
+        if self._connections > self._streams:
+            self._streams = descriptors.streams()
+        return self._connections > self._streams and not self.relieve()
 
     def watched(
         self, endpoint: IStreamServerEndpoint, *, is_proxied: bool
@@ -161,6 +171,8 @@ class Gate:
             return port  # Of an endpoint of somebody else's making.
         ours: Any = port
         ours.gate = self
+        ours.host = port.getHost()
+        prepare(ours.socket)
         ours.factory = _Guarded(ours.factory, partial(self.enter, is_proxied=is_proxied))
         ours.transport = _UNIXTransport if isinstance(port, unix.Port) else _TCPTransport
         ours.doRead = partial(self._accept, port, port.doRead)

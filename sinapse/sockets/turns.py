@@ -4,7 +4,8 @@ Twisted's reactor handles all sockets that are ready before it looks again. When
 clients connect, or leave, at once, that takes a second, and messages wait as long. With
 :func:`be_fair` a turn handles some, and between two turns comes what :func:`prefer` has named.
 
-It takes the place of the epoll object in Twisted's reactor; with other reactors nothing changes.
+It takes the place of the epoll object in Twisted's reactor, and of the loop over what is ready;
+with other reactors nothing changes.
 """
 
 import select
@@ -72,9 +73,22 @@ class FairPoller:
 
 def be_fair(reactor: Any) -> None:
     """Let a reactor with epoll handle a slice of what is ready in each turn."""
-    poller = getattr(reactor, "_poller", None)
-    if isinstance(poller, select.epoll):
-        reactor._poller = FairPoller(poller)  # noqa: SLF001  # There is no other way in.
+    former = getattr(reactor, "_poller", None)
+    if not isinstance(former, select.epoll):
+        return
+    # There is no other way in.
+    poller = reactor._poller = FairPoller(former)  # noqa: SLF001
+    selectables, handle = reactor._selectables, reactor._doReadOrWrite  # noqa: SLF001
+
+    def take_turn(seconds: float | None) -> None:
+        # Twisted's own loop calls a dozen functions for each event, so that what is logged in it
+        # names the connection; nothing of ours is logged in that way. `handle` logs all errors.
+        timeout = -1 if seconds is None else seconds
+        for number, event in poller.poll(timeout, len(selectables)):
+            if (selectable := selectables.get(number)) is not None:
+                handle(selectable, number, event)
+
+    reactor.doIteration = take_turn
 
 
 def prefer(transport: Any, reactor: Any) -> Callable[[], None]:

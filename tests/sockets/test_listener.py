@@ -17,10 +17,13 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
 
+from sinapse.counters import Counters
 from sinapse.errors import StartError
 from sinapse.sockets.bounds import BACKLOG
+from sinapse.sockets.forwarded import TrustedProxies
+from sinapse.sockets.gate import Gate
 from sinapse.sockets.listener import Listener, _unix_path, _with_defaults, url
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 reactor: Any = _reactor
 
@@ -55,6 +58,45 @@ def refusal(description: str) -> str:
     assert line.startswith(prefix)
     assert line.isprintable()
     return line.removeprefix(prefix)
+
+
+@pytest.mark.parametrize("prefix", ["", "haproxy:"])
+def test_what_is_accepted_has_the_options_of_what_listens(prefix: str) -> None:
+    """So clients that have vanished are found, and nothing waits to be sent with more."""
+    accepted: list[Any] = []
+
+    class Accepted(Protocol):
+        def connectionMade(self) -> None:  # noqa: N802
+            accepted.append(self.transport)
+
+    proxies = TrustedProxies(["127.0.0.1"])
+    gate = Gate(Counters(), proxies, reactor=reactor)
+    port = free_port()
+    description = f"{prefix}tcp:{port}:interface=127.0.0.1"
+    listener = Listener(description, Factory.forProtocol(Accepted), reactor, gate=gate)
+    listener.privilegedStartService()
+    listener.startService()
+
+    def has_accepted() -> bool:
+        reactor.iterate(0)
+        return bool(accepted)
+
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nx" if prefix else b"x")
+        eventually(has_accepted, "it is accepted")
+        below = accepted[0].wrappedProtocol.transport if prefix else accepted[0]
+        ours = below.getHandle()
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        assert (below.getHost().host, below.getHost().port) == ("127.0.0.1", port)
+    stopped = listener.stopService()
+
+    def is_over() -> bool:
+        reactor.iterate(0)
+        return bool(stopped.called) and not gate._connections
+
+    eventually(is_over, "all is closed")
 
 
 def answers(path: Path) -> bool:

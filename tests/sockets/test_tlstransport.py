@@ -24,8 +24,6 @@ from sinapse.sockets import tlstransport
 from sinapse.sockets.certificates import Certificates
 from sinapse.sockets.ending import CLOSE_TIMEOUT, READ_TIMEOUT
 from sinapse.sockets.tlstransport import TLSFactory
-from sinapse.web.answers import NotFound
-from sinapse.web.site import Site
 from tests.support.certificates import root
 
 SERVER: Any = None  # The transport keeps the port that accepted it, and never looks at it.
@@ -289,22 +287,6 @@ def test_an_interrupted_write_loses_nothing(pair: Pair, monkeypatch: pytest.Monk
         pair.tls.write(b"one ")
     pair.tls.write(b"other")  # Behind what waits, although it could be written now.
     assert pair.read_all() == b"one other"
-
-
-def test_a_peer_that_is_gone_without_a_word_is_looked_for_below(
-    certificates: Certificates,
-) -> None:
-    reactor: Any = MemoryReactorClock()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        theirs = socket.create_connection(listener.getsockname())
-        ours = listener.accept()[0]
-    tls: Any = TLSFactory(certificates, Site(NotFound(), reactor), reactor).buildProtocol(None)
-    below = tcp.Server(ours, tls, ("127.0.0.1", 1), SERVER, 0, reactor)
-    tls.makeConnection(below)
-    assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
-    below.connectionLost(Failure(ConnectionDone()))
-    theirs.close()
 
 
 class TestEnds:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.selectreactor import SelectReactor
+from twisted.logger import capturedLogs
 
 from sinapse.sockets.turns import SLICE, FairPoller, be_fair, prefer
 
@@ -110,3 +112,51 @@ def test_it_takes_the_place_of_epoll_and_of_nothing_else() -> None:
             each.close()
         for reader in reactor.removeAll():
             reader.connectionLost(None)
+
+
+class Reading:
+    """What reads one byte, and ends or fails as its socket says."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self.fileno = ours.fileno
+        self._ours = ours
+        self.read: list[bytes] = []
+        self.lost: list[object] = []
+
+    def doRead(self) -> object:  # noqa: N802
+        data = self._ours.recv(1)
+        self.read.append(data)
+        if data == b"!":
+            raise RuntimeError("broken")
+        return None if data else CONNECTION_DONE
+
+    def connectionLost(self, reason: object) -> None:  # noqa: N802
+        self.lost.append(reason)
+
+    def logPrefix(self) -> str:  # noqa: N802
+        return ""
+
+
+def test_what_fails_in_a_turn_ends_and_takes_nothing_else_with_it() -> None:
+    reactor = EPollReactor()
+    be_fair(reactor)
+    pairs = [socket.socketpair() for _ in range(3)]
+    broken, closed, alive = (Reading(ours) for ours, _ in pairs)
+    for each in (broken, closed, alive):
+        reactor.addReader(each)
+    pairs[0][1].send(b"!")
+    pairs[1][1].shutdown(socket.SHUT_WR)
+    pairs[2][1].send(b"ab")
+    with capturedLogs() as events:
+        reactor.doIteration(0)
+        reactor.doIteration(0)
+    assert [each["failure"].type for each in events] == [RuntimeError]
+    assert alive.read == [b"a", b"b"]
+    assert (broken.read, len(broken.lost), closed.read, len(closed.lost)) == ([b"!"], 1, [b""], 1)
+    assert set(reactor.getReaders()) >= {alive}
+    assert not {broken, closed} & set(reactor.getReaders())
+    for reader in reactor.removeAll():
+        reader.connectionLost(None)
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
