@@ -81,6 +81,7 @@ def respond(request: Request, status: int, body: bytes = b"", headers: Fields = 
             headers = (*headers, (b"Content-Length", b"%d" % len(body)))
     for name, value in (
         (b"Server", SERVER),
+        (b"Date", date()),
         (b"Cache-Control", b"no-store"),
         *SAFETY,
         *headers,

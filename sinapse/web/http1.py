@@ -5,21 +5,20 @@ complete some seconds after the accept, TLS handshake included; a later request,
 byte. docs/operations.md has all deadlines.
 """
 
-import socket
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IHandshakeListener
 from twisted.internet.protocol import connectionDone
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from sinapse.ratelimit import TokenBucket
-from sinapse.sockets.deadpeers import find_dead_peers
 from sinapse.sockets.ending import Ending
+from sinapse.web import head
 from sinapse.web.answers import PLAIN_TEXT, Fields, refusal
+from sinapse.web.head import Head
 from sinapse.web.http2 import HTTP2Channel
 from sinapse.web.limits import (
     MAX_DIGITS,
@@ -72,14 +71,14 @@ class HTTP1Channel(HTTPChannel):
         return self.limits.header if self.requests else self.limits.url
 
     def connectionMade(self) -> None:  # noqa: N802
-        """Set the socket's options, and the deadline for the first request."""
-        super().connectionMade()
-        below = self.transport
-        while isinstance(below, ProtocolWrapper):  # TLS, or the PROXY protocol.
-            below = below.transport
-        handle = getattr(below, "getHandle", lambda: None)()
-        if isinstance(handle, socket.socket):
-            find_dead_peers(handle)
+        """Set the deadline for the first request.
+
+        The base class sets an option of the socket, which ours has from the listening one, and
+        asks for an adapter to what every transport of ours is: a fiftieth of a connect.
+        """
+        self.setTimeout(self.timeOut)
+        self._networkProducer = self.transport
+        self.transport.registerProducer(self, True)
 
     def handshakeCompleted(self) -> None:  # noqa: N802
         """Change to HTTP/2 if the TLS handshake has negotiated it."""
@@ -112,16 +111,31 @@ class HTTP1Channel(HTTPChannel):
         if self._answered and not self._begun and not self._handlingRequest:
             self.site.idle.pop(self, None)
             self.setTimeout(self.limits.timeout)
+        is_first = not self._begun and not self._answered
         self._begun = True
-        self._parse(data)
+        self._parse(data, head.read(data, self.limits) if is_first else None)
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes, whole: Head | None = None) -> None:
         try:
-            super().dataReceived(data)
+            if whole is None:
+                super().dataReceived(data)
+            else:
+                self._begin(whole)
         except Exception:  # noqa: BLE001  # Whatever the client has sent: it is refused.
             self.site.faults("a request could not be read", Failure())
             if self.transport is not None:
                 self.refuse(400)
+
+    def _begin(self, whole: Head) -> None:
+        """Handle a request that came whole, as the base class does when it has read all lines."""
+        request = self.requestFactory(self)
+        self.requests.append(request)
+        for name, value in whole.fields:
+            request.requestHeaders.addRawHeader(name, value)
+        self._command, self._path, self._version = whole.method, whole.target, whole.version
+        self.allHeadersReceived()
+        if not self._is_over:
+            self.allContentReceived()
 
     def headerReceived(self, line: bytes) -> bool:  # noqa: N802
         """Take a field, unless its name is too long: Twisted caches thousands of names."""

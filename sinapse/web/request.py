@@ -2,9 +2,12 @@
 
 import re
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.python.failure import Failure
 from twisted.web.server import Request as TwistedRequest
+
+from sinapse.web.answers import SERVER, date
 
 #: A host and perhaps a port (RFC 3986 §3.2), or nothing.
 HOST = re.compile(rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", re.ASCII)
@@ -49,6 +52,24 @@ class Request(TwistedRequest):
         if path != b"*":
             path = b"/" + path.lstrip(b"/")
         super().requestReceived(command, path, version)
+
+    def process(self) -> None:
+        """Find the resource of the path, and have it answer.
+
+        The base class makes two fields of the answer first: a stream writes its own head.
+        """
+        self.site = self.channel.site
+        self.prepath = []
+        self.postpath = list(map(unquote_to_bytes, self.path[1:].split(b"/")))
+        if self.path == b"*":
+            self.setHeader(b"Server", SERVER)
+            self.setHeader(b"Date", date())
+            self._handleStar()
+            return
+        try:
+            self.render(self.site.getResourceFor(self))
+        except Exception:  # noqa: BLE001  # The client gets an answer, the log the rest.
+            self.processingFailed(Failure())
 
     def processingFailed(self, reason: Failure) -> None:  # noqa: N802
         """Answer 500 after an error of ours, if nothing was written yet."""
