@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 import txredisapi
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from sinapse.broker.ends import Ends
 from sinapse.broker.lookup import LastIDs, Lookup
@@ -64,6 +65,8 @@ class Session:
         self._marked: Deferred[EventID] = Deferred()
         #: Channels that are needed now, or no longer, without a command to Redis yet.
         self._changed: set[bytes] = set()
+        #: What waits for a barrier that has not been asked for yet.
+        self._behind: list[Deferred[None]] = []
         #: Whether an id is being checked.
         self._is_doubting = False
         self._subscription: Subscription | None = None
@@ -151,8 +154,29 @@ class Session:
         """
         if self._subscription is None:
             raise txredisapi.ConnectionError("connection lost")
+        # Those whose tokens Redis has looked up together share one command, and one answer.
+        if not self._behind:
+            self._reactor.callLater(0, self._ask_barrier)
+        handled: Deferred[None] = Deferred()
+        self._behind.append(handled)
+        await handled
+
+    def _ask_barrier(self) -> None:
+        behind, self._behind = self._behind, []
+
+        def release(_: None) -> None:
+            for each in behind:
+                each.callback(None)
+
+        def fail(reason: Failure) -> None:
+            for each in behind:
+                each.errback(reason)
+
+        if self._subscription is None:
+            fail(Failure(txredisapi.ConnectionError("connection lost")))
+            return
         self._synchronize()
-        await self._subscription.barrier()
+        self._subscription.barrier().addCallbacks(release, fail)
 
     def give_up(self) -> None:
         """End: Redis has lost its data, and the next session starts from its new counter."""

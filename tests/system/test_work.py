@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Iterable, Iterator
@@ -77,15 +79,21 @@ class ProbedDaemon(Daemon):
 class Crowd:
     """Clients that read everything at once: bare sockets, since they are thousands."""
 
-    def __init__(self, daemon: Daemon, tokens: Iterable[str]) -> None:
+    def __init__(self, daemon: Daemon, tokens: Iterable[str], *, at_once: bool = False) -> None:
         assert isinstance(daemon.address, int)
         self._sockets = []
+        if at_once:  # All wait in the kernel's queue until the daemon looks.
+            os.kill(daemon.pid, signal.SIGSTOP)
         for token in tokens:
             request = f"GET /?access_token={token} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
             client = socket.create_connection(("127.0.0.1", daemon.address), EVENT_TIMEOUT)
             self._sockets.append(client)
             client.sendall(request)
-            self._read(client, b"data: ok\n\n")
+            if not at_once:
+                self._read(client, b"data: ok\n\n")
+        if at_once:
+            os.kill(daemon.pid, signal.SIGCONT)
+            self.wait_for("ok")
 
     def wait_for(self, data: str) -> None:
         """Return when everybody has this, the last message that was published."""
@@ -192,6 +200,20 @@ def test_a_delivery_is_a_few_calls_and_one_of_them_is_to_the_system(
     system = {"epoll_ctl", "modify", "poll", "register", "send", "sendmsg", "unregister", "write"}
     assert sum(called.get(name, 0) for name in system) < 1.1 * deliveries, called
     assert sum(called.values()) < 4.5 * deliveries, called
+
+
+def test_those_who_connect_together_ask_redis_together(
+    probed: ProbedDaemon, publisher: Publisher, redis_client: redis.Redis
+) -> None:
+    tokens = generate_tokens(publisher, STREAMS)
+    redis_client.config_resetstat()
+    with probed.counting("calls") as called, Crowd(probed, tokens, at_once=True):
+        pass
+    commands = redis_client.info("commandstats")
+    # One look-up for each, and one barrier for those whose answers came in one read.
+    assert commands["cmdstat_evalsha"]["calls"] >= STREAMS
+    assert commands["cmdstat_ping"]["calls"] < STREAMS / 4
+    assert sum(called.values()) < 750 * STREAMS, called
 
 
 def test_deliveries_leave_no_memory_behind(
