@@ -139,7 +139,8 @@ class Dispatcher:
             if messages[0].but is not None:
                 hearing = self._without_senders(framing, audience, messages[0], self._put)
             frame = framing.encode(channel.name, messages)
-            if self.fan_outs or len(hearing) > self.fan_outs.slice_size:
+            count = len(hearing)
+            if self.fan_outs or count > self.fan_outs.slice_size:
                 shared = [frame]
                 is_sent &= self.fan_outs.begin(dict.fromkeys(hearing, shared), lap)
             elif hearing is audience:
@@ -151,8 +152,8 @@ class Dispatcher:
             else:
                 for subscriber in hearing:
                     subscriber.send(frame)
-            self.counters.deliveries += len(messages) * len(hearing)
-            self.counters.delivered_bytes += len(frame) * len(hearing)
+            self.counters.deliveries += len(messages) * count
+            self.counters.delivered_bytes += len(frame) * count
         return is_sent
 
     def _send_all(self, batch: list[tuple[Channel, list[Message]]], lap: Lap) -> bool:

@@ -61,6 +61,8 @@ async def dial(
     else:
         connecting: Deferred[Any] = plain.connect(factory)
         protocol = await connecting
+        # The endpoint leaves a wrapper between the two, through which each read would go.
+        protocol.transport.protocol = protocol
     try:
         if url.password is not None:
             await _authenticate(protocol, url.password, url.username)

@@ -202,6 +202,20 @@ def test_a_delivery_is_a_few_calls_and_one_of_them_is_to_the_system(
     assert sum(called.values()) < 4.5 * deliveries, called
 
 
+def test_a_message_for_one_is_a_read_a_write_and_little_else(
+    probed: ProbedDaemon, publisher: Publisher
+) -> None:
+    [token] = generate_tokens(publisher, 1)
+    with Crowd(probed, [token]) as one:
+        publish_slowly(publisher, one, 5)
+        before = probed.write_calls
+        with probed.counting("calls") as called:
+            publish_slowly(publisher, one, MESSAGES)
+        assert probed.write_calls - before < 1.5 * MESSAGES
+    assert called["recv"] < 1.5 * MESSAGES, called
+    assert sum(called.values()) < 110 * MESSAGES, called
+
+
 def test_those_who_connect_together_ask_redis_together(
     probed: ProbedDaemon, publisher: Publisher, redis_client: redis.Redis
 ) -> None:
