@@ -3,34 +3,27 @@
 A stream is *live* while everything sent to it has been written, and *behind* while frames wait;
 all streams share these, and their bytes are counted. A stream over its limit is a slow consumer and
 is closed: the browser comes back, with its last event ID. So a slow stream never costs more than
-the limit, and never delays others.
-
-:func:`take_over` moves the transport of a request to a connection and cuts the request and its
-channel off, so that an idle stream costs its connection, its transport and its socket only.
+the limit, and never delays others. How bytes are written is said by its kinds,
+:mod:`~sinapse.streams.socketconnection` and :mod:`~sinapse.streams.transportconnection`.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet import interfaces, tcp
+from twisted.internet import interfaces
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import Request
 from zope.interface import implementer
 
 from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.websocket import WebSocket
-from sinapse.sockets.direct import held
 from sinapse.streams.backlog import Backlog
 from sinapse.streams.pending import PendingFrames
 from sinapse.streams.stream import Stream
 from sinapse.streams.websocketpeer import MIN_FRAME_SIZE, WebSocketPeer
 from sinapse.web.intake import Intake
-
-_write = os.write
 
 
 class Owner(Protocol):
@@ -237,175 +230,3 @@ class Connection(Stream):
         if self._reason is None:
             self._reason = CloseReason.CLIENT_GONE
         self._owner.closed(self, self._reason)
-
-
-class SocketConnection(Connection):
-    """A stream over TCP or a UNIX socket, written directly to the descriptor.
-
-    ``transport.write`` costs two epoll_ctl calls and a second pass for each frame,
-    ``writeSomeData`` touches three more objects, whose cache lines are the rest of the cost of a
-    delivery. Only bytes that do not fit into the socket go through the transport.
-
-    While the stream is live and open, others may write whole frames to the descriptor
-    (:mod:`sinapse.sockets.direct`); else it is held. The descriptor is never that of a different
-    connection: the transport closes it and calls :meth:`connectionLost` with nothing in between,
-    and after that the stream is in no audience.
-    """
-
-    __slots__ = ("_writing", "descriptor")
-
-    def __init__(
-        self,
-        owner: Owner,
-        framing: EventStream | WebSocket,
-        token: bytes,
-        peer: WebSocketPeer | None = None,
-    ) -> None:
-        super().__init__(owner, framing, token, peer)
-        self.descriptor: int | None = None
-        #: How many of the pending bytes the transport holds.
-        self._writing = 0
-
-    def makeConnection(self, transport: Any) -> None:  # noqa: D102, N802
-        self._transport = transport
-        descriptor = transport.fileno()
-        self.descriptor = None if descriptor < 0 else descriptor
-        transport.protocol = self
-
-    def send(self, frame: bytes) -> None:  # noqa: D102
-        if self._pending is not None:
-            self._queue(frame)
-            return
-        if self._reason is not None or self.descriptor is None:
-            return
-        try:
-            written = _write(self.descriptor, frame)
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            # Reset by the peer. abortConnection calls connectionLost in a later turn of the
-            # reactor, when the hub has left the loop that it is in now.
-            self._hold()
-            self._transport.abortConnection()
-            return
-        self.quiet = False
-        if written != len(frame):
-            self.wrote(frame, written)
-
-    def wrote(self, frame: bytes, size: int) -> None:
-        """Fall behind: of a frame so many bytes are written."""
-        self._fall_behind(memoryview(frame)[size:])
-
-    def _hold(self) -> None:
-        if self.descriptor is not None:
-            held.add(self.descriptor)
-
-    def _fall_behind(self, rest: memoryview) -> None:
-        self._hold()
-        self._pending = PendingFrames()
-        self._writing = 0
-        self._queue(rest)
-        if self._reason is None:
-            # The transport asks a pull producer for more: now, and after each written buffer.
-            self._transport.registerProducer(self, False)
-
-    def resumeProducing(self) -> None:  # noqa: D102, N802
-        pending = self._pending
-        if pending is None or self._reason is not None:
-            return
-        self._written(pending, self._writing)
-        if pending.frames:
-            data = pending.take()
-            self._writing = len(data)
-            self._transport.write(data)
-        else:
-            self._transport.unregisterProducer()
-            self._be_live()
-
-    def _be_live(self) -> None:
-        super()._be_live()
-        if self._reason is None and self.descriptor is not None:
-            held.discard(self.descriptor)
-
-    def close(self, reason: CloseReason, last: bytes | None = None) -> None:  # noqa: D102
-        if self._reason is None:
-            self._hold()
-        super().close(reason, last)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: D102, N802
-        super().connectionLost(reason)
-        if self.descriptor is not None:
-            held.discard(self.descriptor)
-
-
-class TransportConnection(Connection):
-    """A stream over any other transport, TLS and HTTP/2: by ``write`` and the producer calls.
-
-    The queue has the same limit; the transport itself holds at most one write more.
-    """
-
-    __slots__ = ("_paused",)
-
-    def __init__(
-        self,
-        owner: Owner,
-        framing: EventStream | WebSocket,
-        token: bytes,
-        peer: WebSocketPeer | None = None,
-    ) -> None:
-        super().__init__(owner, framing, token, peer)
-        self._paused = False
-
-    def makeConnection(self, transport: Any) -> None:  # noqa: D102, N802
-        self._transport = transport
-        transport.wrappedProtocol = self
-        transport.registerProducer(self, True)
-
-    def send(self, frame: bytes) -> None:  # noqa: D102
-        if self._pending is not None:
-            self._queue(frame)
-        elif self._transport is not None and self._reason is None:
-            self.quiet = False
-            self._transport.write(frame)
-
-    def pauseProducing(self) -> None:  # noqa: D102, N802
-        self._paused = True
-        if self._pending is None:
-            self._pending = PendingFrames()
-
-    def resumeProducing(self) -> None:  # noqa: D102, N802
-        self._paused = False
-        while (pending := self._pending) is not None and pending.frames and not self._paused:
-            data = pending.take()
-            self._written(pending, len(data))
-            self._transport.write(data)
-        if not self._paused:
-            self._be_live()
-
-    def close(self, reason: CloseReason, last: bytes | None = None) -> None:  # noqa: D102
-        if self._reason is None and self._transport is not None:
-            # A transport with a producer would wait for its end.
-            self._transport.unregisterProducer()
-        super().close(reason, last)
-
-
-def take_over(
-    request: Request,
-    owner: Owner,
-    framing: EventStream | WebSocket,
-    token: bytes,
-    peer: WebSocketPeer | None = None,
-) -> Connection:
-    """Make a connection from the transport of `request`, which nothing may use afterwards.
-
-    The request must be complete, and have no answer yet.
-    """
-    parts: Any = request
-    transport = parts.channel.hand_over()
-    request.notifications.clear()
-    parts.channel = parts.transport = parts.content = None
-    plain = isinstance(transport, tcp.Connection) and not transport.TLS
-    kind = SocketConnection if plain else TransportConnection
-    connection: Connection = kind(owner, framing, token, peer)
-    connection.makeConnection(transport)
-    return connection

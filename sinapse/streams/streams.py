@@ -21,12 +21,13 @@ from sinapse.framing.websocket import WebSocket
 from sinapse.hub.presence import Presence
 from sinapse.settings import Settings
 from sinapse.streams.backlog import Backlog
-from sinapse.streams.connection import Connection, take_over
+from sinapse.streams.connection import Connection
 from sinapse.streams.drain import Drain
 from sinapse.streams.keepalive import KeepAlive
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.longpoll import LongPoll
 from sinapse.streams.stream import Stream
+from sinapse.streams.takeover import take_over
 from sinapse.streams.websocketpeer import WebSocketPeer
 from sinapse.web.answers import Fields
 from sinapse.web.intake import Intake

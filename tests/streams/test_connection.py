@@ -20,7 +20,8 @@ from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.websocket import WebSocket
 from sinapse.sockets.direct import held, write_all, write_each
-from sinapse.streams.connection import Connection, take_over
+from sinapse.streams.connection import Connection
+from sinapse.streams.takeover import take_over
 from sinapse.streams.websocketpeer import ANSWER, MIN_FRAME_SIZE
 from sinapse.web.intake import PART_SIZE
 from sinapse.web.limits import FRAMES_PER_SECOND

@@ -15,7 +15,8 @@ from sinapse.errors import CloseReason
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.websocket import WebSocket
 from sinapse.streams.backlog import Backlog
-from sinapse.streams.connection import Connection, SocketConnection
+from sinapse.streams.connection import Connection
+from sinapse.streams.socketconnection import SocketConnection
 from sinapse.streams.websocketpeer import WebSocketPeer
 from sinapse.web.intake import Intake
 

@@ -38,7 +38,8 @@ from sinapse.publisher import Publisher
 from sinapse.settings import resolve
 from sinapse.sockets.ending import READ_TIMEOUT
 from sinapse.streams.backlog import Backlog
-from sinapse.streams.connection import Connection, take_over
+from sinapse.streams.connection import Connection
+from sinapse.streams.takeover import take_over
 from sinapse.web.answers import respond
 from sinapse.web.exchange import Exchange
 from sinapse.web.http2 import (
