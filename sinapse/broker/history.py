@@ -24,7 +24,7 @@ from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, InvalidPayload
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
-from sinapse.hub.subscribers import Framing
+from sinapse.hub.subscribers import Encoding
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
 
@@ -41,8 +41,8 @@ CHANNELS_PER_READ = 100
 #: Channels in one round, and so the messages in memory.
 CHANNELS_PER_ROUND = 1000
 
-#: Frames of messages by their counters, and the places where streams go on after them.
-Frames: TypeAlias = dict[tuple[Framing, int, EventID | None], bytes]
+#: Bodies of messages by their counters, and the places where streams go on after them.
+Bodies: TypeAlias = dict[tuple[Encoding, int, EventID | None], bytes]
 
 
 class Part(NamedTuple):
@@ -58,8 +58,8 @@ class Part(NamedTuple):
     """There is more to read; otherwise the entries go up to where the tape began."""
     tape: list[Dispatched]
     """Messages that were dispatched since the round began: they follow if there is no more."""
-    frames: Frames
-    """Frames of messages, kept for all readers of the round."""
+    bodies: Bodies
+    """Bodies of messages, kept for all readers of the round."""
 
 
 class Portion(NamedTuple):
@@ -85,7 +85,7 @@ class _Round(NamedTuple):
     pages: Mapping[bytes, Page]
     read: Mapping[bytes, list[Dispatched]]
     tape: list[Dispatched]
-    frames: Frames
+    bodies: Bodies
 
     def part(self, wants: Mapping[bytes, int]) -> Part:
         """Return the part that one reader wants."""
@@ -105,7 +105,7 @@ class _Round(NamedTuple):
             if (between := _between(self.read[name], after, end))
         ]
         entries = wanted[0] if len(wanted) == 1 else list(heapq.merge(*wanted, key=_counter))
-        return Part(gone, entries, end, bool(ends), self.tape, self.frames)
+        return Part(gone, entries, end, bool(ends), self.tape, self.bodies)
 
 
 class History:

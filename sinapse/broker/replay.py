@@ -24,7 +24,7 @@ from sinapse.errors import BrokerUnavailable, ResetReason
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.hub import Hub
 from sinapse.hub.past import Pasts, Reading
-from sinapse.hub.subscribers import Subject, encode_for
+from sinapse.hub.subscribers import Framing, Subject, body_for
 from sinapse.protocol.ids import UNKNOWN, EventID
 
 
@@ -147,10 +147,10 @@ class Replays:
         """Send the rest and go live, unless it is more than can be sent at once."""
         later = [entry for entry in part.tape if (entry.counter or 0) > part.after]
         entries = (*part.entries, *later)
-        frames = [self._frame(connection, entry, part, reading) for entry in entries]
-        if part.entries and sum(map(len, frames)) > self._piece:
+        bodies = [self._body(connection, entry, part, reading) for entry in entries]
+        if part.entries and sum(map(len, bodies)) > self._piece:
             return False
-        self._send(connection, frames, dict(part.gone), None, reading, has_past=has_past)
+        self._send(connection, bodies, dict(part.gone), None, reading, has_past=has_past)
         return True
 
     async def _send_in_pieces(
@@ -167,16 +167,16 @@ class Replays:
         piece: list[bytes] = []
         size = upto = 0
         for entry in part.entries:
-            frame = self._frame(connection, entry, part, reading)
-            if piece and size + len(frame) > self._piece:
+            body = self._body(connection, entry, part, reading)
+            if piece and size + len(body) > self._piece:
                 told |= self._send(connection, piece, gone, upto, reading)
                 await connection.drained()
                 if self._hub.epoch != epoch:
                     return told, reading.place(upto)  # These counters are of a former epoch.
                 piece, size = [], 0
-                frame = self._frame(connection, entry, part, reading)
-            piece.append(frame)
-            size += len(frame)
+                body = self._body(connection, entry, part, reading)
+            piece.append(body)
+            size += len(body)
             upto = entry.counter or 0
         told |= self._send(connection, piece, gone, part.after, reading)
         return told, reading.place(part.after)
@@ -184,7 +184,7 @@ class Replays:
     def _send(
         self,
         connection: Resuming,
-        frames: Sequence[bytes],
+        bodies: Sequence[bytes],
         gone: dict[bytes, int],
         upto: int | None,
         reading: Reading,
@@ -201,6 +201,7 @@ class Replays:
         subject = connection.subject
         if subject is None:
             return {}
+        framing = connection.framing
         due = {name: at for name, at in gone.items() if upto is None or at <= upto}
         for name in due:
             del gone[name]
@@ -211,24 +212,20 @@ class Replays:
         }
         if missing:
             self._counters.resets += 1
-            reset = connection.framing.reset(ResetReason.NOT_RETAINED, missing, None)
-            frames = [reset, *frames]
-        frame = b"".join(frames)
-        if upto is None:
+            reset = framing.plain.reset(ResetReason.NOT_RETAINED, missing, None)
+            bodies = [reset, *bodies]
+        body = b"".join(bodies)
+        if missing or (upto is None and has_past):
             # In one write: who is cut off in between would get all of it again.
-            if missing or has_past:
-                frame += connection.framing.position(str(self._hub.here))
-            if frame:
-                connection.send(frame)
+            place = self._hub.here if upto is None else reading.place(upto)
+            body += framing.plain.position(str(place))
+        if body:
+            connection.send(framing.frame(body))
+        if upto is None:
             self._hub.go_live(connection)
-        elif frame:
-            place = str(reading.place(upto))
-            connection.send(frame + connection.framing.position(place) if missing else frame)
         return dict.fromkeys(missing, self._hub.position)
 
-    def _frame(
-        self, connection: Resuming, entry: Dispatched, part: Part, reading: Reading
-    ) -> bytes:
+    def _body(self, connection: Resuming, entry: Dispatched, part: Part, reading: Reading) -> bytes:
         subject = connection.subject
         if subject is None or not subject.may_have(entry, reading.pasts):
             return b""
@@ -237,19 +234,24 @@ class Replays:
         place = reading.place(entry.counter) if reading.pasts else None
         if entry.message is not None and entry.message.but is not None:
             return self._encode(connection, entry, place)
-        made = part.frames.get((connection.framing, entry.counter, place))
+        key = connection.framing.plain, entry.counter, place
+        made = part.bodies.get(key)
         if made is None:
-            made = self._encode(connection, entry, place)
-            part.frames[connection.framing, entry.counter, place] = made
+            made = part.bodies[key] = self._encode(connection, entry, place)
         return made
 
     def _encode(self, connection: Resuming, entry: Dispatched, place: EventID | None) -> bytes:
         epoch = self._hub.epoch
-        frame = encode_for(connection, entry, epoch, place)
-        if len(frame) > self._max_pending:
+        body = body_for(connection, entry, epoch, place)
+        if self._is_too_long(body, connection.framing):
             # The framing made it too long for any stream.
-            frame = encode_for(connection, entry._replace(message=None), epoch, place)
-        return frame
+            body = body_for(connection, entry._replace(message=None), epoch, place)
+        return body
+
+    def _is_too_long(self, body: bytes, framing: Framing) -> bool:
+        """Whether no stream may hold the frame of a body."""
+        may_be = len(body) > self._max_pending // 2  # For others the frame need not be made.
+        return may_be and len(framing.frame(body)) > self._max_pending
 
     def _give_up(self, connection: Resuming, reason: ResetReason) -> None:
         """Tell a stream that what it missed is unknown, and let it go on from here."""

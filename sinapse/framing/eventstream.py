@@ -2,13 +2,14 @@
 
 An event is a block of ``field: value`` lines that an empty line ends. HTTP/1.1 carries the body
 in chunks (RFC 9112 §7.1), HTTP/1.0 as it is, ended by the close of the connection, and HTTP/2 has
-frames of its own about it; so there are two framings, and a message is encoded once for each that
-is in use.
+frames of its own about it; each of that plain or compressed. So there are four framings, and a
+message is encoded once for each that is in use.
 """
 
 from collections.abc import Iterable, Sequence
 
 from sinapse.errors import CloseReason
+from sinapse.framing import deflate
 from sinapse.framing.jsonmessage import reset_data
 from sinapse.protocol.message import Message, without_breaks
 
@@ -37,6 +38,9 @@ HEADERS = (
     (b"Cache-Control", b"no-store, no-transform"),
     (b"X-Accel-Buffering", b"no"),
 )
+
+#: The header field of a stream whose body is gzip (RFC 9110 §8.4.1.3).
+GZIP = (b"Content-Encoding", b"gzip")
 
 
 def encode(message: Message, default_event: str | None = None) -> bytes:
@@ -89,25 +93,51 @@ def opening(retry: float, position: str | None = None, *, padded: bool = False) 
 
 
 class EventStream:
-    """One of the two framings; the same functions as every other framing has.
+    """One of the four framings; the same functions as every other framing has.
 
-    `channel_event`: messages without an event type get the channel's name as theirs.
+    `channel_event`: messages without an event type get the channel's name as theirs. `compress`:
+    the body is gzip, in which bodies of so many bytes are compressed, each by itself; None for
+    none. Its end is that of the connection or of the chunks: a trailer would have a checksum of all
+    that this one stream has got.
     """
 
-    __slots__ = ("_end", "channel_event", "chunked", "keep_alive")
+    __slots__ = ("_compress", "_end", "channel_event", "chunked", "headers", "keep_alive", "plain")
 
     #: What streams of this framing are counted as.
     transport = "event stream"
 
-    def __init__(self, *, chunked: bool, channel_event: bool = False) -> None:
+    plain: "EventStream"
+    """The framing of the bodies alone."""
+
+    def __init__(
+        self, *, chunked: bool, channel_event: bool = False, compress: int | None = None
+    ) -> None:
         self.chunked = chunked
         self.channel_event = channel_event
+        self._compress = compress
+        is_plain = not chunked and compress is None
+        self.plain = self if is_plain else EventStream(chunked=False, channel_event=channel_event)
+        #: Those of :data:`HEADERS`, and what the body is.
+        self.headers = HEADERS if compress is None else (*HEADERS, GZIP)
         self.keep_alive = self.frame(KEEP_ALIVE)
         self._end = b"0\r\n\r\n" if chunked else b""
 
-    def frame(self, body: bytes) -> bytes:
-        """Return `body` as it goes on the wire."""
-        return b"%x\r\n%b\r\n" % (len(body), body) if self.chunked else body
+    def frame(self, *parts: bytes) -> bytes:
+        """Return a body as it goes on the wire; its long `parts` may be those of others, too."""
+        return self._chunk(self._coded(parts))
+
+    def opening(self, body: bytes) -> bytes:
+        """Return the first frame of a stream, behind its head."""
+        begin = b"" if self._compress is None else deflate.GZIP_HEAD
+        return self._chunk(begin + self._coded((body,)))
+
+    def _coded(self, parts: Sequence[bytes]) -> bytes:
+        if self._compress is None:
+            return b"".join(parts)
+        return deflate.joined(parts, self._compress)
+
+    def _chunk(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return the frame of `messages`, which were published to `channel` in this order."""
@@ -151,5 +181,5 @@ class EventStream:
             lines = [b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked"]
         else:
             lines = [b"HTTP/1.0 200 OK", b"Connection: close"]
-        lines += [b"%b: %b" % field for field in (*HEADERS, *headers)]
+        lines += [b"%b: %b" % field for field in (*self.headers, *headers)]
         return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -58,6 +58,15 @@ class JSONList:
     #: What streams of this framing are counted as.
     transport = "long poll"
 
+    @property
+    def plain(self) -> "JSONList":
+        """This one: items are only joined."""
+        return self
+
+    def frame(self, items: bytes) -> bytes:
+        """Return `items`: they are whole."""
+        return items
+
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return `messages`, which were published to `channel`."""
         name = channel.decode(errors="replace")

@@ -19,8 +19,8 @@ from sinapse.protocol.message import Message
 _SEPARATOR = SEPARATOR.encode()
 
 
-class PartialFraming(Protocol):
-    """How messages of one Redis become bytes for one kind of stream."""
+class Encoding(Protocol):
+    """How messages of one Redis become bytes."""
 
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return `messages` of `channel`, each with its own part of the id."""
@@ -31,6 +31,17 @@ class PartialFraming(Protocol):
     def position(self, identifier: str) -> bytes:
         """Return what says where to resume from, and nothing else."""
 
+
+class PartialFraming(Encoding, Protocol):
+    """How they become bytes for one kind of stream."""
+
+    @property
+    def plain(self) -> Encoding:
+        """Itself: there is nothing around it yet."""
+
+    def frame(self, body: bytes) -> bytes:
+        """Return `body`."""
+
     def complete(self, partial: bytes, ids: list[bytes], shard: int) -> bytes:
         """Return the frame of `partial`, which comes from the Redis with the number `shard`.
 
@@ -40,16 +51,17 @@ class PartialFraming(Protocol):
 
 def _with_whole_ids(
     partial: bytes, before: bytes, after: bytes, ids: list[bytes], shard: int
-) -> bytes:
-    """Replace each id, which stands between `before` and `after`, by the whole one."""
+) -> list[bytes]:
+    """Replace each id, which stands between `before` and `after`, by the whole one.
+
+    Returns what is between, too: these parts are the same for all streams.
+    """
     first, *others = partial.split(before)
-    if not others:
-        return partial
     parts = [first]
     for other in others:
         ids[shard], _, rest = other.partition(after)
         parts += (before, _SEPARATOR.join(ids), after, rest)
-    return b"".join(parts)
+    return parts
 
 
 class PartialEventStream(EventStream):
@@ -63,7 +75,7 @@ class PartialEventStream(EventStream):
 
     def complete(self, partial: bytes, ids: list[bytes], shard: int) -> bytes:
         """See :class:`PartialFraming`."""
-        return self._whole.frame(_with_whole_ids(partial, b"\nid: ", b"\n", ids, shard))
+        return self._whole.frame(*_with_whole_ids(partial, b"\nid: ", b"\n", ids, shard))
 
 
 class PartialWebSocket(WebSocket):
@@ -75,14 +87,18 @@ class PartialWebSocket(WebSocket):
         super().__init__(channel_event=whole.channel_event)
         self._whole = whole
 
-    def text(self, payload: bytes) -> bytes:
+    def text(self, *parts: bytes) -> bytes:
         """Return one line."""
-        return payload + b"\n"
+        return b"".join((*parts, b"\n"))
 
     def complete(self, partial: bytes, ids: list[bytes], shard: int) -> bytes:
         """See :class:`PartialFraming`."""
-        texts = _with_whole_json_ids(partial, ids, shard).splitlines()
-        return b"".join([self._whole.text(text) for text in texts])
+        return b"".join(
+            [
+                self._whole.text(*_with_whole_json_ids(text, ids, shard))
+                for text in partial.splitlines()
+            ]
+        )
 
 
 class PartialJSONList(JSONList):
@@ -92,10 +108,10 @@ class PartialJSONList(JSONList):
 
     def complete(self, partial: bytes, ids: list[bytes], shard: int) -> bytes:
         """See :class:`PartialFraming`."""
-        return _with_whole_json_ids(partial, ids, shard)
+        return b"".join(_with_whole_json_ids(partial, ids, shard))
 
 
-def _with_whole_json_ids(partial: bytes, ids: list[bytes], shard: int) -> bytes:
+def _with_whole_json_ids(partial: bytes, ids: list[bytes], shard: int) -> list[bytes]:
     return _with_whole_ids(partial, jsonmessage.ID, b'"', ids, shard)
 
 

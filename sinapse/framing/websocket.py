@@ -1,15 +1,17 @@
 """Framing of a WebSocket (RFC 6455 §5): one text frame with JSON for each message.
 
-A server's frames are not masked, so a frame is encoded once for all streams.
+A server's frames are not masked, so a frame is encoded once for all streams. A message may be
+compressed, by itself (RFC 7692, without context takeover).
 """
 
 from collections.abc import Iterable, Sequence
 
 from sinapse.errors import CloseReason
-from sinapse.framing import jsonmessage
+from sinapse.framing import deflate, jsonmessage
 from sinapse.protocol.message import Message
 
 _FINAL = 0x80
+_COMPRESSED = 0x40
 _TEXT = 0x1
 _CLOSE = 0x8
 _PING = 0x9
@@ -30,17 +32,29 @@ def frame(opcode: int, payload: bytes) -> bytes:
 class WebSocket:
     """The framing; the same functions as every other framing has.
 
-    `channel_event`: messages without an event type get the channel's name as theirs.
+    `channel_event`: messages without an event type get the channel's name as theirs. `compress`:
+    permessage-deflate was negotiated, and messages of so many bytes are compressed; None if it
+    was not.
     """
 
-    __slots__ = ("channel_event", "keep_alive")
+    __slots__ = ("channel_event", "compress", "keep_alive")
 
     #: What streams of this framing are counted as.
     transport = "websocket"
 
-    def __init__(self, *, channel_event: bool = False) -> None:
+    def __init__(self, *, channel_event: bool = False, compress: int | None = None) -> None:
         self.channel_event = channel_event
+        self.compress = compress
         self.keep_alive = frame(_PING, b"")
+
+    @property
+    def plain(self) -> "WebSocket":
+        """This one: a message has a frame of its own, and frames are only joined."""
+        return self
+
+    def frame(self, frames: bytes) -> bytes:
+        """Return `frames`: they are whole."""
+        return frames
 
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return the frames of `messages`, which were published to `channel` in this order."""
@@ -52,9 +66,14 @@ class WebSocket:
             message = message._replace(event=channel)
         return jsonmessage.encode(message, channel)
 
-    def text(self, payload: bytes) -> bytes:
-        """Return one message of the WebSocket."""
-        return frame(_TEXT, payload)
+    def text(self, *parts: bytes) -> bytes:
+        """Return one message of the WebSocket; its long `parts` may be those of others, too."""
+        size = sum(map(len, parts))
+        if self.compress is not None and size >= self.compress:
+            blocks = deflate.joined(parts, self.compress).removesuffix(deflate.TAIL)
+            if len(blocks) < size:
+                return frame(_COMPRESSED | _TEXT, blocks)
+        return frame(_TEXT, b"".join(parts))
 
     def opening(self, position: str | None = None) -> bytes:
         """Return the first frame; `position` is the id to resume from, if any."""

@@ -15,21 +15,32 @@ from sinapse.protocol.message import Message
 from sinapse.protocol.only import Only
 
 
-class Framing(Protocol):
-    """How messages become bytes for one kind of stream."""
+class Encoding(Protocol):
+    """How messages become bytes."""
 
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
-        """Return one frame with `messages` of `channel`."""
+        """Return `messages` of `channel`."""
 
     def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
-        """Return a frame that says that messages of `channels` are missing."""
+        """Return what says that messages of `channels` are missing."""
 
     def position(self, identifier: str) -> bytes:
-        """Return a frame that says where to resume from, and nothing else."""
+        """Return what says where to resume from, and nothing else."""
 
 
-def encode(framing: Framing, entry: Dispatched, epoch: str, place: EventID | None = None) -> bytes:
-    """Return the frame of a message, or a reset in place of one that is too long.
+class Framing(Encoding, Protocol):
+    """How they become bytes for one kind of stream: each result is a frame, as it is written."""
+
+    @property
+    def plain(self) -> Encoding:
+        """What gives bodies in place of frames, for :meth:`frame`."""
+
+    def frame(self, body: bytes) -> bytes:
+        """Return one frame of a body, or of several that are joined."""
+
+
+def encode(framing: Encoding, entry: Dispatched, epoch: str, place: EventID | None = None) -> bytes:
+    """Return a message in its framing, or a reset in place of one that is too long.
 
     With `place` a stream goes on from there after it, in place of the message's own id.
     """
@@ -42,17 +53,16 @@ def encode(framing: Framing, entry: Dispatched, epoch: str, place: EventID | Non
     return framing.encode(entry.channel, [message])
 
 
-def encode_for(
+def body_for(
     subscriber: "Subscriber", entry: Dispatched, epoch: str, place: EventID | None = None
 ) -> bytes:
-    """Return the frame of a message for a stream: only its id if the stream is its sender's."""
+    """Return the body of a message for a stream: only its id if the stream is its sender's."""
+    framing = subscriber.framing.plain
     message = entry.message
     if message is None or message.but is None or message.but != subscriber.name:
-        return encode(subscriber.framing, entry, epoch, place)
+        return encode(framing, entry, epoch, place)
     identifier = message.id if place is None else str(place)
-    return (
-        b"" if message.id is None or identifier is None else subscriber.framing.position(identifier)
-    )
+    return b"" if message.id is None or identifier is None else framing.position(identifier)
 
 
 class Subscriber(Protocol):

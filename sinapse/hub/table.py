@@ -15,7 +15,7 @@ from sinapse.errors import CloseReason, ResetReason
 from sinapse.hub.catchup import CatchUp
 from sinapse.hub.dispatch import Dispatcher, Writer
 from sinapse.hub.register import Register, part_key
-from sinapse.hub.subscribers import Channel, Group, Listeners, Subject, Subscriber, encode_for
+from sinapse.hub.subscribers import Channel, Group, Listeners, Subject, Subscriber, body_for
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.only import Only
 
@@ -175,14 +175,14 @@ class Table(Dispatcher):
         for subscriber in catch_up.members:
             framing = subscriber.framing
             entries = catch_up.messages_for(subscriber)
-            frames = [encode_for(subscriber, entry, self.epoch) for entry in entries]
+            bodies = [body_for(subscriber, entry, self.epoch) for entry in entries]
             if missing := subject.heard_of(catch_up.missing_for(subscriber)):
                 self.counters.resets += 1
-                frames.insert(0, framing.reset(ResetReason.NOT_RETAINED, missing, None))
-                frames.append(framing.position(str(self.here)))
-            if frames:
+                bodies.insert(0, framing.plain.reset(ResetReason.NOT_RETAINED, missing, None))
+                bodies.append(framing.plain.position(str(self.here)))
+            if body := b"".join(bodies):
                 self.fan_outs.finish(subscriber)
-                subscriber.send(b"".join(frames))
+                subscriber.send(framing.frame(body))
             self._listen(subject, subscriber)
         self._end_if_empty(subject)
 

@@ -112,14 +112,14 @@ class Reader:
     gone: dict[bytes, int] = field(default_factory=dict)
     ended: bool = False
     parts: int = 0
-    frames: list[Any] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
 
     async def read(self, reads: Reads) -> None:
         wants = dict(self.wants)
         while not self.ended:
             part = await reads.history.read(reads.lookup, wants)
             self.parts += 1
-            self.frames.append(part.frames)
+            self.bodies.append(part.bodies)
             for name, upto in part.gone.items():
                 self.gone[name] = max(upto, self.gone.get(name, 0))
             self.received += [(each.counter or 0, each.channel) for each in part.entries]
@@ -210,7 +210,7 @@ def test_many_at_the_same_place_share_their_reads(reads: Reads) -> None:
     # The first had nobody to share its first one with.
     assert reads.counters.history_reads <= 6
     # What one of them has encoded the others need not.
-    assert len({id(frames) for reader in readers for frames in reader.frames}) <= 6
+    assert len({id(bodies) for reader in readers for bodies in reader.bodies}) <= 6
 
 
 def test_what_is_trimmed_between_two_commands_of_a_round_was_not_wanted(

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.client import ClientProtocol
+from websockets.extensions.base import Extension
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame
+from websockets.protocol import State
+from websockets.uri import parse_uri
 
+from sinapse.framing import deflate
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.jsonmessage import JSONList
 from sinapse.framing.partial import partial_framing
 from sinapse.framing.websocket import WebSocket
 from sinapse.protocol.ids import EventID
 from sinapse.protocol.message import Message
+
+#: Bytes from which one is compressed.
+LEAST = 60
 
 FRAMINGS = {
     "chunked": EventStream(chunked=True),
@@ -20,11 +33,17 @@ FRAMINGS = {
     "websocket": WebSocket(),
     "long poll": JSONList(),
 }
+#: Those that compress, and what they give without it.
+COMPRESSED = {
+    "event stream": (EventStream(chunked=False, compress=LEAST), EventStream(chunked=False)),
+    "websocket": (WebSocket(compress=LEAST), WebSocket()),
+}
 EVERY_FRAMING = pytest.mark.parametrize("whole", FRAMINGS.values(), ids=FRAMINGS.keys())
 
 event_ids = st.builds(EventID, st.sampled_from(["1f", "ab12"]), st.integers(0, 10**13))
 #: What could be taken for the place of an id, if anything could.
 texts = st.text() | st.sampled_from(['"id":"', "\nid: 1f-7\n", "\rid: 1f-7\r", '{"id":"1f-7"}', ""])
+ids = st.none() | event_ids.map(str)
 events = st.none() | st.sampled_from(["id", 'id":"', "id: 1", "typing"])
 
 
@@ -54,6 +73,54 @@ def test_a_frame_that_is_completed_is_the_frame_of_messages_with_whole_ids(
     frame = framing.complete(framing.encode(b"room:1", partial), ids, shard)
     assert frame == whole.encode(b"room:1", expected)
     assert [each.decode() for each in ids] == place
+
+
+@pytest.mark.parametrize(("whole", "plain"), COMPRESSED.values(), ids=COMPRESSED.keys())
+@given(
+    messages=st.lists(st.builds(Message, texts | st.text(min_size=LEAST), events, ids), min_size=1),
+    shard=st.integers(0, 1),
+)
+def test_one_that_is_compressed_has_the_same_in_it(
+    whole: EventStream | WebSocket,
+    plain: EventStream | WebSocket,
+    messages: list[Message],
+    shard: int,
+) -> None:
+    frames = []
+    for each in (whole, plain):
+        framing = partial_framing(each)
+        frames.append(
+            framing.complete(framing.encode(b"room:1", messages), [b"1f-1", b"2f-2"], shard)
+        )
+    compressed, expected = frames
+    if isinstance(whole, EventStream):
+        assert zlib.decompressobj(-zlib.MAX_WBITS).decompress(compressed) == expected
+    else:
+        assert texts_of(compressed, [PerMessageDeflate(True, True, 15, 15)]) == texts_of(expected)
+
+
+def texts_of(frames: bytes, extensions: Sequence[Extension] = ()) -> list[bytes]:
+    """Return the messages of a WebSocket."""
+    client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN, max_size=None)
+    client.extensions = list(extensions)
+    client.receive_data(frames)
+    assert client.parser_exc is None
+    return [bytes(each.data) for each in client.events_received() if isinstance(each, Frame)]
+
+
+@pytest.mark.parametrize("whole", [each for each, _ in COMPRESSED.values()], ids=COMPRESSED.keys())
+def test_what_is_long_is_compressed_once_for_streams_with_any_ids(
+    whole: EventStream | WebSocket,
+) -> None:
+    framing = partial_framing(whole)
+    text = "<li>and so on</li>" * 1000
+    partial = framing.encode(b"room:1", [Message(text, None, "1f-7")])
+    deflate.compressed.cache_clear()
+    sizes = [
+        len(framing.complete(partial, [b"1f-1", b"2f-%d" % number], 0)) for number in range(50)
+    ]
+    assert deflate.compressed.cache_info().misses == 1
+    assert max(sizes) < len(text) / 50
 
 
 @EVERY_FRAMING

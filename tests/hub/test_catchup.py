@@ -51,6 +51,13 @@ def got(catch_up: CatchUp[str], member: str = "stream") -> list[str]:
 class Lines:
     """A framing of one line a message."""
 
+    @property
+    def plain(self) -> Lines:
+        return self
+
+    def frame(self, body: bytes) -> bytes:
+        return body
+
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         return b"".join(b"%b %b\n" % (channel, each.data.encode()) for each in messages)
 

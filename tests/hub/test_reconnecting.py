@@ -39,6 +39,13 @@ LIVES = 2000
 class Numbers:
     """A framing in which a frame is the numbers of its messages, or names of channels."""
 
+    @property
+    def plain(self) -> Numbers:
+        return self
+
+    def frame(self, body: bytes) -> bytes:
+        return body
+
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         return b"".join(b"%s " % message.data.encode() for message in messages)
 

@@ -86,6 +86,13 @@ class Lines:
         self.name = name
         self.encoded: list[tuple[bytes, list[str]]] = []
 
+    @property
+    def plain(self) -> Lines:
+        return self
+
+    def frame(self, body: bytes) -> bytes:
+        return body
+
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         data = [message.data for message in messages]
         self.encoded.append((channel, data))
