@@ -17,7 +17,9 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.scripts._twistd_unix import UnixAppLogger
 from twisted.web.http import HTTPChannel
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
 from sinapse.errors import StartError
 
@@ -36,6 +38,9 @@ def uses() -> Iterator[Use]:
     yield Use("h2", "FrameBuffer", dir(FrameBuffer(server=True)), ("_data", "_headers_buffer"))
     yield Use("h2", "H2Connection", dir(H2Connection), ("_receive_goaway_frame",))
     yield Use("websockets", "http11.Request", signature(Request).parameters, ("method", "protocol"))
+    yield Use("websockets", "ServerProtocol", vars(ServerProtocol()), ("extensions",))
+    deflate = vars(PerMessageDeflate(True, True, 15, 15))
+    yield Use("websockets", "PerMessageDeflate", deflate, ("local_max_window_bits",))
     made = FileDescriptor.__init__.__code__.co_names
     yield Use("Twisted", "FileDescriptor", made, ("_tempDataBuffer", "_tempDataLen"))
     names = ("_logConnectionLostMsg", "_preexistingSocket", "_shouldShutdown")

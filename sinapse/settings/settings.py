@@ -71,6 +71,12 @@ class Settings:
         "Send the name of the channel as event type of messages that have none.",
         is_flag=True,
     )
+    compress: int | None = option(
+        "512",
+        values.size_or_off(0),
+        "Bytes from which a message is compressed, once for all clients that take gzip, or "
+        "permessage-deflate over a WebSocket; off for never.",
+    )
     retains: bool = option(
         "300",
         lambda texts: values.seconds(0, MAX_RETAIN)(texts) > 0,

@@ -52,6 +52,19 @@ def size(least: int, most: int | None = None) -> Callable[[Texts], int]:
     return number(least, most, " of bytes")
 
 
+def size_or_off(least: int, most: int | None = None) -> Callable[[Texts], int | None]:
+    """Return what reads a number of bytes within these bounds, or off."""
+    read_size = size(least, most)
+
+    def read(texts: Texts) -> int | None:
+        try:
+            return None if is_off(texts[-1]) else read_size(texts)
+        except ValueError as error:
+            raise ValueError(f"{error}, or off") from None
+
+    return read
+
+
 def flag(texts: Texts) -> bool:
     """Read what may have no value on the command line; most words in the environment mean yes."""
     return is_on(texts[-1])

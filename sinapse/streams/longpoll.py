@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.web.server import Request
 
 from sinapse.errors import CloseReason
+from sinapse.framing import deflate
+from sinapse.framing.eventstream import GZIP
 from sinapse.framing.jsonmessage import JSONList
 from sinapse.streams.stream import Stream
 from sinapse.web.answers import Fields, respond
@@ -39,7 +41,10 @@ class Owner(Protocol):
 
 
 class LongPoll(Stream):
-    """One poll, for messages after `last_event_id`; `headers` are those of its answer."""
+    """One poll, for messages after `last_event_id`; `headers` are those of its answer.
+
+    That is compressed if it has `compress` bytes, unless that is None.
+    """
 
     goes_on = False
 
@@ -55,6 +60,7 @@ class LongPoll(Stream):
         reactor: Any,
         *,
         last_event_id: str,
+        compress: int | None = None,
     ) -> None:
         super().__init__(token)
         self._owner = owner
@@ -62,6 +68,7 @@ class LongPoll(Stream):
         self._headers = [*headers]
         self._reactor = reactor
         self.last_event_id = last_event_id
+        self._compress = compress
         self._items: list[bytes] = []
         self._drained: Deferred[None] | None = None
         self._is_answered = False
@@ -105,6 +112,9 @@ class LongPoll(Stream):
         self._ended(reason)
         if status == 200:
             headers = [*headers, (b"Content-Type", b"application/json")]
+            if self._compress is not None and len(body) >= self._compress:
+                headers.append(GZIP)
+                body = deflate.whole(body)
         elif status != 204:
             body = b"%d %b\n" % (status, reason.text.encode())
         respond(request, status, body, headers)

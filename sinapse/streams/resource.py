@@ -23,7 +23,7 @@ from sinapse.protocol.keys import presented_token
 from sinapse.protocol.message import is_stream_name
 from sinapse.settings import Settings
 from sinapse.sockets.forwarded import UNIX, TrustedProxies
-from sinapse.streams.handshake import is_requested, shake_hands
+from sinapse.streams.handshake import compresses, is_requested, shake_hands
 from sinapse.streams.handshake import token as offered_token
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.longpoll import LongPoll
@@ -31,6 +31,7 @@ from sinapse.streams.stream import Stream
 from sinapse.streams.streams import Streams
 from sinapse.web.answers import SAFETY, SERVER, Fields, Plain, date, respond, tell_fault
 from sinapse.web.cors import preflight_headers, response_headers
+from sinapse.web.encodings import accepts_gzip
 from sinapse.web.limits import MAX_FIELDS
 
 #: Seconds after which to come back while a limit is reached: as long as many clients are refused,
@@ -70,11 +71,20 @@ class StreamResource(Plain):
         self._limits = limits
         self._proxies = proxies
         self._admitting = DeferredSemaphore(ADMISSIONS)
+        #: Bytes from which a message is compressed, for a client that can read that.
+        self._compress = settings.compress
+        self._vary = b"Origin" if self._compress is None else b"Origin, Accept-Encoding"
         # One object for each framing: the hub encodes once for each.
         named = settings.channel_event
-        self._chunked = EventStream(chunked=True, channel_event=named)
-        self._identity = EventStream(chunked=False, channel_event=named)
-        self._websocket = WebSocket(channel_event=named)
+        self._event_streams = {
+            (chunked, least): EventStream(chunked=chunked, channel_event=named, compress=least)
+            for chunked in (True, False)
+            for least in {None, self._compress}
+        }
+        self._websockets = {
+            least: WebSocket(channel_event=named, compress=least)
+            for least in {None, self._compress}
+        }
 
     def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: N802
         """Return this resource for the root, 404 for all other paths."""
@@ -85,7 +95,9 @@ class StreamResource(Plain):
         origin = request.getHeader(b"Origin") or request.getHeader(b"X-Origin")
         if request.method == b"OPTIONS":
             return self._options(request, origin)
-        headers = response_headers(origin, self._origins, credentials=self._cookie is not None)
+        headers = response_headers(
+            origin, self._origins, credentials=self._cookie is not None, vary=self._vary
+        )
         if (refusal := self._refuse_socket(request, headers)) is not None:
             return refusal
         if (trouble := _read_form(request) or _refused_name(request)) is not None:
@@ -111,7 +123,7 @@ class StreamResource(Plain):
         """
         if not is_requested(request):
             return None
-        handshake = shake_hands(request)
+        handshake = shake_hands(request, compress=self._compress is not None)
         if handshake.status_code != 101:
             fields = [(b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13")]
             return self._refuse(
@@ -158,7 +170,7 @@ class StreamResource(Plain):
                     self._send_away(request, headers, "draining")
                 elif request.method == b"HEAD":
                     self._broker.withdraw(admission)
-                    respond(request, 200, headers=(*HEADERS, *headers))
+                    respond(request, 200, headers=(*self._event_stream(request).headers, *headers))
                 else:
                     self._begin(request, admission, headers, address)
         except LimitReached as error:
@@ -220,6 +232,7 @@ class StreamResource(Plain):
                 name=_name(request),
                 last_event_id=last_event_id,
                 address=address,
+                compress=self._least(request),
             )
             return
         position = self._broker.place_before_past(admission) or self._streams.here
@@ -236,18 +249,28 @@ class StreamResource(Plain):
     ) -> tuple[EventStream | WebSocket, bytes]:
         """Return the framing of a stream, and its first bytes: the response head, the opening."""
         if is_requested(request):
-            handshake = shake_hands(request)
+            handshake = shake_hands(request, compress=self._compress is not None)
             handshake.headers["Server"] = SERVER.decode()
-            return self._websocket, handshake.serialize() + self._websocket.opening(position)
-        framing = self._chunked if request.clientproto == b"HTTP/1.1" else self._identity
+            websocket = self._websockets[self._compress if compresses(handshake) else None]
+            return websocket, handshake.serialize() + websocket.opening(position)
+        framing = self._event_stream(request)
         fields = ((b"Server", SERVER), (b"Date", date()), *SAFETY, *headers)
         padded = b"true" in request.args.get(b"padding", [])
-        first = framing.frame(opening(self._retry, position, padded=padded))
+        first = framing.opening(opening(self._retry, position, padded=padded))
         if request.clientproto == b"HTTP/2":
             exchange: Any = request.channel
-            exchange.answer(200, (*HEADERS, *fields))  # Written with the first bytes.
+            exchange.answer(200, (*framing.headers, *fields))  # Written with the first bytes.
             return framing, first
         return framing, framing.head(fields) + first
+
+    def _event_stream(self, request: Request) -> EventStream:
+        """Return the framing of an event stream for a client."""
+        return self._event_streams[request.clientproto == b"HTTP/1.1", self._least(request)]
+
+    def _least(self, request: Request) -> int | None:
+        """Return from how many bytes something is compressed for a client; None for never."""
+        fields = request.requestHeaders.getRawHeaders(b"Accept-Encoding", [])
+        return self._compress if accepts_gzip(fields) else None
 
     def _refuse(self, request: Request, status: int, reason: str, headers: Fields) -> int:
         self._counters.requests_refused[reason] += 1

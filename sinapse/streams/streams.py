@@ -166,7 +166,9 @@ class Streams(Service):
         """
 
         def make() -> Connection:
-            peer = WebSocketPeer() if isinstance(framing, WebSocket) else None
+            peer = None
+            if isinstance(framing, WebSocket):
+                peer = WebSocketPeer(compresses=framing.compress is not None)
             connection = take_over(request, self, framing, admission.token, peer)
             connection.name = name
             return connection
@@ -189,16 +191,24 @@ class Streams(Service):
         name: str | None = None,
         last_event_id: str,
         address: str,
+        compress: int | None = None,
     ) -> None:
         """Let `request` wait for messages after `last_event_id`, with `headers` in its answer.
 
-        Its client calls it `name`. Raises as :meth:`open` does.
+        Its client calls it `name`. The answer is compressed if it has `compress` bytes, unless that
+        is None. Raises as :meth:`open` does.
         """
 
         def make() -> LongPoll:
             token = admission.token
             poll = LongPoll(
-                self, request, headers, token, self._reactor, last_event_id=last_event_id
+                self,
+                request,
+                headers,
+                token,
+                self._reactor,
+                last_event_id=last_event_id,
+                compress=compress,
             )
             poll.name = name
             return poll

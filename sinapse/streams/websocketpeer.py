@@ -8,6 +8,7 @@ import codecs
 import logging
 from typing import NamedTuple
 
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import DATA_OPCODES, Frame, Opcode
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
@@ -40,15 +41,35 @@ class Received(NamedTuple):
     """Why the connection ends, if it does; `reply` ends with our close frame then."""
 
 
-class WebSocketPeer:
-    """One client."""
+class _Inflate(PerMessageDeflate):
+    """permessage-deflate of what a client sends; our few answers to it are not worth it.
 
-    __slots__ = ("_awaits_pong", "_decoder", "_protocol")
+    A window of 32 KiB is enough for any: the client may use a smaller one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            remote_no_context_takeover=True,
+            local_no_context_takeover=True,
+            remote_max_window_bits=15,
+            local_max_window_bits=15,
+        )
+
+    def encode(self, frame: Frame) -> Frame:
+        """Return `frame`."""
+        return frame
+
+
+class WebSocketPeer:
+    """One client; it may send compressed messages if `compresses`."""
+
+    __slots__ = ("_awaits_pong", "_compresses", "_decoder", "_protocol")
 
     #: Bytes of a message of a client.
     max_size = 1024
 
-    def __init__(self) -> None:
+    def __init__(self, *, compresses: bool = False) -> None:
+        self._compresses = compresses
         self._protocol: ServerProtocol | None = None
         self._decoder: codecs.IncrementalDecoder | None = None
         self._awaits_pong = False
@@ -76,6 +97,8 @@ class WebSocketPeer:
             self._protocol = ServerProtocol(
                 state=State.OPEN, max_size=self.max_size, logger=_SILENT
             )
+            if self._compresses:
+                self._protocol.extensions = [_Inflate()]
         protocol = self._protocol
         protocol.receive_data(data)
         for event in protocol.events_received():

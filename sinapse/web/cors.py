@@ -143,15 +143,16 @@ def _trouble(entry: str) -> str | None:
 
 
 def response_headers(
-    origin: bytes | None, origins: Origins, *, credentials: bool = False
+    origin: bytes | None, origins: Origins, *, credentials: bool = False, vary: bytes = b"Origin"
 ) -> list[tuple[bytes, bytes]]:
     """Return the fields of an answer to a request from `origin`.
 
-    With `credentials`, a page may send cookies and read the answer.
+    With `credentials`, a page may send cookies and read the answer. `vary` is what the answer
+    depends on.
     """
     if origin and origins.allows(origin):
-        return _allowed(origin, credentials=credentials)
-    return [(b"Vary", b"Origin")]
+        return _allowed(origin, credentials=credentials, vary=vary)
+    return [(b"Vary", vary)]
 
 
 def preflight_headers(
@@ -170,9 +171,11 @@ def preflight_headers(
     ]
 
 
-def _allowed(origin: bytes, *, credentials: bool) -> list[tuple[bytes, bytes]]:
+def _allowed(
+    origin: bytes, *, credentials: bool, vary: bytes = b"Origin"
+) -> list[tuple[bytes, bytes]]:
     # Never a star: with credentials browsers do not take it, and caches know whom it is for.
-    headers = [(b"Vary", b"Origin"), (b"Access-Control-Allow-Origin", origin)]
+    headers = [(b"Vary", vary), (b"Access-Control-Allow-Origin", origin)]
     if credentials:
         headers.append((b"Access-Control-Allow-Credentials", b"true"))
     return headers

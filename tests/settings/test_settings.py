@@ -71,6 +71,7 @@ ROWS = (
     Row("keep-alive", 15.0, ("0.1", 0.1), ("3600", 3600.0)),
     Row("retry", 5.0, ("0", 0.0), ("2.5", 2.5)),
     Row("channel-event", False, ("1", True), ("", True)),
+    Row("compress", 512, ("off", None), ("0", 0)),
     Row("retain", True, ("0", False), ("86400", True)),
     Row("max-pending", 4 * MIB, ("65536", 65536), ("1048576", MIB)),
     Row("max-pending-total", 1024 * MIB, ("0", 0), ("1048576", MIB)),
@@ -233,7 +234,7 @@ def test_origins_add_up() -> None:
         ("http2", "ON", True),
         *(
             (name, text, None)
-            for name in ("admin", "api", "api-keys", "cookie")
+            for name in ("admin", "api", "api-keys", "compress", "cookie")
             for text in NOTHING
         ),
         *(("prefix", text, "") for text in NOTHING),
@@ -291,6 +292,10 @@ BAD = [
         (name, text, "must be a number from 0")
         for name in ("max-streams", "max-streams-per-address", "accept-rate")
         for text in ("-1", "many", "1.5", "9" * 5000)
+    ),
+    *(
+        ("compress", text, "must be a number of bytes from 0, or off")
+        for text in ("on", "-1", "nan", "1.5", "1k")
     ),
     ("max-url", "1023", "must be a number of bytes from 1024 to 262144"),
     ("max-body", "1048577", "must be a number of bytes from 0 to 1048576"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import threading
@@ -92,6 +93,30 @@ def test_a_message_is_encoded_once_however_many_poll() -> None:
         LongPoll(owner, request, [], b"token", Clock(), last_event_id="1f-1") for _ in range(3)
     ]
     assert len({poll.framing for poll in polls}) == 1
+
+
+def test_a_large_answer_is_compressed_for_who_takes_that(
+    daemon: Daemon, publisher: Publisher
+) -> None:
+    token = subscribe(publisher, "room:1")
+    last = position(daemon, token)
+    headers = {**JSON, "Accept-Encoding": "gzip"}
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=40)
+    for text, is_compressed in (("x" * 300, False), ("x" * 10_000, True), ("é", False)):
+        with waiting(daemon, token, last) as poll:
+            publisher.publish("room:1", text)
+            _, (plain,) = poll.answer()
+        connection.request("GET", f"/?access_token={token}&last_event_id={last}", headers=headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.headers["Vary"] == "Origin, Accept-Encoding"
+        assert (answer.headers["Content-Encoding"] == "gzip") == is_compressed
+        if is_compressed:
+            assert len(body) < 200
+            body = gzip.decompress(body)  # Whole, with its trailer.
+        assert json.loads(body) == [plain]
+        last = plain["id"]
+    connection.close()
 
 
 def test_an_id_that_nobody_knows_is_a_reset(daemon: Daemon, publisher: Publisher) -> None:

@@ -19,6 +19,9 @@ from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.subscribing import position, subscribe
 from tests.support.websocket import HANDSHAKE, ending, opened, received
 
+#: What is answered to most offers.
+BOTH = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
 
 def data(client: ClientConnection, count: int) -> list[str]:
     return [received(client)["data"] for _ in range(count)]
@@ -121,6 +124,93 @@ class TestOpening:
     def test_while_redis_is_away_it_is_503(self, tmp_path: Path) -> None:
         with running_daemon(tmp_path, "redis://127.0.0.1:1", ready=False) as daemon:
             assert refusal(daemon, "/?access_token=x") == 503
+
+
+class TestCompression:
+    """What is agreed upon, and what is sent then (RFC 7692)."""
+
+    @pytest.mark.parametrize(
+        ("offers", "answer"),
+        [
+            # Of Firefox, and of Chromium and Node's ws.
+            ("permessage-deflate", BOTH),
+            ("permessage-deflate; client_max_window_bits", BOTH),
+            ("permessage-deflate; server_no_context_takeover; client_no_context_takeover", BOTH),
+            (
+                "permessage-deflate; client_max_window_bits=10; server_max_window_bits=15",
+                f"{BOTH}; server_max_window_bits=15; client_max_window_bits=10",
+            ),
+            # Ours is for all, and so has the whole window.
+            ("permessage-deflate; server_max_window_bits=10", None),
+            ("permessage-deflate; server_max_window_bits=10, permessage-deflate", BOTH),
+            ("permessage-deflate; server_max_window_bits=8", None),
+            ("permessage-deflate; level=9", None),
+            ("x-webkit-deflate-frame, permessage-bzip2", None),
+            ("", None),
+        ],
+    )
+    def test_an_offer_is_taken_if_it_can_be_shared(
+        self, daemon: Daemon, publisher: Publisher, offers: str, answer: str | None
+    ) -> None:
+        headers = {**HANDSHAKE, **({"Sec-WebSocket-Extensions": offers} if offers else {})}
+        path = f"/?access_token={subscribe(publisher, 'room:1')}"
+        with Stream(daemon.address, path, headers) as stream:
+            assert stream.status == 101
+            assert stream.headers["Sec-WebSocket-Extensions"] == answer
+
+    def test_an_offer_that_is_none_is_refused(self, daemon: Daemon, publisher: Publisher) -> None:
+        headers = {**HANDSHAKE, "Sec-WebSocket-Extensions": "permessage-deflate; ="}
+        path = f"/?access_token={subscribe(publisher, 'room:1')}"
+        with Stream(daemon.address, path, headers) as stream:
+            assert stream.status == 400
+
+    def test_messages_are_the_same_with_it_and_without(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher, "room:1")
+        start = position(daemon, token)
+        texts = ["small", "é" * 70_000, "small again", "<li>x</li>" * 200]
+        with opened(daemon, token) as with_it, opened(daemon, token, compression=None) as without:
+            for text in texts:
+                publisher.publish("room:1", text)
+            assert data(with_it, 4) == data(without, 4) == texts
+            assert with_it.protocol.extensions
+            assert not without.protocol.extensions
+        with opened(daemon, token, start) as resumed:
+            assert data(resumed, 4) == texts
+
+    def test_large_ones_are_compressed(self, daemon: Daemon, publisher: Publisher) -> None:
+        with opened(daemon, subscribe(publisher, "room:1")) as client:
+            before = daemon.metrics()["sinapse_delivered_bytes_total"]
+            publisher.publish("room:1", "<li>x</li>" * 1000)
+            assert len(data(client, 1)[0]) == 10_000
+            assert daemon.metrics()["sinapse_delivered_bytes_total"] - before < 300
+
+    def test_what_clients_send_may_be_compressed(
+        self, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        with opened(daemon, subscribe(publisher, "room:1")) as client:
+            assert client.protocol.extensions
+            client.send("")
+            assert received(client) == {}
+            client.send("x" * 1024)
+            assert client.ping("well?").wait(EVENT_TIMEOUT)
+            client.send("")
+            assert received(client) == {}
+            client.send("x" * 1025)
+            assert ending(client)[0] == 1009
+
+    def test_it_can_be_off(
+        self, tmp_path: Path, redis_server: RedisServer, publisher: Publisher
+    ) -> None:
+        token = subscribe(publisher, "room:1")
+        with (
+            running_daemon(tmp_path, redis_server.url, "--compress", "off") as daemon,
+            opened(daemon, token) as client,
+        ):
+            assert not client.protocol.extensions
+            publisher.publish("room:1", "x" * 10_000)
+            assert data(client, 1) == ["x" * 10_000]
 
 
 class TestAuthorisation:

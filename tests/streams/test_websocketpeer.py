@@ -1,14 +1,16 @@
 """What a client may send over a WebSocket, and what follows: RFC 6455, in the order of its cases.
 
-The groups are those of the Autobahn test suite, as far as they concern a server that does not
-compress: 1 framing, 2 pings and pongs, 3 reserved bits, 4 opcodes, 5 fragmentation, 6 UTF-8,
-7 closing, 9 limits. Messages mean nothing to Sinapse, so an echo stands in for their meaning.
+The groups are those of the Autobahn test suite, as far as they concern a server: 1 framing, 2 pings
+and pongs, 3 reserved bits, 4 opcodes, 5 fragmentation, 6 UTF-8, 7 closing, 9 limits, 12 and 13
+compression. Messages mean nothing to Sinapse, so an echo stands in for their meaning.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
+import zlib
 
 import pytest
 from hypothesis import example, given
@@ -33,8 +35,8 @@ class Echo(WebSocketPeer):
 
     max_size = LIMIT
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, compresses: bool = False) -> None:
+        super().__init__(compresses=compresses)
         self.parts: list[bytes] = []
 
     def handle(self, event: object) -> None:
@@ -319,3 +321,101 @@ def test_how_it_is_cut_on_the_way_makes_no_difference(
     assert whole.reason == cut.reason
     # Pongs overtake echoes; and what has something wrong behind it need not be answered.
     assert sorted(whole.reply) == sorted(cut.reply) or whole.reason is not None
+
+
+# Compression (RFC 7692): RSV1 says that a message is.
+
+RSV1 = 4
+
+
+def compressed(payload: bytes, *, window: int = 15) -> bytes:
+    """Return the payload of a compressed message."""
+    compressor = zlib.compressobj(wbits=-window)
+    made = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return made.removesuffix(b"\0\0\xff\xff")
+
+
+@PIECES
+@pytest.mark.parametrize("window", [9, 15])
+@pytest.mark.parametrize("size", SIZES)
+def test_12_a_compressed_message_of_any_size_is_taken(
+    size: int, window: int, by: int | None
+) -> None:
+    payload = b"*" * size
+    peer = Echo(compresses=True)
+    packed = compressed(payload, window=window)
+    for _ in range(2):  # Nothing of the first is needed for the second.
+        whole = fed(sent(TEXT, packed, reserved=RSV1), by=by, peer=peer)
+        assert whole == echoed(payload)
+    first, rest = packed[: len(packed) // 2], packed[len(packed) // 2 :]
+    parts = [
+        sent(BINARY, first, fin=False, reserved=RSV1),
+        sent(PING),
+        sent(CONT, b"", fin=False),
+        sent(CONT, rest),
+    ]
+    assert fed(*parts, by=by, peer=peer).reply.endswith(echoed(payload).reply)
+    assert fed(sent(TEXT, b"plain"), by=by, peer=peer) == echoed(b"plain")
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        # What has not the right form, or refers to the message before.
+        ([sent(TEXT, b"\xff" * 9, reserved=RSV1)], 1002),
+        (
+            [
+                sent(TEXT, compressed(b"once"), reserved=RSV1),
+                sent(TEXT, b"\x02\x13\0", reserved=RSV1),
+            ],
+            1002,
+        ),
+        # A control frame, a part that is not the first, a bit without a meaning.
+        ([sent(PING, compressed(b""), reserved=RSV1)], 1002),
+        ([sent(TEXT, b"a", fin=False), sent(CONT, b"b", reserved=RSV1)], 1002),
+        ([sent(TEXT, compressed(b""), reserved=RSV1 | 2)], 1002),
+        # Text that is none, when it is inflated.
+        ([sent(TEXT, compressed(b"\xff"), reserved=RSV1)], 1007),
+    ],
+)
+def test_12_what_is_wrong_ends_it(frames: list[bytes], code: int) -> None:
+    peer = Echo(compresses=True)
+    *before, last = frames
+    assert fed(*before, peer=peer).reason is None
+    reply, reason = fed(last, peer=peer)
+    assert reason is not None
+    assert close_code(reply) == code
+
+
+def test_13_without_an_agreement_nothing_may_be_compressed() -> None:
+    reply, reason = fed(sent(TEXT, compressed(b"hello"), reserved=RSV1))
+    assert (close_code(reply), reason) == (1002, CloseReason.PROTOCOL_ERROR)
+
+
+@pytest.mark.parametrize("size", [LIMIT, LIMIT + 1, 1 << 26])
+def test_13_a_message_may_not_become_larger_than_others(size: int) -> None:
+    bomb = compressed(bytes(size))
+    peer = Echo(compresses=True)
+    tracemalloc.start()
+    try:
+        reply, reason = fed(sent(BINARY, bomb, reserved=RSV1), peer=peer)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    if size == LIMIT:
+        assert (reply, reason) == echoed(bytes(size))
+    else:
+        assert close_code(reply) == 1009
+        assert most < 10 * LIMIT
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([TEXT, BINARY, CONT, PING]), st.binary(max_size=60)), max_size=5
+    )
+)
+def test_13_whatever_is_sent_as_compressed_is_survived(frames: list[tuple[int, bytes]]) -> None:
+    peer = WebSocketPeer(compresses=True)
+    for opcode, payload in frames:
+        if peer.receive(sent(opcode, payload, reserved=RSV1)).reason is not None:
+            return

@@ -8,6 +8,7 @@
 ``websocket``     WebSockets of a daemon
 ``tls``           a daemon that is reached over TLS
 ``certificates``  authorities, and what they sign
+``gzipped``       a client of event streams that takes gzip
 ``http2client``   a client of HTTP/2
 ``eventsource``   a strict parser of event streams
 ``crowd``         many EventSources in one thread

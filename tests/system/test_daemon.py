@@ -76,7 +76,7 @@ class TestStream:
             b"Cache-Control: no-store, no-transform",
             b"X-Accel-Buffering: no",
             b"Transfer-Encoding: chunked",
-            b"Vary: Origin",
+            b"Vary: Origin, Accept-Encoding",
         ):
             assert field in lines
 
@@ -274,7 +274,7 @@ class TestCors:
         origin = {"Origin": "https://a.example"}
         with daemon.stream(subscribe(publisher), origin).opened() as stream:
             assert stream.headers["Access-Control-Allow-Origin"] == "https://a.example"
-            assert stream.headers["Vary"] == "Origin"
+            assert stream.headers["Vary"] == "Origin, Accept-Encoding"
         refusal = daemon.get("/", **origin)
         assert refusal.headers["Access-Control-Allow-Origin"] == "https://a.example"
 
