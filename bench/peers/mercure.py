@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlencode
 
-from load import DATA, Publishing, Stream
+from load import Publishing, Stream
 
 from peers.jwt import KEY, token
 from peers.server import Peer, Running, Workload, free_port, installed, launched
@@ -26,6 +26,7 @@ _CONFIGURATION = """\
 }}
 http://127.0.0.1:{port} {{
   bind 127.0.0.1
+  {encode}
   mercure {{
     {keys}
     heartbeat {keep_alive:.0f}s
@@ -79,9 +80,10 @@ def _token(action: str, topics: Sequence[str]) -> str:
     )
 
 
-def _publish(channel: int, authorization: str) -> bytes:
+def _publish(channel: int, authorization: str, data: bytes) -> bytes:
     # Only private updates are for those alone whose token has the topic.
-    body = urlencode({"topic": _topic(channel), "private": "on"}).encode() + b"&data=" + DATA
+    fields = {"topic": _topic(channel), "private": "on", "data": data}
+    body = urlencode(fields).encode()
     return (
         b"POST /.well-known/mercure HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %b\r\n"
         b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%b"
@@ -98,7 +100,11 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
     def configure(keys: str) -> None:
         configuration.write_text(
             _CONFIGURATION.format(
-                port=port, keys=keys, keep_alive=workload.keep_alive, folder=folder
+                port=port,
+                keys=keys,
+                keep_alive=workload.keep_alive,
+                folder=folder,
+                encode="encode gzip" if workload.compress else "",
             )
         )
 
@@ -115,7 +121,9 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
         header = f"Authorization: Bearer {_token('subscribe', topics)}"
         streams.append(Stream(f"/.well-known/mercure?{query}", channels, header=header))
     authorization = _token("publish", ["*"])
-    templates = [_publish(number, authorization) for number in range(workload.channels)]
+    templates = [
+        _publish(number, authorization, workload.data) for number in range(workload.channels)
+    ]
     command = [str(program), "run", "--config", str(configuration)]
     home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     with launched(command, folder, cores, port, home) as pid:

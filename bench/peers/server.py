@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from load import Publishing, Stream
+from load import DATA, Publishing, Stream
 from machine import family
 
 from tests.support import EVENT_TIMEOUT, free_port, running_redis
@@ -57,6 +57,10 @@ class Workload:
     missed: int = 0
     #: Streams are WebSockets.
     websocket: bool = False
+    #: What every message has in it.
+    data: bytes = DATA
+    #: Streams are compressed, for clients that take that, if the server does not do it anyway.
+    compress: bool = False
 
 
 @dataclass

@@ -30,7 +30,7 @@
 ``running``       what runs publish, and a process that dies in the midst of one
 ``presence``      nodes that report who is there, and whoever hears of it
 ``hubs``          hubs without a broker, and stand-ins for framings and streams
-``browser``       Chromium
+``browser``       Chromium, and Firefox
 ``clients``       clients of event streams that applications use
 ``modules``       the modules of the package
 ``building``      a wheel and an sdist

@@ -1,13 +1,15 @@
 """Real browsers: Chromium, at most two for the whole run, with no cookies at the start of a test.
 
-Where there is no Chromium the tests that ask for one are skipped; with SINAPSE_REQUIRE_BROWSER=1
-they fail instead, so that a run that must have one cannot pass without.
+Firefox shows one page, which does the test itself. Where there is no such browser the tests that
+ask for one are skipped; with SINAPSE_REQUIRE_BROWSER=1 they fail instead, so that a run that must
+have one cannot pass without.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-from tests.support import EVENT_TIMEOUT, eventually
+from tests.support import EVENT_TIMEOUT, end, eventually
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -119,6 +121,20 @@ def program(*names: str) -> str:
     if os.environ.get("SINAPSE_REQUIRE_BROWSER") == "1":
         pytest.fail(f"SINAPSE_REQUIRE_BROWSER=1, and there is no {names[0]}")
     pytest.skip(f"there is no {names[0]}")
+
+
+@contextmanager
+def running_firefox(profile: Path, url: str) -> Iterator[None]:
+    """Run a Firefox with a page; it needs no driver."""
+    profile.mkdir()
+    command = [program("firefox-esr", "firefox"), "--headless", "--no-remote", "--profile"]
+    process = subprocess.Popen(
+        [*command, str(profile), url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        end(process)
 
 
 @pytest.fixture(scope="session")

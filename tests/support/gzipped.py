@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import zlib
+from collections.abc import Callable
 from functools import cached_property
 
 from tests.support.daemon import Daemon, Stream
@@ -13,7 +14,7 @@ GZIP = {"Accept-Encoding": "gzip"}
 
 
 class GzippedStream(Stream):
-    """An event stream whose body is gzip."""
+    """An event stream whose body is gzip, if the server wants that."""
 
     #: Bytes of the body, as it came.
     size = 0
@@ -23,10 +24,11 @@ class GzippedStream(Stream):
     @cached_property
     def response(self) -> http.client.HTTPResponse:
         response = self.connection.getresponse()
+        self._read1 = response.read1
+        self._inflate: Callable[[bytes], bytes] = bytes
         if response.headers["Content-Encoding"] == "gzip":
-            self._reader = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            self._read1 = response.read1
-            response.readline = self._readline  # type: ignore[method-assign, assignment]
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress
+        response.readline = self._readline  # type: ignore[method-assign, assignment]
         return response
 
     def _readline(self) -> bytes:
@@ -36,7 +38,7 @@ class GzippedStream(Stream):
             if not data:
                 return b""
             self.size += len(data)
-            self._text += self._reader.decompress(data)
+            self._text += self._inflate(data)
         line, self._text = self._text.split(b"\n", 1)
         return line + b"\n"
 

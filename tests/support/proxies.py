@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,10 @@ PROXIES = {proxy.name: proxy for proxy in (Nginx, HAProxy, Caddy)}
 
 @contextlib.contextmanager
 def running_proxies(
-    redis_url: str, keep_alive: str, timeout: str
+    redis_url: str,
+    keep_alive: str,
+    timeout: str,
+    kinds: Mapping[str, type[Proxy]] = PROXIES,
 ) -> Iterator[Callable[[str], Proxy]]:
     """Run a daemon for the length of a with block, and those proxies that are asked for."""
     with contextlib.ExitStack() as stack:
@@ -193,7 +196,7 @@ def running_proxies(
             if name not in running:
                 own = folder / name
                 own.mkdir()
-                proxy = PROXIES[name](own, daemon, socket_path, timeout)
+                proxy = kinds[name](own, daemon, socket_path, timeout)
                 stack.callback(proxy.stop)
                 proxy.start()
                 running[name] = proxy

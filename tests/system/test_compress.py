@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import http.server
+import queue
 import random
 import socket
 import subprocess
+import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -15,13 +20,15 @@ import pytest
 
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually
-from tests.support.browser import Browser, Page, _first_browser, browser, program
+from tests.support.browser import Browser, Page, _first_browser, browser, program, running_firefox
 from tests.support.certificates import root
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
-from tests.support.gzipped import GZIP, gzipped
+from tests.support.gzipped import GZIP, GzippedStream, gzipped
 from tests.support.http2client import Client
+from tests.support.proxies import SHIPPED, Caddy, HAProxy, Nginx, Proxy, running_proxies
 from tests.support.subscribing import position, subscribe
 from tests.support.tls import SecureDaemon, secure_daemon
+from tests.support.websocket import received
 
 #: Bytes of a message that is compressed, and one that is not.
 LARGE = "".join(f'<li id="{number}">item {number * 37 % 101}</li>' for number in range(300))
@@ -252,12 +259,147 @@ class TestHTTP2:
         page = Page(browser, secure.port, subscribe(publisher))
         assert page.protocol == "h2"
         page.open_streams(3)
-        page.sees("opened", times=3)
+        page.open_websocket()
+        page.sees("opened", times=4)
+        assert "permessage-deflate" in browser.run("return opened.at(-1).extensions")
         for number, text in enumerate((LARGE, SMALL, LARGE)):
             publisher.publish("room:1", f"{number}{text}")
-            page.sees(f"{number}{text}", times=3)
+            page.sees(f"{number}{text}", times=4)
         secure.daemon.stop()
         publisher.publish("room:1", f"missed {LARGE}")
         secure.daemon.start()
         page.sees(f"missed {LARGE}", times=3)
         page.close()
+
+
+@pytest.mark.browser
+def test_firefox(tmp_path: Path, redis_server: RedisServer, publisher: Publisher) -> None:
+    """Its own EventSource and WebSocket: messages at once, and what was missed in a break."""
+    token = subscribe(publisher)
+    with (
+        running_daemon(tmp_path, redis_server.url, *RETRY) as daemon,
+        serving(daemon, token) as (url, reports),
+        running_firefox(tmp_path / "profile", url),
+    ):
+
+        def tell(text: str) -> None:
+            assert {reports.get(timeout=EVENT_TIMEOUT) for _ in range(2)} == {
+                f"stream {text}",
+                f"socket {text}",
+            }
+
+        tell("ok")
+        for text in (LARGE, SMALL):
+            publisher.publish("room:1", text)
+            tell(text)
+        daemon.stop()
+        publisher.publish("room:1", f"missed {LARGE}")
+        daemon.start()
+        texts = iter(lambda: reports.get(timeout=EVENT_TIMEOUT), None)
+        assert f"stream missed {LARGE}" in texts
+
+
+#: Reports what it hears.
+PAGE = """<script>
+    const report = (text) => fetch("/", {method: "POST", body: text});
+    const source = new EventSource("http://HOST");
+    source.onmessage = (event) => report(`stream ${event.data}`);
+    source.addEventListener("authentication", source.onmessage, {once: true});
+    const socket = new WebSocket("ws://HOST");
+    socket.onmessage = (event) => report(`socket ${JSON.parse(event.data).data}`);
+</script>"""
+
+
+@contextlib.contextmanager
+def serving(daemon: Daemon, token: str) -> Iterator[tuple[str, queue.Queue[str]]]:
+    """Serve the page, and give its URL and what it reports."""
+    reports: queue.Queue[str] = queue.Queue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            host = f"127.0.0.1:{daemon.port}/?access_token={token}"
+            self.answer(PAGE.replace("HOST", host).encode())
+
+        def do_POST(self) -> None:
+            reports.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.answer(b"")
+
+        def answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serves = threading.Thread(target=server.serve_forever)
+        serves.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", reports
+        finally:
+            server.shutdown()
+            serves.join()
+
+
+class CompressingNginx(Nginx):
+    """One that compresses whatever it may."""
+
+    def shipped(self, file: str, places: dict[str, str]) -> str:
+        text = super().shipped(file, places)
+        assert "gzip off;" in text
+        return text.replace("gzip off;", "gzip on; gzip_types *; gzip_proxied any;")
+
+
+class CompressingCaddy(Caddy):
+    def shipped(self, file: str, places: dict[str, str]) -> str:
+        text = super().shipped(file, places)
+        return text.replace("\treverse_proxy ", "\tencode gzip zstd\n\treverse_proxy ")
+
+
+@pytest.fixture(scope="module")
+def compressing(redis_process: RedisServer) -> Iterator[Callable[[str], Proxy]]:
+    kinds = {"nginx": CompressingNginx, "caddy": CompressingCaddy, "haproxy": HAProxy}
+    with running_proxies(redis_process.url, "3600", SHIPPED, kinds) as start:
+        yield start
+
+
+class TestBehindProxies:
+    """A proxy that compresses leaves alone what is compressed, and what must not be."""
+
+    @pytest.mark.parametrize("name", ["nginx", "caddy", "haproxy"])
+    def test_it_is_compressed_once_and_comes_at_once(
+        self, compressing: Callable[[str], Proxy], publisher: Publisher, name: str
+    ) -> None:
+        proxy = compressing(name)
+        path = f"/?access_token={subscribe(publisher)}"
+        with GzippedStream(proxy.port, path, GZIP, context=proxy.context).opened() as stream:
+            assert stream.headers.get_all("Content-Encoding") == ["gzip"]
+            for text in (LARGE, SMALL):
+                publisher.publish("room:1", text)
+                assert stream.message().data == text
+            with proxy.websocket(path) as client:
+                assert client.protocol.extensions
+                publisher.publish("room:1", LARGE)
+                assert received(client)["data"] == LARGE
+
+    @pytest.mark.parametrize("name", ["nginx", "caddy", "haproxy"])
+    def test_who_says_nothing_of_it_gets_it_plain(
+        self, compressing: Callable[[str], Proxy], publisher: Publisher, name: str
+    ) -> None:
+        """Caddy asks for gzip by itself then, and unpacks it."""
+        proxy = compressing(name)
+        request = f"GET /?access_token={subscribe(publisher)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        with (
+            socket.create_connection(("127.0.0.1", proxy.port), EVENT_TIMEOUT) as plain,
+            proxy.context.wrap_socket(plain, server_hostname="127.0.0.1") as client,
+        ):
+            client.sendall(request.encode())
+            response = http.client.HTTPResponse(client)
+            response.begin()
+            assert "Content-Encoding" not in response.headers
+            for text in (LARGE, SMALL):
+                publisher.publish("room:1", text)
+                assert f"data: {text}\n".encode() in iter(response.readline, b"")
