@@ -5,9 +5,15 @@ asks for (SNI, RFC 6066 §3).
 
 TLS 1.2 and newer; with 1.2 only ciphers with forward secrecy and authenticated encryption: the
 "intermediate" configuration of Mozilla, without the DHE that no current browser offers.
+
+A client that comes back resumes its session by a ticket (RFC 8446 §2.2, RFC 5077): it is spared the
+certificates, and the server a signature. OpenSSL makes the key of the tickets with a context, and
+our library has no way to read it or to set it: so each process has keys of its own, and contexts
+are made anew before a key is old.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +34,18 @@ from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersi
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-#: Cipher suites for TLS 1.2; those for 1.3 are all modern.
-CIPHERS = AcceptableCiphers.fromOpenSSLCipherString("ECDHE+AESGCM:ECDHE+CHACHA20")
+#: Cipher suites for TLS 1.2, the preferred first. AES has 128 bits, as Mozilla prefers it, if the
+#: client can: SHA-384, which comes with 256, is a fifteenth of a handshake.
+CIPHERS = AcceptableCiphers.fromOpenSSLCipherString(
+    "ECDHE+AES128+AESGCM:ECDHE+AESGCM:ECDHE+CHACHA20"
+)
+
+#: The same for TLS 1.3.
+CIPHERS_1_3 = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+
+#: Seconds after which a key gives no tickets any more, and takes none. Whoever has it can read what
+#: was sent with TLS 1.2 after a resumption; that with 1.3 is safe, as there is an exchange of keys.
+TICKET_KEY_AGE = 12 * 60 * 60
 
 #: The kinds of endpoint that speak TLS, and their arguments.
 KINDS = {
@@ -42,24 +58,39 @@ KINDS = {
 class Certificates:
     """The certificates with which an endpoint can prove its names."""
 
-    def __init__(self, kind: str, given: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        given: Mapping[str, str],
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Read the files that are `given`; raises ``ValueError`` with the argument and the file."""
         for name in given:
             if name not in KINDS[kind]:
                 raise ValueError(f"{name}: there is no such argument")
         self._read = _reader_of_folder(given) if kind == "tls" else _reader_of_one(given)
-        self._options = self._read()
+        self._seconds = seconds
+        self.renew()
 
     def renew(self) -> None:
         """Read the files again, for new connections; open ones no longer need a certificate.
 
-        Raises ``ValueError`` with the argument and the file, and then changes nothing.
+        No ticket from before is taken: the client is to see the certificate. Raises ``ValueError``
+        with the argument and the file, and then changes nothing.
         """
-        self._options = self._read()
+        self._identities = self._read()
+        self._begin()
 
-    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: N802
+    def _begin(self) -> None:
+        """Begin with a context, and with a key for tickets, for connections to come."""
+        self._context = _context(self._identities)
+        self._begun = self._seconds()
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> Connection:  # noqa: ARG002, N802
         """Return the TLS side of a connection that was accepted."""
-        return self._options.serverConnectionForTLS(protocol)
+        if self._seconds() - self._begun >= TICKET_KEY_AGE:
+            self._begin()
+        return Connection(self._context)
 
 
 def carrier(kind: str, given: Mapping[str, str]) -> str:
@@ -107,43 +138,70 @@ class _File(NamedTuple):
             raise self.error(error.strerror or str(error)) from None
 
 
-class _Identity(NamedTuple):
-    """A certificate with its key and the chain to its authority, and the names that it is for."""
-
-    options: CertificateOptions
-    names: frozenset[str]
-
-
 _Lookup = Callable[[bytes | None], Context | None]
 
 
-def _identity(
-    key: _File, certificate: _File, chain: _File | None = None, lookup: _Lookup | None = None
-) -> _Identity:
+class _Identity(NamedTuple):
+    """A certificate with its key and the chain to its authority, and the names that it is for."""
+
+    key: PrivateKeyTypes
+    certificate: Certificate
+    chain: Sequence[Certificate]
+    names: frozenset[str]
+
+    def context(self, lookup: _Lookup | None = None) -> Context:
+        """Return a new context; `lookup` finds that for a name which a client asks for."""
+        # Twisted's hints name classes of pyOpenSSL that are deprecated.
+        parts: Any = {
+            "privateKey": self.key,
+            "certificate": self.certificate,
+            "extraCertChain": self.chain,
+        }
+        context: Context = CertificateOptions(
+            **parts,
+            raiseMinimumTo=TLSVersion.TLSv1_2,
+            acceptableCiphers=CIPHERS,
+            enableSessionTickets=True,
+            contextForServerName=lookup,
+        ).getContext()
+        context.set_tls13_ciphersuites(CIPHERS_1_3)
+        return context
+
+
+def _identity(key: _File, certificate: _File, chain: _File | None = None) -> _Identity:
     """Read the files; those of `certificate` begin with that of the key, the others are its chain.
 
-    `lookup` finds the context for a name that a client asks for.
+    OpenSSL has to accept them.
     """
     private = key.key()
     own, *others = certificate.certificates()
     if chain is not None:
         others += chain.certificates()
-    # Twisted's hints name classes of pyOpenSSL that are deprecated.
-    parts: Any = {"privateKey": private, "certificate": own, "extraCertChain": others}
     try:
         if own.public_key() != private.public_key():
             raise key.error(f"is not the key of the first certificate in {certificate.path}")
-        options = CertificateOptions(
-            **parts,
-            raiseMinimumTo=TLSVersion.TLSv1_2,
-            acceptableCiphers=CIPHERS,
-            contextForServerName=lookup,
-        )
-        options.getContext()
-        return _Identity(options, _names(own))
+        identity = _Identity(private, own, others, _names(own))
+        identity.context()
     except Error as error:
         reasons = ", ".join(reason for _, _, reason in error.args[0])
         raise certificate.error(reasons) from None
+    return identity
+
+
+def _context(identities: Sequence[_Identity]) -> Context:
+    """Return the context of the first; a client gets that for the name which it asks for."""
+    if len(identities) == 1:
+        return identities[0].context()
+    by_name: dict[str, Context] = {}
+
+    def look_up(name: bytes | None) -> Context | None:
+        asked = (name or b"").decode("ascii", "replace").lower()
+        return by_name.get(asked) or by_name.get(f"*.{asked.partition('.')[2]}")
+
+    contexts = [identity.context(look_up) for identity in identities]
+    for identity, context in reversed(list(zip(identities, contexts, strict=True))):
+        by_name.update(dict.fromkeys(identity.names, context))
+    return contexts[0]
 
 
 def _names(certificate: Certificate) -> frozenset[str]:
@@ -154,7 +212,7 @@ def _names(certificate: Certificate) -> frozenset[str]:
     return frozenset(name.lower() for name in extension.value.get_values_for_type(DNSName))
 
 
-def _reader_of_one(given: Mapping[str, str]) -> Callable[[], CertificateOptions]:
+def _reader_of_one(given: Mapping[str, str]) -> Callable[[], Sequence[_Identity]]:
     """Return what reads the files of an ``ssl:`` endpoint."""
     if (method := given.get("sslmethod", "TLS_METHOD")) != "TLS_METHOD":
         raise ValueError(f"sslmethod {method}: it is TLS 1.2 and newer that is spoken")
@@ -167,10 +225,10 @@ def _reader_of_one(given: Mapping[str, str]) -> Callable[[], CertificateOptions]
     if key is None:
         raise ValueError("privateKey: is missing")
     certificate, chain = files.get("certKey", key), files.get("extraCertChain")
-    return lambda: _identity(key, certificate, chain).options
+    return lambda: [_identity(key, certificate, chain)]
 
 
-def _reader_of_folder(given: Mapping[str, str]) -> Callable[[], CertificateOptions]:
+def _reader_of_folder(given: Mapping[str, str]) -> Callable[[], Sequence[_Identity]]:
     """Return a function that reads the folder of a ``tls:`` endpoint.
 
     Each file has a key, its certificate and the chain. The first one, by file name, is for clients
@@ -178,24 +236,14 @@ def _reader_of_folder(given: Mapping[str, str]) -> Callable[[], CertificateOptio
     """
     folder = given.get("path", "")
 
-    def read() -> CertificateOptions:
+    def read() -> Sequence[_Identity]:
         try:
             paths = sorted(str(each) for each in Path(folder).iterdir() if each.suffix == ".pem")
         except OSError as error:
             raise ValueError(f"path {folder}: {error.strerror}") from None
         if not paths:
             raise ValueError(f"path {folder}: holds no file whose name ends in .pem")
-        by_name: dict[str, CertificateOptions] = {}
-
-        def look_up(name: bytes | None) -> Context | None:
-            asked = (name or b"").decode("ascii", "replace").lower()
-            found = by_name.get(asked) or by_name.get(f"*.{asked.partition('.')[2]}")
-            return None if found is None else found.getContext()
-
         files = [_File(path, "path") for path in paths]
-        identities = [_identity(each, each, lookup=look_up) for each in files]
-        for identity in reversed(identities):
-            by_name.update(dict.fromkeys(identity.names, identity.options))
-        return identities[0].options
+        return [_identity(each, each) for each in files]
 
     return read
