@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from h2.connection import H2Connection
 from h2.frame_buffer import FrameBuffer
+from OpenSSL._util import lib
+from OpenSSL.SSL import Connection
 from twisted.application.internet import StreamServerEndpointService
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.scripts._twistd_unix import UnixAppLogger
 from twisted.web.http import HTTPChannel
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -45,9 +47,40 @@ def uses() -> Iterator[Use]:
     yield Use("Twisted", "FileDescriptor", made, ("_tempDataBuffer", "_tempDataLen"))
     names = ("_logConnectionLostMsg", "_preexistingSocket", "_shouldShutdown")
     yield Use("Twisted", "Port", dir(tcp.Port), names)
-    yield Use("Twisted", "TLSMemoryBIOProtocol", dir(TLSMemoryBIOProtocol), ("_flushSendBIO",))
+    yield Use(
+        "Twisted",
+        "TLSMemoryBIOProtocol",
+        dir(TLSMemoryBIOProtocol),
+        (
+            "_flushSendBIO",
+            "_handshakeDone",
+            "_lostTLSConnection",
+            "_shutdownTLS",
+            "_tlsShutdownFinished",
+        ),
+    )
     begun = TLSMemoryBIOProtocol.makeConnection.__code__.co_names
-    yield Use("Twisted", "TLSMemoryBIOProtocol", begun, ("_tlsConnection",))
+    yield Use("Twisted", "TLSMemoryBIOProtocol", begun, ("_appSendBuffer", "_tlsConnection"))
+    made = TLSMemoryBIOFactory.__init__.__code__.co_names
+    yield Use("Twisted", "TLSMemoryBIOFactory", made, ("_creatorCallable",))
+    made = Connection.__init__.__code__.co_names
+    yield Use("pyOpenSSL", "SSL.Connection", made, ("_from_ssl", "_into_ssl", "_ssl"))
+    yield Use(
+        "pyOpenSSL",
+        "_util.lib",
+        dir(lib),
+        (
+            "BIO_new",
+            "BIO_read",
+            "BIO_s_mem",
+            "ERR_clear_error",
+            "SSL_ERROR_WANT_WRITE",
+            "SSL_get_error",
+            "SSL_set_bio",
+            "SSL_set_fd",
+            "SSL_write",
+        ),
+    )
     yield Use(
         "Twisted",
         "HTTPChannel",

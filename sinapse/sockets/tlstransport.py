@@ -1,14 +1,14 @@
-"""TLS over a socket, as a transport: OpenSSL writes what it encrypts, without a way around.
+"""TLS over a socket, as a transport: encrypted bytes are written directly to the descriptor.
 
 TLS itself is Twisted's: OpenSSL reads from memory and writes into memory, and Twisted carries the
 bytes from and to the transport of the socket. Through the buffer of that transport, each write
 would cost two calls of epoll_ctl and wait for the next turn of the reactor: a third of the cost of
-a delivery. So encrypted bytes are written directly to the descriptor.
+a delivery.
 
-A connection that only writes is *straight*: OpenSSL has the socket itself. That saves the copy in
-memory, and two thirds of what Python does for a delivery; and an idle stream keeps no buffers. What
-a client says is read as ever: for that, and for everything else but a write that fits into the
-socket, OpenSSL gets its memory back.
+While a connection is only written to it is *straight*: OpenSSL has the socket itself. That saves
+two copies, and two thirds of what Python does: two fifths of a delivery, and the 1.9 KiB of buffers
+that an idle stream would keep. When the client says something, when a write does not fit, and at
+the end, OpenSSL gets its memory back, and everything is as before.
 """
 
 import os
@@ -24,11 +24,8 @@ from twisted.python.failure import Failure
 
 from sinapse.sockets.ending import Ending
 
-#: Bytes taken from OpenSSL at once: more than it makes of one record.
+#: Bytes taken from OpenSSL at once: more than it makes of one record, which has 16 KiB of text.
 READ_SIZE = 32 * 1024
-
-#: Bytes that OpenSSL encrypts as one record, or as few whole ones (RFC 8446 §5.1).
-RECORD_SIZE = 16 * 1024
 
 _write = os.write
 _encrypt = lib.SSL_write
@@ -73,17 +70,11 @@ class TLSTransport(TLSMemoryBIOProtocol):
 
     def write(self, data: bytes) -> None:
         """Encrypt, and write: now, or what does not fit as soon as there is room."""
-        ssl = self._straight
-        if ssl is None and (ssl := self._straighten()) is None:
+        ssl = self._straight or self._straighten()
+        if ssl is None:
             super().write(data)
-            return
-        size = len(data)
-        if 0 < size <= RECORD_SIZE:
-            if (result := _encrypt(ssl, data, size)) != size:
-                self._write_the_rest(ssl, data, result)
-        else:
-            self._turn_back()
-            super().write(data)
+        elif data and (result := _encrypt(ssl, data, len(data))) != len(data):
+            self._write_the_rest(ssl, data, result)
 
     def _straighten(self) -> Any:
         """Give OpenSSL the socket, if nothing is on its way in either direction; return it then."""
@@ -119,14 +110,17 @@ class TLSTransport(TLSMemoryBIOProtocol):
 
     def _write_the_rest(self, ssl: Any, data: bytes, result: int) -> None:
         """Go on after a write of `data` that the socket has not taken, or not whole."""
-        is_full = lib.SSL_get_error(ssl, result) == lib.SSL_ERROR_WANT_WRITE
+        is_full = result <= 0 and lib.SSL_get_error(ssl, result) == lib.SSL_ERROR_WANT_WRITE
         self._turn_back()
-        # The same again: OpenSSL goes on in the middle of the record that it has begun.
-        if is_full and _encrypt(ssl, data, len(data)) == len(data):
+        if is_full:
+            # The same again: OpenSSL goes on in the midst of the record that it has begun.
+            result = _encrypt(ssl, data, len(data))
             self._flushSendBIO()
+        if result > 0:  # It has taken a part.
+            super().write(data[result:])
             return
+        # The client is gone; the transport tells so in a later turn.
         lib.ERR_clear_error()
-        # The client is gone. What was written is not to be told from what was not.
         self._lostTLSConnection = True
         self.transport.abortConnection()
 

@@ -50,7 +50,7 @@ LIBRARIES = {
     "markupsafe": {"publisher.flask"},
     "msgpack": {"protocol"},
     "msgspec": {"api"},
-    "OpenSSL": {"sockets", "txredis"},
+    "OpenSSL": {"sockets", "txredis", "daemon.internals"},
     "prometheus_client": {"admin", "cli.bench", "cli.checks.relay"},
     "pytest": {"pytest_plugin"},
     "redis": {"publisher"},

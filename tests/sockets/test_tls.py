@@ -222,6 +222,15 @@ class TestHandshake:
         with pytest.raises(ssl.SSLError, match="handshake failure"):
             shaken_hands(secure.port, context).__enter__()
 
+    def test_of_those_that_both_have_aes_with_128_bits_is_taken(
+        self, secure: SecureDaemon, authority: Authority
+    ) -> None:
+        with shaken_hands(secure.port, authority.client()) as client:
+            assert (client.cipher() or ("",))[0] == "TLS_AES_128_GCM_SHA256"
+        context = client_of(authority, ssl.TLSVersion.TLSv1_2)
+        with shaken_hands(secure.port, context) as client:
+            assert (client.cipher() or ("",))[0] == "ECDHE-ECDSA-AES128-GCM-SHA256"
+
     def test_http_2_is_agreed_upon_or_1_1(self, secure: SecureDaemon, authority: Authority) -> None:
         context = client_of(authority)
         for offered, agreed in (

@@ -47,9 +47,12 @@ class Server(Protocol):
         self.received = b""
         self.ends: list[Failure] = []
         self.told: list[str] = []
+        self.answers = False
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         self.received += data
+        if self.answers:
+            self.transport.write(data)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # noqa: N802
         self.ends.append(reason)
@@ -67,7 +70,13 @@ class Server(Protocol):
 class Pair:
     """One connection with both its ends, and a reactor that turns when told to."""
 
-    def __init__(self, certificates: Certificates) -> None:
+    def __init__(
+        self,
+        certificates: Certificates,
+        version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+        context: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         ours, self.socket = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.socket.setblocking(False)
@@ -76,10 +85,13 @@ class Pair:
         self.tls: Any = TLSFactory(certificates, factory, self.reactor).buildProtocol(None)
         self.below = tcp.Server(ours, self.tls, ("127.0.0.1", 1), SERVER, 0, self.reactor)
         ours.setblocking(False)
-        context = root().client()
+        context = context or root().client()
+        context.minimum_version = context.maximum_version = version
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self.client = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self.client = context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname="localhost", session=session
+        )
         self.tls.makeConnection(self.below)
 
     @property
@@ -105,9 +117,13 @@ class Pair:
         self.turn()
         self.fetch()
 
+    def said(self) -> bytes:
+        """Return what the client has said, encrypted."""
+        return self._outgoing.read()
+
     def deliver(self) -> None:
         """Have the server read what the client has said."""
-        if said := self._outgoing.read():
+        if said := self.said():
             self.socket.sendall(said)
             self.below.doRead()
 
@@ -157,10 +173,10 @@ class Pair:
             self.below.connectionLost(Failure(ConnectionDone()))
 
 
-@pytest.fixture
-def fresh(certificates: Certificates) -> Iterator[Pair]:
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def fresh(certificates: Certificates, request: pytest.FixtureRequest) -> Iterator[Pair]:
     """A connection on which nothing has been said."""
-    pair = Pair(certificates)
+    pair = Pair(certificates, request.param)
     yield pair
     pair.end()
 
@@ -196,17 +212,19 @@ def test_what_does_not_fit_follows_whole_and_in_order(pair: Pair) -> None:
             st.integers(1, 60_000).map(lambda size: ("write", size)),
             st.integers(1, 60_000).map(lambda size: ("fetch", size)),
             st.just(("say", 0)),
+            st.just(("ask", 0)),
             st.just(("turn", 0)),
         ),
         max_size=40,
-    )
+    ),
+    version=st.sampled_from([ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]),
 )
 def test_in_any_interleaving_the_bytes_arrive_as_written(
-    certificates: Certificates, steps: list[tuple[str, int]]
+    certificates: Certificates, steps: list[tuple[str, int]], version: ssl.TLSVersion
 ) -> None:
-    pair = Pair(certificates)
+    pair = Pair(certificates, version)
     pair.shake_hands()
-    sent, received, said = b"", b"", 0
+    sent, received, said = b"", b"", b""
     for number, (step, size) in enumerate(steps):
         if step == "write":
             data = bytes([number % 256]) * size
@@ -215,14 +233,17 @@ def test_in_any_interleaving_the_bytes_arrive_as_written(
         elif step == "fetch":
             pair.fetch(size)
             received += pair.read()
-        elif step == "say":
-            pair.client.write(b"x")
+        elif step in ("say", "ask"):
+            pair.server.answers = step == "ask"
+            for text in (b"one", b"other"):  # In one piece.
+                pair.client.write(text)
+                said += text
+                sent += text if pair.server.answers else b""
             pair.deliver()
-            said += 1
         else:
             pair.turn()
     assert received + pair.read_all() == sent
-    assert pair.server.received == b"x" * said
+    assert pair.server.received == said
     pair.end()
 
 
@@ -278,15 +299,82 @@ def test_a_descriptor_that_is_anothers_now_is_never_written_to(pair: Pair) -> No
         end.close()
 
 
-def test_an_interrupted_write_loses_nothing(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_answer_loses_nothing(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int, __: bytes) -> int:
         raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
+    pair.server.answers = True
+    pair.client.write(b"one ")
     with monkeypatch.context() as patch:
         patch.setattr(tlstransport, "_write", fail)
-        pair.tls.write(b"one ")
+        pair.deliver()
     pair.tls.write(b"other")  # Behind what waits, although it could be written now.
     assert pair.read_all() == b"one other"
+
+
+def test_openssl_writes_frames_itself(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tlstransport, "_write")
+    for number in range(3):
+        pair.tls.write(b"frame %d" % number)
+        pair.fetch()
+        assert pair.read() == b"frame %d" % number
+
+
+def test_a_record_that_fits_in_part_goes_on_where_it_broke_off(pair: Pair) -> None:
+    pair.tls.write(b"straight")
+    frames = [bytes([65 + number]) * 10_000 for number in range(8)]  # The socket holds less.
+    for frame in frames:
+        pair.tls.write(frame)
+    assert pair.below in pair.reactor.getWriters()
+    assert pair.read_all() == b"straight" + b"".join(frames)
+
+
+def test_what_is_answered_at_once_does_not_disturb_what_is_still_to_be_read(pair: Pair) -> None:
+    pair.tls.write(b"straight")
+    pair.server.answers = True
+    for text in (b"one ", b"two ", b"three"):
+        pair.client.write(text)
+    pair.deliver()
+    assert pair.server.received == b"one two three"
+    assert pair.read_all() == b"straightone two three"
+
+
+def test_half_a_record_of_the_client_waits_for_its_other_half(pair: Pair) -> None:
+    pair.tls.write(b"before ")
+    pair.client.write(b"question")
+    said = pair.said()
+    for part in (said[:3], said[3:20], said[20:]):
+        pair.socket.sendall(part)
+        pair.below.doRead()
+        pair.tls.write(b"meanwhile ")
+    assert pair.server.received == b"question"
+    assert pair.read_all() == b"before " + b"meanwhile " * 3
+
+
+def test_nothing_written_is_nothing_said(pair: Pair) -> None:
+    for data in (b"", b"frame", b"", b"", b"other"):
+        pair.tls.write(data)
+    assert pair.read_all() == b"frameother"
+
+
+def test_the_end_is_told_when_everything_is_written(pair: Pair) -> None:
+    pair.tls.write(b"frame")
+    pair.tls.loseConnection()
+    pair.tls.write(b"late")
+    pair.fetch()
+    assert pair.read() == b"frame"
+    assert pair.client.read(1) == b""  # There was a close_notify.
+
+
+def test_who_is_aborted_hears_nothing_more(pair: Pair) -> None:
+    ends = pair.server.ends
+    pair.tls.write(b"frame")
+    pair.tls.abortConnection()
+    pair.tls.write(b"late")
+    pair.reactor.advance(0)
+    assert len(ends) == 1
+    pair.fetch()
+    assert pair.read() == b"frame"
 
 
 class TestEnds:
