@@ -81,7 +81,7 @@ static int template_count;
 
 static struct sockaddr_in server, publishing;
 static const char *host, *reply_mark = "\r\n";
-static int window = 500, each, reply_window, use_tls, use_websocket;
+static int window = 500, each, reply_window, use_tls, use_websocket, resume;
 static double patience = 5, most = 60;
 
 static int epoll, in_flight, next_to_open, opened, refused, gone;
@@ -97,8 +97,10 @@ static double publish_rate;
 static int64_t publish_begun, publish_ended;
 static int64_t sequence;
 
+static int resumed;
 #ifdef WITH_TLS
 static SSL_CTX *tls;
+static SSL_SESSION *session; /* of the first stream that is open: the others come back with it */
 #endif
 
 static int64_t now(void)
@@ -183,6 +185,13 @@ static void become_open(struct stream *s)
 	in_flight--;
 	opened++;
 	note_latency(now() - s->asked);
+#ifdef WITH_TLS
+	if (resume && s->ssl) {
+		resumed += SSL_session_reused(s->ssl);
+		if (!session)
+			session = SSL_get1_session(s->ssl);
+	}
+#endif
 }
 
 static void ask(struct stream *s)
@@ -254,6 +263,8 @@ static void connected(struct stream *s, int number)
 		if (!s->ssl) {
 			s->ssl = SSL_new(tls);
 			SSL_set_fd(s->ssl, s->fd);
+			if (session)
+				SSL_set_session(s->ssl, session);
 		}
 		int done = SSL_connect(s->ssl);
 		if (done != 1) {
@@ -501,9 +512,9 @@ static void do_open(void)
 			break;
 	}
 	printf("{\"opened\": %d, \"refused\": %d, \"stuck\": %d, \"seconds\": %.6f, \"load_cpu\": %.6f, "
-	       "\"bytes\": %lld, \"received\": %lld, \"disorder\": %lld, \"refusal\": \"",
+	       "\"bytes\": %lld, \"received\": %lld, \"disorder\": %lld, \"resumed\": %d, \"refusal\": \"",
 	       opened, refused, in_flight, (double)(now() - begun) / 1e6, cpu_seconds() - cpu,
-	       (long long)bytes_read, (long long)received, (long long)disorder);
+	       (long long)bytes_read, (long long)received, (long long)disorder, resumed);
 	for (char *c = status_line; *c; c++)
 		if (*c >= ' ' && *c != '"' && *c != '\\')
 			putchar(*c);
@@ -644,6 +655,8 @@ int main(int count, char **words)
 			most = atof(value);
 		else if (!strcmp(name, "--tls"))
 			use_tls = atoi(value);
+		else if (!strcmp(name, "--resume"))
+			resume = atoi(value);
 		else if (!strcmp(name, "--websocket"))
 			use_websocket = atoi(value);
 	}

@@ -40,7 +40,7 @@ COLUMNS = {
         "CPU µs/connect",
         (
             *("others_p99_ms", "connects_s", "seconds", "p50_ms", "p99_ms", "redis_us"),
-            *("refused", "missing", "disorder"),
+            *("resumed", "refused", "missing", "disorder"),
         ),
         "others_p99_ms",
     ),
@@ -55,6 +55,7 @@ LABELS = {
     "missing": "missing",
     "disorder": "disorder",
     "refused": "refused",
+    "resumed": "resumed",
     "cpu_ms_minute": "CPU ms/stream/min",
     "keep_alive_us": "µs/keep-alive",
     "connect_us": "CPU µs/connect",

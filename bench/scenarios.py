@@ -44,6 +44,8 @@ class Scenario:
     rate: float = 0
     keep_alive: float = 60
     tls: bool = False
+    #: Over TLS all but the first come back with its session.
+    resume: bool = False
     websocket: bool = False
     missed: int = 0
     #: Streams more, the last ones, with a channel of their own, the last one.
@@ -121,6 +123,7 @@ def _load(scenario: Scenario, running: Running, **options: object) -> Load:
         running.streams,
         running.publishing,
         tls=int(scenario.tls),
+        resume=int(scenario.resume),
         websocket=int(scenario.websocket),
         **settings,
     )
@@ -210,6 +213,7 @@ def measure_idle(scenario: Scenario, running: Running, empty: int) -> Figures:
             "keep_alive_bytes": idle["bytes"] / scenario.streams,
             "connect_us": opening["server_s"] / scenario.streams * 1e6,
             "connects_s": scenario.streams / answer["seconds"],
+            "resumed": answer["resumed"],
             "ended_streams": idle["gone"],
         }
 
@@ -390,6 +394,16 @@ SCENARIOS = (
         keep_alive=3,
         tls=True,
         slow={"streams": 1250},
+    ),
+    Scenario(
+        "ir",
+        "TLS, resumed: 5,000 streams that come back with a ticket",
+        5000,
+        "connect_us",
+        measure_idle,
+        keep_alive=1,
+        tls=True,
+        resume=True,
     ),
 )
 

@@ -93,4 +93,4 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
         yield Running(pid, port, streams, Publishing(publishing_port, templates, "HTTP/1.1 2"))
 
 
-PEER = Peer("nginx + nchan", "a b c c2 c3 d e f ha hb hc i ie", _run)
+PEER = Peer("nginx + nchan", "a b c c2 c3 d e f ha hb hc i ie ir", _run)

@@ -159,7 +159,7 @@ def _run(
             )
 
 
-PEER = Peer("Sinapse", "a b c c2 c3 d e f f2 g ha hb hc i ie", _run)
+PEER = Peer("Sinapse", "a b c c2 c3 d e f f2 g ha hb hc i ie ir", _run)
 
 #: What several cores bring: for (a) and (b), beside one worker that may have all cores as well.
 WORKERS = tuple(Peer(f"workers x{count}", "a b", partial(_run, workers=count)) for count in (1, 2))
