@@ -92,6 +92,11 @@ def opening(retry: float, position: str | None = None, *, padded: bool = False) 
     return padding + reconnection_time(retry) + resume + encode(Message("ok", "authentication"))
 
 
+def _chunk(data: bytes) -> bytes:
+    """Return a chunk (RFC 9112 §7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 class EventStream:
     """One of the four framings; the same functions as every other framing has.
 
@@ -101,7 +106,10 @@ class EventStream:
     that this one stream has got.
     """
 
-    __slots__ = ("_compress", "_end", "channel_event", "chunked", "headers", "keep_alive", "plain")
+    __slots__ = (
+        *("_begin", "_compress", "_end", "channel_event", "chunked", "headers"),
+        *("keep_alive", "plain"),
+    )
 
     #: What streams of this framing are counted as.
     transport = "event stream"
@@ -119,25 +127,21 @@ class EventStream:
         self.plain = self if is_plain else EventStream(chunked=False, channel_event=channel_event)
         #: Those of :data:`HEADERS`, and what the body is.
         self.headers = HEADERS if compress is None else (*HEADERS, GZIP)
+        self._begin = b"" if compress is None else deflate.GZIP_HEAD
+        if chunked and self._begin:
+            self._begin = _chunk(self._begin)
         self.keep_alive = self.frame(KEEP_ALIVE)
         self._end = b"0\r\n\r\n" if chunked else b""
 
     def frame(self, *parts: bytes) -> bytes:
         """Return a body as it goes on the wire; its long `parts` may be those of others, too."""
-        return self._chunk(self._coded(parts))
+        least = self._compress
+        data = b"".join(parts) if least is None else deflate.joined(parts, least)
+        return _chunk(data) if self.chunked else data
 
     def opening(self, body: bytes) -> bytes:
         """Return the first frame of a stream, behind its head."""
-        begin = b"" if self._compress is None else deflate.GZIP_HEAD
-        return self._chunk(begin + self._coded((body,)))
-
-    def _coded(self, parts: Sequence[bytes]) -> bytes:
-        if self._compress is None:
-            return b"".join(parts)
-        return deflate.joined(parts, self._compress)
-
-    def _chunk(self, data: bytes) -> bytes:
-        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
+        return self._begin + self.frame(body)
 
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return the frame of `messages`, which were published to `channel` in this order."""
