@@ -38,6 +38,9 @@ http://127.0.0.1:{port} {{
 }}
 """
 
+#: A stream begins with two bytes: for less than 512 Caddy would decide against it for good.
+_ENCODE = "encode {\n gzip\n minimum_length 1\n }"
+
 _ISSUER = "https://localhost"
 _AUDIENCE = "https://localhost/.well-known/mercure"
 
@@ -104,12 +107,12 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
                 keys=keys,
                 keep_alive=workload.keep_alive,
                 folder=folder,
-                encode="encode gzip" if workload.compress else "",
+                encode=_ENCODE if workload.compress else "",
             )
         )
 
     configure(_KEYS)
-    check = [str(program), "adapt", "--config", str(configuration)]
+    check = [str(program), "validate", "--config", str(configuration)]
     parameter = "match"
     if subprocess.run(check, capture_output=True, check=False).returncode:
         configure(_FORMER_KEYS)
@@ -122,7 +125,8 @@ def _run(workload: Workload, folder: Path, cores: frozenset[int]) -> Iterator[Ru
         streams.append(Stream(f"/.well-known/mercure?{query}", channels, header=header))
     authorization = _token("publish", ["*"])
     templates = [
-        _publish(number, authorization, workload.data) for number in range(workload.channels)
+        _publish(number, authorization, workload.data_of(number))
+        for number in range(workload.channels)
     ]
     command = [str(program), "run", "--config", str(configuration)]
     home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}

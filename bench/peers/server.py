@@ -57,10 +57,14 @@ class Workload:
     missed: int = 0
     #: Streams are WebSockets.
     websocket: bool = False
-    #: What every message has in it.
-    data: bytes = DATA
+    #: What messages have in them, each channel the next of these.
+    data: Sequence[bytes] = (DATA,)
     #: Streams are compressed, for clients that take that, if the server does not do it anyway.
     compress: bool = False
+
+    def data_of(self, channel: int) -> bytes:
+        """Return what the messages of a channel have in them."""
+        return self.data[channel % len(self.data)]
 
 
 @dataclass

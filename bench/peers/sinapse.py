@@ -79,10 +79,10 @@ def _recorded(change: Callable[[Publisher], None], client: redis.Redis) -> list[
     return requests
 
 
-def _publish_to_all(channels: int, data: bytes) -> Callable[[Publisher], None]:
+def _publish_to_all(workload: Workload) -> Callable[[Publisher], None]:
     def publish(publisher: Publisher) -> None:
-        for number in range(channels):
-            publisher.publish(_channel(number), data)
+        for number in range(workload.channels):
+            publisher.publish(_channel(number), workload.data_of(number))
 
     return publish
 
@@ -140,7 +140,7 @@ def _run(
             header = f"Last-Event-ID: {epoch.decode()}-{int(counter) - workload.missed}"
             return [each._replace(header=header) for each in streams]
 
-        messages = _recorded(_publish_to_all(workload.channels, workload.data), client)
+        messages = _recorded(_publish_to_all(workload), client)
         changes = _recorded(_change_lists(len(streams)), client)
         with launched(command, folder, cores, port) as pid:
             _wait_until_ready(port, tls=workload.certificate is not None)
