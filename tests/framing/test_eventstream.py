@@ -6,6 +6,7 @@ import http.client
 import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
@@ -408,6 +409,33 @@ def test_both_framings_carry_the_same_body(runs: list[list[Message]]) -> None:
         bodies.append(body)
     assert bodies[0] == bodies[1]
     assert strict(bodies[:1])[1:] == expected(message for run in runs for message in run)
+
+
+@given(
+    runs=st.lists(st.lists(MESSAGE, min_size=1, max_size=3), max_size=4), least=st.integers(0, 99)
+)
+@settings(deadline=None, max_examples=50)
+def test_so_do_those_that_compress_and_each_event_is_there_at_once(
+    runs: list[list[Message]], least: int
+) -> None:
+    for chunked in (True, False):
+        framing = EventStream(chunked=chunked, compress=least)
+        head = framing.head([])
+        assert b"\r\nContent-Encoding: gzip\r\n" in head
+        reader = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+        def read(frame: bytes, head: bytes = head) -> bytes:
+            _, body = body_of(head + frame + framing.ending(CloseReason.SHUTDOWN))  # noqa: B023
+            return reader.decompress(body)  # noqa: B023
+
+        assert read(framing.opening(opening(5))) == opening(5)
+        for run in runs:
+            assert read(framing.encode(b"room:1", run)) == IDENTITY.encode(b"room:1", run)
+            assert read(framing.keep_alive) == KEEP_ALIVE
+        page = [IDENTITY.encode(b"room:1", run) for run in runs]
+        assert framing.plain.encode(b"room:1", [Message("x")]) == b"data: x\n\n"
+        if page:
+            assert read(framing.frame(b"".join(page))) == b"".join(page)
 
 
 # The reference parser itself: the examples of the standard (§9.2.6), and its edges

@@ -62,7 +62,7 @@ def check_path(publisher: Publisher, url: str) -> Iterator[Finding]:
             what,
             f"nothing arrives within {ANSWER_TIMEOUT:g} s",
             "Is it the Redis of that daemon? Does a proxy hold streams back? In nginx: "
-            "proxy_buffering off; nowhere may text/event-stream be compressed.",
+            "proxy_buffering off; no proxy may compress text/event-stream.",
         )
     except StreamEnded as error:
         yield Finding(

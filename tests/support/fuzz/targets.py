@@ -204,8 +204,12 @@ def http2(data: bytes) -> None:
 
 
 def websocket(data: bytes) -> None:
-    """Whatever a client sends over a WebSocket that is open."""
-    peer = WebSocketPeer()
+    """Whatever a client sends over a WebSocket that is open, with compression agreed on or not."""
+    for compresses in (False, True):
+        _websocket(data, WebSocketPeer(compresses=compresses))
+
+
+def _websocket(data: bytes, peer: WebSocketPeer) -> None:
     reply = b""
     for piece in pieces(data):
         received = peer.receive(piece)
@@ -217,7 +221,14 @@ def websocket(data: bytes) -> None:
     assert peer.ping()
 
 
-FRAMINGS = (EventStream(chunked=True), EventStream(chunked=False), WebSocket(), JSONList())
+FRAMINGS = (
+    EventStream(chunked=True),
+    EventStream(chunked=False),
+    EventStream(chunked=True, compress=0),
+    WebSocket(),
+    WebSocket(compress=0),
+    JSONList(),
+)
 
 
 def payload(data: bytes) -> None:
