@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +36,7 @@ class Cost(NamedTuple):
     """What the server's end has computed, and sent."""
 
     seconds: float
-    bytes: int
+    bytes: float
 
 
 def shake_hands(
@@ -72,20 +73,19 @@ def shake_hands(
     return Cost(seconds, size), theirs
 
 
-def mean(certificate: Path, count: int, *, resumed: bool) -> Cost:
-    """Return the mean of so many."""
+def cost(certificate: Path, count: int, *, resumed: bool) -> Cost:
+    """Return the medians of so many."""
     server = Certificates("ssl", {"privateKey": str(certificate)})
     client = ssl.create_default_context(cafile=str(certificate))
     client.minimum_version = ssl.TLSVersion.TLSv1_3
     _, end = shake_hands(server, client, None)
     costs = []
     for _ in range(count):
-        cost, end = shake_hands(server, client, end.session if resumed else None)
+        one, end = shake_hands(server, client, end.session if resumed else None)
         if end.session_reused is not resumed:
             raise SystemExit("a ticket was not taken, or nobody had given one")
-        costs.append(cost)
-    seconds, size = (sum(each) for each in zip(*costs, strict=True))
-    return Cost(seconds / count, round(size / count))
+        costs.append(one)
+    return Cost(*map(median, zip(*costs, strict=True)))
 
 
 def main() -> None:
@@ -100,8 +100,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             certificate = write_certificate(Path(folder), key)
             for kind, resumed in (("whole", False), ("resumed", True)):
-                cost = mean(certificate, count, resumed=resumed)
-                print(f"{name:16}{kind:10}{1000 * cost.seconds:.2f} ms, {cost.bytes:,} bytes")
+                seconds, size = cost(certificate, count, resumed=resumed)
+                print(f"{name:16}{kind:10}{1000 * seconds:.2f} ms, {size:,.0f} bytes")
 
 
 if __name__ == "__main__":
