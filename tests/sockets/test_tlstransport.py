@@ -6,7 +6,8 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,13 @@ from twisted.internet import tcp
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sinapse.sockets import tlstransport
-from sinapse.sockets.certificates import Certificates
+from sinapse.sockets.certificates import TICKET_KEY_AGE, Certificates
 from sinapse.sockets.ending import CLOSE_TIMEOUT, READ_TIMEOUT
 from sinapse.sockets.tlstransport import TLSFactory
 from tests.support.certificates import root
@@ -375,6 +377,88 @@ def test_who_is_aborted_hears_nothing_more(pair: Pair) -> None:
     assert len(ends) == 1
     pair.fetch()
     assert pair.read() == b"frame"
+
+
+class TestSessions:
+    """What spares a client that comes back a part of its handshake."""
+
+    @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+    def version(self, request: pytest.FixtureRequest) -> ssl.TLSVersion:
+        version: ssl.TLSVersion = request.param
+        return version
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        issued = root().issue("localhost")
+        path = tmp_path / "server.pem"
+        path.write_bytes(issued.key + issued.certificate)
+        return path
+
+    @pytest.fixture
+    def client(self, version: ssl.TLSVersion) -> Callable[[Certificates], bool]:
+        """Return what shakes hands, and says whether a session from before was resumed."""
+        context = root().client()
+        sessions: list[ssl.SSLSession | None] = []
+
+        def shake_hands(certificates: Certificates) -> bool:
+            session = sessions[-1] if sessions else None
+            pair = Pair(certificates, version, context, session)
+            pair.shake_hands()
+            pair.tls.write(b"frame")
+            assert pair.read_all() == b"frame"
+            pair.client.write(b"question")
+            pair.deliver()
+            assert pair.server.received == b"question"
+            sessions.append(pair.client.session)
+            resumed = pair.client.session_reused
+            pair.end()
+            return bool(resumed)
+
+        return shake_hands
+
+    def test_they_are_resumed_time_and_again(
+        self, client: Callable[[Certificates], bool], path: Path
+    ) -> None:
+        certificates = Certificates("ssl", {"privateKey": str(path)})
+        assert [client(certificates) for _ in range(4)] == [False, True, True, True]
+
+    def test_no_key_of_tickets_grows_old(
+        self, client: Callable[[Certificates], bool], path: Path, clock: Clock
+    ) -> None:
+        certificates = Certificates("ssl", {"privateKey": str(path)}, clock.seconds)
+        path.unlink()  # Nothing is read again for that.
+        assert not client(certificates)
+        clock.advance(TICKET_KEY_AGE - 1)
+        assert client(certificates)
+        clock.advance(1)
+        assert not client(certificates)
+        assert client(certificates)
+
+    def test_who_comes_to_another_process_shakes_hands_anew(
+        self, client: Callable[[Certificates], bool], path: Path
+    ) -> None:
+        one, other = (Certificates("ssl", {"privateKey": str(path)}) for _ in range(2))
+        assert [client(each) for each in (one, one, other, other)] == [False, True, False, True]
+
+    def test_a_renewed_certificate_is_shown_to_all(
+        self, client: Callable[[Certificates], bool], path: Path
+    ) -> None:
+        certificates = Certificates("ssl", {"privateKey": str(path)})
+        assert [client(certificates) for _ in range(2)] == [False, True]
+        certificates.renew()
+        assert [client(certificates) for _ in range(2)] == [False, True]
+
+    def test_a_folder_has_them_for_each_name(
+        self, client: Callable[[Certificates], bool], path: Path
+    ) -> None:
+        first = root().issue("first.example")
+        (path.parent / "a.pem").write_bytes(first.key + first.certificate)
+        certificates = Certificates("tls", {"path": str(path.parent)})
+        assert [client(certificates) for _ in range(3)] == [False, True, True]
 
 
 class TestEnds:
