@@ -84,7 +84,7 @@ bench-peers:
 	   GOBIN=$(abspath $(PEERS)/bin) go install github.com/centrifugal/centrifugo/v6@latest || echo 'without Centrifugo'; \
 	 else echo 'Go is not installed: without Centrifugo'; fi
 	@command -v mercure >/dev/null || [ -x $(PEERS)/bin/mercure ] || \
-	 echo 'for Mercure: put the program of one of its releases into $(PEERS)/bin'
+	 echo 'for Mercure, see bench/README.md: it is built from its source'
 	@if [ -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then :; \
 	 elif [ "$$(id -u)" = 0 ]; then RUNLEVEL=1 apt-get install -y --no-install-recommends nginx libnginx-mod-nchan; \
 	 else echo 'for nginx with nchan: sudo apt install nginx libnginx-mod-nchan'; fi
