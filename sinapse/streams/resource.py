@@ -255,8 +255,7 @@ class StreamResource(Plain):
             return websocket, handshake.serialize() + websocket.opening(position)
         framing = self._event_stream(request)
         fields = ((b"Server", SERVER), (b"Date", date()), *SAFETY, *headers)
-        padded = b"true" in request.args.get(b"padding", [])
-        first = framing.opening(opening(self._retry, position, padded=padded))
+        first = framing.opening(opening(self._retry, position, padded=_is_padded(request)))
         if request.clientproto == b"HTTP/2":
             exchange: Any = request.channel
             exchange.answer(200, (*framing.headers, *fields))  # Written with the first bytes.
@@ -265,7 +264,9 @@ class StreamResource(Plain):
 
     def _event_stream(self, request: Request) -> EventStream:
         """Return the framing of an event stream for a client."""
-        return self._event_streams[request.clientproto == b"HTTP/1.1", self._least(request)]
+        # Compressed, padding would be none.
+        least = None if _is_padded(request) else self._least(request)
+        return self._event_streams[request.clientproto == b"HTTP/1.1", least]
 
     def _least(self, request: Request) -> int | None:
         """Return from how many bytes something is compressed for a client; None for never."""
@@ -353,6 +354,11 @@ def _refused_name(request: Request) -> tuple[int, str] | None:
 
 def _is_event_source(request: Request) -> bool:
     return b"text/event-stream" in (request.getHeader(b"Accept") or b"")
+
+
+def _is_padded(request: Request) -> bool:
+    """Whether a client wants 2 KiB at the beginning."""
+    return b"true" in request.args.get(b"padding", [])
 
 
 def _is_poll(request: Request) -> bool:

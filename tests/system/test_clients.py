@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import redis
 
+from sinapse.framing.eventstream import EventStream
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.browser import Browser, _first_browser, browser
@@ -450,8 +451,8 @@ class TestPolyfill:
         assert query(proxy)["lastEventId"] == [last]
 
 
-#: On the wire, in a chunk of its own.
-KEEP_ALIVE = b"3\r\n:\n\n\r\n"
+#: On the wire, in a chunk and a block of its own: Node takes gzip.
+KEEP_ALIVE = EventStream(chunked=True, compress=512).keep_alive
 
 
 def query(proxy: Proxy) -> dict[str, list[str]]:

@@ -72,6 +72,11 @@ class TestStreams:
                 publisher.publish("room:1", LARGE)
                 assert stream.next().data == LARGE
 
+    def test_padding_is_there_on_the_wire(self, daemon: Daemon, publisher: Publisher) -> None:
+        path = f"/?access_token={subscribe(publisher)}&padding=true"
+        with Stream(daemon.address, path, GZIP).opened() as stream:
+            assert "Content-Encoding" not in stream.headers
+
     def test_over_http_1_0_too(self, daemon: Daemon, publisher: Publisher) -> None:
         request = f"GET /?access_token={subscribe(publisher)} HTTP/1.0\r\nAccept-Encoding: gzip\r\n"
         assert isinstance(daemon.address, int)
