@@ -95,9 +95,7 @@ class StreamResource(Plain):
         origin = request.getHeader(b"Origin") or request.getHeader(b"X-Origin")
         if request.method == b"OPTIONS":
             return self._options(request, origin)
-        headers = response_headers(
-            origin, self._origins, credentials=self._cookie is not None, vary=self._vary
-        )
+        headers = response_headers(origin, self._origins, vary=self._vary)
         if (refusal := self._refuse_socket(request, headers)) is not None:
             return refusal
         if (trouble := _read_form(request) or _refused_name(request)) is not None:
@@ -154,7 +152,7 @@ class StreamResource(Plain):
         if not self._origins.allows(origin):
             return self._refuse(request, 400, "origin not allowed", [(b"Vary", b"Origin")])
         asked = request.getHeader(b"Access-Control-Request-Headers")
-        headers = preflight_headers(origin, asked, credentials=self._cookie is not None)
+        headers = preflight_headers(origin, asked)
         return respond(request, 204, headers=headers)
 
     async def _open(self, request: Request, token: bytes, headers: Fields) -> None:

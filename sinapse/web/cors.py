@@ -34,8 +34,8 @@ MAX_ORIGIN = 300
 #: Repeats in a regular expression. Each of them may multiply the time by the length of an origin.
 MAX_REPEATS = 3
 
-#: Header fields that mean something. Where others are asked for, that is said back: tools for
-#: tracing make scripts send them.
+#: Header fields that mean something. Where others are asked for, that is said back: libraries and
+#: tools for tracing have their own, and a list of those would never be complete.
 ALLOWED_HEADERS = b"Authorization, Cache-Control, Last-Event-ID, Sinapse-Stream"
 _NAMES = re.compile(rb"[\w!#$%&'*+.^`|~-]+(?:\s*,\s*[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
 
@@ -143,39 +143,35 @@ def _trouble(entry: str) -> str | None:
 
 
 def response_headers(
-    origin: bytes | None, origins: Origins, *, credentials: bool = False, vary: bytes = b"Origin"
+    origin: bytes | None, origins: Origins, *, vary: bytes = b"Origin"
 ) -> list[tuple[bytes, bytes]]:
-    """Return the fields of an answer to a request from `origin`.
-
-    With `credentials`, a page may send cookies and read the answer. `vary` is what the answer
-    depends on.
-    """
+    """Return the fields of an answer to a request from `origin`; it depends on what `vary` names."""
     if origin and origins.allows(origin):
-        return _allowed(origin, credentials=credentials, vary=vary)
+        return _allowed(origin, vary)
     return [(b"Vary", vary)]
 
 
-def preflight_headers(
-    origin: bytes, asked: bytes | None = None, *, credentials: bool = False
-) -> list[tuple[bytes, bytes]]:
+def preflight_headers(origin: bytes, asked: bytes | None = None) -> list[tuple[bytes, bytes]]:
     """Return the fields of the answer to a preflight request of an allowed `origin`.
 
-    `asked` is which header fields it asks for: those that tools for tracing add, for example.
+    `asked` is which header fields it asks for: those that htmx, Datastar or tools for tracing add,
+    for example.
     """
     names = asked if asked is not None and _NAMES.fullmatch(asked) else ALLOWED_HEADERS
     return [
-        *_allowed(origin, credentials=credentials),
+        *_allowed(origin),
         (b"Access-Control-Allow-Methods", b"GET, HEAD, POST"),
         (b"Access-Control-Allow-Headers", names),
         (b"Access-Control-Max-Age", b"%d" % MAX_AGE),
     ]
 
 
-def _allowed(
-    origin: bytes, *, credentials: bool, vary: bytes = b"Origin"
-) -> list[tuple[bytes, bytes]]:
-    # Never a star: with credentials browsers do not take it, and caches know whom it is for.
-    headers = [(b"Vary", vary), (b"Access-Control-Allow-Origin", origin)]
-    if credentials:
-        headers.append((b"Access-Control-Allow-Credentials", b"true"))
-    return headers
+def _allowed(origin: bytes, vary: bytes = b"Origin") -> list[tuple[bytes, bytes]]:
+    return [
+        (b"Vary", vary),
+        # Never a star: with credentials browsers do not take it, and caches know whom it is for.
+        (b"Access-Control-Allow-Origin", origin),
+        # Some libraries always send credentials, and are refused without this. It gives nothing
+        # away: either no cookie is read, or the origin is one that is named for that.
+        (b"Access-Control-Allow-Credentials", b"true"),
+    ]

@@ -275,6 +275,7 @@ class TestCors:
         with daemon.stream(subscribe(publisher), origin).opened() as stream:
             assert stream.headers["Access-Control-Allow-Origin"] == "https://a.example"
             assert stream.headers["Vary"] == "Origin, Accept-Encoding"
+            assert stream.headers["Access-Control-Allow-Credentials"] == "true"
         refusal = daemon.get("/", **origin)
         assert refusal.headers["Access-Control-Allow-Origin"] == "https://a.example"
 
@@ -295,6 +296,9 @@ class TestCors:
         self, strict: Daemon, origin: str, is_allowed: bool
     ) -> None:
         assert ("Access-Control-Allow-Origin" in strict.get("/", Origin=origin).headers) is (
+            is_allowed
+        )
+        assert ("Access-Control-Allow-Credentials" in strict.get("/", Origin=origin).headers) is (
             is_allowed
         )
         preflight = strict.get("/", "OPTIONS", Origin=origin, Access_Control_Request_Method="GET")

@@ -303,6 +303,7 @@ def test_an_allowed_origin_is_echoed_as_it_came() -> None:
     assert response_headers(b"https://Example.COM", Origins(["example.com"])) == [
         (b"Vary", b"Origin"),
         (b"Access-Control-Allow-Origin", b"https://Example.COM"),
+        (b"Access-Control-Allow-Credentials", b"true"),
     ]
 
 
@@ -320,6 +321,7 @@ def test_the_answer_to_a_preflight() -> None:
     assert preflight_headers(b"https://example.com") == [
         (b"Vary", b"Origin"),
         (b"Access-Control-Allow-Origin", b"https://example.com"),
+        (b"Access-Control-Allow-Credentials", b"true"),
         (b"Access-Control-Allow-Methods", b"GET, HEAD, POST"),
         (
             b"Access-Control-Allow-Headers",
@@ -329,9 +331,20 @@ def test_the_answer_to_a_preflight() -> None:
     ]
 
 
-def test_a_preflight_is_told_that_it_may_send_what_means_nothing() -> None:
-    asked = b"baggage, sentry-trace,x-datadog-origin"
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"baggage, sentry-trace,x-datadog-origin",
+        b"content-type,datastar-request,last-event-id",
+        b"hx-current-url,hx-request,hx-request-type,hx-source",
+        b"accept,cache-control,turbo-frame,x-csrftoken",
+    ],
+)
+def test_a_preflight_is_told_that_it_may_send_what_means_nothing(asked: bytes) -> None:
     assert (b"Access-Control-Allow-Headers", asked) in preflight_headers(b"https://a.b", asked)
+
+
+def test_a_preflight_that_asks_for_no_names_is_told_the_names_that_mean_something() -> None:
     for wrong in (b"", b",", b"a b", b"a\tb", b"a;b", b"a,,b"):
         fields = dict(preflight_headers(b"https://a.b", wrong))
         assert fields[b"Access-Control-Allow-Headers"].startswith(b"Authorization")
