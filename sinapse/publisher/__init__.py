@@ -41,6 +41,7 @@ Twisted::
 ``process``      what each process has of its own
 ``apiurl``       where the HTTP API is
 ``http``         the HTTP API in the place of Redis
+``html``         messages for pages that get HTML: by htmx, Turbo or Datastar
 ``frameworks``   what the integrations have in common
 ``flask``        Flask: the extension
 ``starlette``    Starlette and FastAPI: the lifespan, and what pages need

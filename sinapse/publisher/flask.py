@@ -88,6 +88,7 @@ class Sinapse:
         state = _State(options)
         app.extensions[_NAME] = state
         app.jinja_env.globals["sinapse_connection"] = self.element
+        app.jinja_env.globals["sinapse_stream_url"] = self.stream_url
         app.cli.add_command(_commands)
         _last["state"] = state
         defaults.configure(_publisher)
@@ -164,11 +165,20 @@ class Sinapse:
 
         While Redis is away there is no token in it: the page is shown without push.
         """
+        return Markup(page.element(self._rendered(subject)))  # noqa: S704  # It is escaped.
+
+    def stream_url(self, subject: object = None) -> str | None:
+        """Return the URL of the stream for a template that has it in an attribute.
+
+        None if there is no token: the page is shown without push.
+        """
+        return page.stream_url(self._rendered(subject))
+
+    def _rendered(self, subject: object) -> page.Connection:
         try:
-            content = self.connection(subject)
+            return self.connection(subject)
         except page.NO_TOKEN as error:
-            content = page.without_push(_state().options, error, _position())
-        return Markup(page.element(content))  # noqa: S704  # It is escaped.
+            return page.without_push(_state().options, error, _position())
 
     def token_view(self) -> tuple[Response, int] | Response:
         """Answer with the same as JSON, and with the position of now.

@@ -203,11 +203,27 @@ class Sinapse:
 
         While Redis is away there is no token in it: the page is shown without push.
         """
+        return page.element(await self._rendered(subject, position, session))
+
+    async def stream_url(
+        self,
+        subject: object | None,
+        position: str | None = None,
+        session: DeviceSession | None = None,
+    ) -> str | None:
+        """Return the URL of the stream for HTML that has it in an attribute, not escaped.
+
+        None if there is no token: the page is shown without push.
+        """
+        return page.stream_url(await self._rendered(subject, position, session))
+
+    async def _rendered(
+        self, subject: object | None, position: str | None, session: DeviceSession | None
+    ) -> page.Connection:
         try:
-            content = await self.connection(subject, position, session)
+            return await self.connection(subject, position, session)
         except page.NO_TOKEN as error:
-            content = page.without_push(self._options, error, position)
-        return page.element(content)
+            return page.without_push(self._options, error, position)
 
     async def token_response(
         self,

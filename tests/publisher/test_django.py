@@ -37,7 +37,7 @@ from django.db.models import Value  # noqa: E402
 from django.db.models.functions import Concat  # noqa: E402
 from django.db.models.signals import m2m_changed, pre_delete  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
-from django.template import Context  # noqa: E402
+from django.template import Context, Template  # noqa: E402
 from django.test import (  # noqa: E402
     AsyncClient,
     Client,
@@ -660,6 +660,13 @@ class TestPage:
             "expires_in": None,
             "position": None,
         }
+
+    def test_a_template_has_the_url_of_the_stream(self, ada: User) -> None:
+        template = Template("{% load sinapse %}{% sinapse_stream_url as url %}<{{ url }}>")
+        assert template.render(Context({"user": None})) == "<>"
+        token = json.loads(token_response(ada).content)["token"]
+        page = template.render(Context({"user": ada}))
+        assert page == f"<http://localhost:9000/?access_token={token}>"
 
     @pytest.mark.parametrize("method", ["get", "post"])
     def test_the_view_gives_the_same(self, ada: User, method: str) -> None:

@@ -166,6 +166,19 @@ def test_the_page_of_a_user_has_url_and_token(
     within(make(Sinapse(redis_url=redis_server.url, url=url)), use)
 
 
+def test_a_page_has_the_url_of_the_stream(redis_server: RedisServer) -> None:
+    sinapse = Sinapse(redis_url=redis_server.url, url="/streams/")
+
+    async def use(_: httpx.AsyncClient) -> None:
+        token = (await sinapse.connection("ada"))["token"]
+        known = f"/streams/?access_token={token}"
+        assert await sinapse.stream_url("ada") == known
+        assert await sinapse.stream_url("ada", "1-2+3") == f"{known}&lastEventId=1-2%2B3"
+        assert await sinapse.stream_url(None, "1-2") is None
+
+    within(fastapi_app(sinapse), use)
+
+
 def position_in(page: str) -> Any:
     [text] = re.findall(r'id="sinapse-connection">(.*)</script>', page)
     return json.loads(text)["position"]

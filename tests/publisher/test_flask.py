@@ -167,6 +167,18 @@ def test_the_page_of_a_user_has_url_and_token(redis_server: RedisServer, daemon:
         assert (message.data, message.event) == ('{"text":"hello"}', "said")
 
 
+def test_a_template_has_the_url_of_the_stream(app: Flask) -> None:
+    @app.get("/url")
+    def url() -> str:
+        return render_template_string("{{ sinapse_stream_url() }}")
+
+    client = app.test_client()
+    assert client.get("/url").text == "None"
+    client.post("/session/ada")
+    token = client.get("/token").get_json()["token"]
+    assert client.get("/url").text == f"http://localhost:9000/?access_token={token}"
+
+
 def connection_in(page: str) -> Any:
     [text] = re.findall(
         r'<script type="application/json" id="sinapse-connection">(.*)</script>', page

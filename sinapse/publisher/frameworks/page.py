@@ -3,6 +3,7 @@
 import json
 import logging
 from typing import NamedTuple, TypedDict
+from urllib.parse import urlencode
 from uuid import UUID
 
 from sinapse.errors import BrokerUnavailable, TokenIsHashed
@@ -119,6 +120,18 @@ def without_push(options: Options, reason: Exception, position: str | None) -> C
     """
     _log.warning("a page goes without push: %s", reason)
     return described(options, None, position)
+
+
+def stream_url(content: Connection) -> str | None:
+    """Return the URL of the stream of a page, for an attribute; None if it goes without push.
+
+    With the token and the position in its query: an EventSource needs nothing else.
+    """
+    if content["token"] is None:
+        return None
+    query = {"access_token": content["token"], "lastEventId": content["position"]}
+    known = {name: value for name, value in query.items() if value is not None}
+    return f"{content['url']}?{urlencode(known)}"
 
 
 def element(content: Connection) -> str:

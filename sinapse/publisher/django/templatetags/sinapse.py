@@ -8,7 +8,13 @@ from django.utils.safestring import SafeString
 from sinapse.publisher.django import configuration
 from sinapse.publisher.django.position import position_of
 from sinapse.publisher.django.views import connection_of
-from sinapse.publisher.frameworks.page import ELEMENT_ID, NO_TOKEN, without_push
+from sinapse.publisher.frameworks.page import (
+    ELEMENT_ID,
+    NO_TOKEN,
+    Connection,
+    stream_url,
+    without_push,
+)
 
 register: template.Library = template.Library()
 
@@ -21,11 +27,23 @@ def sinapse_connection(context: RequestContext, element_id: str = ELEMENT_ID) ->
     the page is about; needs the context of a request, or ``user`` in any other. While Redis is away
     there is no token in it: the page is shown without push.
     """
+    return json_script(_rendered(context), element_id)
+
+
+@register.simple_tag(takes_context=True)
+def sinapse_stream_url(context: RequestContext) -> str:
+    """Render the URL of the stream for an attribute: ``{% sinapse_stream_url as url %}``.
+
+    As :func:`sinapse_connection`; it is empty if there is no token.
+    """
+    return stream_url(_rendered(context)) or ""
+
+
+def _rendered(context: RequestContext) -> Connection:
     request = getattr(context, "request", None) or context.get("request")
     user = context["user"] if request is None else request.user
     position = position_of(request)
     try:
-        content = connection_of(user, position, request)
+        return connection_of(user, position, request)
     except NO_TOKEN as error:
-        content = without_push(configuration.read(), error, position)
-    return json_script(content, element_id)
+        return without_push(configuration.read(), error, position)
