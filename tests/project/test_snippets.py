@@ -144,6 +144,26 @@ def test_the_first_program_of_the_readme_runs_as_it_stands(
     run(tmp_path, redis_server.url, "program.py")
 
 
+def stripped(text: str) -> str:
+    """Return the lines of a text, wherever they begin."""
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+@pytest.mark.parametrize("library", ["htmx"])
+def test_what_the_pages_on_html_show_is_of_the_examples(library: str) -> None:
+    """Those are run by test_notes."""
+    text = (ROOT / "docs" / f"howto-{library}.md").read_text()
+    shown = re.findall(
+        r"^```(?:python|html(?:\+jinja)?|js)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
+    examples = [
+        stripped(path.read_text()) for path in (ROOT / "example").glob(f"**/notes_{library}*")
+    ]
+    assert shown
+    for block in shown:
+        assert any(stripped(block) in example for example in examples), block
+
+
 @pytest.mark.timeout(180)
 def test_what_the_page_on_presence_shows_runs(
     redis_server: RedisServer, publisher: Publisher, capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,180 @@
+"""The notes: pages that get HTML, each with the real library in Chromium, across origins.
+
+What a page shows is compared with what was written, whatever happens to its stream.
+"""
+# ruff: noqa: F401, F811  # fixtures are imported, and found by their names
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import httpx
+import pytest
+import redis
+
+from sinapse.publisher import Publisher
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port
+from tests.support.browser import Browser, _first_browser, browser
+from tests.support.daemon import Daemon, running_daemon
+from tests.support.examples import running_example
+from tests.support.hypermedia import packages
+
+# npm may have to install the packages; each starts a process that loads a framework.
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+#: What a page shows, and how often.
+SHOWN = """
+return [...document.querySelectorAll("#notes > li")].map((item) => item.innerText.trim());
+"""
+
+
+class Library(NamedTuple):
+    """A page with a library: the script, and the path of the page."""
+
+    script: str
+    path: str = ""
+
+
+LIBRARIES = {
+    "htmx 2": Library("notes_htmx.py"),
+    "htmx 4": Library("notes_htmx.py", "4"),
+}
+
+
+class Notes:
+    """The example, its daemon, and a page of it."""
+
+    def __init__(self, url: str, library: Library, daemon: Daemon, browser: Browser) -> None:
+        self.url, self.library, self.daemon, self.browser = url, library, daemon, browser
+        self.written: list[str] = []
+        self._others = httpx.Client(base_url=url, follow_redirects=True, timeout=EVENT_TIMEOUT)
+
+    def __enter__(self) -> Self:
+        self._others.post("login", data={"name": "Grace"})
+        self.browser.open(f"{self.url}{self.library.path}")
+        self.browser.write("input[name=name]", "Ada")
+        self.is_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._others.close()
+        self.browser.forget()
+
+    def is_open(self) -> None:
+        """Wait until there is just one stream, which the page has opened."""
+        eventually(lambda: self.daemon.metrics()["sinapse_streams"] == 1, "one stream")
+
+    def another_writes(self, text: str) -> None:
+        """Write a note, as it is done by somebody else."""
+        assert self._others.post("notes", data={"text": text}).status_code == 204
+        self.written.append(f"Grace {text}")
+
+    def writes(self, text: str) -> None:
+        """Write a note in the page."""
+        self.browser.write("input[name=text]", text)
+        self.written.append(f"Ada {text}")
+
+    def shows(self) -> None:
+        """Wait until the page shows what was written, each note once."""
+        shown: list[str] = []
+
+        def does() -> bool:
+            shown[:] = self.browser.run(SHOWN)
+            return shown == self.written
+
+        try:
+            eventually(does, timeout=2 * EVENT_TIMEOUT)
+        except AssertionError:
+            logs = self.browser.driver.get_log("browser")
+            raise AssertionError(f"{shown}\n{self.written}\n{logs}") from None
+
+
+@contextmanager
+def running(
+    folder: Path, redis_url: str, daemon: Daemon, library: Library, **variables: str
+) -> Iterator[str]:
+    """Run the example of a library for the length of a with block, and return its URL."""
+    (folder / "node_modules").symlink_to(packages())
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    variables |= {"REDIS_URL": redis_url, "SINAPSE_URL": f"http://127.0.0.1:{daemon.port}/"}
+    with running_example(folder, url, library.script, str(port), **variables):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def _daemon(
+    tmp_path_factory: pytest.TempPathFactory, redis_process: RedisServer
+) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("daemon")
+    options = ("--retry", "0.2", "--expiry-notice", "5")
+    with running_daemon(folder, redis_process.url, *options) as daemon:
+        yield daemon
+        assert "Traceback" not in daemon.log
+
+
+@pytest.fixture(params=LIBRARIES)
+def notes(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    redis_server: RedisServer,
+    _daemon: Daemon,
+    browser: Browser,
+) -> Iterator[Notes]:
+    library = LIBRARIES[request.param]
+    eventually(lambda: _daemon.metrics()["sinapse_streams"] == 0, "the last page is gone")
+    with (
+        running(tmp_path, redis_server.url, _daemon, library, TOKEN_LIFETIME="6") as url,
+        Notes(url, library, _daemon, browser) as notes,
+    ):
+        yield notes
+
+
+def test_a_page_shows_each_note_once_whatever_happens_to_its_stream(
+    notes: Notes, publisher: Publisher, redis_client: redis.Redis
+) -> None:
+    notes.writes("mine")
+    notes.shows()
+    notes.another_writes("<b>another's</b> & 'hers'\r\n\r\nevent: x")
+    notes.written[-1] = "Grace <b>another's</b> & 'hers' event: x"
+    notes.shows()
+
+    # A token that is about to end is renewed, and the stream lives on.
+    tokens = redis_client.scan_iter("sinapse:tokens:*")
+    [token] = [key for key in tokens if redis_client.get(key) == b"Ada"]
+    opened = notes.daemon.metrics()["sinapse_streams_opened_total"]
+    left: list[Any] = []
+
+    def is_renewed() -> bool:
+        left.append(redis_client.pttl(token))
+        return len(left) > 1 and left[-1] > left[-2]
+
+    eventually(is_renewed, "the token is renewed")
+    assert notes.daemon.metrics()["sinapse_streams_opened_total"] == opened
+
+    # The daemon drains, and another one takes its place.
+    notes.daemon.stop()
+    notes.another_writes("meanwhile")
+    notes.another_writes("and then")
+    notes.daemon.start()
+    notes.shows()
+
+    # What is missing is loaded.
+    notes.daemon.stop()
+    notes.another_writes("not retained")
+    notes.another_writes("not retained either")
+    redis_client.delete("sinapse:retained:notes")
+    notes.daemon.start()
+    notes.shows()
+    notes.is_open()
+    notes.another_writes("live again")
+    notes.shows()
+
+    # A token that has ended is replaced.
+    publisher.sessions.end_all("Ada")
+    notes.another_writes("with another token")
+    notes.is_open()
+    notes.shows()
