@@ -149,7 +149,7 @@ def stripped(text: str) -> str:
     return "\n".join(line.strip() for line in text.splitlines())
 
 
-@pytest.mark.parametrize("library", ["htmx"])
+@pytest.mark.parametrize("library", ["htmx", "turbo"])
 def test_what_the_pages_on_html_show_is_of_the_examples(library: str) -> None:
     """Those are run by test_notes."""
     text = (ROOT / "docs" / f"howto-{library}.md").read_text()

@@ -6,6 +6,7 @@ What a page shows is compared with what was written, whatever happens to its str
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,15 +33,17 @@ return [...document.querySelectorAll("#notes > li")].map((item) => item.innerTex
 
 
 class Library(NamedTuple):
-    """A page with a library: the script, and the path of the page."""
+    """A page with a library: the script, the path of the page, and who Ada is for Sinapse."""
 
     script: str
     path: str = ""
+    ada: str = "Ada"
 
 
 LIBRARIES = {
     "htmx 2": Library("notes_htmx.py"),
     "htmx 4": Library("notes_htmx.py", "4"),
+    "Turbo": Library("notes_turbo.py", ada="auth.user:2"),
 }
 
 
@@ -53,7 +56,7 @@ class Notes:
         self._others = httpx.Client(base_url=url, follow_redirects=True, timeout=EVENT_TIMEOUT)
 
     def __enter__(self) -> Self:
-        self._others.post("login", data={"name": "Grace"})
+        self._post("login", name="Grace")
         self.browser.open(f"{self.url}{self.library.path}")
         self.browser.write("input[name=name]", "Ada")
         self.is_open()
@@ -69,8 +72,14 @@ class Notes:
 
     def another_writes(self, text: str) -> None:
         """Write a note, as it is done by somebody else."""
-        assert self._others.post("notes", data={"text": text}).status_code == 204
+        assert self._post("notes", text=text).status_code == 204
         self.written.append(f"Grace {text}")
+
+    def _post(self, path: str, **form: str) -> httpx.Response:
+        """Send a form, with what Django wants to have in it."""
+        page = self._others.get("").text
+        hidden = re.findall(r'name="(csrf\w+)" value="(\w+)"', page)
+        return self._others.post(path, data=form | dict(hidden))
 
     def writes(self, text: str) -> None:
         """Write a note in the page."""
@@ -143,8 +152,9 @@ def test_a_page_shows_each_note_once_whatever_happens_to_its_stream(
     notes.shows()
 
     # A token that is about to end is renewed, and the stream lives on.
+    ada = notes.library.ada
     tokens = redis_client.scan_iter("sinapse:tokens:*")
-    [token] = [key for key in tokens if redis_client.get(key) == b"Ada"]
+    [token] = [key for key in tokens if redis_client.get(key) == ada.encode()]
     opened = notes.daemon.metrics()["sinapse_streams_opened_total"]
     left: list[Any] = []
 
@@ -174,7 +184,7 @@ def test_a_page_shows_each_note_once_whatever_happens_to_its_stream(
     notes.shows()
 
     # A token that has ended is replaced.
-    publisher.sessions.end_all("Ada")
+    publisher.sessions.end_all(ada)
     notes.another_writes("with another token")
     notes.is_open()
     notes.shows()
