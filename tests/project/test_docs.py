@@ -31,7 +31,7 @@ REQUIREMENT = re.compile(r"([A-Za-z][\w.-]*)(?:\[([\w,-]+)\])?")
 OURS = re.compile(r"(?<![\w./-])(sinapse[\w-]*)\[([a-z]+(?:,[a-z]+)*)\]")
 
 #: What else is on PyPI, and is told to be installed beside a dependency of ours.
-OTHERS = {"atheris"}
+OTHERS = {"atheris", "itsdangerous", "jinja2"}
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 

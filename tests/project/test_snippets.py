@@ -149,12 +149,12 @@ def stripped(text: str) -> str:
     return "\n".join(line.strip() for line in text.splitlines())
 
 
-@pytest.mark.parametrize("library", ["htmx", "turbo"])
+@pytest.mark.parametrize("library", ["htmx", "turbo", "datastar"])
 def test_what_the_pages_on_html_show_is_of_the_examples(library: str) -> None:
     """Those are run by test_notes."""
     text = (ROOT / "docs" / f"howto-{library}.md").read_text()
     shown = re.findall(
-        r"^```(?:python|html(?:\+jinja)?|js)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+        r"^```(?:python|html(?:\+jinja)?|jinja|js)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
     )
     examples = [
         stripped(path.read_text()) for path in (ROOT / "example").glob(f"**/notes_{library}*")

@@ -27,7 +27,7 @@ def npm(folder: Path, *arguments: str) -> str:
 
 def install(folder: Path) -> None:
     """Install the packages that ``package-lock.json`` names, unless they are there."""
-    with _alone(folder) as lock:
+    with alone(folder) as lock:
         if not _is_newer([folder / "node_modules/.package-lock.json"], [lock]):
             npm(folder, "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund")
 
@@ -35,7 +35,7 @@ def install(folder: Path) -> None:
 def build_client() -> Path:
     """Build the JavaScript client, unless that was done, and return where it is."""
     install(CLIENT)
-    with _alone(CLIENT) as lock:
+    with alone(CLIENT) as lock:
         built = [CLIENT / "dist" / name for name in BUILT]
         sources = [lock, *CLIENT.glob("*.js*"), *(CLIENT / "src").iterdir()]
         if not _is_newer(built, sources):
@@ -44,8 +44,8 @@ def build_client() -> Path:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[Path]:
-    """Return ``package-lock.json``, which nobody else is inside of for the length of the block."""
+def alone(folder: Path) -> Iterator[Path]:
+    """Yield ``package-lock.json``, which nobody else is inside of for the length of the block."""
     path = folder / "package-lock.json"
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
