@@ -145,7 +145,7 @@ def _trouble(entry: str) -> str | None:
 def response_headers(
     origin: bytes | None, origins: Origins, *, vary: bytes = b"Origin"
 ) -> list[tuple[bytes, bytes]]:
-    """Return the fields of an answer to a request from `origin`; it depends on what `vary` names."""
+    """Return the fields of an answer to a request from `origin`; `vary` is what it depends on."""
     if origin and origins.allows(origin):
         return _allowed(origin, vary)
     return [(b"Vary", vary)]
