@@ -236,11 +236,12 @@ class TestResume:
 
     @clients(*THOSE_THAT_POLL)
     def test_an_answer_that_is_torn_comes_whole(
-        self, client: Client, proxy: Proxy, publisher: Publisher
+        self, client: Client, daemon: Daemon, proxy: Proxy, publisher: Publisher
     ) -> None:
         client.connect(proxy.port, subscribe(publisher)).opened()
         publisher.publish("room:1", "whole")
         assert client.data(1) == ["whole"]
+        wait_for_a_poll(client, daemon)  # The answer to its preflight would be held for good.
         with torn(proxy, b"half") as was_torn:
             publisher.publish("room:1", "half and half")
             assert was_torn.wait(EVENT_TIMEOUT)
