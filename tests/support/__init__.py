@@ -39,6 +39,7 @@
 ``celery_site``   a Celery application
 ``walkthrough``   pages of the documentation, done as they say
 ``pages``         pages of three frameworks that join their state and their stream
+``hypermedia``    htmx, Turbo and Datastar, as packages have them
 ``chats``         an application whose chats answer in runs
 ``frameworks``    the integrations with other versions of their frameworks
 ``fuzz``          random and mutated input
