@@ -54,7 +54,7 @@ def log_in() -> ResponseReturnValue:
     """Let a user hear of notes."""
     session["name"] = request.form["name"][:40]
     sinapse.publisher.channels.add(session["name"], CHANNEL)
-    return redirect(request.referrer or "/")
+    return redirect("/")
 
 
 @app.post("/logout")
@@ -62,7 +62,7 @@ def log_out() -> ResponseReturnValue:
     """End the session of this device, and its streams."""
     sinapse.log_out()
     session.clear()
-    return redirect(request.referrer or "/")
+    return redirect("/")
 
 
 @app.post("/notes")
