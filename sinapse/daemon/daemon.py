@@ -108,6 +108,7 @@ class Daemon(MultiService):
             settings,
             limits=limits,
             proxies=proxies,
+            reactor=reactor,
         )
         root.putChild(b"status", Status())
         ready = Ready(self._trouble)

@@ -15,4 +15,5 @@
 ``backlog``              bytes that wait to be written, and their limit
 ``drain``                the order in which all streams are ended
 ``limits``               how many streams there may be
+``admissions``           how many tokens are looked up at the same time
 """

@@ -8,7 +8,7 @@ and the end; it comes back by itself.
 import random
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, parse_qs
 from twisted.web.resource import Resource
@@ -23,6 +23,7 @@ from sinapse.protocol.keys import presented_token
 from sinapse.protocol.message import is_stream_name
 from sinapse.settings import Settings
 from sinapse.sockets.forwarded import UNIX, TrustedProxies
+from sinapse.streams.admissions import Admissions
 from sinapse.streams.handshake import compresses, is_requested, shake_hands
 from sinapse.streams.handshake import token as offered_token
 from sinapse.streams.limits import StreamLimits
@@ -37,10 +38,6 @@ from sinapse.web.limits import MAX_FIELDS
 #: Seconds after which to come back while a limit is reached: as long as many clients are refused,
 #: they must cost little.
 LIMIT_RETRY = (5.0, 15.0)
-
-#: Tokens that are looked up at the same time; others wait for their turn. What Redis answers in one
-#: read opens as many streams before messages have a turn.
-ADMISSIONS = 64
 
 
 class StreamResource(Plain):
@@ -57,6 +54,7 @@ class StreamResource(Plain):
         *,
         limits: StreamLimits,
         proxies: TrustedProxies,
+        reactor: Any,
     ) -> None:
         super().__init__()
         self._broker = broker
@@ -70,7 +68,7 @@ class StreamResource(Plain):
         self._stop_status = settings.stop_status
         self._limits = limits
         self._proxies = proxies
-        self._admitting = DeferredSemaphore(ADMISSIONS)
+        self._admitting = Admissions(reactor.callLater)
         #: Bytes from which a message is compressed, for a client that can read that.
         self._compress = settings.compress
         self._vary = b"Origin" if self._compress is None else b"Origin, Accept-Encoding"
