@@ -111,7 +111,7 @@ class HTTP1Channel(HTTPChannel):
         if self._answered and not self._begun and not self._handlingRequest:
             self.site.idle.pop(self, None)
             self.setTimeout(self.limits.timeout)
-        is_first = not self._begun and not self._answered
+        is_first = not (self._begun or self._answered or self.requests)
         self._begun = True
         self._parse(data, head.read(data, self.limits) if is_first else None)
 

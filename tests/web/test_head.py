@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
-from twisted.web.server import Request
+from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse.web.head import read
 from sinapse.web.limits import MAX_FIELDS, MAX_NAME, RequestLimits
 from sinapse.web.site import Site
+from tests.support import Turns
 
 LIMITS = RequestLimits(url=60, header=1000)
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n"
@@ -124,6 +126,62 @@ def _date_changed(one: bytes, other: bytes) -> bool:
 
 def _undated(answer: bytes) -> list[bytes]:
     return [line for line in answer.splitlines() if not line.startswith(b"Date:")]
+
+
+class Late(Resource):
+    """Answers when it is told to."""
+
+    isLeaf = True  # noqa: N815
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Request] = []
+
+    def render(self, request: Request) -> int:
+        self.waiting.append(request)
+        return NOT_DONE_YET
+
+    def answer(self) -> None:
+        request = self.waiting.pop(0)
+        request.write(b"<answer to %b>" % request.path)
+        request.finish()
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        b"GET /two HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /two HTTP/1.1\r\n\r\n",
+        b"GET /two HTTP/1.1\r\nHost: a\r\n\r\nGET /three HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /two HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    ],
+    ids=["right", "wrong", "two", "body"],
+)
+@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n"], ids=["stays", "closes"])
+def test_a_request_waits_until_the_one_before_it_is_answered(second: bytes, fields: bytes) -> None:
+    """In a segment of its own or in the same, it is not begun, and not answered before."""
+
+    def written(pieces: list[bytes]) -> list[bytes]:
+        clock: Any = Turns()
+        resource = Late()
+        channel: Any = Site(resource, clock).buildProtocol(None)
+        transport = StringTransport()
+        channel.makeConnection(transport)
+        for each in pieces:
+            channel.dataReceived(each)
+        assert [each.path for each in resource.waiting] == [b"/one"]
+        assert not transport.value()
+        seen = []
+        for _ in range(3):
+            if resource.waiting:
+                resource.answer()
+            clock.turn()
+            seen.append(b"\n".join(_undated(transport.value())))
+        channel.connectionLost()
+        return seen
+
+    first = b"GET /one HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n"
+    assert written([first, second]) == written([first + second])
 
 
 def test_what_nearly_every_client_sends_is_read_at_once() -> None:
