@@ -36,8 +36,10 @@ _MEMORIES = (1, 8)
 _MEMORY_SHIFT = 6
 
 #: What was compressed last is kept: streams of other framings, and those that resume at the same
-#: place, need the same. To find it again takes a fiftieth of the time.
+#: place, need the same. To find it again takes a fiftieth of the time. So many, of at most so many
+#: bytes, to bound the memory.
 _KEPT = 8
+_MAX_KEPT = 128 * 1024
 
 
 def stored(body: bytes) -> bytes:
@@ -47,8 +49,12 @@ def stored(body: bytes) -> bytes:
     return b"".join(blocks)
 
 
-@lru_cache(maxsize=_KEPT)
 def compressed(body: bytes) -> bytes:
+    """Return `body` compressed."""
+    return _compress_or_find(body) if len(body) <= _MAX_KEPT else _compress(body)
+
+
+def _compress(body: bytes) -> bytes:
     """Return `body` compressed.
 
     The compressor is as large as `body` needs: that of 256 KiB which is usual takes 70 µs to make,
@@ -93,7 +99,14 @@ def joined(parts: Sequence[bytes], least: int) -> bytes:
     return b"".join(blocks)
 
 
-@lru_cache(maxsize=_KEPT)
 def whole(body: bytes) -> bytes:
     """Return `body` as a whole gzip file, with its trailer."""
+    return _zip_or_find(body) if len(body) <= _MAX_KEPT else _zip(body)
+
+
+def _zip(body: bytes) -> bytes:
     return gzip.compress(body, LEVEL, mtime=0)
+
+
+_compress_or_find = lru_cache(maxsize=_KEPT)(_compress)
+_zip_or_find = lru_cache(maxsize=_KEPT)(_zip)

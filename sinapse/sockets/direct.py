@@ -46,19 +46,23 @@ def write_each(
     frames: Mapping[int, Sequence[bytes]], streams: Sequence[Mapping[int, Stream]]
 ) -> None:
     """Write to each descriptor its frames, as one; its stream is in one of `streams`."""
+    known: dict[int, Stream] = {}
+
+    def stream(descriptor: int) -> Stream:
+        if not known:  # Mostly nobody asks.
+            for each in streams:
+                known.update(each)
+        return known[descriptor]
+
     for descriptor, parts in frames.items():
         frame = b"".join(parts)
         if descriptor in held:
-            _stream(descriptor, streams).send(frame)
+            stream(descriptor).send(frame)
             continue
         try:
             written = _write(descriptor, frame)
         except OSError:  # As above.
-            _stream(descriptor, streams).send(frame)
+            stream(descriptor).send(frame)
             continue
         if written != len(frame):
-            _stream(descriptor, streams).wrote(frame, written)
-
-
-def _stream(descriptor: int, streams: Sequence[Mapping[int, Stream]]) -> Stream:
-    return next(each[descriptor] for each in streams if descriptor in each)
+            stream(descriptor).wrote(frame, written)
