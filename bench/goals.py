@@ -12,14 +12,15 @@ from typing import Protocol
 from text import short
 
 NCHAN = "nginx + nchan"
+CENTRIFUGO = "Centrifugo"
 FLOOR = "floor (C)"
 STARLETTE = "sse-starlette"
 AIOHTTP = "aiohttp-sse"
 SINAPSE = "Sinapse"
 
 #: What has to be run to know.
-SCENARIOS = ["a", "b", "c", "e", "f"]
-PEERS = [SINAPSE, NCHAN, FLOOR, STARLETTE, AIOHTTP]
+SCENARIOS = ["a", "b", "c", "c2", "d", "e", "f", "f2", "ha", "i", "ie"]
+PEERS = [SINAPSE, NCHAN, CENTRIFUGO, FLOOR, STARLETTE, AIOHTTP]
 
 
 class Figures(Protocol):
@@ -72,18 +73,29 @@ def _deliveries_per_core(figures: Figures) -> float | None:
     return 1e6 / cost if cost else None
 
 
+def _resume(figures: Figures) -> float | None:
+    own, connect = (figures.figure(key, SINAPSE, "connect_us") for key in ("f2", "f"))
+    return own / connect if own and connect else None
+
+
 GOALS = (
     Goal("fan-out, CPU a delivery", 0.62, " × nchan", _of("a", "cpu_us", NCHAN)),
     Goal("fan-out, CPU a delivery", 1.12, " × floor", _of("a", "cpu_us", FLOOR)),
     Goal("fan-out, p99 latency", 0.75, " × nchan", _of("a", "p99_ms", NCHAN)),
     Goal("burst, CPU a delivery", 0.04, " × nchan", _of("b", "cpu_us", NCHAN)),
     Goal("burst", 2e6, " deliveries a second of CPU", _deliveries_per_core, least=True),
-    Goal("own channels, CPU a message", 0.5, " × nchan", _of("c", "cpu_us", NCHAN)),
-    Goal("idle stream, memory", 4, " KiB", _own("e", "memory_kib")),
+    Goal("own channels, 2,000/s, CPU a message", 1.2, " × nchan", _of("c", "cpu_us", NCHAN)),
+    Goal("own channels, 10,000/s, CPU a message", 1, " × nchan", _of("c2", "cpu_us", NCHAN)),
+    Goal("mixed, CPU a delivery", 1.15, " × floor", _of("d", "cpu_us", FLOOR)),
+    Goal("idle stream, memory", 2.5, " KiB", _own("e", "memory_kib")),
     Goal("idle stream, memory", 0.5, " × nchan", _of("e", "memory_kib", NCHAN)),
-    Goal("connect, CPU", 250, " µs", _own("f", "connect_us")),
+    Goal("connect, CPU", 0.8, " × Centrifugo", _of("f", "connect_us", CENTRIFUGO)),
+    Goal("resume, CPU", 1.3, " × connect", _resume),
     Goal("10,000 connects at once, refused", 0, "", _own("f", "refused")),
     Goal("10,000 connects at once, p99 latency of others", 60, " ms", _own("f", "others_p99_ms")),
+    Goal("fan-out over WebSocket, CPU a delivery", 0.75, " × nchan", _of("ha", "cpu_us", NCHAN)),
+    Goal("fan-out over TLS, CPU a delivery", 1, " × nchan", _of("i", "cpu_us", NCHAN)),
+    Goal("connect over TLS, CPU", 1.5, " × nchan", _of("ie", "connect_us", NCHAN)),
     Goal(
         "fan-out, CPU a delivery of sse-starlette",
         4,
