@@ -84,7 +84,7 @@ def test_what_is_accepted_has_the_options_of_what_listens(prefix: str) -> None:
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nx" if prefix else b"x")
         eventually(has_accepted, "it is accepted")
-        below = accepted[0].wrappedProtocol.transport if prefix else accepted[0]
+        below = accepted[0].transport if prefix else accepted[0]
         ours = below.getHandle()
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
