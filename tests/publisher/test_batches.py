@@ -270,7 +270,8 @@ class TestOneTurn:
             results = gather(
                 redis_server.url, *(publishing(f"room:{n % 3}", str(n)) for n in range(100))
             )
-            assert scripts(redis_client) - before == 2  # The first one opens the connection.
+            # The first one opens the connection; a node that is there may look whether it hears.
+            assert 2 <= scripts(redis_client) - before <= 3
             assert texts(listener) == [str(n) for n in range(100)]
         assert len({each.id for each in results}) == 100
 
