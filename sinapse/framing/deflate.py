@@ -73,10 +73,9 @@ def _between(value: int, least: int, most: int) -> int:
 
 def block(body: bytes, least: int) -> bytes:
     """Return `body` compressed if it has `least` bytes and gets smaller, else stored."""
-    as_it_is = stored(body)
-    if len(body) >= least and len(smaller := compressed(body)) < len(as_it_is):
+    if len(body) >= least and len(smaller := compressed(body)) < len(body):
         return smaller
-    return as_it_is
+    return stored(body)
 
 
 def joined(parts: Sequence[bytes], least: int) -> bytes:
