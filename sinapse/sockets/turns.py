@@ -82,7 +82,8 @@ def be_fair(reactor: Any) -> None:
 
     def take_turn(seconds: float | None) -> None:
         # Twisted's own loop calls a dozen functions for each event, so that what is logged in it
-        # names the connection; nothing of ours is logged in that way. `handle` logs all errors.
+        # names the connection; nothing of ours is logged in that way. `handle` logs what fails in
+        # a read or a write, the reactor what fails in an end: what is left comes in the next turn.
         timeout = -1 if seconds is None else seconds
         for number, event in poller.poll(timeout, len(selectables)):
             if (selectable := selectables.get(number)) is not None:

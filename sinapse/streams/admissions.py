@@ -20,7 +20,7 @@ class Admissions:
 
     def __init__(self, call_later: Callable[..., Any], places: int = ADMISSIONS) -> None:
         self._call_later = call_later
-        self._places = self._free = places
+        self._free = places
         #: The oldest first.
         self._waiting: dict[Deferred[None], None] = {}
         self._is_calling = False
