@@ -7,6 +7,7 @@ cases that were found so.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -18,8 +19,8 @@ import pytest
 from sinapse.publisher import Publisher
 from tests.stories.teller import Counts, Teller
 from tests.stories.world import world
-from tests.support import EVENT_TIMEOUT, eventually
-from tests.support.daemon import Daemon
+from tests.support import EVENT_TIMEOUT, eventually, running_redis
+from tests.support.daemon import Daemon, running_daemon
 from tests.support.proxy import Link, Proxy, unchanged
 from tests.support.subscribing import subscribe
 
@@ -133,3 +134,29 @@ def test_a_channel_that_is_withdrawn_and_granted_again_during_a_replay_begins_an
         while received[-1] != "end":
             received.append(stream.next().data)
         assert received == ["granted", "end"]
+
+
+@pytest.mark.parametrize("joins", [False, True], ids=["channel of a group", "joined"])
+def test_a_grant_that_is_over_is_no_right_beside_that_of_a_group(
+    tmp_path: Path, joins: bool
+) -> None:
+    """No node has ended it: what a new right brings of the past comes all the same."""
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(running_redis(tmp_path))
+        publisher = stack.enter_context(Publisher(redis.url))
+        publisher.publish("news", "past", replay=10)
+        token = subscribe(publisher, "room:1")
+        publisher.channels.add("1", "news", expires_in=0.01)
+        page = publisher.position()
+        eventually(lambda: "news" not in publisher.channels.list("1"))
+        team = publisher.groups.channels("team")
+        if joins:
+            team.add("news")
+            publisher.groups.add("1", "team")
+        else:
+            publisher.groups.add("1", "team")
+            team.add("news")
+        daemon = stack.enter_context(running_daemon(tmp_path, redis.url))
+        stream = stack.enter_context(daemon.stream(token, after=page).opened())
+        publisher.publish("room:1", "end")
+        assert [stream.next().data, stream.next().data] == ["past", "end"]
