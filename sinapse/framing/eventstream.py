@@ -2,14 +2,14 @@
 
 An event is a block of ``field: value`` lines that an empty line ends. HTTP/1.1 carries the body
 in chunks (RFC 9112 §7.1), HTTP/1.0 as it is, ended by the close of the connection, and HTTP/2 has
-frames of its own about it; each of that plain or compressed. So there are four framings, and a
-message is encoded once for each that is in use.
+frames of its own about it; each of that plain or compressed, and with events as they are or as JSON
+objects. A message is encoded once for each of these framings that is in use.
 """
 
 from collections.abc import Iterable, Sequence
 
 from sinapse.errors import CloseReason
-from sinapse.framing import deflate
+from sinapse.framing import deflate, jsonmessage
 from sinapse.framing.jsonmessage import reset_data
 from sinapse.protocol.message import Message, without_breaks
 
@@ -38,6 +38,9 @@ HEADERS = (
     (b"Cache-Control", b"no-store, no-transform"),
     (b"X-Accel-Buffering", b"no"),
 )
+
+#: An event that says nothing, where events are JSON objects.
+_NOTHING = b"data: {}\n"
 
 #: The header field of a stream whose body is gzip (RFC 9110 §8.4.1.3).
 GZIP = (b"Content-Encoding", b"gzip")
@@ -73,23 +76,14 @@ def reconnection_time(seconds: float) -> bytes:
     return b"retry: %d\n" % round(seconds * 1000)
 
 
-def come_back(seconds: float) -> bytes:
-    """Return the block that says when to come back.
+def encode_as_json(message: Message, channel: str | None = None) -> bytes:
+    """Return the block of an event whose data are a JSON object, without a channel for our own.
 
-    It is an event without listeners: some clients apply the time only with an event.
+    The id is a field of the block as ever, so that the browser keeps it.
     """
-    return reconnection_time(seconds) + encode_own(Message("ok", "position"))
-
-
-def opening(retry: float, position: str | None = None, *, padded: bool = False) -> bytes:
-    """Return the first bytes of a stream: Ruby's, and the id to resume from if any.
-
-    Those that are `padded` begin with a comment of 2 KiB: some old browsers, and polyfills in
-    them, see nothing of a response before as much has come.
-    """
-    padding = PADDING if padded else b""
-    resume = b"" if position is None else b"id: %b\n" % position.encode()
-    return padding + reconnection_time(retry) + resume + encode(Message("ok", "authentication"))
+    identifier = "" if message.id is None else f"id: {message.id}\n"
+    data = jsonmessage.encode(message._replace(id=None), channel)
+    return b"data: %b\n%b\n" % (data, identifier.encode())
 
 
 def _chunk(data: bytes) -> bytes:
@@ -98,7 +92,7 @@ def _chunk(data: bytes) -> bytes:
 
 
 class EventStream:
-    """One of the four framings; the same functions as every other framing has.
+    """One of these framings; the same functions as every other framing has.
 
     `channel_event`: messages without an event type get the channel's name as theirs. `compress`:
     the body is gzip, in which bodies of so many bytes are compressed, each by itself; None for
@@ -124,7 +118,7 @@ class EventStream:
         self.channel_event = channel_event
         self._compress = compress
         is_plain = not chunked and compress is None
-        self.plain = self if is_plain else EventStream(chunked=False, channel_event=channel_event)
+        self.plain = self if is_plain else type(self)(chunked=False, channel_event=channel_event)
         #: Those of :data:`HEADERS`, and what the body is.
         self.headers = HEADERS if compress is None else (*HEADERS, GZIP)
         self._begin = b"" if compress is None else deflate.GZIP_HEAD
@@ -139,9 +133,24 @@ class EventStream:
         data = b"".join(parts) if least is None else deflate.joined(parts, least)
         return _chunk(data) if self.chunked else data
 
-    def opening(self, body: bytes) -> bytes:
-        """Return the first frame of a stream, behind its head."""
-        return self._begin + self.frame(body)
+    def opening(self, retry: float, position: str | None = None, *, padded: bool = False) -> bytes:
+        """Return the first frame of a stream, behind its head: Ruby's, and the id to resume from.
+
+        One that is `padded` begins with a comment of 2 KiB: some old browsers, and polyfills in
+        them, see nothing of a response before as much has come. `retry` is seconds.
+        """
+        padding = PADDING if padded else b""
+        resume = b"" if position is None else b"id: %b\n" % position.encode()
+        opened = self._opened(Message("ok", "authentication"))
+        return self._begin + self.frame(padding + reconnection_time(retry) + resume + opened)
+
+    def _opened(self, message: Message) -> bytes:
+        """Return the block that says that the token is good."""
+        return encode(message)
+
+    def _own(self, message: Message) -> bytes:
+        """Return the block of an event of the server's own."""
+        return encode_own(message)
 
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return the frame of `messages`, which were published to `channel` in this order."""
@@ -158,22 +167,25 @@ class EventStream:
         `reason` is one of those in ``docs/delivery.md``; `channels` are those concerned.
         `position` is the id to resume from when nothing else is to come.
         """
-        return self.frame(encode_own(Message(reset_data(reason, channels), "reset", position)))
+        return self.frame(self._own(Message(reset_data(reason, channels), "reset", position)))
 
     def notice(self, event: str, data: str) -> bytes:
         """Return the frame of an event of the server's own."""
-        return self.frame(encode_own(Message(data, event)))
+        return self.frame(self._own(Message(data, event)))
 
     def position(self, identifier: str) -> bytes:
         """Return the frame of an event without listeners, so that the browser keeps its id.
 
         It has data: polyfills forget the id of a block without any.
         """
-        return self.frame(encode_own(Message("ok", "position", identifier)))
+        return self.frame(self._own(Message("ok", "position", identifier)))
 
     def come_back(self, seconds: float) -> bytes:
-        """Return the frame that says when to come back: the end follows."""
-        return self.frame(come_back(seconds))
+        """Return the frame that says when to come back: the end follows.
+
+        It is an event without listeners: some clients apply the time only with an event.
+        """
+        return self.frame(reconnection_time(seconds) + self._own(Message("ok", "position")))
 
     def ending(self, reason: CloseReason) -> bytes:  # noqa: ARG002
         """Return what ends the body in good order; it has no place for a reason."""
@@ -187,3 +199,34 @@ class EventStream:
             lines = [b"HTTP/1.0 200 OK", b"Connection: close"]
         lines += [b"%b: %b" % field for field in (*self.headers, *headers)]
         return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+class JSONEventStream(EventStream):
+    """An event stream whose events are JSON objects, as those of a WebSocket, but for the id.
+
+    So a client that knows only the fields of the standard learns the channel of each message, and
+    gets messages of any type without asking for that type. The browser's own EventSource does.
+    """
+
+    __slots__ = ()
+
+    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
+        """Return the frame of `messages`, which were published to `channel` in this order."""
+        name = channel.decode(errors="replace")
+        if self.channel_event:
+            messages = [jsonmessage.named(message, name) for message in messages]
+        return self.frame(b"".join([encode_as_json(message, name) for message in messages]))
+
+    def _opened(self, message: Message) -> bytes:
+        return encode_as_json(message)
+
+    def _own(self, message: Message) -> bytes:
+        return encode_as_json(message)
+
+    def position(self, identifier: str) -> bytes:
+        """Return the frame of an event that gives the client an id, and says nothing."""
+        return self.frame(b"%bid: %b\n\n" % (_NOTHING, identifier.encode()))
+
+    def come_back(self, seconds: float) -> bytes:
+        """Return the frame that says when to come back, and nothing else: the end follows."""
+        return self.frame(b"%b%b\n" % (reconnection_time(seconds), _NOTHING))

@@ -26,6 +26,11 @@ def encode(message: Message, channel: str | None = None) -> bytes:
     return _encode({name: value for name, value in fields.items() if value is not None}).encode()
 
 
+def named(message: Message, channel: str) -> Message:
+    """Return `message`; one without an event type has the name of its channel as that."""
+    return message if message.event is not None else message._replace(event=channel)
+
+
 def opening(position: str | None) -> bytes:
     """Return the first object: the token is good, and where to resume from if that is known."""
     return encode(Message("ok", "authentication", position))

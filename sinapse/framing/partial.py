@@ -64,14 +64,25 @@ def _with_whole_ids(
     return parts
 
 
-class PartialEventStream(EventStream):
+class PartialEventStream:
     """A part of an event stream: its body, not yet in chunks."""
 
-    __slots__ = ("_whole",)
+    __slots__ = ("_whole", "encode", "position", "reset")
 
     def __init__(self, whole: EventStream) -> None:
-        super().__init__(chunked=False, channel_event=whole.channel_event)
         self._whole = whole
+        self.encode = whole.plain.encode
+        self.reset = whole.plain.reset
+        self.position = whole.plain.position
+
+    @property
+    def plain(self) -> "PartialEventStream":
+        """See :class:`PartialFraming`."""
+        return self
+
+    def frame(self, body: bytes) -> bytes:
+        """See :class:`PartialFraming`."""
+        return body
 
     def complete(self, partial: bytes, ids: list[bytes], shard: int) -> bytes:
         """See :class:`PartialFraming`."""

@@ -59,12 +59,9 @@ class WebSocket:
     def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
         """Return the frames of `messages`, which were published to `channel` in this order."""
         name = channel.decode(errors="replace")
-        return b"".join([self.text(self._encode(message, name)) for message in messages])
-
-    def _encode(self, message: Message, channel: str) -> bytes:
-        if self.channel_event and message.event is None:
-            message = message._replace(event=channel)
-        return jsonmessage.encode(message, channel)
+        if self.channel_event:
+            messages = [jsonmessage.named(message, name) for message in messages]
+        return b"".join([self.text(jsonmessage.encode(message, name)) for message in messages])
 
     def text(self, *parts: bytes) -> bytes:
         """Return one message of the WebSocket; its long `parts` may be those of others, too."""

@@ -17,7 +17,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from sinapse.broker.interface import Admission, Broker
 from sinapse.counters import Counters
 from sinapse.errors import BrokerUnavailable, LimitReached, Unauthorized
-from sinapse.framing.eventstream import HEADERS, TROUBLE_RETRY, EventStream, come_back, opening
+from sinapse.framing.eventstream import TROUBLE_RETRY, EventStream, JSONEventStream
 from sinapse.framing.websocket import WebSocket
 from sinapse.protocol.keys import presented_token
 from sinapse.protocol.message import is_stream_name
@@ -75,7 +75,8 @@ class StreamResource(Plain):
         # One object for each framing: the hub encodes once for each.
         named = settings.channel_event
         self._event_streams = {
-            (chunked, least): EventStream(chunked=chunked, channel_event=named, compress=least)
+            (kind, chunked, least): kind(chunked=chunked, channel_event=named, compress=least)
+            for kind in (EventStream, JSONEventStream)
             for chunked in (True, False)
             for least in {None, self._compress}
         }
@@ -251,7 +252,7 @@ class StreamResource(Plain):
             return websocket, handshake.serialize() + websocket.opening(position)
         framing = self._event_stream(request)
         fields = ((b"Server", SERVER), (b"Date", date()), *SAFETY, *headers)
-        first = framing.opening(opening(self._retry, position, padded=_is_padded(request)))
+        first = framing.opening(self._retry, position, padded=_is_padded(request))
         if request.clientproto == b"HTTP/2":
             exchange: Any = request.channel
             exchange.answer(200, (*framing.headers, *fields))  # Written with the first bytes.
@@ -262,7 +263,8 @@ class StreamResource(Plain):
         """Return the framing of an event stream for a client."""
         # Compressed, padding would be none.
         least = None if _is_padded(request) else self._least(request)
-        return self._event_streams[request.clientproto == b"HTTP/1.1", least]
+        kind = JSONEventStream if _wants_json(request) else EventStream
+        return self._event_streams[kind, request.clientproto == b"HTTP/1.1", least]
 
     def _least(self, request: Request) -> int | None:
         """Return from how many bytes something is compressed for a client; None for never."""
@@ -285,7 +287,8 @@ class StreamResource(Plain):
         seconds = random.uniform(*retry)  # noqa: S311
         if _is_event_source(request):
             self._counters.requests_refused[reason] += 1
-            respond(request, 200, come_back(seconds), (*HEADERS, *headers))
+            plain = self._event_stream(request).plain
+            respond(request, 200, plain.come_back(seconds), (*plain.headers, *headers))
         else:
             retry_after = (b"Retry-After", b"%d" % round(seconds))
             self._refuse(request, status, reason, (*headers, retry_after))
@@ -355,6 +358,11 @@ def _is_event_source(request: Request) -> bool:
 def _is_padded(request: Request) -> bool:
     """Whether a client wants 2 KiB at the beginning."""
     return b"true" in request.args.get(b"padding", [])
+
+
+def _wants_json(request: Request) -> bool:
+    """Whether a client wants the events of its stream as JSON objects."""
+    return b"json" in request.args.get(b"format", [])
 
 
 def _is_poll(request: Request) -> bool:

@@ -23,8 +23,8 @@ from sinapse.framing.eventstream import (
     KEEP_ALIVE,
     OWN,
     EventStream,
+    JSONEventStream,
     encode,
-    opening,
     reconnection_time,
 )
 from sinapse.listening.parser import Parser
@@ -34,6 +34,7 @@ from tests.support.eventsource import Event, EventSourceParser, parse
 
 IDENTITY = EventStream(chunked=False)
 CHUNKED = EventStream(chunked=True)
+OPENING = IDENTITY.opening(5)
 
 # The framing of one message
 
@@ -191,15 +192,58 @@ def test_a_line_break_in_a_channel_name_adds_no_field(name: bytes) -> None:
     assert parse(framing.encode(name, [Message("x")])) == [Event("ab", "x")]
 
 
+# Events as JSON objects
+
+JSON = JSONEventStream(chunked=False)
+
+
+def test_an_event_that_is_json_says_all_but_the_id_and_has_no_type() -> None:
+    messages = [Message("a\n\u2028b", "typing", "1f-7"), Message('"c"')]
+    assert (
+        JSON.encode("ca\u00f1a".encode(), messages)
+        == (
+            'data: {"event":"typing","data":"a\\n\u2028b","channel":"ca\u00f1a"}\nid: 1f-7\n\n'
+            'data: {"data":"\\"c\\"","channel":"ca\u00f1a"}\n\n'
+        ).encode()
+    )
+
+
+def test_what_is_the_servers_own_has_no_channel() -> None:
+    assert JSON.opening(5, "1f-7") == (
+        b'retry: 5000\nid: 1f-7\ndata: {"event":"authentication","data":"ok"}\n\n'
+    )
+    assert JSON.position("1f-7") == b"data: {}\nid: 1f-7\n\n"
+    assert JSON.come_back(2) == b"retry: 2000\ndata: {}\n\n"
+    assert JSON.notice("replaced", "x") == b'data: {"event":"replaced","data":"x"}\n\n'
+    (event,) = parse(JSON.reset("data-lost", [b"room:1"], "1f-7"))
+    told = json.loads(event.data)
+    assert (event.type, event.last_event_id, told["event"]) == ("message", "1f-7", "reset")
+    assert json.loads(told["data"]) == {"reason": "data-lost", "channels": ["room:1"]}
+
+
+def test_json_is_chunked_compressed_and_typed_by_channel_as_any_stream_is() -> None:
+    message = Message("x" * 100, None, "1f-7")
+    assert JSONEventStream(chunked=True).encode(b"a", [message]) == CHUNKED.frame(
+        JSON.encode(b"a", [message])
+    )
+    packed = JSONEventStream(chunked=False, compress=10)
+    body = packed.opening(5) + packed.encode(b"a", [message]) + packed.ending(CloseReason.SHUTDOWN)
+    assert zlib.decompressobj(31).decompress(body) == JSON.opening(5) + JSON.encode(b"a", [message])
+    (event,) = parse(JSONEventStream(chunked=False, channel_event=True).encode(b"a", [message]))
+    assert json.loads(event.data)["event"] == "a"
+
+
 # The beginning
 
 
 def test_the_first_bytes_are_those_of_the_origin() -> None:
-    assert opening(5) == b"retry: 5000\nevent: authentication\ndata: ok\n\n"
+    assert IDENTITY.opening(5) == b"retry: 5000\nevent: authentication\ndata: ok\n\n"
 
 
 def test_the_first_event_has_the_id_to_resume_from() -> None:
-    assert opening(5, "1f-7") == (b"retry: 5000\nid: 1f-7\nevent: authentication\ndata: ok\n\n")
+    assert IDENTITY.opening(5, "1f-7") == (
+        b"retry: 5000\nid: 1f-7\nevent: authentication\ndata: ok\n\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -339,7 +383,7 @@ def one_by_one(stream: bytes) -> list[bytes]:
 @example(messages=EVERYTHING)
 @settings(deadline=None)
 def test_what_was_published_arrives_whole(client: Client, messages: list[Message]) -> None:
-    stream = opening(5) + b"".join(map(encode, messages))
+    stream = OPENING + b"".join(map(encode, messages))
     assert client([stream]) == [Event("authentication", "ok"), *expected(messages)]
 
 
@@ -400,7 +444,7 @@ def test_both_framings_carry_the_same_body(runs: list[list[Message]]) -> None:
     bodies = []
     for framing in (CHUNKED, IDENTITY):
         frames = [framing.encode(b"room:1", run) for run in runs]
-        parts = [framing.head([]), framing.frame(opening(5)), framing.keep_alive, *frames]
+        parts = [framing.head([]), framing.opening(5), framing.keep_alive, *frames]
         response, body = body_of(b"".join([*parts, framing.ending(CloseReason.SHUTDOWN)]))
         assert response.status == 200
         assert all(
@@ -428,7 +472,7 @@ def test_so_do_those_that_compress_and_each_event_is_there_at_once(
             _, body = body_of(head + frame + framing.ending(CloseReason.SHUTDOWN))  # noqa: B023
             return reader.decompress(body)  # noqa: B023
 
-        assert read(framing.opening(opening(5))) == opening(5)
+        assert read(framing.opening(5)) == OPENING
         for run in runs:
             assert read(framing.encode(b"room:1", run)) == IDENTITY.encode(b"room:1", run)
             assert read(framing.keep_alive) == KEEP_ALIVE
@@ -479,3 +523,19 @@ def test_the_reference_parser_takes_digits_only_for_a_reconnection_time(
     parser = EventSourceParser()
     assert parser.feed(line) == []
     assert parser.reconnection_time == time
+
+
+@given(messages=st.lists(MESSAGE, max_size=6), channel=st.text(CHARACTERS, min_size=1))
+@CLIENTS
+def test_json_is_the_message_whatever_is_in_it(
+    client: Client, messages: Sequence[Message], channel: str
+) -> None:
+    frame = JSON.encode(channel.encode(), messages)
+    found = [(json.loads(event.data), event.last_event_id) for event in client([frame])]
+    last_event_id = ""
+    wanted = []
+    for data, event, identifier, _ in messages:
+        last_event_id = identifier or last_event_id
+        fields = {"data": data, "channel": channel} | ({} if event is None else {"event": event})
+        wanted.append((fields, last_event_id))
+    assert found == wanted

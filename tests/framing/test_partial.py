@@ -16,7 +16,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from sinapse.framing import deflate
-from sinapse.framing.eventstream import EventStream
+from sinapse.framing.eventstream import EventStream, JSONEventStream
 from sinapse.framing.jsonmessage import JSONList
 from sinapse.framing.partial import partial_framing
 from sinapse.framing.websocket import WebSocket
@@ -30,6 +30,7 @@ FRAMINGS = {
     "chunked": EventStream(chunked=True),
     "identity": EventStream(chunked=False),
     "channel event": EventStream(chunked=True, channel_event=True),
+    "json": JSONEventStream(chunked=True, channel_event=True),
     "websocket": WebSocket(),
     "long poll": JSONList(),
 }

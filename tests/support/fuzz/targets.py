@@ -18,7 +18,7 @@ from zope.interface import implementer
 from sinapse.broker.interface import Admission, Admitted
 from sinapse.daemon import daemon as composition
 from sinapse.errors import BrokerUnavailable, CloseReason, InvalidPayload, Unauthorized
-from sinapse.framing.eventstream import EventStream
+from sinapse.framing.eventstream import EventStream, JSONEventStream
 from sinapse.framing.jsonmessage import JSONList
 from sinapse.framing.websocket import WebSocket
 from sinapse.hub.hub import Hub
@@ -225,6 +225,7 @@ FRAMINGS = (
     EventStream(chunked=True),
     EventStream(chunked=False),
     EventStream(chunked=True, compress=0),
+    JSONEventStream(chunked=False),
     WebSocket(),
     WebSocket(compress=0),
     JSONList(),
