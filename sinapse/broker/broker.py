@@ -44,7 +44,8 @@ class RedisBroker(Service, Generic[Streaming]):
     """One Redis: a :class:`~sinapse.broker.interface.Broker`, or a part of one.
 
     `max_pending` is how many bytes may wait for a stream, and therefore the longest message;
-    `max_channels` how many channels a subject may have, 0 for any number.
+    `max_channels` how many channels a subject may have, 0 for any number. With `admits_empty`,
+    streams may be open of subjects that may listen to nothing.
 
     With several Redis, `is_home` says whether a token is kept in this one, and `emptied` is called
     with a subject that may listen to nothing here: it may elsewhere. With one Redis its streams are
@@ -60,6 +61,7 @@ class RedisBroker(Service, Generic[Streaming]):
         *,
         max_pending: int,
         max_channels: int,
+        admits_empty: bool = False,
         is_home: Callable[[bytes], bool] = lambda _token: True,
         emptied: Callable[[Subject], None] | None = None,
         reactor: Any,
@@ -69,7 +71,9 @@ class RedisBroker(Service, Generic[Streaming]):
         self._url = url
         self._reactor = reactor
         self._emptied = emptied
-        self.hub = Hub(counters, self, max_channels=max_channels, admits_empty=emptied is not None)
+        self._admits_empty = admits_empty
+        admits_empty = admits_empty or emptied is not None
+        self.hub = Hub(counters, self, max_channels=max_channels, admits_empty=admits_empty)
         self.sentinels = Sentinels(url, reactor)
         self.payloads = Payloads(counters, self.complain, max_message=max_pending)
         self.history = History(
@@ -374,6 +378,8 @@ class RedisBroker(Service, Generic[Streaming]):
 
     def emptied(self, subject: Subject) -> None:
         """End the streams of a subject that may listen to nothing, unless it may elsewhere."""
+        if self._admits_empty:
+            return
         if self._emptied is None:
             self.hub.end_all(subject, CloseReason.NO_CHANNELS)
         else:

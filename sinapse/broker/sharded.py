@@ -43,11 +43,14 @@ class ShardedBroker(MultiService, Generic[Streaming]):
     """The Redis at `urls`, each with a broker of `make`.
 
     It is a :class:`~sinapse.broker.interface.Broker`. A stream opens when all are there; an open
-    one does without.
+    one does without. `admits_empty` is as for the brokers that `make` returns.
     """
 
-    def __init__(self, urls: Sequence[RedisURL], make: MakeBroker) -> None:
+    def __init__(
+        self, urls: Sequence[RedisURL], make: MakeBroker, *, admits_empty: bool = False
+    ) -> None:
         super().__init__()
+        self._admits_empty = admits_empty
         self.parts = tuple(
             make(url, is_home=partial(self._is_home, number), emptied=self._emptied)
             for number, url in enumerate(urls)
@@ -141,7 +144,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         try:
             # All of them: the token may be revoked, and what waits is to be sent first.
             expected = [hub.expected(joining) for hub, joining in parts]
-            if all(each.is_empty for each in expected):
+            if not self._admits_empty and all(each.is_empty for each in expected):
                 raise Unauthorized("no channels")
             stream = make()
             bundle = Bundle(stream, self._framing(stream.framing), self._here())

@@ -264,12 +264,15 @@ def _broker(
         counters=counters,
         max_pending=settings.max_pending,
         max_channels=settings.max_channels_per_subject,
+        admits_empty=settings.admit_empty,
         reactor=reactor,
     )
     if len(settings.redis) == 1:
         one: RedisBroker[Stream] = make(settings.redis[0])
         return one, [one]
-    several: ShardedBroker[Stream] = ShardedBroker(settings.redis, make)
+    several: ShardedBroker[Stream] = ShardedBroker(
+        settings.redis, make, admits_empty=settings.admit_empty
+    )
     return several, several.parts
 
 

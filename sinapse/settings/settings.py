@@ -124,6 +124,13 @@ class Settings:
         "Channels that a subject may listen to; a subject with more gets no streams. 0 for no "
         "limit.",
     )
+    admit_empty: bool = option(
+        "",
+        values.flag,
+        "Let subjects connect that may listen to nothing yet; they are refused otherwise, and "
+        "their streams end with their last channel.",
+        is_flag=True,
+    )
     accept_rate: int = option(
         "0",
         values.number(0),

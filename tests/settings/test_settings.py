@@ -80,6 +80,7 @@ ROWS = (
     Row("subject-overflow", "replace", ("refuse", "refuse"), ("Replace", "replace")),
     Row("max-streams-per-address", 0, ("1", 1), ("100", 100)),
     Row("max-channels-per-subject", 0, ("1", 1), ("1000", 1000)),
+    Row("admit-empty", False, ("1", True), ("", True)),
     Row("accept-rate", 0, ("1", 1), ("5000", 5000)),
     Row("request-timeout", 10.0, ("1", 1.0), ("60", 60.0)),
     Row("idle-timeout", 75.0, ("1", 1.0), ("60", 60.0)),
