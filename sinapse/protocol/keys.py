@@ -65,6 +65,9 @@ NODES = RESERVED + "nodes"
 #: What the channels of runs begin with.
 RUN_CHANNELS = "run:"
 
+#: What the channels begin with of which each is of one subject.
+INBOXES = "inbox:"
+
 # What stands in the place of a kind in other keys.
 _RESERVED_KINDS = (
     "tokens",
@@ -147,6 +150,11 @@ def session_id(token: bytes) -> str | None:
 def run_channel(run: str) -> str:
     """Name of the channel of a run, by its id."""
     return RUN_CHANNELS + run
+
+
+def inbox_channel(subject: str) -> str:
+    """Name of the channel of what is published to one subject, by its id."""
+    return INBOXES + subject
 
 
 def control_name(subject: str, action: str) -> str:

@@ -14,7 +14,7 @@ from hashlib import sha1
 from pkgutil import get_data
 from textwrap import indent
 
-from sinapse.protocol.keys import END, REMOVE, REPLAYED, WITHDRAW
+from sinapse.protocol.keys import ADD, END, GRANT, INBOXES, PAST, REMOVE, REPLAYED, WITHDRAW
 from sinapse.protocol.names import PLAIN, Names
 
 #: The comment at the head of a file, which is for readers only.
@@ -75,6 +75,11 @@ def _named(names: Names) -> Mapping[str, str]:
         "$REMOVE": REMOVE,
         "$WITHDRAW": WITHDRAW,
         "$REPLAYED": REPLAYED,
+        "$REPLAY": names.replay,
+        "$INBOXES": INBOXES,
+        "$ADD": ADD,
+        "$GRANT": GRANT,
+        "$PAST": PAST,
     }
 
 

@@ -17,6 +17,8 @@ Twisted::
     team.sinapse_channels.add(room)             # for all members
     room.publish({"text": "hello"}, event="message")
 
+    user.sinapse.publish("for you alone")
+
     Publisher("redis://localhost:6379/0").publish("room:1", "hello")
 
 ``docs/protocol.md`` describes the protocol in Redis.
@@ -58,6 +60,7 @@ from sinapse.publisher.client import Publisher
 from sinapse.publisher.defaults import default, use
 from sinapse.publisher.mixins import Group, Publishable, Subject
 from sinapse.publisher.operations.history import History, Retained
+from sinapse.publisher.operations.identity import inbox
 from sinapse.publisher.operations.messages import Outgoing
 from sinapse.publisher.operations.presence import Audience
 from sinapse.publisher.operations.published import Published
@@ -76,5 +79,6 @@ __all__ = [
     "Session",
     "Subject",
     "default",
+    "inbox",
     "use",
 ]

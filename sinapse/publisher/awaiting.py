@@ -11,7 +11,7 @@ from sinapse.publisher.base import BasePublisher
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.groups import GroupLike
 from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
-from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
+from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId, inbox
 from sinapse.publisher.operations.messages import AnyOutgoing, Messages
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.position import Position
@@ -234,6 +234,33 @@ class Publisher(BasePublisher):
         if len(copies) == 1:
             return await self._connections.run(copies[0])
         return Published(sum(complete(await self._connections.run_each(copies))))
+
+    async def publish_to(
+        self,
+        subject: SubjectId,
+        message: object,
+        event: str | None = None,
+        retain: float | None = None,
+        message_id: str | None = None,
+        *,
+        replay: Replay | None = None,
+        retain_messages: int | None = None,
+        but: str | None = None,
+    ) -> Published:
+        """Send `message` to one subject; return how many nodes received it.
+
+        See :meth:`sinapse.publisher.Publisher.publish_to`.
+        """
+        return await self.publish(
+            inbox(subject),
+            message,
+            event,
+            retain,
+            message_id,
+            replay=replay,
+            retain_messages=retain_messages,
+            but=but,
+        )
 
     async def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[Published]:
         """Send `messages` together, in their order; return how many nodes received each.

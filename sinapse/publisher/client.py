@@ -10,7 +10,7 @@ from sinapse.publisher.connections import Connections, ShardedConnections
 from sinapse.publisher.groups import Groups
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
-from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId
+from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId, inbox
 from sinapse.publisher.operations.messages import AnyOutgoing
 from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import Audience, IsOnline, OnlineIn, ReadAudience
@@ -155,6 +155,36 @@ class Publisher(BasePublisher):
         if len(copies) == 1:
             return self._connections.run(copies[0])
         return Published(sum(complete(self._connections.run_each(copies))))
+
+    def publish_to(
+        self,
+        subject: SubjectId,
+        message: object,
+        event: str | None = None,
+        retain: float | None = None,
+        message_id: str | None = None,
+        *,
+        replay: Replay | None = None,
+        retain_messages: int | None = None,
+        but: str | None = None,
+    ) -> Published:
+        """Send `message` to one subject, on all its streams; return how many nodes received it.
+
+        Nobody has to grant anything: it goes to the :func:`~sinapse.publisher.inbox` of `subject`,
+        a channel that publishing adds to the list. The rest is as with :meth:`publish`, but that a
+        message is retained for ten seconds at least. Raises what that raises, and
+        :class:`~sinapse.errors.InvalidSubject`.
+        """
+        return self.publish(
+            inbox(subject),
+            message,
+            event,
+            retain,
+            message_id,
+            replay=replay,
+            retain_messages=retain_messages,
+            but=but,
+        )
 
     def publish_many(self, messages: Iterable[AnyOutgoing]) -> list[Published]:
         """Send `messages` in one round trip, in their order; return how many nodes received each.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sinapse.errors import UnknownID
 from sinapse.protocol.ids import UNKNOWN, EventID
+from sinapse.protocol.keys import INBOXES
 from sinapse.publisher.operations.channels import (
     AddChannel,
     ClearChannels,
@@ -99,6 +100,9 @@ class Memory:
         if message_id in self._message_ids:
             return Published(0, self._message_ids[message_id])
         identifier = None
+        subject = operation.channel.removeprefix(INBOXES)
+        if subject != operation.channel:
+            self._granted(subject).setdefault(operation.channel, end_of(None))
         if operation.retain:
             self._last = EventID(_EPOCH, self._last.counter + 1)
             identifier = str(self._last)

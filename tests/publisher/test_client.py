@@ -28,7 +28,7 @@ from sinapse.errors import (
 from sinapse.protocol.ids import EventID, is_event_id
 from sinapse.protocol.message import Message, pack, pack_retained, unpack
 from sinapse.protocol.redisurl import RedisURL
-from sinapse.publisher import History, Outgoing, Publishable, Published, Publisher, Retained
+from sinapse.publisher import History, Outgoing, Publishable, Published, Publisher, Retained, inbox
 from sinapse.publisher.operations.content import checked
 from sinapse.publisher.operations.history import PAGE_BYTES
 from tests.support import RedisServer, eventually
@@ -141,6 +141,19 @@ class TestPublish:
             assert publisher.publish("room:1", "hello") == 1
             with listening(redis_server):
                 assert publisher.publish("room:1", "hello") == 2
+
+    def test_one_to_a_subject_adds_its_inbox_to_the_list_once(
+        self, publisher: Publisher, listener: Listener
+    ) -> None:
+        sent = publisher.publish_to(42, "hello", "note", retain=0)
+        publisher.publish_to("42", "again")
+        assert sent.id is not None
+        assert publisher.channels.list("42") == {"inbox:42"}
+        assert [name for name, _ in listener.heard()] == [
+            *("sinapse:channels:42:grant", "sinapse:channels:42:add"),
+            *("inbox:42", "inbox:42"),
+        ]
+        assert [each.event for each in publisher.history(inbox(42)).messages] == ["note", None]
 
     def test_messages_arrive_in_order(self, publisher: Publisher, listener: Listener) -> None:
         for number in range(200):

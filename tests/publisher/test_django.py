@@ -57,7 +57,7 @@ from sinapse.errors import (  # noqa: E402
 )
 from sinapse.protocol.keys import session_id  # noqa: E402
 from sinapse.protocol.message import unpack  # noqa: E402
-from sinapse.publisher import default  # noqa: E402
+from sinapse.publisher import default, inbox  # noqa: E402
 from sinapse.publisher.django import (  # noqa: E402
     apublish,
     configuration,
@@ -187,6 +187,23 @@ class TestPublishing:
             assert heard(listener) == []
         channel = room.sinapse_channel
         assert heard(listener) == [(channel, "first"), (channel, "second")]
+
+    def test_so_is_one_for_a_single_user(self, ada: User) -> None:
+        channel = f"inbox:auth.user:{ada.pk}"
+        with transaction.atomic():
+            assert subject(ada).publish("hello") is None
+            assert subject(ada).channels == set()
+        assert [each.data for each in default().history(channel).messages] == ["hello"]
+        assert subject(ada).channels == {channel}
+        assert inbox(subject(ada)) == channel
+
+    def test_with_the_mixin_its_database_counts(self, listener: Listener) -> None:
+        device = Device.objects.using("other").create()
+        with transaction.atomic(using="other"):
+            assert device.sinapse.publish("later") is None
+            assert async_to_sync(device.sinapse.apublish)("now", using="default") == 1
+            assert [data for _, data in heard(listener)] == ["now"]
+        assert [data for _, data in heard(listener)] == ["later"]
 
     def test_what_is_rolled_back_is_never_heard_of(self, room: Room, listener: Listener) -> None:
         def roll_back() -> None:

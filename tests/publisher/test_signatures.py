@@ -145,6 +145,7 @@ RESULTS = {
     'it.groups.channels("team:3").clear()': "int",
     'it.publish(["news", "sport"], {"a": 1}, event="goal", message_id="7")': "Published",
     'it.publish("news", {"a": 1}, replay="all", retain_messages=5)': "Published",
+    'it.publish_to(42, {"a": 1}, event="goal", retain=0)': "Published",
     'it.publish_many([("news", "hello")])': "list[Published]",
     'it.history("news", after="a-1", limit=5)': "History",
     "it.position()": "str",

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from sinapse.protocol.keys import INBOXES
 from sinapse.protocol.names import PLAIN
 from sinapse.protocol.sharding import shard_of
+from sinapse.publisher.operations.messages import INBOX_RETAIN
 from tests.stories.model import PART, PASTS, Record, Rights, Story, Token
 from tests.stories.tabs import Browser, Item
 from tests.stories.world import LOSSY, World
@@ -55,6 +57,12 @@ CHURN = 0.2
 
 #: Seconds after which a tab comes back: not those that it is told, since nobody has the time.
 RECONNECTION = 0.02
+
+
+def _inbox(part: object) -> int | None:
+    """Return whose inbox a channel is of which this is the name here; None if it is another one."""
+    _, inbox, subject = str(part).rpartition("inbox")
+    return int(subject) if inbox else None
 
 
 @dataclass
@@ -141,7 +149,13 @@ class Teller:
                 self.story.counters[shard] = int(client.hget(PLAIN.retention, "counter") or 0)
 
     def name(self, part: object) -> str:
-        return f"{self.prefix}{part}"
+        inbox = _inbox(part)
+        return f"{self.prefix}{part}" if inbox is None else f"{INBOXES}{self.name(inbox)}"
+
+    def part(self, name: str) -> str:
+        """Return of what something is the name."""
+        part = name.removeprefix(INBOXES).removeprefix(self.prefix)
+        return f"inbox{part}" if name.startswith(INBOXES) else part
 
     def shard(self, channel: str) -> int:
         return shard_of(self.name(channel).encode(), len(self.world.servers))
@@ -178,7 +192,7 @@ class Teller:
         """Return what may happen, as often as it is likely."""
         often: list[Callable[[], None]] = [self.publish] * 14 + [self.change] * 8 + [self.come] * 4
         often += [self.leave] * 4 + [self.together] + [self.token] * 2 + [self.give_back] * 3
-        often += [self.reload] * 3 + [self.lend] * 2 + [self.change_group] * 5
+        often += [self.to_one] * 3 + [self.reload] * 3 + [self.lend] * 2 + [self.change_group] * 5
         mode = self.world.mode
         faults: list[Callable[[], None]] = [self.cut, self.cut, self.churn, self.hiccup]
         faults += [self.cut_midway]
@@ -199,6 +213,9 @@ class Teller:
 
     def send(self, channel: str, retain: float = 300.0, but: str | None = None) -> int:
         self.end_grants()
+        if (subject := _inbox(channel)) is not None:  # Publishing grants it, and retains it.
+            self.story.add(subject, channel)
+            retain = max(retain, INBOX_RETAIN / 1000)
         sent = self.story.publish(channel, retain, self.shard(channel), time.monotonic(), but)
         world = self.world
         publisher = world.few if channel.endswith("small") else world.publisher
@@ -217,6 +234,10 @@ class Teller:
         if world.other is not None and self.dice.random() < 0.3:
             world.other.publish(self.name("elsewhere"), "noise")
         return sent.number
+
+    def to_one(self) -> None:
+        """Publish a message to one subject, which may not have that channel, or not any more."""
+        self.send(f"inbox{self.somebody()}", self.dice.choice(RETAINS))
 
     def change(self) -> None:
         """Add a channel to a list, or remove one: mostly of somebody who has a tab."""
@@ -700,7 +721,7 @@ class Teller:
         elif item.event == "reset":
             content = json.loads(item.data)
             self.counts.resets += 1
-            names = [name.removeprefix(self.prefix) for name in content["channels"]]
+            names = [self.part(name) for name in content["channels"]]
             self.note(f"{record.name} is told {content['reason']} {names}, id {item.identifier}")
             record.reset(content["reason"], names)
         elif item.event == "message":

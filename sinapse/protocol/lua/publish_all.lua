@@ -27,6 +27,10 @@ end
 -- include: tidy
 -- include: checkpoint
 -- include: note_replay
+-- include: open_inbox
+for index = 1, count do
+  open_inbox(ARGV[5 * index - 1])
+end
 local counter = redis.call('HINCRBY', KEYS[1], 'counter', count) - count
 -- include: floor
 note_floor(counter)

@@ -19,6 +19,8 @@ end
 local former = replay and redis.call('HGET', KEYS[#KEYS], channel)
 -- include: epoch
 -- include: now
+-- include: open_inbox
+open_inbox(channel)
 -- include: retain_message
 local counter, payload = retain_message(channel, key, body, life, most)
 if not counter then

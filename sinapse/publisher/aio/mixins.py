@@ -10,6 +10,7 @@ from sinapse.publisher.operations.identity import (
     Owned,
     Receiving,
     SubjectId,
+    inbox,
     member_id,
 )
 from sinapse.publisher.operations.published import Published
@@ -82,6 +83,11 @@ class Sinapse(Owned):
     """``user.sinapse``: the token, the sessions, the channels and the groups of one subject."""
 
     @property
+    def sinapse_channel(self) -> str:
+        """Name of the channel of what is published to the subject alone."""
+        return inbox(self)
+
+    @property
     def auth(self) -> Auth:
         """The token."""
         return Auth(self._owner)
@@ -90,6 +96,29 @@ class Sinapse(Owned):
     def sessions(self) -> OwnSessions:
         """The sessions: a token for each device."""
         return OwnSessions(self._owner)
+
+    async def publish(
+        self,
+        message: object,
+        event: str | None = None,
+        retain: float | None = None,
+        message_id: str | None = None,
+        *,
+        replay: Replay | None = None,
+        retain_messages: int | None = None,
+        but: str | None = None,
+    ) -> Published:
+        """Send `message` to the subject alone: see :meth:`Publisher.publish_to`."""
+        return await default().publish_to(
+            self._id,
+            message,
+            event,
+            retain,
+            message_id,
+            replay=replay,
+            retain_messages=retain_messages,
+            but=but,
+        )
 
     @property
     async def channels(self) -> set[str]:

@@ -20,6 +20,7 @@ In models and views::
     user.sinapse.add_group(team)
     team.sinapse_channels.add(room)                     # for all members
     room.publish({"text": "hello"}, event="message")    # once the transaction is committed
+    user.sinapse.publish("for you alone")               # so is this
     subject(request.user).add_channel("news")           # a user model without the mixin
     publish("news", "hello")
     token_response("visitor")             # what a view answers to the page of any subject
@@ -54,8 +55,7 @@ In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 """
 
 from sinapse.publisher.django.commit import apublish, publish
-from sinapse.publisher.django.mixins import Group, Publishable, Subject
-from sinapse.publisher.django.names import subject
+from sinapse.publisher.django.mixins import Group, Publishable, Subject, subject
 from sinapse.publisher.django.position import PositionMixin, position_of, with_position
 from sinapse.publisher.django.signals import publish_on_delete, publish_on_save
 from sinapse.publisher.django.views import token_response

@@ -21,8 +21,8 @@ from django.utils.translation import ngettext
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.django import configuration
+from sinapse.publisher.django.mixins import subject
 from sinapse.publisher.django.models import OutboxMessage
-from sinapse.publisher.django.names import subject
 from sinapse.publisher.django.revocation import revoke_all
 
 #: The boxes in the form that are ticked for sessions to end.

@@ -19,7 +19,7 @@ from django.db.models import Model
 from sinapse.errors import BrokerUnavailable, InvalidMessage
 from sinapse.publisher.django import configuration
 from sinapse.publisher.frameworks.prepared import Prepared, prepare
-from sinapse.publisher.operations.identity import ChannelLike
+from sinapse.publisher.operations.identity import ChannelLike, Owned
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.signatures import taking
@@ -91,11 +91,12 @@ def publish(
     return prepared.send()
 
 
-def _database(channel: ChannelLike) -> str | None:
-    if not isinstance(channel, Model):
+def _database(channel: ChannelLike | Owned) -> str | None:
+    instance: object = channel.owner if isinstance(channel, Owned) else channel
+    if not isinstance(instance, Model):
         return None
     # Not that which it was read from, which may be a replica.
-    found: str = router.db_for_write(type(channel), instance=channel)
+    found: str = router.db_for_write(type(instance), instance=instance)
     return found
 
 

@@ -12,7 +12,6 @@ from django.db.models import Model
 
 from sinapse.errors import InvalidSubject
 from sinapse.publisher.frameworks.page import Named
-from sinapse.publisher.mixins import Sinapse
 from sinapse.publisher.mixins import Subject as AnySubject
 from sinapse.publisher.operations import identity
 
@@ -30,18 +29,12 @@ def kind_of(instance: Model) -> str:
     return _concrete(instance).__name__
 
 
-def subject(instance: Any) -> Sinapse:
-    """Return the token and the channels of a model instance, with or without the mixin.
-
-    It may be ``request.user``, with Django's model or your own. The result stays the same subject
-    when the instance is deleted. Raises :class:`~sinapse.errors.InvalidSubject` if it is no saved
-    instance, such as an anonymous user.
-    """
-    return Sinapse(named(instance))
-
-
 def named(instance: Any) -> Named:
-    """Return the id and the kind of a subject; raises as :func:`subject`."""
+    """Return the id and the kind of a subject, which stay the same when it is deleted.
+
+    It may be ``request.user``, with Django's model or your own. Raises
+    :class:`~sinapse.errors.InvalidSubject` if it is no saved instance, such as an anonymous user.
+    """
     if isinstance(instance, AnySubject):
         return Named(identity.identifier(instance), identity.kind_of(instance))
     if not isinstance(instance, Model):

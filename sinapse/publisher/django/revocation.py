@@ -19,7 +19,8 @@ from django.http import HttpRequest
 from sinapse.errors import BrokerUnavailable
 from sinapse.publisher.django.configuration import is_on
 from sinapse.publisher.django.device import any_device_of, end, first, first_of
-from sinapse.publisher.django.names import named, subject
+from sinapse.publisher.django.mixins import subject
+from sinapse.publisher.django.names import named
 from sinapse.publisher.mixins import Sinapse
 from sinapse.publisher.mixins import Subject as AnySubject
 

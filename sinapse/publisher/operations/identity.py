@@ -9,7 +9,7 @@ from uuid import UUID
 import inflection
 
 from sinapse.errors import InvalidSubject
-from sinapse.protocol.keys import kind_name, subject_id
+from sinapse.protocol.keys import channel_name, inbox_channel, kind_name, subject_id
 from sinapse.publisher.operations.retention import Replay
 
 #: The id of a subject in the plain interface.
@@ -77,6 +77,19 @@ def kind_of(thing: object) -> str:
     return thing.__class__.__name__ if kind is _ABSENT else kind_name(kind)
 
 
+def inbox(subject: "SubjectId | Receiving | Owned") -> str:
+    """Return the name of the channel of one subject: what is published to it is for that alone.
+
+    Nobody has to grant it: publishing does, so that it is on the list of the subject from the first
+    message on. `subject` is an id, or an object of a class of subjects. What is published with
+    ``retain=0`` is kept for ten seconds all the same, as nodes may have to listen first.
+
+    Raises :class:`~sinapse.errors.InvalidSubject`, or :class:`~sinapse.errors.InvalidChannel` if
+    the id is too long.
+    """
+    return channel_name(inbox_channel(member_id(subject)))
+
+
 def each_channel(channel: ChannelLike | ChannelsLike) -> list[ChannelLike]:
     """Return `channel` as a list, of one or several."""
     if isinstance(channel, list | tuple | set | frozenset) and not hasattr(
@@ -124,6 +137,11 @@ class Owned:
 
     def __init__(self, owner: object) -> None:
         self._owner = owner
+
+    @property
+    def owner(self) -> object:
+        """The subject, or what stands for it."""
+        return self._owner
 
     @property
     def _id(self) -> str:

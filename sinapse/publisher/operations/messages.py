@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from sinapse.protocol.ids import parse_counter, parse_id
-from sinapse.protocol.keys import HORIZON, channel_name
+from sinapse.protocol.keys import HORIZON, INBOXES, channel_name
 from sinapse.protocol.message import MAX_MESSAGE, Message, pack, pack_retained
 from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_PLAIN, PUBLISH_RETAINED
@@ -22,6 +22,10 @@ from sinapse.publisher.operations.retention import (
     milliseconds,
     remembered,
 )
+
+#: Milliseconds for which a message to one subject is retained at least. The first one adds the
+#: channel to the list of the subject, and its nodes listen to that only then.
+INBOX_RETAIN = 10_000
 
 
 class Publish(Operation[Published]):
@@ -240,6 +244,8 @@ class Messages:
         if retain is None:
             retain = getattr(channel, "sinapse_retain", None)
         kept = self._retain if retain is None else milliseconds(retain)
+        if name.startswith(INBOXES):
+            kept = max(kept, INBOX_RETAIN)
         if retain_messages is None:
             retain_messages = getattr(channel, "sinapse_retain_messages", None)
         most = self._retain_messages if retain_messages is None else message_count(retain_messages)

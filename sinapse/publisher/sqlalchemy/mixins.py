@@ -17,7 +17,10 @@ from sinapse.publisher.sqlalchemy.commit import publish
 
 
 class Subject(AnySubject):
-    """A model whose instances may open streams; the primary key is the id."""
+    """A model whose instances may open streams; the primary key is the id.
+
+    ``user.sinapse.publish`` sends at once, ``publish(inbox(user), …)`` after the commit.
+    """
 
     __slots__ = ()
 

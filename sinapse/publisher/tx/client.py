@@ -209,6 +209,7 @@ class Publisher(BasePublisher):
         self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message, turns)
 
     publish = deferred(awaiting.Publisher.publish)
+    publish_to = deferred(awaiting.Publisher.publish_to)
     publish_many = deferred(awaiting.Publisher.publish_many)
     history = deferred(awaiting.Publisher.history)
     position = deferred(awaiting.Publisher.position)

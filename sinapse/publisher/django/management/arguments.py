@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, Val
 from django.core.management.base import CommandError
 
 from sinapse.errors import SinapseError, TokenIsHashed
-from sinapse.publisher.django.names import subject
+from sinapse.publisher.django.mixins import subject
 from sinapse.publisher.mixins import Sinapse
 
 _INSTANCE = re.compile(r"(\w+\.\w+):(.+)")
