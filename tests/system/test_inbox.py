@@ -81,6 +81,14 @@ def test_who_was_away_gets_it_and_nobody_after_the_removal(
             stream.wait_for_message("too late")
 
 
+def test_a_grant_that_is_over_takes_no_message_away(daemon: Daemon, publisher: Publisher) -> None:
+    with daemon.stream(subscribe(publisher, "news", subject="ada")).opened() as stream:
+        for number in range(20):
+            publisher.channels.add("ada", inbox("ada"), 0.001)
+            publisher.publish_to("ada", str(number))
+        assert [stream.next().data for _ in range(20)] == [str(number) for number in range(20)]
+
+
 def test_every_way_to_publish_adds_it_to_the_list(daemon: Daemon, publisher: Publisher) -> None:
     with (
         daemon.stream(subscribe(publisher, "news", subject="1")).opened() as one,

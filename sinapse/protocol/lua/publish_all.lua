@@ -28,19 +28,26 @@ end
 -- include: checkpoint
 -- include: note_replay
 -- include: open_inbox
+local places, refused, at = {}, {}, replays and 5 or 4
 for index = 1, count do
-  open_inbox(ARGV[5 * index - 1])
+  local channel, has_id = ARGV[5 * index - 1], ARGV[5 * index + 3] ~= ''
+  local key, sent = KEYS[at + 1], has_id and KEYS[at + 2]
+  places[index] = at + 1
+  at = at + (has_id and 2 or 1)
+  local is_inbox = string.sub(channel, 1, #'$INBOXES') == '$INBOXES'
+  if is_inbox and not (sent and redis.call('EXISTS', sent) == 1) then
+    refused[index] = open_inbox(channel, key)
+  end
 end
 local counter = redis.call('HINCRBY', KEYS[1], 'counter', count) - count
 -- include: floor
 note_floor(counter)
 local results, payloads, expiries = {epoch, string.format('%.0f', counter)}, {}, {}
 local channels, keys, last, longest, limits = {}, {}, {}, {}, {}
-local at = replays and 5 or 4
 for index = 1, count do
   local channel, body, retain, most, remember = unpack(ARGV, 5 * index - 1, 5 * index + 3)
-  local key, sent = KEYS[at + 1], remember ~= '' and KEYS[at + 2]
-  at = at + (sent and 2 or 1)
+  local place = places[index]
+  local key, sent = KEYS[place], remember ~= '' and KEYS[place + 1]
   retain = tonumber(retain)
   counter = counter + 1
   local digits = string.format('%.0f', counter)
@@ -51,6 +58,8 @@ for index = 1, count do
   end
   if sent and redis.call('EXISTS', sent) == 1 then
     results[index + 2] = sent_before(sent)
+  elseif refused[index] then
+    results[index + 2] = refused[index].err
   else
     local before = last[channel] or redis.call('ZSCORE', KEYS[3], channel)
     if not before then

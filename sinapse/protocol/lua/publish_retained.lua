@@ -19,8 +19,13 @@ end
 local former = replay and redis.call('HGET', KEYS[#KEYS], channel)
 -- include: epoch
 -- include: now
--- include: open_inbox
-open_inbox(channel)
+if string.sub(channel, 1, #'$INBOXES') == '$INBOXES' then
+  -- include: open_inbox
+  local refused = open_inbox(channel, key)
+  if refused then
+    return refused
+  end
+end
 -- include: retain_message
 local counter, payload = retain_message(channel, key, body, life, most)
 if not counter then
