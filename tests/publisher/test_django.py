@@ -197,6 +197,22 @@ class TestPublishing:
         assert subject(ada).channels == {channel}
         assert inbox(subject(ada)) == channel
 
+    @pytest.mark.parametrize("wrapped", [lambda it: it, lambda it: SimpleLazyObject(lambda: it)])
+    def test_without_the_mixin_too_the_database_of_the_user_counts(
+        self, ada: User, listener: Listener, wrapped: Callable[[User], Any]
+    ) -> None:
+        class Router:
+            def db_for_write(self, model: type[models.Model], **_: object) -> str:
+                return "other" if model._meta.label == "auth.User" else "default"
+
+        with override_settings(DATABASE_ROUTERS=[Router()]):
+            user = subject(wrapped(ada))
+            with transaction.atomic(using="other"):
+                assert user.publish("later") is None
+                assert user.publish("now", using="default") is not None
+                assert [data for _, data in heard(listener)] == ["now"]
+        assert [data for _, data in heard(listener)] == ["later"]
+
     def test_with_the_mixin_its_database_counts(self, listener: Listener) -> None:
         device = Device.objects.using("other").create()
         with transaction.atomic(using="other"):

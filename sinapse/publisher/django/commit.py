@@ -91,12 +91,14 @@ def publish(
     return prepared.send()
 
 
-def _database(channel: ChannelLike | Owned) -> str | None:
-    instance: object = channel.owner if isinstance(channel, Owned) else channel
-    if not isinstance(instance, Model):
+def _database(channel: object) -> str | None:
+    if isinstance(channel, Owned):
+        channel = channel.owner
+    if not isinstance(channel, Model):
         return None
-    # Not that which it was read from, which may be a replica.
-    found: str = router.db_for_write(type(instance), instance=instance)
+    # Not that which it was read from, which may be a replica. And not type(): that of request.user
+    # is a wrapper.
+    found: str = router.db_for_write(channel.__class__, instance=channel)
     return found
 
 

@@ -15,6 +15,15 @@ from sinapse.publisher.mixins import Subject as AnySubject
 class Sinapse(AnySinapse):
     """``user.sinapse``: what the library has, but messages are sent after the commit."""
 
+    def __init__(self, owner: object, instance: object = None) -> None:
+        super().__init__(owner)
+        self._instance = owner if instance is None else instance
+
+    @property
+    def owner(self) -> object:
+        """The instance: the database to which it is written counts."""
+        return self._instance
+
     #: Sends to the subject alone, once the transaction is committed:
     #: :func:`sinapse.publisher.django.publish`.
     publish = publish  # type: ignore[assignment]  # What is sent later has no count yet.
@@ -30,7 +39,7 @@ def subject(instance: Any) -> Sinapse:
     when the instance is deleted. Raises :class:`~sinapse.errors.InvalidSubject` if it is no saved
     instance, such as an anonymous user.
     """
-    return Sinapse(named(instance))
+    return Sinapse(named(instance), instance)
 
 
 class Subject(AnySubject):
