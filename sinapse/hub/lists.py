@@ -16,7 +16,7 @@ from sinapse.hub.register import part_key
 from sinapse.hub.subscribers import Channel, Group, Subject, Subscriber
 from sinapse.hub.table import HubOwner, Table
 from sinapse.protocol.ids import EventID
-from sinapse.protocol.keys import is_channel
+from sinapse.protocol.keys import INBOXES, is_channel
 from sinapse.protocol.only import Only
 
 
@@ -331,11 +331,11 @@ class Lists(Table):
         """Raise :class:`~sinapse.errors.LimitReached` if a subject may listen to too many channels.
 
         These are its own and those of the `lists` of groups. A delivery of only some of them would
-        lose messages silently.
+        lose messages silently. Its inbox does not count: a message to it shall not lock it out.
         """
         if not self._max_channels or len(channels) + sum(map(len, lists)) <= self._max_channels:
             return
-        count = len({*channels}.union(*lists))
+        count = len({*channels}.union(*lists) - {INBOXES.encode() + subject})
         if count > self._max_channels:
             self._owner.too_many_channels(subject, count)
             raise LimitReached(CloseReason.TOO_MANY_CHANNELS.text, 503)

@@ -121,8 +121,8 @@ class Settings:
     max_channels_per_subject: int = option(
         "0",
         values.number(0),
-        "Channels that a subject may listen to; a subject with more gets no streams. 0 for no "
-        "limit.",
+        "Channels that a subject may listen to; a subject with more gets no streams. Its inbox "
+        "does not count. 0 for no limit.",
     )
     admit_empty: bool = option(
         "",

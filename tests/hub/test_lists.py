@@ -141,6 +141,22 @@ def test_channels_by_groups_count_each_once() -> None:
     assert keeper.exceeded == [(b"2", 3), (b"1", 3)]
 
 
+def test_the_inbox_of_the_subject_does_not_count() -> None:
+    counters, keeper = Counters(), Keeper()
+    hub = keeper.hub = Hub(counters, keeper, max_channels=2)
+    hub.connected()
+    table = Table(counters)
+    table.hub = hub
+    stream = table.open(b"a", b"b")
+    hub.control(b"1", ADD, b"inbox:1")
+    table.publish(b"inbox:1", "x")
+    assert stream.data == ["x"]
+    table.open(b"a", b"b", b"inbox:1")
+    hub.control(b"1", ADD, b"inbox:2")
+    assert stream.closed is CloseReason.TOO_MANY_CHANNELS
+    assert keeper.exceeded == [(b"1", 3)]
+
+
 def test_since_when_is_that_of_the_earliest_right(table: Table) -> None:
     stream = table.open(groups={b"g": Membership(5, {b"a": 3, b"b": 8})})
     subject = stream.subject
