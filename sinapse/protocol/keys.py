@@ -65,8 +65,9 @@ NODES = RESERVED + "nodes"
 #: What the channels of runs begin with.
 RUN_CHANNELS = "run:"
 
-#: What the channels begin with of which each is of one subject.
-INBOXES = "inbox:"
+#: What the channels begin with of which each is of one subject. No class of an application is named
+#: so: that of `Inbox` 7 is ``inbox:7``.
+INBOXES = "inbox@"
 
 # What stands in the place of a kind in other keys.
 _RESERVED_KINDS = (

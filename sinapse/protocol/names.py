@@ -66,7 +66,7 @@ PUBLISH ``sinapse:presence:vacated``   a channel has none any more; payload: its
 ``sinapse:runs``                       sorted set: what is running, by the time until which its
                                        sign of life holds, in milliseconds
 ``run:<run id>``                       the channel of a run
-``inbox:<id>``                         the channel of what is published to one subject: who
+``inbox@<id>``                         the channel of what is published to one subject: who
                                        publishes to it adds it to the list, if it is not there
 =====================================  ===========================================================
 

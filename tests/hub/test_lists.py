@@ -148,11 +148,11 @@ def test_the_inbox_of_the_subject_does_not_count() -> None:
     table = Table(counters)
     table.hub = hub
     stream = table.open(b"a", b"b")
-    hub.control(b"1", ADD, b"inbox:1")
-    table.publish(b"inbox:1", "x")
+    hub.control(b"1", ADD, b"inbox@1")
+    table.publish(b"inbox@1", "x")
     assert stream.data == ["x"]
-    table.open(b"a", b"b", b"inbox:1")
-    hub.control(b"1", ADD, b"inbox:2")
+    table.open(b"a", b"b", b"inbox@1")
+    hub.control(b"1", ADD, b"inbox@2")
     assert stream.closed is CloseReason.TOO_MANY_CHANNELS
     assert keeper.exceeded == [(b"1", 3)]
 

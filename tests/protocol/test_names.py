@@ -121,6 +121,6 @@ def test_keys_of_another_type_are_named_and_no_token_is(prefix: str) -> None:
 
 
 def test_of_an_inbox_the_lists_are_named_that_publishing_changes() -> None:
-    text = PLAIN.of_another_type("WRONGTYPE …", ["sinapse:retained:inbox:a:1"])
-    keys = "sinapse:channels:a:1, sinapse:grants:a:1, sinapse:retained:inbox:a:1"
+    text = PLAIN.of_another_type("WRONGTYPE …", ["sinapse:retained:inbox@a:1"])
+    keys = "sinapse:channels:a:1, sinapse:grants:a:1, sinapse:retained:inbox@a:1"
     assert text.endswith(f": {keys}")

@@ -531,7 +531,7 @@ class TestInbox:
 
     GRANTS = PLAIN.grants_key("1")
     CHANNELS = PLAIN.channels_key("1")
-    END = "1\ninbox:1"
+    END = "1\ninbox@1"
 
     def publish_all(self, store: Store, *messages: tuple[str, str | None]) -> list[Any]:
         """Publish to channels, each with a message id if it has one; returns what came of each."""
@@ -551,19 +551,19 @@ class TestInbox:
         self, store: Store, server: RedisServer, together: bool
     ) -> None:
         store.publish()
-        store.client.sadd(self.CHANNELS, "inbox:1")
-        store.client.hset(self.GRANTS, "inbox:1", 0)
+        store.client.sadd(self.CHANNELS, "inbox@1")
+        store.client.hset(self.GRANTS, "inbox@1", 0)
         store.client.zadd(PLAIN.ends, {self.END: 1})
         with listening(server) as listener:
             if together:
-                self.publish_all(store, ("inbox:1", None))
+                self.publish_all(store, ("inbox@1", None))
             else:
-                store.publish("inbox:1")
+                store.publish("inbox@1")
             names = [name for name, _ in listener.heard()]
         told = [PLAIN.control_channel("1", each) for each in (WITHDRAW, REMOVE, GRANT, ADD)]
-        assert names == [*told, "inbox:1"]
-        assert store.client.smembers(self.CHANNELS) == {b"inbox:1"}
-        assert store.client.hgetall(self.GRANTS) == {b"inbox:1": b"1"}
+        assert names == [*told, "inbox@1"]
+        assert store.client.smembers(self.CHANNELS) == {b"inbox@1"}
+        assert store.client.hgetall(self.GRANTS) == {b"inbox@1": b"1"}
         assert store.last().counter == 2
         assert not store.client.exists(PLAIN.ends)
 
@@ -572,18 +572,18 @@ class TestInbox:
     ) -> None:
         """Ruby's library removes a channel, and leaves the end."""
         store.client.zadd(PLAIN.ends, {self.END: store.now() + MINUTE})
-        store.publish("inbox:1")
+        store.publish("inbox@1")
         assert not store.client.exists(PLAIN.ends)
 
     def test_one_that_ends_later_is_left_alone(self, store: Store, server: RedisServer) -> None:
-        store.client.sadd(self.CHANNELS, "inbox:1")
+        store.client.sadd(self.CHANNELS, "inbox@1")
         store.client.zadd(PLAIN.ends, {self.END: store.now() + MINUTE})
         with listening(server) as listener:
-            store.publish("inbox:1")
-            assert [name for name, _ in listener.heard()] == ["inbox:1"]
+            store.publish("inbox@1")
+            assert [name for name, _ in listener.heard()] == ["inbox@1"]
         assert store.client.zcard(PLAIN.ends) == 1
 
-    @pytest.mark.parametrize("key", [GRANTS, CHANNELS, PLAIN.retained_key("inbox:1")])
+    @pytest.mark.parametrize("key", [GRANTS, CHANNELS, PLAIN.retained_key("inbox@1")])
     def test_what_is_not_ours_is_seen_before_anything_is_written(
         self, store: Store, server: RedisServer, key: str
     ) -> None:
@@ -592,11 +592,11 @@ class TestInbox:
         before = store.last(), {*store.client.keys()}
         with listening(server) as listener:
             with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-                store.publish("inbox:1", message_id="x")
+                store.publish("inbox@1", message_id="x")
             assert listener.heard() == []
         assert (store.last(), {*store.client.keys()}) == before
 
-    @pytest.mark.parametrize("key", [GRANTS, CHANNELS, PLAIN.retained_key("inbox:1")])
+    @pytest.mark.parametrize("key", [GRANTS, CHANNELS, PLAIN.retained_key("inbox@1")])
     def test_it_is_no_trouble_of_the_other_messages_in_a_call(
         self, store: Store, server: RedisServer, key: str
     ) -> None:
@@ -604,14 +604,14 @@ class TestInbox:
         store.client.set(key, "something else")
         with listening(server) as listener:
             found = self.publish_all(
-                store, ("inbox:2", "a"), ("inbox:1", "b"), ("b", None), ("inbox:3", None)
+                store, ("inbox@2", "a"), ("inbox@1", "b"), ("b", None), ("inbox@3", None)
             )
             names = [name for name, _ in listener.heard() if not name.startswith("sinapse:")]
         assert [each if isinstance(each, int) else each[:9] for each in found] == [
             *(1, b"WRONGTYPE"),
             *(1, 1),
         ]
-        assert names == ["inbox:2", "b", "inbox:3"]
+        assert names == ["inbox@2", "b", "inbox@3"]
         assert not store.client.exists(PLAIN.sent_key("b"))
 
     @pytest.mark.parametrize("together", [False, True])
@@ -619,12 +619,12 @@ class TestInbox:
         self, store: Store, together: bool
     ) -> None:
         """Its user may be gone by now, and an outbox not know that it was published."""
-        store.publish("inbox:1", message_id="x")
+        store.publish("inbox@1", message_id="x")
         store.client.delete(self.CHANNELS, self.GRANTS)
         if together:
-            [(before, _), _] = self.publish_all(store, ("inbox:1", "x"), ("b", None))
+            [(before, _), _] = self.publish_all(store, ("inbox@1", "x"), ("b", None))
         else:
-            before, _ = store.publish("inbox:1", message_id="x")
+            before, _ = store.publish("inbox@1", message_id="x")
         assert before == -1
         assert not store.client.exists(self.CHANNELS, self.GRANTS)
 
@@ -634,23 +634,23 @@ class TestInbox:
     ) -> None:
         store.publish()
         if ends is not None:
-            store.client.sadd(self.CHANNELS, "inbox:1")
+            store.client.sadd(self.CHANNELS, "inbox@1")
             store.client.zadd(PLAIN.ends, {self.END: ends})
         before = store.last(), {*store.client.keys()}
         store.client.config_set("maxmemory", 1)
         try:
             with listening(server) as listener:
                 with pytest.raises(redis.ResponseError, match="maxmemory"):
-                    store.publish("inbox:1")
+                    store.publish("inbox@1")
                 with pytest.raises(redis.ResponseError, match="maxmemory"):
-                    self.publish_all(store, ("b", None), ("inbox:1", None))
+                    self.publish_all(store, ("b", None), ("inbox@1", None))
                 assert listener.heard() == []
         finally:
             store.client.config_set("maxmemory", 0)
         assert (store.last(), {*store.client.keys()}) == before
 
     def test_nobody_has_the_inbox_without_an_id(self, store: Store) -> None:
-        store.publish("inbox:")
+        store.publish("inbox@")
         assert not store.client.exists(PLAIN.channels_key(""))
 
 

@@ -148,10 +148,10 @@ class TestPublish:
         sent = publisher.publish_to(42, "hello", "note", retain=0)
         publisher.publish_to("42", "again")
         assert sent.id is not None
-        assert publisher.channels.list("42") == {"inbox:42"}
+        assert publisher.channels.list("42") == {"inbox@42"}
         assert [name for name, _ in listener.heard()] == [
             *("sinapse:channels:42:grant", "sinapse:channels:42:add"),
-            *("inbox:42", "inbox:42"),
+            *("inbox@42", "inbox@42"),
         ]
         assert [each.event for each in publisher.history(inbox(42)).messages] == ["note", None]
 

@@ -189,7 +189,7 @@ class TestPublishing:
         assert heard(listener) == [(channel, "first"), (channel, "second")]
 
     def test_so_is_one_for_a_single_user(self, ada: User) -> None:
-        channel = f"inbox:auth.user:{ada.pk}"
+        channel = f"inbox@auth.user:{ada.pk}"
         with transaction.atomic():
             assert subject(ada).publish("hello") is None
             assert subject(ada).channels == set()

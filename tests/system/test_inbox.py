@@ -38,7 +38,7 @@ def test_it_comes_to_all_streams_of_one_subject_and_to_no_other(
             assert stream.next() == ('{"text":"for you"}', "note", sent.id, None, None)
             assert stream.next().data == "for all"
         assert other.next().data == "for all"
-    assert publisher.channels.list("ada") == {"news", "inbox:ada"}
+    assert publisher.channels.list("ada") == {"news", "inbox@ada"}
     assert publisher.channels.list("b") == {"news"}
 
 
@@ -197,6 +197,6 @@ def test_clients_of_the_ruby_protocol_hear_of_it(
             return len(told) == 2
 
         eventually(is_told)
-        assert told[1] == ("sinapse:channels:ada:add", "inbox:ada")
+        assert told[1] == ("sinapse:channels:ada:add", "inbox@ada")
         assert told[0][0] == "sinapse:channels:ada:grant"
-        assert client.smembers("sinapse:channels:ada") == {b"inbox:ada"}
+        assert client.smembers("sinapse:channels:ada") == {b"inbox@ada"}

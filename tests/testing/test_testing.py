@@ -94,8 +94,8 @@ class TestCapture:
     def test_one_for_a_subject_adds_its_inbox_to_the_list(self, flavour: Flavour) -> None:
         with capture() as messages, flavour(NOWHERE) as publisher:
             publisher.publish_to("42", "hello")
-            assert publisher.channels.list("42") == {"inbox:42"}
-        assert [(each.channel, each.data) for each in messages] == [("inbox:42", "hello")]
+            assert publisher.channels.list("42") == {"inbox@42"}
+        assert [(each.channel, each.data) for each in messages] == [("inbox@42", "hello")]
 
     def test_what_is_invalid_raises_as_ever(self, flavour: Flavour) -> None:
         with capture() as messages, flavour(NOWHERE, max_message=10) as publisher:
