@@ -3,6 +3,7 @@
 They load what they need when a test asks for them: pytest starts no slower.
 """
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,13 @@ import pytest
 if TYPE_CHECKING:
     from sinapse.testing import Messages
     from sinapse.testing.server import Server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let each test begin without messages, where Django's tests are captured unasked."""
+    if (capturing := sys.modules.get("sinapse.publisher.django.capturing")) is not None:
+        capturing.forget()
 
 
 @pytest.fixture
@@ -27,9 +35,9 @@ def sinapse_messages(request: pytest.FixtureRequest) -> "Iterator[Messages]":
 @pytest.fixture(scope="session")
 def sinapse_daemon() -> "Iterator[Server]":
     """Run a daemon with a Redis of its own for the whole session."""
-    from sinapse.testing.server import running_server  # noqa: PLC0415
+    from sinapse.testing.server import started_server  # noqa: PLC0415
 
-    with running_server() as server:
+    with started_server() as server:
         yield server
 
 
@@ -38,11 +46,13 @@ def sinapse_server(sinapse_daemon: "Server") -> "Iterator[Server]":
     """Return a real daemon, empty for each test; the default publisher publishes there."""
     from sinapse import publisher  # noqa: PLC0415
     from sinapse.publisher import aio  # noqa: PLC0415
+    from sinapse.publisher.operations import standin  # noqa: PLC0415
 
     former = publisher.use(sinapse_daemon.publisher)
     former_aio = aio.use(aio.Publisher(sinapse_daemon.redis_url, prefix=""))
     try:
-        yield sinapse_daemon
+        with standin.nobody():
+            yield sinapse_daemon
     finally:
         publisher.use(former)
         aio.use(former_aio)

@@ -71,6 +71,15 @@ class Memory:
         self._channels: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self._tokens: dict[tuple[str, str], _Token] = {}
 
+    def forget_messages(self) -> None:
+        """Forget what was published, and runs; who may listen to what stays."""
+        with self._lock:
+            self.messages = Messages()
+            self._runs = Runs(self.messages)
+            self._message_ids.clear()
+            self._retained.clear()
+            self._gone.clear()
+
     def result(self, operation: Operation[Any]) -> Any:  # noqa: PLR0911  # A line for each kind.
         """Return what comes of `operation`."""
         with self._lock:

@@ -20,6 +20,7 @@ from sinapse.protocol.redisurl import EMBEDDED
 from sinapse.publisher import Publisher
 from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from sinapse.publisher.connections import Connections
+from sinapse.publisher.operations import standin
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId
 
 #: Seconds that a test waits for a message: a bound for slow machines, it takes milliseconds.
@@ -48,9 +49,10 @@ class Server:
         self, subject: SubjectId, *channels: ChannelLike, expires_in: float | None = None
     ) -> str:
         """Let `subject` listen to `channels` too, and return a token for it."""
-        for channel in channels:
-            self.publisher.channels.add(subject, channel)
-        return self.publisher.tokens.obtain(subject, expires_in=expires_in)
+        with standin.nobody():
+            for channel in channels:
+                self.publisher.channels.add(subject, channel)
+            return self.publisher.tokens.obtain(subject, expires_in=expires_in)
 
     def listen(self, subject: SubjectId, *channels: ChannelLike) -> "Listener":
         """Return an open stream of `subject`, which may listen to `channels` too.
@@ -66,7 +68,7 @@ class Server:
         self.close()
         url = self.publisher.urls[0]
         own = Connections(url, size=1, connect_timeout=CONNECT_TIMEOUT, timeout=ANSWER_TIMEOUT)
-        with contextlib.closing(own) as redis:
+        with contextlib.closing(own) as redis, standin.nobody():
             lists = PLAIN.channels_key("")
             for key in redis.execute("KEYS", f"{lists}*"):
                 self.publisher.channels.clear(key.decode().removeprefix(lists))  # Ends the streams.
@@ -140,8 +142,16 @@ class Listener:
 def running_server(*options: str) -> Iterator[Server]:
     """Run a daemon for the length of a ``with`` block; `options` are those of ``sinapse serve``.
 
-    Raises ``RuntimeError`` with the end of its log if it does not start.
+    What is published there is sent, also in tests that Django would capture. Raises
+    ``RuntimeError`` with the end of its log if it does not start.
     """
+    with started_server(*options) as server, standin.nobody():
+        yield server
+
+
+@contextlib.contextmanager
+def started_server(*options: str) -> Iterator[Server]:
+    """Do the same for a daemon that other tests do not use."""
     # Not in pytest's folder, whose path may be too long for a UNIX socket.
     with (
         tempfile.TemporaryDirectory(prefix="sinapse-", ignore_cleanup_errors=True) as name,

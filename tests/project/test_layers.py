@@ -23,13 +23,15 @@ FLOORS = (
     ("protocol", "listening"),
     ("hub", "framing"),
     ("publisher",),
+    ("testing",),
+    ("publisher.django",),
     ("txredis", "sockets"),
     ("web", "publisher.tx"),
     ("broker", "settings"),
     ("streams", "api"),
     ("admin",),
     ("daemon",),
-    ("cli", "testing"),
+    ("cli",),
     ("pytest_plugin", "__main__"),
 )
 

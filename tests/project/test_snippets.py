@@ -57,6 +57,18 @@ user, room = User(42), Room(7)
 #: Pages that show something in passing, and what comes before.
 OTHERS = {"README.md": MODELS, "docs/tutorial.md": "", "docs/why-on-the-server.md": USER_AND_ROOM}
 
+#: The project of the section on Django, for pytest-django.
+DJANGO = """
+from django.conf import settings
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    INSTALLED_APPS=[
+        "django.contrib.auth", "django.contrib.contenttypes", "sinapse.publisher.django",
+    ],
+    SECRET_KEY="for tests",
+)
+"""
+
 PROGRAMS = sections("publisher.md")
 LISTENERS = sections("listening.md")
 RUNS = sections("runs.md")
@@ -92,7 +104,7 @@ def test_there_is_something_to_run() -> None:
     ]
     assert list(LISTENERS) == ["In a script", "In a service", "On asyncio", "How it ends"]
     assert list(RUNS) == ["Synchronous", "On asyncio", "In a Celery task", "To stop a run"]
-    assert list(TESTS) == ["In a block", "With pytest", "With unittest"]
+    assert list(TESTS) == ["In a block", "With pytest", "With Django", "With unittest"]
 
 
 @pytest.mark.timeout(180)
@@ -233,5 +245,7 @@ def publisher_heard(client: redis.Redis) -> bool:
 @pytest.mark.parametrize("title", TESTS)
 def test_what_the_page_on_testing_shows_passes(tmp_path: Path, title: str) -> None:
     (tmp_path / "test_shown.py").write_text(TESTS[title])
+    if title == "With Django":
+        (tmp_path / "conftest.py").write_text(DJANGO)
     nowhere = "redis://127.0.0.1:1"
     run(tmp_path, nowhere, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shown.py")

@@ -45,6 +45,7 @@ from django.test import (  # noqa: E402
     TestCase,
     override_settings,
 )
+from django.test.utils import isolate_apps  # noqa: E402
 from django.utils.functional import SimpleLazyObject  # noqa: E402
 from django.utils.translation import gettext_lazy  # noqa: E402
 from django.views.decorators.csrf import csrf_exempt  # noqa: E402
@@ -1536,6 +1537,59 @@ class TestCommands:
 def messages(**options: Any) -> list[str]:
     """Return what our checks say."""
     return [each.msg for each in run_checks(**options) if (each.id or "").startswith("sinapse.")]
+
+
+class TestMixins:
+    """Models that have mixins which know nothing of Django."""
+
+    def test_those_of_the_library_are_named_with_the_line_that_is_right(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from sinapse import publisher
+        from sinapse.publisher import aio
+        from sinapse.publisher import django as ours
+
+        with isolate_apps("tests.support.django_site") as isolated:
+
+            class Hall(publisher.Publishable, publisher.Group, models.Model):
+                class Meta:
+                    app_label = "django_site"
+
+            class Reader(aio.Subject, models.Model):
+                class Meta:
+                    app_label = "django_site"
+
+            class Writer(publisher.Subject, models.Model):
+                sinapse_id = "writer"
+
+                class Meta:
+                    app_label = "django_site"
+
+            class Crew(publisher.Group, models.Model):
+                sinapse_group = "crew"
+
+                class Meta:
+                    app_label = "django_site"
+
+            class Base(ours.Publishable, models.Model):
+                class Meta:
+                    abstract = True
+
+            class Fine(Base, publisher.Publishable):
+                class Meta:
+                    app_label = "django_site"
+
+        monkeypatch.setattr("sinapse.publisher.django.checks.apps", isolated)
+        assert [(each.id, each.obj, each.hint) for each in run_checks(tags=["sinapse"])] == [
+            ("sinapse.W003", Hall, "from sinapse.publisher.django import Publishable"),
+            ("sinapse.W003", Hall, "from sinapse.publisher.django import Group"),
+            ("sinapse.W003", Reader, "from sinapse.publisher.django import Subject"),
+        ]
+        others = {each.obj for each in run_checks(tags=["sinapse"])}
+        assert others.isdisjoint({Writer, Crew, Fine})
+
+    def test_those_of_this_project_are_right(self) -> None:
+        assert run_checks(tags=["sinapse"]) == []
 
 
 class TestSettings:

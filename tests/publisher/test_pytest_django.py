@@ -1,10 +1,13 @@
-"""The outbox in an application whose tests have pytest-django: a project and a run of their own."""
+"""Applications whose tests Django sets up: a project and a run of their own."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SETTINGS = """
 SECRET_KEY = "for tests"
@@ -12,6 +15,83 @@ DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memor
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "sinapse.publisher.django"]
 SINAPSE = {"REDIS_URL": "redis://127.0.0.1:1/0", "OUTBOX": True}
 USE_TZ = True
+"""
+
+#: What is published with them is caught; where nobody catches it, the Redis that is not there says.
+CATCHING = """
+import pytest
+from django.contrib.auth.models import User
+from django.test import TestCase, override_settings
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.publisher import default
+from sinapse.publisher.django import publish, subject
+from sinapse.testing import assert_publishes, capture, captured
+
+
+class TestOfDjango(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        cls.ada = User.objects.create(username="ada")
+        subject(cls.ada).add_channel("news")
+
+    def test_what_is_published_is_caught(self):
+        assert list(captured()) == []
+        assert publish("news", "hello", on_commit=False, message_id="1") == 1
+        captured().assert_published(1, channel="news", message="hello")
+
+    def test_nothing_of_another_test_is_left_but_who_may_listen(self):
+        assert list(captured()) == []
+        assert publish("news", "hello", on_commit=False, message_id="1") == 1
+        assert subject(self.ada).channels == {"news"}
+
+    def test_a_commit_that_is_carried_out_is_caught(self):
+        with assert_publishes(1, channel="news"), self.captureOnCommitCallbacks(execute=True):
+            publish("news", "hello")
+
+    def test_a_capture_of_its_own_has_what_comes_in_it(self):
+        with capture() as messages:
+            publish("news", "hello", on_commit=False)
+            assert default().channels.list(f"auth.user:{self.ada.pk}") == set()
+        assert len(messages) == 1
+        assert list(captured()) == []
+
+    @override_settings(SINAPSE={"REDIS_URL": "redis://127.0.0.1:1/0", "TEST_CAPTURE": False})
+    def test_who_wants_redis_has_it(self):
+        with self.assertRaises(BrokerUnavailable):
+            publish("news", "hello", on_commit=False)
+        with self.assertRaisesRegex(RuntimeError, "nothing is captured"):
+            captured()
+
+
+def test_one_that_is_not_of_django_begins_without_messages_too():
+    assert list(captured()) == []
+    default().publish("news", "hello")
+    assert len(captured()) == 1
+
+
+def test_and_so_does_the_next():
+    assert list(captured()) == []
+"""
+
+#: With pytest only: its fixtures.
+SERVING = """
+from sinapse.publisher import default
+from sinapse.publisher.django import publish
+from sinapse.testing import captured
+
+
+def test_a_daemon_that_is_asked_for_delivers(sinapse_server):
+    with sinapse_server.listen("42", "news") as listener:
+        assert publish("news", "hello", on_commit=False) == 1
+        assert listener.next().data == "hello"
+
+
+def test_after_it_what_is_published_is_caught(sinapse_daemon):
+    publish("news", "hello", on_commit=False)
+    captured().assert_published(1, message="hello")
+    token = sinapse_daemon.token("42", "news")  # Of a fixture for the session, say.
+    assert default().tokens.get("42") != token
 """
 
 TESTS = """
@@ -55,16 +135,42 @@ def test_a_commit_sends(transactional_db):
 """
 
 
-def test_what_its_fixtures_commit_is_sent(tmp_path: Path) -> None:
-    (tmp_path / "site_settings.py").write_text(SETTINGS)
-    (tmp_path / "test_site.py").write_text(TESTS)
+def run(folder: Path, *command: str) -> str:
+    """Run tests in a project, and return what they say."""
+    (folder / "site_settings.py").write_text(SETTINGS)
     options = "DJANGO_SETTINGS_MODULE = site_settings\nfilterwarnings = error\n"
-    (tmp_path / "pytest.ini").write_text(f"[pytest]\n{options}")
+    (folder / "pytest.ini").write_text(f"[pytest]\n{options}")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=tmp_path,
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "site_settings"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+PYTEST = ("pytest", "-q", "-p", "no:cacheprovider")
+
+
+def test_what_its_fixtures_commit_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "test_site.py").write_text(TESTS)
+    said = run(tmp_path, *PYTEST)
+    assert "3 passed" in said, said
+
+
+@pytest.mark.timeout(120)
+def test_what_no_test_captures_is_caught_with_pytest_django(tmp_path: Path) -> None:
+    (tmp_path / "test_site.py").write_text(CATCHING)
+    (tmp_path / "test_daemon.py").write_text(SERVING)
+    said = run(tmp_path, *PYTEST)
+    assert "9 passed" in said, said
+
+
+def test_and_with_the_test_runner_of_django_also_in_several_processes(tmp_path: Path) -> None:
+    (tmp_path / "test_site.py").write_text(CATCHING)
+    (tmp_path / "test_other.py").write_text(CATCHING)
+    said = run(tmp_path, "django", "test", "--parallel", "2")
+    assert "Ran 10 tests" in said, said
+    assert said.rstrip().endswith("OK") or "\nOK\n" in said, said

@@ -7,9 +7,10 @@ from django.core import checks
 from django.core.signals import setting_changed
 
 from sinapse.publisher import defaults
-from sinapse.publisher.django import configuration, revocation
+from sinapse.publisher.django import capturing, configuration, revocation
 from sinapse.publisher.django.checks import (
     check_deployment,
+    check_mixins,
     check_outbox,
     check_redis,
     check_redis_of_deployment,
@@ -30,7 +31,9 @@ class SinapseConfig(AppConfig):
         defaults.configure(configuration.publisher)
         setting_changed.connect(self.changed, dispatch_uid="sinapse")
         revocation.connect()
+        capturing.connect()
         checks.register(check_settings, "sinapse")
+        checks.register(check_mixins, "sinapse")
         checks.register(check_deployment, "sinapse", deploy=True)
         checks.register(check_redis_of_deployment, "sinapse", deploy=True)
         checks.register(check_redis, checks.Tags.database)

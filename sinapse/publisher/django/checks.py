@@ -5,18 +5,49 @@
 ``sinapse.W001``   browsers reach the daemon without TLS (``check --deploy``)
 ``sinapse.W002``   Redis does not answer (``check --deploy`` or ``--database``)
 ``sinapse.E002``   an outbox has no table (``check --database``)
+``sinapse.W003``   a model has a mixin that is not Django's
 =================  ==========================================================================
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  # Django's name.
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.publisher import aio, mixins
 from sinapse.publisher.django import configuration
+from sinapse.publisher.django.mixins import Group, Publishable, Subject
+
+
+class _Mixin(NamedTuple):
+    """A mixin for models, those that have its name, and what goes wrong with these."""
+
+    ours: type
+    others: tuple[type, ...]
+    fault: str
+    #: What a model has of its own with which nothing goes wrong.
+    remedy: str = ""
+
+
+_MIXINS = (
+    _Mixin(Publishable, (mixins.Publishable, aio.Publishable), "publishes before the commit"),
+    _Mixin(
+        Subject,
+        (mixins.Subject, aio.Subject),
+        "may have the id of a subject of another model",
+        "sinapse_id",
+    ),
+    _Mixin(
+        Group,
+        (mixins.Group, aio.Group),
+        "may have the name of a group of another model",
+        "sinapse_group",
+    ),
+)
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
@@ -40,6 +71,29 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
         return []
     hint = "A token that is overheard lets others listen. Give the daemon TLS, or a proxy that has."
     return [Warning(f"SINAPSE['URL'] is {url}, without TLS", hint=hint, id="sinapse.W001")]
+
+
+def check_mixins(**_: Any) -> list[CheckMessage]:
+    """Look for models with mixins that know nothing of Django."""
+    return [
+        Warning(
+            f"its mixin {each.ours.__name__} is not Django's: it {each.fault}",
+            hint=f"from sinapse.publisher.django import {each.ours.__name__}",
+            obj=model,
+            id="sinapse.W003",
+        )
+        for model in apps.get_models()
+        for each in _MIXINS
+        if issubclass(model, each.others)
+        and not issubclass(model, each.ours)
+        and not _has_own(model, each.remedy)
+    ]
+
+
+def _has_own(model: type, name: str) -> bool:
+    """Whether a name is defined by an application, for a model of it."""
+    theirs = (each for each in model.__mro__ if not each.__module__.startswith("sinapse."))
+    return any(name in vars(each) for each in theirs)
 
 
 def check_redis(databases: Sequence[str] | None, **_: Any) -> list[CheckMessage]:

@@ -4,6 +4,7 @@
 ``REVOKE_ON_LOGOUT``   True: a log-out ends all sessions of a user, and the token
 ``REVOKE_ON_DELETE``   True: the same, and the channels go, when a subject is deleted
 ``OUTBOX``             True: what is published in a transaction is a row of it, until Redis has it
+``TEST_CAPTURE``       False: what tests publish reaches Redis; by default it is captured
 =====================  =================================================================
 """
 
@@ -21,9 +22,16 @@ from sinapse.publisher.frameworks.options import Options
 
 SETTING = "SINAPSE"
 
-FLAGS = ("REVOKE_ON_LOGOUT", "REVOKE_ON_DELETE", "OUTBOX")
+#: What only Django has, and what it is by default.
+FLAGS = {
+    "REVOKE_ON_LOGOUT": False,
+    "REVOKE_ON_DELETE": False,
+    "OUTBOX": False,
+    "TEST_CAPTURE": True,
+}
 
-_FORM = f"{SETTING}[{{!r}}]".format
+#: What a setting is called.
+FORM = f"{SETTING}[{{!r}}]".format
 
 
 def faults() -> Iterator[str]:
@@ -32,15 +40,16 @@ def faults() -> Iterator[str]:
     if not isinstance(given, Mapping):
         yield f"{SETTING} must be a dictionary, not {type(given).__name__}"
         return
-    yield from options.faults(given, _FORM, FLAGS)
+    yield from options.faults(given, FORM, tuple(FLAGS))
     for name in FLAGS:
         if not isinstance(given.get(name, False), bool):
-            yield f"{_FORM(name)} must be True or False, not {given[name]!r}"
+            yield f"{FORM(name)} must be True or False, not {given[name]!r}"
 
 
 def is_on(flag: str) -> bool:
-    """Whether one of `FLAGS` is set, in settings without faults."""
-    return not any(faults()) and bool(getattr(settings, SETTING, {}).get(flag))
+    """Whether something is True, in settings without faults."""
+    given = getattr(settings, SETTING, {})
+    return not any(faults()) and bool(given.get(flag, FLAGS.get(flag)))
 
 
 @cache
@@ -50,13 +59,19 @@ def has_outbox() -> bool:
 
 
 @cache
+def captures_tests() -> bool:
+    """Whether nothing that tests publish reaches Redis."""
+    return is_on("TEST_CAPTURE")
+
+
+@cache
 def read() -> Options:
     """Return the options; raises ``ImproperlyConfigured`` with one line."""
     for fault in faults():
         raise ImproperlyConfigured(fault)
     given: Mapping[str, Any] = getattr(settings, SETTING, {})
     try:
-        return options.read({name: given[name] for name in given if name not in FLAGS}, _FORM)
+        return options.read({name: given[name] for name in given if name not in FLAGS}, FORM)
     except ValueError as error:
         raise ImproperlyConfigured(str(error)) from None
 
@@ -77,6 +92,7 @@ def forget() -> None:
     """Read the settings again when they are needed."""
     read.cache_clear()
     has_outbox.cache_clear()
+    captures_tests.cache_clear()
     former = publisher.forget()
     if former is not None:
         former.close()

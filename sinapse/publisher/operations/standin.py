@@ -3,7 +3,8 @@
 It is the same for every kind of publisher and for all threads of the process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from sinapse.publisher.operations.operation import Operation
@@ -16,8 +17,16 @@ class StandIn(Protocol):
         """Return the result of `operation`."""
 
 
+class _Redis:
+    """Stands where Redis itself has to be asked."""
+
+
+#: Returns who stands in for Redis where nobody has begun to; None for nobody.
+Find = Callable[[], StandIn | None]
+
 # The last one is the current one.
-_standing_in: list[StandIn] = []
+_standing_in: list[StandIn | _Redis] = []
+_otherwise: list[Find] = []
 
 
 def begin(stand_in: StandIn) -> None:
@@ -30,9 +39,28 @@ def end(stand_in: StandIn) -> None:
     _standing_in.remove(stand_in)
 
 
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Ask Redis itself for the length of a block, whoever stood in for it before."""
+    redis = _Redis()
+    _standing_in.append(redis)
+    try:
+        yield
+    finally:
+        _standing_in.remove(redis)
+
+
+def otherwise(find: Find | None) -> None:
+    """Let `find` say who stands in for Redis where nobody has begun to; with None, nobody does."""
+    _otherwise[:] = [] if find is None else [find]
+
+
 def current() -> StandIn | None:
     """Return the stand-in for Redis, or None."""
-    return _standing_in[-1] if _standing_in else None
+    if _standing_in:
+        last = _standing_in[-1]
+        return None if isinstance(last, _Redis) else last
+    return _otherwise[0]() if _otherwise else None
 
 
 def results(operations: Sequence[Operation[Any]]) -> list[Any] | None:
