@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import redis
 
 from sinapse.publisher import Publisher
-from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, eventually
+from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, eventually, free_port
 from tests.support.daemon import ROOT, Daemon
 from tests.support.presence import CHANNELS, Node
 from tests.support.walkthrough import PYTHON_BLOCK
@@ -93,6 +94,7 @@ def run(folder: Path, redis_url: str, *command: str) -> None:
 def test_there_is_something_to_run() -> None:
     assert list(PROGRAMS) == [
         "Synchronous",
+        "To one user",
         "Sessions",
         "Groups",
         "The past of a channel",
@@ -249,3 +251,60 @@ def test_what_the_page_on_testing_shows_passes(tmp_path: Path, title: str) -> No
         (tmp_path / "conftest.py").write_text(DJANGO)
     nowhere = "redis://127.0.0.1:1"
     run(tmp_path, nowhere, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shown.py")
+
+
+#: The files for CI: whose they are by the name of their schema, as they stand in the page.
+WORKFLOWS = dict(
+    zip(
+        ("github-workflows", "gitlab-ci"),
+        re.findall(
+            r"^```yaml\n(\S.*?)^```$",
+            (ROOT / "docs/testing.md").read_text(),
+            re.MULTILINE | re.DOTALL,
+        ),
+        strict=True,
+    )
+)
+
+
+@pytest.mark.parametrize("service", WORKFLOWS)
+def test_what_the_page_on_testing_has_for_ci_is_as_its_schema_has_it(
+    tmp_path: Path, service: str
+) -> None:
+    (tmp_path / "ci.yml").write_text(WORKFLOWS[service])
+    check = Path(PYTHON).parent / "check-jsonschema"
+    done = subprocess.run(
+        [check, "--builtin-schema", f"vendor.{service}", tmp_path / "ci.yml"],
+        capture_output=True,
+        text=True,
+        timeout=EVENT_TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("service", WORKFLOWS)
+def test_and_its_daemon_is_there_when_that_has_been_waited_for(
+    redis_server: RedisServer, service: str
+) -> None:
+    start, wait = re.findall(
+        r"^ *(?:- )?((?:sinapse serve|curl) .+)$", WORKFLOWS[service], re.MULTILINE
+    )
+    port = str(free_port())
+    program = f"{start}\n{wait}\n".replace("sinapse serve", f"{PYTHON} -m sinapse serve")
+    with subprocess.Popen(
+        ["/bin/sh", "-ec", program.replace("9000", port)],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "REDIS_URL": redis_server.url,
+            "SINAPSE_PORT": f"tcp:{port}:interface=127.0.0.1",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as shell:
+        try:
+            assert shell.wait(EVENT_TIMEOUT) == 0
+        finally:
+            os.killpg(shell.pid, signal.SIGTERM)

@@ -25,7 +25,16 @@ from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually, free_port
 from tests.support.browser import Browser, Page, _first_browser, browser
 from tests.support.certificates import root
 from tests.support.daemon import ROOT, Daemon, Ended, Event, Stream, running_daemon
-from tests.support.proxies import PROGRAMS, PROXIES, SHIPPED, Caddy, HAProxy, Proxy, running_proxies
+from tests.support.proxies import (
+    PROGRAMS,
+    PROXIES,
+    SHIPPED,
+    Caddy,
+    HAProxy,
+    Nginx,
+    Proxy,
+    running_proxies,
+)
 from tests.support.subscribing import subscribe
 from tests.support.websocket import received
 
@@ -186,6 +195,33 @@ def test_while_the_daemon_is_away_an_event_source_is_told_to_come_back(
     page.sees("missed", times=1)
     page.close()
     eventually(proxy.reaches_the_daemon)
+
+
+class Below(Nginx):
+    """nginx with the lines that the page on proxies has for a path."""
+
+    def shipped(self, file: str, places: dict[str, str]) -> str:
+        text = super().shipped(file, places)
+        page = (ROOT / "docs" / "howto-proxies.md").read_text()
+        [shown] = re.findall(r"^```nginx\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        for line, before in zip(
+            shown.splitlines(), ("location / {", "proxy_pass http://sinapse;"), strict=True
+        ):
+            assert text.count(before) == 1
+            text = text.replace(before, line.strip())
+        return text
+
+    def request(self, path: str, **headers: str) -> Stream:
+        return super().request(f"/push{path}", **headers)
+
+
+def test_streams_can_be_below_a_path(redis_server: RedisServer, publisher: Publisher) -> None:
+    with (
+        running_proxies(redis_server.url, "3600", SHIPPED, {"nginx": Below}) as start,
+        start("nginx").stream(subscribe(publisher)).opened() as stream,
+    ):
+        publisher.publish("room:1", "below")
+        assert stream.message().data == "below"
 
 
 def test_what_is_quiet_stays_open_and_what_is_silent_is_cut(
