@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import select
 import shutil
 import signal
 import socket
@@ -36,6 +37,9 @@ POLL_INTERVAL = 0.1
 #: Lines of its log that say why a process has ended.
 LAST_LINES = 12
 
+#: What localhost is for a browser. Whoever listens on one of them may get what is for us.
+LOCALHOST = ("127.0.0.1", "::1")
+
 
 def bound_to_us(command: Sequence[str]) -> list[str]:
     """Return `command` so that it ends when the pipe on its standard input is closed."""
@@ -59,6 +63,44 @@ def end_with(descriptor: int, clean_up: Callable[[], object]) -> None:
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
+def is_alive(process: int) -> bool:
+    """Whether the process of this number is there, whoever has started it."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def wait_for_end(process: int) -> None:
+    """Return when the process of this number has ended, whoever has started it."""
+    try:
+        descriptor = os.pidfd_open(process)  # It can be read when the process has ended.
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):  # Not of this system, or not of this kernel.
+        while is_alive(process):
+            time.sleep(POLL_INTERVAL)
+        return
+    select.select([descriptor], [], [])
+    os.close(descriptor)
+
+
+def is_taken(port: int) -> bool:
+    """Whether somebody listens on a port of this machine, where a browser may look for us."""
+    return any(_is_open(address, port) for address in LOCALHOST)
+
+
+def _is_open(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as probe:
@@ -79,9 +121,19 @@ def find_redis() -> str | None:
 
 def daemon_command(port: int, *options: str) -> list[str]:
     """Return what runs a daemon on this machine alone, whose streams end at once with it."""
-    endpoint = f"tcp:{port}:interface=127.0.0.1"
-    serve = [sys.executable, "-m", "sinapse", "serve", "--port", endpoint, "--drain", "0"]
-    return [*serve, *options]
+    return [sys.executable, "-m", "sinapse", "serve", *local_options(port), *options]
+
+
+def companion_command(process: int, port: int, *options: str) -> list[str]:
+    """Return the same for a daemon that ends when the process of that number has ended."""
+    # Without the current folder: what is in a project is not for the daemon to import.
+    module = [sys.executable, "-P", "-m", "sinapse.cli.companion"]
+    return [*module, str(process), *local_options(port), *options]
+
+
+def local_options(port: int) -> list[str]:
+    """Return the options of a daemon on this machine alone."""
+    return ["--port", f"tcp:{port}:interface=127.0.0.1", "--drain", "0"]
 
 
 class ChildFailed(RuntimeError):
@@ -119,7 +171,7 @@ class Child:
     def wait_until_answers(self, port: int, path: str) -> None:
         """Return when a GET of `path` is answered with 200; raises :class:`ChildFailed`."""
         deadline = time.monotonic() + START_TIMEOUT
-        while not _answers(port, path):
+        while not answers(port, path):
             self.check()
             if time.monotonic() > deadline:
                 raise self._failure(
@@ -149,7 +201,8 @@ class Child:
         return ChildFailed("\n  ".join([f"{self._name} {what}; {self._log}:", *lines]))
 
 
-def _answers(port: int, path: str) -> bool:
+def answers(port: int, path: str) -> bool:
+    """Whether a GET of `path` is answered with 200, on a port of 127.0.0.1."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
     try:
         connection.request("GET", path)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from sinapse import child
-from sinapse.child import LAST_LINES, RELEASE, Child, ChildFailed, bound_to_us, end_with
+from sinapse.child import (
+    LAST_LINES,
+    RELEASE,
+    Child,
+    ChildFailed,
+    bound_to_us,
+    end_with,
+    is_alive,
+    is_taken,
+    wait_for_end,
+)
 from tests.support import EVENT_TIMEOUT, PYTHON, eventually, free_port
 from tests.support.daemon import ROOT
 
@@ -93,3 +105,44 @@ def test_a_child_that_does_not_answer_is_given_up(
         pytest.raises(ChildFailed, match=r"^The daemon did not answer GET /ready with 200"),
     ):
         silent.wait_until_answers(free_port(), "/ready")
+
+
+@pytest.mark.parametrize("has_descriptors", [True, False])
+def test_the_end_of_a_stranger_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, has_descriptors: bool
+) -> None:
+    if not has_descriptors:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    command = [PYTHON, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as stranger:
+        assert is_alive(stranger.pid)
+        waiting = threading.Thread(target=wait_for_end, args=(stranger.pid,))
+        waiting.start()
+        assert waiting.is_alive()
+        stranger.kill()
+        stranger.wait()
+        waiting.join(EVENT_TIMEOUT)
+        assert not waiting.is_alive()
+        assert not is_alive(stranger.pid)
+    wait_for_end(stranger.pid)
+
+
+def test_a_process_of_somebody_else_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert is_alive(1)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_port_is_taken_at_any_address_of_localhost(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        server = socket.create_server((address, 0), family=family)
+    except OSError:
+        pytest.skip(f"no {address} here")
+    with server:
+        port = server.getsockname()[1]
+        assert is_taken(port)
+    assert not is_taken(port)

@@ -22,6 +22,7 @@ Redis or the daemon did not answer.
 ``completion``  completion in a shell
 ``publishing``  what commands that use Redis have in common
 ``address``     where the daemon is
+``companion``   the daemon, for as long as a development server lives
 ``trial``       a stream of their own, for commands that try something out
 """
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -14,13 +13,17 @@ from stat import S_IWOTH
 import click
 
 import sinapse
-from sinapse.child import POLL_INTERVAL, Child, ChildFailed, daemon_command, find_redis
+from sinapse.child import (
+    POLL_INTERVAL,
+    Child,
+    ChildFailed,
+    daemon_command,
+    find_redis,
+    is_taken,
+)
 from sinapse.protocol.redisurl import EMBEDDED, RedisURL
 
 DEFAULT_FOLDER = Path(".demo")
-
-#: What localhost is for a browser. Whoever listens on one of them may get what is for us.
-LOCALHOST = ("127.0.0.1", "::1")
 
 PORT = click.IntRange(1, 65535)
 
@@ -102,16 +105,8 @@ def _check_ports(port: int, daemon_port: int) -> None:
     if port == daemon_port:
         raise click.ClickException(f"--port and --daemon-port are both {port}")
     for number, option in ((port, "--port"), (daemon_port, "--daemon-port")):
-        if any(_is_taken(address, number) for address in LOCALHOST):
+        if is_taken(number):
             raise click.ClickException(f"port {number} is taken: choose another one with {option}")
-
-
-def _is_taken(address: str, port: int) -> bool:
-    try:
-        socket.create_connection((address, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _usable_folder(folder: Path | None, stack: ExitStack) -> Path:

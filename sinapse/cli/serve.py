@@ -23,10 +23,15 @@ def command(options: tuple[str, ...]) -> None:
         daemon.synopsis = "Usage: sinapse serve [options]"
         click.echo(daemon)
         return
-    from twisted.scripts import twistd  # noqa: PLC0415
-
     if sys.stderr.isatty():  # What collects a log wants nothing else.
         _say_what_runs(options)
+    run(options)
+
+
+def run(options: Sequence[str]) -> None:
+    """Run the daemon until it ends."""
+    from twisted.scripts import twistd  # noqa: PLC0415
+
     sys.argv = ["sinapse serve", "--nodaemon", "--pidfile=", "sinapse", *options]
     twistd.run()
 

@@ -22,9 +22,10 @@
 and in a template ``{{ sinapse_connection() }}``, or ``{{ sinapse_connection(user) }}`` without a
 loader. Each log-in has a session of ours, whose token Flask's session keeps. Settings are those of
 :mod:`sinapse.publisher.frameworks.options` with ``SINAPSE_`` before them: ``SINAPSE_REDIS_URL``,
-``SINAPSE_URL``, ``SINAPSE_RETAIN``, ... The mixins, and
-:func:`sinapse.publisher.default`, publish to the Redis of the current application, and outside of
-an application's context to that of the application which was initialised last.
+``SINAPSE_URL``, ``SINAPSE_RETAIN``, ... With ``SINAPSE_AUTOSTART``, the daemon starts with ``flask
+run``, and with ``app.run(debug=True)``. The mixins, and :func:`sinapse.publisher.default`, publish
+to the Redis of the current application, and outside of an application's context to that of the
+application which was initialised last.
 
 On the command line: ``flask sinapse publish``, ``flask sinapse token``.
 """
@@ -43,9 +44,10 @@ from flask import (
     has_request_context,
     jsonify,
     request,
+    request_started,
     session,
 )
-from flask.cli import AppGroup
+from flask.cli import AppGroup, run_command
 from markupsafe import Markup
 
 from sinapse.errors import BrokerUnavailable, SinapseError, TokenIsHashed
@@ -65,6 +67,7 @@ _log = logging.getLogger(__name__)
 
 _NAME = "sinapse"
 _PREFIX = "SINAPSE_"
+_FORM = f"{_PREFIX}{{}}".format
 
 #: What the environment of a request has the position by.
 _POSITION = "sinapse.position"
@@ -83,7 +86,7 @@ class Sinapse:
 
         Raises ``ValueError`` with one line that names the setting and its fault.
         """
-        options = read(app.config.get_namespace(_PREFIX, lowercase=False), f"{_PREFIX}{{}}".format)
+        options = read(app.config.get_namespace(_PREFIX, lowercase=False), _FORM)
         options.publisher().close()  # The environment may have faults as well.
         state = _State(options)
         app.extensions[_NAME] = state
@@ -92,6 +95,8 @@ class Sinapse:
         app.cli.add_command(_commands)
         _last["state"] = state
         defaults.configure(_publisher)
+        if options.autostart:
+            _start_daemon(app, options)
 
     def subject_loader(self, load: L) -> L:
         """Use `load` to find a request's user: an object with an id, the id of a user, or None."""
@@ -265,6 +270,27 @@ def _device() -> Device | None:
 
 def _publisher() -> Publisher:
     return _state().publisher()
+
+
+def _start_daemon(app: Flask, options: Options) -> None:
+    """Start the daemon with a development server; another one refuses with its first request."""
+    # Nobody else needs it, and what it needs.
+    from sinapse.publisher.frameworks import development  # noqa: PLC0415
+
+    context = click.get_current_context(silent=True)
+    process = development.owner(is_server=context is not None and context.command is run_command)
+    if process is None:
+        request_started.connect(_refuse, app)
+    else:
+        development.start(options, _FORM, process)
+
+
+def _refuse(app: Flask, **_: Any) -> None:
+    request_started.disconnect(_refuse, app)
+    if not app.testing:
+        from sinapse.publisher.frameworks import development  # noqa: PLC0415
+
+        development.refuse(_FORM("AUTOSTART"))
 
 
 _commands = AppGroup(_NAME, help="Push messages to browsers.")

@@ -32,6 +32,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypedDict, Unpack
 
 from starlette.authentication import BaseUser
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
@@ -53,6 +54,7 @@ class Settings(TypedDict, total=False):
 
     redis_url: str
     prefix: str
+    autostart: bool
     url: str
     token_lifetime: float
     retain: float
@@ -143,8 +145,11 @@ class Sinapse:
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
         """Make all code publish with these settings while the application runs.
 
-        No connection is opened before it is needed; all are closed at the end.
+        No connection is opened before it is needed; all are closed at the end. With `autostart`,
+        the daemon starts with a development server: ``uvicorn --reload``, ``fastapi dev``.
         """
+        if self._options.autostart:
+            await run_in_threadpool(self._start_daemon)
         defaults.configure(self._publisher)
         aio_defaults.configure(self._aio)
         try:
@@ -155,6 +160,16 @@ class Sinapse:
             self._publisher().close()
             if self._aio.made is not None:
                 await self._aio.made.close()
+
+    def _start_daemon(self) -> None:
+        # Nobody else needs it, and what it needs.
+        from sinapse.publisher.frameworks import development  # noqa: PLC0415
+
+        process = development.owner()
+        if process is None:
+            development.refuse("autostart")
+        else:
+            development.start(self._options, str.lower, process)
 
     async def position(self) -> str:
         """Return the position of a page: to be asked for before the state of the page is read.

@@ -1592,6 +1592,61 @@ class TestMixins:
         assert run_checks(tags=["sinapse"]) == []
 
 
+class TestAutostart:
+    """Where it is refused; ``test_development.py`` has where it is not."""
+
+    @pytest.fixture(autouse=True)
+    def _settings(self) -> Iterator[None]:
+        from django.apps import apps
+
+        app = apps.get_app_config("sinapse")
+        with settings(AUTOSTART=True):
+            app.ready()
+            yield
+        app.ready()
+
+    def test_a_server_says_once_that_it_has_none(self, caplog: pytest.LogCaptureFixture) -> None:
+        Client().get("/plain")
+        Client().get("/plain")
+        assert [each.getMessage() for each in caplog.records] == [
+            (
+                "SINAPSE['AUTOSTART'] starts no daemon here: it is for manage.py runserver with "
+                "DEBUG, flask run, uvicorn --reload, fastapi dev"
+            )
+        ]
+
+    def test_what_is_captured_has_none_to_miss(self, caplog: pytest.LogCaptureFixture) -> None:
+        with capture():
+            Client().get("/plain")
+        assert caplog.records == []
+
+    def test_the_check_for_production_finds_it(self) -> None:
+        assert "sinapse.W004" in [
+            each.id for each in run_checks(tags=["sinapse"], include_deployment_checks=True)
+        ]
+        assert run_checks(tags=["sinapse"]) == []
+
+    def test_the_folder_is_that_of_the_project(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.delenv("REDIS_URL", raising=False)
+        with override_settings(SINAPSE={"AUTOSTART": True}, BASE_DIR=Path("/site")):
+            configuration.forget()
+            assert configuration.read().arguments["url"] == "embedded:/site/.sinapse"
+        monkeypatch.chdir(tmp_path)
+        with override_settings(SINAPSE={"AUTOSTART": True}):
+            assert configuration.read().autostart == tmp_path / ".sinapse"
+
+    def test_faults_are_for_the_checks(self) -> None:
+        from sinapse.publisher.django import development
+
+        with settings(AUTOSTART=True, URL="nonsense"):
+            development.start()
+            assert messages() == [
+                "SINAPSE['URL'] must be like https://push.example/, or a path that begins with /"
+            ]
+
+
 class TestSettings:
     def test_good_ones_are_used(self, redis_server: RedisServer) -> None:
         with settings(RETAIN=60, RETAIN_MESSAGES=5, MAX_MESSAGE=10, TIMEOUT=1.5):

@@ -659,3 +659,26 @@ def test_what_is_in_a_page_cannot_leave_its_element() -> None:
     assert element.count("<") == 2
     text = element.partition(">")[2].partition("<")[0]
     assert json.loads(text) == content
+
+
+def test_where_nobody_develops_no_daemon_starts_and_the_first_request_says_so(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(redis_server.url, SINAPSE_AUTOSTART=True)
+    client = app.test_client()
+    client.get("/page")
+    client.get("/page")
+    assert [each.getMessage() for each in caplog.records] == [
+        (
+            "SINAPSE_AUTOSTART starts no daemon here: it is for manage.py runserver with DEBUG, "
+            "flask run, uvicorn --reload, fastapi dev"
+        )
+    ]
+    caplog.clear()
+    tested = create_app(redis_server.url, SINAPSE_AUTOSTART=True, TESTING=True)
+    tested.test_client().get("/page")
+    assert caplog.records == []
+    with app.app_context():
+        default().close()
+    with tested.app_context():
+        default().close()

@@ -10,6 +10,7 @@ under a name like it not at all.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sinapse.publisher.frameworks.development import LOCK
+from sinapse.publisher.frameworks.options import FOLDER
 from tests.support import EVENT_TIMEOUT, PYTHON, eventually, free_port
 
 if TYPE_CHECKING:  # Tests with other versions of frameworks have no browser.
@@ -129,7 +132,6 @@ class Walkthrough:
         self._ports: dict[str, int] = {}
         self._servers: dict[str, subprocess.Popen[bytes]] = {}
         self._started = 0
-        self._last = ""
         daemon, redis = self.port(DAEMON_PORT), self.port(REDIS_PORT)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(_OURS)},
@@ -169,15 +171,10 @@ class Walkthrough:
         return text in self.logs
 
     def follow(self, blocks: list[Block]) -> None:
-        """Do what the blocks say, but for the last command, which `publish` runs."""
-        *first, last = blocks
-        for block in first:
+        """Do what the blocks say, in a terminal that knows of no Redis."""
+        del self.environment["REDIS_URL"]
+        for block in blocks:
             self._do(block)
-        self._last = last.text.strip()
-
-    def publish(self) -> None:
-        """Run the last command of the page."""
-        self._run(self._last)
 
     def end(self) -> None:
         """End the servers."""
@@ -189,6 +186,10 @@ class Walkthrough:
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
+        # That of a development server ends after it.
+        for lock in self.folder.glob(f"work/{FOLDER}/{LOCK}"):
+            with lock.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
 
     @property
     def logs(self) -> str:
@@ -291,7 +292,7 @@ def _is_open(port: int) -> bool:
 
 @contextlib.contextmanager
 def walking(folder: Path, wheel: Path, page: str) -> Iterator[Walkthrough]:
-    """Follow a page up to its last command, and end what it started."""
+    """Follow the first section of a page, and end what it started."""
     walkthrough = Walkthrough(folder, wheel)
     try:
         walkthrough.follow(read(sections(page)[0]))

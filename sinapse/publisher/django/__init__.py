@@ -47,6 +47,7 @@ In templates ``{% load sinapse %}{% sinapse_connection %}``, in ``urls.py``
 ``revocation``     sessions and tokens that end: with a log-out, a new password, or their user
 ``middleware``     it keeps the session of the device on which the password is changed
 ``position``       the position of a page
+``development``    the daemon that starts with ``runserver``
 ``capturing``      what tests publish without capturing it
 ``views``          the view that a page asks for its token
 ``urls``           the URL of that view

@@ -7,8 +7,9 @@ from django.core import checks
 from django.core.signals import setting_changed
 
 from sinapse.publisher import defaults
-from sinapse.publisher.django import capturing, configuration, revocation
+from sinapse.publisher.django import capturing, configuration, development, revocation
 from sinapse.publisher.django.checks import (
+    check_autostart,
     check_deployment,
     check_mixins,
     check_outbox,
@@ -27,7 +28,10 @@ class SinapseConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Have publishers made of the settings; nothing is read or opened before it is needed."""
+        """Have publishers made of the settings; nothing is read or opened before it is needed.
+
+        But for ``AUTOSTART``: what starts with a development server starts now.
+        """
         defaults.configure(configuration.publisher)
         setting_changed.connect(self.changed, dispatch_uid="sinapse")
         revocation.connect()
@@ -35,9 +39,11 @@ class SinapseConfig(AppConfig):
         checks.register(check_settings, "sinapse")
         checks.register(check_mixins, "sinapse")
         checks.register(check_deployment, "sinapse", deploy=True)
+        checks.register(check_autostart, "sinapse", deploy=True)
         checks.register(check_redis_of_deployment, "sinapse", deploy=True)
         checks.register(check_redis, checks.Tags.database)
         checks.register(check_outbox, checks.Tags.database)
+        development.start()
 
     def changed(self, *, setting: str, **_: Any) -> None:
         """Follow ``override_settings`` of Django's tests."""

@@ -6,6 +6,7 @@
 ``sinapse.W002``   Redis does not answer (``check --deploy`` or ``--database``)
 ``sinapse.E002``   an outbox has no table (``check --database``)
 ``sinapse.W003``   a model has a mixin that is not Django's
+``sinapse.W004``   the daemon would start with a development server (``check --deploy``)
 =================  ==========================================================================
 """
 
@@ -94,6 +95,20 @@ def _has_own(model: type, name: str) -> bool:
     """Whether a name is defined by an application, for a model of it."""
     theirs = (each for each in model.__mro__ if not each.__module__.startswith("sinapse."))
     return any(name in vars(each) for each in theirs)
+
+
+def check_autostart(**_: Any) -> list[CheckMessage]:
+    """Look whether what is for developers is on in production."""
+    if not configuration.is_on("AUTOSTART"):
+        return []
+    name = configuration.FORM("AUTOSTART")
+    return [
+        Warning(
+            f"{name} is for development servers, and starts no daemon in production",
+            hint="Write 'AUTOSTART': DEBUG.",
+            id="sinapse.W004",
+        )
+    ]
 
 
 def check_redis(databases: Sequence[str] | None, **_: Any) -> list[CheckMessage]:

@@ -10,6 +10,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -71,9 +72,17 @@ def read() -> Options:
         raise ImproperlyConfigured(fault)
     given: Mapping[str, Any] = getattr(settings, SETTING, {})
     try:
-        return options.read({name: given[name] for name in given if name not in FLAGS}, FORM)
+        return options.read(
+            {name: given[name] for name in given if name not in FLAGS}, FORM, _project()
+        )
     except ValueError as error:
         raise ImproperlyConfigured(str(error)) from None
+
+
+def _project() -> Path | None:
+    """Return the folder of the project, as the settings of a new one have it."""
+    folder = getattr(settings, "BASE_DIR", None)
+    return Path(folder) if isinstance(folder, str | Path) else None
 
 
 def new_publisher() -> Publisher:

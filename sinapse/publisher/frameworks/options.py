@@ -8,6 +8,8 @@
                      http://localhost:9000/
 ``TOKEN_LIFETIME``   seconds that a token for a page is valid; else a day
 ``PREFIX``           what all names in Redis begin with; else ``SINAPSE_PREFIX`` of the environment
+``AUTOSTART``        True: the daemon starts with a development server; where no Redis is named, it
+                     has a private one: see :mod:`sinapse.publisher.frameworks.development`
 ``RETAIN``           as `retain` of :class:`~sinapse.publisher.Publisher`; and so for
                      ``RETAIN_MESSAGES``, ``MAX_MESSAGE``, ``MAX_CONNECTIONS``,
                      ``CONNECT_TIMEOUT``, ``TIMEOUT`` and ``BATCH``
@@ -20,18 +22,25 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from sinapse.environment import DAEMON_URL, is_off
 from sinapse.protocol.message import MAX_RETAIN
 from sinapse.protocol.names import prefix_fault
-from sinapse.protocol.redisurl import RedisURL, from_environment
+from sinapse.protocol.redisurl import EMBEDDED, RedisURL, from_environment
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.operations.lifetime import MAX_LIFETIME
 from sinapse.publisher.operations.numbers import is_number, is_whole
 from sinapse.publisher.operations.retention import MAX_RETAIN_MESSAGES
+
+#: Where a development server keeps what its daemon needs: a folder of the project.
+FOLDER = ".sinapse"
+
+#: Makes of a setting's name what a framework calls it.
+Form: TypeAlias = Callable[[str], str]
 
 #: Seconds, a day: a page that was open for longer asks for another token.
 TOKEN_LIFETIME = 24 * 3600
@@ -45,15 +54,15 @@ class Options:
     token_lifetime: float
     arguments: Mapping[str, Any] = field(repr=False)
     """Of :class:`~sinapse.publisher.Publisher`."""
+    autostart: Path | None = None
+    """The folder of the daemon that starts with a development server; None if none does."""
 
     def publisher(self) -> Publisher:
         """Return a new publisher; raises ``ValueError`` for what the environment has wrong."""
         return Publisher(**self.arguments)
 
 
-def faults(
-    given: Mapping[str, object], form: Callable[[str], str], also: Sequence[str] = ()
-) -> Iterator[str]:
+def faults(given: Mapping[str, object], form: Form, also: Sequence[str] = ()) -> Iterator[str]:
     """Yield what is wrong with the settings in `given`, a line each; secrets are not shown.
 
     `form` makes of a setting's name what the framework calls it; names in `also` are known to the
@@ -73,10 +82,11 @@ def faults(
                 yield f"{form(name)} {error}"
 
 
-def read(given: Mapping[str, object], form: Callable[[str], str]) -> Options:
+def read(given: Mapping[str, object], form: Form, project: Path | None = None) -> Options:
     """Return what `given` says; the environment and defaults say the rest.
 
-    Raises ``ValueError`` with the first of the `faults`.
+    `project` is the folder of the project, else the current one. Raises ``ValueError`` with the
+    first of the `faults`.
     """
     for fault in faults(given, form):
         raise ValueError(fault)
@@ -89,11 +99,20 @@ def read(given: Mapping[str, object], form: Callable[[str], str]) -> Options:
         url = values.pop("daemon", None) or _url(os.environ.get("SINAPSE_URL") or DAEMON_URL)
     except ValueError as error:
         raise ValueError(f"SINAPSE_URL {error}") from None
+    folder = (project or Path()).absolute() / FOLDER if values.pop("autostart", False) else None
+    if "url" not in values:
+        values["url"] = _redis_otherwise(folder)
+    return Options(url, values.pop("token_lifetime", TOKEN_LIFETIME), values, folder)
+
+
+def _redis_otherwise(folder: Path | None) -> str:
+    """Return where Redis is if no setting says so."""
+    named = os.environ.get("REDIS_URL")
+    private = None if named or folder is None else f"{EMBEDDED}{folder}"
     try:
-        values.setdefault("url", _redis(from_environment(os.environ)))
+        return _redis(private or from_environment(os.environ))
     except ValueError as error:
-        raise ValueError(f"REDIS_URL {error}") from None
-    return Options(url, values.pop("token_lifetime", TOKEN_LIFETIME), values)
+        raise ValueError(f"REDIS_URL {error}{f' ({private})' if private else ''}") from None
 
 
 def _redis(value: object) -> str:
@@ -160,6 +179,7 @@ _TABLE: dict[str, tuple[str, Callable[[object], Any]]] = {
     "URL": ("daemon", _url),
     "TOKEN_LIFETIME": ("token_lifetime", _number(1, MAX_LIFETIME, "seconds")),
     "PREFIX": ("prefix", _prefix),
+    "AUTOSTART": ("autostart", _flag),
     "RETAIN": ("retain", _number(0, MAX_RETAIN, "seconds")),
     "RETAIN_MESSAGES": ("retain_messages", _count(MAX_RETAIN_MESSAGES, "messages")),
     "MAX_MESSAGE": ("max_message", _count(512 * 1024 * 1024, "bytes")),
