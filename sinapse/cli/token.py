@@ -31,6 +31,19 @@ def new(publisher: Publisher, subject: str, kind: str, expires_in: float | None)
     click.echo(publisher.tokens.generate(subject, kind, expires_in))
 
 
+@command.command("obtain")
+@click.argument("subject")
+@_kind
+@_expires_in
+@publishing
+def obtain(publisher: Publisher, subject: str, kind: str, expires_in: float | None) -> None:
+    """Print the token of SUBJECT; make one if there is none.
+
+    One that is there lives for as long, too.
+    """
+    click.echo(publisher.tokens.obtain(subject, kind, expires_in))
+
+
 @command.command("show")
 @click.argument("subject")
 @_kind

@@ -9,7 +9,8 @@ import pty
 import re
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -61,12 +62,15 @@ class TestTokens:
         assert made == publisher.tokens.get("1")
         assert run("token", "show", "1").stdout == f"{made}\n"
         assert "has a token" in run("token", "new", "1", code=1).stderr
+        assert run("token", "obtain", "1").stdout == f"{made}\n"
         other = run("token", "reset", "1", "--expires-in", "60").stdout.strip()
         assert other == publisher.tokens.get("1") != made
         assert run("token", "revoke", "1").stdout == ""
         assert publisher.tokens.get("1") is None
         assert run("token", "show", "1", code=1).stderr == "Error: User 1 has no token\n"
         assert "has no token" in run("token", "revoke", "1", code=1).stderr
+        obtained = run("token", "obtain", "1", "--expires-in", "60").stdout.strip()
+        assert obtained == publisher.tokens.get("1")
 
     def test_kinds_have_tokens_of_their_own(self, publisher: Publisher) -> None:
         token = run("token", "new", "1", "--kind", "Admin").stdout.strip()
@@ -545,6 +549,31 @@ class TestPing:
         assert "refused" in run("ping", f"http://127.0.0.1:{free_port()}/", code=69).stderr
 
 
+@contextlib.contextmanager
+def answering(status: int, body: str, fields: dict[str, str]) -> Iterator[str]:
+    """Run a server that gives one answer to all, for the length of a with block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # So it is called.
+            self.send_response(status)
+            for name, value in fields.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", free_port()), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def diagnosis(*arguments: str, code: int = 0) -> dict[str, tuple[str, str, str]]:
     """Return what the doctor finds: verdict, finding and advice, by what was looked at."""
     lines = run("doctor", *arguments, "--json", code=code).stdout.splitlines()
@@ -672,6 +701,48 @@ class TestDoctor:
         found = diagnosis(address, "--redis", nowhere, code=1)
         assert found[f"Redis {nowhere}/0"][0] == "wrong"
         assert found[f"{address} status"][0] == "wrong"
+
+    def test_a_path_that_is_passed_on(self, daemon: Daemon) -> None:
+        """As by a proxy that leaves the path as it is; with the last slash or without it."""
+        for path in ("push/", "push"):
+            address = f"{url_of(daemon)}{path}"
+            found = diagnosis(address, code=1)
+            verdict, what, advice = found[f"{address} status"]
+            assert (verdict, what) == ("wrong", "answers 404")
+            assert "the proxy passes the path on, and the daemon answers at / only" in advice
+            assert found[f"from Redis through {address}"][1:] == (
+                "answers 404 Not Found",
+                "See above.",
+            )
+
+    @pytest.mark.parametrize(
+        ("status", "body", "is_said", "of_the_stream"),
+        [
+            (404, "<h1>Not found</h1>", "answers 404", "answers 404 Not Found"),
+            (
+                200,
+                "<h1>Welcome</h1>",
+                "answers, but not as a daemon",
+                "answers 200 with text/html, which is no event stream",
+            ),
+        ],
+    )
+    def test_another_server_at_that_path(
+        self, status: int, body: str, is_said: str, of_the_stream: str
+    ) -> None:
+        with answering(status, body, {"Content-Type": "text/html"}) as address:
+            found = diagnosis(address, code=1)
+        verdict, what, advice = found[f"{address} status"]
+        assert (verdict, what) == ("wrong", is_said)
+        assert "not the daemon" in advice
+        assert found[f"from Redis through {address}"][1] == of_the_stream
+
+    def test_a_detour(self) -> None:
+        with answering(301, "", {"Location": "/push/"}) as address:
+            found = diagnosis(address, code=1)
+        verdict, what, advice = found[f"from Redis through {address}"]
+        assert (verdict, what) == ("wrong", "answers 301 and leads to /push/; ask there")
+        assert "slash" in advice
 
     def test_a_proxy_that_holds_streams_back(
         self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch

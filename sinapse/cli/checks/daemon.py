@@ -12,35 +12,52 @@ from sinapse import __version__
 from sinapse.cli.checks.finding import ANSWER_TIMEOUT, Finding, Verdict, text_of
 from sinapse.cli.trial import Trial
 from sinapse.errors import BrokerUnavailable, StreamEnded
+from sinapse.listening.course import UNAUTHORIZED
 from sinapse.publisher import Publisher
+
+#: What a daemon answers if all is well, and the beginning of its 404: of a proxy they differ.
+_OK = b"OK\n"
+_NOT_FOUND = b"404 Not Found\n"
+
+#: Bytes of an answer that are read.
+_MAX_ANSWER = 1024
+
+_PASSED_ON = (
+    "The daemon says so itself: the proxy passes the path on, and the daemon answers at / only. "
+    "Let the proxy take the path away."
+)
+_NOBODY = "It is not the daemon that says so: has the proxy this path? Or name another URL."
 
 
 def check_daemon(url: str) -> Iterator[Finding]:
     """Ask the daemon at `url` whether it is alive and ready."""
+    below = url if url.endswith("/") else f"{url}/"
     for path, meaning, advice in (
         ("status", "alive", "Start it: sinapse serve; or name another URL."),
         ("ready", "Redis is there", "See its log for why it does not reach Redis."),
     ):
+        what = f"{url} {path}"
         try:
-            with urlopen(urljoin(url, path), timeout=ANSWER_TIMEOUT) as answer:  # noqa: S310
+            with urlopen(urljoin(below, path), timeout=ANSWER_TIMEOUT) as answer:  # noqa: S310
                 server = answer.headers.get("Server", "unknown")
+                body = answer.read(_MAX_ANSWER)
         except HTTPError as error:
-            error.close()
+            with error:
+                said = error.read(_MAX_ANSWER)
+            by_whom = _PASSED_ON if said == _NOT_FOUND else _NOBODY
             is_lost = error.code == HTTPStatus.NOT_FOUND
             yield Finding(
-                Verdict.WRONG,
-                f"{url} {path}",
-                f"answers {error.code}",
-                "Does the proxy pass the path on? The daemon answers at / only."
-                if is_lost
-                else advice,
+                Verdict.WRONG, what, f"answers {error.code}", by_whom if is_lost else advice
             )
             return
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
-            yield Finding(Verdict.WRONG, f"{url} {path}", str(reason), advice)
+            yield Finding(Verdict.WRONG, what, str(reason), advice)
             return
-        yield Finding(Verdict.FINE, f"{url} {path}", meaning)
+        if body != _OK:
+            yield Finding(Verdict.WRONG, what, "answers, but not as a daemon", _NOBODY)
+            return
+        yield Finding(Verdict.FINE, what, meaning)
     if server.startswith("Sinapse/") and server != f"Sinapse/{__version__}":
         yield Finding(
             Verdict.DOUBT, url, f"is {server}, this is {__version__}", "Update the older one."
@@ -68,10 +85,19 @@ def check_path(publisher: Publisher, url: str) -> Iterator[Finding]:
         yield Finding(
             Verdict.WRONG,
             what,
-            f"answers {error.status}",
-            "Is it the Redis of that daemon, and its prefix?",
+            error.reason if error.status is None else f"answers {error.status} {error.reason}",
+            _advice(error.status),
         )
     except (OSError, BrokerUnavailable, ValueError) as error:
         yield Finding(Verdict.WRONG, what, text_of(error), "See above.")
     else:
         yield Finding(Verdict.FINE, what, f"a message takes {took:.1f} ms")
+
+
+def _advice(status: int | None) -> str:
+    """Return what to do about a `status` with which a stream was refused."""
+    if status in UNAUTHORIZED:
+        return "Is it the Redis of that daemon, and its prefix?"
+    if HTTPStatus.MULTIPLE_CHOICES <= (status or 0) < HTTPStatus.BAD_REQUEST:
+        return "Name the URL that it leads to, with its last slash."
+    return "See above."
