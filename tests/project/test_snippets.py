@@ -70,9 +70,13 @@ settings.configure(
 )
 """
 
+PRESENCE = PYTHON_BLOCK.findall((ROOT / "docs" / "presence.md").read_text())
+
 PROGRAMS = sections("publisher.md")
 LISTENERS = sections("listening.md")
 RUNS = sections("runs.md")
+PROGRESS = sections("howto-progress.md")
+del PROGRESS["A bar"]  # It is walked through.
 TESTS = sections("testing.md")
 
 
@@ -106,14 +110,15 @@ def test_there_is_something_to_run() -> None:
     ]
     assert list(LISTENERS) == ["In a script", "In a service", "On asyncio", "How it ends"]
     assert list(RUNS) == ["Synchronous", "On asyncio", "In a Celery task", "To stop a run"]
+    assert list(PROGRESS) == ["In a thread", "In a Celery task", "A button that stops it"]
     assert list(TESTS) == ["In a block", "With pytest", "With Django", "With unittest"]
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     "program",
-    [*PROGRAMS.values(), *RUNS.values()],
-    ids=[*PROGRAMS, *map("runs: {}".format, RUNS)],
+    [*PROGRAMS.values(), *RUNS.values(), "\n".join(PROGRESS.values())],
+    ids=[*PROGRAMS, *map("runs: {}".format, RUNS), "progress"],
 )
 def test_what_the_pages_on_publishing_and_runs_show_runs(
     tmp_path: Path, redis_server: RedisServer, program: str
@@ -182,8 +187,7 @@ def test_what_the_pages_on_html_show_is_of_the_examples(library: str) -> None:
 def test_what_the_page_on_presence_shows_runs(
     redis_server: RedisServer, publisher: Publisher, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blocks = PYTHON_BLOCK.findall((ROOT / "docs" / "monitoring.md").read_text())
-    asks, listens, _ = (compile(block, "monitoring.md", "exec") for block in blocks)
+    asks, listens, tells, _ = (compile(each, "presence.md", "exec") for each in PRESENCE)
     exec(asks, {"publisher": publisher})  # That is the test.
     with redis_server.client() as client:
 
@@ -195,17 +199,21 @@ def test_what_the_page_on_presence_shows_runs(
             client.publish("sinapse:presence:join", "42")
             client.client_kill_filter(_type="pubsub")
 
-        telling = threading.Thread(target=tell)
-        telling.start()
-        with pytest.raises(redis.ConnectionError):
-            exec(listens, {"redis": Library})
-        telling.join()
+        names = {"redis": Library, "publisher": publisher, "rooms_of": lambda _: ["room:1"]}
+        for program in (listens, tells):
+            telling = threading.Thread(target=tell)
+            telling.start()
+            with pytest.raises(redis.ConnectionError):
+                exec(program, names)
+            telling.join()
     assert "b'sinapse:presence:join' b'42'" in capsys.readouterr().out
+    [told] = publisher.history("room:1").messages
+    assert (told.event, told.message) == ("presence", {"user": "42", "online": True})
 
 
 @pytest.mark.timeout(180)
 def test_the_program_there_always_knows_what_is_occupied(redis_server: RedisServer) -> None:
-    *_, follows = PYTHON_BLOCK.findall((ROOT / "docs" / "monitoring.md").read_text())
+    *_, follows = PRESENCE
     with redis_server.client() as client:
         node = Node(client, "a1", CHANNELS)
         node.hold(begin=True)

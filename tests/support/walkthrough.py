@@ -76,6 +76,9 @@ _LOCAL = re.compile(r"(//localhost:)(\d{4})\b")
 #: A place to go to with a browser.
 _OPEN = re.compile(r"Open <(http://localhost:(\d{4})[^>]*)>")
 
+#: Whether the stream of a page is open; of one that keeps it to itself, the page says so.
+_IS_OPEN = "typeof source === 'undefined' || source.readyState === EventSource.OPEN"
+
 
 class Block(NamedTuple):
     """A block of a page: a file to write or to add to, commands, or what is said then."""
@@ -157,7 +160,7 @@ class Walkthrough:
                 self._interrupt(DAEMON)
             if found := _OPEN.search(block.before):
                 browser.open(found[1].replace(found[2], str(self.port(found[2]))))
-                browser.eventually("source.readyState === EventSource.OPEN")
+                browser.eventually(_IS_OPEN)
             if not block.is_said:
                 self._do(block)
                 continue

@@ -1,4 +1,4 @@
-"""The tutorial, and the first section of each how-to: from pip to a message in Chromium."""
+"""The first pages, and the first section of each how-to: from pip to a message in Chromium."""
 
 from __future__ import annotations
 
@@ -79,6 +79,23 @@ def test_the_tutorial(wheel: Path, folder: Path, browser: Browser) -> None:
     # What was published while she might not hear it is in no log of hers.
     assert "Ada does not hear this" not in walkthrough.logs
     assert walkthrough.logs.count("While you were away") == 1
+    browser.forget()
+
+
+def test_a_first_page_and_a_bar_in_it(wheel: Path, folder: Path, browser: Browser) -> None:
+    """Without a framework; and the page on progress goes on in the same folder."""
+    daemon, page, message, *_ = sections("first-page.md")
+    bar, *_ = sections("howto-progress.md")
+    walkthrough = Walkthrough(folder, wheel)
+    try:
+        for step in (daemon, page, message, bar):
+            walkthrough.walk(read(step), browser)
+        assert browser.run("return document.querySelector('progress').value") == 100
+        browser.driver.refresh()  # A page that comes later shows the same.
+        browser.eventually("document.querySelector('progress')?.value === 100")
+        browser.eventually("document.body.innerText.includes('done')")
+    finally:
+        walkthrough.end()
     browser.forget()
 
 
