@@ -515,6 +515,86 @@ def test_what_the_page_says_about_roles_is_so(
     assert publisher.groups.members("role:editor") == []
 
 
+def test_what_the_page_on_visitors_says_is_so(
+    redis_server: RedisServer,
+    daemon: Daemon,
+    publisher: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "for tests")
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
+    owners: dict[int, str] = {}
+
+    def create_cart() -> int:
+        owners[7] = session["visitor"]
+        return 7
+
+    def assign_cart(guest: str, user: str) -> int | None:
+        found = next((cart for cart, owner in owners.items() if owner == guest), None)
+        if found is not None:
+            owners[found] = user
+        return found
+
+    names: dict[str, Any] = {
+        "__name__": __name__,
+        "create_cart": create_cart,
+        "assign_cart": assign_cart,
+    }
+    for title in ("Each has something of their own", "When a visitor logs in", "What stays behind"):
+        exec(program("howto-visitors.md", title), names)  # That is the test.
+    app: Flask = names["app"]
+    app.add_url_rule("/login", view_func=lambda: names["log_in"]("ada") or "")
+    publisher.groups.channels("everybody").add("news")
+
+    one, other = app.test_client(), app.test_client()
+    with (
+        daemon.stream(connection_in(one.get("/").text)["token"]).opened() as stream,
+        daemon.stream(connection_in(other.get("/").text)["token"]).opened() as another,
+    ):
+        first, second = sorted(publisher.groups.members("everybody"))
+        assert first != second
+        assert one.post("/cart").json == {"cart": 7}
+        publisher.publish("cart:7", "for one")
+        publisher.publish("news", "for all")
+        assert [stream.message().data for _ in range(2)] == ["for one", "for all"]
+        assert another.message().data == "for all"
+
+        assert one.get("/").status_code == 200
+        one.get("/login")
+        stream.wait_for_end()
+        assert owners == {7: "ada"}
+        with daemon.stream(connection_in(one.get("/").text)["token"]).opened() as of_ada:
+            publisher.publish("cart:7", "for ada")
+            assert of_ada.message().data == "for ada"
+        [left] = publisher.groups.members("everybody")
+        assert left in {first, second}
+
+        with app.app_context():
+            names["forget_those_who_are_gone"]()
+            assert publisher.groups.members("everybody") == [left]  # Is there.
+            publisher.sessions.end_all(left)
+            names["forget_those_who_are_gone"]()
+            assert publisher.groups.members("everybody") == []
+        other.get("/")  # Comes back with the same cookie.
+        assert publisher.groups.members("everybody") == [left]
+    with app.app_context():
+        names["sinapse"].publisher.close()
+
+
+def test_what_it_says_of_doing_it_by_hand_is_so(
+    redis_server: RedisServer, publisher: Publisher
+) -> None:
+    text = program("howto-visitors.md", "Elsewhere")
+    names: dict[str, Any] = {}
+    exec(text.replace("redis://localhost:6379/0", redis_server.url), names)  # That is the test.
+    kept: dict[str, str] = {}
+    token = names["token_of"]("visitor:1", kept)
+    assert names["token_of"]("visitor:1", kept) == token
+    publisher.sessions.end_all("visitor:1")
+    assert names["token_of"]("visitor:1", kept) != token
+    names["publisher"].close()
+
+
 def test_names_and_bytes_can_be_published(app: Flask, listener: Listener) -> None:
     assert app.test_client().post("/news", data=b"hello").text == "1"  # The listener.
     [(channel, payload)] = listener.heard()

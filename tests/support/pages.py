@@ -119,7 +119,7 @@ def _django(site: Site, redis_url: str, sinapse_url: str) -> Iterator[str]:
     sinapse = {"REDIS_URL": redis_url, "URL": sinapse_url}
     with override_settings(SINAPSE=sinapse, ROOT_URLCONF=pages.__name__):
         try:
-            with _wsgi(WSGIHandler()) as url:
+            with serving(WSGIHandler()) as url:
                 yield url
         finally:
             configuration.forget()
@@ -143,7 +143,7 @@ def _flask(site: Site, redis_url: str, sinapse_url: str) -> Iterator[str]:
         return flask.Response(site.fetched(), content_type="application/json")
 
     try:
-        with _wsgi(app) as url:
+        with serving(app) as url:
             yield url
     finally:
         with app.app_context():
@@ -177,7 +177,8 @@ def _fastapi(site: Site, redis_url: str, sinapse_url: str) -> Iterator[str]:
 
 
 @contextmanager
-def _wsgi(app: Any) -> Iterator[str]:
+def serving(app: Any) -> Iterator[str]:
+    """Serve a WSGI application for the length of a with block, and yield its URL."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
