@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ from tests.support.daemon import ROOT, Daemon, Stream, running_daemon
 from tests.support.websocket import received
 
 CONTRIB = ROOT / "contrib"
+PAGE_ON_PATHS = (ROOT / "docs" / "howto-path.md").read_text()
 
 #: Seconds after which a silent connection is cut, in the files.
 SHIPPED = "60s"
@@ -36,6 +38,8 @@ class Proxy:
 
     name: str
     options: tuple[str, ...] = ()
+    #: What stands before all paths of the daemon.
+    prefix = ""
 
     def __init__(self, folder: Path, daemon: Daemon, socket_path: Path, timeout: str) -> None:
         self.folder = folder
@@ -49,9 +53,13 @@ class Proxy:
         self._socket_path = socket_path
         self._timeout = timeout
 
+    def text(self, file: str) -> str:
+        """Return the file."""
+        return (CONTRIB / self.name / file).read_text()
+
     def shipped(self, file: str, places: dict[str, str]) -> str:
-        """Return the file, with what is another on every machine replaced: all of `places`."""
-        text = (CONTRIB / self.name / file).read_text()
+        """Return the text, with what is another on every machine replaced: all of `places`."""
+        text = self.text(file)
         for place, value in {SHIPPED: self._timeout, **places}.items():
             assert place in text, place
             text = text.replace(place, value)
@@ -92,10 +100,10 @@ class Proxy:
             end(self._process)
 
     def request(self, path: str, **headers: str) -> Stream:
-        """Make a request over HTTP/1.1; the answer may be any."""
+        """Make a request over HTTP/1.1, for a path of the daemon; the answer may be any."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         named["Host"] = f"127.0.0.1:{self.port}"
-        return Stream(self.port, path, named, context=self.context)
+        return Stream(self.port, f"{self.prefix}{path}", named, context=self.context)
 
     def stream(self, token: str, **headers: str) -> Stream:
         """Open an event stream; the answer may be any."""
@@ -104,7 +112,7 @@ class Proxy:
     @contextlib.contextmanager
     def websocket(self, query: str, **options: Any) -> Iterator[ClientConnection]:
         """Open a WebSocket, and read what comes first."""
-        url = f"wss://127.0.0.1:{self.port}/{query}"
+        url = f"wss://127.0.0.1:{self.port}{self.prefix}/{query}"
         options = {"open_timeout": EVENT_TIMEOUT} | options
         with connect(url, ssl=root().client_of_threads(), proxy=None, **options) as client:
             assert received(client)["event"] == "authentication"
@@ -173,6 +181,66 @@ class Caddy(Proxy):
 
 
 PROXIES = {proxy.name: proxy for proxy in (Nginx, HAProxy, Caddy)}
+
+
+class UnderPath(Proxy):
+    """A proxy whose file is changed as the page on paths says."""
+
+    prefix = "/push"
+
+    def said(self) -> list[str]:
+        """Return the blocks of the page that are for this proxy."""
+        [start] = re.findall(rf"^## {self.name}$", PAGE_ON_PATHS, re.MULTILINE | re.IGNORECASE)
+        section = PAGE_ON_PATHS.partition(f"{start}\n")[2].partition("\n## ")[0]
+        return re.findall(r"^```\w+\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+
+    def changed(self, file: str, changes: dict[str, str]) -> str:
+        """Return the file of the other proxy, with what is in `changes` replaced: all of them."""
+        text = super().text(file)
+        for former, latter in changes.items():
+            before, after = re.split(former, text, maxsplit=1, flags=re.DOTALL)
+            text = before + latter + after
+        return text
+
+
+class NginxUnderPath(UnderPath, Nginx):
+    def text(self, file: str) -> str:
+        location, logs = self.said()
+        return self.changed(
+            file,
+            {
+                r"    location / \{\n        proxy_pass http://sinapse;\n": location + logs,
+                r"\n    access_log [^;]*;\n[^;]*;\n": "\n",
+            },
+        )
+
+
+class HAProxyUnderPath(UnderPath, HAProxy):
+    def text(self, file: str) -> str:
+        frontend, backend = self.said()
+        return self.changed(
+            file,
+            {
+                r"    use_backend event-streams if .*?default_backend sinapse\n": frontend,
+                r"(?<=\nbackend sinapse\n)": backend,
+                r"(?<=\nbackend event-streams\n)": backend,
+            },
+        )
+
+
+class CaddyUnderPath(UnderPath, Caddy):
+    def text(self, file: str) -> str:
+        site, errors = self.said()
+        return self.changed(
+            file,
+            {
+                r"\treverse_proxy .*?\n\t\}\n": site,
+                r"\thandle_errors \{\n\t\t@events header [^\n]*\n": errors,
+            },
+        )
+
+
+UNDER_PATH = {proxy.name: proxy for proxy in (NginxUnderPath, HAProxyUnderPath, CaddyUnderPath)}
 
 
 @contextlib.contextmanager

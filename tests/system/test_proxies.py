@@ -29,9 +29,9 @@ from tests.support.proxies import (
     PROGRAMS,
     PROXIES,
     SHIPPED,
+    UNDER_PATH,
     Caddy,
     HAProxy,
-    Nginx,
     Proxy,
     running_proxies,
 )
@@ -197,33 +197,6 @@ def test_while_the_daemon_is_away_an_event_source_is_told_to_come_back(
     eventually(proxy.reaches_the_daemon)
 
 
-class Below(Nginx):
-    """nginx with the lines that the page on proxies has for a path."""
-
-    def shipped(self, file: str, places: dict[str, str]) -> str:
-        text = super().shipped(file, places)
-        page = (ROOT / "docs" / "howto-proxies.md").read_text()
-        [shown] = re.findall(r"^```nginx\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-        for line, before in zip(
-            shown.splitlines(), ("location / {", "proxy_pass http://sinapse;"), strict=True
-        ):
-            assert text.count(before) == 1
-            text = text.replace(before, line.strip())
-        return text
-
-    def request(self, path: str, **headers: str) -> Stream:
-        return super().request(f"/push{path}", **headers)
-
-
-def test_streams_can_be_below_a_path(redis_server: RedisServer, publisher: Publisher) -> None:
-    with (
-        running_proxies(redis_server.url, "3600", SHIPPED, {"nginx": Below}) as start,
-        start("nginx").stream(subscribe(publisher)).opened() as stream,
-    ):
-        publisher.publish("room:1", "below")
-        assert stream.message().data == "below"
-
-
 def test_what_is_quiet_stays_open_and_what_is_silent_is_cut(
     redis_server: RedisServer, publisher: Publisher
 ) -> None:
@@ -253,3 +226,30 @@ def test_what_is_quiet_stays_open_and_what_is_silent_is_cut(
                 stream.wait_for_end()
         finally:
             os.kill(daemon.pid, signal.SIGCONT)
+
+
+def test_the_daemon_may_be_under_a_path(redis_server: RedisServer, publisher: Publisher) -> None:
+    """With the files as the page on that changes them."""
+    token = subscribe(publisher)
+    query = f"?access_token={token}"
+    with running_proxies(redis_server.url, "3600", SHIPPED, UNDER_PATH) as start:
+        running = [start(name) for name in UNDER_PATH if shutil.which(name, path=PROGRAMS)]
+        if not running:
+            pytest.skip("there is no proxy")
+        for proxy in running:
+            with proxy.stream(token).opened() as stream, proxy.websocket(query) as client:
+                publisher.publish("room:1", proxy.name)
+                assert stream.message() == Event(proxy.name)
+                assert received(client)["data"] == proxy.name
+            with proxy.stream("nobody") as refused:
+                assert refused.response.read() == b"401 unknown token\n"
+            elsewhere = Stream(proxy.port, "/status", {"Host": "127.0.0.1"}, context=proxy.context)
+            with elsewhere:  # The rest of the host is not the daemon's.
+                assert elsewhere.response.read() != b"OK\n"
+
+        running[0].daemon.stop()
+        for proxy in running:
+            with proxy.stream(token) as away:
+                assert away.status == 200
+                assert away.response.read().startswith(b"retry: ")
+            assert token not in proxy.logs()
