@@ -12,7 +12,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import sinapse
+from sinapse.errors import CloseReason
 from sinapse.settings import OPTIONS
+from sinapse.web.limits import REASONS
 from tests.support import PYTHON
 from tests.support.daemon import ROOT
 
@@ -189,3 +191,19 @@ def test_the_glossary_is_in_order_and_has_a_sentence_for_each_word() -> None:
 
 def test_the_page_on_the_design_is_short() -> None:
     assert (ROOT / "docs" / "design.md").stat().st_size <= 12 * 1024
+
+
+def test_the_answers_have_every_close_code_and_status() -> None:
+    """Of close codes all but those that no client is sent; of statuses those that are our own."""
+    page = (ROOT / "docs" / "answers.md").read_text()
+    statuses, codes = (
+        {
+            int(each)
+            for row in re.findall(r"^\| ([\d, ]+) \|", part, re.MULTILINE)
+            for each in row.split(",")
+        }
+        for part in page.split("## Close codes")
+    )
+    unsent = {CloseReason.CLIENT_GONE.code, CloseReason.ANSWERED.code}
+    assert codes >= {each.code for each in CloseReason} - unsent
+    assert statuses >= {101, 200, 204, 400, 401, 403, 404, 405, 406, 429, 503, *REASONS}
