@@ -98,7 +98,6 @@ def run(folder: Path, redis_url: str, *command: str) -> None:
 def test_there_is_something_to_run() -> None:
     assert list(PROGRAMS) == [
         "Synchronous",
-        "To one user",
         "Sessions",
         "Groups",
         "The past of a channel",
