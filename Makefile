@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: dist demo docs test test-frameworks test-lowest lint format client bench bench-peers clean
+.PHONY: dist demo docs test test-clients test-frameworks test-lowest lint format client bench bench-peers clean
 # A virtual environment whose making broke off must not pass for a whole one the next time.
 .DELETE_ON_ERROR:
 
@@ -20,6 +20,12 @@ demo: $(VENV)/demo
 # order of modules.
 test: $(VENV)/develop
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Clients in Go, Rust, Java and for React Native, which are built first; those whose tool chain is not
+# here are left out, and it says which. One of them: ARGS='-k okhttp'
+test-clients: $(VENV)/develop
+	@for tool in go cargo mvn npm; do command -v $$tool >/dev/null || echo "there is no $$tool: its clients are left out"; done
+	$(BIN)/python -m pytest -n 2 -m toolchain $(ARGS) tests/system/test_clients.py
 
 # The integrations with other versions of their frameworks. One of them: ARGS=celery-5.5
 test-frameworks: $(VENV)/develop

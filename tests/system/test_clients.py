@@ -19,6 +19,7 @@ from sinapse.framing.eventstream import EventStream
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually
 from tests.support.browser import Browser, _first_browser, browser
+from tests.support.clients.programs import PROGRAMS, Program
 from tests.support.clients.runtimes import (
     FOLDER,
     Client,
@@ -47,6 +48,14 @@ class Kind(NamedTuple):
     name: str
     when_expired: int | None = 401
     when_revoked: int | None = 401
+    trims: bool = False
+    """Whether it drops white space at the ends of data."""
+    by_block: bool = False
+    """Whether it reads nothing of a block of gzip before that is whole."""
+
+    def heard(self, text: str) -> str:
+        """Return what it makes of a text."""
+        return text.strip() if self.trims else text
 
 
 CLIENTS = {
@@ -62,6 +71,13 @@ CLIENTS = {
     "sinapse-eventsource": Kind("chromium", "sinapseEventSource"),
     "sinapse-websocket": Kind("chromium", "sinapseWebSocket", 4001, 1008),
     "sinapse-longpoll": Kind("chromium", "sinapseLongPoll"),
+    "okhttp-sse": Kind("program", "okhttp-sse"),
+    "r3labs-sse": Kind("program", "r3labs-sse", by_block=True),
+    "launchdarkly-go": Kind("program", "launchdarkly-go", by_block=True),
+    "go-sse": Kind("program", "go-sse", by_block=True),
+    "reqwest-eventsource": Kind("program", "reqwest-eventsource"),
+    "eventsource-client": Kind("program", "eventsource-client"),
+    "react-native-sse": Kind("program", "react-native-sse", trims=True),
 }
 
 #: Those that run in this process.
@@ -75,6 +91,9 @@ HERE: dict[str, Callable[[], Client]] = {
 THOSE_THAT_POLL = ["sinapse-longpoll"]
 THOSE_THAT_STREAM = [name for name in CLIENTS if name not in THOSE_THAT_POLL]
 
+#: r3labs/sse takes the end of what there is for the end of a message.
+THOSE_THAT_KNOW_WHAT_IS_WHOLE = [name for name in THOSE_THAT_STREAM if name != "r3labs-sse"]
+
 #: Clients in a way that a few tests are about.
 SPECIAL = {
     "old-polyfill-chromium": Kind("chromium", "polyfillOfOld"),
@@ -86,8 +105,12 @@ THOSE_THAT_GIVE_UP = [name for name in CLIENTS if name != "reconnecting-chromium
 
 
 def clients(*names: str) -> pytest.MarkDecorator:
-    """Run a test with these clients, or with all."""
-    return pytest.mark.parametrize("client", names or list(CLIENTS), indirect=True)
+    """Run a test with these clients, or with all; what is built is for ``make test-clients``."""
+    built = pytest.mark.toolchain
+    found = [
+        pytest.param(name, marks=built if name in PROGRAMS else ()) for name in names or CLIENTS
+    ]
+    return pytest.mark.parametrize("client", found, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -102,10 +125,10 @@ def _pages(_packages: None) -> Iterator[str]:
         yield server
 
 
-@pytest.fixture
-def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    """Return a client that is not connected yet."""
-    kind = (CLIENTS | SPECIAL)[request.param]
+@contextmanager
+def making(name: str, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """Make a client that is not connected yet, for the length of a with block."""
+    kind = (CLIENTS | SPECIAL)[name]
     client: Client
     if kind.place == "chromium":
         browser = request.getfixturevalue("browser")
@@ -113,10 +136,21 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
     elif kind.place == "node":
         request.getfixturevalue("_packages")
         client = Node(kind.name)
+    elif kind.place == "program":
+        client = Program(kind.name)
     else:
         client = HERE[kind.name]()
-    yield client
-    client.close()
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """Return a client that is not connected yet."""
+    with making(request.param, request) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -184,14 +218,17 @@ def torn(proxy: Proxy, end: bytes) -> Iterator[threading.Event]:
 
 
 @clients()
-def test_it_connects(client: Client, daemon: Daemon, publisher: Publisher) -> None:
+def test_it_connects(
+    client: Client, daemon: Daemon, publisher: Publisher, request: pytest.FixtureRequest
+) -> None:
     client.connect(daemon.port, subscribe(publisher, "room:1", "room:2"))
     first = client.opened()
     texts = ["plain", "two\nlines", " é☃😀 ", '{"a": 1}', "x" * 300_000]
     for number, text in enumerate(texts):
         publisher.publish(f"room:{1 + number % 2}", text)
     events = [client.next() for _ in texts]
-    assert [event[:2] for event in events] == [("message", text) for text in texts]
+    heard = [kind_of(request).heard(text) for text in texts]
+    assert [event[:2] for event in events] == [("message", text) for text in heard]
     ids = [first.id, *(event.id for event in events)]
     assert all(ids)
     assert ids == sorted(set(ids), key=ids.index)
@@ -222,17 +259,19 @@ def test_a_channel_that_is_removed_delivers_nothing_more(
 class TestResume:
     """Every message once, and in order, whatever is cut and wherever."""
 
-    @clients(*THOSE_THAT_STREAM)
+    @clients(*THOSE_THAT_KNOW_WHAT_IS_WHOLE)
     def test_a_message_that_is_torn_comes_whole(
-        self, client: Client, proxy: Proxy, publisher: Publisher
+        self, client: Client, proxy: Proxy, publisher: Publisher, request: pytest.FixtureRequest
     ) -> None:
         client.connect(proxy.port, subscribe(publisher)).opened()
-        with torn(proxy, b"half"):
+        with torn(proxy, b"half") as was_torn:
             publisher.publish("room:1", "whole")
             publisher.publish("room:1", "half and half")
-            assert client.data(1) == ["whole"]
+            seen = [] if kind_of(request).by_block else client.data(1)
+            assert was_torn.wait(EVENT_TIMEOUT)
         publisher.publish("room:1", "last")
-        assert client.data(2) == ["half and half", "last"]
+        seen += client.data(3 - len(seen))
+        assert seen == ["whole", "half and half", "last"]
 
     @clients(*THOSE_THAT_POLL)
     def test_an_answer_that_is_torn_comes_whole(
@@ -347,6 +386,7 @@ class TestEnd:
         *("native-chromium", "polyfill-node", "eventsource-node", "fetch-chromium", "httpx-sse"),
         *("listening", "listening-asyncio"),
         *("sinapse-eventsource", "sinapse-websocket", "sinapse-longpoll"),
+        *PROGRAMS,
     )
     def test_it_stops_when_its_token_is_revoked(
         self, client: Client, daemon: Daemon, publisher: Publisher, request: pytest.FixtureRequest
@@ -537,3 +577,123 @@ class TestFetchEventSource:
     ) -> None:
         with refused(daemon, 2):
             client.connect(daemon.port, "unknown")
+
+
+class TestPrograms:
+    """Libraries of other languages: what they do by themselves, and when they come back."""
+
+    @clients("r3labs-sse")
+    def test_what_there_is_of_a_torn_message_comes_before_it(
+        self, client: Client, proxy: Proxy, publisher: Publisher
+    ) -> None:
+        client.connect(proxy.port, subscribe(publisher)).opened()
+        publisher.publish("room:1", "whole")
+        assert client.data(1) == ["whole"]
+        with torn(proxy, b"half") as was_torn:
+            publisher.publish("room:1", "half and half")
+            assert was_torn.wait(EVENT_TIMEOUT)
+        assert client.data(2) == ["half", "half and half"]
+
+    @clients(
+        "launchdarkly-go", "go-sse", "reqwest-eventsource", "eventsource-client", "react-native-sse"
+    )
+    def test_it_waits_as_long_as_it_is_told(
+        self, client: Client, patient: Daemon, publisher: Publisher, request: pytest.FixtureRequest
+    ) -> None:
+        """Told to wait for an hour, it is still away when one that is told nothing is back."""
+        token = subscribe(publisher)
+        with (
+            running_proxy(patient.port) as told,
+            running_proxy(patient.port) as silent,
+            making(client.name, request) as other,
+        ):
+            silent.down = lambda _link, data: data.replace(b"retry: ", b"other: ")
+            client.connect(told.port, token).opened()
+            other.connect(silent.port, token).opened()
+            told.cut()
+            for missed in ("first", "second"):
+                with away(silent):
+                    publisher.publish("room:1", missed)
+                assert other.data(1) == [missed]
+            assert told.connections == 1
+
+    @clients("okhttp-sse", "r3labs-sse")
+    def test_it_comes_back_before_it_is_told_to(
+        self, client: Client, patient: Daemon, publisher: Publisher
+    ) -> None:
+        with running_proxy(patient.port) as proxy:
+            client.connect(proxy.port, subscribe(publisher)).opened()
+            with away(proxy):
+                publisher.publish("room:1", "missed")
+            assert client.data(1) == ["missed"]
+
+    @clients(*(name for name in PROGRAMS if name != "okhttp-sse"))
+    def test_alone_it_comes_back_after_the_end_of_a_stream(
+        self, client: Client, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        client.connect(daemon.port, subscribe(publisher), alone=True).opened()
+        daemon.admin("/subjects/1", "DELETE")
+        publisher.publish("room:1", "missed")
+        assert client.data(1) == ["missed"]
+
+    @clients("okhttp-sse")
+    def test_alone_it_does_not_come_back_after_the_end_of_a_stream(
+        self, client: Client, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        client.connect(daemon.port, subscribe(publisher), alone=True).opened()
+        daemon.admin("/subjects/1", "DELETE")
+        assert client.report()[:2] == ("position", "ok")
+        assert client.closed() is None
+
+    @clients("r3labs-sse")
+    def test_alone_it_does_not_come_back_after_the_end_of_a_stream_without_gzip(
+        self, client: Client, uncompressed: Daemon, publisher: Publisher
+    ) -> None:
+        client.connect(uncompressed.port, subscribe(publisher), alone=True).opened()
+        uncompressed.admin("/subjects/1", "DELETE")
+        assert client.report()[:2] == ("position", "ok")
+        assert client.closed() is None
+
+    @clients("react-native-sse")
+    def test_alone_it_does_not_come_back_when_nobody_answers(
+        self, client: Client, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        client.connect(daemon.port, subscribe(publisher), alone=True).opened()
+        daemon.stop()
+        status = client.closed()
+        daemon.start()
+        assert status is None
+
+    @clients("okhttp-sse", "go-sse", "reqwest-eventsource")
+    def test_alone_it_gives_up_when_it_is_refused(self, client: Client, daemon: Daemon) -> None:
+        client.connect(daemon.port, "unknown", alone=True)
+        assert client.closed() == 401
+
+    @clients("r3labs-sse", "launchdarkly-go", "eventsource-client", "react-native-sse")
+    def test_alone_it_asks_again_and_again_when_it_is_refused(
+        self, client: Client, daemon: Daemon, publisher: Publisher
+    ) -> None:
+        client.connect(daemon.port, subscribe(publisher), alone=True).opened()
+        with refused(daemon, 3):
+            publisher.tokens.clear("1")
+
+
+@pytest.fixture(scope="module")
+def patient(
+    redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """Run a daemon whose clients are told to wait for an hour before they come back."""
+    folder = tmp_path_factory.mktemp("patient")
+    with running_daemon(folder, redis_process.url, "--retry", "3600") as daemon:
+        yield daemon
+        assert "Traceback" not in daemon.log
+
+
+@pytest.fixture(scope="module")
+def uncompressed(
+    redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """Run a daemon whose streams are never gzip."""
+    folder = tmp_path_factory.mktemp("uncompressed")
+    with running_daemon(folder, redis_process.url, "--compress", "off") as daemon:
+        yield daemon

@@ -1,4 +1,4 @@
-"""Where clients run: in Node, in a page of Chromium, or here; the tests handle them all alike."""
+"""Where clients run: in a process, in a page of Chromium, or here; tests handle them all alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import subprocess
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -120,34 +120,53 @@ class Client(ABC):
         assert self.report() == State("reconnecting")
 
 
-class Node(Client):
+class Process(Client):
+    """A client in a process of its own, which writes a line of JSON for each report."""
+
+    _process: subprocess.Popen[bytes] | None = None
+    _partial = b""
+
+    def _start(
+        self, command: list[str], folder: Path, environment: Mapping[str, str] = os.environ
+    ) -> None:
+        self._process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+
+    def _take(self) -> list[dict[str, Any]]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        has_ended = self._process.poll() is not None
+        *lines, self._partial = (self._partial + (self._process.stdout.read() or b"")).split(b"\n")
+        assert lines or not has_ended, f"{self.name} has ended"
+        return [json.loads(line) for line in lines]
+
+    def close(self) -> None:
+        if self._process is not None:
+            end(self._process)
+
+
+class Node(Process):
     """A client in a Node of its own."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self._process = subprocess.Popen(
-            [program("node"), "node.js"], cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
-        self._partial = b""
+        self._start([program("node"), "node.js"], FOLDER)
         assert self.report() == State("ready")
 
     def connect(self, port: int, token: str, **options: object) -> Self:
+        assert self._process is not None
         assert self._process.stdin is not None
         what = self._what(port, token, options)
         self._process.stdin.write(json.dumps(what).encode() + b"\n")
         self._process.stdin.flush()
         return self
-
-    def _take(self) -> list[dict[str, Any]]:
-        assert self._process.poll() is None, "Node has ended"
-        assert self._process.stdout is not None
-        *lines, self._partial = (self._partial + (self._process.stdout.read() or b"")).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def close(self) -> None:
-        end(self._process)
 
 
 class Page(Client):
