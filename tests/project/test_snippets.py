@@ -14,6 +14,7 @@ import redis
 
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, eventually, free_port
+from tests.support.clients.programs import PROGRAMS as OTHER_LANGUAGES
 from tests.support.daemon import ROOT, Daemon
 from tests.support.presence import CHANNELS, Node
 from tests.support.walkthrough import PYTHON_BLOCK
@@ -180,6 +181,21 @@ def test_what_the_pages_on_html_show_is_of_the_examples(library: str) -> None:
     assert shown
     for block in shown:
         assert any(stripped(block) in example for example in examples), block
+
+
+def test_what_the_page_on_clients_shows_is_of_the_programs() -> None:
+    """Those are run by ``make test-clients``."""
+    _, found, text = (ROOT / "docs" / "clients.md").read_text().partition("## Go, Rust, Java and")
+    assert found
+    shown = re.findall(r"^```(?:go|rust|java|js)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    programs = [
+        stripped(path.read_text())
+        for path in (ROOT / "tests" / "clients").rglob("*")
+        if path.suffix in {".go", ".rs", ".java", ".js"} and "node_modules" not in path.parts
+    ]
+    assert len(shown) == len(OTHER_LANGUAGES)
+    for block in shown:
+        assert any(stripped(block) in program for program in programs), block
 
 
 @pytest.mark.timeout(180)
