@@ -1,4 +1,4 @@
-// Makes an ES module and a plain script in dist/; the types are made by tsc.
+// Makes ES modules and a plain script in dist/; the types are made by tsc.
 
 import { readFileSync, rmSync } from "node:fs";
 import { build } from "esbuild";
@@ -6,7 +6,6 @@ import { build } from "esbuild";
 const { name, version, license } = JSON.parse(readFileSync("package.json", "utf8"));
 
 const options = {
-  entryPoints: ["src/index.ts"],
   bundle: true,
   minify: true,
   target: "es2022",
@@ -15,10 +14,13 @@ const options = {
 };
 
 rmSync("dist", { recursive: true, force: true });
-await build({ ...options, format: "esm", outfile: "dist/index.js" });
-await build({ ...options, format: "iife", globalName: "sinapse", outfile: "dist/sinapse.js" });
-// It imports what stands beside it: who has both has the client once.
+await build({ ...options, entryPoints: ["src/script.ts"], format: "iife", outfile: "dist/sinapse.js" });
 await build({
   ...options,
-  ...{ entryPoints: ["src/ai.ts"], bundle: false, format: "esm", outfile: "dist/ai.js" },
+  entryPoints: ["index", "native", "react", "vue", "svelte", "ai"].map((each) => `src/${each}.ts`),
+  format: "esm",
+  outdir: "dist",
+  // They import what stands beside them: who has several has the client once.
+  external: ["./index.js"],
+  packages: "external",
 });

@@ -17,7 +17,8 @@ from tests.support.daemon import ROOT
 
 #: The JavaScript client, and what is built of it.
 CLIENT = ROOT / "clients" / "js"
-BUILT = ("index.js", "index.d.ts", "sinapse.js", "ai.js", "ai.d.ts")
+SUBPATHS = ("index", "native", "react", "vue", "svelte", "ai")
+BUILT = ("sinapse.js", *(f"{name}{suffix}" for name in SUBPATHS for suffix in (".js", ".d.ts")))
 
 
 def npm(folder: Path, *arguments: str) -> str:

@@ -218,7 +218,7 @@ def test_a_page_does_not_hear_what_it_sends_itself(
     assert other.is_served("last") == [*"012345", "last"]
 
 
-@pytest.mark.parametrize("transport", ["eventsource", "websocket", "longpoll"])
+@pytest.mark.parametrize("transport", ["eventsource", "websocket", "longpoll", "native"])
 @pytest.mark.parametrize("named_by", ["event", "channel"])
 def test_messages_may_be_called_as_the_servers_own_events_are(
     new_tab: Callable[[], Tab],
@@ -244,6 +244,35 @@ def test_messages_may_be_called_as_the_servers_own_events_are(
             tab.hears(*([name, "x"] for name in names))
         else:
             tab.hears(*["x"] * len(names))
+        assert tab.run("return client.state") == "live"
+
+
+@pytest.mark.parametrize("transport", ["eventsource", "websocket", "longpoll", "native"])
+def test_messages_carry_their_channel_to_all_tabs(
+    daemon: Daemon, proxy: Proxy, publisher: Publisher, new_tab: Callable[[], Tab], transport: str
+) -> None:
+    token = subscribe(publisher, *ROOMS)
+    tabs = [new_tab().connect(proxy.port, token, transports=[transport]) for _ in range(2)]
+    for tab in tabs:
+        tab.is_live().run(
+            "client.channel('room:2').on('*', (message) => log.push(message.json()));"
+            "client.channel('room:1').once('note', (message) => log.push(message.json().line));"
+            "client.on('*', ({event, channel, id}) => log.push([event, channel, !!id]))"
+        )
+    publisher.publish("room:1", {"line": "one\r\ntwo\u2028"}, event="note")
+    publisher.publish("room:2", {"line": "three"}, event="reset", retain=0)
+    for tab in tabs:
+        tab.until("log.length >= 4")
+    proxy.cut()
+    publisher.publish("room:2", {"line": "four"})
+    expected = [
+        *("one\r\ntwo\u2028", ["note", "room:1", True]),
+        *({"line": "three"}, ["reset", "room:2", False]),
+        *({"line": "four"}, '{"line":"four"}', ["message", "room:2", True]),
+    ]
+    for tab in tabs:
+        tab.until("log.length >= 7")
+        assert sorted(map(str, tab.log)) == sorted(map(str, expected))
         assert tab.run("return client.state") == "live"
 
 

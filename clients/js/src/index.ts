@@ -4,148 +4,101 @@
  * @module
  */
 
-import { type Item, further, isNew } from "./item.js";
+import { further, isNew } from "./item.js";
 import { type Server, open } from "./link.js";
 import { type Share, share } from "./sharing.js";
-import { type Transport, eventSource, longPoll, webSocket } from "./transports.js";
+import { TRANSPORTS } from "./transports.js";
+import type * as sinapse from "./types.js";
 
-/** A message, as it was published. */
-export interface Message {
-  /** The event type; `message` where the publisher named none. */
-  readonly event: string;
-  /** The text that was published; often JSON. */
-  readonly data: string;
-  /** The id, if the message is retained. */
-  readonly id?: string;
-}
+export type * from "./types.js";
 
-/** Messages are missing: the page should load its state anew. */
-export interface Reset {
-  /**
-   * `not-retained`: there were messages on these channels that are gone. `data-lost`: the server
-   * has lost data. `unknown-id`: it does not know the id to resume from.
-   */
-  readonly reason: "not-retained" | "data-lost" | "unknown-id";
-  /** The channels concerned. */
-  readonly channels: readonly string[];
-}
+type Handler = (...told: any[]) => void;
 
-/** How the connection stands, be it of this tab or of the one that shares its own. */
-export type State = "connecting" | "live" | "reconnecting" | "closed";
-
-export type TransportName = "eventsource" | "websocket" | "longpoll";
-
-type Token = string | null | undefined;
-
-export interface Options {
-  /** The token to connect with. */
-  token?: string;
-  /**
-   * Returns a token, or a promise of one; asked at first, when a token ends or has ended, and when
-   * one is refused. To be asked again later, throw; to stop, return nothing, or what was refused.
-   */
-  getToken?(): Token | Promise<Token>;
-  /**
-   * Who the user is: tabs that say the same, with the same URL, share one connection. `false` for a
-   * connection of this tab alone. Without it, tabs share that were given the same `token`; with
-   * `getToken`, none.
-   */
-  share?: string | false;
-  /** Which transports to use, and in which order to try them. */
-  transports?: readonly TransportName[];
-  /**
-   * The id to begin after, if the page knows one: the `position` that was taken before its state
-   * was read. Without it, the client begins with what comes next.
-   */
-  lastEventId?: string | null | undefined;
-  /** Send cookies to another origin, too: for servers that read the token from one. */
-  withCredentials?: boolean;
-  onReset?(reset: Reset): void;
-  /**
-   * Is told how the connection stands when that changes. With `closed` comes the reason: an HTTP
-   * status, a WebSocket close code, or 0 after `close()`.
-   */
-  onState?(state: State, code?: number): void;
-}
-
-export interface Client {
-  readonly state: State;
-  /** The id of the last message received. */
-  readonly lastEventId: string | undefined;
-  /**
-   * The name of this tab's stream: what is published with `but` that name does not come here. For
-   * what the page sends itself. Undefined where tabs share a connection, since it would come to none
-   * of them: `share: false` has a name.
-   */
-  readonly stream: string | undefined;
-  /** Calls `handler` with messages of an event type; returns what ends that. */
-  on(event: string, handler: (message: Message) => void): () => void;
-  /** Closes the connection for good. */
-  close(): void;
-}
-
-const TRANSPORTS: Record<TransportName, Transport> = {
-  eventsource: eventSource,
-  websocket: webSocket,
-  longpoll: longPoll,
+/** Adds a handler of the page; returns what takes it away. */
+const add = (handlers: Set<Handler>, handler: Handler | undefined): (() => void) => {
+  // What it throws is for the console, and hurts nobody else.
+  const own: Handler = (...told) => {
+    try {
+      if (handlers.has(own)) handler?.(...told);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  };
+  handlers.add(own);
+  return () => void handlers.delete(own);
 };
 
-/** A name that no other stream has. */
-const newName = (): string =>
-  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
-    byte.toString(16).padStart(2, "0"),
-  ).join("");
+const tell = (handlers: Set<Handler>, ...told: unknown[]): void =>
+  [...handlers].forEach((handler) => handler(...told));
 
-/** Calls a handler of the page; what it throws is for the console, and hurts nobody else. */
-const call = <Arguments extends unknown[]>(
-  handler: ((...args: Arguments) => void) | undefined,
-  ...args: Arguments
-): void => {
-  try {
-    handler?.(...args);
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
-  }
+/** What messages inherit: of their own they have data only, so that they can be cloned. */
+const MESSAGE = {
+  json(this: sinapse.Message): unknown {
+    return JSON.parse(this.data);
+  },
 };
 
 /**
  * Connects to a server, and stays connected until it is closed, by the page or for good reason.
  * Throws a TypeError for what is no URL, and if there is none of the transports here.
  */
-export const connect = (url: string, options: Options = {}): Client => {
-  const { token, getToken = () => token ?? "", onReset, onState } = options;
-  const { transports = Object.keys(TRANSPORTS) as TransportName[] } = options;
+export const connect = <Events extends object = Record<string, any>>(
+  url: string,
+  options: sinapse.Options = {},
+): sinapse.Client<Events> => {
+  const {
+    token,
+    getToken = () => token ?? "",
+    share: user = options.getToken ? false : undefined,
+    transports = Object.keys(TRANSPORTS) as sinapse.TransportName[],
+    withCredentials = false,
+  } = options;
   const usable = transports
-    .filter((name) => name !== "websocket" || globalThis.WebSocket)
-    .map((name) => TRANSPORTS[name]);
-  if (!usable.length || usable.includes(undefined!)) throw new TypeError("no such transport");
-  const { share: user = options.getToken ? false : undefined } = options;
+    .filter((each) => each !== "websocket" || globalThis.WebSocket)
+    .map((each) => [each, TRANSPORTS[each as sinapse.TransportName] ?? each] as const);
+  if (!usable.length || usable.some(([, each]) => typeof each !== "function"))
+    throw new TypeError("no such transport");
   const mayShare = user ?? token;
   const address = new URL(url, globalThis.location?.href);
-  const name = `sinapse ${JSON.stringify([address.href, user ?? { token }])}`;
-  const stream = mayShare ? undefined : newName();
+  // Tabs in which an older client runs share among themselves.
+  const name = `sinapse-client ${JSON.stringify([address.href, user ?? { token }])}`;
+  // One that no other stream has.
+  const stream = mayShare ? undefined : crypto.getRandomValues(new Uint32Array(4)).join("-");
   if (stream) address.searchParams.set("stream", stream);
+  address.searchParams.set("format", "json");
+  const debug: Handler = (...told) => options.debug && console.debug("sinapse", ...told);
   const server: Server = {
     url: address.href,
     transports: usable,
-    withCredentials: options.withCredentials ?? false,
+    withCredentials,
     token,
-    getToken,
+    // What it throws is what the promise says.
+    getToken: async () => getToken(),
+    debug,
   };
 
-  const handlers = new Map<string, Set<(message: Message) => void>>();
-  let state: State = "connecting";
+  const messages = new Set<Handler>();
+  const resets = new Set<Handler>();
+  const states = new Set<Handler>();
+  let state: sinapse.State = "connecting";
   let last = options.lastEventId || undefined;
   let closeLink: (() => void) | undefined;
   let shared: Share | undefined;
   let suspended = false;
 
-  const setState = (next: State, code?: number): void => {
+  const onReset = (handler: typeof options.onReset) =>
+    add(resets, (data) => handler?.(JSON.parse(data)));
+  const onState = (handler: typeof options.onState) => add(states, handler);
+  onReset(options.onReset);
+  onState(options.onState);
+
+  const setState = (next: sinapse.State, code?: number): void => {
     if (state === next || state === "closed") return;
     state = next;
-    call(onState, next, code);
+    debug(next, code ?? "");
+    tell(states, next, code);
   };
 
   const setLive = (isLive: boolean): void => {
@@ -153,17 +106,15 @@ export const connect = (url: string, options: Options = {}): Client => {
     else if (state === "live") setState("reconnecting");
   };
 
-  // Of the server's own, only a reset comes here.
-  const deliver = ({ event = "message", data, id, isOwn: isReset }: Item): void => {
-    if (state === "closed") return;
-    if (id) {
-      if (!isReset && data !== undefined && !isNew(last, id)) return;
-      last = isReset ? id : further(last, id);
-    }
-    if (isReset) call(() => onReset?.(JSON.parse(data!)));
-    else if (data !== undefined) {
-      const message: Message = { event, data, ...(id && { id }) };
-      for (const handler of [...(handlers.get(event) ?? [])]) call(handler, message);
+  // Of the server's own, only a reset has data here.
+  const deliver = ({ event = "message", data, channel, id }: sinapse.Item): void => {
+    if (state === "closed" || (id && channel && !isNew(last, id))) return;
+    if (id) last = data && !channel ? id : further(last, id);
+    if (channel) {
+      tell(messages, { __proto__: MESSAGE, event, data, channel, ...(id && { id }) });
+    } else if (data) {
+      debug("reset", data);
+      tell(resets, data);
     }
   };
 
@@ -196,6 +147,7 @@ export const connect = (url: string, options: Options = {}): Client => {
         open: openLink,
         close: stopLink,
         live: setLive,
+        debug,
         alone,
         replaced() {
           stop();
@@ -224,31 +176,65 @@ export const connect = (url: string, options: Options = {}): Client => {
     suspended = false;
   };
 
-  const listeners = { pagehide: suspend, freeze: suspend, pageshow: resume, resume };
-
   const end = (code: number): void => {
     stop();
-    for (const [event, listener] of Object.entries(listeners))
-      globalThis.removeEventListener?.(event, listener, true);
+    life.abort();
     setState("closed", code);
   };
 
+  const life = new AbortController();
+  const listeners = { pagehide: suspend, freeze: suspend, pageshow: resume, resume };
   for (const [event, listener] of Object.entries(listeners))
-    globalThis.addEventListener?.(event, listener, true);
+    globalThis.addEventListener?.(event, listener, { capture: true, signal: life.signal });
   start();
 
+  const listen = (channel?: string): sinapse.Channel<Events> => {
+    const on = (event: string, handler: Handler) =>
+      add(messages, (message) => {
+        if (event !== "*" && event !== message.event) return;
+        if (channel === undefined || channel === message.channel) handler(message);
+      });
+    return {
+      on,
+      once(event, handler) {
+        const stop = on(event, (message) => {
+          stop();
+          handler(message);
+        });
+        return stop;
+      },
+      async *[Symbol.asyncIterator]() {
+        const waiting: any[] = [];
+        let wake = (): void => {};
+        const stop = on("*", (message) => {
+          waiting.push(message);
+          wake();
+        });
+        const stopWatching = onState(() => wake());
+        try {
+          while (waiting.length || state !== "closed") {
+            if (waiting.length) yield waiting.shift();
+            else await new Promise<void>((resolve) => (wake = resolve));
+          }
+        } finally {
+          stop();
+          stopWatching();
+        }
+      },
+    };
+  };
+
   return {
+    ...listen(),
+    channel: listen,
+    onReset,
+    onState,
+    stream,
     get state() {
       return state;
     },
     get lastEventId() {
       return last;
-    },
-    stream,
-    on(event, handler) {
-      const all = handlers.get(event) ?? new Set();
-      handlers.set(event, all.add(handler));
-      return () => all.delete(handler);
     },
     close: () => end(0),
   };

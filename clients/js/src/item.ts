@@ -1,8 +1,7 @@
 /**
- * What a server sends, in any transport: a message; or, with nothing but an id, a word on where to
- * resume from.
+ * Ids, which say where a stream is.
  *
- * Ids are `<epoch>-<counter>`, or several of them with dots between, one for each Redis of the
+ * They are `<epoch>-<counter>`, or several of them with dots between, one for each Redis of the
  * server. The counter goes up over all channels of a Redis, also when the epoch changes; only data
  * that are lost take it back, and then the server says `reset`. What a message's own part is
  * cannot be told from its id alone, but its other parts are where its stream has been before.
@@ -10,16 +9,8 @@
  * While a stream gets the past of channels, the part says how far it has: `<epoch>-<counter>-<past>`
  * comes after `<epoch>-<counter>`, and `<epoch>-<counter>-<past>-0`, that of a new stream, before.
  */
-export interface Item {
-  event?: string;
-  data?: string;
-  id?: string | undefined;
-  /**
-   * Whether it is the server's own. Applications may call their events what they like, `reset` and
-   * `position` too.
-   */
-  isOwn?: boolean;
-}
+
+import type { Item } from "./types.js";
 
 interface Part {
   text: string;
@@ -76,5 +67,7 @@ export const isUnclear = (place: Place, id: Place): boolean =>
   );
 
 /** Whether it is a message that is not retained: delivered at most once, and never replayed. */
-export const isPlain = (item: Item): boolean =>
-  item.data !== undefined && item.id === undefined && !item.isOwn;
+export const isPlain = ({ channel, id }: Item): boolean => !!channel && !id;
+
+/** Whether it says that messages are missing: nothing else of the server's own has data here. */
+export const isReset = ({ channel, data }: Item): boolean => !channel && !!data;

@@ -1,5 +1,5 @@
-import type { Item } from "./item.js";
-import { type Transport, UNUSABLE } from "./transports.js";
+import { UNUSABLE } from "./transports.js";
+import type { Item, Transport } from "./types.js";
 
 /**
  * Milliseconds: how long a connection may wait to be taken, behind many others perhaps; who gave up
@@ -54,12 +54,15 @@ const FINAL = [400, REPLACED];
 /** What the links of a tab have in common. */
 export interface Server {
   url: string;
-  transports: Transport[];
+  /** Each with what the page calls it. */
+  transports: (readonly [unknown, Transport])[];
   withCredentials: boolean;
   /** The token in use; undefined if another one is to be got. */
   token: string | undefined;
   /** Returns a token, or nothing if there is none to be had. */
-  getToken(): Promise<string | null | undefined> | string | null | undefined;
+  getToken(): Promise<string | null | undefined>;
+  /** Tells whoever looks for a fault what happens. */
+  debug(...told: unknown[]): void;
 }
 
 export interface Hooks {
@@ -74,7 +77,8 @@ export interface Hooks {
 
 /** A connection that is made anew whenever it is lost; each time it resumes where it was. */
 export const open = (server: Server, { last, receive, live, closed }: Hooks): (() => void) => {
-  let stopped = false;
+  const life = new AbortController();
+  const { signal: over } = life;
   let failures = 0;
   // The transport in use, and the one before the first was tried again.
   let choice = 0;
@@ -91,10 +95,12 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
   const connect = async (token: string): Promise<number> => {
     const controller = new AbortController();
     const { signal } = controller;
-    const { transports, getToken } = server;
+    const { transports, getToken, debug } = server;
     // Another transport, and after as many failures again the next one.
     const turn = (misses + 1) / (TRIALS + 1);
     const used = turn % 1 ? choice : choice + turn;
+    const [name, transport] = transports[used % transports.length]!;
+    debug("connects by", name);
     let timer: ReturnType<typeof setTimeout>;
     let limit = TAKEN;
     let isFirst = true;
@@ -103,8 +109,8 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
       if (signal.aborted) return;
       timer = setTimeout(() => {
         if (!ask) return controller.abort(SILENT);
-        ask();
         alive();
+        ask();
       }, limit);
     };
     hurry = () => controller.abort(HURRY);
@@ -117,7 +123,7 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
     };
     let leaving: ReturnType<typeof setTimeout> | undefined;
     try {
-      return await transports[used % transports.length]!({
+      return await transport({
         ...server,
         token,
         signal,
@@ -126,8 +132,10 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
         retry: (pause) => (firstPause = Math.max(pause, SHORTEST_PAUSE)),
         receive(item) {
           if (signal.aborted) return;
-          // The server's first word: nothing else can come before it.
-          if (isFirst && item.event === "authentication") {
+          if (item.channel || item.event === "reset") {
+            receive(item);
+            // The server's first word.
+          } else if (isFirst && item.event === "authentication") {
             isFirst = false;
             limit = SILENCE;
             alive();
@@ -138,12 +146,10 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
             content = CONTENT;
             // A long poll is told where the server is, however far the client had come.
             if (item.id && !last()) receive({ id: item.id });
+            debug("taken");
             live(true);
-          } else if (!item.isOwn || item.event === "reset") {
-            receive(item);
           } else if (item.event === "token-expiring") {
-            Promise.resolve()
-              .then(getToken)
+            getToken()
               .then((next) => {
                 if (!next || next === server.token || signal.aborted) return;
                 server.token = next;
@@ -155,7 +161,6 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
             // An event stream has no code that says so.
             controller.abort(REPLACED);
           } else if (item.id) {
-            // An event may only have data for those who would drop its id without.
             receive({ id: item.id });
           }
         },
@@ -179,47 +184,41 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
     }
   };
 
-  const pause = (): Promise<void> =>
+  /** Waits so many milliseconds; returns whether that was cut short. */
+  const wait = (delay: number): Promise<boolean> =>
     new Promise((resolve) => {
-      const most = Math.min(firstPause * 2 ** failures++, Math.max(firstPause, LONGEST_PAUSE));
-      const timer = setTimeout(resolve, Math.random() * most);
+      const timer = setTimeout(() => resolve(false), delay);
       hurry = () => {
         clearTimeout(timer);
-        resolve();
+        resolve(true);
       };
     });
 
-  /** Asks the page for a token; throws if it has none for now. */
-  const ask = (): Promise<string | null | undefined> =>
-    new Promise((resolve, reject) => {
-      const timer = setTimeout(reject, ASKING);
-      hurry = () => {
-        clearTimeout(timer);
-        reject(HURRY);
-      };
-      Promise.resolve()
-        .then(server.getToken)
-        .then(resolve, () => reject())
-        .finally(() => clearTimeout(timer));
-    });
+  const pause = (): Promise<boolean> => {
+    const most = Math.min(firstPause * 2 ** failures++, Math.max(firstPause, LONGEST_PAUSE));
+    const delay = Math.random() * most;
+    server.debug("waits", delay, "ms");
+    return wait(delay);
+  };
 
   const run = async (): Promise<void> => {
-    while (!stopped) {
+    while (!over.aborted) {
       let token = server.token;
       if (token === undefined) {
-        try {
-          token = (await ask()) ?? undefined;
-        } catch (why) {
-          if (why !== HURRY) await pause();
-          continue;
-        }
-        if (stopped) return;
-        if (token === undefined || token === refused) return closed(reason);
-        server.token = token;
+        server.debug("asks for a token");
+        const told = await Promise.race([server.getToken(), wait(ASKING)]).catch(() => false);
+        hurry();
+        if (over.aborted) return;
+        // There was no answer; or something has happened, and the page is asked again at once.
+        if (told === false) await pause();
+        if (typeof told === "boolean") continue;
+        if (told == null || told === refused) return closed(reason);
+        server.token = token = told;
       }
       const code = await connect(token);
       const status = Math.abs(code);
-      if (stopped) return;
+      if (over.aborted) return;
+      server.debug("ended with", code);
       // What is made anew while all is well is nobody's business.
       if (code !== HURRY) live(false);
       if (FINAL.includes(code)) return closed(code);
@@ -233,7 +232,7 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
       }
       // No streams here, or a poll that the server cannot answer; or a WebSocket that something between has refused,
       // twice: the first time the server may just have come back.
-      if (status === UNUSABLE || (code === 200 && failures)) choice++;
+      if (status === UNUSABLE || (status === 200 && failures)) choice++;
       if (code === HURRY) failures = 0;
       else await pause();
     }
@@ -244,11 +243,10 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
     choice = failures = 0;
     hurry();
   };
-  globalThis.addEventListener?.("online", online);
+  globalThis.addEventListener?.("online", online, { signal: over });
   void run();
   return () => {
-    stopped = true;
-    globalThis.removeEventListener?.("online", online);
+    life.abort();
     hurry();
   };
 };

@@ -13,7 +13,8 @@
  * what the leader tells meanwhile.
  */
 
-import { type Item, beforePast, hasReached, isPlain, isUnclear } from "./item.js";
+import { beforePast, hasReached, isPlain, isReset, isUnclear } from "./item.js";
+import type { Item } from "./types.js";
 
 /** Milliseconds. A leader that is silent for as long is asked, and replaced if it does not answer. */
 const QUIET = 10_000;
@@ -43,6 +44,8 @@ export interface Tab {
   close(): void;
   /** Is told about the connection of another tab. */
   live(isLive: boolean): void;
+  /** Tells whoever looks for a fault what happens. */
+  debug(...told: unknown[]): void;
   /** There is no sharing here: the page may not use locks. */
   alone(): void;
   /** The lead was taken away: this tab was not heard for too long. To be shared anew. */
@@ -95,6 +98,7 @@ export const share = (name: string, tab: Tab): Share => {
       await navigator.locks.request(name, options, () => {
         if (left) return;
         leads = true;
+        tab.debug("leads");
         held = undefined;
         // With a fraction, so that no two are the same.
         since = Math.max(Date.now(), since + 1) + Math.random();
@@ -115,6 +119,7 @@ export const share = (name: string, tab: Tab): Share => {
 
   const follow = (): void => {
     held = undefined;
+    tab.debug("follows");
     tab.close();
     tab.live(isLeaderLive);
   };
@@ -139,7 +144,7 @@ export const share = (name: string, tab: Tab): Share => {
     if (held) {
       held.push(item);
       meet();
-    } else if (isUnclear(tab.last(), item.id) && !item.isOwn) {
+    } else if (isUnclear(tab.last(), item.id) && !isReset(item)) {
       catchUp(item);
     } else {
       tab.deliver(item);
@@ -186,7 +191,7 @@ export const share = (name: string, tab: Tab): Share => {
     receive(item) {
       if (leads) {
         if (item.id) reset = undefined;
-        else if (item.isOwn) reset = item;
+        else if (isReset(item)) reset = item;
         tell({ item });
       } else if (isPlain(item)) return;
       tab.deliver(item);

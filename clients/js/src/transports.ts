@@ -1,27 +1,4 @@
-import type { Item } from "./item.js";
-
-/** What a transport works with: where it connects, as whom, from where on, and whom it tells. */
-export interface Connection {
-  url: string;
-  token: string;
-  /** Whether cookies go to another origin, too. */
-  withCredentials: boolean;
-  /** Ends the connection. */
-  signal: AbortSignal;
-  /** The id to resume from. */
-  last(): string | undefined;
-  receive(item: Item): void;
-  /** Takes note of a sign of life: the first is that the server has taken the connection. `ask`, if there is one, is how to ask for the next in time. */
-  alive(ask?: () => void): void;
-  /** Takes note of the reconnection time that the server wants, in milliseconds. */
-  retry(pause: number): void;
-}
-
-/**
- * Connects, and returns when the connection has ended: the HTTP status or WebSocket close code that
- * says why, or 0. Throws where there is no connection to be had.
- */
-export type Transport = (connection: Connection) => Promise<number>;
+import type { Connection, Item, Transport, TransportName } from "./types.js";
 
 /** There is no use of this transport: here, or with this server. */
 export const UNUSABLE = 406;
@@ -56,12 +33,17 @@ const request = (
     signal,
   });
 
+const JSON_TYPE = "application/json";
+
+/** Asks in another way why a connection was refused: -200 if only something between has. */
+export const why = async (connection: Connection): Promise<number> =>
+  said(await request(connection, JSON_TYPE));
+
 /**
- * An event stream (WHATWG HTML §9.2), read with `fetch`. The browser's own EventSource hides what
- * is needed here: the status of a refusal, keep-alives, ids without a message, and messages of
- * types that nobody in this tab has asked for, but somebody in another one has.
+ * An event stream (WHATWG HTML §9.2) of objects, read with `fetch`. The browser's own EventSource
+ * hides what is needed here: the status of a refusal, and keep-alives.
  */
-export const eventSource: Transport = async (connection) => {
+const eventSource: Transport = async (connection) => {
   const response = await request(connection, "text/event-stream", connection.last());
   if (response.status !== 200) return said(response);
   // Some web views know fetch, but no streams.
@@ -76,40 +58,21 @@ export const eventSource: Transport = async (connection) => {
     if (done) return 0;
     connection.alive();
     text += decoder.decode(value, { stream: true });
-    // Sinapse ends its lines with LF, and turns any other line break in data into a new line.
     const lines = text.split("\n");
     text = lines.pop()!;
     for (const line of lines) {
-      const [, field, content] = /^(\w*):? ?(.*)/s.exec(line)!;
-      if (line === "") {
-        if (item.data !== undefined || item.id !== undefined) connection.receive(item);
+      const [field, content] = line.split(/: ?(.*)/s);
+      if (!line) {
+        connection.receive(item);
         item = {};
-      } else if (field === "data") {
-        item.data = item.data === undefined ? content! : `${item.data}\n${content}`;
-      } else if (field === "event" || field === "id") {
-        item[field] = content!;
-      } else if (field === "by") {
-        item.isOwn = true;
-      } else if (field === "retry") {
-        connection.retry(Number(content) || 0);
-      }
+      } else if (field === "data") Object.assign(item, JSON.parse(content!));
+      else if (field === "id") item.id = content!;
+      else if (field === "retry") connection.retry(+content!);
     }
   }
 };
 
-const JSON_TYPE = "application/json";
-
-/** What came as JSON: messages have a channel, and what is the server's own has none. */
-const read = (item: Item & { channel?: string }): Item => ({
-  ...item,
-  isOwn: item.channel === undefined,
-});
-
-/**
- * A page sees of a WebSocket that was refused only that it did not open, so the server is then
- * asked in another way: if it says 200, something between does not let WebSockets through.
- */
-export const webSocket: Transport = (connection) =>
+const webSocket: Transport = (connection) =>
   new Promise((resolve, reject) => {
     const { url, token, signal, last, receive, alive } = connection;
     const target = new URL(url.replace(/^http/, "ws"));
@@ -117,23 +80,17 @@ export const webSocket: Transport = (connection) =>
     const protocols = ["sinapse.v1"];
     if (token) protocols.push(`sinapse.token.${token}`);
     const socket = new WebSocket(target, protocols);
-    let wasOpen = false;
     socket.onopen = () => {
-      wasOpen = true;
+      socket.onclose = ({ code }) => resolve(code);
       alive();
     };
     socket.onmessage = ({ data }) => {
-      receive(read(JSON.parse(data)));
+      receive(JSON.parse(data));
       // A page sees no pings. Sinapse answers an empty message with an empty object.
       alive(() => socket.send(""));
     };
-    socket.onclose = ({ code }) => {
-      if (wasOpen) resolve(code);
-      else
-        request(connection, JSON_TYPE)
-          .then((response) => (response.status === 200 ? 200 : said(response)))
-          .then(resolve, reject);
-    };
+    // A page sees of one that was refused only that it did not open.
+    socket.onclose = () => why(connection).then(resolve, reject);
     signal.addEventListener("abort", () => {
       socket.onclose = null;
       socket.close();
@@ -142,16 +99,22 @@ export const webSocket: Transport = (connection) =>
   });
 
 /** A request after the other: the server answers each as soon as there is something to tell. */
-export const longPoll: Transport = async (connection) => {
+const longPoll: Transport = async (connection) => {
   // Without an id the answer comes at once: that the token is good, and where to begin.
   let response = await request(connection, JSON_TYPE);
   for (;;) {
     connection.alive();
     if (response.status === 200) {
-      for (const item of (await response.json()) as Item[]) connection.receive(read(item));
+      for (const item of (await response.json()) as Item[]) connection.receive(item);
     } else if (response.status !== 204) {
       return said(response);
     }
     response = await request(connection, JSON_TYPE, connection.last());
   }
+};
+
+export const TRANSPORTS: Record<TransportName, Transport> = {
+  eventsource: eventSource,
+  websocket: webSocket,
+  longpoll: longPoll,
 };

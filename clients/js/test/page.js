@@ -35,7 +35,7 @@ class QuietWebSocket extends WebSocket {
 }
 
 // Waits until a condition holds; `changed` is given what to call when something changes.
-async function eventually(condition, told, changed = () => {}) {
+export async function eventually(condition, told = () => undefined, changed = () => {}) {
   const deadline = Date.now() + PATIENCE;
   while (!condition()) {
     if (Date.now() > deadline) throw new Error(`never: ${condition}: ${JSON.stringify(told())}`);
@@ -66,8 +66,10 @@ export class Page {
         return watch;
       },
       clearTimeout: (timer) => this.watches.delete(timer) || clearTimeout(timer),
-      addEventListener: (type, listener) => this.listeners.set(type, listener),
-      removeEventListener: (type) => this.listeners.delete(type),
+      addEventListener: (type, listener, { signal }) => {
+        this.listeners.set(type, listener);
+        signal.addEventListener("abort", () => this.listeners.delete(type));
+      },
       ...globals,
     });
     this.client = sinapse.connect(url, {
@@ -131,8 +133,16 @@ export class Server {
         path: request.url,
         headers,
         transport: offered.length ? "websocket" : TRANSPORTS[headers.accept],
-        token: headers.authorization?.slice(7) ?? offered[1]?.slice("sinapse.token.".length),
-        last: headers["last-event-id"] ?? searchParams.get("last_event_id") ?? undefined,
+        token:
+          headers.authorization?.slice(7) ??
+          offered[1]?.slice("sinapse.token.".length) ??
+          searchParams.get("access_token") ??
+          undefined,
+        last:
+          headers["last-event-id"] ??
+          searchParams.get("last_event_id") ??
+          searchParams.get("lastEventId") ??
+          undefined,
         ...more,
       };
       this.visits.push(each);
@@ -199,6 +209,7 @@ function answers(response) {
     },
     end: () => response.end(),
     cut: () => response.destroy(),
+    closed: once(response, "close"),
   };
 }
 
@@ -206,9 +217,9 @@ function answers(response) {
 const json = ({ by, ...item }) =>
   by || item.data === undefined || (item.event === "authentication" && item.data === "ok")
     ? item
-    : { ...item, channel: "room:1" };
+    : { channel: "room:1", ...item };
 
-const block = (item) =>
-  `${Object.entries(item)
-    .map(([name, value]) => `${name}: ${value}\n`)
-    .join("")}\n`;
+const block = (item) => {
+  const { id, ...object } = json(item);
+  return `data: ${JSON.stringify(object)}\n${id ? `id: ${id}\n` : ""}\n`;
+};

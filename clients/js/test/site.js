@@ -50,7 +50,7 @@ export class Site {
 
   tell(run, event, more = {}) {
     const data = JSON.stringify({ run, name: "answer", ...more });
-    const message = { event, data, id: `a-${++this.#counter}` };
+    const message = { event, data, channel: `run:${run}`, id: `a-${++this.#counter}` };
     this.#past.push(message);
     if (event !== "piece" && this.#runs.has(run)) this.#runs.get(run).goesOn = false;
     for (const stream of this.streams) send(stream, message);
@@ -62,14 +62,14 @@ export class Site {
 
   // Something of the application's own, on the same stream.
   publish(event, data) {
-    for (const stream of this.streams) send(stream, { event, data });
+    for (const stream of this.streams) send(stream, { event, data, channel: "room:1" });
   }
 
   // What is retained is gone, and streams are told so.
   lose(...channels) {
     this.#past = [];
     const data = JSON.stringify({ reason: "not-retained", channels });
-    for (const stream of this.streams) send(stream, { by: "server", event: "reset", data });
+    for (const stream of this.streams) send(stream, { event: "reset", data });
   }
 
   cut() {
@@ -122,15 +122,11 @@ export class Site {
       const id = number < counter ? `a-${counter}-${number}-0` : message.id;
       if (number > past) send(response, { ...message, id });
     }
-    send(response, { by: "server", event: "position", data: "ok", id: `a-${here}` });
+    send(response, { id: `a-${here}` });
     this.streams.add(response);
     response.on("close", () => this.streams.delete(response));
   }
 }
 
-const send = (response, block) =>
-  response.write(
-    `${Object.entries(block)
-      .map(([field, value]) => `${field}: ${value}\n`)
-      .join("")}\n`,
-  );
+const send = (response, { id, ...object }) =>
+  response.write(`data: ${JSON.stringify(object)}\n${id ? `id: ${id}\n` : ""}\n`);

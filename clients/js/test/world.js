@@ -86,8 +86,8 @@ export class World {
     this.now = end;
   }
 
-  open(options, url) {
-    const tab = new Tab(this, options, url);
+  open(options, url, console) {
+    const tab = new Tab(this, options, url, console);
     this.tabs.push(tab);
     return tab;
   }
@@ -172,11 +172,10 @@ export class World {
       setInterval: (run, every) => world.#timer(tab, run, every, every),
       clearTimeout: (timer) => world.#timers.delete(timer),
       clearInterval: (timer) => world.#timers.delete(timer),
-      addEventListener: (type, listener) => tab.listeners.add({ type, listener }),
-      removeEventListener(type, listener) {
-        for (const each of tab.listeners) {
-          if (each.type === type && each.listener === listener) tab.listeners.delete(each);
-        }
+      addEventListener(type, listener, { signal }) {
+        const each = { type, listener };
+        tab.listeners.add(each);
+        signal.addEventListener("abort", () => tab.listeners.delete(each));
       },
       navigator: {
         locks: { request: (name, options, held) => world.#request(tab, name, options, held) },
@@ -212,11 +211,16 @@ class Tab {
   states = [];
   wasLiveAt; // how many messages were published when it was live first, or its position was taken
 
-  constructor(world, { mayLock = true, ...options } = {}, url = "https://push.example.org/") {
+  constructor(
+    world,
+    { mayLock = true, ...options } = {},
+    url = "https://push.example.org/",
+    console = undefined,
+  ) {
     this.world = world;
     this.mayLock = mayLock;
     this.name = `tab ${world.number()}`;
-    const sinapse = script.runInNewContext(world.globals(this));
+    const sinapse = script.runInNewContext({ ...world.globals(this), console });
     this.client = sinapse.connect(url, {
       token: "token",
       onReset: () => this.log.push("reset"),
@@ -226,7 +230,7 @@ class Tab {
       },
       ...options,
     });
-    this.client.on("message", ({ data }) => this.log.push(data));
+    this.client.channel("room").on("message", ({ data }) => this.log.push(data));
   }
 
   dispatch(type) {
@@ -306,13 +310,13 @@ export class Server {
     this.published.push(message);
     shard.retained.push(message);
     for (const connection of this.connections) {
-      this.#send(connection, `data: ${message.data}`, shard, shard.position);
+      this.#send(connection, told(message.data), shard, shard.position);
     }
   }
 
   publishPlain() {
-    const data = `data: plain ${this.world.number()}`;
-    for (const connection of this.connections) this.#send(connection, data);
+    const plain = told(`plain ${this.world.number()}`);
+    for (const connection of this.connections) this.#send(connection, plain);
   }
 
   // Messages of others: the counter goes on.
@@ -386,7 +390,7 @@ export class Server {
     connection.place = isNew
       ? this.#shards.map(({ position }) => position + beforePast)
       : last.split(".");
-    const hello = "retry: 100\nevent: authentication\ndata: ok";
+    const hello = `retry: 100\n${block({ event: "authentication", data: "ok" })}`;
     this.#send(connection, isNew ? `${hello}\nid: ${connection.place.join(".")}` : hello);
     if (isNew && !this.hasPast) return;
     const waiting = [...this.#shards];
@@ -411,9 +415,9 @@ export class Server {
     for (const { data, counter } of shard.retained) {
       if (counter <= start) continue;
       const id = counter <= after ? `${epoch}-${after}-${counter}-0` : `${shard.epoch}-${counter}`;
-      this.#send(connection, `data: ${data}`, shard, id);
+      this.#send(connection, told(data), shard, id);
     }
-    if (isGone || past !== undefined) this.#send(connection, "by: server\nevent: position\ndata: ok", shard, shard.position);
+    if (isGone || past !== undefined) this.#send(connection, block({}), shard, shard.position);
   }
 
   // Sends a block; `id` is that of the last message of `shard`.
@@ -434,8 +438,12 @@ export class Server {
   }
 }
 
+const block = (object) => `data: ${JSON.stringify(object)}`;
+
+const told = (data) => block({ data, channel: "room" });
+
 const reset = (reason) =>
-  `by: server\nevent: reset\ndata: {"reason": "${reason}", "channels": ["room"]}`;
+  block({ event: "reset", data: JSON.stringify({ reason, channels: ["room"] }) });
 
 const reader = (connection) => ({
   read: () =>
