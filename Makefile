@@ -52,10 +52,10 @@ format: $(VENV)/develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The JavaScript client, and the copy of it that the chat serves; needs Node and npm.
+# The JavaScript client, and the copy of it that is in the package; needs Node and npm.
 client:
 	cd clients/js && npm ci --ignore-scripts --no-audit --no-fund && npm run build
-	cp clients/js/dist/index.js example/static/sinapse.js
+	cp clients/js/dist/index.js sinapse/publisher/django/static/sinapse/sinapse.js
 
 # The site, in docs/_build; strict: a warning is an error.
 docs: $(VENV)/develop

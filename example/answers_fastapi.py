@@ -66,6 +66,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(lifespan=lifespan)
 app.mount("/static", StaticFiles(directory=HERE / "static"))
+app.add_route("/sinapse.js", sinapse.client_response)
 
 
 def visitor_of(cookie: Annotated[str, Cookie(alias=COOKIE)]) -> str:

@@ -29,6 +29,7 @@ from werkzeug.serving import make_server
 
 from sinapse.errors import BrokerUnavailable, PublishError
 from sinapse.publisher import Publishable, Subject
+from sinapse.publisher.flask import client_view
 
 #: Characters.
 LONGEST_NAME = 32
@@ -76,6 +77,7 @@ class Room(Publishable):
 
 
 chat = Blueprint("chat", __name__)
+chat.add_url_rule("/sinapse.js", view_func=client_view)
 
 
 def create_app() -> Flask:

@@ -1,7 +1,7 @@
 // The page keeps nothing: all answers come from the stream, from their start, whenever it is loaded.
 // Text only ever becomes textContent.
 
-import { connect } from "./sinapse.js";
+import { connect } from "../sinapse.js";
 
 const PAUSE = 3_000; // ms, until the application is asked again
 

@@ -1,7 +1,7 @@
 // The page: shows the state that the application told, and the messages that the daemon pushes.
 // Text of users only ever becomes textContent.
 
-import { connect } from "./sinapse.js";
+import { connect } from "../sinapse.js";
 
 const MOST_MESSAGES = 500; // shown in a room
 const SAME_BREATH = 3 * 60 * 1000; // ms; messages of one author in this time stand together

@@ -18,6 +18,8 @@
     async def token(position: Position, user: CurrentUser, session: PushSession):
         return await sinapse.token_response(user, position, session)
 
+    app.add_route("/sinapse.js", sinapse.client_response)    # import { connect } from "/sinapse.js"
+
     @app.post("/logout")
     async def log_out(request: Request, session: PushSession):
         await session.log_out()    # and then

@@ -20,7 +20,8 @@
         session.clear()
 
 and in a template ``{{ sinapse_connection() }}``, or ``{{ sinapse_connection(user) }}`` without a
-loader. Each log-in has a session of ours, whose token Flask's session keeps. Settings are those of
+loader; a module has ``import { connect } from "{{ sinapse_client() }}"``. Each log-in has a session
+of ours, whose token Flask's session keeps. Settings are those of
 :mod:`sinapse.publisher.frameworks.options` with ``SINAPSE_`` before them: ``SINAPSE_REDIS_URL``,
 ``SINAPSE_URL``, ``SINAPSE_RETAIN``, ... With ``SINAPSE_AUTOSTART``, the daemon starts with ``flask
 run``, and with ``app.run(debug=True)``. The mixins, and :func:`sinapse.publisher.default`, publish
@@ -45,7 +46,9 @@ from flask import (
     jsonify,
     request,
     request_started,
+    send_from_directory,
     session,
+    url_for,
 )
 from flask.cli import AppGroup, run_command
 from markupsafe import Markup
@@ -53,7 +56,7 @@ from markupsafe import Markup
 from sinapse.errors import BrokerUnavailable, SinapseError, TokenIsHashed
 from sinapse.publisher import defaults
 from sinapse.publisher.client import Publisher
-from sinapse.publisher.frameworks import page
+from sinapse.publisher.frameworks import page, script
 from sinapse.publisher.frameworks.device import Device, ask
 from sinapse.publisher.frameworks.options import Options, read
 from sinapse.publisher.operations.identity import ChannelLike
@@ -68,6 +71,10 @@ _log = logging.getLogger(__name__)
 _NAME = "sinapse"
 _PREFIX = "SINAPSE_"
 _FORM = f"{_PREFIX}{{}}".format
+
+#: Where the application has the JavaScript client, and by which name.
+_CLIENT_PATH = f"/sinapse/{script.NAME}"
+_CLIENT = "sinapse_client"
 
 #: What the environment of a request has the position by.
 _POSITION = "sinapse.position"
@@ -92,6 +99,8 @@ class Sinapse:
         app.extensions[_NAME] = state
         app.jinja_env.globals["sinapse_connection"] = self.element
         app.jinja_env.globals["sinapse_stream_url"] = self.stream_url
+        app.jinja_env.globals["sinapse_client"] = self.client_url
+        app.add_url_rule(_CLIENT_PATH, _CLIENT, client_view)
         app.cli.add_command(_commands)
         _last["state"] = state
         defaults.configure(_publisher)
@@ -185,6 +194,16 @@ class Sinapse:
         except page.NO_TOKEN as error:
             return page.without_push(_state().options, error, _position())
 
+    def client_url(self) -> str:
+        """Return the URL of the JavaScript client, a module, which the application serves.
+
+        ::
+
+            <script type="module">
+              import { connect } from "{{ sinapse_client() }}";
+        """
+        return url_for(_CLIENT)
+
     def token_view(self) -> tuple[Response, int] | Response:
         """Answer with the same as JSON, and with the position of now.
 
@@ -266,6 +285,16 @@ def _device() -> Device | None:
     if not has_request_context() or not session:
         return None
     return Device(session, request.headers.get("User-Agent"))
+
+
+def client_view() -> Response:
+    """Answer with the JavaScript client; the extension has a route for it.
+
+    An application without the extension may have one, too::
+
+        app.add_url_rule("/sinapse.js", view_func=client_view)
+    """
+    return send_from_directory(script.FOLDER, script.NAME, mimetype=script.TYPE)
 
 
 def _publisher() -> Publisher:

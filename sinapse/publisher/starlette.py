@@ -15,6 +15,8 @@
         position, session = await sinapse.position(), sinapse.session(request)
         return await sinapse.token_response(request.user, position, session)
 
+    Route("/sinapse.js", sinapse.client_response)    # import { connect } from "/sinapse.js"
+
     async def log_out(request):
         await sinapse.session(request).log_out()    # and then
         request.session.clear()
@@ -29,24 +31,29 @@ own: publish there with ``sinapse.publisher``.
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, TypedDict, Unpack
 
 from starlette.authentication import BaseUser
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
 
 from sinapse.errors import BrokerUnavailable, InvalidSubject, TokenIsHashed
 from sinapse.protocol.keys import subject_id
 from sinapse.publisher import aio, defaults
 from sinapse.publisher.aio import defaults as aio_defaults
 from sinapse.publisher.awaiting import Sessions
-from sinapse.publisher.frameworks import page
+from sinapse.publisher.frameworks import page, script
 from sinapse.publisher.frameworks.device import Asking, Device, T
 from sinapse.publisher.frameworks.options import read
 from sinapse.publisher.operations.identity import kind_of
 
 _log = logging.getLogger(__name__)
+
+
+_files = StaticFiles(directory=script.FOLDER)
 
 
 class Settings(TypedDict, total=False):
@@ -262,6 +269,19 @@ class Sinapse:
         if content["token"] is None:
             return JSONResponse({"error": "You are not signed in."}, 401, headers)
         return JSONResponse(content, headers=headers)
+
+    async def client_response(self, request: HTTPConnection) -> Response:
+        """Answer with the JavaScript client, which is a module; 304 if the browser has it.
+
+        ::
+
+            <script type="module">
+              import { connect } from "/sinapse.js";
+        """
+        response = await _files.get_response(script.NAME, request.scope)
+        if response.status_code == HTTPStatus.OK:
+            response.headers["Content-Type"] = script.TYPE
+        return response
 
 
 async def position_of(publisher: aio.Publisher) -> str:

@@ -29,6 +29,7 @@ from django.contrib import admin  # noqa: E402
 from django.contrib.auth.hashers import make_password  # noqa: E402
 from django.contrib.auth.models import AnonymousUser, Group, Permission, User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
+from django.contrib.staticfiles.views import serve  # noqa: E402
 from django.core.checks import run_checks  # noqa: E402
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured  # noqa: E402
 from django.core.management import CommandError, call_command  # noqa: E402
@@ -70,6 +71,7 @@ from sinapse.publisher.django import (  # noqa: E402
     with_position,
 )
 from sinapse.publisher.django.middleware import DeviceMiddleware  # noqa: E402
+from sinapse.publisher.frameworks import script  # noqa: E402
 from sinapse.publisher.frameworks.page import HASHED  # noqa: E402
 from sinapse.testing import assert_publishes, capture  # noqa: E402
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port  # noqa: E402
@@ -701,6 +703,16 @@ class TestPage:
         token = json.loads(token_response(ada).content)["token"]
         page = template.render(Context({"user": ada}))
         assert page == f"<http://localhost:9000/?access_token={token}>"
+
+    def test_a_template_has_the_url_of_the_client_which_is_a_static_file(self) -> None:
+        with override_settings(STATIC_URL="/static/"):
+            page = Template("{% load sinapse %}{% sinapse_client %}").render(Context())
+            path = page.removeprefix("/static/")
+            answer = serve(RequestFactory().get(page), path, insecure=True)
+        assert (page, answer.status_code) == ("/static/sinapse/sinapse.js", 200)
+        assert "javascript" in answer.headers["Content-Type"]
+        with contextlib.closing(answer):
+            assert b"".join(answer) == (script.FOLDER / script.NAME).read_bytes()
 
     @pytest.mark.parametrize("method", ["get", "post"])
     def test_the_view_gives_the_same(self, ada: User, method: str) -> None:

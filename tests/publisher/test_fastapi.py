@@ -28,6 +28,7 @@ import sinapse.publisher
 from sinapse.publisher import Publisher, aio
 from sinapse.publisher.fastapi import Position, Push, PushSession, Sinapse
 from sinapse.publisher.fastapi import publisher as dependency
+from sinapse.publisher.frameworks import script
 from sinapse.publisher.frameworks.page import HASHED
 from tests.support import RedisServer, free_port, running_redis
 from tests.support.daemon import Daemon, running_daemon
@@ -177,6 +178,22 @@ def test_a_page_has_the_url_of_the_stream(redis_server: RedisServer) -> None:
         assert await sinapse.stream_url(None, "1-2") is None
 
     within(fastapi_app(sinapse), use)
+
+
+def test_a_page_may_import_the_client(redis_server: RedisServer) -> None:
+    sinapse = Sinapse(redis_url=redis_server.url)
+    app = fastapi_app(sinapse)
+    app.add_route("/sinapse.js", sinapse.client_response)
+
+    async def use(client: httpx.AsyncClient) -> None:
+        answer = await client.get("/sinapse.js")
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"] == "text/javascript"
+        assert answer.content == (script.FOLDER / script.NAME).read_bytes()
+        known = {"If-None-Match": answer.headers["ETag"]}
+        assert (await client.get("/sinapse.js", headers=known)).status_code == 304
+
+    within(app, use)
 
 
 def position_in(page: str) -> Any:

@@ -19,6 +19,7 @@ from sinapse.protocol.message import unpack
 from sinapse.publisher import Publishable, Publisher, Subject, default, defaults, use
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.flask import Sinapse
+from sinapse.publisher.frameworks import script
 from sinapse.publisher.frameworks.page import HASHED
 from sinapse.testing import capture
 from tests.support import RedisServer, free_port
@@ -177,6 +178,22 @@ def test_a_template_has_the_url_of_the_stream(app: Flask) -> None:
     client.post("/session/ada")
     token = client.get("/token").get_json()["token"]
     assert client.get("/url").text == f"http://localhost:9000/?access_token={token}"
+
+
+def test_a_template_has_the_url_of_the_client(app: Flask) -> None:
+    @app.get("/client")
+    def url() -> str:
+        return render_template_string("{{ sinapse_client() }}")
+
+    client = app.test_client()
+    path = client.get("/client").text
+    with client.get(path) as answer:
+        assert answer.status_code == 200
+        assert answer.mimetype == "text/javascript"
+        assert answer.data == (script.FOLDER / script.NAME).read_bytes()
+        known = {"If-None-Match": answer.headers["ETag"]}
+    with client.get(path, headers=known) as again:
+        assert again.status_code == 304
 
 
 def connection_in(page: str) -> Any:

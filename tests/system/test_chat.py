@@ -111,8 +111,8 @@ class TestPage:
         assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=", page)
 
     def test_scripts_are_modules_that_browsers_accept(self, app: Flask) -> None:
-        for name in ("chat.js", "sinapse.js"):
-            with app.test_client().get(f"/static/{name}") as answer:
+        for path in ("/static/chat.js", "/sinapse.js"):
+            with app.test_client().get(path) as answer:
                 assert answer.mimetype == "text/javascript"
 
     def test_may_connect_to_itself_and_the_daemon_only(

@@ -5,4 +5,5 @@
 ``options``      what is read from the settings of a framework
 ``page``         what a page needs to open its stream
 ``prepared``     messages that are checked now and sent later
+``script``       the JavaScript client
 """

@@ -2,12 +2,14 @@
 
 from django import template
 from django.template.context import RequestContext
+from django.templatetags.static import static
 from django.utils.html import json_script
 from django.utils.safestring import SafeString
 
 from sinapse.publisher.django import configuration
 from sinapse.publisher.django.position import position_of
 from sinapse.publisher.django.views import connection_of
+from sinapse.publisher.frameworks import script
 from sinapse.publisher.frameworks.page import (
     ELEMENT_ID,
     NO_TOKEN,
@@ -37,6 +39,18 @@ def sinapse_stream_url(context: RequestContext) -> str:
     As :func:`sinapse_connection`; it is empty if there is no token.
     """
     return stream_url(_rendered(context)) or ""
+
+
+@register.simple_tag
+def sinapse_client() -> str:
+    """Render the URL of the JavaScript client, which is one of the static files.
+
+    ::
+
+        <script type="module">
+          import { connect } from "{% sinapse_client %}";
+    """
+    return static(f"sinapse/{script.NAME}")
 
 
 def _rendered(context: RequestContext) -> Connection:
