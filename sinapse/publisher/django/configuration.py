@@ -8,7 +8,7 @@
 =====================  =================================================================
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ FLAGS = {
 }
 
 #: What a setting is called.
-FORM = f"{SETTING}[{{!r}}]".format
+FORM: Callable[[str], str] = f"{SETTING}[{{!r}}]".format
 
 
 def faults() -> Iterator[str]:

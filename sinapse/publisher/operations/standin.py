@@ -5,7 +5,7 @@ It is the same for every kind of publisher and for all threads of the process.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from sinapse.publisher.operations.operation import Operation
 
@@ -22,7 +22,7 @@ class _Redis:
 
 
 #: Returns who stands in for Redis where nobody has begun to; None for nobody.
-Find = Callable[[], StandIn | None]
+Find: TypeAlias = Callable[[], StandIn | None]
 
 # The last one is the current one.
 _standing_in: list[StandIn | _Redis] = []
