@@ -25,7 +25,7 @@ test: $(VENV)/develop
 # here are left out, and it says which. One of them: ARGS='-k okhttp'
 test-clients: $(VENV)/develop
 	@for tool in go cargo mvn npm; do command -v $$tool >/dev/null || echo "there is no $$tool: its clients are left out"; done
-	$(BIN)/python -m pytest -n 2 -m toolchain $(ARGS) tests/system/test_clients.py
+	$(BIN)/python -m pytest -m toolchain $(ARGS) tests/system/test_clients.py
 
 # The integrations with other versions of their frameworks. One of them: ARGS=celery-5.5
 test-frameworks: $(VENV)/develop
