@@ -260,14 +260,14 @@ def test_messages_carry_their_channel_to_all_tabs(
             "client.on('*', ({event, channel, id}) => log.push([event, channel, !!id]))"
         )
     publisher.publish("room:1", {"line": "one\r\ntwo\u2028"}, event="note")
-    publisher.publish("room:2", {"line": "three"}, event="reset", retain=0)
+    publisher.publish("room:2", {"line": "three"}, event="reset")
     for tab in tabs:
         tab.until("log.length >= 4")
     proxy.cut()
     publisher.publish("room:2", {"line": "four"})
     expected = [
         *("one\r\ntwo\u2028", ["note", "room:1", True]),
-        *({"line": "three"}, ["reset", "room:2", False]),
+        *({"line": "three"}, ["reset", "room:2", True]),
         *({"line": "four"}, '{"line":"four"}', ["message", "room:2", True]),
     ]
     for tab in tabs:
