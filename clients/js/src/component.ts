@@ -7,6 +7,7 @@
  * a moment later.
  */
 
+import { call } from "./handlers.js";
 import { type Channel, type Client, type Options, type State, connect } from "./index.js";
 
 /**
@@ -26,9 +27,12 @@ interface Line {
 
 const lines = new Map<string, Line>();
 
-/** Who has the same has the same connection. */
-const keyOf = (url: string, { token, getToken, share }: Options): string =>
-  JSON.stringify([url, share, token, !!getToken]);
+/**
+ * Who has the same has the same client. A component whose state is from somewhere else has one of its
+ * own, which gets what came since; with `share`, they have one connection all the same.
+ */
+const keyOf = (url: string, { token, getToken, share, lastEventId }: Options): string =>
+  JSON.stringify([url, share || [share, token, !!getToken], lastEventId]);
 
 const enter = (key: string, url: string, member: () => Options): Line => {
   let line = lines.get(key);
@@ -36,13 +40,16 @@ const enter = (key: string, url: string, member: () => Options): Line => {
   if (!line) {
     const { onReset, onState, ...options } = member();
     const members = new Set<() => Options>();
-    // Of who came last, if it is still there; a component has a new function each time it renders.
+    // Of who came last, if it is still there; a component has a new function each time it renders,
+    // and may have a new token.
     let asked = member;
     const getToken = () => {
       asked = [...members].at(-1) ?? asked;
-      return asked().getToken?.();
+      const { getToken: ask, token } = asked();
+      return ask ? ask() : token;
     };
-    line = { members, client: connect(url, { ...options, ...(options.getToken && { getToken }) }) };
+    const renews = options.getToken || options.share;
+    line = { members, client: connect(url, { ...options, ...(renews && { getToken }) }) };
     lines.set(key, line);
   }
   clearTimeout(line.closing);
@@ -65,7 +72,7 @@ export type ComponentChannel<Events extends object> = Pick<Channel<Events>, "on"
 /** The client of a component. */
 export interface ComponentClient<Events extends object>
   extends ComponentChannel<Events>,
-    Omit<Client<Events>, keyof Channel | "channel"> {
+    Omit<Client<Events>, keyof Channel | "channel" | "close"> {
   channel(name: string): ComponentChannel<Events>;
 }
 
@@ -159,7 +166,6 @@ export const hold = <Events extends object>(): ComponentClient<Events> & Life =>
     get stream() {
       return line?.client.stream;
     },
-    close: () => line?.client.close(),
     join(url, options) {
       wanted = options;
       const next = url ? keyOf(url, options) : undefined;
@@ -172,7 +178,7 @@ export const hold = <Events extends object>(): ComponentClient<Events> & Life =>
         for (const each of handlers) each.take = each.put(line.client);
       }
       // The connection may have been there before.
-      if (state() !== former) for (const handler of [...states]) handler(state());
+      if (state() !== former) for (const handler of [...states]) call(handler, state());
     },
     leave: part,
   };

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { type Handler, call } from "./handlers.js";
 import { further, isNew } from "./item.js";
 import { type Server, open } from "./link.js";
 import { type Share, share } from "./sharing.js";
@@ -12,20 +13,9 @@ import type * as sinapse from "./types.js";
 
 export type * from "./types.js";
 
-type Handler = (...told: any[]) => void;
-
 /** Adds a handler of the page; returns what takes it away. */
 const add = (handlers: Set<Handler>, handler: Handler | undefined): (() => void) => {
-  // What it throws is for the console, and hurts nobody else.
-  const own: Handler = (...told) => {
-    try {
-      if (handlers.has(own)) handler?.(...told);
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
-  };
+  const own: Handler = (...told) => handlers.has(own) && call(handler, ...told);
   handlers.add(own);
   return () => void handlers.delete(own);
 };
@@ -59,7 +49,7 @@ export const connect = <Events extends object = Record<string, any>>(
     .filter((each) => each !== "websocket" || globalThis.WebSocket)
     .map((each) => [each, TRANSPORTS[each as sinapse.TransportName] ?? each] as const);
   if (!usable.length || usable.some(([, each]) => typeof each !== "function"))
-    throw new TypeError("no such transport");
+    throw new TypeError("no transport");
   const mayShare = user ?? token;
   const address = new URL(url, globalThis.location?.href);
   // Tabs in which an older client runs share among themselves.
@@ -102,14 +92,14 @@ export const connect = <Events extends object = Record<string, any>>(
   };
 
   const setLive = (isLive: boolean): void => {
-    if (isLive) setState("live");
-    else if (state === "live") setState("reconnecting");
+    if (isLive || state === "live") setState(isLive ? "live" : "reconnecting");
   };
 
   // Of the server's own, only a reset has data here.
   const deliver = ({ event = "message", data, channel, id }: sinapse.Item): void => {
     if (state === "closed" || (id && channel && !isNew(last, id))) return;
-    if (id) last = data && !channel ? id : further(last, id);
+    // A place that the server does not know is none; what is lost is taken back.
+    if (id) last = data?.includes('"unknown-id"') && !channel ? id : further(last, id, data && !channel);
     if (channel) {
       tell(messages, { __proto__: MESSAGE, event, data, channel, ...(id && { id }) });
     } else if (data) {
@@ -226,7 +216,7 @@ export const connect = <Events extends object = Record<string, any>>(
 
   return {
     ...listen(),
-    channel: listen,
+    channel: (channel) => listen(String(channel)),
     onReset,
     onState,
     stream,

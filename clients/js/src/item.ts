@@ -25,7 +25,7 @@ type Place = string | undefined;
 const parts = (id: Place): Part[] =>
   (id ?? "").split(".").map((text) => {
     const [epoch = "", counter = -1, past, isNew] = text.split("-");
-    const rank = past === undefined ? 0 : isNew ? +past - 1e15 : +past + 1;
+    const rank = past ? (isNew ? +past - 1e15 : +past + 1) : 0;
     return { text, epoch, counter: +counter, rank };
   });
 
@@ -42,10 +42,15 @@ const isBefore = (here: Part, there: Part): boolean =>
 export const isNew = (place: Place, id: string): boolean =>
   beside(place, id).some(([here, there]) => isBefore(here, there));
 
-/** Where somebody is who was at `place`, and has come to `id`. */
-export const further = (place: Place, id: string): string =>
+/**
+ * Where somebody is who was at `place`, and has come to `id`. With `isLost`, where data are lost, of
+ * which a new epoch tells: the Redis of the other parts have lost none.
+ */
+export const further = (place: Place, id: string, isLost: unknown): string =>
   beside(place, id)
-    .map(([here, there]) => (isBefore(there, here) ? here : there).text)
+    .map(([here, there]) =>
+      (isBefore(there, here) && !(isLost && here.epoch !== there.epoch) ? here : there).text,
+    )
     .join(".");
 
 /** The place of somebody new who is where `id` is, and has had nothing of the past of channels. */

@@ -100,7 +100,7 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
     const turn = (misses + 1) / (TRIALS + 1);
     const used = turn % 1 ? choice : choice + turn;
     const [name, transport] = transports[used % transports.length]!;
-    debug("connects by", name);
+    debug("connects", name);
     let timer: ReturnType<typeof setTimeout>;
     let limit = TAKEN;
     let isFirst = true;
@@ -123,7 +123,7 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
     };
     let leaving: ReturnType<typeof setTimeout> | undefined;
     try {
-      return await transport({
+      const code = await transport({
         ...server,
         token,
         signal,
@@ -165,8 +165,11 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
           }
         },
       });
-    } catch {
+      return signal.aborted ? signal.reason : code;
+    } catch (error) {
       if (signal.aborted) return signal.reason;
+      // Its name only: the text may have the token.
+      debug("failed", (error as Error)?.name);
       if (isFirst) misses++;
       return 0;
     } finally {
@@ -205,8 +208,11 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
     while (!over.aborted) {
       let token = server.token;
       if (token === undefined) {
-        server.debug("asks for a token");
-        const told = await Promise.race([server.getToken(), wait(ASKING)]).catch(() => false);
+        server.debug("asks for token");
+        const told = await Promise.race([server.getToken(), wait(ASKING)]).catch((error) => {
+          server.debug("no token", error);
+          return false;
+        });
         hurry();
         if (over.aborted) return;
         // There was no answer; or something has happened, and the page is asked again at once.
@@ -218,7 +224,7 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
       const code = await connect(token);
       const status = Math.abs(code);
       if (over.aborted) return;
-      server.debug("ended with", code);
+      server.debug("ended", code);
       // What is made anew while all is well is nobody's business.
       if (code !== HURRY) live(false);
       if (FINAL.includes(code)) return closed(code);

@@ -585,7 +585,7 @@ describe("tokens", () => {
 describe("transports", () => {
   test("that are none are refused at once", () => {
     for (const transports of [[], ["carrierpigeon"]]) {
-      assert.throws(() => new Page("http://localhost/", { transports }), /no such transport/);
+      assert.throws(() => new Page("http://localhost/", { transports }), /no transport/);
     }
     const globals = { WebSocket: undefined };
     assert.throws(() => new Page("http://localhost/", { transports: ["websocket"] }, globals));

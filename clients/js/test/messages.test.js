@@ -195,9 +195,9 @@ describe("the console", () => {
     page.client.close();
     const text = told.join("\n").replace(/waits [\d.]+ ms/g, "waits");
     const expected = [
-      ...["asks for a token", "connects by eventsource", "ended with 401"],
-      ...["asks for a token", "connects by eventsource", "taken", "live"],
-      ...[`reset ${RESET.data}`, "ended with 0", "reconnecting", "waits"],
+      ...["asks for token", "connects eventsource", "ended 401"],
+      ...["asks for token", "connects eventsource", "taken", "live"],
+      ...[`reset ${RESET.data}`, "ended 0", "reconnecting", "waits"],
     ];
     assert.deepEqual(text.split("\n").slice(0, expected.length).map((line) => line.trim()),
       expected.map((line) => `sinapse ${line}`));
@@ -211,7 +211,7 @@ describe("the console", () => {
       world.open({ debug: true }, undefined, { debug: (...words) => each.push(words.join(" ")) });
     await world.pass(1_000);
     const all = lines.map((each) => each.join("\n"));
-    assert.match(all.find((text) => text.includes("leads")), /leads[^]*connects by eventsource/);
+    assert.match(all.find((text) => text.includes("leads")), /leads[^]*connects eventsource/);
     assert.match(all.find((text) => !text.includes("leads")), /follows/);
   });
 

@@ -71,6 +71,27 @@ test("a different token is a different connection", async () => {
   assert.equal(element.textContent, "live");
 });
 
+test("a component whose state is from somewhere else begins there", async () => {
+  const heard = [];
+  const rooms = (...places) =>
+    h("main", null, places.map((lastEventId) => h(Room, { key: lastEventId, lastEventId, heard })));
+  root.render(rooms("a-0"));
+  await shows(element, "live");
+  root.render(rooms("a-0", "a-1"));
+  await shows(element, "livelive");
+  assert.deepEqual(push.places, ["a-0", "a-1"]);
+});
+
+test("with share a new token is no new connection, and is there when it is asked for", async () => {
+  const user = { share: "ada", transports: ["eventsource"] };
+  root.render(h(Room, { ...user }));
+  await shows(element, "live");
+  root.render(h(Room, { ...user, token: "renewed" }));
+  assert.deepEqual(push.tokens, ["token"]);
+  push.revoke();
+  await eventually(() => push.tokens.includes("renewed"), () => push.tokens);
+});
+
 test("what is rendered last is what counts", async () => {
   const heard = [];
   root.render(h(Room, { heard, told: "!" }));

@@ -6,6 +6,8 @@ import { World } from "./world.js";
 
 // To look for more: STORIES=10000 node --test test/sharing.test.js; to see one again: STORY=17.
 const FIRST = Number(process.env.STORY ?? 1);
+// A tab was ahead of the leader in one Redis, and another one lost data.
+const KEPT = [1235];
 const STORIES = Number(process.env.STORIES ?? (process.env.STORY ? 1 : 30));
 
 const EVENTS = {
@@ -121,6 +123,7 @@ describe("nothing is lost or doubled", () => {
   const tell = (when, events) =>
     test(when, async () => {
       for (let seed = FIRST; seed < FIRST + STORIES; seed++) await story(seed, events);
+      if (!process.env.STORY) for (const seed of KEPT) await story(seed, events);
     });
   const often = ["publish", "publish", "burst", "open", "render", "wake", "wait"];
 
