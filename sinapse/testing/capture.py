@@ -18,7 +18,8 @@ R = TypeVar("R")
 class _Block:
     """A ``with`` block, or a decorator for functions and coroutine functions.
 
-    A decorated function begins anew with every call.
+    A decorated function begins anew with every call. What is called once, and runs later or never,
+    as classes and generators, is refused.
     """
 
     def __enter__(self) -> Any:
@@ -36,7 +37,21 @@ class _Block:
         raise NotImplementedError
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return `function` so that it runs within such a block."""
+        """Return `function` so that it runs within such a block.
+
+        Raises ``TypeError`` for a class, and for a function with ``yield``.
+        """
+        name = type(self).__name__
+        if isinstance(function, type):
+            raise TypeError(
+                f"@{name}() is for functions, not for the class {function.__name__}: decorate its "
+                "methods, or let it have SinapseTestMixin"
+            )
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"@{name}() would end before {function.__name__} begins, which is a generator: "
+                f"write 'with {name}():' in it"
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

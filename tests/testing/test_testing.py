@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -374,6 +374,24 @@ class TestCapture:
         assert [plain("a"), plain("b")] == [1, 1]
         assert [asyncio.run(asynchronous("a")), asyncio.run(asynchronous("b"))] == [1, 1]
         assert plain.__name__ == "plain"
+
+    def test_what_would_run_outside_of_it_is_refused(self) -> None:
+        class PostTest:
+            def test_it(self) -> None: ...
+
+        def fixture() -> Iterator[None]:
+            yield
+
+        async def asynchronous() -> AsyncIterator[None]:
+            yield
+
+        with pytest.raises(TypeError, match=r"class PostTest: .* or let it have SinapseTestMixin"):
+            capture()(PostTest)
+        for generator in (fixture, asynchronous):
+            with pytest.raises(TypeError, match=r"write 'with capture\(\):' in it"):
+                capture()(generator)
+        with pytest.raises(TypeError, match=r"@refute_publishes\(\) would end before fixture"):
+            refute_publishes()(fixture)
 
     def test_outside_of_any_nothing_is_captured(self) -> None:
         with pytest.raises(RuntimeError, match="nothing is captured here"):
