@@ -10,7 +10,7 @@
 =================  ==========================================================================
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from django.apps import apps
@@ -29,24 +29,23 @@ class _Mixin(NamedTuple):
 
     ours: type
     others: tuple[type, ...]
-    fault: str
-    #: What a model has of its own with which nothing goes wrong.
-    remedy: str = ""
+    #: And what a model has of its own with which it does not go wrong; nothing is "".
+    faults: Mapping[str, str]
 
 
+_EARLY = "publishes before the commit"
 _MIXINS = (
-    _Mixin(Publishable, (mixins.Publishable, aio.Publishable), "publishes before the commit"),
+    _Mixin(Publishable, (mixins.Publishable, aio.Publishable), {_EARLY: ""}),
     _Mixin(
         Subject,
         (mixins.Subject, aio.Subject),
-        "may have the id of a subject of another model",
-        "sinapse_id",
+        # user.sinapse.publish
+        {_EARLY: "", "may have the id of a subject of another model": "sinapse_id"},
     ),
     _Mixin(
         Group,
         (mixins.Group, aio.Group),
-        "may have the name of a group of another model",
-        "sinapse_group",
+        {"may have the name of a group of another model": "sinapse_group"},
     ),
 )
 
@@ -78,17 +77,22 @@ def check_mixins(**_: Any) -> list[CheckMessage]:
     """Look for models with mixins that know nothing of Django."""
     return [
         Warning(
-            f"its mixin {each.ours.__name__} is not Django's: it {each.fault}",
+            f"its mixin {each.ours.__name__} is not Django's: it {' and '.join(faults)}",
             hint=f"from sinapse.publisher.django import {each.ours.__name__}",
             obj=model,
             id="sinapse.W003",
         )
         for model in apps.get_models()
         for each in _MIXINS
-        if issubclass(model, each.others)
-        and not issubclass(model, each.ours)
-        and not _has_own(model, each.remedy)
+        if issubclass(model, each.others) and not issubclass(model, each.ours)
+        if (faults := list(_faults(model, each)))
     ]
+
+
+def _faults(model: type, mixin: _Mixin) -> Iterator[str]:
+    for fault, remedy in mixin.faults.items():
+        if not _has_own(model, remedy):
+            yield fault
 
 
 def _has_own(model: type, name: str) -> bool:
