@@ -70,6 +70,7 @@ class Settings(TypedDict, total=False):
     max_connections: int
     connect_timeout: float
     timeout: float
+    batch: bool
 
 
 class DeviceSession:

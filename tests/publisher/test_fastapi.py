@@ -29,7 +29,9 @@ from sinapse.publisher import Publisher, aio
 from sinapse.publisher.fastapi import Position, Push, PushSession, Sinapse
 from sinapse.publisher.fastapi import publisher as dependency
 from sinapse.publisher.frameworks import script
+from sinapse.publisher.frameworks.options import faults
 from sinapse.publisher.frameworks.page import HASHED
+from sinapse.publisher.starlette import Settings
 from tests.support import RedisServer, free_port, running_redis
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.walkthrough import program
@@ -178,6 +180,11 @@ def test_a_page_has_the_url_of_the_stream(redis_server: RedisServer) -> None:
         assert await sinapse.stream_url(None, "1-2") is None
 
     within(fastapi_app(sinapse), use)
+
+
+def test_type_checkers_know_all_settings() -> None:
+    [fault] = faults({"?": 0}, str.lower)  # It names those that there are.
+    assert sorted(fault.partition(": ")[2].lower().split(", ")) == sorted(Settings.__annotations__)
 
 
 def test_a_page_may_import_the_client(redis_server: RedisServer) -> None:
