@@ -24,9 +24,9 @@ loader; a module has ``import { connect } from "{{ sinapse_client() }}"``. Each 
 of ours, whose token Flask's session keeps. Settings are those of
 :mod:`sinapse.publisher.frameworks.options` with ``SINAPSE_`` before them: ``SINAPSE_REDIS_URL``,
 ``SINAPSE_URL``, ``SINAPSE_RETAIN``, ... With ``SINAPSE_AUTOSTART``, the daemon starts with ``flask
-run``, and with ``app.run(debug=True)``. The mixins, and :func:`sinapse.publisher.default`, publish
-to the Redis of the current application, and outside of an application's context to that of the
-application which was initialised last.
+run --debug``, and with ``app.run(debug=True)``. The mixins, and :func:`sinapse.publisher.default`,
+publish to the Redis of the current application, and outside of an application's context to that of
+the application which was initialised last.
 
 On the command line: ``flask sinapse publish``, ``flask sinapse token``.
 """
@@ -51,6 +51,7 @@ from flask import (
     url_for,
 )
 from flask.cli import AppGroup, run_command
+from flask.helpers import get_debug_flag
 from markupsafe import Markup
 
 from sinapse.errors import BrokerUnavailable, SinapseError, TokenIsHashed
@@ -307,7 +308,9 @@ def _start_daemon(app: Flask, options: Options) -> None:
     from sinapse.publisher.frameworks import development  # noqa: PLC0415
 
     context = click.get_current_context(silent=True)
-    process = development.owner(is_server=context is not None and context.command is run_command)
+    is_run = context is not None and context.command is run_command
+    # Without debug it may be the server of a container.
+    process = development.owner(is_server=is_run and get_debug_flag())
     if process is None:
         request_started.connect(_refuse, app)
     else:

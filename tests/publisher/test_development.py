@@ -266,7 +266,7 @@ def test_a_server_that_is_killed_takes_it_along_and_the_next_has_one_of_its_own(
     folder: Path,
 ) -> None:
     port = free_port()
-    command = ("-m", "flask", "run", "--port", "{port}")
+    command = ("-m", "flask", "run", "--debug", "--no-reload", "--port", "{port}")
     with developing(folder, FLASK, *command, daemon=port) as site:
         assert len(site.daemons()) == 1
         site.process.kill()
@@ -281,10 +281,19 @@ def test_a_server_that_is_killed_takes_it_along_and_the_next_has_one_of_its_own(
 
 
 @pytest.mark.timeout(120)
-def test_uvicorn_without_reload_starts_none_and_says_so(folder: Path) -> None:
-    command = ("-m", "uvicorn", "app:app", "--port", "{port}")
-    with developing(folder, STARLETTE, *command, daemon=free_port()) as site:
-        assert "autostart starts no daemon here: it is for manage.py runserver" in site.log
+@pytest.mark.parametrize(
+    ("files", "command", "name"),
+    [
+        (STARLETTE, ("uvicorn", "app:app"), "autostart"),
+        (FLASK, ("flask", "run"), "SINAPSE_AUTOSTART"),  # Containers have it in production.
+    ],
+)
+def test_a_server_that_is_not_for_developers_starts_none_and_says_so(
+    folder: Path, files: dict[str, str], command: tuple[str, ...], name: str
+) -> None:
+    whole = ("-m", *command, "--port", "{port}")
+    with developing(folder, files, *whole, daemon=free_port()) as site:
+        assert f"{name} starts no daemon here: it is for manage.py runserver" in site.log
         assert site.daemons() == []
         assert not (folder / FOLDER).exists()
 
@@ -385,7 +394,7 @@ class TestFaults:
 class TestOwner:
     @pytest.fixture(autouse=True)
     def _nowhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("RUN_MAIN", "WERKZEUG_RUN_MAIN"):
+        for name in ("RUN_MAIN", "WERKZEUG_RUN_MAIN", "WERKZEUG_SERVER_FD"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr("sys.argv", ["manage.py", "shell"])
 
@@ -407,15 +416,26 @@ class TestOwner:
         monkeypatch.setenv("RUN_MAIN", "true")
         assert development.owner() == os.getppid()
 
+    @pytest.mark.parametrize("option", ["-h", "--help", "--version"])
+    def test_which_does_not_serve_when_it_is_asked_for_help(
+        self, monkeypatch: pytest.MonkeyPatch, option: str
+    ) -> None:
+        monkeypatch.setattr("sys.argv", ["manage.py", "runserver", option])
+        assert development.owner() is None
+
     def test_so_is_that_of_werkzeug(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WERKZEUG_RUN_MAIN", "true")
+        assert development.owner() is None  # gunicorn, whose image wants fewer lines in its log.
+        monkeypatch.setenv("WERKZEUG_SERVER_FD", "3")
         assert development.owner(is_server=True) == os.getppid()
 
     @pytest.mark.parametrize(
         ("arguments", "reload", "expected"),
         [
             (["uvicorn", "app:app", "--reload"], False, 42),
-            (["fastapi", "dev"], False, 42),
+            (["/venv/bin/fastapi", "dev"], False, 42),
+            (["/venv/lib/fastapi/__main__.py", "dev"], False, 42),  # python -m fastapi dev
+            (["worker.py", "dev"], False, None),
             (["main.py"], True, 42),  # uvicorn.run("app:app", reload=True)
             (["uvicorn", "app:app", "--workers", "2"], False, None),
             (["fastapi", "run", "--workers", "2"], False, None),

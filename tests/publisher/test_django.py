@@ -1629,7 +1629,7 @@ class TestAutostart:
         assert [each.getMessage() for each in caplog.records] == [
             (
                 "SINAPSE['AUTOSTART'] starts no daemon here: it is for manage.py runserver with "
-                "DEBUG, flask run, uvicorn --reload, fastapi dev"
+                "DEBUG, flask run --debug, uvicorn --reload, fastapi dev"
             )
         ]
 

@@ -768,7 +768,7 @@ def test_where_nobody_develops_no_daemon_starts_and_the_first_request_says_so(
     assert [each.getMessage() for each in caplog.records] == [
         (
             "SINAPSE_AUTOSTART starts no daemon here: it is for manage.py runserver with DEBUG, "
-            "flask run, uvicorn --reload, fastapi dev"
+            "flask run --debug, uvicorn --reload, fastapi dev"
         )
     ]
     caplog.clear()

@@ -46,7 +46,10 @@ READY_TIMEOUT = 5.0
 _HOSTS = ("localhost", "127.0.0.1")
 
 #: Where it may be started, for whoever has asked for it elsewhere.
-_SERVERS = "manage.py runserver with DEBUG, flask run, uvicorn --reload, fastapi dev"
+_SERVERS = "manage.py runserver with DEBUG, flask run --debug, uvicorn --reload, fastapi dev"
+
+#: With these a command of Django only says something of itself.
+_QUESTIONS = frozenset(("-h", "--help", "--version"))
 
 
 class _Fault(Exception):
@@ -58,9 +61,12 @@ def owner(*, is_server: bool = False) -> int | None:
 
     None if this is no development server. `is_server` is what the framework knows of this process.
     """
-    if os.environ.get("WERKZEUG_RUN_MAIN") == "true":
+    # Some set the first of these alone, for other servers, to have less in their logs.
+    if os.environ.get("WERKZEUG_RUN_MAIN") == "true" and "WERKZEUG_SERVER_FD" in os.environ:
         return os.getppid()
     if sys.argv[1:2] in (["runserver"], ["runserver_plus"]):
+        if not _QUESTIONS.isdisjoint(sys.argv):
+            return None
         return os.getppid() if os.environ.get("RUN_MAIN") == "true" else os.getpid()
     parent = multiprocessing.parent_process()
     if parent is not None and _is_reloaded():
@@ -70,11 +76,16 @@ def owner(*, is_server: bool = False) -> int | None:
 
 def _is_reloaded() -> bool:
     """Whether this process serves for a parent that replaces it, as that of uvicorn does."""
-    if "--reload" in sys.argv or sys.argv[1:2] == ["dev"]:
+    if "--reload" in sys.argv or (sys.argv[1:2] == ["dev"] and _is_fastapi(Path(sys.argv[0]))):
         return True
     # uvicorn.run(…, reload=True): its process has been given all that it runs with.
     given = getattr(multiprocessing.current_process(), "_kwargs", {})
     return bool(getattr(given.get("config"), "reload", False))
+
+
+def _is_fastapi(program: Path) -> bool:
+    named = program.parent if program.name == "__main__.py" else program  # python -m fastapi
+    return named.stem == "fastapi"
 
 
 def refuse(setting: str) -> None:
