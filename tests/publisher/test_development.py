@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -320,7 +321,14 @@ class TestFaults:
         monkeypatch.setattr(development, "_spawn", spawn)
 
     @pytest.mark.parametrize(
-        "url", ["https://push.example/", "https://localhost:9000/", "/push/", "http://push/"]
+        "url",
+        [
+            "https://push.example/",
+            "https://localhost:9000/",
+            "/push/",
+            "http://push/",
+            "http://localhost:9000/push/",
+        ],
     )
     def test_an_url_elsewhere_is_none_of_a_daemon_here(
         self, folder: Path, capsys: pytest.CaptureFixture[str], url: str
@@ -362,33 +370,122 @@ class TestFaults:
         (folder / FOLDER).write_text("a file")
         assert f"{folder / FOLDER}: " in said(capsys, folder)
 
-    def test_while_one_runs_there_is_nothing_to_say_but_that_settings_have_changed(
-        self, folder: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        (folder / FOLDER).mkdir()
-        with (folder / FOLDER / development.LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            redis = f"embedded:{folder / FOLDER}"
-            print(f"{os.getpid()} 9000 {redis}", end="", file=lock, flush=True)
-            assert said(capsys, folder) == ""
-            assert said(capsys, folder, URL="http://localhost:9009/") == (
-                "Sinapse: settings have changed: start this server anew\n"
-            )
-
-    def test_that_of_a_server_that_is_gone_is_waited_for_but_not_for_ever(
+    def test_so_is_a_lock_that_is_not_possible(
         self,
         folder: Path,
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        def flock(*_: Any) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr("fcntl.flock", flock)
+        assert said(capsys, folder) == (
+            f"Sinapse: no daemon is started: {FOLDER}/{development.LOCK} cannot be locked: "
+            "No locks available\n"
+        )
+
+    def test_so_is_what_else_the_system_refuses(
+        self,
+        folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def spawn(*_: Any) -> None:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+        monkeypatch.setattr(development, "_spawn", spawn)
+        url = f"http://localhost:{free_port()}/"
+        assert "is started: [Errno 12] Cannot allocate memory\n" in said(
+            capsys, folder, URL=url, REDIS_URL="redis://127.0.0.1:1/0"
+        )
+
+    @pytest.mark.parametrize("written", [b"", b"\xff nonsense", b"9" * 30 + b" 0"])
+    def test_that_of_a_server_that_is_gone_is_waited_for_but_not_for_ever(
+        self,
+        folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        written: bytes,
+    ) -> None:
         monkeypatch.setattr(development, "END_TIMEOUT", 0.0)
         gone = subprocess.Popen([PYTHON, "-c", ""])
         gone.wait()
         (folder / FOLDER).mkdir()
-        with (folder / FOLDER / development.LOCK).open("w") as lock:
+        with (folder / FOLDER / development.LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            print(f"{gone.pid} 9000 redis", end="", file=lock, flush=True)
+            lock.write(written or b"%d 0" % gone.pid)
+            lock.flush()
             assert "has ended still runs" in said(capsys, folder)
+
+
+class TestOneThatRuns:
+    """Nothing is started, but the lock is held as by a daemon."""
+
+    @pytest.fixture
+    def url(self) -> str:
+        return f"http://localhost:{free_port()}/"
+
+    @pytest.fixture(autouse=True)
+    def _runs(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.delenv("SINAPSE_PREFIX", raising=False)
+        with contextlib.ExitStack() as stack:
+
+            def spawn(_environment: Mapping[str, str], _command: Sequence[str], lock: int) -> None:
+                stack.callback(os.close, os.dup(lock))
+
+            monkeypatch.setattr(development, "_spawn", spawn)
+            monkeypatch.setattr(development, "answers", lambda *_: True)
+            yield
+
+    def test_there_is_nothing_more_to_say_but_that_settings_have_changed(
+        self,
+        folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        url: str,
+    ) -> None:
+        redis = "redis://:{}@127.0.0.1:1/0"
+        given = {"URL": url, "REDIS_URL": redis.format("secret")}
+        begun = f"Sinapse: streams at {url}, Redis at redis://127.0.0.1:1/0\n"
+        assert said(capsys, folder, **given) == begun
+        assert "secret" not in (folder / FOLDER / development.LOCK).read_text()
+        assert said(capsys, folder, **given) == ""
+        changed = "Sinapse: settings have changed: start this server anew\n"
+        assert said(capsys, folder, **given | {"URL": "http://localhost:1/"}) == changed
+        assert said(capsys, folder, **given | {"REDIS_URL": redis.format("other")}) == changed
+        assert said(capsys, folder, **given, PREFIX="shop") == changed
+        monkeypatch.setenv("SINAPSE_PREFIX", "shop")
+        assert said(capsys, folder, **given) == changed
+
+    def test_a_second_server_is_told_whose_it_is(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], url: str
+    ) -> None:
+        redis = "redis://127.0.0.1:1/0"
+        said(capsys, folder, URL=url, REDIS_URL=redis)
+
+        def second(**given: object) -> str:
+            development.start(
+                options(folder, URL=url, REDIS_URL=redis, **given), str.lower, os.getppid()
+            )
+            return capsys.readouterr().err
+
+        ours = f"Sinapse: the daemon is that of process {os.getpid()},"
+        assert second() == f"{ours} and ends with it\n"
+        assert second(PREFIX="shop") == f"{ours} with other settings, and ends with it\n"
+
+    def test_the_answer_of_another_project_is_not_its_own(
+        self,
+        folder: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        url: str,
+    ) -> None:
+        # It ends, as its port has been taken in this moment.
+        monkeypatch.setattr(development, "_spawn", lambda *_: None)
+        assert said(capsys, folder, URL=url, REDIS_URL="redis://127.0.0.1:1/0") == (
+            "Sinapse: no daemon is started: it has ended at once\n"
+        )
 
 
 class TestOwner:

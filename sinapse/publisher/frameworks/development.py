@@ -8,14 +8,17 @@ lock in a folder of the project, which the daemon holds. A private Redis has its
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from sinapse.child import (
@@ -30,12 +33,12 @@ from sinapse.child import (
 )
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.apiurl import APIURL
-from sinapse.publisher.frameworks.options import Form, Options
+from sinapse.publisher.frameworks.options import FOLDER, Form, Options
 
 _log = logging.getLogger(__name__)
 
-#: The file in the folder of the project that the daemon locks: whom it belongs to, and what it was
-#: told.
+#: The file in the folder of the project that the daemon locks: whom it belongs to, and a hash of
+#: what it was told.
 LOCK = "development.lock"
 
 #: Seconds for a Redis to answer the daemon: an embedded one takes less than one. A server that
@@ -54,6 +57,13 @@ _QUESTIONS = frozenset(("-h", "--help", "--version"))
 
 class _Fault(Exception):
     """Why there is no daemon; one line."""
+
+
+class _Held(NamedTuple):
+    """What the lock says: the process that a daemon belongs to, 0 for none yet, and a hash."""
+
+    process: int
+    told: str
 
 
 def owner(*, is_server: bool = False) -> int | None:
@@ -101,7 +111,7 @@ def start(options: Options, form: Form, process: int) -> None:
     """
     try:
         said = _started(options, form, process)
-    except _Fault as fault:
+    except (_Fault, OSError) as fault:
         said = f"no daemon is started: {fault}"
     if said:
         sys.stderr.write(f"Sinapse: {said}\n")
@@ -114,11 +124,12 @@ def _started(options: Options, form: Form, process: int) -> str:
         return ""
     port, redis = _port(options.url, form), _redis(options, form)
     shown = " ".join(map(str, redis))  # Without passwords.
+    environment = _environment(options)
+    ours = _Held(process, _told(port, environment))
     with _lock(folder) as lock:
-        told = f"{port} {shown}"
-        if not _take(lock, process, told):
-            changed = _read(lock)[1] != told
-            return "settings have changed: start this server anew" if changed else ""
+        held = _take(lock, ours)
+        if held is not None:
+            return _of_another(held, ours)
         if is_taken(port):
             raise _Fault(
                 f"port {port} is taken; for another one, let {form('URL')} be "
@@ -129,7 +140,7 @@ def _started(options: Options, form: Form, process: int) -> str:
                 "a Redis is missing: pip install 'sinapse-push[embedded]', or say where one is, as "
                 f"{form('REDIS_URL')}"
             )
-        _spawn(options, companion_command(process, port, "--log-level", "warn"), lock)
+        _spawn(environment, companion_command(process, port, "--log-level", "warn"), lock)
     _wait(folder, port, "/status", START_TIMEOUT)
     is_ready = _wait(folder, port, "/ready", READY_TIMEOUT)
     return (
@@ -137,9 +148,33 @@ def _started(options: Options, form: Form, process: int) -> str:
     )
 
 
+def _of_another(held: _Held, ours: _Held) -> str:
+    """Return what is to be said of a daemon that runs; of that of this server mostly nothing."""
+    differs = held.told != ours.told
+    if held.process != ours.process:
+        settings = " with other settings," if differs else ""
+        return f"the daemon is that of process {held.process},{settings} and ends with it"
+    return "settings have changed: start this server anew" if differs else ""
+
+
+def _environment(options: Options) -> dict[str, str]:
+    """Return the environment of the daemon: that of this process, and what settings say."""
+    environment = {**os.environ, "REDIS_URL": options.arguments["url"]}
+    if "prefix" in options.arguments:
+        environment["SINAPSE_PREFIX"] = options.arguments["prefix"]
+    return environment
+
+
+def _told(port: int, environment: Mapping[str, str]) -> str:
+    """Return a hash of what a daemon is told: there are passwords in it."""
+    told = port, environment["REDIS_URL"], environment.get("SINAPSE_PREFIX", "")
+    return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
 def _port(url: str, form: Form) -> int:
     parts = urlsplit(url)
-    if parts.scheme != "http" or parts.hostname not in _HOSTS:
+    # It answers at / only: a path is that of a proxy.
+    if (parts.scheme, parts.path) != ("http", "/") or parts.hostname not in _HOSTS:
         raise _Fault(f"{form('URL')} is {url}, and that of a daemon here is http://localhost:9000/")
     return parts.port or 80
 
@@ -151,11 +186,8 @@ def _redis(options: Options, form: Form) -> Sequence[RedisURL]:
     return RedisURL.parse_all([url])
 
 
-def _spawn(options: Options, command: Sequence[str], lock: int) -> None:
+def _spawn(environment: Mapping[str, str], command: Sequence[str], lock: int) -> None:
     """Start the daemon as a process that is nobody's child, and inherits the lock."""
-    environment = {**os.environ, "REDIS_URL": options.arguments["url"]}
-    if "prefix" in options.arguments:
-        environment["SINAPSE_PREFIX"] = options.arguments["prefix"]
     subprocess.run(  # noqa: S603
         ["/bin/sh", "-c", '"$@" &', "sh", *command],
         env=environment,
@@ -169,14 +201,17 @@ def _spawn(options: Options, command: Sequence[str], lock: int) -> None:
 def _wait(folder: Path, port: int, path: str, timeout: float) -> bool:
     """Return whether the daemon answers in time; raises :class:`_Fault` if it has ended."""
     deadline = time.monotonic() + timeout
-    while not answers(port, path):
+    while True:
+        has_answered = answers(port, path)
         with _lock(folder) as lock:
+            # Also after an answer: it may be that of another project, which was quicker.
             if _try(lock):
                 raise _Fault("it has ended at once")  # It has said why.
+        if has_answered:
+            return True
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL_INTERVAL)
-    return True
 
 
 @contextlib.contextmanager
@@ -201,28 +236,30 @@ def _try(lock: int) -> bool:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # Some file systems of other machines have no locks.
+        raise _Fault(f"{FOLDER}/{LOCK} cannot be locked: {error.strerror}") from None
     return True
 
 
-def _take(lock: int, process: int, told: str) -> bool:
-    """Return whether the lock is ours, and write down for whom; False while a daemon has it.
+def _take(lock: int, ours: _Held) -> _Held | None:
+    """Take the lock, and write down what is `ours`; return what it says if a daemon has it.
 
     That of a server that is gone ends just now, and is waited for.
     """
     deadline = time.monotonic() + END_TIMEOUT
     while not _try(lock):
-        holder, _ = _read(lock)
-        if holder and is_alive(holder):
-            return False
+        held = _read(lock)
+        if held.process and is_alive(held.process):
+            return held
         if time.monotonic() > deadline:
             raise _Fault("the daemon of a server that has ended still runs")
         time.sleep(POLL_INTERVAL)
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{process} {told}".encode(), 0)
-    return True
+    os.pwrite(lock, f"{ours.process} {ours.told}".encode(), 0)
+    return None
 
 
-def _read(lock: int) -> tuple[int, str]:
-    """Return the process that the daemon belongs to, 0 for none yet, and what it was told."""
-    process, _, told = os.pread(lock, 65536, 0).decode().partition(" ")
-    return int(process or 0), told
+def _read(lock: int) -> _Held:
+    """Return what is written down; what is not of us is as good as nothing."""
+    found = re.fullmatch(rb"([0-9]{1,9}) ([0-9a-f]+)", os.pread(lock, 1024, 0))
+    return _Held(int(found[1]), found[2].decode()) if found else _Held(0, "")
