@@ -331,6 +331,7 @@ export class Server {
 
   trim() {
     const shard = this.#any;
+    for (const message of shard.retained) message.isTrimmed = true;
     shard.retained = [];
     shard.forgotten = shard.counter;
   }
