@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import flask
-import flask.typing
 import pytest
 
 from sinapse.publisher import Publisher, defaults
@@ -17,6 +16,7 @@ from tests.support import RedisServer, eventually
 from tests.support.browser import Browser, _first_browser, browser
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.pages import serving
+from tests.support.walkthrough import program
 
 __all__ = ["_first_browser", "browser"]
 
@@ -29,8 +29,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
     re.MULTILINE | re.DOTALL,
 )
 
+#: The view that it asks.
+VIEW = program("howto-token-end.md", "With an EventSource")
+
 #: What is the page's own. So that no test waits for up to five seconds, chance is on its side.
-PAGE = """<!doctype html>{element}<ul></ul><script>
+PAGE = """<!doctype html><body data-user="{user}">{element}<ul></ul><script>
   Math.random = () => 0.01;
   function show(text) {{
     document.querySelector("ul").append(document.createElement("li"));
@@ -75,18 +78,26 @@ def site(redis_url: str, daemon: Daemon, lifetime: float) -> Iterator[Place]:
     @app.get("/")
     @sinapse.with_position
     def page() -> str:
-        flask.session["user"] = "ada"
-        return PAGE.format(element=sinapse.element(), code=CODE)
+        user = flask.session.setdefault("user", "ada")
+        return PAGE.format(user=user, element=sinapse.element(), code=CODE)
 
-    @app.get("/sinapse/token")
-    def token() -> flask.typing.ResponseReturnValue:
-        asked.append(str(flask.session.get("user")))
-        return sinapse.token_view()
+    @app.before_request
+    def note() -> None:
+        if flask.request.path == "/sinapse/token":
+            asked.append(str(flask.session.get("user")))
+
+    names = {"app": app, "session": flask.session, "request": flask.request, "sinapse": sinapse}
+    exec(VIEW, names)
 
     @app.get("/logout")
     def log_out() -> str:
         sinapse.log_out()
         flask.session.clear()
+        return ""
+
+    @app.get("/login/<user>")
+    def log_in(user: str) -> str:
+        flask.session["user"] = user
         return ""
 
     try:
@@ -138,6 +149,38 @@ def test_a_page_whose_session_has_ended_asks_for_another_and_misses_nothing(
         browser.eventually("document.body.innerText.includes('after')")
         assert texts(browser) == ["before", "meanwhile", "after"]
         assert place.asked == ["ada"]
+
+
+def test_a_page_that_has_got_nothing_yet_misses_nothing_either(
+    redis_server: RedisServer, daemon: Daemon, publisher: Publisher, browser: Browser
+) -> None:
+    publisher.channels.add("ada", "news")
+    before = opened(daemon)
+    with site(redis_server.url, daemon, lifetime=3600) as place:
+        browser.open(place.url)
+        eventually(lambda: opened(daemon) == before + 1)
+        publisher.sessions.end_all("ada")
+        publisher.publish("news", "meanwhile")
+        browser.eventually("document.body.innerText.includes('meanwhile')")
+        assert texts(browser) == ["meanwhile"]
+        assert place.asked == ["ada"]
+
+
+def test_a_page_does_not_go_on_with_the_token_of_somebody_else(
+    redis_server: RedisServer, daemon: Daemon, publisher: Publisher, browser: Browser
+) -> None:
+    for user in ("ada", "grace"):
+        publisher.channels.add(user, "news")
+    before = opened(daemon)
+    with site(redis_server.url, daemon, lifetime=3600) as place:
+        browser.open(place.url)
+        eventually(lambda: opened(daemon) == before + 1)
+        browser.run("return fetch('/login/grace').then(() => null)")
+        publisher.sessions.end_all("ada")
+        browser.eventually("document.body?.dataset.user === 'grace'")
+        publisher.publish("news", "for grace")
+        browser.eventually("document.body.innerText.includes('for grace')")
+        assert place.asked == ["grace"]
 
 
 def test_a_page_of_somebody_who_has_logged_out_says_so(
