@@ -203,6 +203,12 @@ class UnderPath(Proxy):
         return text
 
 
+#: Those of a site of one's own: with whole request lines.
+SITE_LOGS = """    access_log /var/log/nginx/site.log;
+    error_log /var/log/nginx/site-error.log;
+"""
+
+
 class NginxUnderPath(UnderPath, Nginx):
     def text(self, file: str) -> str:
         location, logs = self.said()
@@ -210,7 +216,9 @@ class NginxUnderPath(UnderPath, Nginx):
             file,
             {
                 r"    location / \{\n        proxy_pass http://sinapse;\n": location + logs,
-                r"\n    access_log [^;]*;\n[^;]*;\n": "\n",
+                r"(?<=    location @away \{\n)": logs,
+                # The rest of the site has logs that quote requests as they are.
+                r"\n    access_log [^;]*;\n[^;]*;\n": f"\n{SITE_LOGS}",
             },
         )
 

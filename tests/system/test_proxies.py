@@ -252,4 +252,10 @@ def test_the_daemon_may_be_under_a_path(redis_server: RedisServer, publisher: Pu
             with proxy.stream(token) as away:
                 assert away.status == 200
                 assert away.response.read().startswith(b"retry: ")
+            if proxy.name == "nginx":
+                # The log of the site has what is not the daemon's, and so comes after that.
+                with Stream(proxy.port, "/end", {"Host": "127.0.0.1"}, context=proxy.context):
+                    pass
+                site = proxy.folder / "site.log"
+                eventually(lambda log=site: "GET /end" in log.read_text(), "it is logged")
             assert token not in proxy.logs()
