@@ -557,7 +557,12 @@ def test_what_the_page_on_visitors_says_is_so(
         "create_cart": create_cart,
         "assign_cart": assign_cart,
     }
-    for title in ("Each has something of their own", "When a visitor logs in", "What stays behind"):
+    for title in (
+        "Each has something of their own",
+        "All hear the same",
+        "When a visitor logs in",
+        "What stays behind",
+    ):
         exec(program("howto-visitors.md", title), names)  # That is the test.
     app: Flask = names["app"]
     app.add_url_rule("/login", view_func=lambda: names["log_in"]("ada") or "")
@@ -594,6 +599,14 @@ def test_what_the_page_on_visitors_says_is_so(
             assert publisher.groups.members("everybody") == []
         other.get("/")  # Comes back with the same cookie.
         assert publisher.groups.members("everybody") == [left]
+
+    publisher.channels.add("visitors", "news")
+    answers = [app.test_client().get("/sinapse/visitors") for _ in range(2)]
+    assert {answer.headers["Cache-Control"] for answer in answers} == {"no-store"}
+    [shared] = {answer.json["token"] for answer in answers if answer.json is not None}
+    with daemon.stream(shared).opened() as of_all:
+        publisher.publish("news", "for visitors")
+        assert of_all.message().data == "for visitors"
     with app.app_context():
         names["sinapse"].publisher.close()
 
