@@ -34,6 +34,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 DAEMON = "sinapse serve"
 
+#: What makes, or enters, a virtual environment. Here is one already: to make it takes seconds.
+ENVIRONMENT = ("python3 -m venv ", ". .venv/")
+
 #: What does not end by itself.
 SERVERS = (
     DAEMON,
@@ -213,6 +216,8 @@ class Walkthrough:
             if line.startswith("export "):
                 name, _, value = line.removeprefix("export ").partition("=")
                 self.environment[name] = value
+            elif line.startswith(ENVIRONMENT):
+                assert line.endswith(". .venv/bin/activate"), line
             elif line.startswith(SERVERS):
                 self._serve(line)
             elif line.startswith(LISTENER):
