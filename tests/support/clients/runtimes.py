@@ -215,7 +215,7 @@ class Here(Client):
                     connect_sse(client, "GET", address, headers=headers) as source,
                 ):
                     status = source.response.status_code
-                    if status != 200:
+                    if status in (204, 401):
                         self._heard.append({"state": "closed", "status": status})
                         return
                     stream = source.response.extensions["network_stream"]
