@@ -7,11 +7,10 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
 
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, free_port
@@ -71,6 +70,10 @@ settings.configure(
     SECRET_KEY="for tests",
 )
 """
+
+class HasEndedError(Exception):
+    """A program that goes on for ever has done what it is for."""
+
 
 PRESENCE = PYTHON_BLOCK.findall((ROOT / "docs" / "presence.md").read_text())
 
@@ -203,37 +206,32 @@ def test_what_the_page_on_clients_shows_is_of_the_programs() -> None:
 def test_what_the_page_on_presence_shows_runs(
     redis_server: RedisServer, publisher: Publisher
 ) -> None:
-    asks, listens, tells, _ = (compile(each, "presence.md", "exec") for each in PRESENCE)
+    asks, listens, tells, _ = (each.replace(SHOWN, redis_server.url) for each in PRESENCE)
     exec(asks, {"publisher": publisher})  # That is the test.
-    with redis_server.client() as client:
+    printed: list[tuple[object, ...]] = []
 
-        class Library:
-            Redis = staticmethod(lambda: client)
+    def show(*values: object) -> None:
+        printed.append(values)
+        raise HasEndedError
 
-        def tell(has_done: Callable[[], object], has_ended: threading.Event) -> None:
-            """Until the program has done something; then end it. It may not be heard at first."""
+    def rooms_of(_: str) -> Iterator[str]:
+        yield "room:1"
+        raise HasEndedError
+
+    def tell(has_ended: threading.Event) -> None:
+        """Until the program has done something. It may not be heard at first."""
+        with redis_server.client() as client:
             while not has_ended.wait(0.1):
-                if has_done():
-                    client.client_kill_filter(_type="pubsub")
-                else:
-                    client.publish("sinapse:presence:join", "42")
+                client.publish("sinapse:presence:join", "42")
 
-        printed: list[tuple[object, ...]] = []
-        names = {
-            "redis": Library,
-            "publisher": publisher,
-            "rooms_of": lambda _: ["room:1"],
-            "print": lambda *values: printed.append(values),
-        }
-        for program, has_done in (
-            (listens, lambda: printed),
-            (tells, lambda: publisher.history("room:1").messages),
-        ):
-            has_ended = threading.Event()
-            telling = threading.Thread(target=tell, args=(has_done, has_ended))
-            telling.start()
-            with pytest.raises(redis.ConnectionError):
-                exec(program, names)
+    for program in (listens, tells):
+        has_ended = threading.Event()
+        telling = threading.Thread(target=tell, args=(has_ended,))
+        telling.start()
+        try:
+            with pytest.raises(HasEndedError):
+                exec(program, {"publisher": publisher, "rooms_of": rooms_of, "print": show})
+        finally:
             has_ended.set()
             telling.join()
     assert printed[0] == (b"sinapse:presence:join", b"42")
@@ -269,11 +267,8 @@ def test_the_program_there_always_knows_what_is_occupied(redis_server: RedisServ
             if told[-1] in nexts:
                 nexts.pop(told[-1])()
 
-        class Library:
-            Redis = staticmethod(lambda: redis.Redis(port=redis_server.port))
-
         with pytest.raises(StopIteration):
-            exec(follows, {"redis": Library, "print": tell})  # That is the test.
+            exec(follows.replace(SHOWN, redis_server.url), {"print": tell})  # That is the test.
         assert nexts == {}
 
 
