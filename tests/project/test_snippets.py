@@ -71,6 +71,7 @@ settings.configure(
 )
 """
 
+
 class HasEndedError(Exception):
     """A program that goes on for ever has done what it is for."""
 
