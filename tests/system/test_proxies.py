@@ -228,6 +228,14 @@ def test_what_is_quiet_stays_open_and_what_is_silent_is_cut(
             os.kill(daemon.pid, signal.SIGCONT)
 
 
+def wait_for_the_log_of_the_site(proxy: Proxy) -> None:
+    """Return when nginx has logged all that came before, there too."""
+    with Stream(proxy.port, "/end", {"Host": "127.0.0.1"}, context=proxy.context):
+        pass
+    log = proxy.folder / "site.log"
+    eventually(lambda: "GET /end" in log.read_text(), "it is logged")
+
+
 def test_the_daemon_may_be_under_a_path(redis_server: RedisServer, publisher: Publisher) -> None:
     """With the files as the page on that changes them."""
     token = subscribe(publisher)
@@ -253,9 +261,5 @@ def test_the_daemon_may_be_under_a_path(redis_server: RedisServer, publisher: Pu
                 assert away.status == 200
                 assert away.response.read().startswith(b"retry: ")
             if proxy.name == "nginx":
-                # The log of the site has what is not the daemon's, and so comes after that.
-                with Stream(proxy.port, "/end", {"Host": "127.0.0.1"}, context=proxy.context):
-                    pass
-                site = proxy.folder / "site.log"
-                eventually(lambda log=site: "GET /end" in log.read_text(), "it is logged")
+                wait_for_the_log_of_the_site(proxy)
             assert token not in proxy.logs()
