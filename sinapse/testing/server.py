@@ -151,7 +151,7 @@ def running_server(*options: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def started_server(*options: str) -> Iterator[Server]:
-    """Do the same for a daemon that other tests do not use."""
+    """Do the same, but leave it to each test whether what it publishes is sent."""
     # Not in pytest's folder, whose path may be too long for a UNIX socket.
     with (
         tempfile.TemporaryDirectory(prefix="sinapse-", ignore_cleanup_errors=True) as name,
