@@ -77,6 +77,7 @@ class HTTP1Channel(HTTPChannel):
         asks for an adapter to what every transport of ours is: a fiftieth of a connect.
         """
         self.setTimeout(self.timeOut)
+        self.site.pending.add(self)
         self._networkProducer = self.transport
         self.transport.registerProducer(self, True)
 
@@ -90,6 +91,7 @@ class HTTP1Channel(HTTPChannel):
     def hand_over(self) -> Any:
         """Return the transport, and never use it again; forget all requests."""
         transport = self.transport
+        self.site.pending.discard(self)
         self.setTimeout(None)
         transport.unregisterProducer()
         # A client that sent more than its request may have been paused.
@@ -110,6 +112,7 @@ class HTTP1Channel(HTTPChannel):
             return
         if self._answered and not self._begun and not self._handlingRequest:
             self.site.idle.pop(self, None)
+            self.site.pending.add(self)
             self.setTimeout(self.limits.timeout)
         is_first = not (self._begun or self._answered or self.requests)
         self._begun = True
@@ -212,6 +215,7 @@ class HTTP1Channel(HTTPChannel):
             self.paused = False
             self.setTimeout(self.limits.idle)
             self.site.idle[self] = None
+            self.site.pending.discard(self)
             return
         self.setTimeout(self.limits.timeout)
         self._networkProducer.pauseProducing()
@@ -247,6 +251,7 @@ class HTTP1Channel(HTTPChannel):
         if self._is_over:
             return
         self._is_over = self.paused = True
+        self.site.pending.discard(self)
         self.length = None  # No request is complete any more.
         self.setTimeout(None)
         self.site.count_refused(status)
@@ -297,6 +302,7 @@ class HTTP1Channel(HTTPChannel):
         """Release the connection."""
         self._is_over = True
         self.site.idle.pop(self, None)
+        self.site.pending.discard(self)
         if self._ending is not None:
             self._ending.stop()
         if self._next is not None and self._next.active():

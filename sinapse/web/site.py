@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
+from twisted.internet.task import deferLater
 from twisted.web.resource import IResource
 from twisted.web.server import Request as TwistedRequest
 from twisted.web.server import Site as TwistedSite
@@ -17,6 +18,10 @@ from sinapse.web.faults import Faults
 from sinapse.web.http1 import HTTP1Channel
 from sinapse.web.limits import REASONS, RequestLimits
 from sinapse.web.request import Request
+
+
+#: Seconds between two looks at whether all requests are answered.
+SETTLE_TICK = 0.02
 
 
 class Site(TwistedSite):
@@ -57,6 +62,8 @@ class Site(TwistedSite):
         self._http2 = http2
         #: Connections without a request, the longest idle first.
         self.idle: dict[Any, None] = {}
+        #: Connections whose request is on its way, or not answered yet.
+        self.pending: set[Any] = set()
 
     def close_an_idle(self) -> bool:
         """Close the connection that is idle the longest; returns whether there was one."""
@@ -65,6 +72,15 @@ class Site(TwistedSite):
             channel.close_idle()
             return True
         return False
+
+    async def settle(self, seconds: float) -> None:
+        """Return when every request has its answer, at the latest after some seconds.
+
+        A connection that was accepted counts from the start: its first request is on its way.
+        """
+        deadline = self.reactor.seconds() + seconds
+        while self.pending and self.reactor.seconds() < deadline:
+            await deferLater(self.reactor, SETTLE_TICK)
 
     def count_refused(self, status: int) -> None:
         """Count a request that is refused with `status`, before its answer."""

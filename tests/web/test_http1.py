@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
 import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
@@ -20,8 +22,8 @@ from sinapse.publisher import Publisher
 from sinapse.web.answers import NotFound
 from sinapse.web.http1 import HTTP1Channel
 from sinapse.web.limits import MAX_FIELDS, REQUESTS_PER_SECOND, RequestLimits
-from sinapse.web.site import Site
-from tests.support import EVENT_TIMEOUT, Turns, eventually
+from sinapse.web.site import SETTLE_TICK, Site
+from tests.support import EVENT_TIMEOUT, RedisServer, Turns, eventually
 from tests.support.daemon import Daemon
 from tests.support.subscribing import subscribe
 
@@ -264,6 +266,49 @@ def test_what_we_fail_to_answer_is_a_500_and_one_line_a_while() -> None:
     assert "Traceback" in line
     assert len(line) < 3000
     assert refused == {"internal server error": 50}
+
+
+def test_a_node_that_ends_waits_for_requests_and_not_for_idle_connections() -> None:
+    clock = Clock()
+    site = Site(NotFound(), clock, LIMITS)
+
+    def accepted() -> HTTP1Channel:
+        channel = site.buildProtocol(None)
+        channel.makeConnection(StringTransport())
+        return channel
+
+    asked, idle, gone, silent = accepted(), accepted(), accepted(), accepted()
+    idle.dataReceived(TestPipelining.REQUEST)
+    silent.dataReceived(b"GET / HT")
+    waiting = Deferred.fromCoroutine(site.settle(1))
+    asked.dataReceived(TestPipelining.REQUEST)
+    gone.connectionLost()
+    clock.pump([0.1] * 5)
+    assert not waiting.called
+    # It does not wait for ever.
+    clock.advance(0.5)
+    clock.advance(SETTLE_TICK)
+    assert waiting.called
+    silent.dataReceived(b"TP/1.1\r\nHost: a\r\n\r\n")
+    assert Deferred.fromCoroutine(site.settle(1)).called
+
+
+def test_who_was_accepted_before_the_end_is_answered(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    daemon = Daemon(tmp_path, redis_server.url).start()
+    try:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connect(daemon)) for _ in range(20)]
+            # Connections are accepted in the order of their coming.
+            assert daemon.get("/status").status == 200
+            os.kill(daemon.pid, signal.SIGTERM)
+            for client in clients:
+                client.sendall(GET + b"\r\n")
+            for client in clients:
+                assert client.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+    finally:
+        daemon.stop()
 
 
 @pytest.mark.parametrize("feed", [b"", b"x"], ids=["silence", "a byte a second"])
