@@ -55,7 +55,7 @@ PRESENCE_GRACE = 5
 
 #: Seconds for which a daemon that ends waits for the requests of connections that it has accepted:
 #: a client sends its first one at once.
-LAST_REQUESTS = 0.5
+LAST_REQUESTS = 1
 
 #: Python's own are 700, 10, 10: with these a connect takes a quarter to a third less CPU, since the
 #: collector walked all open streams again and again, and for 10,000 messages wait 50 ms each time.

@@ -19,7 +19,6 @@ from sinapse.web.http1 import HTTP1Channel
 from sinapse.web.limits import REASONS, RequestLimits
 from sinapse.web.request import Request
 
-
 #: Seconds between two looks at whether all requests are answered.
 SETTLE_TICK = 0.02
 
