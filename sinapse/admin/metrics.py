@@ -29,7 +29,7 @@ from sinapse.streams.stream import Stream
 GAUGES = {
     "subjects": "Subjects with open streams.",
     "channels": "Channels that a stream here may read.",
-    "redis_up": "1 if Redis is connected and everything subscribed.",
+    "redis_up": "1 if Redis is connected and everything subscribed; of several, each of them.",
     "streams_behind": "Streams that have pending bytes.",
     "pending_bytes": "Bytes that wait to be written to streams.",
 }
@@ -65,6 +65,7 @@ def blank() -> Figures:
     return {
         "streams": 0,
         "streams_by_transport": {},
+        "redis_by_name": {},
         **dict.fromkeys((*GAUGES, *TOTALS), 0),
         **{name: {} for name in BY_REASON},
     }
@@ -73,31 +74,25 @@ def blank() -> Figures:
 class Node:
     """Reads the counters and the table of a node.
 
-    `is_ready` says whether Redis is there, `backlog` how much waits to be written.
+    `backlog` says how much waits to be written.
     """
 
-    def __init__(
-        self,
-        counters: Counters,
-        broker: Broker[Stream],
-        *,
-        is_ready: Callable[[], bool],
-        backlog: Backlog,
-    ) -> None:
+    def __init__(self, counters: Counters, broker: Broker[Stream], backlog: Backlog) -> None:
         self._counters = counters
         self._broker = broker
-        self._is_ready = is_ready
         self._backlog = backlog
 
     def figures(self) -> Figures:
         """Return everything that is counted."""
         counters, backlog = self._counters, self._backlog
+        parts = {name: int(is_ready) for name, is_ready in self._broker.parts_ready.items()}
         return {
             "streams": sum(counters.streams.values()),
             "streams_by_transport": dict(counters.streams),
             "subjects": self._broker.subject_count,
             "channels": len(self._broker.channels),
-            "redis_up": int(self._is_ready()),
+            "redis_up": min(parts.values()),
+            "redis_by_name": parts,
             "streams_behind": backlog.streams,
             "pending_bytes": backlog.bytes,
             **{name: getattr(counters, name) for name in TOTALS},
@@ -161,14 +156,21 @@ def _information(prefix: str) -> Metric:
     return info
 
 
+def _by_label(figures: Figures) -> Iterator[Metric]:
+    """Return gauges with a label."""
+    for (name, text, label), present in {
+        ("streams", COUNTED["streams"].metadata["text"], "transport"): "streams_by_transport",
+        ("redis_shard_up", "The same of each Redis, by its name.", "redis"): "redis_by_name",
+    }.items():
+        gauge = GaugeMetricFamily(f"sinapse_{name}", text, labels=[label])
+        for value, number in figures[present].items():
+            gauge.add_metric([value], number)
+        yield gauge
+
+
 def _of_node(figures: Figures) -> Iterator[Metric]:
     """Return figures as metrics, named as Prometheus recommends."""
-    streams = GaugeMetricFamily(
-        "sinapse_streams", COUNTED["streams"].metadata["text"], labels=["transport"]
-    )
-    for transport, count in figures["streams_by_transport"].items():
-        streams.add_metric([transport], count)
-    yield streams
+    yield from _by_label(figures)
     for name, text in (GAUGES | WORKER_GAUGES).items():
         if name in figures:
             yield GaugeMetricFamily(f"sinapse_{name}", text, value=figures[name])

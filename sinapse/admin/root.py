@@ -31,8 +31,7 @@ def admin_root(
 
     `seconds` is the clock of the streams, `prefix` what names in Redis begin with.
     """
-    node = Node(counters, broker, is_ready=lambda: broker.ready, backlog=streams.backlog)
-    figures = NodeFigures(node, lambda: broker.state, prefix)
+    figures = NodeFigures(Node(counters, broker, streams.backlog), broker, prefix)
     inspection = Inspection(broker, streams, seconds)
     return tree(figures, inspection, ready, hosts)
 

@@ -12,6 +12,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from sinapse import __version__
 from sinapse.admin.metrics import Node, exposition, process_figures
+from sinapse.broker.interface import Broker
 from sinapse.web.answers import Plain, respond, tell_fault
 
 #: A body and its content type.
@@ -54,9 +55,9 @@ class StatusResource(Plain):
 class NodeFigures:
     """The figures of one node in one process; `prefix` is what its names in Redis begin with."""
 
-    def __init__(self, node: Node, redis_state: Callable[[], str], prefix: str) -> None:
+    def __init__(self, node: Node, broker: Broker[Any], prefix: str) -> None:
         self._node = node
-        self._redis_state = redis_state
+        self._broker = broker
         self._prefix = prefix
         self._started = time.monotonic()
 
@@ -70,7 +71,8 @@ class NodeFigures:
             "version": __version__,
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started, 1),
-            "redis": self._redis_state(),
+            "redis": self._broker.state,
+            "ready": self._broker.ready,
             "prefix": self._prefix,
             **self._node.figures(),
             "process": process_figures(),

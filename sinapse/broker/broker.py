@@ -13,7 +13,14 @@ from twisted.logger import Logger
 
 from sinapse.broker.ends import Ends
 from sinapse.broker.history import History, Part
-from sinapse.broker.interface import Admission, Admitted, ExpiryTold, Opened, Streaming
+from sinapse.broker.interface import (
+    Admission,
+    Admitted,
+    ExpiryTold,
+    Holder,
+    Opened,
+    Streaming,
+)
 from sinapse.broker.lookup import Attachment, Lookup, TokenEntry, group_names
 from sinapse.broker.payloads import Payloads
 from sinapse.broker.replay import Replays
@@ -85,6 +92,8 @@ class RedisBroker(Service, Generic[Streaming]):
         self.told: dict[tuple[bytes, bytes], int] = {}
         #: Called with a channel that is needed here from now on (True), or no longer (False).
         self.interest_watchers: list[Callable[[bytes, bool], None]] = []
+        #: Called when this Redis is there (True), or is lost.
+        self.ready_watchers: list[Callable[[bool], None]] = []
         self.warn = LogLimit(self._warn, reactor.seconds)
         self._warn_of_channels = LogLimit(self._warn, reactor.seconds)
         self._tell_expiry: ExpiryTold = lambda _subject, _token, _expires: None
@@ -127,6 +136,11 @@ class RedisBroker(Service, Generic[Streaming]):
         return self._session is not None and self._session.is_ready
 
     @property
+    def parts_ready(self) -> Mapping[str, bool]:
+        """The same by the name of this Redis, which is the only one."""
+        return {"0": self.ready}
+
+    @property
     def state(self) -> str:
         """The state of the connection, in words."""
         return self._state
@@ -149,14 +163,14 @@ class RedisBroker(Service, Generic[Streaming]):
     async def admit(self, token: bytes) -> Admission:
         """Look up the subject and the channels of `token`, and subscribe to the channels."""
         part, entry = await self.admit_here(token)
-        return Admission(token, entry.subject, entry.expires, (part,))
+        return Admission(token, Holder(entry.subject, entry.only), entry.expires, {0: part})
 
     async def admit_here(
-        self, token: bytes, known: TokenEntry | None = None
+        self, token: bytes, known: Holder | None = None
     ) -> tuple[Admitted, TokenEntry]:
         """Look up the channels of `token` in this Redis, and subscribe to them.
 
-        `known` is what another Redis has of it, which keeps it. Raises as :meth:`admit` does.
+        `known` is what another Redis says of it, which keeps it. Raises as :meth:`admit` does.
         """
         if len(token) > MAX_TOKEN_LENGTH:
             raise Unauthorized("unknown token")
@@ -215,10 +229,10 @@ class RedisBroker(Service, Generic[Streaming]):
         """Call `told` whenever the expiry of a token of open streams is read again."""
         self._tell_expiry = told
 
-    async def _look_up(self, token: bytes, known: TokenEntry | None, kept: bytes) -> TokenEntry:
+    async def _look_up(self, token: bytes, known: Holder | None, kept: bytes) -> TokenEntry:
         """Return what Redis knows of `token`, or of its subject; raises as :meth:`admit` does.
 
-        `known` is what another Redis has of it; the lists of groups in `kept` are left out.
+        `known` is what another Redis says of it; the lists of groups in `kept` are left out.
         """
         lookup = self._lookup()
         try:
@@ -420,6 +434,7 @@ class RedisBroker(Service, Generic[Streaming]):
         # The log names the node only if Sentinels chose it.
         where = f" to {node.host}:{node.port}" if self._url.sentinels else ""
         self._note_state(f"connected{where}")
+        self._tell_ready(True)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
@@ -446,9 +461,14 @@ class RedisBroker(Service, Generic[Streaming]):
                 self.hub.disconnected()
                 self.ends.disconnected()
                 self.counters.redis_losses += 1
+                self._tell_ready(False)
                 failures = 0
             await deferLater(self._reactor, _delay(failures))
             failures += 1
+
+    def _tell_ready(self, is_ready: bool) -> None:
+        for watcher in self.ready_watchers:
+            watcher(is_ready)
 
     def _note_state(self, state: str) -> None:
         """Log a state when it changes: not once an attempt."""

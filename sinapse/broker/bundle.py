@@ -18,10 +18,12 @@ from sinapse.protocol.ids import EventID
 class Bundle:
     """An open stream, and its place in each Redis."""
 
-    __slots__ = ("_ids", "_waiting", "members", "stream")
+    __slots__ = ("_ids", "_waiting", "lacks", "members", "stream")
 
     def __init__(self, stream: Resuming, framing: PartialFraming, place: Sequence[EventID]) -> None:
         self.stream = stream
+        #: The names of the Redis that are away, as far as its client has been told.
+        self.lacks: tuple[str, ...] = ()
         self._ids: list[bytes] = []
         self.begin_at(place)
         self._waiting: list[Deferred[None]] = []
@@ -97,3 +99,7 @@ class Member:
     def drained(self) -> "Deferred[None]":
         """Fire when nothing waits to be written; it is cancelled when the stream ends."""
         return self.bundle.drained()
+
+    def notice(self, event: str, data: str) -> None:
+        """Send the client an event of the server's own."""
+        self.bundle.stream.notice(event, data)

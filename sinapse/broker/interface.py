@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from sinapse.errors import CloseReason
 from sinapse.hub.joining import Joining
 from sinapse.hub.subscribers import Channel, Subscriber
+from sinapse.protocol.only import Only
 
 #: Called with a subject, its token, and when that expires, on the reactor's clock.
 ExpiryTold: TypeAlias = Callable[[bytes, bytes, float], None]
@@ -19,6 +20,17 @@ class Resuming(Subscriber, Protocol):
 
     def drained(self) -> "Deferred[None]":
         """Fire when nothing waits to be written; it is cancelled when the stream ends."""
+
+    def notice(self, event: str, data: str) -> None:
+        """Send the client an event of the server's own."""
+
+
+class Holder(NamedTuple):
+    """Who a token is of, as the Redis says that keeps it."""
+
+    subject: bytes
+    only: Only | None
+    """The part of the channels that the token is for; None for all."""
 
 
 class Admitted(NamedTuple):
@@ -33,12 +45,16 @@ class Admission(NamedTuple):
     """The right to open a stream, to be used in the turn of the reactor that brought it."""
 
     token: bytes
-    subject: bytes
-    """The subject of the token."""
+    holder: Holder
     expires: float | None
     """When the token expires, on the reactor's clock, never later than for Redis; or None."""
-    parts: Sequence[Admitted]
-    """One for each Redis."""
+    parts: Mapping[int, Admitted]
+    """By the number of each Redis, without those that are away."""
+
+    @property
+    def subject(self) -> bytes:
+        """The subject of the token."""
+        return self.holder.subject
 
 
 Streaming = TypeVar("Streaming", bound=Resuming)
@@ -50,7 +66,11 @@ class Broker(Protocol[Streaming]):
 
     @property
     def ready(self) -> bool:
-        """Whether it can do so now."""
+        """Whether it can do so now, as far as is asked for."""
+
+    @property
+    def parts_ready(self) -> Mapping[str, bool]:
+        """By the name of each Redis, whether it can."""
 
     @property
     def state(self) -> str:

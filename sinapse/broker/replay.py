@@ -73,8 +73,11 @@ class Replays:
 
     def begin(self, connection: Resuming, last_event_id: str) -> None:
         """Resume a stream that was opened replaying, or suspended, after the id of its client."""
-        place = EventID.parse(last_event_id)
-        if place is not None and self.may_know(place):
+        self.begin_at(connection, EventID.parse(last_event_id) or UNKNOWN)
+
+    def begin_at(self, connection: Resuming, place: EventID) -> None:
+        """Do so after a place that may be unknown."""
+        if self.may_know(place):
             self.resume(connection, place)
         else:
             self._give_up(connection, ResetReason.UNKNOWN_ID)
@@ -256,12 +259,16 @@ class Replays:
     def _give_up(self, connection: Resuming, reason: ResetReason) -> None:
         """Tell a stream that what it missed is unknown, and let it go on from here."""
         subject = connection.subject
-        if subject is not None:
+        if subject is None:
+            return
+        channels = subject.heard()
+        self._hub.go_live(connection)
+        place = str(self._hub.here)
+        if channels:
             self._counters.resets += 1
-            channels = subject.heard()
-            self._hub.go_live(connection)
-            place = str(self._hub.here)
             connection.send(connection.framing.reset(reason, channels, place))
+        else:  # It can have missed nothing.
+            connection.send(connection.framing.position(place))
 
     # Catching up
 

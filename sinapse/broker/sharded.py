@@ -1,9 +1,11 @@
 """Several Redis as one, with the channels spread over them: see :mod:`sinapse.protocol.sharding`.
 
-Each has a broker of its own, which is as exact as with one Redis. All admit a stream, and it has a
-member in the hub of each: a :class:`~sinapse.broker.bundle.Bundle`.
+Each has a broker of its own, which is as exact as with one Redis. All that are there admit a
+stream, and it has a member in the hub of each: a :class:`~sinapse.broker.bundle.Bundle`. For those
+that are away it is late: see :mod:`sinapse.broker.late`.
 """
 
+import math
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -11,17 +13,27 @@ from functools import partial
 from typing import Any, Generic, Protocol, cast
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import Deferred, DeferredList
 
 from sinapse.broker.broker import RedisBroker
 from sinapse.broker.bundle import Bundle, Member
-from sinapse.broker.interface import Admission, Admitted, ExpiryTold, Opened, Resuming, Streaming
+from sinapse.broker.degraded import Degraded
+from sinapse.broker.interface import (
+    Admission,
+    Admitted,
+    ExpiryTold,
+    Holder,
+    Opened,
+    Resuming,
+    Streaming,
+)
+from sinapse.broker.late import LateStreams, same
 from sinapse.broker.lookup import TokenEntry
 from sinapse.errors import BrokerUnavailable, CloseReason, ResetReason, Unauthorized
 from sinapse.framing.partial import PartialFraming, partial_framing
 from sinapse.hub.hub import Hub
 from sinapse.hub.subscribers import Channel, Framing, Subject
-from sinapse.protocol.ids import EventID, Place
+from sinapse.protocol.ids import UNKNOWN, EventID, Past, Place
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.sharding import shard_of
 
@@ -42,15 +54,24 @@ class MakeBroker(Protocol):
 class ShardedBroker(MultiService, Generic[Streaming]):
     """The Redis at `urls`, each with a broker of `make`.
 
-    It is a :class:`~sinapse.broker.interface.Broker`. A stream opens when all are there; an open
-    one does without. `admits_empty` is as for the brokers that `make` returns.
+    It is a :class:`~sinapse.broker.interface.Broker`. A stream opens when the one is there that
+    keeps its token, and gets what the others have when they are back. It is ready while `least` of
+    them are there, as a part of 1. `admits_empty` is as for the brokers that `make` returns.
     """
 
     def __init__(
-        self, urls: Sequence[RedisURL], make: MakeBroker, *, admits_empty: bool = False
+        self,
+        urls: Sequence[RedisURL],
+        make: MakeBroker,
+        *,
+        least: float,
+        admits_empty: bool = False,
+        reactor: Any,
     ) -> None:
         super().__init__()
         self._admits_empty = admits_empty
+        self._least = max(1, math.ceil(least * len(urls)))
+        self._names = [str(number) for number in range(len(urls))]
         self.parts = tuple(
             make(url, is_home=partial(self._is_home, number), emptied=self._emptied)
             for number, url in enumerate(urls)
@@ -60,11 +81,33 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         self._hubs: tuple[Hub, ...] = tuple(part.hub for part in self.parts)
         self._bundles: dict[Resuming, Bundle] = {}
         self._framings: dict[Framing, PartialFraming] = {}
+        #: The streams that wait for each Redis.
+        self._late = tuple(
+            LateStreams(part, number, self._joined, self._end_bundle)
+            for number, part in enumerate(self.parts)
+        )
+        self._degraded = Degraded(self._names, self.parts, self._late, self._bundles, reactor)
+
+    def startService(self) -> None:  # noqa: N802
+        """Connect to each of them."""
+        self._degraded.start()
+        super().startService()
+
+    def stopService(self) -> "Deferred[None]":  # noqa: N802
+        """Disconnect from each of them."""
+        self._degraded.stop()
+        stopped: Deferred[None] = super().stopService()
+        return stopped
 
     @property
     def ready(self) -> bool:
-        """Whether all are connected, subscribed, reconciled and caught up."""
-        return all(part.ready for part in self.parts)
+        """Whether enough are connected, subscribed, reconciled and caught up."""
+        return sum(part.ready for part in self.parts) >= self._least
+
+    @property
+    def parts_ready(self) -> Mapping[str, bool]:
+        """By the name of each Redis, whether it is."""
+        return {name: part.ready for name, part in zip(self._names, self.parts, strict=True)}
 
     @property
     def state(self) -> str:
@@ -76,12 +119,16 @@ class ShardedBroker(MultiService, Generic[Streaming]):
 
     async def when_ready(self) -> None:
         """Return when each of them has been ready."""
-        await gatherResults([Deferred.fromCoroutine(part.when_ready()) for part in self.parts])
+        for part in self.parts:
+            await part.when_ready()
 
     # Streams on their way in
 
     async def admit(self, token: bytes) -> Admission:
-        """Look up the channels of `token`: first where it is kept, then everywhere else."""
+        """Look up the channels of `token`: first where it is kept, then where it can be.
+
+        Raises :class:`~sinapse.errors.BrokerUnavailable` if the Redis that keeps it is away.
+        """
         admitted: dict[int, Admitted] = {}
         try:
             entry = await self._admit_everywhere(admitted, token)
@@ -89,69 +136,86 @@ class ShardedBroker(MultiService, Generic[Streaming]):
             for number, part in admitted.items():
                 self._hubs[number].abandon(part.joining)
             raise
-        parts = [admitted[number] for number in range(len(self.parts))]
-        return Admission(token, entry.subject, entry.expires, parts)
+        return Admission(token, Holder(entry.subject, entry.only), entry.expires, admitted)
 
     async def _admit_everywhere(self, admitted: dict[int, Admitted], token: bytes) -> TokenEntry:
         home = self._home(token)
         entry = await self._admit(admitted, home, token, None)
+        holder = Holder(entry.subject, entry.only)
         others = [number for number in range(len(self.parts)) if number != home]
         outcomes: list[tuple[bool, Any]] = await DeferredList(
             [
-                Deferred.fromCoroutine(self._admit(admitted, number, token, entry))
+                Deferred.fromCoroutine(self._admit(admitted, number, token, holder))
                 for number in others
             ],
             consumeErrors=True,
         )
         for is_admitted, outcome in outcomes:
-            if not is_admitted:
+            if not is_admitted and not outcome.check(BrokerUnavailable):
                 outcome.raiseException()
         # During the last look-up, the first connection may have been lost.
-        for number, part in enumerate(self.parts):
-            if not part.vouches_for(admitted[number]):
-                raise BrokerUnavailable(part.state)
+        for number in list(admitted):
+            if self.parts[number].vouches_for(admitted[number]):
+                continue
+            if number == home:
+                raise BrokerUnavailable(self.parts[home].state)
+            self._hubs[number].abandon(admitted.pop(number).joining)
         return entry
 
     async def _admit(
-        self, admitted: dict[int, Admitted], number: int, token: bytes, known: TokenEntry | None
+        self, admitted: dict[int, Admitted], number: int, token: bytes, known: Holder | None
     ) -> TokenEntry:
         admitted[number], entry = await self.parts[number].admit_here(token, known)
         return entry
 
     def withdraw(self, admission: Admission) -> None:
         """Give up an admission that is not used, or has been."""
-        for hub, part in zip(self._hubs, admission.parts, strict=True):
-            hub.abandon(part.joining)
+        for number, part in admission.parts.items():
+            self._hubs[number].abandon(part.joining)
 
     def place_before_past(self, admission: Admission) -> str | None:
         """Return the id from which a new stream resumes to get the past of its channels, if any.
 
-        It is one of the stream in those Redis where there is some.
+        It is one of the stream in those Redis where there is some, or may be: of those that are
+        away it gets what they have published since the node lost them.
         """
-        parts = [
-            hub.place_before_past(part.joining)
-            for hub, part in zip(self._hubs, admission.parts, strict=True)
-        ]
-        if not any(parts):
+        parts = {
+            number: self._hubs[number].place_before_past(part.joining)
+            for number, part in admission.parts.items()
+        }
+        if len(parts) == len(self.parts) and not any(parts.values()):
             return None
-        return str(Place(part or hub.here for hub, part in zip(self._hubs, parts, strict=True)))
+        here = self._here()
+        for number in self._absent(admission):
+            is_known = here[number] != UNKNOWN
+            parts[number] = here[number]._replace(past=Past(0, of_all=True)) if is_known else None
+        return str(Place(parts[number] or place for number, place in enumerate(here)))
+
+    def _absent(self, admission: Admission) -> list[int]:
+        """Return the numbers of the Redis that have not admitted a stream."""
+        return [number for number in range(len(self.parts)) if number not in admission.parts]
 
     def open(
         self, admission: Admission, make: Callable[[], Opened], *, live: bool = True
     ) -> Opened:
-        """Return the open stream that `make` makes, a member of each hub."""
-        parts = [(hub, part.joining) for hub, part in zip(self._hubs, admission.parts, strict=True)]
+        """Return the open stream that `make` makes, a member of each hub that has admitted it."""
+        joinings = {number: part.joining for number, part in admission.parts.items()}
+        absent = self._absent(admission)
         try:
             # All of them: the token may be revoked, and what waits is to be sent first.
-            expected = [hub.expected(joining) for hub, joining in parts]
-            if not self._admits_empty and all(each.is_empty for each in expected):
+            expected = [self._hubs[number].expected(each) for number, each in joinings.items()]
+            is_empty = not absent and all(each.is_empty for each in expected)
+            if is_empty and not self._admits_empty:
                 raise Unauthorized("no channels")
             stream = make()
             bundle = Bundle(stream, self._framing(stream.framing), self._here())
             self._bundles[stream] = bundle
-            for (hub, joining), member in zip(parts, bundle.members, strict=True):
+            for number, joining in joinings.items():
                 # In this turn of the reactor nothing can have changed.
-                hub.open(joining, partial(_same, member), live=live)
+                self._hubs[number].open(joining, partial(same, bundle.members[number]), live=live)
+            for number in absent:
+                self._late[number].add(bundle, admission.holder)
+            self._degraded.opened(bundle)
         finally:
             self.withdraw(admission)
         return stream
@@ -185,7 +249,8 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         return str(self._here())
 
     def _here(self) -> Place:
-        return Place(hub.here for hub in self._hubs)
+        # A Redis that has not been there yet has no epoch.
+        return Place(hub.here if hub.epoch else UNKNOWN for hub in self._hubs)
 
     def resume(self, stream: Streaming, last_event_id: str) -> None:
         """Start the replay for a stream that gets nothing yet, by each part of its id.
@@ -198,7 +263,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         unknown = [
             number
             for number, part in enumerate(self.parts)
-            if not part.replays.may_know(place[number])
+            if bundle not in self._late[number] and not part.replays.may_know(place[number])
         ]
         if unknown:
             here = self._here()
@@ -216,7 +281,9 @@ class ShardedBroker(MultiService, Generic[Streaming]):
                 stream.send(stream.framing.position(str(place)))
         for number, part in enumerate(self.parts):
             member = bundle.members[number]
-            if number in unknown:
+            if bundle in self._late[number]:
+                self._late[number].resume(bundle, place[number])
+            elif number in unknown:
                 part.hub.go_live(member)
             else:
                 part.replays.resume(member, place[number])
@@ -248,6 +315,8 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         """Forget a stream that has ended."""
         bundle = self._bundles.pop(stream, None)
         if bundle is not None:
+            for late in self._late:
+                late.discard(bundle)
             for hub, member in self._in(bundle):
                 hub.leave(member)
 
@@ -261,24 +330,42 @@ class ShardedBroker(MultiService, Generic[Streaming]):
             self.leave(stream)
             stream.close(reason)
 
+    def _end_bundle(self, bundle: Bundle, reason: CloseReason) -> None:
+        self.end(cast(Streaming, bundle.stream), reason)
+
+    def _joined(self, bundle: Bundle) -> None:
+        """Note that a stream that was late has joined a hub."""
+        self._degraded.tell(bundle)
+        for member in bundle.members:
+            subject = member.subject
+            if subject is not None and subject.catch_up is None and subject.hears_nothing:
+                self._emptied(subject)
+
     def _in(self, bundle: Bundle) -> list[tuple[Hub, Member]]:
         return list(zip(self._hubs, bundle.members, strict=True))
 
     def _emptied(self, subject: Subject) -> None:
-        """End the streams of a subject if it may listen to nothing anywhere."""
+        """End the streams of a subject if it may listen to nothing anywhere.
+
+        One that is late in some Redis may have something there.
+        """
         there = [hub.subjects.get(subject.key) for hub in self._hubs]
         if any(each and (each.catch_up or not each.hears_nothing) for each in there):
             return
         for member in list(subject.subscribers):
-            stream = cast(Streaming, cast(Member, member).bundle.stream)
-            self.end(stream, CloseReason.NO_CHANNELS)
+            bundle = cast(Member, member).bundle
+            if not any(bundle in late for late in self._late):
+                self._end_bundle(bundle, CloseReason.NO_CHANNELS)
 
     # Subjects and channels
 
     @property
     def subject_count(self) -> int:
-        """How many subjects have open streams: each stream has a member in every hub."""
-        return self._hubs[0].subject_count
+        """How many subjects have open streams."""
+        if not any(self._late):
+            return self._hubs[0].subject_count  # Each stream has a member in every hub.
+        ids = (subject.id for hub in self._hubs for subject in hub.subjects.values())
+        return len(set(ids))
 
     @property
     def channels(self) -> Mapping[bytes, Channel]:
@@ -287,8 +374,8 @@ class ShardedBroker(MultiService, Generic[Streaming]):
 
     def streams_of(self, subject: bytes) -> list[Streaming]:
         """Return the open streams of a subject, the oldest first."""
-        members = self.parts[0].streams_of(subject)
-        return [cast(Streaming, member.bundle.stream) for member in members]
+        members = (member for part in self.parts for member in part.streams_of(subject))
+        return list(dict.fromkeys(cast(Streaming, member.bundle.stream) for member in members))
 
     def channels_of(self, subject: bytes) -> AbstractSet[bytes]:
         """Return the channels of a subject with open streams."""
@@ -300,7 +387,3 @@ def _begin(bundle: Bundle, parts: Iterable[EventID | None]) -> str:
     place = Place(part for part in parts if part is not None)
     bundle.begin_at(place)
     return str(place)
-
-
-def _same(member: Member) -> Member:
-    return member

@@ -276,7 +276,11 @@ def _broker(
         one: RedisBroker[Stream] = make(settings.redis[0])
         return one, [one]
     several: ShardedBroker[Stream] = ShardedBroker(
-        settings.redis, make, admits_empty=settings.admit_empty
+        settings.redis,
+        make,
+        least=settings.min_redis,
+        admits_empty=settings.admit_empty,
+        reactor=reactor,
     )
     return several, several.parts
 

@@ -36,6 +36,12 @@ class Settings:
         "option, share the channels; their order matters.",
         variable="REDIS_URL",
     )
+    min_redis: float = option(
+        "50%",
+        values.share,
+        "Share of several Redis that must be there for /ready to answer 200. Streams open in any "
+        "case if the Redis is there that has their token.",
+    )
     prefix: str = option(
         "none",
         values.prefix,

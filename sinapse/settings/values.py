@@ -65,6 +65,14 @@ def size_or_off(least: int, most: int | None = None) -> Callable[[Texts], int | 
     return read
 
 
+def share(texts: Texts) -> float:
+    """Read a part of all, in percent; returns it as a part of 1."""
+    match = re.fullmatch(r"([0-9]{1,3})%", texts[-1])
+    if match is None or int(match[1]) > 100:
+        raise ValueError("must be a share from 0% to 100%")
+    return int(match[1]) / 100
+
+
 def flag(texts: Texts) -> bool:
     """Read what may have no value on the command line; most words in the environment mean yes."""
     return is_on(texts[-1])

@@ -215,6 +215,9 @@ def test_redis_is_there_if_it_is_for_all() -> None:
     assert total([figures(), figures()], [])["redis_up"] == 1
     assert total([figures(), figures(redis_up=0)], [])["redis_up"] == 0
     assert total([], [figures()])["redis_up"] == 0
+    one, other = figures(redis_by_name={"a": 1, "b": 1}), figures(redis_by_name={"a": 1, "b": 0})
+    assert total([one, other], [])["redis_by_name"] == {"a": 1, "b": 0}
+    assert total([], [one])["redis_by_name"] == {}
 
 
 def test_a_node_whose_workers_are_all_silent_still_has_figures() -> None:

@@ -23,6 +23,7 @@ from tests.stories.model import PART, PASTS, Record, Rights, Story, Token
 from tests.stories.tabs import Browser, Item
 from tests.stories.world import LOSSY, World
 from tests.support import EVENT_TIMEOUT
+from tests.support.proxy import away
 
 SUBJECTS = 40
 MESSAGES = 150
@@ -200,6 +201,8 @@ class Teller:
             faults += [self.save, self.save, self.lose, self.lose_a_little, self.flush]
         else:
             faults += [self.restart]
+        if len(self.world.servers) > 1:
+            faults += [self.lose_touch, self.lose_touch]
         if not self.world.has_workers:
             faults += [self.stop, self.stop, self.kill]
         return often * 2 + faults
@@ -497,6 +500,19 @@ class Teller:
             self.dice.choice((self.publish, self.publish, self.change, self.come))()
         self.pump(0.01)
         self.world.finish_cutting()
+        self.disturb()
+
+    def lose_touch(self) -> None:
+        """Keep the nodes from one Redis of several for a while: streams open without it."""
+        self.disturb()
+        number = self.dice.randrange(len(self.world.links))
+        self.note(f"nodes lose touch with Redis {number}")
+        often = (self.publish, self.publish, self.change, self.give_back, self.to_one)
+        with away(self.world.links[number]):
+            for _ in range(self.dice.randint(3, 15)):
+                self.dice.choice((*often, self.come, self.leave, self.token, self.change_group))()
+                self.pump(0.01)
+        self.note(f"Redis {number} is back")
         self.disturb()
 
     def churn(self) -> None:

@@ -60,7 +60,9 @@ def running(folder: Path, *options: str, nodes: int = 1) -> Iterator[Place]:
         daemons = []
         for number in range(nodes):
             (folder / f"node-{number}").mkdir()
-            daemons.append(stack.enter_context(running_daemon(folder / f"node-{number}", url)))
+            # Ready is here when all of them are.
+            node = running_daemon(folder / f"node-{number}", url, "--min-redis=100%")
+            daemons.append(stack.enter_context(node))
         yield Place(servers, daemons, stack.enter_context(Publisher(url)))
         for daemon in daemons:
             assert "Traceback" not in daemon.log, daemon.log

@@ -99,7 +99,7 @@ class Overview(Service):
         """Return why a worker should not get clients now, if so."""
         answers = await self._ask_status()
         ready = sum(
-            worker.is_ready and bool(answers.get(worker.number, {}).get("redis_up"))
+            worker.is_ready and bool(answers.get(worker.number, {}).get("ready"))
             for worker in self._workers
         )
         count = len(self._workers)

@@ -29,7 +29,7 @@ def lasting(figures: Figures) -> Figures:
 def total(present: Iterable[Figures], absent: Iterable[Figures]) -> Figures:
     """Return the figures of a node with these workers; of those `absent` only what lasts counts.
 
-    Redis is there if it is for every worker.
+    A Redis is there if it is for every worker.
     """
     present = list(present)
     known = set(blank()) | set(HISTOGRAMS)
@@ -39,6 +39,11 @@ def total(present: Iterable[Figures], absent: Iterable[Figures]) -> Figures:
     for figures in absent:
         result = add(result, lasting(figures))
     result["redis_up"] = min((figures["redis_up"] for figures in present), default=0)
+    names = {name for figures in present for name in figures["redis_by_name"]}
+    result["redis_by_name"] = {
+        name: min(figures["redis_by_name"].get(name, 0) for figures in present)
+        for name in sorted(names)
+    }
     return result
 
 

@@ -15,7 +15,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sinapse.broker.interface import Admission, Admitted
+from sinapse.broker.interface import Admission, Admitted, Holder
 from sinapse.daemon import daemon as composition
 from sinapse.errors import BrokerUnavailable, CloseReason, InvalidPayload, Unauthorized
 from sinapse.framing.eventstream import EventStream, JSONEventStream
@@ -104,7 +104,7 @@ class Node:
         except BaseException:
             self.hub.abandon(joining)
             raise
-        return Admission(token, b"1", expires, [Admitted(joining, None)])
+        return Admission(token, Holder(b"1", None), expires, {0: Admitted(joining, None)})
 
     async def _expiry(self, token: bytes) -> float | None:
         if token == AWAY:
