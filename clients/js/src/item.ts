@@ -2,7 +2,8 @@
  * Ids, which say where a stream is.
  *
  * They are `<epoch>-<counter>`, or several of them with dots between, one for each Redis of the
- * server. The counter goes up over all channels of a Redis, also when the epoch changes; only data
+ * server. Such a part may say the name of its Redis, `<name>_<epoch>-<counter>`; otherwise that is
+ * its number. The counter goes up over all channels of a Redis, also when the epoch changes; only data
  * that are lost take it back, and then the server says `reset`. What a message's own part is
  * cannot be told from its id alone, but its other parts are where its stream has been before.
  *
@@ -13,6 +14,9 @@
 import type { Item } from "./types.js";
 
 interface Part {
+  name: string;
+  /** The name as the id has it, empty without one. */
+  tag: string;
   text: string;
   epoch: string;
   counter: number;
@@ -23,16 +27,18 @@ interface Part {
 type Place = string | undefined;
 
 const parts = (id: Place): Part[] =>
-  (id ?? "").split(".").map((text) => {
+  (id ?? "").split(".").map((whole, number) => {
+    const tag = whole.slice(0, whole.indexOf("_") + 1);
+    const text = whole.slice(tag.length);
     const [epoch = "", counter = -1, past, isNew] = text.split("-");
     const rank = past ? (isNew ? +past - 1e15 : +past + 1) : 0;
-    return { text, epoch, counter: +counter, rank };
+    return { name: tag || `${number}_`, tag, text, epoch, counter: +counter, rank };
   });
 
-/** The parts of `id`, each with that of `place`. */
+/** The parts of `id`, each with that of the same Redis in `place`. */
 const beside = (place: Place, id: string): [Part, Part][] => {
   const here = parts(place);
-  return parts(id).map((part, number) => [here[number] ?? parts("")[0]!, part]);
+  return parts(id).map((part) => [here.find(({ name }) => name === part.name) ?? parts("")[0]!, part]);
 };
 
 const isBefore = (here: Part, there: Part): boolean =>
@@ -48,8 +54,9 @@ export const isNew = (place: Place, id: string): boolean =>
  */
 export const further = (place: Place, id: string, isLost: unknown): string =>
   beside(place, id)
-    .map(([here, there]) =>
-      (isBefore(there, here) && !(isLost && here.epoch !== there.epoch) ? here : there).text,
+    .map(
+      ([here, there]) =>
+        there.tag + (isBefore(there, here) && !(isLost && here.epoch !== there.epoch) ? here : there).text,
     )
     .join(".");
 

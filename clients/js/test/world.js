@@ -284,6 +284,7 @@ export class Server {
   connections = new Set();
   isUp = true;
   hasPast = false; // whether new streams get what is retained
+  hasNames = false; // whether some of its nodes have names for the Redis
   #shards;
 
   constructor(world, shards) {
@@ -293,7 +294,20 @@ export class Server {
 
   // What an application takes before it reads the state of a page.
   get position() {
-    return this.#shards.map(({ position }) => position).join(".");
+    return this.#id(this.#shards.map(({ position }) => position));
+  }
+
+  // The id of these parts. While the list of Redis gets names, every node has its own form of it.
+  #id(parts) {
+    if (!this.hasNames || this.world.random() < 0.3) return parts.join(".");
+    const named = parts.map((part, number) => `${number}_${part}`);
+    return (this.world.random() < 0.5 ? named : named.reverse()).join(".");
+  }
+
+  #parts(id) {
+    const parts = id.split(".");
+    if (!id.includes("_")) return parts;
+    return parts.sort().map((part) => part.split("_")[1]);
   }
 
   get #any() {
@@ -390,9 +404,9 @@ export class Server {
     const beforePast = this.hasPast ? "-0-0" : "";
     connection.place = isNew
       ? this.#shards.map(({ position }) => position + beforePast)
-      : last.split(".");
+      : this.#parts(last);
     const hello = `retry: 100\n${block({ event: "authentication", data: "ok" })}`;
-    this.#send(connection, isNew ? `${hello}\nid: ${connection.place.join(".")}` : hello);
+    this.#send(connection, isNew ? `${hello}\nid: ${this.#id(connection.place)}` : hello);
     if (isNew && !this.hasPast) return;
     const waiting = [...this.#shards];
     while (waiting.length > 0) {
@@ -425,7 +439,7 @@ export class Server {
   #send(connection, block, shard, id) {
     if (shard) {
       connection.place[this.#shards.indexOf(shard)] = id;
-      block += `\nid: ${connection.place.join(".")}`;
+      block += `\nid: ${this.#id(connection.place)}`;
     }
     this.world.later(connection.key, connection.tab, () => {
       connection.chunks.push(new TextEncoder().encode(`${block}\n\n`));
