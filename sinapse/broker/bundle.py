@@ -12,7 +12,6 @@ from sinapse.broker.interface import Resuming
 from sinapse.errors import CloseReason
 from sinapse.framing.partial import PartialFraming
 from sinapse.hub.subscribers import Subject
-from sinapse.protocol.ids import EventID
 
 
 class Bundle:
@@ -20,18 +19,20 @@ class Bundle:
 
     __slots__ = ("_ids", "_waiting", "lacks", "members", "stream")
 
-    def __init__(self, stream: Resuming, framing: PartialFraming, place: Sequence[EventID]) -> None:
+    def __init__(
+        self, stream: Resuming, framings: Sequence[PartialFraming], place: Sequence[bytes]
+    ) -> None:
         self.stream = stream
         #: The names of the Redis that are away, as far as its client has been told.
         self.lacks: tuple[str, ...] = ()
         self._ids: list[bytes] = []
         self.begin_at(place)
         self._waiting: list[Deferred[None]] = []
-        self.members = [Member(self, shard, framing) for shard in range(len(place))]
+        self.members = [Member(self, *each) for each in enumerate(framings)]
 
-    def begin_at(self, place: Sequence[EventID]) -> None:
-        """Note the place of the stream in each Redis."""
-        self._ids = [str(each).encode() for each in place]
+    def begin_at(self, place: Sequence[bytes]) -> None:
+        """Note the place of the stream in each Redis: the parts of its id."""
+        self._ids = list(place)
 
     def send(self, partial: bytes, framing: PartialFraming, shard: int) -> None:
         """Complete a frame from one Redis, and send it."""

@@ -33,9 +33,9 @@ from sinapse.errors import BrokerUnavailable, CloseReason, ResetReason, Unauthor
 from sinapse.framing.partial import PartialFraming, partial_framing
 from sinapse.hub.hub import Hub
 from sinapse.hub.subscribers import Channel, Framing, Subject
-from sinapse.protocol.ids import UNKNOWN, EventID, Past, Place
-from sinapse.protocol.redisurl import RedisURL
-from sinapse.protocol.sharding import shard_of
+from sinapse.protocol.ids import UNKNOWN, EventID, Past
+from sinapse.protocol.places import join, parse, tag
+from sinapse.protocol.redisurl import RedisURL, shards_of
 
 
 class MakeBroker(Protocol):
@@ -71,7 +71,6 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         super().__init__()
         self._admits_empty = admits_empty
         self._least = max(1, math.ceil(least * len(urls)))
-        self._names = [str(number) for number in range(len(urls))]
         self.parts = tuple(
             make(url, is_home=partial(self._is_home, number), emptied=self._emptied)
             for number, url in enumerate(urls)
@@ -80,13 +79,16 @@ class ShardedBroker(MultiService, Generic[Streaming]):
             part.setServiceParent(self)
         self._hubs: tuple[Hub, ...] = tuple(part.hub for part in self.parts)
         self._bundles: dict[Resuming, Bundle] = {}
-        self._framings: dict[Framing, PartialFraming] = {}
+        self._shards = shards_of(urls)
+        self._tags = [tag(self._shards, number) for number in range(len(urls))]
+        self._framings: dict[Framing, list[PartialFraming]] = {}
         #: The streams that wait for each Redis.
         self._late = tuple(
             LateStreams(part, number, self._joined, self._end_bundle)
             for number, part in enumerate(self.parts)
         )
-        self._degraded = Degraded(self._names, self.parts, self._late, self._bundles, reactor)
+        names = self._shards.names
+        self._degraded = Degraded(names, self.parts, self._late, self._bundles, reactor)
 
     def startService(self) -> None:  # noqa: N802
         """Connect to each of them."""
@@ -107,7 +109,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
     @property
     def parts_ready(self) -> Mapping[str, bool]:
         """By the name of each Redis, whether it is."""
-        return {name: part.ready for name, part in zip(self._names, self.parts, strict=True)}
+        return {name: part.ready for name, part in zip(self._shards.names, self.parts, strict=True)}
 
     @property
     def state(self) -> str:
@@ -115,7 +117,9 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         states = [part.state for part in self.parts]
         if len(set(states)) == 1:
             return states[0]
-        return "; ".join(f"{number}: {state}" for number, state in enumerate(states))
+        return "; ".join(
+            f"{number}: {state}" for number, state in zip(self._shards.names, states, strict=True)
+        )
 
     async def when_ready(self) -> None:
         """Return when each of them has been ready."""
@@ -189,7 +193,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         for number in self._absent(admission):
             is_known = here[number] != UNKNOWN
             parts[number] = here[number]._replace(past=Past(0, of_all=True)) if is_known else None
-        return str(Place(parts[number] or place for number, place in enumerate(here)))
+        return join(self._shards, (parts[number] or place for number, place in enumerate(here)))
 
     def _absent(self, admission: Admission) -> list[int]:
         """Return the numbers of the Redis that have not admitted a stream."""
@@ -208,7 +212,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
             if is_empty and not self._admits_empty:
                 raise Unauthorized("no channels")
             stream = make()
-            bundle = Bundle(stream, self._framing(stream.framing), self._here())
+            bundle = Bundle(stream, self._framing(stream.framing), self._tagged(self._here()))
             self._bundles[stream] = bundle
             for number, joining in joinings.items():
                 # In this turn of the reactor nothing can have changed.
@@ -233,12 +237,14 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         return self._home(token) == number
 
     def _home(self, token: bytes) -> int:
-        return shard_of(token, len(self.parts))
+        return self._shards.of(token)
 
-    def _framing(self, framing: Framing) -> PartialFraming:
+    def _framing(self, framing: Framing) -> list[PartialFraming]:
         made = self._framings.get(framing)
         if made is None:
-            made = self._framings[framing] = partial_framing(framing)
+            # Without names, all have the same.
+            by_tag = {each: partial_framing(framing, each) for each in self._tags}
+            made = self._framings[framing] = [by_tag[each] for each in self._tags]
         return made
 
     # Open streams
@@ -246,47 +252,55 @@ class ShardedBroker(MultiService, Generic[Streaming]):
     @property
     def here(self) -> str:
         """The id from which the streams go on that are live everywhere."""
-        return str(self._here())
+        return join(self._shards, self._here())
 
-    def _here(self) -> Place:
+    def _here(self) -> list[EventID]:
         # A Redis that has not been there yet has no epoch.
-        return Place(hub.here if hub.epoch else UNKNOWN for hub in self._hubs)
+        return [hub.here if hub.epoch else UNKNOWN for hub in self._hubs]
+
+    def _tagged(self, place: Iterable[EventID]) -> list[bytes]:
+        """Return the parts of an id."""
+        return [f"{its}{part}".encode() for its, part in zip(self._tags, place, strict=True)]
 
     def resume(self, stream: Streaming, last_event_id: str) -> None:
         """Start the replay for a stream that gets nothing yet, by each part of its id.
 
         Where a part is unknown, the stream goes on from here; it gets one notice for all such
-        parts: a reset only if it may listen to something there.
+        parts, and for those of Redis that are gone: a reset only if it may listen to something
+        there.
         """
         bundle = self._bundles[stream]
-        place = Place.parse(last_event_id, len(self.parts))
-        unknown = [
-            number
-            for number, part in enumerate(self.parts)
-            if bundle not in self._late[number] and not part.replays.may_know(place[number])
+        found = parse(last_event_id, self._shards)
+        late = [bundle in each for each in self._late]
+        place = [
+            part if is_late or each.replays.may_know(part) else None
+            for each, part, is_late in zip(self.parts, found.parts, late, strict=True)
         ]
-        if unknown:
-            here = self._here()
-            place = Place(
-                here[number] if number in unknown else part for number, part in enumerate(place)
-            )
-        bundle.begin_at(place)
-        if unknown:
-            subjects = [bundle.members[number].subject for number in unknown]
-            channels = set().union(*(each.heard() for each in subjects if each is not None))
+        whole = [part or here for part, here in zip(place, self._here(), strict=True)]
+        bundle.begin_at(self._tagged(whole))
+        if found.gone or None in place:
+            channels = {
+                channel
+                for member, part in zip(bundle.members, place, strict=True)
+                if member.subject is not None
+                for channel in member.subject.heard()
+                if part is None or found.has_lost(channel)
+            }
+            where = join(self._shards, whole)
             if channels:
                 self.parts[0].counters.resets += 1
-                stream.send(stream.framing.reset(ResetReason.UNKNOWN_ID, channels, str(place)))
+                stream.send(stream.framing.reset(ResetReason.UNKNOWN_ID, channels, where))
             else:
-                stream.send(stream.framing.position(str(place)))
-        for number, part in enumerate(self.parts):
+                stream.send(stream.framing.position(where))
+        for number, part in enumerate(place):
             member = bundle.members[number]
-            if bundle in self._late[number]:
-                self._late[number].resume(bundle, place[number])
-            elif number in unknown:
-                part.hub.go_live(member)
+            if part is None:
+                self._hubs[number].go_live(member)
+            elif late[number]:
+                # What is there of a Redis that is gone is not known yet.
+                self._late[number].resume(bundle, UNKNOWN if found.gone else part)
             else:
-                part.replays.resume(member, place[number])
+                self.parts[number].replays.resume(member, part)
 
     def is_live(self, stream: Streaming) -> bool:
         """Whether a stream gets messages of each Redis when they are dispatched."""
@@ -298,7 +312,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         if not self.is_live(stream):
             return None
         bundle = self._bundles[stream]
-        return _begin(bundle, [hub.where(member) for hub, member in self._in(bundle)])
+        return self._begin(bundle, [hub.where(member) for hub, member in self._in(bundle)])
 
     def has_written_to(self, stream: Streaming, since: int) -> bool:  # noqa: ARG002
         """Whether a message was written past a stream: never, as frames are completed for each."""
@@ -309,7 +323,13 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         if not self.is_live(stream):
             return None
         bundle = self._bundles[stream]
-        return _begin(bundle, [hub.suspend(member) for hub, member in self._in(bundle)])
+        return self._begin(bundle, [hub.suspend(member) for hub, member in self._in(bundle)])
+
+    def _begin(self, bundle: Bundle, parts: Iterable[EventID | None]) -> str:
+        """Set the places of a stream, and return them as an id."""
+        place = [part for part in parts if part is not None]
+        bundle.begin_at(self._tagged(place))
+        return join(self._shards, place)
 
     def leave(self, stream: Streaming) -> None:
         """Forget a stream that has ended."""
@@ -380,10 +400,3 @@ class ShardedBroker(MultiService, Generic[Streaming]):
     def channels_of(self, subject: bytes) -> AbstractSet[bytes]:
         """Return the channels of a subject with open streams."""
         return frozenset().union(*(hub.channels_of(subject) for hub in self._hubs))
-
-
-def _begin(bundle: Bundle, parts: Iterable[EventID | None]) -> str:
-    """Set the places of a stream, and return them as an id."""
-    place = Place(part for part in parts if part is not None)
-    bundle.begin_at(place)
-    return str(place)

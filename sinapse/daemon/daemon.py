@@ -27,6 +27,7 @@ from sinapse.daemon.systemd import Notifier
 from sinapse.errors import StartError
 from sinapse.hub.presence import Presence
 from sinapse.protocol.message import MAX_MESSAGE
+from sinapse.protocol.redisurl import shards_of
 from sinapse.settings import Settings
 from sinapse.sockets import descriptors
 from sinapse.sockets.forwarded import TrustedProxies
@@ -272,7 +273,7 @@ def _broker(
         admits_empty=settings.admit_empty,
         reactor=reactor,
     )
-    if len(settings.redis) == 1:
+    if not shards_of(settings.redis).are_spread:
         one: RedisBroker[Stream] = make(settings.redis[0])
         return one, [one]
     several: ShardedBroker[Stream] = ShardedBroker(

@@ -13,8 +13,8 @@ from sinapse.framing import jsonmessage
 from sinapse.framing.eventstream import EventStream
 from sinapse.framing.jsonmessage import JSONList
 from sinapse.framing.websocket import WebSocket
-from sinapse.protocol.ids import SEPARATOR
 from sinapse.protocol.message import Message
+from sinapse.protocol.places import SEPARATOR
 
 _SEPARATOR = SEPARATOR.encode()
 
@@ -126,8 +126,52 @@ def _with_whole_json_ids(partial: bytes, ids: list[bytes], shard: int) -> list[b
     return _with_whole_ids(partial, jsonmessage.ID, b'"', ids, shard)
 
 
-def partial_framing(whole: object) -> PartialFraming:
-    """Return the framing of what one Redis gives to streams that are framed as `whole`."""
+class _Tagged:
+    """What one Redis gives, where each part of an id says the name of its Redis.
+
+    That is done when a message is encoded, once for all streams.
+    """
+
+    __slots__ = ("_framing", "_tag", "complete", "frame")
+
+    def __init__(self, framing: PartialFraming, tag: str) -> None:
+        self._framing = framing
+        self._tag = tag
+        self.frame = framing.frame
+        self.complete = framing.complete
+
+    @property
+    def plain(self) -> "_Tagged":
+        """See :class:`PartialFraming`."""
+        return self
+
+    def encode(self, channel: bytes, messages: Sequence[Message]) -> bytes:
+        """See :class:`Encoding`."""
+        tagged = [
+            each if each.id is None else each._replace(id=self._tag + each.id) for each in messages
+        ]
+        return self._framing.encode(channel, tagged)
+
+    def reset(self, reason: str, channels: Iterable[bytes], position: str | None) -> bytes:
+        """See :class:`Encoding`."""
+        tagged = None if position is None else self._tag + position
+        return self._framing.reset(reason, channels, tagged)
+
+    def position(self, identifier: str) -> bytes:
+        """See :class:`Encoding`."""
+        return self._framing.position(self._tag + identifier)
+
+
+def partial_framing(whole: object, tag: str = "") -> PartialFraming:
+    """Return the framing of what one Redis gives to streams that are framed as `whole`.
+
+    `tag` is what the part of an id begins with that is of this Redis.
+    """
+    framing = _partial(whole)
+    return _Tagged(framing, tag) if tag else framing
+
+
+def _partial(whole: object) -> PartialFraming:
     if isinstance(whole, EventStream):
         return PartialEventStream(whole)
     if isinstance(whole, WebSocket):

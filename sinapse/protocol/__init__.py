@@ -4,6 +4,7 @@
 ``keys``      what a valid name is, and tokens
 ``message``   the payload of a message
 ``ids``       ids of retained messages, and last event IDs
+``places``    last event IDs over several Redis
 ``scripts``   the Lua scripts of both sides
 ``redisurl``  where Redis is
 ``only``      the part of a list that a token is for

@@ -12,7 +12,6 @@ that were granted up to the counter are new, has ``-0`` after that. That is at m
 """
 
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 #: Digits of a counter, at the most.
@@ -71,9 +70,6 @@ def parse_id(payload: bytes) -> EventID | None:
     return EventID.parse(text) if is_event_id(text) else None
 
 
-#: What stands between the parts of an id where there are several Redis.
-SEPARATOR = "."
-
 #: An id that no Redis ever gave.
 UNKNOWN = EventID("0", 0)
 
@@ -81,33 +77,6 @@ UNKNOWN = EventID("0", 0)
 def position(epoch: bytes, counter: bytes) -> EventID:
     """Return the id of these parts, as Redis has them; one never given if they are none."""
     return parse_id(b"%s-%s" % (epoch, counter)) or UNKNOWN
-
-
-class Place(tuple[EventID, ...]):
-    """Where a stream is in each of several Redis: the id of the last message of each."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return self.join(map(str, self))
-
-    @staticmethod
-    def join(parts: Iterable[str]) -> str:
-        """Return the text of the id that has these parts, in the order of the Redis."""
-        return SEPARATOR.join(parts)
-
-    @classmethod
-    def parse(cls, text: str, count: int) -> "Place":
-        """Read `text`, an id of a stream over `count` Redis; an invalid id counts as unknown.
-
-        An id with fewer parts is that of the first Redis: more were added since. An id with more
-        parts is unknown as a whole, because it is unknown what it missed of the Redis that are
-        gone.
-        """
-        parts = [EventID.parse(part) or UNKNOWN for part in text.split(SEPARATOR, count)]
-        if len(parts) > count:
-            parts = []
-        return cls(parts + [UNKNOWN] * (count - len(parts)))
 
 
 def is_event_id(value: object) -> bool:

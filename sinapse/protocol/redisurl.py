@@ -14,6 +14,9 @@ User and password are those of the Redis nodes; for Sentinels with a password th
 certificates to trust (PEM) in place of those that the machine trusts. With ``?prefix=staging:``,
 all names that Sinapse uses there begin with that: see :mod:`sinapse.protocol.names`.
 
+Of several Redis each may have a name before its URL, as in ``a=redis://a.example``: see
+:mod:`sinapse.protocol.sharding`.
+
 Reserved characters in user, password and options are percent-encoded (RFC 3986 §2.1). A password
 that is not encoded would end early, and its rest would count as host, port or path, which are shown
 in logs: a URL that may have such a password is refused.
@@ -30,6 +33,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from sinapse.errors import InvalidPrefix
 from sinapse.protocol.names import Names, names_under, prefix_fault
+from sinapse.protocol.sharding import Shards, name_fault
 
 DEFAULT_URL = "redis://localhost:6379/0"
 EMBEDDED = "embedded:"
@@ -55,6 +59,9 @@ _OPTIONS = {
 
 # Scheme, authority, path and query.
 _PARTS = re.compile(r"([^:]*)://([^/?#]*)([^?#]*)\??(.*)")
+
+# What stands before a scheme, and the rest: in a query there is an equals sign, too.
+_NAMED = re.compile(r"([^:=]*)=([A-Za-z][A-Za-z+]*:.*)", re.DOTALL)
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -88,6 +95,8 @@ class RedisURL:
     """Folder of the embedded server, absolute; its socket is in `path`."""
     prefix: str = ""
     """What all names there begin with that Sinapse uses."""
+    name: str = ""
+    """What this one of several Redis is called; empty for its place in the list."""
 
     @cached_property
     def names(self) -> Names:
@@ -95,6 +104,11 @@ class RedisURL:
         return names_under(self.prefix)
 
     def __str__(self) -> str:
+        return f"{self.name}={self._address}" if self.name else self._address
+
+    @property
+    def _address(self) -> str:
+        """The URL without a name."""
         if self.embedded is not None:
             return f"{EMBEDDED}{self.embedded}"
         if self.path is not None:
@@ -134,7 +148,12 @@ class RedisURL:
     @classmethod
     def parse(cls, url: str) -> "RedisURL":
         """Read `url`; raises ``ValueError`` with a short reason that does not quote the URL."""
-        url = url.strip()
+        name, url = _name(url.strip())
+        found = cls._parse_address(url)
+        return replace(found, name=name) if name else found
+
+    @classmethod
+    def _parse_address(cls, url: str) -> "RedisURL":
         if url.startswith(EMBEDDED):
             return cls._embedded(url.removeprefix(EMBEDDED))
         if not url.isprintable():
@@ -166,12 +185,14 @@ class RedisURL:
     def parse_all(cls, texts: Iterable[str]) -> tuple["RedisURL", ...]:
         """Read URLs, of which a text may have several with spaces between; raises ``ValueError``.
 
-        What is several has to be several: the same Redis twice would hear everything twice.
+        What is several has to be several: the same Redis twice would hear everything twice. All of
+        them have names, or none has.
         """
         urls: list[RedisURL] = []
         for text in texts:
             # The folder of an embedded server may have spaces in its name.
-            parts = [text] if text.strip().startswith(EMBEDDED) else text.split() or [text]
+            is_one = _name(text.strip())[1].startswith(EMBEDDED)
+            parts = [text] if is_one else text.split() or [text]
             urls += map(cls.parse, parts)
         if len(urls) > 1 and any(url.embedded for url in urls):
             raise ValueError("an embedded server is the only one")
@@ -225,10 +246,31 @@ def from_environment(environment: Mapping[str, str]) -> str:
     return environment.get("REDIS_URL") or DEFAULT_URL
 
 
+def shards_of(urls: Sequence[RedisURL]) -> Shards:
+    """Return which of the Redis of a list has what: one without a name has its place as that."""
+    return Shards(url.name or str(number) for number, url in enumerate(urls))
+
+
 def _all_different(urls: Sequence[RedisURL]) -> tuple[RedisURL, ...]:
-    if len({str(url) for url in urls}) < len(urls):
+    if len({str(replace(url, name="")) for url in urls}) < len(urls):
         raise ValueError("the same Redis is there twice")
+    names = [url.name for url in urls if url.name]
+    if names and len(names) < len(urls):
+        raise ValueError("some Redis have a name, and some have none: name all or none of them")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two Redis are called {twice}")
     return tuple(urls)
+
+
+def _name(url: str) -> tuple[str, str]:
+    """Return the name that stands before a URL, empty for none, and the URL."""
+    match = _NAMED.fullmatch(url)
+    if match is None:
+        return "", url
+    if fault := name_fault(match[1]):
+        raise ValueError(fault)
+    return match[1], match[2]
 
 
 class _Parts(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, cast
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.sharding import Shards
 from sinapse.publisher import channels, groups, sessions, tokens
 from sinapse.publisher.base import BasePublisher
 from sinapse.publisher.operations.conversation import complete
@@ -196,14 +197,14 @@ class Publisher(BasePublisher):
             max_sessions=max_sessions,
             prefix=prefix,
         )
-        self._connections = joined([connect(each) for each in self.urls], together)
+        self._connections = joined([connect(each) for each in self.urls], self.shards, together)
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.sessions: Sessions = Sessions(
             self._connections, most=self.max_sessions, hashed=self.hash_tokens
         )
         self.channels: Channels = Channels(self._connections)
         self.groups: Groups = Groups(self._connections)
-        self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message, turns)
+        self.runs: Runs = Runs(self._connections, self.shards, self.max_message, turns)
 
     async def publish(
         self,
@@ -330,9 +331,9 @@ class Publisher(BasePublisher):
         await self.close()
 
 
-def joined(parts: Sequence[AwaitedRunner], together: Together) -> AwaitedRunner:
+def joined(parts: Sequence[AwaitedRunner], shards: Shards, together: Together) -> AwaitedRunner:
     """Return one runner for all operations, for connections to one Redis or several."""
-    return parts[0] if len(parts) == 1 else ShardedConnections(parts, together)
+    return ShardedConnections(parts, shards, together) if shards.are_spread else parts[0]
 
 
 class ShardedConnections(AwaitedRunner):
@@ -341,13 +342,14 @@ class ShardedConnections(AwaitedRunner):
     `together` sends to all at once.
     """
 
-    def __init__(self, parts: Sequence[AwaitedRunner], together: Together) -> None:
+    def __init__(self, parts: Sequence[AwaitedRunner], shards: Shards, together: Together) -> None:
         self._parts = parts
+        self._shards = shards
         self._together = together
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip to each Redis that takes part."""
-        spread = Spread(operations, len(self._parts))
+        spread = Spread(operations, self._shards)
         outcomes = await self._ask_all(spread.parts)
         await self._ask_all(spread.announcements())
         return spread.gather(outcomes)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from sinapse.environment import is_on
 from sinapse.errors import InvalidPrefix
 from sinapse.protocol.names import checked_prefix
-from sinapse.protocol.redisurl import RedisURL, from_environment
+from sinapse.protocol.redisurl import RedisURL, from_environment, shards_of
+from sinapse.protocol.sharding import Shards
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.operations.messages import Messages
 from sinapse.publisher.operations.sessions import max_sessions as max_sessions_of
@@ -57,6 +58,8 @@ class BasePublisher:
         if prefix is None:
             prefix = checked_prefix(os.environ.get("SINAPSE_PREFIX", ""), "SINAPSE_PREFIX")
         self.urls = RedisURL.all_under(checked_prefix(prefix), self.urls)
+        #: Which of them has what; none where the API is in their place.
+        self.shards: Shards = shards_of(self.urls)
         if hash_tokens is None:
             hash_tokens = is_on(os.environ.get("SINAPSE_HASH_TOKENS", ""))
         #: Whether Redis has hashes of tokens only.

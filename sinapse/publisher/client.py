@@ -79,14 +79,16 @@ class Publisher(BasePublisher):
             parts = [
                 Connections(url, size=max_connections, batch=batch, **options) for url in self.urls
             ]
-            self._connections = parts[0] if len(parts) == 1 else ShardedConnections(parts)
+            self._connections = (
+                ShardedConnections(parts, self.shards) if self.shards.are_spread else parts[0]
+            )
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.sessions: Sessions = Sessions(
             self._connections, most=self.max_sessions, hashed=self.hash_tokens
         )
         self.channels: Channels = Channels(self._connections)
         self.groups: Groups = Groups(self._connections)
-        self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message)
+        self.runs: Runs = Runs(self._connections, self.shards, self.max_message)
 
     def _check_api(self) -> None:
         """Do nothing: this publisher can use the API."""

@@ -30,6 +30,7 @@ from redis.retry import Retry
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.sharding import Shards
 from sinapse.publisher.batching import Batching
 from sinapse.publisher.operations.batches import Send, are_messages
 from sinapse.publisher.operations.conversation import converse
@@ -137,12 +138,13 @@ class ShardedConnections(Runner):
     It sends to one after the other.
     """
 
-    def __init__(self, parts: Sequence[Connections]) -> None:
+    def __init__(self, parts: Sequence[Connections], shards: Shards) -> None:
         self._parts = parts
+        self._shards = shards
 
     def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip to each Redis that takes part."""
-        spread = Spread(operations, len(self._parts))
+        spread = Spread(operations, self._shards)
         outcomes = self._ask(spread.parts)
         self._ask(spread.announcements())
         return spread.gather(outcomes)

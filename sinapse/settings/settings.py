@@ -33,7 +33,8 @@ class Settings:
         "Where Redis is: redis://user:password@host:port/db, rediss://..., unix:///path?db=0, "
         "redis+sentinel://host:port,host:port/master-name/db, or embedded:FOLDER for a private "
         "Valkey with its data in that folder. Several, separated by spaces or each with the "
-        "option, share the channels; their order matters.",
+        "option, share the channels; with a name before each, a=redis://host b=redis://host, their "
+        "order does not matter.",
         variable="REDIS_URL",
     )
     min_redis: float = option(

@@ -53,24 +53,27 @@ events = st.none() | st.sampled_from(["id", 'id":"', "id: 1", "typing"])
     contents=st.lists(st.tuples(texts, events, st.none() | event_ids), min_size=1, max_size=4),
     begin=st.lists(event_ids, min_size=3, max_size=3),
     shard=st.integers(0, 2),
+    tags=st.sampled_from([("", "", ""), ("a_", "b_", "16_")]),
 )
 def test_a_frame_that_is_completed_is_the_frame_of_messages_with_whole_ids(
     whole: EventStream | WebSocket | JSONList,
     contents: list[tuple[str, str | None, EventID | None]],
     begin: list[EventID],
     shard: int,
+    tags: tuple[str, str, str],
 ) -> None:
-    place = [str(each) for each in begin]
+    place = [f"{tag}{each}" for tag, each in zip(tags, begin, strict=True)]
+    ids = [each.encode() for each in place]
     partial, expected = [], []
     for data, event, identifier in contents:
         partial.append(Message(data, event, identifier and str(identifier)))
         if identifier is None:
             expected.append(Message(data, event))
         else:
-            place[shard] = str(identifier)
+            place[shard] = f"{tags[shard]}{identifier}"
             expected.append(Message(data, event, ".".join(place)))
-    framing = partial_framing(whole)
-    ids = [str(each).encode() for each in begin]
+    framing = partial_framing(whole, tags[shard])
+    assert framing.plain is framing
     frame = framing.complete(framing.encode(b"room:1", partial), ids, shard)
     assert frame == whole.encode(b"room:1", expected)
     assert [each.decode() for each in ids] == place
@@ -135,5 +138,20 @@ def test_resets_and_positions_have_whole_ids(whole: EventStream | WebSocket | JS
         frame = framing.complete(make(framing, "c-3"), ids, 1)
         assert frame == make(whole, "a-1.c-3")
         assert ids == [b"a-1", b"c-3"]
+    reset = framing.reset("not-retained", [b"room:1"], None)
+    assert framing.complete(reset, ids, 1) == whole.reset("not-retained", [b"room:1"], None)
+
+
+@EVERY_FRAMING
+def test_of_redis_with_names_they_say_whose_each_part_is(
+    whole: EventStream | WebSocket | JSONList,
+) -> None:
+    framing = partial_framing(whole, "y_")
+    ids = [b"x_a-1", b"y_b-2"]
+    frame = framing.complete(framing.frame(framing.position("c-3")), ids, 1)
+    assert frame == whole.position("x_a-1.y_c-3")
+    frame = framing.complete(framing.reset("data-lost", [b"room:1"], "d-4"), ids, 1)
+    assert frame == whole.reset("data-lost", [b"room:1"], "x_a-1.y_d-4")
+    assert ids == [b"x_a-1", b"y_d-4"]
     reset = framing.reset("not-retained", [b"room:1"], None)
     assert framing.complete(reset, ids, 1) == whole.reset("not-retained", [b"room:1"], None)

@@ -1,4 +1,4 @@
-"""Ids of retained messages, and those that have a part for each of several Redis."""
+"""Ids of retained messages, and those of streams in the midst of a past."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from sinapse.protocol.ids import (
     MAX_DIGITS,
-    UNKNOWN,
     EventID,
     Past,
-    Place,
     is_event_id,
     parse_counter,
     parse_id,
@@ -112,25 +110,3 @@ def test_whatever_redis_says_is_a_counter_or_none(digits: bytes) -> None:
         assert counter == int(digits)
     else:
         assert counter is None
-
-
-@given(st.lists(places, min_size=1, max_size=5))
-def test_a_place_is_read_as_it_was_written(them: list[EventID]) -> None:
-    place = Place(them)
-    assert Place.parse(str(place), len(them)) == place
-
-
-@given(texts, st.integers(1, 5))
-def test_a_place_has_a_part_for_each_redis_whatever_was_sent(text: str, count: int) -> None:
-    place = Place.parse(text, count)
-    assert len(place) == count
-    assert Place.parse(str(place), count) == place
-
-
-def test_of_another_number_of_parts_what_can_be_known_is_known() -> None:
-    a, b = EventID("a", 1), EventID("b", 2)
-    assert Place.parse("a-1", 2) == (a, UNKNOWN)
-    assert Place.parse("a-1.b-2", 3) == (a, b, UNKNOWN)
-    assert Place.parse("a-1.b-2.c-3", 2) == (UNKNOWN, UNKNOWN)
-    assert Place.parse("a-1.x.b-2", 3) == (a, UNKNOWN, b)
-    assert Place.parse("", 2) == (UNKNOWN, UNKNOWN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -11,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinapse.errors import BrokerUnavailable, InvalidPrefix
-from sinapse.protocol.redisurl import DEFAULT_URL, MAX_SOCKET_PATH, RedisURL, from_environment
+from sinapse.protocol.redisurl import (
+    DEFAULT_URL,
+    MAX_SOCKET_PATH,
+    RedisURL,
+    from_environment,
+    shards_of,
+)
 from sinapse.publisher import Publisher
 from tests.support import running_redis
 from tests.support.prefixes import PREFIXES
@@ -379,3 +386,60 @@ def test_a_prefix_is_for_those_that_have_none() -> None:
 def test_the_nodes_that_sentinels_name_have_it_too() -> None:
     url = RedisURL.parse("redis+sentinel://h/m?prefix=a:")
     assert url.node("b", 1).names is url.names
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://h/0", "rediss://:p%3Dw@h/1?prefix=a:", "unix:///r.sock?db=1"),
+        *("redis+sentinel://h,i/m/0?sentinel_password=a=b", "embedded:/var/a=b"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a", "7", "Berlin1"])
+def test_a_name_stands_before_the_scheme(url: str, name: str) -> None:
+    read = RedisURL.parse(f" {name}={url}")
+    assert read == replace(RedisURL.parse(url), name=name)
+    assert str(read) == f"{name}={RedisURL.parse(url)}"
+    [also] = RedisURL.parse_all([f"{name}={url}"])
+    assert also == read
+
+
+@pytest.mark.parametrize("url", ["redis://h?prefix=a:", "unix:///a=b", "embedded:/a=b:c"])
+def test_what_has_an_equals_sign_elsewhere_has_no_name(url: str) -> None:
+    assert RedisURL.parse(url).name == ""
+
+
+@pytest.mark.parametrize("name", ["", "a-b", "ä", "01", "x" * 17, "a b", "a_b"])
+def test_what_is_no_name(name: str) -> None:
+    with pytest.raises(ValueError, match=r"\Athe name of a Redis is 1 to 16 letters and digits"):
+        RedisURL.parse(f"{name}=redis://:s3cr3t@h")
+
+
+@pytest.mark.parametrize("text", ["a=b=redis://h", "s3cr3t=x@h:1/0", "a=h:1"])
+def test_a_name_is_no_url(text: str) -> None:
+    with pytest.raises(ValueError, match="scheme") as raised:
+        RedisURL.parse(text)
+    assert "s3cr3t" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
+        (["a=redis://a redis://b"], "some Redis have a name, and some have none: name all or none"),
+        (["redis://a", "b=redis://b"], "some Redis have a name"),
+        (["a=redis://a b=redis://b a=redis://c"], "two Redis are called a"),
+        (["a=redis://a b=redis://a:6379/0"], "the same Redis is there twice"),
+    ],
+)
+def test_names_are_those_of_all_and_different(texts: list[str], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        RedisURL.parse_all(texts)
+    urls = [RedisURL.parse(each) for text in texts for each in text.split()]
+    with pytest.raises(ValueError, match=reason):  # As of a publisher that is given each.
+        RedisURL.all_under("", urls)
+
+
+def test_which_has_what_goes_by_names_or_numbers() -> None:
+    assert shards_of(RedisURL.parse_all(["b=redis://b a=redis://a"])).names == ("b", "a")
+    assert shards_of(RedisURL.parse_all(["redis://b redis://a"])).names == ("0", "1")
+    assert shards_of(()).names == ()

@@ -13,7 +13,7 @@ import redis
 from sinapse.errors import Incomplete, TokenIsHashed, Unauthorized
 from sinapse.protocol.keys import HASHED, hashed_token, presented_token
 from sinapse.protocol.names import PLAIN
-from sinapse.protocol.sharding import shard_of
+from sinapse.protocol.sharding import numbered, shard_of
 from sinapse.publisher import Publisher
 from sinapse.publisher.aio import Publisher as AsyncPublisher
 from sinapse.publisher.operations.tokens import GenerateToken
@@ -199,7 +199,7 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, text: str, has
 def test_of_several_redis_a_hashed_token_leads_to_where_its_subject_is() -> None:
     for subject in range(20):
         operation = GenerateToken(subject, "User", None, hashed=True)
-        operation.spread_over(3)
+        operation.spread_over(numbered(3))
         presented = presented_token(operation.token.encode(), hashed=True)
         assert shard_of(presented, 3) == shard_of(operation.subject.encode(), 3)
         assert presented.decode() == operation.stored

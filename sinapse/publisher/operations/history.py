@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sinapse.errors import InvalidPayload, UnknownID
-from sinapse.protocol.ids import SEPARATOR, EventID, Place
+from sinapse.protocol.ids import EventID
 from sinapse.protocol.keys import channel_name
 from sinapse.protocol.message import unpack
 from sinapse.protocol.names import Names
+from sinapse.protocol.places import is_place, part_of
 from sinapse.protocol.scripts import HISTORY
-from sinapse.protocol.sharding import shard_of
+from sinapse.protocol.sharding import Shards, numbered
 from sinapse.publisher.operations.content import value_of
 from sinapse.publisher.operations.identity import ChannelLike
 from sinapse.publisher.operations.numbers import is_whole
@@ -23,8 +24,8 @@ MAX_LIMIT = 1000
 #: Bytes of messages that are enough for a page, for the same reason.
 PAGE_BYTES = 1024 * 1024
 
-#: Characters: a part for each of a hundred Redis.
-MAX_ID_LENGTH = 4096
+#: Characters: a part for each of a hundred Redis, with their names.
+MAX_ID_LENGTH = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class History:
 class ReadHistory(Operation[History]):
     """Reads what is retained of a channel: after an id, or all, and no more than `limit`."""
 
-    __slots__ = ("_count", "after", "channel", "limit")
+    __slots__ = ("_shards", "after", "channel", "limit")
 
     def __init__(self, channel: ChannelLike, after: str | None, limit: int) -> None:
         self.channel: str = channel_name(channel)
@@ -69,23 +70,22 @@ class ReadHistory(Operation[History]):
         if not is_whole(limit) or not 1 <= limit <= MAX_LIMIT:
             raise ValueError(f"limit is a whole number, 1 to {MAX_LIMIT}: {limit!r:.80}")
         self.limit: int = limit
-        self._count = 1
+        self._shards = numbered(1)
 
     @property
     def spread_by(self) -> str:
         """The channel."""
         return self.channel
 
-    def spread_over(self, count: int) -> None:
-        """Note how many parts an id has."""
-        self._count = count
+    def spread_over(self, shards: Shards) -> None:
+        """Note what the parts of an id are."""
+        self._shards = shards
 
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         epoch, counter = "", 0
         if self.after is not None:
-            place = Place.parse(self.after, self._count)
-            epoch, counter, _ = place[shard_of(self.channel.encode(), self._count)]
+            epoch, counter, _ = part_of(self.channel.encode(), self.after, self._shards)
         return call(
             names,
             HISTORY,
@@ -124,6 +124,6 @@ def _read(epoch: str, entries: Sequence[bytes]) -> tuple[tuple[Retained, ...], b
 def _checked(after: object) -> str:
     """Return `after` if it is an id; raises ``ValueError``."""
     is_short = isinstance(after, str) and len(after) <= MAX_ID_LENGTH
-    if is_short and all(map(EventID.parse, str(after).split(SEPARATOR))):
+    if is_short and is_place(str(after)):
         return str(after)
     raise ValueError(f"after is an id, as messages and positions have it: {after!r:.80}")

@@ -9,6 +9,7 @@ from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.names import Names
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.scripts import Script
+from sinapse.protocol.sharding import Shards
 
 T = TypeVar("T")
 
@@ -61,8 +62,8 @@ class Operation(ABC, Generic[T]):
         """The name that decides which of several Redis gets it; None for all of them."""
         return None
 
-    def spread_over(self, count: int) -> None:
-        """Note that there are `count` Redis."""
+    def spread_over(self, shards: Shards) -> None:
+        """Note that it is for one or all of several Redis."""
 
     def combine(self, results: Sequence[T]) -> T:
         """Return the whole result from those of all Redis, if each does a part."""

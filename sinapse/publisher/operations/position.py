@@ -3,19 +3,28 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sinapse.protocol.ids import Place, position
+from sinapse.protocol.ids import position
 from sinapse.protocol.names import Names
+from sinapse.protocol.places import join
+from sinapse.protocol.sharding import Shards, numbered
 from sinapse.publisher.operations.operation import Operation, Request
 
 
 class Position(Operation[str]):
     """The id of now; of several Redis each gives its part."""
 
-    __slots__ = ()
+    __slots__ = ("_shards",)
+
+    def __init__(self) -> None:
+        self._shards = numbered(1)
+
+    def spread_over(self, shards: Shards) -> None:
+        """Note what the parts of an id are."""
+        self._shards = shards
 
     def combine(self, results: Sequence[str]) -> str:
         """Return the parts as one id, in the order of the Redis."""
-        return Place.join(results)
+        return join(self._shards, results)
 
     def request(self, names: Names) -> Request:
         """Return what Redis is asked: it reads, and writes nothing."""

@@ -6,7 +6,7 @@ from typing import Any
 from sinapse.protocol.keys import REVOKE, hashed_token
 from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import REVOKE_TOKEN
-from sinapse.protocol.sharding import shard_of
+from sinapse.protocol.sharding import Shards, numbered
 from sinapse.publisher.operations.identity import SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation, Request, T, call
 
@@ -63,13 +63,13 @@ class _Revoked(Operation[None]):
 class NewToken:
     """A token of `subject` that `make` has made; its Redis is that of the subject."""
 
-    __slots__ = ("_count", "_hashed", "_make", "_subject", "text")
+    __slots__ = ("_hashed", "_make", "_shards", "_subject", "text")
 
     def __init__(self, subject: str, make: Callable[[], str], *, hashed: bool) -> None:
         self._subject = subject
         self._make = make
         self._hashed = hashed
-        self._count = 1
+        self._shards = numbered(1)
         self.text: str = make()
 
     @property
@@ -77,14 +77,14 @@ class NewToken:
         """The token as it is stored in Redis."""
         return hashed_token(self.text) if self._hashed else self.text
 
-    def spread_over(self, count: int) -> None:
-        """Make one whose place among `count` Redis is where the subject has its own."""
-        self._count = count
+    def spread_over(self, shards: Shards) -> None:
+        """Make one whose place among several Redis is where the subject has its own."""
+        self._shards = shards
         self.make_another()
 
     def make_another(self) -> None:
         """Make another one in its place."""
-        home = shard_of(self._subject.encode(), self._count)
+        home = self._shards.of(self._subject.encode())
         self.text = self._make()
-        while shard_of(self.stored.encode(), self._count) != home:
+        while self._shards.of(self.stored.encode()) != home:
             self.text = self._make()

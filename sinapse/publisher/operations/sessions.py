@@ -20,6 +20,7 @@ from sinapse.protocol.keys import (
 from sinapse.protocol.names import Names
 from sinapse.protocol.only import ANY
 from sinapse.protocol.scripts import END_SESSIONS, LIST_SESSIONS, OPEN_SESSION, RENEW_SESSION
+from sinapse.protocol.sharding import Shards
 from sinapse.publisher.operations.identity import (
     ChannelLike,
     ChannelsLike,
@@ -107,9 +108,9 @@ class OpenSession(Revoking[NewSession]):
         """The id."""
         return session_id(self.token.encode()) or ""
 
-    def spread_over(self, count: int) -> None:
+    def spread_over(self, shards: Shards) -> None:
         """Generate a token whose Redis is that of the subject."""
-        self._new.spread_over(count)
+        self._new.spread_over(shards)
 
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""

@@ -4,27 +4,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.protocol.sharding import shard_of
+from sinapse.protocol.sharding import Shards
 from sinapse.publisher.operations.operation import Operation
 
 
 class Spread:
-    """`operations`, spread over `count` Redis. Their order is kept in each, and not between them.
+    """`operations`, spread over several Redis. Their order is kept in each, and not between them.
 
     If an operation concerns all Redis, each does its part, and the results are combined.
     """
 
-    def __init__(self, operations: Sequence[Operation[Any]], count: int) -> None:
+    def __init__(self, operations: Sequence[Operation[Any]], shards: Shards) -> None:
         self._operations = operations
-        self._count = count
+        self._count = len(shards)
         #: The operations for each Redis, by its number, without those that have none.
         self.parts: dict[int, list[Operation[Any]]] = {}
         self._places: list[list[tuple[int, int]]] = []
         for operation in operations:
-            operation.spread_over(count)
+            operation.spread_over(shards)
             name = operation.spread_by
-            shards = range(count) if name is None else [shard_of(name.encode(), count)]
-            self._places.append([self._put(operation, shard) for shard in shards])
+            asked = range(len(shards)) if name is None else [shards.of(name.encode())]
+            self._places.append([self._put(operation, shard) for shard in asked])
 
     def _put(self, operation: Operation[Any], shard: int) -> tuple[int, int]:
         part = self.parts.setdefault(shard, [])
@@ -67,7 +67,7 @@ class Spread:
     def _whole(self, operation: Operation[Any], results: list[Any]) -> Any:
         failures = [each for each in results if isinstance(each, BrokerUnavailable)]
         if not failures:
-            return results[0] if len(results) == 1 else operation.combine(results)
+            return results[0] if operation.spread_by is not None else operation.combine(results)
         if len(failures) == len(results):
             return failures[0]
         # Other parts were carried out, so that delivered=False would be wrong.

@@ -16,6 +16,7 @@ from sinapse.protocol.scripts import (
     OBTAIN_TOKEN,
     RENEW_TOKEN,
 )
+from sinapse.protocol.sharding import Shards
 from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.lifetime import lifetime
 from sinapse.publisher.operations.operation import Operation, Request, T, call
@@ -62,9 +63,9 @@ class _WithNewToken(_OfSubject[str]):
         """The token as it is stored in Redis."""
         return self._new.stored
 
-    def spread_over(self, count: int) -> None:
+    def spread_over(self, shards: Shards) -> None:
         """Generate a token whose Redis is that of the subject."""
-        self._new.spread_over(count)
+        self._new.spread_over(shards)
 
 
 class GetToken(_OfSubject[str | None]):

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.protocol.sharding import shard_of
+from sinapse.protocol.sharding import Shards
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.operation import Operation
@@ -197,12 +197,12 @@ class Runs:
     """``publisher.runs``: as :class:`sinapse.publisher.runs.blocking.Runs`, to be awaited."""
 
     def __init__(
-        self, connections: AwaitedRunner, count: int, max_message: int, turns: Turns
+        self, connections: AwaitedRunner, shards: Shards, max_message: int, turns: Turns
     ) -> None:
         self.connections = connections
         self.max_message = max_message
         self.turns = turns
-        self._count = count
+        self._shards = shards
         self._carriers: OfThisProcess[dict[tuple[Hashable, int], Carrier]] = OfThisProcess(dict)
 
     async def get(self, run: str) -> RunStatus | None:
@@ -219,5 +219,5 @@ class Runs:
         for place, each in list(carriers.items()):
             if not each.courier:
                 carriers.pop(place, None)
-        place = self.turns.loop(), shard_of(channel.encode(), self._count)
+        place = self.turns.loop(), self._shards.of(channel.encode())
         return carriers.setdefault(place, Carrier(self.connections, self.turns))

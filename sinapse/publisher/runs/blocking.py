@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from sinapse.errors import BrokerUnavailable, RunOver
-from sinapse.protocol.sharding import shard_of
+from sinapse.protocol.sharding import Shards
 from sinapse.publisher.operations.conversation import complete
 from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.runner import Runner
@@ -177,16 +177,16 @@ class Runs:
     permission: look at the ``subject`` that :meth:`get` returns before a user may stop a run.
     """
 
-    def __init__(self, connections: Runner, count: int, max_message: int) -> None:
+    def __init__(self, connections: Runner, shards: Shards, max_message: int) -> None:
         self._connections = connections
         self.max_message = max_message
-        self._count = count
-        self._carriers = OfThisProcess(lambda: [Carrier(connections) for _ in range(count)])
+        self._shards = shards
+        self._carriers = OfThisProcess(lambda: [Carrier(connections) for _ in shards.names])
 
     @property
     def connections(self) -> Runner:
         """What carries operations out; raises ``ValueError`` if that is the HTTP API."""
-        if not self._count:
+        if not self._shards.names:
             raise ValueError("runs need Redis: this publisher has the HTTP API in its place")
         return self._connections
 
@@ -205,4 +205,4 @@ class Runs:
 
     def carrier(self, channel: str) -> Carrier:
         """Return what carries the messages of a run with that channel."""
-        return self._carriers()[shard_of(channel.encode(), self._count)]
+        return self._carriers()[self._shards.of(channel.encode())]

@@ -197,7 +197,9 @@ class Publisher(BasePublisher):
             for each in self.urls
         ]
         self._connections = awaiting.joined(
-            parts, lambda coroutines: gatherResults(map(Deferred.fromCoroutine, coroutines))
+            parts,
+            self.shards,
+            lambda coroutines: gatherResults(map(Deferred.fromCoroutine, coroutines)),
         )
         self.tokens: Tokens = Tokens(self._connections, hashed=self.hash_tokens)
         self.sessions: Sessions = Sessions(
@@ -206,7 +208,7 @@ class Publisher(BasePublisher):
         self.channels: Channels = Channels(self._connections)
         self.groups: Groups = Groups(self._connections)
         turns = ReactorTurns(reactor)
-        self.runs: Runs = Runs(self._connections, len(self.urls), self.max_message, turns)
+        self.runs: Runs = Runs(self._connections, self.shards, self.max_message, turns)
 
     publish = deferred(awaiting.Publisher.publish)
     publish_to = deferred(awaiting.Publisher.publish_to)
