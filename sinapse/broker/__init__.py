@@ -6,6 +6,8 @@
 ``recovery``      lists and messages that a break has missed
 ``sharded``       several Redis as one
 ``bundle``        a stream over several Redis
+``late``          streams that opened while one of these was away
+``degraded``      telling streams which of these are away
 ``payloads``      messages from payloads, and the size limit
 ``subscription``  the connection that messages arrive on
 ``lookup``        the connections for commands

@@ -43,6 +43,8 @@ WITHOUT_PRIVILEGES = (
         (["--keep-alive", "-1"], "--keep-alive '-1': must be a number of seconds"),
         (["-k", "soon"], "--keep-alive 'soon': must be a number of seconds"),
         (["--retry", "nan"], "--retry 'nan': must be a number of seconds"),
+        (["--min-redis", "2"], "--min-redis '2': must be a share from 0% to 100%"),
+        (["--min-redis", "150%"], "--min-redis '150%': must be a share from 0% to 100%"),
         (["--max-pending", "4MB"], "--max-pending '4MB': must be a number of bytes"),
         (["--redis", "http://localhost"], "--redis: the scheme must be one of redis, "),
         (["--redis", "localhost:6379"], "--redis: has no scheme: write redis://HOST:6379/0"),

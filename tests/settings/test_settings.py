@@ -60,6 +60,7 @@ ROWS = (
         ("redis://redis.example:6380/1", (RedisURL(host="redis.example", port=6380, db=1),)),
         ("unix:///run/redis.sock", (RedisURL(path="/run/redis.sock"),)),
     ),
+    Row("min-redis", 0.5, ("100%", 1.0), ("0%", 0.0)),
     Row("prefix", "", ("staging:", "staging:"), ("a-1/", "a-1/")),
     Row(
         "origin",

@@ -92,6 +92,8 @@ class Counts:
     required: int = 0
     resets: int = 0
     streams: int = 0
+    degraded: int = 0
+    """Streams that were told that a Redis is away."""
     wrong: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
@@ -99,7 +101,8 @@ class Counts:
         faults = ", ".join(f"{self.wrong[kind]} {kind}" for kind in kinds)
         return (
             f"{self.stories} stories, {self.streams} streams, {self.deliveries} deliveries, "
-            f"{self.required} of them required, {self.resets} resets: {faults}"
+            f"{self.required} of them required, {self.resets} resets, "
+            f"{self.degraded} without one of several Redis: {faults}"
         )
 
 
@@ -745,6 +748,9 @@ class Teller:
             self.end_grants()
             number = int(item.data.removeprefix(self.prefix))
             record.take(number, tab.token)
+        elif item.event == "degraded":
+            self.counts.degraded += item.data != "[]"
+            self.note(f"{record.name} is told that {item.data} are away")
         if item.event == "position":
             self.note(f"{record.name} is at {item.identifier}")
         if item.identifier:
