@@ -8,6 +8,8 @@ const { name, version, license } = JSON.parse(readFileSync("package.json", "utf8
 const options = {
   bundle: true,
   minify: true,
+  // What neither pages nor other tabs see.
+  mangleProps: /^(own|tag|epoch|counter|rank|closed|alone|replaced|deliver|leave)$/,
   target: "es2022",
   legalComments: "none",
   banner: { js: `/* ${name} ${version}, ${license} licence */` },

@@ -6,7 +6,7 @@
 
 import { type Handler, call } from "./handlers.js";
 import { further, isNew } from "./item.js";
-import { type Server, open } from "./link.js";
+import { type Server, type Standing, open } from "./link.js";
 import { type Share, share } from "./sharing.js";
 import { TRANSPORTS } from "./transports.js";
 import type * as sinapse from "./types.js";
@@ -91,8 +91,8 @@ export const connect = <Events extends object = Record<string, any>>(
     tell(states, next, code);
   };
 
-  const setLive = (isLive: boolean): void => {
-    if (isLive || state === "live") setState(isLive ? "live" : "reconnecting");
+  const setLive = (how: Standing): void => {
+    if (how || state !== "connecting") setState(how || "reconnecting");
   };
 
   // Of the server's own, only a reset has data here.
@@ -112,7 +112,7 @@ export const connect = <Events extends object = Record<string, any>>(
     closeLink ??= open(server, {
       last: () => last,
       receive: (item) => (shared ? shared.receive(item) : deliver(item)),
-      live: (isLive) => (shared ? shared.live(isLive) : setLive(isLive)),
+      live: (how) => (shared ? shared.live(how) : setLive(how)),
       closed: end,
     });
   };

@@ -17,7 +17,8 @@ interface Part {
   name: string;
   /** The name as the id has it, empty without one. */
   tag: string;
-  text: string;
+  /** Without it. */
+  own: string;
   epoch: string;
   counter: number;
   /** Within a past: below 0 in that of a new stream. */
@@ -29,10 +30,10 @@ type Place = string | undefined;
 const parts = (id: Place): Part[] =>
   (id ?? "").split(".").map((whole, number) => {
     const tag = whole.slice(0, whole.indexOf("_") + 1);
-    const text = whole.slice(tag.length);
-    const [epoch = "", counter = -1, past, isNew] = text.split("-");
+    const own = whole.slice(tag.length);
+    const [epoch = "", counter = -1, past, isNew] = own.split("-");
     const rank = past ? (isNew ? +past - 1e15 : +past + 1) : 0;
-    return { name: tag || `${number}_`, tag, text, epoch, counter: +counter, rank };
+    return { name: tag || `${number}_`, tag, own, epoch, counter: +counter, rank };
   });
 
 /** The parts of `id`, each with that of the same Redis in `place`. */
@@ -56,7 +57,7 @@ export const further = (place: Place, id: string, isLost: unknown): string =>
   beside(place, id)
     .map(
       ([here, there]) =>
-        there.tag + (isBefore(there, here) && !(isLost && here.epoch !== there.epoch) ? here : there).text,
+        there.tag + (isBefore(there, here) && !(isLost && here.epoch !== there.epoch) ? here : there).own,
     )
     .join(".");
 

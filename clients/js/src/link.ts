@@ -1,5 +1,5 @@
 import { UNUSABLE } from "./transports.js";
-import type { Item, Transport } from "./types.js";
+import type { Item, State, Transport } from "./types.js";
 
 /**
  * Milliseconds: how long a connection may wait to be taken, behind many others perhaps; who gave up
@@ -51,6 +51,9 @@ const REPLACED = 4004;
 /** There is no use in coming back: a request without a token, and a stream that was replaced. */
 const FINAL = [400, REPLACED];
 
+/** How a connection stands; false if it does not. */
+export type Standing = State | false;
+
 /** What the links of a tab have in common. */
 export interface Server {
   url: string;
@@ -69,8 +72,8 @@ export interface Hooks {
   /** The id to resume from. */
   last(): string | undefined;
   receive(item: Item): void;
-  /** Is told when the connection stands, and when it does not any more. */
-  live(isLive: boolean): void;
+  /** Is told how the connection stands, and when it does not any more. */
+  live(how: Standing): void;
   /** Is told that the link has given up, and why: an HTTP status, or a WebSocket close code. */
   closed(code: number): void;
 }
@@ -132,10 +135,11 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
         retry: (pause) => (firstPause = Math.max(pause, SHORTEST_PAUSE)),
         receive(item) {
           if (signal.aborted) return;
-          if (item.channel || item.event === "reset") {
+          const { event, id } = item;
+          if (item.channel || event === "reset") {
             receive(item);
             // The server's first word.
-          } else if (isFirst && item.event === "authentication") {
+          } else if (isFirst && event === "authentication") {
             isFirst = false;
             limit = SILENCE;
             alive();
@@ -145,10 +149,10 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
             if (choice % transports.length) leaving = setTimeout(leave, content);
             content = CONTENT;
             // A long poll is told where the server is, however far the client had come.
-            if (item.id && !last()) receive({ id: item.id });
+            if (id && !last()) receive({ id });
             debug("taken");
-            live(true);
-          } else if (item.event === "token-expiring") {
+            live("live");
+          } else if (event === "token-expiring") {
             getToken()
               .then((next) => {
                 if (!next || next === server.token || signal.aborted) return;
@@ -157,11 +161,14 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
               })
               // There will be another occasion, when it has expired.
               .catch(() => {});
-          } else if (item.event === "replaced") {
+          } else if (event === "degraded") {
+            // A list, which is empty when all is well again.
+            live(item.data![2] ? event : "live");
+          } else if (event === "replaced") {
             // An event stream has no code that says so.
             controller.abort(REPLACED);
-          } else if (item.id) {
-            receive({ id: item.id });
+          } else if (id) {
+            receive({ id });
           }
         },
       });
@@ -208,7 +215,7 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
     while (!over.aborted) {
       let token = server.token;
       if (token === undefined) {
-        server.debug("asks for token");
+        server.debug("needs token");
         const told = await Promise.race([server.getToken(), wait(ASKING)]).catch((error) => {
           server.debug("no token", error);
           return false;

@@ -2,4 +2,4 @@
 
 import { connect } from "./index.js";
 
-Object.assign(globalThis, { sinapse: { connect } });
+(globalThis as Record<string, unknown>)["sinapse"] = { connect };

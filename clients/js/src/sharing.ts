@@ -14,6 +14,7 @@
  */
 
 import { beforePast, hasReached, isPlain, isReset, isUnclear } from "./item.js";
+import type { Standing } from "./link.js";
 import type { Item } from "./types.js";
 
 /** Milliseconds. A leader that is silent for as long is asked, and replaced if it does not answer. */
@@ -25,8 +26,8 @@ interface Notice {
   asks?: boolean;
   /** Of a leader: since when it leads. The latest is the right one; others were replaced. */
   since?: number;
-  /** Whether the leader's connection stands. */
-  live?: boolean;
+  /** How the leader's connection stands. */
+  live?: Standing;
   /** "I lead, and I am here", wherever `at` is; undefined if the leader has had no id yet. */
   leads?: boolean;
   at?: string | undefined;
@@ -43,7 +44,7 @@ export interface Tab {
   /** Closes it, if there is one. */
   close(): void;
   /** Is told about the connection of another tab. */
-  live(isLive: boolean): void;
+  live(how: Standing): void;
   /** Tells whoever looks for a fault what happens. */
   debug(...told: unknown[]): void;
   /** There is no sharing here: the page may not use locks. */
@@ -55,8 +56,8 @@ export interface Tab {
 export interface Share {
   /** Takes what comes over the connection of this tab. */
   receive(item: Item): void;
-  /** Is told when that connection stands, and when it does not. */
-  live(isLive: boolean): void;
+  /** Is told how that connection stands, and when it does not. */
+  live(how: Standing): void;
   leave(): void;
 }
 
@@ -71,9 +72,9 @@ export const share = (name: string, tab: Tab): Share => {
   let left = false;
   // Since when the leader leads, be it this tab or another.
   let since = 0;
-  // Whether the tab's own connection stands, and whether the leader's does.
-  let isLive = false;
-  let isLeaderLive = false;
+  // How the tab's own connection stands, and how the leader's does.
+  let isLive: Standing = false;
+  let isLeaderLive: Standing = false;
   // What the leader tells while this tab catches up, beginning with where the leader was.
   let held: Item[] | undefined;
   // A reset after which the leader has had no id: to be told to whoever joins there.

@@ -33,8 +33,11 @@ export interface Reset {
   readonly channels: readonly string[];
 }
 
-/** How the connection stands, be it of this tab or of the one that shares its own. */
-export type State = "connecting" | "live" | "reconnecting" | "closed";
+/**
+ * How the connection stands, be it of this tab or of the one that shares its own. `degraded` is
+ * live, but a part of the server is away: what some channels have comes when it is back.
+ */
+export type State = "connecting" | "live" | "degraded" | "reconnecting" | "closed";
 
 /** With `closed` comes the reason: an HTTP status, a WebSocket close code, or 0 after `close()`. */
 export type StateHandler = (state: State, code?: number) => void;

@@ -290,6 +290,23 @@ describe("event stream", () => {
     assert.deepEqual(page.states, ["closed 204"]);
   });
 
+  test("says that a part of the server is away, and when it is back", async () => {
+    const told = (data) => ({ by: "server", event: "degraded", data });
+    await server.start((visit) => {
+      visit.send(OK);
+      if (visit.last) return;
+      visit.send(told('["b"]'), { data: "hello", id: "a-2" }, told('["b", "c"]'), told("[]"));
+      visit.send(told('["1"]'));
+      visit.end();
+    });
+    const page = open({ token: "token" });
+    page.on("degraded");
+    await page.until(() => page.states.length === 6);
+    const visit = ["live", "degraded", "live", "degraded", "reconnecting"];
+    assert.deepEqual(page.states, [...visit, "live"]);
+    assert.deepEqual(page.log, [["message", "hello", "a-2"]]);
+  });
+
   test("that another has taken the place of is not made anew", async () => {
     await server.start((visit) => {
       visit.send(OK, { by: "server", event: "replaced", data: "by a newer stream" });

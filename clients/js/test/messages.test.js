@@ -195,8 +195,8 @@ describe("the console", () => {
     page.client.close();
     const text = told.join("\n").replace(/waits [\d.]+ ms/g, "waits");
     const expected = [
-      ...["asks for token", "connects eventsource", "ended 401"],
-      ...["asks for token", "connects eventsource", "taken", "live"],
+      ...["needs token", "connects eventsource", "ended 401"],
+      ...["needs token", "connects eventsource", "taken", "live"],
       ...[`reset ${RESET.data}`, "ended 0", "reconnecting", "waits"],
     ];
     assert.deepEqual(text.split("\n").slice(0, expected.length).map((line) => line.trim()),

@@ -52,7 +52,8 @@ export const transport: Transport = async ({ url, token, signal, last, receive, 
 export function useFrameworks(): void {
   const inReact = react.useSinapse<Events>(null, { share: "ada" });
   react.useChannel(inReact, "room:1", "message", (message) => message.json().text.trim());
-  react.useConnectionState(inReact) satisfies "connecting" | "live" | "reconnecting" | "closed";
+  react.useConnectionState(inReact) satisfies
+  "connecting" | "live" | "degraded" | "reconnecting" | "closed";
   react.useChannel(client, null, "*", ({ event }) => event satisfies keyof Events);
   // @ts-expect-error There is no such event type.
   react.useChannel(inReact, "room:1", "mesage", stop);
