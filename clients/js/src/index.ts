@@ -182,7 +182,7 @@ export const connect = <Events extends object = Record<string, any>>(
     const on = (event: string, handler: Handler) =>
       add(messages, (message) => {
         if (event !== "*" && event !== message.event) return;
-        if (channel === undefined || channel === message.channel) handler(message);
+        if (channel == null || channel === message.channel) handler(message);
       });
     return {
       on,

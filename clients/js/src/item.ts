@@ -29,8 +29,7 @@ type Place = string | undefined;
 
 const parts = (id: Place): Part[] =>
   (id ?? "").split(".").map((whole, number) => {
-    const tag = whole.slice(0, whole.indexOf("_") + 1);
-    const own = whole.slice(tag.length);
+    const [, tag = "", own] = whole.match(/(.*_)?(.*)/) as unknown as [string, string | undefined, string];
     const [epoch = "", counter = -1, past, isNew] = own.split("-");
     const rank = past ? (isNew ? +past - 1e15 : +past + 1) : 0;
     return { name: tag || `${number}_`, tag, own, epoch, counter: +counter, rank };

@@ -134,8 +134,8 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
         alive,
         retry: (pause) => (firstPause = Math.max(pause, SHORTEST_PAUSE)),
         receive(item) {
-          if (signal.aborted) return;
           const { event, id } = item;
+          if (signal.aborted) return;
           if (item.channel || event === "reset") {
             receive(item);
             // The server's first word.
@@ -207,7 +207,8 @@ export const open = (server: Server, { last, receive, live, closed }: Hooks): ((
   const pause = (): Promise<boolean> => {
     const most = Math.min(firstPause * 2 ** failures++, Math.max(firstPause, LONGEST_PAUSE));
     const delay = Math.random() * most;
-    server.debug("waits", delay, "ms");
+    // In milliseconds, as everywhere.
+    server.debug("waits", delay);
     return wait(delay);
   };
 
