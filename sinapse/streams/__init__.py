@@ -1,7 +1,9 @@
 """Open streams, from the request to the last byte.
 
 ``resource``             the URL of streams
-``streams``              the open streams of a node: opened, expired, drained
+``wishes``               what a request asks for
+``streams``              the open streams of a node: opened, moved on, drained
+``expiry``               the end of a stream with its token
 ``stream``               what all open streams have in common
 ``takeover``             the moment in which a request becomes a stream
 ``connection``           one open stream: live or behind, bounded

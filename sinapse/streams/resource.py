@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel, parse_qs
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -20,12 +20,11 @@ from sinapse.errors import BrokerUnavailable, LimitReached, Unauthorized
 from sinapse.framing.eventstream import TROUBLE_RETRY, EventStream, JSONEventStream
 from sinapse.framing.websocket import WebSocket
 from sinapse.protocol.keys import presented_token
-from sinapse.protocol.message import is_stream_name
 from sinapse.settings import Settings
 from sinapse.sockets.forwarded import UNIX, TrustedProxies
+from sinapse.streams import wishes
 from sinapse.streams.admissions import Admissions
 from sinapse.streams.handshake import compresses, is_requested, shake_hands
-from sinapse.streams.handshake import token as offered_token
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.longpoll import LongPoll
 from sinapse.streams.stream import Stream
@@ -33,7 +32,6 @@ from sinapse.streams.streams import Streams
 from sinapse.web.answers import SAFETY, SERVER, Fields, Plain, date, respond, tell_fault
 from sinapse.web.cors import preflight_headers, response_headers
 from sinapse.web.encodings import accepts_gzip
-from sinapse.web.limits import MAX_FIELDS
 
 #: Seconds after which to come back while a limit is reached: as long as many clients are refused,
 #: they must cost little.
@@ -97,9 +95,9 @@ class StreamResource(Plain):
         headers = response_headers(origin, self._origins, vary=self._vary)
         if (refusal := self._refuse_socket(request, headers)) is not None:
             return refusal
-        if (trouble := _read_form(request) or _refused_name(request)) is not None:
+        if (trouble := wishes.read_form(request) or wishes.refused_name(request)) is not None:
             return self._refuse(request, *trouble, headers)
-        token = _token(request)
+        token = wishes.token(request)
         if not token and self._cookie is not None:
             token = request.getCookie(self._cookie) or b""
             if token and self._is_foreign(request):
@@ -175,7 +173,7 @@ class StreamResource(Plain):
             _close_after(request)
             self._send_away(request, headers, str(error), error.status, LIMIT_RETRY)
         except Unauthorized as error:
-            if self._stop_status == 204 and _is_event_source(request):
+            if self._stop_status == 204 and wishes.is_event_source(request):
                 self._counters.requests_refused[str(error)] += 1
                 respond(request, 204, headers=headers)
                 return
@@ -192,8 +190,8 @@ class StreamResource(Plain):
 
     def _begin(self, request: Request, admission: Admission, headers: Fields, address: str) -> None:
         """Begin a stream or a poll, which counts for `address`."""
-        last_event_id = _last_event_id(request) if self._retains else None
-        if _is_poll(request):
+        last_event_id = wishes.last_event_id(request) if self._retains else None
+        if wishes.is_poll(request):
             self._poll(request, admission, headers, last_event_id, address)
             return
         # A stream that resumes keeps its own id until it has got the missed messages.
@@ -207,7 +205,7 @@ class StreamResource(Plain):
             admission,
             framing,
             first,
-            name=_name(request),
+            name=wishes.name(request),
             last_event_id=last_event_id,
             address=address,
         )
@@ -226,7 +224,7 @@ class StreamResource(Plain):
                 request,
                 admission,
                 headers,
-                name=_name(request),
+                name=wishes.name(request),
                 last_event_id=last_event_id,
                 address=address,
                 compress=self._least(request),
@@ -252,7 +250,7 @@ class StreamResource(Plain):
             return websocket, handshake.serialize() + websocket.opening(position)
         framing = self._event_stream(request)
         fields = ((b"Server", SERVER), (b"Date", date()), *SAFETY, *headers)
-        first = framing.opening(self._retry, position, padded=_is_padded(request))
+        first = framing.opening(self._retry, position, padded=wishes.is_padded(request))
         if request.clientproto == b"HTTP/2":
             exchange: Any = request.channel
             exchange.answer(200, (*framing.headers, *fields))  # Written with the first bytes.
@@ -262,8 +260,8 @@ class StreamResource(Plain):
     def _event_stream(self, request: Request) -> EventStream:
         """Return the framing of an event stream for a client."""
         # Compressed, padding would be none.
-        least = None if _is_padded(request) else self._least(request)
-        kind = JSONEventStream if _wants_json(request) else EventStream
+        least = None if wishes.is_padded(request) else self._least(request)
+        kind = JSONEventStream if wishes.wants_json(request) else EventStream
         return self._event_streams[kind, request.clientproto == b"HTTP/1.1", least]
 
     def _least(self, request: Request) -> int | None:
@@ -285,7 +283,7 @@ class StreamResource(Plain):
     ) -> None:
         """Tell a client to come back later; `status` is for clients other than EventSource."""
         seconds = random.uniform(*retry)  # noqa: S311
-        if _is_event_source(request):
+        if wishes.is_event_source(request):
             self._counters.requests_refused[reason] += 1
             plain = self._event_stream(request).plain
             respond(request, 200, plain.come_back(seconds), (*plain.headers, *headers))
@@ -306,77 +304,3 @@ def _close_after(request: Request) -> None:
     if isinstance(request.channel, HTTPChannel):
         request.channel.persistent = False
         request.setHeader(b"Connection", b"close")
-
-
-def _read_form(request: Request) -> tuple[int, str] | None:
-    """Add the fields of a form to the arguments of `request`; returns what is wrong, or None.
-
-    `twisted.web` does not do it: it would read Content-Type as the header section of a mail, and
-    other kinds of bodies; both can take seconds.
-    """
-    if request.method != b"POST" or request.content is None or not (body := request.content.read()):
-        return None
-    kind = (request.getHeader(b"Content-Type") or b"").partition(b";")[0]
-    if kind.strip().lower() != b"application/x-www-form-urlencoded":
-        return 415, "the body must be a form"
-    if body.count(b"&") + body.count(b";") >= MAX_FIELDS:
-        return 400, "too many fields"
-    request.args |= parse_qs(body, keep_blank_values=1)
-    return None
-
-
-def _token(request: Request) -> bytes:
-    """Return the token: from the query, the form, Authorization or the subprotocols."""
-    tokens: list[bytes] = request.args.get(b"access_token", [])
-    for token in filter(None, tokens):
-        return token
-    scheme, _, credentials = (request.getHeader(b"Authorization") or b"").partition(b" ")
-    return credentials.strip() if scheme.lower() == b"bearer" else offered_token(request)
-
-
-def _name(request: Request) -> str | None:
-    """Return what the client calls its stream: from the query, the form or a header field."""
-    names: list[bytes] = request.args.get(b"stream", [])
-    for name in (*names, request.getHeader(b"Sinapse-Stream")):
-        if name:
-            return name.decode(errors="replace")
-    return None
-
-
-def _refused_name(request: Request) -> tuple[int, str] | None:
-    """Return what is wrong with what the client calls its stream, or None."""
-    name = _name(request)
-    if name is None or is_stream_name(name):
-        return None
-    return 400, "stream is 1 to 64 of A-Z a-z 0-9 _ -"
-
-
-def _is_event_source(request: Request) -> bool:
-    return b"text/event-stream" in (request.getHeader(b"Accept") or b"")
-
-
-def _is_padded(request: Request) -> bool:
-    """Whether a client wants 2 KiB at the beginning."""
-    return b"true" in request.args.get(b"padding", [])
-
-
-def _wants_json(request: Request) -> bool:
-    """Whether a client wants the events of its stream as JSON objects."""
-    return b"json" in request.args.get(b"format", [])
-
-
-def _is_poll(request: Request) -> bool:
-    """Whether the request is a long poll: it accepts JSON and no event stream."""
-    accepts_json = b"application/json" in (request.getHeader(b"Accept") or b"")
-    return accepts_json and not _is_event_source(request) and not is_requested(request)
-
-
-def _last_event_id(request: Request) -> str | None:
-    """Return the last event ID: from the header field, or as polyfills send it; or None."""
-    header = request.getHeader(b"Last-Event-ID")
-    values = [] if header is None else [header]
-    for name in (b"lastEventId", b"last_event_id"):
-        values += request.args.get(name, [])
-    for value in filter(None, values):
-        return str(value, "utf-8", "replace")
-    return None

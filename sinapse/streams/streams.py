@@ -1,13 +1,11 @@
-"""The open streams of a node: opened, kept alive, and ended with their token or the node."""
+"""The open streams of a node: opened, kept alive, moved on, and ended with the node."""
 
-import math
 import random
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.web.server import Request
@@ -15,7 +13,7 @@ from twisted.web.server import Request
 from sinapse.broker.interface import Admission, Broker
 from sinapse.broker.sightings import Sightings
 from sinapse.counters import Counters
-from sinapse.errors import BrokerUnavailable, CloseReason, LimitReached, Unauthorized
+from sinapse.errors import CloseReason, LimitReached
 from sinapse.framing.eventstream import TROUBLE_RETRY, EventStream
 from sinapse.framing.websocket import WebSocket
 from sinapse.hub.presence import Presence
@@ -23,6 +21,7 @@ from sinapse.settings import Settings
 from sinapse.streams.backlog import Backlog
 from sinapse.streams.connection import Connection
 from sinapse.streams.drain import Drain
+from sinapse.streams.expiry import Expiry
 from sinapse.streams.keepalive import KeepAlive
 from sinapse.streams.limits import StreamLimits
 from sinapse.streams.longpoll import LongPoll
@@ -34,9 +33,6 @@ from sinapse.web.intake import Intake
 
 #: Seconds that a client has to agree to the end of its WebSocket.
 CLOSE_TIMEOUT = 2
-
-#: Seconds: a token with fewer left has not been renewed.
-ALMOST_OVER = 0.1
 
 #: Seconds after which a stream that was behind is checked again before it moves on.
 MOVE_PAUSE = 2
@@ -84,7 +80,6 @@ class Streams(Service):
         self.max_pending = settings.max_pending
         #: The bytes that wait to be written, to all of them.
         self.backlog = Backlog(settings.max_pending_total)
-        self._expiry_notice = settings.expiry_notice
         self._max_lifetime = settings.max_lifetime
         #: Whether each stream has a line in the log when it opens, and when it ends.
         self._is_logged = settings.log_level == "debug"
@@ -94,7 +89,13 @@ class Streams(Service):
         self._broker = broker
         self._counters = counters
         self._reactor = reactor
-        broker.tell_expiry_to(self._expires)
+        self._expiry = Expiry(
+            broker,
+            settings.expiry_notice,
+            is_open=lambda stream: stream in self._open,
+            move_on=self._move_now,
+            reactor=reactor,
+        )
         # Streams that can be resumed get their current id now and then.
         refresh = self._refresh if settings.retains else None
         self._keep_alive = KeepAlive(
@@ -226,7 +227,7 @@ class Streams(Service):
         self._make_room(admission)
         stream = self._broker.open(admission, make, live=last_event_id is None)
         self._note_open(stream, admission, address)
-        self._watch_expiry(stream, admission.expires)
+        self._expiry.watch(stream, admission.expires)
         return stream
 
     def _resume(self, stream: Connection | LongPoll, last_event_id: str) -> None:
@@ -277,7 +278,10 @@ class Streams(Service):
         if stream.is_behind:
             stream.move = self._reactor.callLater(MOVE_PAUSE, self._move_on, stream)
         else:
-            self._send_off(stream, CloseReason.MOVED_ON, MOVE_RETRY)
+            self._move_now(stream)
+
+    def _move_now(self, stream: Stream) -> None:
+        self._send_off(stream, CloseReason.MOVED_ON, MOVE_RETRY)
 
     def closing(self, connection: Connection) -> None:
         """End a connection that waits for its client to agree, at the latest after a timeout."""
@@ -317,79 +321,6 @@ class Streams(Service):
             self._log.debug(
                 "stream of {subject!r} opened: {transport}, {address}", **_facts(stream)
             )
-
-    def _watch_expiry(
-        self, stream: Stream, expires: float | None, *, is_told: bool = False
-    ) -> None:
-        """Make sure that a stream ends when its token `expires`, on the reactor's clock."""
-        if expires is None or stream not in self._open:
-            return
-        remaining = max(0, self._left(expires))
-        # The notice takes at most half of a short rest; a rest under a second has no notice.
-        left = min(self._expiry_notice, remaining / 2)
-        if is_told or remaining < 1 or not stream.goes_on:
-            left = 0
-
-        def expire() -> None:
-            if left:
-                Deferred.fromCoroutine(self._near_expiry(stream, expires))
-            else:
-                Deferred.fromCoroutine(self._at_expiry(stream))
-
-        stream.forget_expiry()
-        stream.expiry = self._reactor.callLater(remaining - left, expire)
-
-    def _left(self, expires: float | None) -> float:
-        """Return the seconds until `expires`."""
-        return math.inf if expires is None else expires - self._reactor.seconds()
-
-    def _expires(self, subject: bytes, token: bytes, expires: float) -> None:
-        """Make sure that the streams of a token end no later than `expires`."""
-        for stream in self._broker.streams_of(subject):
-            is_known = stream.expiry is not None and stream.expiry.getTime() <= expires
-            if stream.token == token and not is_known:
-                self._watch_expiry(stream, expires)
-
-    async def _near_expiry(self, stream: Stream, known: float) -> None:
-        """Tell a stream that its token expires, at `known` as far as we know, if not renewed."""
-        try:
-            expires = await self._broker.expiry(stream.token)
-        except Unauthorized:
-            self._broker.end(stream, CloseReason.EXPIRED)
-            return
-        except BrokerUnavailable:
-            self._watch_expiry(stream, known, is_told=True)
-            return
-        is_near = expires is not None and expires <= known + 1  # A second for rounding.
-        if expires is not None and is_near:
-            seconds = str(max(1, round(self._left(expires))))
-            stream.notice("token-expiring", seconds)
-        self._watch_expiry(stream, expires, is_told=is_near)
-
-    async def _at_expiry(self, stream: Stream) -> None:
-        """End a stream whose token has expired, unless it was renewed.
-
-        Until that is known it gets nothing, since its token may be invalid by now.
-        """
-        place = self._broker.suspend(stream)
-        if place is None:
-            # Its replay is not complete. When it comes back, its token is looked up.
-            self._send_off(stream, CloseReason.MOVED_ON, MOVE_RETRY)
-            return
-        try:
-            expires = await self._broker.expiry(stream.token)
-            # Our clock starts before that of Redis, so we may be here a moment too early.
-            while (left := self._left(expires)) < ALMOST_OVER:
-                await deferLater(self._reactor, max(0, left))
-                expires = await self._broker.expiry(stream.token)
-        except (Unauthorized, BrokerUnavailable):
-            # As far as we know it has expired. If Redis is away and knows better, the browser comes
-            # back and is admitted then.
-            self._broker.end(stream, CloseReason.EXPIRED)
-            return
-        if stream in self._open:
-            self._broker.resume(stream, place)
-            self._watch_expiry(stream, expires)
 
     def waited(self, poll: LongPoll) -> None:
         """Send a poll its current id, if that has changed without a message for it.
