@@ -272,9 +272,14 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         bundle = self._bundles[stream]
         found = parse(last_event_id, self._shards)
         late = [bundle in each for each in self._late]
+        # What is there of a Redis that is gone is not known yet where the stream is late.
+        parts = [
+            UNKNOWN if is_late and found.gone else part
+            for part, is_late in zip(found.parts, late, strict=True)
+        ]
         place = [
             part if is_late or each.replays.may_know(part) else None
-            for each, part, is_late in zip(self.parts, found.parts, late, strict=True)
+            for each, part, is_late in zip(self.parts, parts, late, strict=True)
         ]
         whole = [part or here for part, here in zip(place, self._here(), strict=True)]
         bundle.begin_at(self._tagged(whole))
@@ -297,8 +302,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
             if part is None:
                 self._hubs[number].go_live(member)
             elif late[number]:
-                # What is there of a Redis that is gone is not known yet.
-                self._late[number].resume(bundle, UNKNOWN if found.gone else part)
+                self._late[number].resume(bundle, part)
             else:
                 self.parts[number].replays.resume(member, part)
 

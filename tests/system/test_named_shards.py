@@ -17,6 +17,7 @@ from sinapse.publisher import Publisher
 from tests.support import RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import Daemon, Event, Stream, running_daemon
 from tests.support.flavours import FLAVOURS
+from tests.support.proxy import away, running_proxy
 from tests.support.subscribing import reset_of, subscribe
 
 NAMES = ("a", "b", "c", "d")
@@ -172,6 +173,41 @@ def test_an_id_outlives_a_new_name_another_order_and_one_that_is_gone(place: Pla
             publisher.history(moved, whole)
         channel = next(iter(staying.values()))
         assert [each.data for each in publisher.history(channel, whole).messages] == ["3"]
+
+
+def test_what_is_unknown_of_one_that_is_gone_stays_so_while_another_is_away(place: Place) -> None:
+    before, after = place.url("a b c"), place.url("a b")
+    old, new = channels_of(before, 400), channels_of(after, 400)
+    moved = next(name for name in old["c"] if name in new["b"])
+    shards = shards_of(RedisURL.parse_all([after]))
+    subject = next(
+        name for name in map(str, range(99)) if shards.names[shards.of(name.encode())] == "a"
+    )
+    with Publisher(before) as publisher:
+        for [channel] in channels_of(before, 1).values():
+            publisher.publish(channel, "each has an id")
+        position = publisher.position()
+        publisher.publish(moved, "lost with c")
+    with Publisher(after) as publisher, running_proxy(place.servers["b"].port) as link:
+        token = subscribe(publisher, moved, subject=subject)
+        with place.daemon(f"{place.url('a')} b={link.url}") as daemon:
+
+            def is_there() -> bool:
+                return daemon.metrics()["sinapse_redis_shard_up b"] == 1
+
+            eventually(is_there)
+            with away(link):
+                eventually(lambda: not is_there())
+                with daemon.stream(token, after=position).opened() as stream:
+                    event = stream.next()
+                    assert event.event == "position"
+                # It comes back with the id that it got, which says nothing of the former list.
+                stream = daemon.stream(token, after=event.id).opened()
+            with stream:
+                event = stream.next()
+                while event.event == "degraded":
+                    event = stream.next()
+                assert reset_of(event) == {"reason": "unknown-id", "channels": [moved]}
 
 
 def test_a_list_gets_names_by_its_numbers_and_nobody_notices(place: Place) -> None:
