@@ -371,8 +371,11 @@ class ShardedBroker(MultiService, Generic[Streaming]):
     def _emptied(self, subject: Subject) -> None:
         """End the streams of a subject if it may listen to nothing anywhere.
 
-        One that is late in some Redis may have something there.
+        One that is late in some Redis may have something there. While one is away, a list may have
+        changed there: it asks again when it is back.
         """
+        if self._admits_empty or not all(part.ready for part in self.parts):
+            return
         there = [hub.subjects.get(subject.key) for hub in self._hubs]
         if any(each and (each.catch_up or not each.hears_nothing) for each in there):
             return

@@ -262,6 +262,39 @@ def test_who_may_hear_something_only_there_stays_and_who_may_not_is_ended(place:
         empty.wait_for_end()
 
 
+def test_a_list_is_not_empty_while_what_one_redis_has_of_it_is_unknown(place: Place) -> None:
+    room, publisher = place.rooms[AWAY], place.publisher
+    token = subscribe(publisher, place.rooms[0], subject=SUBJECT)
+    with place.daemon.stream(token).opened() as stream:
+        with without(place):
+            publisher.channels.add(SUBJECT, room)
+            publisher.channels.remove(SUBJECT, place.rooms[0])
+            publisher.publish(room, "for it")
+            assert stream.next() == degraded(str(AWAY))
+        assert texts(stream, 1) == ["for it"]
+        publisher.channels.remove(SUBJECT, room)
+        stream.wait_for_end()
+    # If it has nothing there either, it is ended when that is known.
+    token = subscribe(publisher, place.rooms[0], subject=SUBJECT)
+    with place.daemon.stream(token).opened() as stream:
+        with without(place):
+            publisher.channels.remove(SUBJECT, place.rooms[0])
+        stream.wait_for_end()
+
+
+def test_with_admit_empty_who_may_hear_nothing_stays(tmp_path: Path) -> None:
+    with running(tmp_path, "--admit-empty") as place:
+        publisher = place.publisher
+        token = publisher.tokens.generate(SUBJECT)
+        with without(place):
+            stream = opened(place, token)
+        with stream:
+            is_told(stream)
+            publisher.channels.add(SUBJECT, place.rooms[AWAY])
+            publisher.publish(place.rooms[AWAY], "for it")
+            assert texts(stream, 1) == ["for it"]
+
+
 def test_without_the_home_of_its_token_it_is_told_to_come_back(place: Place) -> None:
     token = subscribe(place.publisher, *place.rooms, subject=SUBJECT)
     with without(place, 0):
