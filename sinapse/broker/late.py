@@ -88,7 +88,7 @@ class LateStreams:
                 done = await gatherResults(
                     [Deferred.fromCoroutine(self._join(bundle)) for bundle in some]
                 )
-                failures = 0 if all(done) else failures + 1
+                failures = 0 if any(done) else failures + 1
         finally:
             self._is_running = False
 
@@ -100,7 +100,7 @@ class LateStreams:
         try:
             admitted, _ = await self._part.admit_here(bundle.stream.token, waiting.holder)
         except BrokerUnavailable:
-            return False
+            return self._postpone(bundle)
         except Unauthorized:
             self._end(bundle, CloseReason.REVOKED)
         except LimitReached:
@@ -108,6 +108,12 @@ class LateStreams:
         else:
             return self._open(bundle, admitted)
         return True
+
+    def _postpone(self, bundle: Bundle) -> bool:
+        """Let all others go first: Redis may refuse the list of one subject, as long as it is."""
+        if bundle in self._waiting:
+            self._waiting[bundle] = self._waiting.pop(bundle)
+        return bundle not in self._waiting
 
     def _open(self, bundle: Bundle, admitted: Admitted) -> bool:
         """Make a stream a member of the hub, in the turn of the reactor that admitted it."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from websockets.sync.client import connect
 
+from sinapse.broker.late import AT_ONCE
 from sinapse.protocol.sharding import shard_of
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, free_port, running_redis
@@ -293,6 +294,21 @@ def test_with_admit_empty_who_may_hear_nothing_stays(tmp_path: Path) -> None:
             publisher.channels.add(SUBJECT, place.rooms[AWAY])
             publisher.publish(place.rooms[AWAY], "for it")
             assert texts(stream, 1) == ["for it"]
+
+
+def test_lists_that_cannot_be_read_delay_no_other_stream(place: Place) -> None:
+    room, publisher = place.rooms[AWAY], place.publisher
+    broken = subscribe(publisher, place.rooms[0], subject=named("broken", 0))
+    token = subscribe(publisher, *place.rooms, subject=SUBJECT)
+    with contextlib.ExitStack() as stack:
+        with without(place):
+            with contextlib.closing(place.servers[AWAY].client()) as client:
+                client.set(f"sinapse:channels:{named('broken', 0)}", "no set")
+            for _ in range(AT_ONCE + 1):
+                stack.enter_context(opened(place, broken))
+            stream = stack.enter_context(opened(place, token))
+            publisher.publish(room, "for it")
+        assert texts(stream, 1) == ["for it"]
 
 
 def test_without_the_home_of_its_token_it_is_told_to_come_back(place: Place) -> None:
