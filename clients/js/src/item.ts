@@ -50,13 +50,15 @@ export const isNew = (place: Place, id: string): boolean =>
 
 /**
  * Where somebody is who was at `place`, and has come to `id`. With `isLost`, where data are lost, of
- * which a new epoch tells: the Redis of the other parts have lost none.
+ * which a new epoch tells: the Redis of the other parts have lost none. A counter of 0 says that the
+ * server does not know any more where they were there.
  */
 export const further = (place: Place, id: string, isLost: unknown): string =>
   beside(place, id)
     .map(
       ([here, there]) =>
-        there.tag + (isBefore(there, here) && !(isLost && here.epoch !== there.epoch) ? here : there).own,
+        there.tag +
+        (there.counter && isBefore(there, here) && !(isLost && here.epoch !== there.epoch) ? here : there).own,
     )
     .join(".");
 

@@ -43,6 +43,16 @@ for (const transport of TRANSPORTS) {
   describe(transport, () => {
     const transports = [transport];
 
+    test("a part that the server says is unknown counts, however far the client had come", async () => {
+      await server.start((visit) => {
+        if (!welcome(visit, "x_a-7.y_b-9.z_c-3")) return;
+        if (visit.last && visit.last !== "x_a-7.y_b-9.z_c-3") return;
+        visit.send({ id: "x_a-7.y_0-0" });
+      });
+      const page = open({ token: "token", transports, lastEventId: "x_a-7.y_b-9.z_c-3" });
+      await page.until(() => page.client.lastEventId === "x_a-7.y_0-0");
+    });
+
     test("receives messages by their type, and the token is not in the URL", async () => {
       await server.start((visit) => {
         if (!welcome(visit, "a-1")) return;
