@@ -70,6 +70,8 @@ _ENCODE = (
     "and so must whatever else is special or not printable"
 )
 
+_ONLY_ONE = "an embedded server is the only one"
+
 
 @dataclass(frozen=True)
 class RedisURL:
@@ -195,7 +197,7 @@ class RedisURL:
             parts = [text] if is_one else text.split() or [text]
             urls += map(cls.parse, parts)
         if len(urls) > 1 and any(url.embedded for url in urls):
-            raise ValueError("an embedded server is the only one")
+            raise ValueError(_ONLY_ONE)
         return _all_different(urls)
 
     @staticmethod
@@ -232,6 +234,8 @@ class RedisURL:
     def _embedded(cls, folder: str) -> "RedisURL":
         if not folder:
             raise ValueError("embedded: needs a folder, as in embedded:/var/lib/sinapse")
+        if "://" in folder:  # More of a list: no folder is called so.
+            raise ValueError(_ONLY_ONE)
         if not folder.isprintable():
             raise ValueError("the name of the folder must be printable")
         try:

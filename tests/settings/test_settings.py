@@ -434,6 +434,7 @@ def test_several_redis_are_given_with_spaces_or_several_times() -> None:
     [
         ("redis://a.example redis://a.example:6379/0", "the same Redis is there twice"),
         ("redis://a.example embedded:/x", "an embedded server is the only one"),
+        ("a=embedded:/x b=redis://b.example", "an embedded server is the only one"),
     ],
 )
 def test_several_redis_must_be_several_and_none_of_ours(text: str, reason: str) -> None:
