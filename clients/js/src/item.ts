@@ -70,7 +70,8 @@ export const beforePast = (id: string): string =>
 export const hasReached = (place: Place, id: Place): boolean =>
   !!id &&
   beside(place, id).every(
-    ([here, there]) => here.epoch === there.epoch && here.rank >= 0 && !isBefore(here, there),
+    ([here, there]) =>
+      here.epoch === there.epoch && !(here.rank < 0 && there.rank >= 0) && !isBefore(here, there),
   );
 
 /** Whether only the server knows if `id` is new to who is at `place`: data may have been lost. */

@@ -23,7 +23,7 @@ const SOON = 120_000;
 const TRIALS = 3;
 
 /** Milliseconds for the page to come up with a token: what it asks may never answer. */
-const ASKING = 31_000;
+const ASKING = 20_000;
 
 /**
  * Milliseconds: the longest pause between two attempts, unless the server asks for more, and the

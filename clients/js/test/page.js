@@ -21,7 +21,7 @@ export const FIRST_EVENT = 10_000;
 export const SILENCE = 45_000;
 export const CONTENT = 1_800_000;
 export const SOON = 120_000;
-export const ASKING = 31_000;
+export const ASKING = 20_000;
 const WATCHES = [TAKEN, FIRST_EVENT, SILENCE, CONTENT, SOON, ASKING];
 
 const PATIENCE = 30_000; // ms: a bound, not an expectation

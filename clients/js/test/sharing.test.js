@@ -216,6 +216,21 @@ test("a new tab gets the past of its channels, then shares", async () => {
   }
 });
 
+test("a new tab shares, though one of several Redis is away", async () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const world = new World(seed, true, 2);
+    world.server.isLastAway = true;
+    for (let count = 0; count < 3; count++) {
+      world.open();
+      await world.pass(1_000);
+    }
+    assert.equal(world.server.connections.size, 1);
+    world.server.publishPlain();
+    await world.pass(0);
+    for (const { log } of world.tabs) assert.equal(log.length, 1);
+  }
+});
+
 test("a new tab with a position gets what came since, wherever the leader is", async () => {
   for (let seed = 1; seed <= 50; seed++) {
     const world = await calm(1, seed);

@@ -401,14 +401,15 @@ export class Server {
 
   #welcome(connection, last) {
     const isNew = last === undefined;
-    const beforePast = this.hasPast ? "-0-0" : "";
+    const isAway = (shard) => this.isLastAway && shard === this.#shards.at(-1);
+    const beforePast = (shard) => (this.hasPast || isAway(shard) ? "-0-0" : "");
     connection.place = isNew
-      ? this.#shards.map(({ position }) => position + beforePast)
+      ? this.#shards.map((shard) => shard.position + beforePast(shard))
       : this.#parts(last);
     const hello = `retry: 100\n${block({ event: "authentication", data: "ok" })}`;
     this.#send(connection, isNew ? `${hello}\nid: ${this.#id(connection.place)}` : hello);
     if (isNew && !this.hasPast) return;
-    const waiting = [...this.#shards];
+    const waiting = this.#shards.filter((shard) => !isAway(shard));
     while (waiting.length > 0) {
       const shard = this.world.draw(waiting);
       waiting.splice(waiting.indexOf(shard), 1);
