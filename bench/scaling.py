@@ -199,6 +199,11 @@ def core_of_a_redis(it: Traffic, costs: Costs, processes: int, redis: int) -> fl
     return (microseconds / redis + it.returns * costs.resumed) / 1e6
 
 
+def memory_of_redis(costs: Costs, subjects: float, channels: float, retained: float) -> float:
+    """Return the bytes of so many subjects, channels with something retained, and messages."""
+    return subjects * costs.subject + channels * costs.channel + retained * costs.retained
+
+
 def row(it: Traffic, costs: Costs) -> tuple[str, ...]:
     """Return what so many streams need: as few processes, and Redis, as are not too full."""
     processes = math.ceil(it.streams / MOST_STREAMS)
@@ -207,7 +212,7 @@ def row(it: Traffic, costs: Costs) -> tuple[str, ...]:
     redis = 1
     while core_of_a_redis(it, costs, processes, redis) > FULL and redis < MOST_REDIS:
         redis += 1
-    retained = it.published * it.workload.retain * costs.retained
+    retained = it.published * it.workload.retain
     return (
         f"{it.streams:,}",
         number(it.published),
@@ -215,7 +220,7 @@ def row(it: Traffic, costs: Costs) -> tuple[str, ...]:
         f"{processes} at {core_of_a_process(it, costs, processes):.0%}",
         f"{redis} at {core_of_a_redis(it, costs, processes, redis):.0%}",
         size(it.streams * costs.stream),
-        size(it.streams * costs.subject + it.channels * costs.channel + retained),
+        size(memory_of_redis(costs, it.streams, it.channels, retained)),
         f"{size(it.delivered * costs.event)}/s",
     )
 

@@ -99,6 +99,7 @@ def test_the_sdist_has_what_make_test_needs(built: Built) -> None:
         for path in (built.checkout / folder).rglob("*")
         if path.is_file() and "node_modules" not in path.parts
     }
+    needed |= {f"bench/{path.name}" for path in (built.checkout / "bench").glob("*.py")}
     assert names >= needed | {"Makefile", "README.md", "pyproject.toml", "setup.cfg", "setup.py"}
     assert not [name for name in names if "node_modules" in name]
     assert "twisted/plugins/dropin.cache" not in names
