@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,59 @@ settings.configure(
     SECRET_KEY="for tests",
 )
 """
+
+#: Also one that belongs to a point of a list.
+ANY_PYTHON_BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+#: Pages for who comes from other servers: what a reader has already, and what uses it.
+MOVES = {
+    "from-centrifugo.md": ("", ""),
+    "from-django-channels.md": (
+        f"""{DJANGO}
+import django
+django.setup()
+from django.contrib.auth.models import User
+from django.test import RequestFactory
+def may_write(user, pk): return user.pk == 42
+def save(user, pk, text): print(user, pk, text)
+""",
+        """
+join(User(pk=42), 7)
+request = RequestFactory().post("/", {"text": "hello"})
+request.user = User(pk=42)
+assert say(request, 7).status_code == 204
+leave(User(pk=42), 7)
+""",
+    ),
+    "from-flask-sse.md": (
+        "",
+        """
+join("42", 7)
+assert app.test_client().post("/rooms/7", data={"text": "hello"}).status_code == 204
+assert sinapse.publisher.channels.has("42", "room:7")
+""",
+    ),
+    "from-mercure.md": ("", ""),
+    "from-pusher.md": ("", ""),
+    "migration.md": (
+        """
+import logging as log
+from sinapse.errors import SinapseError
+from sinapse.publisher import Publisher
+publisher = Publisher()
+def members(): return [("42", ["room:7", "news"])]
+old = []
+def publish_to_the_old_one(channel, event, data): old.append((channel, event, data))
+""",
+        """
+assert publisher.channels.list("42") == {"room:7", "news"}
+announce("room:7", "message", {"text": "hello"})
+publisher = Publisher("redis://127.0.0.1:1")
+announce("room:7", "message", {"text": "unheard"})
+assert [data["text"] for _, _, data in old] == ["hello", "unheard"]
+""",
+    ),
+}
 
 
 class HasEndedError(Exception):
@@ -153,6 +207,24 @@ def test_what_other_pages_show_runs(tmp_path: Path, redis_server: RedisServer, p
         OTHERS[page] + whole(page).replace(SHOWN, redis_server.url)
     )
     run(tmp_path, redis_server.url, "program.py")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("page", MOVES)
+def test_what_the_pages_on_other_servers_show_of_ours_runs(
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher, page: str
+) -> None:
+    """Code of the others is marked ``py`` there, and is not run."""
+    text = (ROOT / "docs" / page).read_text()
+    blocks = [textwrap.dedent(block) for _, block in ANY_PYTHON_BLOCK.findall(text)]
+    assert blocks
+    before, after = MOVES[page]
+    program = "\n".join([before, *blocks, after]).replace(SHOWN, redis_server.url)
+    assert "localhost" not in program
+    (tmp_path / "program.py").write_text(program)
+    run(tmp_path, redis_server.url, "program.py")
+    *_, published = publisher.history("room:7").messages
+    assert (published.event, published.message) == ("message", {"text": "hello"})
 
 
 @pytest.mark.timeout(180)
