@@ -10,6 +10,7 @@ The daemon is ``twistd sinapse`` (:mod:`sinapse.daemon.service`); applications p
 ``publisher``      the library for applications
 ``txredis``        a Redis, reached or run by Twisted
 ``sockets``        where connections come in, and how they end
+``ear``            one subscriber connection for all workers of a node
 ``web``            HTTP: requests that are bounded
 ``broker``         Redis for streams
 ``settings``       the options: command line, environment, help

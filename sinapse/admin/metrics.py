@@ -53,7 +53,7 @@ WORKER_GAUGES = {
     "workers_serving": "Workers that serve.",
 }
 WORKER_TOTALS = {
-    "worker_ends": "Workers that ended and were replaced.",
+    "worker_ends": "Workers, and the ear, that ended and were replaced.",
     "worker_silences": "Times that a worker did not report its figures when asked.",
 }
 

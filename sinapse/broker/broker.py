@@ -37,6 +37,7 @@ from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.scripts import END_GRANTS, Script
 from sinapse.ratelimit import LogLimit
 from sinapse.sockets import direct
+from sinapse.txredis.dial import Dial, dial
 
 #: Seconds before the second attempt to connect, doubled each time, and the most. Short, because
 #: all clients wait; random, because all nodes come back at once.
@@ -57,6 +58,8 @@ class RedisBroker(Service, Generic[Streaming]):
     With several Redis, `is_home` says whether a token is kept in this one, and `emptied` is called
     with a subject that may listen to nothing here: it may elsewhere. With one Redis its streams are
     ended.
+
+    `dial_subscription` makes the connection that messages arrive on.
     """
 
     _log = Logger()
@@ -71,10 +74,12 @@ class RedisBroker(Service, Generic[Streaming]):
         admits_empty: bool = False,
         is_home: Callable[[bytes], bool] = lambda _token: True,
         emptied: Callable[[Subject], None] | None = None,
+        dial_subscription: Dial = dial,
         reactor: Any,
     ) -> None:
         self.counters = counters
         self.is_home = is_home
+        self.dial_subscription = dial_subscription
         self._url = url
         self._reactor = reactor
         self._emptied = emptied

@@ -25,7 +25,7 @@ from sinapse.protocol.keys import END, NODES, parse_control
 from sinapse.protocol.message import unpack
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.sockets.turns import prefer
-from sinapse.txredis.dial import ANSWER_TIMEOUT, dial
+from sinapse.txredis.dial import ANSWER_TIMEOUT, Dial, dial
 
 #: Connections for commands, so that a long answer on one does not delay the other.
 LOOKUP_CONNECTIONS = 2
@@ -45,6 +45,7 @@ class SessionOwner(Recovering, Protocol):
     counters: Counters
     sentinels: Sentinels
     ends: Ends
+    dial_subscription: Dial
 
     def warn(self, text: str) -> None:
         """Log a problem with what was received, at a bounded rate."""
@@ -86,7 +87,7 @@ class Session:
             if not lost.called:
                 lost.callback(None)
 
-        async def connect(kind: type[Connected]) -> Connected:
+        async def connect(kind: type[Connected], dial: Dial = dial) -> Connected:
             connection = await dial(kind, node, self._reactor)
             connections.append(connection)
             connection.whenDisconnected().addCallback(note_loss)
@@ -96,7 +97,7 @@ class Session:
         node = await self._owner.sentinels.locate()
         try:
             lookups = [await connect(Lookup) for _ in range(LOOKUP_CONNECTIONS)]
-            subscription = await connect(Subscription)
+            subscription = await connect(Subscription, self._owner.dial_subscription)
             let_go = prefer(subscription.transport, self._reactor)
             subscription.whenDisconnected().addCallback(lambda _: let_go())
             self._hear(subscription)

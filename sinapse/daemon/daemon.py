@@ -24,10 +24,11 @@ from sinapse.counters import Counters
 from sinapse.daemon.looplag import LoopLag
 from sinapse.daemon.signals import Signals
 from sinapse.daemon.systemd import Notifier
+from sinapse.ear.client import DialEar
 from sinapse.errors import StartError
 from sinapse.hub.presence import Presence
 from sinapse.protocol.message import MAX_MESSAGE
-from sinapse.protocol.redisurl import shards_of
+from sinapse.protocol.redisurl import RedisURL, shards_of
 from sinapse.settings import Settings
 from sinapse.sockets import descriptors
 from sinapse.sockets.forwarded import TrustedProxies
@@ -71,11 +72,19 @@ class Daemon(MultiService):
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, listen: Callable[..., Listener] = Listener) -> None:
-        """Make everything; `listen` makes what serves a ``--port``."""
+    def __init__(
+        self,
+        settings: Settings,
+        listen: Callable[..., Listener] = Listener,
+        ear: str | None = None,
+    ) -> None:
+        """Make everything; `listen` makes what serves a ``--port``.
+
+        `ear` is the path at which the node has one that hears Redis for us.
+        """
         super().__init__()
         counters = Counters()
-        broker, parts = _broker(settings, counters)
+        broker, parts = _broker(settings, counters, ear)
         proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
         gate = Gate(
             counters,
@@ -262,10 +271,10 @@ def _longest_message(environment: Mapping[str, str]) -> int:
 
 
 def _broker(
-    settings: Settings, counters: Counters
+    settings: Settings, counters: Counters, ear: str | None
 ) -> tuple[Broker[Stream], Sequence[RedisBroker[Any]]]:
     """Return Redis, as streams see it, and the brokers of each one that it is made of."""
-    make: Any = partial(
+    made: Any = partial(
         RedisBroker,
         counters=counters,
         max_pending=settings.max_pending,
@@ -273,6 +282,13 @@ def _broker(
         admits_empty=settings.admit_empty,
         reactor=reactor,
     )
+
+    def make(url: RedisURL, **others: Any) -> RedisBroker[Any]:
+        if ear is not None:
+            others["dial_subscription"] = DialEar(ear, settings.redis.index(url))
+        broker: RedisBroker[Any] = made(url, **others)
+        return broker
+
     if not shards_of(settings.redis).are_spread:
         one: RedisBroker[Stream] = make(settings.redis[0])
         return one, [one]

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from sinapse import __version__
-from sinapse.daemon.workers.inheritance import Inheritance
+from sinapse.daemon.workers.inheritance import EAR, Inheritance
 from sinapse.errors import StartError
 from sinapse.settings import OPTIONS, Option, groups, is_link, resolve
 
@@ -139,6 +139,10 @@ def makeService(options: Options) -> IService:  # noqa: N802
     _keep_time()
     inheritance = Inheritance.take(os.environ)
     if inheritance is not None:
+        if inheritance.label == EAR:
+            from sinapse.daemon.workers.ear import make_ear  # noqa: PLC0415
+
+            return make_ear(settings, inheritance)
         from sinapse.daemon.workers.worker import make_worker  # noqa: PLC0415
 
         return make_worker(settings, inheritance)

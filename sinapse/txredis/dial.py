@@ -1,6 +1,7 @@
 """How to reach a Redis: endpoint, TLS, AUTH and SELECT."""
 
 from typing import Any, TypeVar
+from typing import Protocol as Shape
 
 import txredisapi
 from twisted.internet.defer import Deferred
@@ -15,6 +16,13 @@ from sinapse.txredis.tls import connect_securely
 ANSWER_TIMEOUT = 5
 
 Protocol = TypeVar("Protocol", bound=txredisapi.RedisProtocol)
+
+
+class Dial(Shape):
+    """What connects, as :func:`dial` does."""
+
+    async def __call__(self, kind: type[Protocol], url: RedisURL, reactor: Any) -> Protocol:
+        """Return a connection; raises ``txredisapi.RedisError``, or what an endpoint raises."""
 
 
 class _Factory(Factory):

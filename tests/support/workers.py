@@ -13,6 +13,7 @@ from tests.support.daemon import Daemon, Stream, running_daemon
 
 #: The lines that tell which process serves: number and pid.
 SERVES = re.compile(r"worker (\d+) \(process (\d+)\) serves")
+EAR_SERVES = re.compile(r"the ear \(process (\d+)\) serves")
 
 
 def serving(daemon: Daemon) -> dict[int, int]:
@@ -47,6 +48,11 @@ class Workers:
             # Streams that come earlier are told to come again.
             eventually(self.daemon.is_ready, "all have Redis")
         return found
+
+    def ear(self, ears: int = 1) -> int:
+        """Return the pid of the ear, once so many have served."""
+        eventually(lambda: len(EAR_SERVES.findall(self.daemon.log)) >= ears, "an ear serves")
+        return int(EAR_SERVES.findall(self.daemon.log)[-1])
 
     @contextlib.contextmanager
     def one_of_each(self, token: str) -> Iterator[dict[int, Stream]]:
@@ -91,5 +97,5 @@ def running_workers(
         workers = Workers(daemon, count)
         pids = list(workers.all_serve().values())
         yield workers
-        pids += serving(daemon).values()
+        pids += [*serving(daemon).values(), *map(int, EAR_SERVES.findall(daemon.log))]
     eventually(lambda: not any(map(alive, pids)), "no worker is left")

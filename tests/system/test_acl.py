@@ -333,14 +333,16 @@ def narrow(guarded: Guarded) -> Iterator[str]:
     guarded.admin.execute_command("ACL", "DELUSER", "narrow")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("is_open", [True, False], ids=["granted while open", "there before"])
 def test_a_channel_that_may_not_be_heard_is_that_channels_trouble(
-    guarded: Guarded, narrow: str, tmp_path: Path, is_open: bool
+    guarded: Guarded, narrow: str, tmp_path: Path, is_open: bool, workers: str
 ) -> None:
     with (
         Publisher(guarded.url("sinapse-publisher")) as publisher,
-        running_daemon(tmp_path, narrow) as daemon,
+        running_daemon(tmp_path, narrow, "--workers", workers) as daemon,
     ):
+        eventually(daemon.is_ready)
         for subject in ("1", "2"):
             publisher.channels.clear(subject)
             publisher.channels.add(subject, "room:1")

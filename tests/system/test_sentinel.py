@@ -18,6 +18,7 @@ from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually, free_port
 from tests.support.daemon import Daemon, Stream, running_daemon
 from tests.support.flavours import FLAVOURS
 from tests.support.sentinel import MASTER, Sentinel
+from tests.support.workers import running_workers
 
 
 class Cluster:
@@ -173,6 +174,33 @@ def test_a_planned_failover_loses_nothing(tmp_path: Path, cluster: Cluster) -> N
         # Refused, which is better than forgotten.
         assert {error.delivered for error in publishing.refusals} == {False}
         assert "Traceback" not in daemon.log
+
+
+def test_workers_follow_the_master_with_one_subscriber(tmp_path: Path, cluster: Cluster) -> None:
+    former, *replicas = cluster.nodes
+    with (
+        running_workers(tmp_path, cluster.url) as workers,
+        Publishing(cluster.url) as publishing,
+    ):
+        publishing.publisher.channels.add("1", "room:1")
+        token = publishing.publisher.tokens.generate("1")
+        with workers.one_of_each(token) as streams:
+            publishing.goes_on()
+            with publishing.paused(), contextlib.closing(former.client()) as client:
+                client.config_set("min-replicas-to-write", 2)
+                cluster.sentinels[1].ask("SENTINEL", "FAILOVER", MASTER)
+                eventually(lambda: any(cluster.role(each) == "master" for each in replicas))
+            eventually(lambda: cluster.listeners(former) == 0, "the former master is left")
+            workers.all_serve()
+            publishing.goes_on()
+            last = publishing.accepted[-1]
+            for stream in streams.values():
+                seen = received(stream, str(last))
+                assert seen == [str(number) for number in range(int(seen[0]), last + 1)]
+                assert len(seen) > 100
+            master = next(each for each in replicas if cluster.role(each) == "master")
+            with contextlib.closing(master.client()) as client:
+                assert len(client.client_list(_type="pubsub")) == 1 + len(cluster.sentinels)
 
 
 def test_a_killed_master_is_replaced_under_an_open_stream(tmp_path: Path, cluster: Cluster) -> None:

@@ -1,9 +1,10 @@
-"""Several processes that serve the same sockets, and the one that looks after them.
+"""Several processes that serve the same sockets, one that hears Redis for them, and their parent.
 
 ``supervisor``   the parent: binds, starts workers, serves no stream
-``process``      a worker, as its parent sees it
+``process``      a worker, or the ear, as its parent sees it
 ``worker``       a worker, as it sees itself: a daemon on what it inherits
-``inheritance``  what a worker inherits: sockets, and a folder
+``ear``          the ear, as it sees itself: the only subscriber of the node
+``inheritance``  what a process inherits: sockets, and a folder
 ``ports``        the sockets, in the parent and in a worker
 ``relay``        the lines of all in one log
 ``overview``     the administration endpoint for all

@@ -1,25 +1,36 @@
-"""What a worker is given by its parent, in one variable of its environment."""
+"""What a process of a node is given by its parent, in one variable of its environment."""
 
 import json
 from collections.abc import MutableMapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Self
 
 VARIABLE = "SINAPSE_WORKER"
 
+#: What the process is called that hears Redis for all workers; those have numbers.
+EAR = "ear"
+
 
 @dataclass(frozen=True)
 class Inheritance:
-    """A worker's part."""
+    """A process' part."""
 
-    number: int
-    """From 1."""
+    label: int | str
+    """The number of a worker, from 1, or :data:`EAR`."""
     descriptors: tuple[int, ...]
-    """A listening socket for each ``--port``, in their order."""
+    """Listening sockets: of a worker one for each ``--port``, in their order, and of the ear one
+    for the workers.
+    """
     folder: str
     """Where it meets its parent; nobody is left to remove it when that is killed."""
     admin: str | None
     """Path of the socket on which to serve the administration endpoint, for the parent alone."""
+
+    @property
+    def ear(self) -> str:
+        """Path of the socket on which the ear serves the workers."""
+        return ear_socket(Path(self.folder))
 
     def to_text(self) -> str:
         """Return the value of the variable."""
@@ -27,9 +38,19 @@ class Inheritance:
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str]) -> Self | None:
-        """Return what the environment says, and remove it there; None outside of a worker."""
+        """Return what the environment says, and remove it there; None outside of such a process."""
         text = environment.pop(VARIABLE, None)
         if text is None:
             return None
         given = json.loads(text)
-        return cls(given["number"], tuple(given["descriptors"]), given["folder"], given["admin"])
+        return cls(given["label"], tuple(given["descriptors"]), given["folder"], given["admin"])
+
+
+def ear_socket(folder: Path) -> str:
+    """Return the path of the socket of the ear, in the folder where processes meet."""
+    return str(folder / f"{EAR}.sock")
+
+
+def title(label: int | str) -> str:
+    """Return what people call a process of that label."""
+    return f"the {label}" if label == EAR else f"worker {label}"

@@ -5,7 +5,7 @@ asked often enough that this is not much less than the last there was.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -19,7 +19,8 @@ from sinapse.admin.lookups import MAX_TOP
 from sinapse.admin.metrics import Figures, exposition, process_figures
 from sinapse.admin.status import when_known
 from sinapse.daemon.workers.client import Silence, ask
-from sinapse.daemon.workers.process import Worker
+from sinapse.daemon.workers.inheritance import EAR
+from sinapse.daemon.workers.process import Process
 from sinapse.daemon.workers.totals import add, lasting, one_subject, top_channels, total
 from sinapse.web.answers import Plain, respond
 
@@ -28,17 +29,24 @@ LOOK_INTERVAL = 5.0
 
 
 class Overview(Service):
-    """Asks all `workers`, and answers as one node would.
+    """Asks all `workers`, and answers as one node would; `ear` is what hears Redis for them.
 
     `prefix` is what names in Redis begin with.
     """
 
-    def __init__(self, workers: Sequence[Worker], prefix: str, reactor: Any) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Process],
+        ear: Callable[[], Process | None],
+        prefix: str,
+        reactor: Any,
+    ) -> None:
         self._workers = workers
+        self._ear = ear
         self._prefix = prefix
         self._reactor = reactor
         self._started = reactor.seconds()
-        self._last: dict[int, Figures] = {}
+        self._last: dict[int | str, Figures] = {}
         self._gone: Figures = {}
         self._silences = 0
         self._looks = LoopingCall(self._ask_status)
@@ -54,24 +62,29 @@ class Overview(Service):
         super().stopService()
         self._looks.stop()
 
-    def ended(self, worker: Worker) -> None:
-        """Take note that the process of a worker has ended: what it has counted is kept."""
-        self._gone = add(self._gone, lasting(self._last.pop(worker.number, {})))
+    def ended(self, process: Process) -> None:
+        """Take note that a process has ended: what it has counted is kept."""
+        self._gone = add(self._gone, lasting(self._last.pop(process.label, {})))
 
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return what ``/metrics`` answers."""
         answers = await self._ask_status()
         processes = {"parent": process_figures()}
-        processes |= {str(number): answer["process"] for number, answer in answers.items()}
+        processes |= {str(name): answer["process"] for name, answer in answers.items()}
+        if (ear := await self._ask_ear()) is not None:
+            processes[EAR] = ear["process"]
         return exposition(accept, self._figures(answers), processes, prefix=self._prefix)
 
     async def status(self) -> dict[str, Any]:
         """Return what ``/status`` answers."""
         answers = await self._ask_status()
-        processes = [process_figures(), *(answer["process"] for answer in answers.values())]
+        ear = await self._ask_ear()
+        children = [*answers.values(), *([] if ear is None else [ear])]
+        processes = [process_figures(), *(answer["process"] for answer in children)]
+        process = self._ear()
         whole: dict[str, Any] = {}
-        for process in processes:
-            whole = add(whole, process)
+        for each in processes:
+            whole = add(whole, each)
         if "start_time_seconds" in whole:  # Not every system tells.
             whole["start_time_seconds"] = min(each["start_time_seconds"] for each in processes)
         return {
@@ -82,14 +95,12 @@ class Overview(Service):
             "prefix": self._prefix,
             **self._figures(answers),
             "process": whole,
+            **({} if process is None else {EAR: _state(process, ear)}),
             "workers": [
                 {
-                    "number": worker.number,
-                    "pid": worker.pid,
-                    "serves": worker.is_ready,
-                    "answers": worker.number in answers,
-                    "ends": worker.ends,
-                    **_part(answers.get(worker.number)),
+                    "number": worker.label,
+                    **_state(worker, answers.get(worker.label)),
+                    **_part(answers.get(worker.label)),
                 }
                 for worker in self._workers
             ],
@@ -99,7 +110,7 @@ class Overview(Service):
         """Return why a worker should not get clients now, if so."""
         answers = await self._ask_status()
         ready = sum(
-            worker.is_ready and bool(answers.get(worker.number, {}).get("ready"))
+            worker.is_ready and bool(answers.get(worker.label, {}).get("ready"))
             for worker in self._workers
         )
         count = len(self._workers)
@@ -120,41 +131,46 @@ class Overview(Service):
         answers = await self._ask_all(f"/channels?top={MAX_TOP}&by={order}")
         return top_channels(answers.values(), count, order)
 
-    def _figures(self, answers: Mapping[int, Figures]) -> Figures:
-        absent = [each for number, each in self._last.items() if number not in answers]
+    def _figures(self, answers: Mapping[int | str, Figures]) -> Figures:
+        ear = [] if (process := self._ear()) is None else [process]
+        absent = [each for name, each in self._last.items() if name not in answers]
         return {
             **total(answers.values(), [*absent, self._gone]),
             "workers_wanted": len(self._workers),
             "workers_serving": sum(worker.is_ready for worker in self._workers),
-            "worker_ends": sum(worker.ends for worker in self._workers),
+            "worker_ends": sum(process.ends for process in (*self._workers, *ear)),
             "worker_silences": self._silences,
         }
 
-    async def _ask_status(self) -> dict[int, dict[str, Any]]:
+    async def _ask_status(self) -> dict[int | str, dict[str, Any]]:
         answers = await self._ask_all("/status")
         # One that was asked may have been replaced by now, and its figures been kept.
-        now = {worker.number: worker.pid for worker in self._workers}
-        answers = {
-            number: answer for number, answer in answers.items() if answer["pid"] == now[number]
-        }
+        now = {worker.label: worker.pid for worker in self._workers}
+        answers = {name: answer for name, answer in answers.items() if answer["pid"] == now[name]}
         self._last |= answers
         return answers
 
-    async def _ask_all(self, what: str, method: str = "GET") -> dict[int, dict[str, Any]]:
+    async def _ask_ear(self) -> dict[str, Any] | None:
+        ear = self._ear()
+        if ear is None or not ear.has_started:
+            return None
+        return await self._ask_one(ear, "/status", "GET")
+
+    async def _ask_all(self, what: str, method: str = "GET") -> dict[int | str, dict[str, Any]]:
         """Return the answer of each worker; those that do not answer are left out, and counted."""
         asked = [worker for worker in self._workers if worker.has_started and worker.admin]
         answers = await gatherResults(
             [Deferred.fromCoroutine(self._ask_one(worker, what, method)) for worker in asked]
         )
         return {
-            worker.number: answer
+            worker.label: answer
             for worker, answer in zip(asked, answers, strict=True)
             if answer is not None
         }
 
-    async def _ask_one(self, worker: Worker, what: str, method: str) -> dict[str, Any] | None:
+    async def _ask_one(self, process: Process, what: str, method: str) -> dict[str, Any] | None:
         try:
-            return await ask(str(worker.admin), what, self._reactor, method)
+            return await ask(str(process.admin), what, self._reactor, method)
         except Silence:
             self._silences += 1
             return None
@@ -186,6 +202,16 @@ def _subject(identifier: str) -> str:
 def _redis(states: set[str]) -> str:
     """Return how Redis is: as the workers say that find most wrong with it."""
     return ", ".join(sorted(states - {"connected"})) or "".join(states) or "unknown"
+
+
+def _state(process: Process, answer: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return how a process is."""
+    return {
+        "pid": process.pid,
+        "serves": process.is_ready,
+        "answers": answer is not None,
+        "ends": process.ends,
+    }
 
 
 def _part(answer: Mapping[str, Any] | None) -> dict[str, Any]:

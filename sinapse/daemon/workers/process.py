@@ -1,4 +1,4 @@
-"""A worker, as its parent sees it: started, watched, replaced when it ends."""
+"""A worker, or the ear, as its parent sees it: started, watched, replaced when it ends."""
 
 import contextlib
 import signal
@@ -17,17 +17,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sinapse.daemon.systemd import SOCKET, WATCHDOG
-from sinapse.daemon.workers.inheritance import VARIABLE, Inheritance
+from sinapse.daemon.workers.inheritance import VARIABLE, Inheritance, title
 from sinapse.daemon.workers.relay import Relay
 
-#: Seconds before a worker is started again: doubled each time, from the first to the second value,
-#: until a worker lives for the third.
+#: Seconds before a process is started again: doubled each time, from the first to the second value,
+#: until it lives for the third.
 FIRST_DELAY = 0.1
 LAST_DELAY = 5.0
 STABLE_AGE = 10.0
 
-#: Seconds of silence after which a worker counts as hung. They are counted in looks: after a pause
-#: of the whole machine, the clock alone must not end a worker.
+#: Seconds of silence after which a process counts as hung. They are counted in looks: after a pause
+#: of the whole machine, the clock alone must not end one.
 HANG_TIMEOUT = 60.0
 LOOKS_BEFORE_HANG = 4
 
@@ -43,18 +43,20 @@ FIRST_DESCRIPTOR = 3
 
 @dataclass(frozen=True)
 class Program:
-    """What workers run: a command, its environment, and the sockets that they accept from."""
+    """What all processes of a node run: a command, and its environment."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
-    sockets: Sequence[int]
     folder: Path
-    """Where a worker and its parent meet: nobody else may enter it."""
+    """Where they meet each other and their parent: nobody else may enter it."""
     has_admin: bool
 
 
-class Worker(Service):
-    """Keeps worker `number` running; `changed` is called when it begins to serve, and ends to."""
+class Process(Service):
+    """Keeps a process running; `changed` is called when it begins to serve, and ends to.
+
+    `label` is the number of a worker, or that of the ear; it accepts from `sockets`.
+    """
 
     _log = Logger()
 
@@ -63,16 +65,23 @@ class Worker(Service):
     is_ready = False
 
     def __init__(
-        self, number: int, program: Program, changed: Callable[["Worker"], None], reactor: Any
+        self,
+        label: int | str,
+        program: Program,
+        sockets: Sequence[int],
+        changed: Callable[["Process"], None],
+        reactor: Any,
     ) -> None:
-        self.number = number
+        self.label = label
+        self.title = title(label)
         self.ends = 0
-        self.admin = str(program.folder / f"{number}.admin") if program.has_admin else None
-        self._notify = str(program.folder / f"{number}.notify")
+        self.admin = str(program.folder / f"{label}.admin") if program.has_admin else None
+        self._notify = str(program.folder / f"{label}.notify")
         self._program = program
+        self._sockets = sockets
         self._changed = changed
         self._reactor = reactor
-        self._process: _Process | None = None
+        self._run: _Run | None = None
         self._delay = FIRST_DELAY
         self._next: IDelayedCall | None = None
         self._kill: IDelayedCall | None = None
@@ -85,7 +94,7 @@ class Worker(Service):
     @property
     def pid(self) -> int | None:
         """The number of the process, while there is one."""
-        return None if self._process is None else self._process.pid
+        return None if self._run is None else self._run.pid
 
     def startService(self) -> None:  # noqa: N802
         """Start the first process."""
@@ -104,7 +113,7 @@ class Worker(Service):
             self._next.cancel()
             self._next = None
         ended: Deferred[None] = Deferred()
-        if self._process is None:
+        if self._run is None:
             ended.callback(None)
         else:
             self._ended = ended
@@ -115,8 +124,8 @@ class Worker(Service):
 
     def signal(self, number: int) -> None:
         """Send a signal, if the process is there."""
-        if self._process is not None:
-            self._process.signal(number)
+        if self._run is not None:
+            self._run.signal(number)
 
     def renew(self) -> None:
         """Have certificates read again. Before it is ready, a SIGHUP would be the end of it."""
@@ -129,9 +138,9 @@ class Worker(Service):
         self._next = None
         self._silence = 0
         self._renew_when_ready = False
-        descriptors = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + len(self._program.sockets))
+        descriptors = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + len(self._sockets))
         inheritance = Inheritance(
-            self.number, tuple(descriptors), str(self._program.folder), self.admin
+            self.label, tuple(descriptors), str(self._program.folder), self.admin
         )
         environment = {
             **self._program.environment,
@@ -139,10 +148,10 @@ class Worker(Service):
             SOCKET: self._notify,
             WATCHDOG: str(int(HANG_TIMEOUT / LOOKS_BEFORE_HANG * 2 * 1_000_000)),
         }
-        process = _Process(self.number, self._process_ended, self._reactor)
+        run = _Run(self.label, self._run_ended, self._reactor)
         try:
             self._reactor.spawnProcess(
-                process,
+                run,
                 self._program.command[0],
                 self._program.command,
                 env=environment,
@@ -150,32 +159,32 @@ class Worker(Service):
                     0: "w",
                     1: "r",
                     2: "r",
-                    **dict(zip(descriptors, self._program.sockets, strict=True)),
+                    **dict(zip(descriptors, self._sockets, strict=True)),
                 },
             )
         except OSError as error:  # There is no memory, or there are too many processes.
             self._again(error.strerror or str(error))
         else:
-            self._process = process
+            self._run = run
 
-    def _process_ended(self, process: "_Process", how: str) -> None:
-        self._process = None
+    def _run_ended(self, run: "_Run", how: str) -> None:
+        self._run = None
         had_started, self.has_started, self.is_ready = self.has_started, False, False
         if self._kill is not None:
             self._kill.cancel()
             self._kill = None
-        if process.age > STABLE_AGE and had_started:
+        if run.age > STABLE_AGE and had_started:
             self._delay = FIRST_DELAY
         if self._ended is not None:
             self._ended.callback(None)
         elif self.running:
-            self._again(f"{how} after {process.age:.1f} s")
+            self._again(f"{how} after {run.age:.1f} s")
         self._changed(self)
 
     def _again(self, why: str) -> None:
         self._log.error(
-            "worker {number} ended: {why}; another one is started in {delay:g} s",
-            number=self.number,
+            f"{self.title} ended: {{why}}; another one is started in {{delay:g}} s",
+            number=self.label,
             why=why,
             delay=self._delay,
         )
@@ -199,11 +208,11 @@ class Worker(Service):
         self._silence += 1
         patience = HANG_TIMEOUT if self.has_started else START_TIMEOUT
         is_late = self._silence * HANG_TIMEOUT / LOOKS_BEFORE_HANG > patience
-        if not is_late or self._process is None or self._kill is not None:
+        if not is_late or self._run is None or self._kill is not None:
             return
         self._log.error(
-            "worker {number} has said nothing for {seconds:g} s, and is killed",
-            number=self.number,
+            f"{self.title} has said nothing for {{seconds:g}} s, and is killed",
+            number=self.label,
             seconds=patience,
         )
         # Python then writes down where it hangs.
@@ -215,14 +224,16 @@ class Worker(Service):
         self.signal(signal.SIGKILL)
 
 
-class _Process(ProcessProtocol):
+class _Run(ProcessProtocol):
     """One process; `ended` is called with how it ended."""
 
     transport: IProcessTransport
 
-    def __init__(self, number: int, ended: Callable[["_Process", str], None], reactor: Any) -> None:
+    def __init__(
+        self, label: int | str, ended: Callable[["_Run", str], None], reactor: Any
+    ) -> None:
         # Lines of standard output and of standard error must not be mixed.
-        self._relays = {child: Relay(number, lambda: self.pid) for child in (1, 2)}
+        self._relays = {child: Relay(label, lambda: self.pid) for child in (1, 2)}
         self._ended = ended
         self._seconds = reactor.seconds
         self._started = reactor.seconds()
@@ -258,7 +269,7 @@ class _Process(ProcessProtocol):
 
 
 class _Notices(DatagramProtocol):
-    """Hears what a worker says in the words of sd_notify(3)."""
+    """Hears what a process says in the words of sd_notify(3)."""
 
     noisy = False
 

@@ -19,6 +19,8 @@ from twisted.logger import (
     jsonFileLogObserver,
 )
 
+from sinapse.daemon.workers.inheritance import title
+
 #: Bytes of a line. Somebody who writes no line break must not fill the parent's memory.
 MAX_LINE = 1024 * 1024
 
@@ -30,17 +32,18 @@ def observer() -> ILogObserver:
 
 
 class Relay:
-    """Logs what comes from worker `number`, whose process number is `pid`."""
+    """Logs what comes from the worker `label`, or the ear, whose process number is `pid`."""
 
     _log = Logger()
 
     def __init__(
         self,
-        number: int,
+        label: int | str,
         pid: Callable[[], int | None],
         publisher: LogPublisher = globalLogPublisher,
     ) -> None:
-        self._number = number
+        self._label = label
+        self._title = title(label)
         self._pid = pid
         self._publisher = publisher
         self._rest = b""
@@ -68,11 +71,11 @@ class Relay:
             level = event["log_level"]
             namespace = event["log_namespace"]
         except (ValueError, KeyError, TypeError):
-            self._log.emit(LogLevel.warn, "worker {worker}: {text}", worker=self._number, text=text)
+            self._log.emit(LogLevel.warn, f"{self._title}: {{text}}", worker=self._label, text=text)
             return
-        event["worker"] = self._number
+        event["worker"] = self._label
         event["log_pid"] = self._pid()
         # What the classic format begins its lines with.
         system = event.get("log_system") or f"{namespace}#{getattr(level, 'name', level)}"
-        event["log_system"] = f"worker {self._number}, {system}"
+        event["log_system"] = f"{self._title}, {system}"
         self._publisher(event)

@@ -1,7 +1,8 @@
-"""The parent of workers: it binds, starts them, and serves no stream itself."""
+"""The parent of workers and their ear: it binds, starts them, and serves no stream itself."""
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -19,19 +20,21 @@ from sinapse.api.service import API
 from sinapse.counters import Counters
 from sinapse.daemon.signals import Signals
 from sinapse.daemon.systemd import Notifier
+from sinapse.daemon.workers.inheritance import EAR, ear_socket
 from sinapse.daemon.workers.overview import Overview, Ready
 from sinapse.daemon.workers.ports import HeldPort
-from sinapse.daemon.workers.process import Program, Worker
+from sinapse.daemon.workers.process import Process, Program
 from sinapse.errors import StartError
 from sinapse.settings import Settings
 from sinapse.sockets import descriptors
+from sinapse.sockets.bounds import BACKLOG
 from sinapse.sockets.forwarded import TrustedProxies
 from sinapse.sockets.gate import Gate
 from sinapse.sockets.listener import Listener
 from sinapse.txredis.embedded import EmbeddedServer
 from sinapse.web.site import Site
 
-#: Seconds that a worker has to end when it has no streams left.
+#: Seconds that a worker has to end when it has no streams left, and the ear without workers.
 WORKER_END_TIMEOUT = 30
 
 #: Runs twistd from wherever this process has its modules from.
@@ -41,7 +44,7 @@ reactor: Any = _reactor
 
 
 class Supervisor(MultiService):
-    """Keeps ``--workers`` running; `options` are those of twistd and of ours, for each of them."""
+    """Keeps ``--workers`` and an ear running, each with these `options` of twistd and of ours."""
 
     _log = Logger()
 
@@ -57,12 +60,13 @@ class Supervisor(MultiService):
             *(*twistd_options, "sinapse", *options),
         ]
         self._notifier = Notifier(os.environ, reactor)
-        self._workers: list[Worker] = []
+        self._workers: list[Process] = []
+        self._ear: Process | None = None
         self._was_ready = False
         self._ports = [HeldPort(port, reactor) for port in settings.ports]
         if (folder := settings.redis[0].embedded) is not None:
             EmbeddedServer(folder, reactor).setServiceParent(self)
-        self._overview = Overview(self._workers, settings.prefixes, reactor)
+        self._overview = Overview(self._workers, lambda: self._ear, settings.prefixes, reactor)
         services: list[Any] = [*self._ports, self._overview, self._notifier]
         proxies = TrustedProxies(settings.trusted_proxies, settings.forwarded_header)
         aside = partial(Gate, Counters(), proxies, most=descriptors.aside, reactor=reactor)
@@ -95,12 +99,17 @@ class Supervisor(MultiService):
         program = Program(
             self._command,
             dict(os.environ),
-            self._sockets,
             Path(self._folder.name),
             has_admin=self._settings.admin is not None,
         )
+        # Workers that come while the ear starts, or is replaced, wait in the queue of its socket.
+        self._ear_socket = socket.socket(socket.AF_UNIX)
+        self._ear_socket.bind(ear_socket(program.folder))
+        self._ear_socket.listen(BACKLOG)
+        self._ear = Process(EAR, program, [self._ear_socket.fileno()], self._changed, reactor)
+        self._ear.startService()
         for number in range(1, self._settings.workers + 1):
-            worker = Worker(number, program, self._changed, reactor)
+            worker = Process(number, program, self._sockets, self._changed, reactor)
             self._workers.append(worker)
             worker.startService()
 
@@ -115,16 +124,22 @@ class Supervisor(MultiService):
         await gatherResults(
             [worker.end(self._settings.drain + WORKER_END_TIMEOUT) for worker in self._workers]
         )
+        # Until here streams that end got messages.
+        if self._ear is not None:
+            await self._ear.end(WORKER_END_TIMEOUT)
+            self._ear_socket.close()
         self._folder.cleanup()
         await super().stopService()
 
-    def _changed(self, worker: Worker) -> None:
+    def _changed(self, process: Process) -> None:
         """Tell how many workers serve."""
-        if worker.pid is None:
-            self._overview.ended(worker)
-        elif worker.is_ready:
+        if process.pid is None:
+            self._overview.ended(process)
+        elif process.is_ready:
             self._log.info(
-                "worker {number} (process {pid}) serves", number=worker.number, pid=worker.pid
+                f"{process.title} (process {{pid}}) serves",
+                number=process.label,
+                pid=process.pid,
             )
         ready, count = sum(each.is_ready for each in self._workers), len(self._workers)
         status = f"{ready} of {count} workers serve"

@@ -47,7 +47,7 @@ def total(present: Iterable[Figures], absent: Iterable[Figures]) -> Figures:
     return result
 
 
-def one_subject(parts: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def one_subject(parts: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
     """Return a subject, from what each worker knows of it; streams name their worker."""
     channels = {channel for part in parts.values() for channel in part["channels"]}
     return {

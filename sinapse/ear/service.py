@@ -1,0 +1,89 @@
+"""Accepts workers, and finds for each the connection to the Redis that it asks for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.internet.protocol import Factory
+
+from sinapse.ear.client import HEAR
+from sinapse.ear.upstream import Upstream
+from sinapse.ear.wire import Wire
+from sinapse.protocol.redisurl import RedisURL
+
+
+class Ear(Service):
+    """Serves workers at `endpoint`, each with one of the Redis at `urls`."""
+
+    def __init__(
+        self, urls: Sequence[RedisURL], endpoint: IStreamServerEndpoint, reactor: Any
+    ) -> None:
+        self._urls = urls
+        self._endpoint = endpoint
+        self._reactor = reactor
+        self._upstreams: dict[RedisURL, Upstream] = {}
+        self._wires: set[Wire] = set()
+        self._left: Deferred[None] = Deferred()
+
+    def startService(self) -> None:  # noqa: N802
+        """Begin to accept workers."""
+        super().startService()
+        self._endpoint.listen(_Wires(self))
+
+    def stopService(self) -> "Deferred[None]":  # noqa: N802
+        """End when the last worker has gone: one that drains still needs us."""
+        super().stopService()
+        if not self._wires:
+            self.hasten()
+        return self._left
+
+    def hasten(self) -> None:
+        """Wait for no worker any more, once we end."""
+        if not self._left.called:
+            self._left.callback(None)
+
+    def made(self) -> Wire:
+        """Return what a connection of a worker is to us."""
+        wire = Wire(self)
+        self._wires.add(wire)
+        wire.lost.append(self._lost)
+        return wire
+
+    def command(self, wire: Wire, words: Sequence[bytes]) -> None:
+        """Carry out the first command of a worker: it says which Redis it wants, of which node."""
+        try:
+            verb, number, host, port = words
+            url = self._urls[int(number)]
+            node = url.node(host.decode(), int(port)) if url.sentinels else url
+        except (ValueError, IndexError):
+            wire.transport.abortConnection()
+            return
+        if verb != HEAR:
+            wire.transport.abortConnection()
+            return
+        upstream = self._upstreams.get(node)
+        if upstream is None:
+            upstream = self._upstreams[node] = Upstream(node, self._ended, self._reactor)
+            Deferred.fromCoroutine(upstream.connect())
+        upstream.admit(wire)
+
+    def _lost(self, wire: Wire) -> None:
+        self._wires.discard(wire)
+        if not self._wires and not self.running:
+            self.hasten()
+
+    def _ended(self, upstream: Upstream) -> None:
+        if self._upstreams.get(upstream.url) is upstream:
+            del self._upstreams[upstream.url]
+
+
+class _Wires(Factory):
+    noisy = False
+
+    def __init__(self, ear: Ear) -> None:
+        self._ear = ear
+
+    def buildProtocol(self, addr: IAddress | None) -> Wire:  # noqa: ARG002, N802
+        return self._ear.made()
