@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sinapse.ear import answers
+from sinapse.ear.interest import Asked, Client, Command, Kind, Name
 
 #: Names in one UNSUBSCRIBE: Redis handles each command whole.
 NAMES_PER_COMMAND = 1000
@@ -31,94 +32,17 @@ class NotUnderstood(Exception):
     """What a client has sent is no command of a subscriber."""
 
 
-class Client:
-    """One that shares the connection."""
-
-    __slots__ = ("commands", "names", "out")
-
-    def __init__(self) -> None:
-        #: What is to be sent to it next.
-        self.out: list[bytes] = []
-        #: What has not taken effect yet, in order.
-        self.commands: deque[_Command] = deque()
-        #: What it is subscribed to.
-        self.names: dict[_Name, None] = {}
-
-
-class _Kind:
-    """Channels, or patterns."""
-
-    def __init__(self, prefix: str) -> None:
-        self.subscribe = f"{prefix}subscribe".encode()
-        self.unsubscribe = f"{prefix}unsubscribe".encode()
-        #: All that somebody is interested in, or was a moment ago.
-        self.names: dict[bytes, _Name] = {}
-
-
-class _Name:
-    """A channel, or a pattern."""
-
-    __slots__ = ("clients", "interest", "is_asked", "is_held", "kind", "text", "waiting")
-
-    def __init__(self, kind: _Kind, text: bytes) -> None:
-        self.kind = kind
-        self.text = text
-        #: Who is subscribed to it.
-        self.clients: dict[Client, None] = {}
-        #: Commands that wait until Redis has confirmed it.
-        self.waiting: dict[_Command, None] = {}
-        #: How many are subscribed to it, or have asked for that.
-        self.interest = 0
-        #: Whether Redis is asked for it, and whether it has confirmed it.
-        self.is_asked = self.is_held = False
-
-
-class _Command:
-    """A command of a client that has not taken effect yet."""
-
-    __slots__ = ("client", "error", "is_pinging", "kind", "missing", "names", "verb")
-
-    def __init__(self, client: Client, verb: bytes, kind: _Kind | None = None) -> None:
-        self.client = client
-        self.verb = verb
-        self.kind = kind
-        #: To subscribe to; and those that Redis has not confirmed yet.
-        self.names: list[_Name] = []
-        self.missing: dict[_Name, None] = {}
-        #: Whether a PING is not answered yet.
-        self.is_pinging = False
-        #: Why Redis refuses it.
-        self.error: str | None = None
-
-    @property
-    def can_take_effect(self) -> bool:
-        return not self.missing and not self.is_pinging
-
-
-class _Asked:
-    """A command to Redis without all its answers: one for each name, or for those who ping."""
-
-    __slots__ = ("commands", "left", "names")
-
-    def __init__(self, names: Sequence[_Name], count: int, commands: Sequence[_Command]) -> None:
-        #: To subscribe to.
-        self.names = names
-        self.left = count
-        #: Whose commands it carries out.
-        self.commands = commands
-
-
 class Multiplexer:
     """The connection, from the first command until it is lost."""
 
     def __init__(self) -> None:
-        self._channels = _Kind("")
-        self._patterns = _Kind("p")
-        self._asked: deque[_Asked] = deque()
+        self._channels = Kind("")
+        self._patterns = Kind("p")
+        self._asked: deque[Asked] = deque()
         self._commands: list[tuple[bytes, ...]] = []
         #: Names in which nobody may be interested any more, and who waits for the next PING.
-        self._unwanted: dict[_Name, None] = {}
-        self._pinging: list[_Command] = []
+        self._unwanted: dict[Name, None] = {}
+        self._pinging: list[Command] = []
 
     # Clients
 
@@ -140,7 +64,7 @@ class Multiplexer:
         """Take a command of a client; raises :class:`NotUnderstood`."""
         verb, names = words[0].upper(), words[1:]
         if verb == _PING and not names:
-            command = _Command(client, verb)
+            command = Command(client, verb)
             command.is_pinging = True
             self._pinging.append(command)
             client.commands.append(command)
@@ -149,11 +73,11 @@ class Multiplexer:
         word = verb.lower()
         if not names or word not in (kind.subscribe, kind.unsubscribe):
             raise NotUnderstood(repr(verb[:20]))
-        command = _Command(client, word, kind)
+        command = Command(client, word, kind)
         for text in names:
             name = kind.names.get(text)
             if name is None:
-                name = kind.names[text] = _Name(kind, text)
+                name = kind.names[text] = Name(kind, text)
             command.names.append(name)
             # Until it has taken effect, a command to unsubscribe keeps what it names.
             name.interest += 1
@@ -172,7 +96,7 @@ class Multiplexer:
         while commands and commands[0].can_take_effect:
             self._take_effect(client, commands.popleft())
 
-    def _take_effect(self, client: Client, command: _Command) -> None:
+    def _take_effect(self, client: Client, command: Command) -> None:
         kind, out = command.kind, client.out
         if command.error is not None:
             out.append(answers.error(command.error))
@@ -192,7 +116,7 @@ class Multiplexer:
                     self._release(name)
                 out.append(answers.confirmation(command.verb, name.text, len(client.names)))
 
-    def _give_up(self, command: _Command, error: str) -> None:
+    def _give_up(self, command: Command, error: str) -> None:
         """Let a command have no effect, but the error that its client gets."""
         if command.error is not None:
             return
@@ -204,7 +128,7 @@ class Multiplexer:
             self._release(name)
         command.names.clear()
 
-    def _release(self, name: _Name) -> None:
+    def _release(self, name: Name) -> None:
         name.interest -= 1
         if not name.interest:
             self._unwanted[name] = None
@@ -214,35 +138,44 @@ class Multiplexer:
     def commands(self) -> list[tuple[bytes, ...]]:
         """Return what Redis is to be asked now, and forget it: call this at the end of a turn.
 
-        All who ping in a turn share one PING, and names that nobody wants go together.
+        All who ping in a turn share one PING, and channels that nobody wants go together.
         """
-        unwanted, self._unwanted = self._unwanted, {}
-        for kind in (self._channels, self._patterns):
-            dropped: list[bytes] = []
-            for name in unwanted:
-                if name.kind is kind and not name.interest and not name.is_asked:
-                    del kind.names[name.text]
-                    if name.is_held:
-                        name.is_held = False
-                        dropped.append(name.text)
-            for start in range(0, len(dropped), NAMES_PER_COMMAND):
-                some = dropped[start : start + NAMES_PER_COMMAND]
-                self._asked.append(_Asked((), len(some), ()))
-                self._commands.append((kind.unsubscribe.upper(), *some))
+        dropped = self._dropped()
+        for start in range(0, len(dropped), NAMES_PER_COMMAND):
+            some = dropped[start : start + NAMES_PER_COMMAND]
+            self._asked.append(Asked((), len(some), ()))
+            self._commands.append((self._channels.unsubscribe.upper(), *some))
         if self._pinging:
-            self._asked.append(_Asked((), 1, self._pinging))
+            self._asked.append(Asked((), 1, self._pinging))
             self._commands.append((_PING,))
             self._pinging = []
         commands, self._commands = self._commands, []
         return commands
 
-    def _subscribe(self, command: _Command) -> None:
+    def _dropped(self) -> list[bytes]:
+        """Forget what nobody is interested in, and return the channels to unsubscribe from.
+
+        A pattern that Redis has confirmed is kept: there is one, which every client comes back to,
+        and a user of Redis needs no permission to unsubscribe from it.
+        """
+        unwanted, self._unwanted = self._unwanted, {}
+        dropped = []
+        for name in unwanted:
+            if name.interest or name.is_asked or (name.is_held and name.kind is self._patterns):
+                continue
+            del name.kind.names[name.text]
+            if name.is_held:
+                name.is_held = False
+                dropped.append(name.text)
+        return dropped
+
+    def _subscribe(self, command: Command) -> None:
         """Ask for those names of a command that nobody has asked for yet."""
         names = [name for name in command.missing if not name.is_asked]
         if names:
             for name in names:
                 name.is_asked = True
-            self._asked.append(_Asked(names, len(names), (command,)))
+            self._asked.append(Asked(names, len(names), (command,)))
             verb = names[0].kind.subscribe.upper()
             self._commands.append((verb, *(name.text for name in names)))
 
@@ -282,7 +215,7 @@ class Multiplexer:
                     command.is_pinging = False
                     self._go_on(command.client)
 
-    def _confirmed(self, name: _Name) -> None:
+    def _confirmed(self, name: Name) -> None:
         name.is_asked, name.is_held = False, True
         waiting, name.waiting = name.waiting, {}
         if not name.interest:
@@ -291,7 +224,7 @@ class Multiplexer:
             del command.missing[name]
             self._go_on(command.client)
 
-    def _refused(self, asked: _Asked, error: str) -> None:
+    def _refused(self, asked: Asked, error: str) -> None:
         """Refuse a command of a client as Redis does ours: it was made of names of that one.
 
         Others may wait for some of these names, and not for the one that is denied: theirs are
@@ -316,5 +249,5 @@ def _hand_on(data: bytes, clients: Iterable[Client]) -> None:
         client.out.append(data)
 
 
-def _waiting_for(names: Iterable[_Name]) -> dict[_Command, None]:
+def _waiting_for(names: Iterable[Name]) -> dict[Command, None]:
     return {command: None for name in names for command in name.waiting}

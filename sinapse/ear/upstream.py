@@ -9,7 +9,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from sinapse.ear import answers
-from sinapse.ear.multiplexer import Broken, Client, Multiplexer, NotUnderstood
+from sinapse.ear.interest import Client
+from sinapse.ear.multiplexer import Broken, Multiplexer, NotUnderstood
 from sinapse.ear.wire import Wire
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.sockets.turns import prefer

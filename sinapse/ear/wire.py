@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sinapse.ear.multiplexer import Client
+from sinapse.ear.interest import Client
 
 #: Bytes that may wait for a worker: as many as Redis keeps for a subscriber by default
 #: (client-output-buffer-limit pubsub). A worker reads nothing while it begins a session.
@@ -61,6 +61,9 @@ class Wire(Connection):
         self._parser.feed(data)
         try:
             while not self._is_closing and (words := self._parser.gets()) is not False:
+                if not isinstance(words, list) or not words:
+                    self.transport.abortConnection()
+                    return
                 self.commanded.command(self, words)
         except hiredis.ProtocolError:
             self.transport.abortConnection()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sinapse.ear import answers
-from sinapse.ear.multiplexer import NAMES_PER_COMMAND, Broken, Client, Multiplexer, NotUnderstood
+from sinapse.ear.interest import Client
+from sinapse.ear.multiplexer import NAMES_PER_COMMAND, Broken, Multiplexer, NotUnderstood
 
 CHANNELS = (b"a", b"b", b"c", b"secret")
 PATTERNS = (b"a*", b"[bc]")
@@ -199,12 +200,13 @@ class Sharing(RuleBasedStateMachine):
             return
         self.come_to_rest()
         assert [list(worker.asked) for worker in self.workers] == [[]] * COUNT
-        # Redis is asked for nothing that nobody wants.
-        assert self.redis.subscribed == set().union(*(each.subscribed for each in self.workers))
+        # Redis is asked for no channel that nobody wants.
+        wanted = set().union(*(each.subscribed for each in self.workers))
+        assert wanted <= self.redis.subscribed <= wanted.union(PATTERNS)
         for worker in self.workers:
             self.multiplexer.leave(worker.client)
         self.come_to_rest()
-        assert self.redis.subscribed == set()
+        assert self.redis.subscribed <= set(PATTERNS)
 
 
 def _is_due(worker: Worker, reply: object) -> bool:
@@ -273,6 +275,20 @@ def test_who_waits_for_a_name_beside_one_that_is_denied_gets_it() -> None:
     multiplexer.hear([b"subscribe", b"a", 1])
     assert heard(other) == confirmed(b"subscribe", b"a")
     assert heard(one) == []
+
+
+def test_a_pattern_stays_for_the_next_who_wants_it() -> None:
+    multiplexer = Multiplexer()
+    one, other = multiplexer.join(), multiplexer.join()
+    multiplexer.ask(one, [b"PSUBSCRIBE", b"a*"])
+    assert multiplexer.commands() == [(b"PSUBSCRIBE", b"a*")]
+    multiplexer.hear([b"psubscribe", b"a*", 1])
+    multiplexer.leave(one)
+    assert multiplexer.commands() == []
+    multiplexer.hear([b"pmessage", b"a*", b"ab", b"for nobody"])
+    multiplexer.ask(other, [b"PSUBSCRIBE", b"a*"])
+    assert multiplexer.commands() == []
+    assert heard(other) == confirmed(b"psubscribe", b"a*")
 
 
 def test_many_names_are_given_up_in_several_commands() -> None:
