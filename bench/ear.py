@@ -11,6 +11,7 @@ published is left out: each worker asks now and then whether it is still there. 
 
 import contextlib
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from sinapse.protocol.message import Message, pack  # noqa: E402
 from sinapse.publisher import Publisher  # noqa: E402
 from tests.support import RedisServer, eventually, running_redis  # noqa: E402
 from tests.support.daemon import Daemon, running_daemon  # noqa: E402
+from tests.support.workers import EAR_SERVES  # noqa: E402
 
 ROUNDS = 5
 WORKERS = (1, 8)
@@ -42,8 +44,8 @@ RATE = 100
 #: Seconds for which nothing is published, to see what Redis does then.
 QUIET = 5
 
-#: Names of the figures, and how many of their unit a second is.
-FIGURES = ("Redis, µs a message", "node, µs a message", "p50, ms", "p99, ms")
+#: Names of the figures. What the ear costs is in that of the node.
+FIGURES = ("Redis, µs a message", "node, µs a message", "its ear, µs", "p50, ms", "p99, ms")
 
 
 @contextlib.contextmanager
@@ -79,7 +81,9 @@ def measure(workers: int) -> tuple[float, ...]:
     """Return the :data:`FIGURES` of one run."""
     with running(workers) as (server, daemon, load):
         assert server.process is not None  # noqa: S101
-        pids = (server.process.pid, daemon.pid)
+        pids = [server.process.pid, daemon.pid]
+        if ears := EAR_SERVES.findall(daemon.log):
+            pids.append(int(ears[-1]))
         load.ask(f"publish {RATE} {RATE}")  # Everybody is warm.
         before = [cpu(pid) for pid in pids]
         load.ask(f"idle {QUIET}")
@@ -93,8 +97,14 @@ def measure(workers: int) -> tuple[float, ...]:
             (each - rest * MESSAGES / RATE) / MESSAGES * 1e6
             for each, rest in zip(used, idle, strict=True)
         ]
+        costs += [math.nan] * (3 - len(costs))
         latency = answer["latency_us"]
         return (*costs, latency["p50"] / 1e3, latency["p99"] / 1e3)
+
+
+def ratio(value: float, first: float) -> str:
+    """Return how much a value is of the first one of its kind, if there is one."""
+    return "" if math.isnan(first) else f" ({value / first:.2f} x)"
 
 
 def main() -> None:
@@ -112,7 +122,7 @@ def main() -> None:
         medians = [median(values) for values in zip(*figures, strict=True)]
         base = base or medians
         cells = [
-            f"{value:.2f} ({value / first:.2f} x)"
+            "none" if math.isnan(value) else f"{value:.2f}{ratio(value, first)}"
             for value, first in zip(medians, base, strict=True)
         ]
         print("".join([f"{count:<10}", *(f"{cell:>28}" for cell in cells)]))

@@ -4,7 +4,7 @@ Usage: python bench/scaling.py [--delivery 10 --publish 50 ...]      (--help lis
 
 The costs are those of docs/scaling.md; others can be given. What is computed is processor time and
 memory, each process of a node counted as a core of its own that is filled to a part. Nothing here
-measures anything: bench/run.py and bench/redis_costs.py do.
+measures anything: bench/run.py, bench/redis_costs.py and bench/ear.py do.
 """
 
 import argparse
@@ -19,6 +19,9 @@ FULL = 0.6
 #: Streams of one process: what was measured, not what is possible.
 MOST_STREAMS = 15_000
 
+#: Processes of a node. If there are several, one more hears Redis for them.
+WORKERS = 8
+
 #: Redis that are too many.
 MOST_REDIS = 1000
 
@@ -27,6 +30,7 @@ HEAD = (
     "messages/s",
     "deliveries/s",
     "processes, of a core each",
+    "nodes, and their ears",
     "Redis, of a core each",
     "memory of the nodes",
     "memory of Redis",
@@ -55,6 +59,11 @@ class Costs:
     """The news that a list has changed, for a node that has nobody whom that concerns."""
     stream: float = 2500
     """Memory of a stream: (e)."""
+
+    ear: float = 20
+    """A message, or a change of a list, that one process hears for its node, when thousands come in
+    a second; one that comes alone costs more: bench/ear.py.
+    """
 
     # Of Redis: bench/redis_costs.py.
     publish: float = 50
@@ -155,13 +164,13 @@ class Traffic:
         groups = self.shared * self.workload.group
         return self.own + groups + self.workload.common_rate * self.streams
 
-    def heard(self, processes: int) -> float:
-        """Return the same, each counted as often as there are processes with such a stream.
+    def heard(self, places: int) -> float:
+        """Return the same, each counted as often as there are places with such a stream.
 
-        Streams of a group are spread at random.
+        Places are processes, or nodes; streams of a group are spread at random.
         """
-        with_some = processes * (1 - (1 - 1 / processes) ** self.workload.group)
-        return self.own + self.shared * with_some + self.workload.common_rate * processes
+        with_some = places * (1 - (1 - 1 / places) ** self.workload.group)
+        return self.own + self.shared * with_some + self.workload.common_rate * places
 
     @property
     def returns(self) -> float:
@@ -186,15 +195,23 @@ def core_of_a_process(it: Traffic, costs: Costs, processes: int) -> float:
     return microseconds / processes / 1e6
 
 
-def core_of_a_redis(it: Traffic, costs: Costs, processes: int, redis: int) -> float:
+def core_of_an_ear(it: Traffic, costs: Costs, nodes: int) -> float:
+    """Return the part of a core that the process takes that hears Redis, in each of so many nodes.
+
+    All nodes hear of each change.
+    """
+    return (it.heard(nodes) / nodes + it.changes) * costs.ear / 1e6
+
+
+def core_of_a_redis(it: Traffic, costs: Costs, nodes: int, redis: int) -> float:
     """Return the part of a core that each of so many Redis takes.
 
     Channels are spread over them; a stream that comes asks all.
     """
     microseconds = (
         it.published * costs.publish
-        + it.heard(processes) * costs.heard
-        + it.changes * (costs.change + processes * costs.told)
+        + it.heard(nodes) * costs.heard
+        + it.changes * (costs.change + nodes * costs.told)
     )
     return (microseconds / redis + it.returns * costs.resumed) / 1e6
 
@@ -209,8 +226,13 @@ def row(it: Traffic, costs: Costs) -> tuple[str, ...]:
     processes = math.ceil(it.streams / MOST_STREAMS)
     while core_of_a_process(it, costs, processes) > FULL:
         processes += 1
+    nodes = math.ceil(processes / WORKERS)
+    # A node of one process hears Redis itself.
+    while nodes < processes and core_of_an_ear(it, costs, nodes) > FULL:
+        nodes += 1
+    ears = f" at {core_of_an_ear(it, costs, nodes):.0%}" if nodes < processes else ""
     redis = 1
-    while core_of_a_redis(it, costs, processes, redis) > FULL and redis < MOST_REDIS:
+    while core_of_a_redis(it, costs, nodes, redis) > FULL and redis < MOST_REDIS:
         redis += 1
     retained = it.published * it.workload.retain
     return (
@@ -218,7 +240,8 @@ def row(it: Traffic, costs: Costs) -> tuple[str, ...]:
         number(it.published),
         number(it.delivered),
         f"{processes} at {core_of_a_process(it, costs, processes):.0%}",
-        f"{redis} at {core_of_a_redis(it, costs, processes, redis):.0%}",
+        f"{nodes}{ears}",
+        f"{redis} at {core_of_a_redis(it, costs, nodes, redis):.0%}",
         size(it.streams * costs.stream),
         size(memory_of_redis(costs, it.streams, it.channels, retained)),
         f"{size(it.delivered * costs.event)}/s",
