@@ -84,6 +84,8 @@ def test_figures_are_those_of_all_workers(
     assert [each["number"] for each in told["workers"]] == [1, 2]
     assert sum(each["streams"] for each in told["workers"]) == told["streams"]
     assert {each["pid"] for each in told["workers"]} == set(streams)
+    assert seen["process_resident_memory_bytes ear"] > 0
+    assert told["ear"] == {"pid": workers.ear(), "serves": True, "answers": True, "ends": 0}
 
 
 def test_a_subject_is_looked_up_and_ended_everywhere(

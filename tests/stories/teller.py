@@ -206,7 +206,9 @@ class Teller:
             faults += [self.restart]
         if len(self.world.servers) > 1:
             faults += [self.lose_touch, self.lose_touch]
-        if not self.world.has_workers:
+        if self.world.has_workers:
+            faults += [self.kill_ear]
+        else:
             faults += [self.stop, self.stop, self.kill]
         return often * 2 + faults
 
@@ -555,6 +557,13 @@ class Teller:
             number = self.some_node()
             self.note(f"node {number} is killed")
             self.world.kill_node(number)
+
+    def kill_ear(self) -> None:
+        """Kill what hears Redis for the workers; each time another one comes later than before."""
+        self.disturb()
+        if self.dice.random() < 0.2:
+            self.note("the ear is killed")
+            self.world.kill_ear()
 
     def restart(self) -> None:
         self.disturb()

@@ -19,6 +19,7 @@ from tests.stories.model import KEPT
 from tests.support import RedisServer, eventually, running_redis
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.proxy import Proxy, running_proxy, unchanged
+from tests.support.workers import EAR_SERVES
 
 #: What is small in these daemons, so that a story of some hundred messages has many pages.
 SETTINGS = {
@@ -115,6 +116,11 @@ class World:
         node.process.wait()
         assert "Traceback" not in node.log, node.log
         node.launch()
+
+    def kill_ear(self) -> None:
+        """Kill the process that hears Redis for the workers, if there is one now."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(EAR_SERVES.findall(self.nodes[0].log)[-1]), signal.SIGKILL)
 
     def restart(self, number: int, snapshot: Path | None = None) -> None:
         """Kill a Redis and start it again, from what it had written or from an older copy."""
