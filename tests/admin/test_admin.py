@@ -80,7 +80,7 @@ def test_status_tells_the_same_as_json(daemon: Daemon, publisher: Publisher) -> 
     publisher.channels.add("1", "room:1")
     with daemon.stream(publisher.tokens.generate("1")).opened():
         told = status(daemon)
-    assert told["redis"] == "connected"
+    assert (told["redis"], told["ready"]) == ("connected", True)
     assert told["streams"] == told["streams_opened"] == told["channels"] == 1
     assert told["streams_closed"] == {}
     assert told["streams_by_transport"] == {"event stream": 1, "websocket": 0, "long poll": 0}

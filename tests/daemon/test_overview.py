@@ -79,7 +79,7 @@ def test_figures_are_those_of_all_workers(
     parent = seen["process_resident_memory_bytes parent"]
     assert seen["process_resident_memory_bytes"] > parent > 0
     assert seen["process_resident_memory_bytes 1"] > 0
-    assert told["redis"] == "connected"
+    assert (told["redis"], told["ready"]) == ("connected", True)
     assert told["pid"] == workers.daemon.pid
     assert [each["number"] for each in told["workers"]] == [1, 2]
     assert sum(each["streams"] for each in told["workers"]) == told["streams"]

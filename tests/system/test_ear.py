@@ -64,7 +64,8 @@ class Publishing:
     """Publishes numbers in a thread until it is left, each until it is accepted."""
 
     def __init__(self, url: str, channel: str = "room:1") -> None:
-        self.publisher = Publisher(url, connect_timeout=1, timeout=5)
+        # However long a break is: nothing may be gone.
+        self.publisher = Publisher(url, connect_timeout=1, timeout=5, retain_messages=100_000)
         self.channel = channel
         self.accepted = 0
         self._ends = threading.Event()

@@ -92,6 +92,7 @@ class Overview(Service):
             "pid": os.getpid(),
             "uptime": round(self._reactor.seconds() - self._started, 1),
             "redis": _redis({answer["redis"] for answer in answers.values()}),
+            "ready": self._unready(answers) == 0,
             "prefix": self._prefix,
             **self._figures(answers),
             "process": whole,
@@ -109,12 +110,16 @@ class Overview(Service):
     async def trouble(self) -> str | None:
         """Return why a worker should not get clients now, if so."""
         answers = await self._ask_status()
-        ready = sum(
-            worker.is_ready and bool(answers.get(worker.label, {}).get("ready"))
+        count = len(self._workers)
+        unready = self._unready(answers)
+        return f"{count - unready} of {count} workers are ready" if unready else None
+
+    def _unready(self, answers: Mapping[int | str, Figures]) -> int:
+        """Return how many workers should not get clients now."""
+        return sum(
+            not (worker.is_ready and answers.get(worker.label, {}).get("ready"))
             for worker in self._workers
         )
-        count = len(self._workers)
-        return None if ready == count else f"{ready} of {count} workers are ready"
 
     async def subject(self, identifier: str) -> dict[str, Any]:
         """Return a subject with its open streams, and which worker has them."""
