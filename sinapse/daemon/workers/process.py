@@ -41,6 +41,10 @@ LAST_WORDS = 5.0
 FIRST_DESCRIPTOR = 3
 
 
+#: How a process ends whose work is done.
+DONE = "exit code 0"
+
+
 @dataclass(frozen=True)
 class Program:
     """What all processes of a node run: a command, and its environment."""
@@ -63,6 +67,8 @@ class Process(Service):
     #: Whether it has begun to serve, and whether it still does: it may be draining.
     has_started = False
     is_ready = False
+    #: All are told to end: it is not started again once its work is done.
+    may_end = False
 
     def __init__(
         self,
@@ -177,7 +183,7 @@ class Process(Service):
             self._delay = FIRST_DELAY
         if self._ended is not None:
             self._ended.callback(None)
-        elif self.running:
+        elif self.running and not (self.may_end and how == DONE):
             self._again(f"{how} after {run.age:.1f} s")
         self._changed(self)
 
