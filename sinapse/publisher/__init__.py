@@ -38,6 +38,7 @@ Twisted::
 ``signatures``   what a method shows that is made of another one
 ``connections``  operations, carried out on connections to one Redis or several
 ``pool``         the connections, shared by threads
+``subscriber``   a connection that hears what is published, for who looks whether it does
 ``batching``     messages of several threads, sent together
 ``sentinel``     connections that follow the master
 ``process``      what each process has of its own

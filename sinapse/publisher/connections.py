@@ -53,7 +53,7 @@ from sinapse.publisher.sentinel import MasterConnection, SecureMasterConnection,
 REFUSALS = (AuthenticationError, BusyLoadingError, ResponseError)
 
 
-class _Link(Link, Protocol):
+class RedisLink(Link, Protocol):
     """The part of redis-py's connections that we use; their methods have no types."""
 
     def send_packed_command(self, command: list[bytes]) -> None:
@@ -96,7 +96,10 @@ class Connections(Runner):
             **options(url),
         }
         wait = connect_timeout + timeout
-        self._pools = OfThisProcess(lambda: Pool(lambda: kind(**settings), size=size, timeout=wait))
+        dial: Callable[[], RedisLink] = partial(kind, **settings)
+        #: Makes a connection for the caller alone, who opens and closes it.
+        self.dial = dial
+        self._pools = OfThisProcess(lambda: Pool(dial, size=size, timeout=wait))
         # A weak reference, so that a publisher that is forgotten is gone at once.
         send: WeakMethod[Send] = WeakMethod(self._converse)
         self._batchings = OfThisProcess(lambda: Batching(url, send, wait)) if batch else None
@@ -128,7 +131,7 @@ class Connections(Runner):
             sentinel.close()
 
     @property
-    def _pool(self) -> Pool[_Link]:
+    def _pool(self) -> Pool[RedisLink]:
         return self._pools()
 
 
@@ -167,7 +170,7 @@ class ShardedConnections(Runner):
 
 
 def _carry_out(
-    conversation: Generator[list[Command], list[Any], list[Any]], connection: _Link
+    conversation: Generator[list[Command], list[Any], list[Any]], connection: RedisLink
 ) -> list[Any]:
     try:
         commands = next(conversation)
@@ -177,7 +180,7 @@ def _carry_out(
         return cast(list[Any], end.value)
 
 
-def _ask(connection: _Link, commands: Sequence[Command]) -> list[Any]:
+def _ask(connection: RedisLink, commands: Sequence[Command]) -> list[Any]:
     answers: list[Any] = []
     moved = False
     try:
@@ -227,7 +230,7 @@ def options(url: RedisURL) -> dict[str, Any]:
     return found
 
 
-def _connection_class(url: RedisURL, sentinels: Sequence[Connections]) -> Callable[..., _Link]:
+def _connection_class(url: RedisURL, sentinels: Sequence[Connections]) -> Callable[..., RedisLink]:
     if url.path is not None:
         return UnixDomainSocketConnection
     if not sentinels:
