@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from sinapse.cli import main
 from sinapse.cli.publishing import Unavailable, in_one_line
@@ -33,6 +33,7 @@ from tests.support import (
     free_port,
     running_redis,
 )
+from tests.support.commands import diagnosis, run
 from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.listening import Listener
 from tests.support.proxy import running_proxy
@@ -42,14 +43,6 @@ from tests.support.subscribing import subscribe
 @pytest.fixture(autouse=True)
 def _redis(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", redis_server.url)
-
-
-def run(*arguments: str, given: str | None = None, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, arguments, input=given)
-    assert result.exit_code == code, (result.output, result.exception)
-    if code:
-        assert "Traceback" not in result.output
-    return result
 
 
 def url_of(daemon: Daemon) -> str:
@@ -572,13 +565,6 @@ def answering(status: int, body: str, fields: dict[str, str]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def diagnosis(*arguments: str, code: int = 0) -> dict[str, tuple[str, str, str]]:
-    """Return what the doctor finds: verdict, finding and advice, by what was looked at."""
-    lines = run("doctor", *arguments, "--json", code=code).stdout.splitlines()
-    findings = map(json.loads, lines)
-    return {each["what"]: (each["verdict"], each["found"], each["advice"]) for each in findings}
 
 
 class TestDoctor:

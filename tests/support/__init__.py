@@ -4,6 +4,7 @@
 ``workers``       a daemon with workers
 ``subscribing``   subjects with channels and a token, and streams that come back
 ``longpoll``      long polls
+``commands``      the command, run in this process
 ``connection``    one stream with both its ends
 ``websocket``     WebSockets of a daemon
 ``tls``           a daemon that is reached over TLS
@@ -24,6 +25,7 @@
 ``publishing``    what Redis is asked by the library, and processes that fork
 ``examples``      an example, as the script that it is
 ``flavours``      every kind of publisher, used like the plain one
+``impostor``      what speaks as a Redis, and has none behind it
 ``listening``     what is published, exactly
 ``monitoring``    every command that a Redis carries out
 ``prefixes``      what names in Redis can begin with

