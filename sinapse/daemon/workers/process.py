@@ -41,8 +41,8 @@ LAST_WORDS = 5.0
 FIRST_DESCRIPTOR = 3
 
 
-#: How a process ends whose work is done.
-DONE = "exit code 0"
+#: How a process ends whose work is done: twistd ends by the signal that it was told to end with.
+DONE = ("exit code 0", "SIGTERM")
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Process(Service):
             self._delay = FIRST_DELAY
         if self._ended is not None:
             self._ended.callback(None)
-        elif self.running and not (self.may_end and how == DONE):
+        elif self.running and not (self.may_end and how in DONE):
             self._again(f"{how} after {run.age:.1f} s")
         self._changed(self)
 
