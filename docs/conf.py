@@ -12,7 +12,9 @@ from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+import plain  # noqa: E402
 
 from sinapse import __version__  # noqa: E402  # The checkout's own.
 
@@ -56,6 +58,11 @@ def generate(_app: Sphinx) -> None:
 
 
 def lead(_app: Sphinx, name: str, content: list[str]) -> None:
+    """Have what a page points at be in the site, too."""
+    content[0] = led(name, content[0])
+
+
+def led(name: str, text: str) -> str:
     """Have what points at files of the repository point at pages of the site, if they are there.
 
     Of a folder, that is the page on what is in it. Every other file comes along as it is.
@@ -72,10 +79,17 @@ def lead(_app: Sphinx, name: str, content: list[str]) -> None:
             return found[1]
         return os.path.relpath(pages.get(path, path), (HERE / name).parent)
 
-    content[0] = _TARGET.sub(target, content[0])
+    return _TARGET.sub(target, text)
+
+
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Write the pages as Markdown, too."""
+    if error is None and app.builder.format == "html":
+        plain.write(app, lambda name: led(name, (HERE / f"{name}.md").read_text()))
 
 
 def setup(app: Sphinx) -> None:
     """Have that done before anything is read."""
     app.connect("builder-inited", generate)
     app.connect("source-read", lead)
+    app.connect("build-finished", finish)

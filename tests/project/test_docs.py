@@ -126,6 +126,29 @@ def test_links_of_the_site_lead_somewhere(site: Path) -> None:
 
 
 @pytest.mark.timeout(180)
+def test_pages_are_there_as_markdown_and_in_a_list(site: Path) -> None:
+    listed = re.findall(
+        r"^- \[(.+)\]\((.+)\): (.+)$", (site / "llms.txt").read_text(), re.MULTILINE
+    )
+    pages = {path.relative_to(site).as_posix() for path in site.rglob("*.md")}
+    assert {page for _, page, _ in listed} == pages
+    expected = {f"{page.stem}.md" for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert expected <= pages
+    whole = (site / "llms-full.txt").read_text()
+    missing = []
+    for title, page, summary in listed:
+        text = (site / page).read_text()
+        assert text in whole
+        assert title in text
+        assert 10 < len(summary) < 400, page
+        for target in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", text):
+            place = (site / page).parent / unquote(target)
+            if not place.is_file():
+                missing.append((page, target))
+    assert missing == []
+
+
+@pytest.mark.timeout(180)
 def test_what_is_said_of_answers_and_security_is_in_the_site(site: Path) -> None:
     security, client = (
         (site / "_generated" / f"{name}.html").read_text() for name in ("security", "client")
