@@ -24,8 +24,8 @@ MAX_LIMIT = 1000
 #: Bytes of messages that are enough for a page, for the same reason.
 PAGE_BYTES = 1024 * 1024
 
-#: Characters: a part for each of a hundred Redis, with their names.
-MAX_ID_LENGTH = 8192
+#: Characters: a part for each of sixty Redis, with their names.
+MAX_ID_LENGTH = 4096
 
 
 @dataclass(frozen=True, slots=True)
