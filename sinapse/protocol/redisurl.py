@@ -33,7 +33,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from sinapse.errors import InvalidPrefix
 from sinapse.protocol.names import Names, names_under, prefix_fault
-from sinapse.protocol.sharding import Shards, name_fault
+from sinapse.protocol.sharding import Shards, State, name_fault
 
 DEFAULT_URL = "redis://localhost:6379/0"
 EMBEDDED = "embedded:"
@@ -52,6 +52,8 @@ SENTINEL_PORT = 26379
 _OPTIONS = {
     "db": "",
     "prefix": "",
+    "state": "",
+    "tokens": "",
     "ssl_ca_certs": "rediss",
     "sentinel_username": "sentinel",
     "sentinel_password": "sentinel",
@@ -99,6 +101,10 @@ class RedisURL:
     """What all names there begin with that Sinapse uses."""
     name: str = ""
     """What this one of several Redis is called; empty for its place in the list."""
+    state: State | None = None
+    """How far it has joined the others, or has left them; None if it is one of them."""
+    keeps_tokens: bool = True
+    """Whether it may be the home of subjects; otherwise it has channels only."""
 
     @cached_property
     def names(self) -> Names:
@@ -114,16 +120,19 @@ class RedisURL:
         if self.embedded is not None:
             return f"{EMBEDDED}{self.embedded}"
         if self.path is not None:
-            return f"unix://{quote(self.path)}?db={self.db}" + self._with_prefix("&")
+            return f"unix://{quote(self.path)}?db={self.db}" + self._query("&")
         scheme = "rediss" if self.tls else "redis"
         if self.sentinels:
             hosts = ",".join(_authority(*sentinel) for sentinel in self.sentinels)
-            path = f"{quote(self.master, safe='')}/{self.db}{self._with_prefix()}"
+            path = f"{quote(self.master, safe='')}/{self.db}{self._query()}"
             return f"{scheme}+sentinel://{hosts}/{path}"
-        return f"{scheme}://{_authority(self.host, self.port)}/{self.db}{self._with_prefix()}"
+        return f"{scheme}://{_authority(self.host, self.port)}/{self.db}{self._query()}"
 
-    def _with_prefix(self, first: str = "?") -> str:
-        return f"{first}prefix={quote(self.prefix, safe=':')}" if self.prefix else ""
+    def _query(self, first: str = "?") -> str:
+        options = [f"prefix={quote(self.prefix, safe=':')}"] if self.prefix else []
+        options += [] if self.keeps_tokens else ["tokens=no"]
+        options += [] if self.state is None else [f"state={self.state}"]
+        return first + "&".join(options) if options else ""
 
     def node(self, host: str, port: int) -> "RedisURL":
         """Return the URL of the node that the Sentinels name."""
@@ -167,6 +176,8 @@ class RedisURL:
             tls=parts.scheme.startswith("rediss"),
             ca_certs=_ca_certs(parts.options),
             prefix=_prefix(parts.options),
+            state=_state(parts.options.get("state")),
+            keeps_tokens=_keeps_tokens(parts.options.get("tokens", "yes")),
         )
         if parts.scheme == "unix":
             if parts.hosts or not parts.path:
@@ -252,7 +263,16 @@ def from_environment(environment: Mapping[str, str]) -> str:
 
 def shards_of(urls: Sequence[RedisURL]) -> Shards:
     """Return which of the Redis of a list has what: one without a name has its place as that."""
-    return Shards(url.name or str(number) for number, url in enumerate(urls))
+    names = [url.name or str(number) for number, url in enumerate(urls)]
+    states = [url.state for url in urls if url.state is not None]
+    return Shards(
+        names,
+        state=states[0] if states else None,
+        moving=[url.name for url in urls if url.state is not None],
+        without_tokens=[
+            name for name, url in zip(names, urls, strict=True) if not url.keeps_tokens
+        ],
+    )
 
 
 def _all_different(urls: Sequence[RedisURL]) -> tuple[RedisURL, ...]:
@@ -264,7 +284,22 @@ def _all_different(urls: Sequence[RedisURL]) -> tuple[RedisURL, ...]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two Redis are called {twice}")
+    _check_states(urls)
     return tuple(urls)
+
+
+def _check_states(urls: Sequence[RedisURL]) -> None:
+    """Raise ``ValueError`` if they cannot be in these states together."""
+    if urls and not any(url.keeps_tokens for url in urls):
+        raise ValueError("no Redis keeps tokens: tokens=no is for some of several")
+    moving = [url for url in urls if url.state is not None]
+    if any(not url.name for url in moving):
+        raise ValueError("a Redis with a state needs a name, and so do the others")
+    if len({url.state for url in moving}) > 1:
+        raise ValueError("all that join or leave have the same state, and one after the other")
+    for url in moving:
+        if url.keeps_tokens:
+            raise ValueError(f"{url.name} keeps tokens, so it cannot move: it needs tokens=no")
 
 
 def _name(url: str) -> tuple[str, str]:
@@ -315,8 +350,8 @@ def _options(query: str, scheme: str) -> dict[str, str]:
         name, _, value = each.partition("=")
         if name not in _OPTIONS or _OPTIONS[name] not in scheme:
             raise ValueError(
-                "the options are db, prefix, with rediss ssl_ca_certs, and with Sentinels "
-                "sentinel_username and sentinel_password"
+                "the options are db, prefix, state, tokens, with rediss ssl_ca_certs, and with "
+                "Sentinels sentinel_username and sentinel_password"
             )
         options[name] = _decoded(value)
     return options
@@ -378,6 +413,19 @@ def _prefix(options: Mapping[str, str]) -> str:
     if fault := prefix_fault(prefix):
         raise InvalidPrefix(f"the prefix {fault}")
     return prefix
+
+
+def _state(text: str | None) -> State | None:
+    try:
+        return None if text is None else State(text)
+    except ValueError:
+        raise ValueError(f"the state must be one of {', '.join(State)}") from None
+
+
+def _keeps_tokens(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError("tokens must be yes or no")
+    return text == "yes"
 
 
 def _ca_certs(options: Mapping[str, str]) -> Path | None:

@@ -19,6 +19,7 @@ from sinapse.protocol.redisurl import (
     from_environment,
     shards_of,
 )
+from sinapse.protocol.sharding import State
 from sinapse.publisher import Publisher
 from tests.support import running_redis
 from tests.support.prefixes import PREFIXES
@@ -443,3 +444,16 @@ def test_which_has_what_goes_by_names_or_numbers() -> None:
     assert shards_of(RedisURL.parse_all(["b=redis://b a=redis://a"])).names == ("b", "a")
     assert shards_of(RedisURL.parse_all(["redis://b redis://a"])).names == ("0", "1")
     assert shards_of(()).names == ()
+
+
+@pytest.mark.parametrize("url", ["redis://h:1/2", "unix:///r.sock?db=1", "redis+sentinel://h/m/0"])
+@pytest.mark.parametrize("state", State)
+def test_one_that_moves_says_so_in_its_url(url: str, state: State) -> None:
+    text = f"{url}{'&' if '?' in url else '?'}prefix=own:&tokens=no&state={state}"
+    read = RedisURL.parse(f"a={text}")
+    assert (read.state, read.keeps_tokens, read.prefix) == (state, False, "own:")
+    assert RedisURL.parse(str(read)) == read
+    assert f"tokens=no&state={state}" in str(read)
+    shards = shards_of(RedisURL.parse_all([f"b=redis://b a={text}"]))
+    assert (shards.state, shards.moving) == (state, frozenset({1}))
+    assert {shards.home(b"%d" % number) for number in range(20)} == {0}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinapse.protocol.sharding import Shards, name_fault, numbered, shard_of
+from sinapse.protocol.sharding import Shards, State, name_fault, numbered, shard_of
 
 NAMES = [f"room:{number}".encode() for number in range(3000)]
 
@@ -89,3 +89,30 @@ def test_what_can_be_a_name(name: str) -> None:
 )
 def test_what_cannot(name: str) -> None:
     assert "1 to 16 letters and digits" in (name_fault(name) or "")
+
+
+@given(lists, redis_names, st.binary())
+def test_while_one_moves_a_channel_has_the_place_before_and_the_one_after(
+    names: list[str], moving: str, channel: bytes
+) -> None:
+    settled = [name for name in names if name != moving] or [f"{moving}x"[-16:]]
+    before, after = Shards(settled), Shards([moving, *settled])
+    places = before.names[before.of(channel)], after.names[after.of(channel)]
+    for state in State:
+        shards = Shards([moving, *settled], state=state, moving=[moving], without_tokens=[moving])
+        other = shards.other(channel)
+        place = shards.names[shards.of(channel)]
+        both = {place, *([] if other is None else [shards.names[other]])}
+        assert both == set(places)
+        assert place == places[0 if state.is_out else 1]
+        # The tokens of a subject do not move.
+        assert shards.names[shards.home(channel)] == places[0]
+
+
+def test_a_move_is_called_the_same_before_and_after() -> None:
+    def move(names: str, state: State) -> str:
+        return Shards(names, state=state, moving="d").move
+
+    assert move("dba", State.JOINING) == move("abd", State.JOINED) == "a b + d"
+    assert move("dba", State.LEAVING) == move("abd", State.LEFT) == "a b - d"
+    assert Shards("ab").other(b"room:1") is None
