@@ -237,7 +237,7 @@ class ShardedBroker(MultiService, Generic[Streaming]):
         return self._home(token) == number
 
     def _home(self, token: bytes) -> int:
-        return self._shards.of(token)
+        return self._shards.home(token)
 
     def _framing(self, framing: Framing) -> list[PartialFraming]:
         made = self._framings.get(framing)

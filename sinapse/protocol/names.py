@@ -65,6 +65,7 @@ PUBLISH ``sinapse:presence:vacated``   a channel has none any more; payload: its
 ``sinapse:run:<run id>``               hash: a run, its state, and what its last message needs
 ``sinapse:runs``                       sorted set: what is running, by the time until which its
                                        sign of life holds, in milliseconds
+``sinapse:move``                       hash: which Redis have joined the others, or left them
 ``run:<run id>``                       the channel of a run
 ``inbox@<id>``                         the channel of what is published to one subject: who
                                        publishes to it adds it to the list, if it is not there
@@ -111,6 +112,7 @@ class Names:
         self.nothing: Final = own + "nothing"
         self.replay: Final = own + "replay"
         self.runs: Final = own + "runs"
+        self.move: Final = own + "move"
         #: PUB/SUB channel that every node is subscribed to.
         self.nodes: Final = prefix + NODES
         self.presence: Final = own + "presence"

@@ -68,10 +68,12 @@ def parse(text: str, shards: Shards) -> Place:
     return Place(parts, Shards(named), frozenset(gone)) if gone else Place(parts)
 
 
-def part_of(channel: bytes, text: str, shards: Shards) -> EventID:
-    """Return the part of an id that tells of a channel."""
+def part_of(channel: bytes, text: str, shards: Shards, number: int | None = None) -> EventID:
+    """Return the part of an id that tells of a channel, in its place or in the one of `number`."""
     place = parse(text, shards)
-    return UNKNOWN if place.has_lost(channel) else place.parts[shards.of(channel)]
+    if place.has_lost(channel):
+        return UNKNOWN
+    return place.parts[shards.of(channel) if number is None else number]
 
 
 def is_place(text: str) -> bool:

@@ -14,7 +14,8 @@ from hashlib import sha1
 from pkgutil import get_data
 from textwrap import indent
 
-from sinapse.protocol.keys import ADD, END, GRANT, INBOXES, PAST, REMOVE, REPLAYED, WITHDRAW
+from sinapse.protocol import keys
+from sinapse.protocol.keys import ADD, END, INBOXES, PAST, REMOVE, REPLAYED, WITHDRAW
 from sinapse.protocol.names import PLAIN, Names
 
 #: The comment at the head of a file, which is for readers only.
@@ -78,7 +79,7 @@ def _named(names: Names) -> Mapping[str, str]:
         "$REPLAY": names.replay,
         "$INBOXES": INBOXES,
         "$ADD": ADD,
-        "$GRANT": GRANT,
+        "$GRANT": keys.GRANT,
         "$PAST": PAST,
     }
 
@@ -100,6 +101,7 @@ REMOVE_FROM_GROUP = Script("remove_from_group")
 CLEAR_GROUP = Script("clear_group")
 CHANNELS_OF = Script("channels_of")
 HAS_CHANNEL = Script("has_channel")
+GRANT = Script("grant")
 GENERATE_TOKEN = Script("generate_token")
 CLEAR_TOKEN = Script("clear_token")
 REVOKE_TOKEN = Script("revoke_token")

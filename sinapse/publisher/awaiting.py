@@ -1,8 +1,8 @@
 """The library in coroutines, which both asyncio and Twisted can run."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, cast
+from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
@@ -14,6 +14,7 @@ from sinapse.publisher.operations.groups import GroupLike
 from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId, inbox
 from sinapse.publisher.operations.messages import AnyOutgoing, Messages
+from sinapse.publisher.operations.moving import carry_while_moving, checked
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import Audience, IsOnline, OnlineIn, ReadAudience
@@ -21,7 +22,7 @@ from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.operations.sessions import SESSIONS
-from sinapse.publisher.operations.spread import Spread
+from sinapse.publisher.operations.spread import Asked, Outcomes, carry
 from sinapse.publisher.pipeline import Collection, settled
 from sinapse.publisher.runs.awaited import Run, Runs, Turns
 from sinapse.publisher.runs.block import ERROR_TEXT, RUN_RETAIN
@@ -30,6 +31,8 @@ from sinapse.publisher.signatures import showing
 P = ParamSpec("P")
 
 #: The results of the operations that one of several Redis gets.
+R = TypeVar("R")
+
 Outcome: TypeAlias = list[Any] | BrokerUnavailable
 
 #: Runs coroutines at the same time, and returns their results, in their order.
@@ -346,15 +349,27 @@ class ShardedConnections(AwaitedRunner):
         self._parts = parts
         self._shards = shards
         self._together = together
+        self._is_checked = False
 
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip to each Redis that takes part."""
-        spread = Spread(operations, self._shards)
-        outcomes = await self._ask_all(spread.parts)
-        await self._ask_all(spread.announcements())
-        return spread.gather(outcomes)
+        if not self._shards.moving:
+            return await self._drive(carry(operations, self._shards))
+        if not self._is_checked:
+            await self._drive(checked(self._shards))
+            self._is_checked = True
+        return await self._drive(carry_while_moving(operations, self._shards))
 
-    async def _ask_all(self, parts: Mapping[int, Sequence[Operation[Any]]]) -> dict[int, Outcome]:
+    async def _drive(self, asking: Generator[Asked, Outcomes, R]) -> R:
+        """Ask each Redis what `asking` yields, and return its result."""
+        try:
+            asked = next(asking)
+            while True:
+                asked = asking.send(await self._ask_all(asked))
+        except StopIteration as end:
+            return cast(R, end.value)
+
+    async def _ask_all(self, parts: Asked) -> dict[int, Outcome]:
         outcomes = await self._together(self._ask(*part) for part in parts.items())
         return dict(zip(parts, outcomes, strict=True))
 

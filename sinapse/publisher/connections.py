@@ -6,9 +6,9 @@ unknown whether the command was carried out, and nothing is ever repeated: a mes
 is worse than an error.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakMethod
 
 from hiredis import pack_command
@@ -34,6 +34,7 @@ from sinapse.protocol.sharding import Shards
 from sinapse.publisher.batching import Batching
 from sinapse.publisher.operations.batches import Send, are_messages
 from sinapse.publisher.operations.conversation import converse
+from sinapse.publisher.operations.moving import carry_while_moving, checked
 from sinapse.publisher.operations.operation import (
     Command,
     Lost,
@@ -44,10 +45,12 @@ from sinapse.publisher.operations.operation import (
     without_arguments,
 )
 from sinapse.publisher.operations.runner import Runner
-from sinapse.publisher.operations.spread import Spread
+from sinapse.publisher.operations.spread import Asked, Outcomes, carry
 from sinapse.publisher.pool import Busy, Link, Pool
 from sinapse.publisher.process import OfThisProcess
 from sinapse.publisher.sentinel import MasterConnection, SecureMasterConnection, Sentinels
+
+R = TypeVar("R")
 
 #: Errors that Redis answers, not failures of a connection. After some, redis-py closes it.
 REFUSALS = (AuthenticationError, BusyLoadingError, ResponseError)
@@ -144,17 +147,27 @@ class ShardedConnections(Runner):
     def __init__(self, parts: Sequence[Connections], shards: Shards) -> None:
         self._parts = parts
         self._shards = shards
+        self._is_checked = False
 
     def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the result of each: one round trip to each Redis that takes part."""
-        spread = Spread(operations, self._shards)
-        outcomes = self._ask(spread.parts)
-        self._ask(spread.announcements())
-        return spread.gather(outcomes)
+        if not self._shards.moving:
+            return self.drive(carry(operations, self._shards))
+        if not self._is_checked:
+            self.drive(checked(self._shards))
+            self._is_checked = True
+        return self.drive(carry_while_moving(operations, self._shards))
 
-    def _ask(
-        self, parts: Mapping[int, Sequence[Operation[Any]]]
-    ) -> dict[int, list[Any] | BrokerUnavailable]:
+    def drive(self, asking: Generator[Asked, Outcomes, R]) -> R:
+        """Ask each Redis what `asking` yields, and return its result."""
+        try:
+            asked = next(asking)
+            while True:
+                asked = asking.send(self._ask(asked))
+        except StopIteration as end:
+            return cast(R, end.value)
+
+    def _ask(self, parts: Asked) -> Outcomes:
         outcomes: dict[int, list[Any] | BrokerUnavailable] = {}
         for shard, part in parts.items():
             try:

@@ -46,6 +46,7 @@ PUBLISHER = (
         "CLEAR_CHANNELS",
         "CHANNELS_OF",
         "HAS_CHANNEL",
+        "GRANT",
         "GENERATE_TOKEN",
         "CLEAR_TOKEN",
         "REVOKE_TOKEN",
@@ -61,10 +62,12 @@ PRESENCE_DAEMON = ("HOLD_PRESENCE", "JOIN_PRESENCE", "LEAVE_PRESENCE", "SWEEP_PR
 PRESENCE_PUBLISHER = ("IS_ONLINE", "ONLINE_IN", "AUDIENCE")
 RUNS_DAEMON = ("SWEEP_RUNS",)
 DAEMON_ASKS = {
-    *("eval", "evalsha", "hget", "info", "ping", "publish"),
+    *("eval", "evalsha", "hmget", "info", "ping", "publish"),
     *("psubscribe", "subscribe", "unsubscribe"),
 }
-PUBLISHER_ASKS = {"eval", "evalsha", "get", "hkeys", "hmget", "publish", "zrange"}
+PUBLISHER_ASKS = {
+    *("eval", "evalsha", "get", "hexists", "hget", "hkeys", "hmget", "publish", "zrange")
+}
 
 
 def granted(user: str, line: int) -> set[str]:

@@ -18,6 +18,7 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``conversation``  the commands of operations on one connection
 ``batches``       what several callers publish at one moment
 ``spread``        operations on several Redis
+``moving``        the same while a Redis joins the others, or leaves them
 ``master``        which node the Sentinels call the master
 ``standin``       a stand-in for Redis, for tests
 ``identity``      how an application names subjects and channels

@@ -5,18 +5,22 @@ An operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubj
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
-from sinapse.protocol.keys import ADD, END, GRANT, PAST, REMOVE, WITHDRAW, channel_name
+from sinapse.protocol import keys
+from sinapse.protocol.keys import ADD, END, PAST, REMOVE, WITHDRAW, channel_name
 from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import (
     ADD_CHANNEL,
     CHANNELS_OF,
     CLEAR_CHANNELS,
+    GRANT,
     HAS_CHANNEL,
     REMOVE_CHANNEL,
     Script,
 )
+from sinapse.protocol.sharding import Shards, numbered
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_id
 from sinapse.publisher.operations.lifetime import lifetime
 from sinapse.publisher.operations.operation import Operation, Request, call
@@ -25,18 +29,23 @@ from sinapse.publisher.operations.operation import Operation, Request, call
 class ListChannels(Operation[set[str]]):
     """The names of the channels that a subject may listen to."""
 
-    __slots__ = ("subject",)
+    __slots__ = ("_shards", "subject")
 
     def __init__(self, subject: SubjectId) -> None:
         self.subject: str = given_id(subject)
+        self._shards = numbered(1)
+
+    def spread_over(self, shards: Shards) -> None:
+        """Note which Redis has what."""
+        self._shards = shards
 
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         return call(names, CHANNELS_OF, (names.channels_key(self.subject),), (self.subject,))
 
     def combine(self, results: Sequence[set[str]]) -> set[str]:
-        """Return the names from all Redis."""
-        return set().union(*results)
+        """Return the names from all Redis, each from the one where it is published to."""
+        return placed(results, self._shards)
 
     def result(self, answer: list[bytes]) -> set[str]:
         """Return the names."""
@@ -68,6 +77,57 @@ class HasChannel(Operation[bool]):
         return bool(answer)
 
 
+@dataclass(frozen=True, slots=True)
+class GrantState:
+    """Whether a subject may listen to a channel."""
+
+    listed: bool
+    ends: int | None
+    """When that ends, in milliseconds by the clock of its Redis; None for never."""
+    left: int | None = field(compare=False)
+    """How long that is from when it was read."""
+
+
+class Grant(NamedTuple):
+    """An entry in the list of a subject."""
+
+    subject: str
+    channel: str
+
+    def read(self) -> Operation[GrantState]:
+        """Return what reads it."""
+        return ReadGrant(self.subject, self.channel)
+
+    def write(self, state: GrantState) -> Operation[bool]:
+        """Return what makes it the same in another place."""
+        if not state.listed:
+            return RemoveChannel(self.subject, self.channel)
+        lasts = None if state.left is None else state.left / 1000
+        return AddChannel(self.subject, self.channel, lasts)
+
+
+class ReadGrant(Operation[GrantState]):
+    """Whether a subject may listen to a channel, and until when."""
+
+    __slots__ = ("channel", "subject")
+
+    def __init__(self, subject: str, channel: str) -> None:
+        self.subject = subject
+        self.channel = channel
+
+    def request(self, names: Names) -> Request:
+        """Return what Redis is asked."""
+        key = names.channels_key(self.subject)
+        return call(names, GRANT, (key,), (self.subject, self.channel))
+
+    def result(self, answer: Any) -> GrantState:
+        """Return it."""
+        listed, ends, now = answer
+        if not ends:
+            return GrantState(bool(listed), None, None)
+        return GrantState(bool(listed), int(ends), int(ends) - int(now))
+
+
 class _Change(HasChannel):
     """A change of the list, announced to the nodes; the result is whether the list changed."""
 
@@ -76,14 +136,19 @@ class _Change(HasChannel):
     _script: ClassVar[Script]
     _actions: ClassVar[tuple[str, ...]]
 
+    @property
+    def entry(self) -> Grant:
+        """The entry in the list."""
+        return Grant(self.subject, self.channel)
+
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         told = [names.control_channel(self.subject, action) for action in self._actions]
-        keys, arguments = self._more(names)
+        more, arguments = self._more(names)
         return call(
             names,
             self._script,
-            (*_keys(self.subject, names), *keys),
+            (*_keys(self.subject, names), *more),
             (self.channel, *told, self.subject, *arguments),
         )
 
@@ -100,7 +165,7 @@ class AddChannel(_Change):
 
     __slots__ = ("expires_in",)
     _script = ADD_CHANNEL
-    _actions = (ADD, GRANT, PAST)
+    _actions = (ADD, keys.GRANT, PAST)
 
     def __init__(
         self, subject: SubjectId, channel: ChannelLike, expires_in: float | None = None
@@ -142,6 +207,16 @@ class ClearChannels(Operation[int]):
     def result(self, answer: int) -> int:
         """Return how many were removed."""
         return answer
+
+
+def placed(results: Sequence[set[str]], shards: Shards) -> set[str]:
+    """Return those of the channels that each Redis has named which are published to there."""
+    return {
+        name
+        for number, names in enumerate(results)
+        for name in names
+        if shards.of(name.encode()) == number
+    }
 
 
 def _keys(subject: str, names: Names) -> tuple[str, str, str]:

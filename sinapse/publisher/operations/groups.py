@@ -6,7 +6,7 @@ operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubject
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from sinapse.errors import ListFull
 from sinapse.protocol.keys import (
@@ -28,6 +28,8 @@ from sinapse.protocol.scripts import (
     LEAVE_GROUPS,
     REMOVE_FROM_GROUP,
 )
+from sinapse.protocol.sharding import Shards, numbered
+from sinapse.publisher.operations.channels import placed
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_id
 from sinapse.publisher.operations.numbers import is_whole
 from sinapse.publisher.operations.operation import Operation, Request, T, call
@@ -191,22 +193,78 @@ class ListMembers(Operation[list[str]]):
 class ListGroupChannels(Operation[set[str]]):
     """The names of the channels that members of a group may listen to."""
 
-    __slots__ = ("group",)
+    __slots__ = ("_shards", "group")
 
     def __init__(self, group: GroupLike) -> None:
         self.group: str = group_name(group)
+        self._shards = numbered(1)
+
+    def spread_over(self, shards: Shards) -> None:
+        """Note which Redis has what."""
+        self._shards = shards
 
     def request(self, names: Names) -> Request:
         """Return the command."""
         return Request(("HKEYS", names.group_key(self.group)))
 
     def combine(self, results: Sequence[set[str]]) -> set[str]:
-        """Return the names from all Redis."""
-        return set().union(*results)
+        """Return the names from all Redis, each from the one where it is published to."""
+        return placed(results, self._shards)
 
     def result(self, answer: list[bytes]) -> set[str]:
         """Return the names."""
         return {name.decode(errors="replace") for name in answer}
+
+
+class GroupChannel(NamedTuple):
+    """A channel of a group."""
+
+    group: str
+    channel: str
+
+    def read(self) -> Operation[bool]:
+        """Return what reads whether the group has it."""
+        return _HasField("group_key", self.group, self.channel)
+
+    def write(self, state: bool) -> Operation[bool]:
+        """Return what makes it the same in another place."""
+        kind = AddToGroup if state else RemoveFromGroup
+        return kind(self.group, self.channel)
+
+
+class Membership(NamedTuple):
+    """A subject in a group."""
+
+    subject: str
+    group: str
+
+    def read(self) -> Operation[bool]:
+        """Return what reads whether it is a member."""
+        return _HasField("groups_key", self.subject, self.group)
+
+    def write(self, state: bool) -> Operation[bool]:
+        """Return what makes it the same in another place."""
+        kind = JoinGroup if state else LeaveGroup
+        return kind(self.subject, self.group)
+
+
+class _HasField(Operation[bool]):
+    """Whether a hash has a field; its key is what a method of :class:`Names` returns."""
+
+    __slots__ = ("_field", "_method", "_of")
+
+    def __init__(self, method: str, of: str, field: str) -> None:
+        self._method = method
+        self._of = of
+        self._field = field
+
+    def request(self, names: Names) -> Request:
+        """Return the command."""
+        return Request(("HEXISTS", getattr(names, self._method)(self._of), self._field))
+
+    def result(self, answer: int) -> bool:
+        """Return whether it has."""
+        return bool(answer)
 
 
 class _Change(Operation[bool]):
@@ -222,6 +280,11 @@ class _Change(Operation[bool]):
     def spread_by(self) -> str:
         """The channel: its grants are in the Redis of its messages."""
         return self.channel
+
+    @property
+    def entry(self) -> GroupChannel:
+        """The entry in the list of the group."""
+        return GroupChannel(self.group, self.channel)
 
 
 class AddToGroup(_Change):

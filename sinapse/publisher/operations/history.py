@@ -1,11 +1,11 @@
 """History: what is retained of a channel, page by page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sinapse.errors import InvalidPayload, UnknownID
-from sinapse.protocol.ids import EventID
+from sinapse.protocol.ids import UNKNOWN, EventID
 from sinapse.protocol.keys import channel_name
 from sinapse.protocol.message import unpack
 from sinapse.protocol.names import Names
@@ -61,7 +61,7 @@ class History:
 class ReadHistory(Operation[History]):
     """Reads what is retained of a channel: after an id, or all, and no more than `limit`."""
 
-    __slots__ = ("_shards", "after", "channel", "limit")
+    __slots__ = ("_place", "_shards", "after", "channel", "limit")
 
     def __init__(self, channel: ChannelLike, after: str | None, limit: int) -> None:
         self.channel: str = channel_name(channel)
@@ -71,6 +71,7 @@ class ReadHistory(Operation[History]):
             raise ValueError(f"limit is a whole number, 1 to {MAX_LIMIT}: {limit!r:.80}")
         self.limit: int = limit
         self._shards = numbered(1)
+        self._place: int | None = None
 
     @property
     def spread_by(self) -> str:
@@ -81,11 +82,29 @@ class ReadHistory(Operation[History]):
         """Note what the parts of an id are."""
         self._shards = shards
 
+    def elsewhere(self, place: int) -> "ReadHistory":
+        """Return what says whether the other place has some of it."""
+        after = self.after
+        if after and part_of(self.channel.encode(), after, self._shards, place) == UNKNOWN:
+            after = None
+        other = ReadHistory(self.channel, after, 1)
+        other.spread_over(self._shards)
+        other._place = place  # It is one of us.
+        return other
+
+    def joined(self, result: Any, other: Any) -> Any:
+        """Return the page of the place where it is published, and whether the other has more."""
+        if isinstance(result, UnknownID):
+            return result
+        is_whole = isinstance(other, History) and not other.messages and not other.missing
+        return replace(result, missing=result.missing or not is_whole)
+
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         epoch, counter = "", 0
         if self.after is not None:
-            epoch, counter, _ = part_of(self.channel.encode(), self.after, self._shards)
+            channel = self.channel.encode()
+            epoch, counter, _ = part_of(channel, self.after, self._shards, self._place)
         return call(
             names,
             HISTORY,

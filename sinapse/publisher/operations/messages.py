@@ -58,6 +58,11 @@ class Publish(Operation[Published]):
         """The channel."""
         return self.channel
 
+    @property
+    def guard(self) -> "Sent | None":
+        """Whether a message with the same id was published where the channel was before."""
+        return None if self.message_id is None else Sent(self.message_id)
+
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         if self.retain:
@@ -94,6 +99,23 @@ class Publish(Operation[Published]):
             keys.append(names.replay)
             arguments.append(str(self.replay))
         return call(names, PUBLISH_RETAINED, keys, arguments)
+
+
+class Sent(Operation[Published | None]):
+    """Whether a message with this id was published; then the result is that of publishing again."""
+
+    __slots__ = ("message_id",)
+
+    def __init__(self, message_id: str) -> None:
+        self.message_id: str = message_id
+
+    def request(self, names: Names) -> Request:
+        """Return the command."""
+        return Request(("GET", names.sent_key(self.message_id)))
+
+    def result(self, answer: bytes | None) -> Any:
+        """Return what publishing returns of a message that was sent before, or None."""
+        return None if answer is None else _heard([-1, answer])
 
 
 class PublishTogether(Operation[list[Published | Refused]]):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.names import Names
@@ -62,6 +62,32 @@ class Operation(ABC, Generic[T]):
         """The name that decides which of several Redis gets it; None for all of them."""
         return None
 
+    def place(self, shards: Shards) -> int | None:
+        """Return which of several Redis gets it; None for all of them."""
+        name = self.spread_by
+        return None if name is None else shards.of(name.encode())
+
+    @property
+    def entry(self) -> "Entry | None":
+        """The right that it changes, if it does: while its channel moves, it has two places."""
+        return None
+
+    @property
+    def guard(self) -> "Operation[Any] | None":
+        """What the other place is asked before, while its channel moves.
+
+        If the result is not None, it is that of the operation, which is not carried out.
+        """
+        return None
+
+    def elsewhere(self, place: int) -> "Operation[Any] | None":  # noqa: ARG002
+        """Return what the other place is asked as well, while its channel moves, if anything."""
+        return None
+
+    def joined(self, result: T, other: Any) -> T:  # noqa: ARG002
+        """Return the result of both, where `other` is that of :meth:`elsewhere`."""
+        return result
+
     def spread_over(self, shards: Shards) -> None:
         """Note that it is for one or all of several Redis."""
 
@@ -80,6 +106,16 @@ class Operation(ABC, Generic[T]):
     @abstractmethod
     def result(self, answer: Any) -> "T | Operation[T]":
         """Return the meaning of `answer`, whose strings are bytes, or the operation to continue."""
+
+
+class Entry(Protocol):
+    """A right to a channel, as it stands in one place; it can be a key of a mapping."""
+
+    def read(self) -> Operation[Any]:
+        """Return what reads it; two results are equal if it has not changed between."""
+
+    def write(self, state: Any) -> Operation[Any]:
+        """Return what makes it the same in another place as it was read."""
 
 
 @dataclass(slots=True)

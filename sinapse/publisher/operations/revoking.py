@@ -33,6 +33,10 @@ class Revoking(Operation[T]):
         """The subject, whose tokens are all in one Redis."""
         return self.subject
 
+    def place(self, shards: Shards) -> int:
+        """Return which Redis is the home of the subject."""
+        return shards.home(self.spread_by.encode())
+
     def _told(self, names: Names) -> str:
         return names.control_channel(self.subject, REVOKE)
 
@@ -84,7 +88,7 @@ class NewToken:
 
     def make_another(self) -> None:
         """Make another one in its place."""
-        home = self._shards.of(self._subject.encode())
+        home = self._shards.home(self._subject.encode())
         self.text = self._make()
-        while self._shards.of(self.stored.encode()) != home:
+        while self._shards.home(self.stored.encode()) != home:
             self.text = self._make()

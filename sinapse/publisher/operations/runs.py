@@ -158,6 +158,14 @@ class StopRun(_OfRun[bool]):
 
     __slots__ = ()
 
+    def elsewhere(self, _place: int) -> "StopRun":
+        """Return the same: it may have begun there."""
+        return StopRun(self.run)
+
+    def joined(self, result: bool, other: bool) -> bool:
+        """Return whether it was running anywhere."""
+        return result or other
+
     def __init__(self, run: object) -> None:
         super().__init__(_checked_id(run))
 
@@ -183,6 +191,14 @@ class GetRun(_OfRun["RunStatus | None"]):
     """What Redis knows of a run; None if it knows none of that id, or no longer."""
 
     __slots__ = ()
+
+    def elsewhere(self, _place: int) -> "GetRun":
+        """Return the same: it may have begun there."""
+        return GetRun(self.run)
+
+    def joined(self, result: "RunStatus | None", other: "RunStatus | None") -> "RunStatus | None":
+        """Return what one of them knows."""
+        return result or other
 
     def __init__(self, run: object) -> None:
         super().__init__(_checked_id(run))

@@ -1,0 +1,224 @@
+"""Operations while a Redis joins the others, or leaves them.
+
+A channel that moves has two places. Each publisher changes a right where it publishes itself, and
+then makes it the same in the other place: it reads the right, writes it there, and reads it again,
+until that has not changed between. So whoever writes last has seen what is true, and both places
+are the same when the call returns; and no message, in whichever place it is published, is heard
+after a removal has returned.
+
+What concerns all Redis is done last where rights are copied to: so a copy that was read before is
+either seen to be old, or removed.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from sinapse.errors import BrokerUnavailable
+from sinapse.protocol.names import Names
+from sinapse.protocol.sharding import Shards, State
+from sinapse.publisher.operations.operation import Entry, Operation, Request
+from sinapse.publisher.operations.spread import Asked, Asking, Outcomes, Spread, found
+
+#: How often a right is written again that others change at the same time, before that is an error.
+MAX_ROUNDS = 100
+
+#: A right, and its places: where it is right, and where it has to be the same.
+Rights: TypeAlias = Mapping[Entry, tuple[int, int]]
+
+#: Why a right is not the same in both places, or what its other place has refused it for.
+Failures: TypeAlias = dict[Entry, Exception]
+
+
+class ReadMove(Operation[bool]):
+    """Whether what moves has been copied; the first operation of a publisher asks."""
+
+    __slots__ = ("_move",)
+
+    def __init__(self, shards: Shards) -> None:
+        self._move = shards.move
+
+    def request(self, names: Names) -> Request:
+        """Return the command."""
+        return Request(("HGET", names.move, "done"))
+
+    def result(self, answer: bytes | None) -> bool:
+        """Return whether that is this move."""
+        return answer == self._move.encode()
+
+
+def checked(shards: Shards) -> Generator[Asked, Outcomes, None]:
+    """Check that all is where publishers with this list look for it.
+
+    It is enough that those say so that are there. Raises
+    :class:`~sinapse.errors.BrokerUnavailable`.
+    """
+    if shards.state not in (State.JOINED, State.LEFT):
+        return
+    outcomes = yield {number: [ReadMove(shards)] for number in range(len(shards))}
+    answers = {number: found(outcome, 0) for number, outcome in outcomes.items()}
+    errors = [each for each in answers.values() if isinstance(each, BrokerUnavailable)]
+    if len(errors) == len(answers):
+        raise errors[0]
+    for number, is_done in answers.items():
+        if is_done is False:
+            raise BrokerUnavailable(
+                f"{shards.names[number]} does not know that all has been copied for"
+                f" state={shards.state}: run 'sinapse reshard' first",
+                delivered=False,
+            )
+
+
+def carry_while_moving(operations: Sequence[Operation[Any]], shards: Shards) -> Asking:
+    """Carry operations out as :func:`~sinapse.publisher.operations.spread.carry` does."""
+    operations = list(operations)
+    others = [_other(operation, shards) for operation in operations]
+    known = yield from _guarded(operations, others)
+    left = [at for at in range(len(operations)) if at not in known]
+    results: list[Any] = [known.get(at) for at in range(len(operations))]
+    if left:
+        for at, result in zip(
+            left, (yield from _carry([operations[at] for at in left], shards)), strict=True
+        ):
+            results[at] = result
+    yield from _ask_elsewhere(operations, others, results)
+    rights: dict[Entry, tuple[int, int]] = {}
+    changed: dict[Entry, list[int]] = {}
+    for at, (operation, other) in enumerate(zip(operations, others, strict=True)):
+        entry = operation.entry
+        place = operation.place(shards)
+        is_done = not isinstance(results[at], Exception)
+        if is_done and other is not None and entry is not None and place is not None:
+            rights[entry] = place, other
+            changed.setdefault(entry, []).append(at)
+    for entry, error in (yield from mirror(rights)).items():
+        for at in changed[entry]:
+            results[at] = error
+    return results
+
+
+def mirror(rights: Rights) -> Generator[Asked, Outcomes, Failures]:
+    """Make rights the same in their other places; return those for which that has failed."""
+    failures: Failures = {}
+    states, missing = yield from _read(rights)
+    failures |= missing
+    for _ in range(MAX_ROUNDS):
+        if not states:
+            return failures
+        asked: dict[int, list[Operation[Any]]] = {}
+        for entry, state in states.items():
+            asked.setdefault(rights[entry][1], []).append(entry.write(state))
+        written = _in_order(states, rights, 1, (yield asked))
+        for entry, result in written.items():
+            if isinstance(result, Exception):
+                failures[entry] = _half(result)
+        again, missing = yield from _read({entry: rights[entry] for entry in states})
+        failures |= missing
+        states = {
+            entry: state
+            for entry, state in again.items()
+            if state != states[entry] and entry not in failures
+        }
+    text = "others change the same right again and again"
+    return failures | {entry: BrokerUnavailable(text, delivered=None) for entry in states}
+
+
+def _carry(operations: Sequence[Operation[Any]], shards: Shards) -> Asking:
+    spread = Spread(operations, shards)
+    is_first = (
+        (lambda number: number not in shards.moving)
+        if shards.state is not None and shards.state.is_out
+        else (lambda number: number in shards.moving)
+    )
+    outcomes: dict[int, list[Any] | BrokerUnavailable] = {}
+    for turn in (True, False):
+        asked = {number: part for number, part in spread.parts.items() if is_first(number) is turn}
+        if asked:
+            outcomes |= yield asked
+    if announcements := spread.announcements():
+        yield announcements
+    return spread.gather(outcomes)
+
+
+def _guarded(
+    operations: Sequence[Operation[Any]], others: Sequence[int | None]
+) -> Generator[Asked, Outcomes, dict[int, Any]]:
+    """Return the results of operations that their other place knows already."""
+    asked: dict[int, list[Operation[Any]]] = {}
+    places: list[tuple[int, int, int]] = []
+    for at, (operation, other) in enumerate(zip(operations, others, strict=True)):
+        if other is not None and (guard := operation.guard) is not None:
+            part = asked.setdefault(other, [])
+            places.append((at, other, len(part)))
+            part.append(guard)
+    if not asked:
+        return {}
+    outcomes = yield asked
+    results = {at: found(outcomes[other], place) for at, other, place in places}
+    return {at: result for at, result in results.items() if result is not None}
+
+
+def _ask_elsewhere(
+    operations: Sequence[Operation[Any]], others: Sequence[int | None], results: list[Any]
+) -> Generator[Asked, Outcomes, None]:
+    """Bring results up to date by what the other place knows."""
+    asked: dict[int, list[Operation[Any]]] = {}
+    places: list[tuple[int, int, int]] = []
+    for at, (operation, other) in enumerate(zip(operations, others, strict=True)):
+        if other is None or isinstance(results[at], BrokerUnavailable):
+            continue
+        if (also := operation.elsewhere(other)) is not None:
+            part = asked.setdefault(other, [])
+            places.append((at, other, len(part)))
+            part.append(also)
+    if not asked:
+        return
+    outcomes = yield asked
+    for at, other, place in places:
+        result = found(outcomes[other], place)
+        is_error = isinstance(result, BrokerUnavailable)
+        results[at] = result if is_error else operations[at].joined(results[at], result)
+
+
+def _read(
+    rights: Rights,
+) -> Generator[Asked, Outcomes, tuple[dict[Entry, Any], Failures]]:
+    """Read rights in the places where they are right."""
+    if not rights:
+        return {}, {}
+    asked: dict[int, list[Operation[Any]]] = {}
+    for entry, (place, _) in rights.items():
+        asked.setdefault(place, []).append(entry.read())
+    states = _in_order(rights, rights, 0, (yield asked))
+    failures = {
+        entry: _half(state) for entry, state in states.items() if isinstance(state, Exception)
+    }
+    return {entry: state for entry, state in states.items() if entry not in failures}, failures
+
+
+def _in_order(
+    entries: Mapping[Entry, Any], rights: Rights, which: int, outcomes: Outcomes
+) -> dict[Entry, Any]:
+    """Return the result for each entry, of those that were asked in this order."""
+    counts: dict[int, int] = {}
+    results = {}
+    for entry in entries:
+        place = rights[entry][which]
+        at = counts.get(place, 0)
+        counts[place] = at + 1
+        results[entry] = found(outcomes[place], at)
+    return results
+
+
+def _half(error: Exception) -> Exception:
+    """Return the error of what was done in one place, and perhaps not in the other."""
+    if isinstance(error, BrokerUnavailable):
+        return BrokerUnavailable(str(error), delivered=None)
+    return error
+
+
+def _other(operation: Operation[Any], shards: Shards) -> int | None:
+    name = operation.spread_by
+    # The tokens of a subject do not move.
+    if name is None or operation.place(shards) != shards.of(name.encode()):
+        return None
+    return shards.other(name.encode())
