@@ -139,13 +139,17 @@ class Lookup(Link):
         }
         return Attachment(position(answer[0], answer[1]), bool(answer[2]), ended, int(answer[4]))
 
-    async def check(self, epoch: str) -> None:
-        """Raise ``txredisapi.RedisError`` unless this is a master with the data of `epoch`."""
+    async def check(self, epoch: str) -> int:
+        """Return the counter since which it has its share of the channels; 0 for always.
+
+        Raises ``txredisapi.RedisError`` unless this is a master with the data of `epoch`.
+        """
         if not await self.is_master():
             raise txredisapi.ConnectionError("it is no master any more")
-        current = await self.hget(self.names.retention, "epoch")
+        current, since = await self.hmget(self.names.retention, ["epoch", "since"])
         if current != epoch.encode():
             raise txredisapi.ConnectionError("its data have been replaced")
+        return parse_counter(since or b"") or 0
 
     async def mark(self, channel: bytes, names: Iterable[bytes] = ()) -> LastIDs:
         """Publish the last id to `channel`, and return those of the channels `names`."""

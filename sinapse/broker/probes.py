@@ -44,9 +44,15 @@ class Probes:
             self._sent_at = None
 
     def start(
-        self, lookups: list[Lookup], epoch: str, give_up: Callable[[str], None]
+        self,
+        lookups: list[Lookup],
+        epoch: str,
+        give_up: Callable[[str], None],
+        since: Callable[[int], None],
     ) -> LoopingCall:
         """Begin; on a failure, `give_up` is called with the reason, at least once.
+
+        `since` is called with the counter since which Redis has its share of the channels.
 
         Every connection of `lookups` must answer, and be to a master with the data of `epoch`.
         """
@@ -61,7 +67,7 @@ class Probes:
                     give_up("connected, but it does not deliver")
             elif turns >= PROBE_TURNS:
                 turns = 0
-                Deferred.fromCoroutine(self._probe(lookups, epoch)).addErrback(
+                Deferred.fromCoroutine(self._probe(lookups, epoch, since)).addErrback(
                     lambda failure: give_up(failure.getErrorMessage())
                 )
 
@@ -70,10 +76,10 @@ class Probes:
         probes.start(PROBE_INTERVAL / PROBE_TURNS, now=False)
         return probes
 
-    async def _probe(self, lookups: list[Lookup], epoch: str) -> None:
+    async def _probe(self, lookups: list[Lookup], epoch: str, since: Callable[[int], None]) -> None:
         self._sent += 1
         for lookup in lookups:
-            await lookup.check(epoch)
+            since(await lookup.check(epoch))
         self._sent_at = time.perf_counter()
         # With the last id, so that this node knows its position even if its channels are quiet.
         await lookups[0].mark(self.channel)

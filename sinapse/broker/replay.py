@@ -83,9 +83,14 @@ class Replays:
             self._give_up(connection, ResetReason.UNKNOWN_ID)
 
     def may_know(self, place: EventID) -> bool:
-        """Whether this Redis can have given an id: it is not above the last one."""
+        """Whether this Redis can have given an id, and had its share of the channels by then.
+
+        An id that it gave is not above the last one.
+        """
         here = self._hub.here
-        return place != UNKNOWN and (place.epoch != here.epoch or place.counter <= here.counter)
+        if place == UNKNOWN or place.counter < self._hub.since:
+            return False
+        return place.epoch != here.epoch or place.counter <= here.counter
 
     def resume(self, connection: Resuming, place: EventID) -> None:
         """Resume a stream after an id that is known."""

@@ -106,7 +106,7 @@ class Session:
             await self._in_time(subscription.barrier())
             recovery = Recovery(self._owner, lookups[0], self._reactor)
             attachment = await lookups[0].attach(recovery.known())
-            await lookups[0].check(attachment.position.epoch)
+            self._has_its_share(await lookups[0].check(attachment.position.epoch))
             # What comes while lists are read is applied after them, in the order of Redis.
             subscription.hold()
             await recovery.end_grants()
@@ -323,7 +323,7 @@ class Session:
             if not lost.called:
                 lost.errback(txredisapi.ConnectionError(reason))
 
-        probes = self._probes.start(self.lookups, self.epoch, give_up)
+        probes = self._probes.start(self.lookups, self.epoch, give_up, self._has_its_share)
         moving = Deferred.fromCoroutine(self._owner.sentinels.until_moved(node))
         moving.addCallbacks(give_up, lambda failure: failure.trap(CancelledError))
         try:
@@ -331,6 +331,9 @@ class Session:
         finally:
             probes.stop()
             moving.cancel()
+
+    def _has_its_share(self, since: int) -> None:
+        self._hub.since = since
 
     def _in_time(self, heard: "Deferred[Heard]") -> "Deferred[Heard]":
         """Fail when the message is late; once the session is ready, probes do that."""

@@ -50,6 +50,8 @@ class Dispatcher:
         #: epoch that it belongs to.
         self.position = 0
         self.epoch = ""
+        #: Ids before this counter are unknown: its Redis did not have its channels yet.
+        self.since = 0
         self.counters = counters
         self._batch: list[tuple[Channel, list[Message]]] = []
         self._tape: list[Dispatched] | None = None

@@ -17,10 +17,11 @@ class Answering:
         self.published = 0
         self.is_master = True
 
-    async def check(self, epoch: str) -> None:
+    async def check(self, epoch: str) -> int:
         assert epoch == "1f"
         if not self.is_master:
             raise ConnectionError("it is no master any more")
+        return 7
 
     async def mark(self, _channel: bytes) -> None:
         self.published += 1
@@ -35,7 +36,8 @@ class Probed:
         self.reasons: list[str] = []
         self.probes = Probes(self.clock, Histogram())
         lookups: list[Any] = [self.lookup]
-        self.probes.start(lookups, "1f", self.reasons.append)
+        self.sinces: list[int] = []
+        self.probes.start(lookups, "1f", self.reasons.append, self.sinces.append)
 
     def turns(self, count: int, seconds: float = PROBE_INTERVAL / PROBE_TURNS) -> None:
         """Let so many turns of the reactor take so many seconds each."""
@@ -50,6 +52,7 @@ def test_what_is_heard_is_asked_again_after_the_interval() -> None:
         assert it.lookup.published == number
         it.probes.heard()
     assert it.reasons == []
+    assert it.sinces == [7] * 3
 
 
 def test_what_is_not_heard_is_given_up() -> None:
