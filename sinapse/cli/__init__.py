@@ -12,6 +12,7 @@ Redis or the daemon did not answer.
 ``group``       who is in a group, and what its members may listen to
 ``publish``     publishing
 ``relay``       sending what waits in outboxes
+``reshard``     a Redis joins the others, or leaves them
 ``history``     what is retained of a channel
 ``position``    how far all channels have got
 ``listen``      what is pushed to a browser
@@ -42,6 +43,7 @@ COMMANDS = {
     "group": "Show and change groups, and their channels.",
     "publish": "Publish a message, or each line of standard input.",
     "relay": "Send what waits in the outbox of an application.",
+    "reshard": "Let a Redis join the others, or leave them.",
     "history": "Print what is retained of a channel.",
     "position": "Print the id of now.",
     "listen": "Show what is pushed to a browser.",

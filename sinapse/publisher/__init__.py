@@ -43,6 +43,7 @@ Twisted::
 ``sentinel``     connections that follow the master
 ``process``      what each process has of its own
 ``apiurl``       where the HTTP API is
+``resharding``   moving channels between several Redis
 ``http``         the HTTP API in the place of Redis
 ``html``         messages for pages that get HTML: by htmx, Turbo or Datastar
 ``frameworks``   what the integrations have in common

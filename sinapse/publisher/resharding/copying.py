@@ -1,0 +1,130 @@
+"""Copying the rights to channels that move.
+
+It can be ended at any point and begun again: each right is read where it is right, written in the
+other place, and read again (:mod:`sinapse.publisher.operations.moving`). What is there already is
+left as it is, and what is there and is not right any more is removed.
+"""
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from sinapse.protocol.sharding import State
+from sinapse.publisher.operations.channels import Grant, GrantState
+from sinapse.publisher.operations.groups import GroupChannel, Membership
+from sinapse.publisher.operations.moving import mirror
+from sinapse.publisher.operations.operation import Entry
+from sinapse.publisher.resharding.parties import CannotMove, Parties, done
+
+#: Where a right is right, and where it has to be the same.
+Places: TypeAlias = tuple[int, int]
+
+
+class Copying:
+    """Copies between `parties`; every method raises as theirs do."""
+
+    def __init__(self, parties: Parties) -> None:
+        self._them = parties
+        self._shards = parties.shards
+        #: Rights that were written, or would be.
+        self.copied = 0
+
+    def check(self) -> None:
+        """Check that the list is one to move by, and that nothing else moves."""
+        state = self._shards.state
+        if state is None:
+            raise CannotMove("nothing joins and nothing leaves: a Redis of the list needs a state")
+        if state in (State.JOINED, State.LEFT):
+            before = State.JOINING if state is State.JOINED else State.LEAVING
+            raise CannotMove(f"state={state} comes after this: run it with state={before}")
+        for number, (move, names) in enumerate(self._them.noted()):
+            if move and move != self._shards.move:
+                raise CannotMove(f"the last one is not finished: sinapse reshard --finish ({move})")
+            if lacking := set(names.split()) - set(self._shards.names):
+                who, whom = self._shards.names[number], ", ".join(sorted(lacking))
+                raise CannotMove(f"the list lacks {whom}, which has not left: {who} knows it")
+        self._them.check()
+
+    def copy(self, *, dry: bool = False) -> None:
+        """Copy the rights to what moves; with `dry`, count them."""
+        if not dry:
+            for names, part in self._them.with_names():
+                part.execute("HDEL", names.move, "done")
+        is_out = self._shards.state is State.JOINING
+        first = min(at for at in range(len(self._shards)) if at not in self._shards.moving)
+        # What is right is read before what may be too much.
+        order = sorted(
+            range(len(self._shards)), key=lambda at: (at in self._shards.moving) is is_out
+        )
+        for number in order:
+            for rights in self._rights(number, first):
+                if dry:
+                    self.copied += sum(place == number for place, _ in rights.values())
+                else:
+                    self._bring(rights)
+            if not dry:
+                self._copy_pasts(number)
+
+    def note(self) -> None:
+        """Note in every Redis that all is copied."""
+        names = " ".join(sorted(self._shards.names))
+        for own, part in self._them.with_names():
+            part.execute("HSET", own.move, "done", self._shards.move, "names", names)
+
+    def _rights(self, number: int, first: int) -> Iterator[dict[Entry, Places]]:
+        """Yield the rights that one Redis has, some at once, with the places of each."""
+        for entries in self._them.pages(number, with_groups=self._shards.state is State.JOINING):
+            rights: dict[Entry, Places] = {}
+            misplaced: list[Grant | GroupChannel] = []
+            for entry in entries:
+                if isinstance(entry, Membership):
+                    for other in self._shards.moving:
+                        if number in (first, other):
+                            rights[entry] = first, other
+                    continue
+                channel = entry.channel.encode()
+                place, second = self._shards.of(channel), self._shards.other(channel)
+                if second is not None and number in (place, second):
+                    rights[entry] = place, second
+                elif number in self._shards.moving and number != place:
+                    misplaced.append(entry)
+            yield rights
+            self._them.remove(number, misplaced)
+
+    def _bring(self, rights: dict[Entry, Places]) -> None:
+        """Make rights the same in both places, but for those that are."""
+        self._them.live()
+        there = self._read(rights, 0), self._read(rights, 1)
+        needed = {
+            entry: places
+            for entry, places in rights.items()
+            if there[0][entry] != there[1][entry] or _ends(there[0][entry])
+        }
+        failures = self._them.all.drive(mirror(needed))
+        for error in failures.values():
+            raise error
+        self.copied += len(needed)
+
+    def _read(self, rights: dict[Entry, Places], which: int) -> dict[Entry, Any]:
+        by_place: dict[int, list[Entry]] = {}
+        for entry, places in rights.items():
+            by_place.setdefault(places[which], []).append(entry)
+        states: dict[Entry, Any] = {}
+        for place, entries in by_place.items():
+            results = self._them.parts[place].run_all([entry.read() for entry in entries])
+            states |= zip(entries, done(results), strict=True)
+        return states
+
+    def _copy_pasts(self, number: int) -> None:
+        """Copy of which channels new streams get a past: their messages stay where they are."""
+        names, part = self._them.urls[number].names, self._them.parts[number]
+        noted = part.execute("HGETALL", names.replay)
+        for channel, replay in zip(noted[::2], noted[1::2], strict=True):
+            other = self._shards.other(channel)
+            if other is not None and self._shards.of(channel) == number:
+                key = self._them.urls[other].names.replay
+                self._them.parts[other].execute("HSETNX", key, channel, replay)
+
+
+def _ends(state: object) -> bool:
+    """Whether it is a grant that ends: the clocks of two Redis tell different times for that."""
+    return isinstance(state, GrantState) and state.ends is not None

@@ -1,0 +1,193 @@
+"""The Redis between which channels move: what they have, what they know, and one who moves."""
+
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from sinapse.errors import BrokerUnavailable, SinapseError
+from sinapse.protocol.keys import RESERVED
+from sinapse.protocol.names import Names
+from sinapse.protocol.redisurl import RedisURL, shards_of
+from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT
+from sinapse.publisher.connections import Connections, ShardedConnections
+from sinapse.publisher.operations.channels import Grant, RemoveChannel
+from sinapse.publisher.operations.groups import GroupChannel, Membership, RemoveFromGroup
+from sinapse.publisher.operations.operation import Operation, Plain
+
+#: Rights that are read, or written, at once.
+AT_ONCE = 500
+
+#: Keys that Redis looks at in one step.
+SCANNED = 500
+
+#: Milliseconds after which another may go on where one was killed, and seconds after which one says
+#: that it is still there.
+LEASE = 10_000
+SIGN_OF_LIFE = 2.0
+
+#: A right of a subject, of a group, or of a subject in a group.
+Right: TypeAlias = Grant | GroupChannel | Membership
+
+
+class CannotMove(SinapseError):
+    """What is asked for cannot be, as the list is or as the Redis are."""
+
+
+class Parties:
+    """The Redis at `urls`.
+
+    Every method raises :class:`CannotMove`, or :class:`~sinapse.errors.BrokerUnavailable`.
+    """
+
+    def __init__(self, urls: Sequence[RedisURL]) -> None:
+        self.urls = urls
+        self.shards = shards_of(urls)
+        self.parts = [
+            Connections(url, size=1, connect_timeout=CONNECT_TIMEOUT, timeout=ANSWER_TIMEOUT)
+            for url in urls
+        ]
+        self.all = ShardedConnections(self.parts, self.shards)
+        #: Is called with how many keys have been looked at since the last time.
+        self.tell: Callable[[int], object] = int
+        #: Rights that were removed from where they do not belong.
+        self.removed = 0
+        self._owner = secrets.token_hex(8)
+        #: When to give the next sign of life: never without the lock.
+        self._lasts = math.inf
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.all.close()
+
+    def keys(self) -> int:
+        """Return how many keys there are to look at."""
+        return sum(part.execute("DBSIZE") for part in self.parts)
+
+    # What they know
+
+    def check(self) -> None:
+        """Check that they are different, and that the same daemons hear all of them."""
+        known: dict[tuple[str, int, str], str] = {}
+        nodes: dict[str, int] = {}
+        for name, url, part in zip(self.shards.names, self.urls, self.parts, strict=True):
+            lines = part.execute("INFO", "server").decode().splitlines()
+            run = next(line for line in lines if line.startswith("run_id:"))
+            other = known.setdefault((run, url.db, url.prefix), name)
+            if other != name:
+                raise CannotMove(f"{other} and {name} are the same Redis")
+            _, nodes[name] = part.execute("PUBSUB", "NUMSUB", url.names.nodes)
+        if len(set(nodes.values())) > 1:
+            heard = ", ".join(f"{name} by {count}" for name, count in nodes.items())
+            raise CannotMove(f"not all are heard by the same number of daemons: {heard}")
+
+    def noted(self) -> Iterator[tuple[str, str]]:
+        """Yield of each Redis which move it knows of, and the names of the list before."""
+        for names, part in self.with_names():
+            noted = part.execute("HMGET", names.move, "done", "names")
+            done, known = ((each or b"").decode(errors="replace") for each in noted)
+            yield done, known
+
+    def with_names(self) -> Iterator[tuple[Names, Connections]]:
+        """Yield each with the names of its keys."""
+        return zip([url.names for url in self.urls], self.parts, strict=True)
+
+    def lock(self) -> None:
+        """Make sure that this is the only one."""
+        key, part = self._lock()
+        if not part.execute("SET", key, self._owner, "NX", "PX", str(LEASE)):
+            raise CannotMove(
+                f"another one runs, or did {LEASE // 1000} seconds ago: wait, and begin again"
+            )
+        self._lasts = time.monotonic() + SIGN_OF_LIFE
+
+    def unlock(self) -> None:
+        """Let another one begin."""
+        key, part = self._lock()
+        if part.execute("GET", key) == self._owner.encode():
+            part.execute("DEL", key)
+
+    def _lock(self) -> tuple[str, Connections]:
+        number = self.shards.names.index(min(self.shards.names))
+        return f"{self.urls[number].names.move}:lock", self.parts[number]
+
+    def live(self) -> None:
+        """Give a sign of life now and then."""
+        if time.monotonic() < self._lasts:
+            return
+        key, part = self._lock()
+        if part.execute("GET", key) != self._owner.encode():
+            raise CannotMove("this one has hung, and another one has begun")
+        part.execute("PEXPIRE", key, str(LEASE))
+        self._lasts = time.monotonic() + SIGN_OF_LIFE
+
+    # What is there
+
+    def pages(self, number: int, *, with_groups: bool) -> Iterator[list[Right]]:
+        """Yield the rights that a Redis has, some at once."""
+        names, part = self.urls[number].names, self.parts[number]
+        kinds: dict[str, type[Right]] = {
+            names.channels_key(""): Grant,
+            names.group_key(""): GroupChannel,
+        }
+        if with_groups:
+            kinds[names.groups_key("")] = Membership
+        cursor = b"0"
+        while True:
+            pattern = f"{names.prefix}{RESERVED}*"
+            cursor, found = part.execute("SCAN", cursor, "MATCH", pattern, "COUNT", str(SCANNED))
+            keys = [
+                (prefix, key)
+                for key in filter(None, map(_text, found))
+                for prefix in kinds
+                if key.startswith(prefix)
+            ]
+            lists = done(
+                part.run_all(
+                    [
+                        Plain(("SMEMBERS" if kinds[prefix] is Grant else "HKEYS", key))
+                        for prefix, key in keys
+                    ]
+                )
+            )
+            entries = [
+                kinds[prefix](key.removeprefix(prefix), text)
+                for (prefix, key), listed in zip(keys, lists, strict=True)
+                for text in filter(None, map(_text, listed))
+            ]
+            for start in range(0, len(entries), AT_ONCE):
+                self.live()
+                yield entries[start : start + AT_ONCE]
+            self.tell(SCANNED)
+            if cursor == b"0":
+                return
+
+    def remove(self, number: int, rights: Sequence[Grant | GroupChannel]) -> None:
+        """Remove rights from one Redis."""
+        self.live()
+        if rights:
+            done(self.parts[number].run_all([_removal(each) for each in rights]))
+        self.removed += len(rights)
+
+
+def done(results: Sequence[Any]) -> Sequence[Any]:
+    """Return results; raises the first error among them."""
+    for each in results:
+        if isinstance(each, BrokerUnavailable):
+            raise each
+    return results
+
+
+def _text(raw: bytes) -> str | None:
+    """Return a name as text; None for what is not UTF-8, which is none of ours."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _removal(entry: Grant | GroupChannel) -> Operation[Any]:
+    if isinstance(entry, Grant):
+        return RemoveChannel(*entry)
+    return RemoveFromGroup(*entry)

@@ -1,0 +1,186 @@
+"""``sinapse reshard``: what it refuses, in one line each, before anything is moved."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sinapse.cli import main
+from sinapse.protocol.redisurl import RedisURL
+from sinapse.publisher import Publisher
+from sinapse.publisher.resharding.copying import Copying
+from sinapse.publisher.resharding.parties import CannotMove, Parties
+from tests.support import RedisServer, free_port, running_redis
+from tests.support.daemon import running_daemon
+
+
+@pytest.fixture(scope="module")
+def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RedisServer]]:
+    folder = tmp_path_factory.mktemp("reshard")
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for name in "abc":
+            (folder / name).mkdir()
+            servers[name] = stack.enter_context(running_redis(folder / name))
+        yield servers
+
+
+@pytest.fixture
+def servers(_servers: dict[str, RedisServer]) -> dict[str, RedisServer]:
+    for server in _servers.values():
+        with contextlib.closing(server.client()) as client:
+            client.flushall()
+    return _servers
+
+
+def listed(
+    servers: dict[str, RedisServer], state: str, names: str = "ab", moving: str = "c"
+) -> str:
+    settled = [f"{name}={servers[name].url}" for name in names]
+    query = f"?tokens=no&state={state}" if state else "?tokens=no"
+    return " ".join([*settled, *(f"{name}={servers[name].url}{query}" for name in moving)])
+
+
+def run(url: str, *arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, ["reshard", "--redis", url, *arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    assert "Traceback" not in result.output
+    return result.output
+
+
+def refusal(url: str, *arguments: str, code: int = 1) -> str:
+    said = run(url, *arguments, code=code)
+    *_, last = said.splitlines()
+    return last.removeprefix("Error: ")
+
+
+def test_a_list_to_which_nothing_happens(servers: dict[str, RedisServer]) -> None:
+    assert refusal(listed(servers, "")).startswith("nothing joins and nothing leaves")
+    assert refusal(" ".join(each.url for each in servers.values())).startswith("nothing joins")
+    assert refusal(listed(servers, "joined")) == (
+        "state=joined comes after this: run it with state=joining"
+    )
+    assert "run it with state=leaving" in refusal(listed(servers, "left"))
+    assert refusal(listed(servers, ""), "--finish").startswith("no Redis has joined or left")
+    assert "without state=joining" in refusal(listed(servers, "joining"), "--finish")
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://a redis://b?tokens=no&state=joining", "a Redis with a state needs a name"),
+        ("a=redis://a a=redis://b?tokens=no&state=joining", "two Redis are called a"),
+        ("a=redis://a b=redis://b?state=joining", "b keeps tokens, so it cannot move"),
+        ("a=redis://a?tokens=no b=redis://b?tokens=no", "no Redis keeps tokens"),
+        ("a=redis://a b=redis://b?state=here", "the state must be one of joining, joined, leaving"),
+        ("a=redis://a b=redis://b?tokens=some", "tokens must be yes or no"),
+        (
+            "a=redis://a b=redis://b?tokens=no&state=joining c=redis://c?tokens=no&state=left",
+            "all that join or leave have the same state",
+        ),
+    ],
+)
+def test_a_list_that_is_none(url: str, says: str) -> None:
+    assert refusal(url).startswith(f"--redis: {says}")
+
+
+def test_one_that_has_not_left(servers: dict[str, RedisServer]) -> None:
+    assert "all is there" in run(listed(servers, "joining"))
+    assert refusal(listed(servers, "joining", "a", "b")) == (
+        "the last one is not finished: sinapse reshard --finish (a b + c)"
+    )
+    for server in servers.values():
+        with contextlib.closing(server.client()) as client:
+            client.hdel("sinapse:move", "done")
+    assert refusal(listed(servers, "joining", "a", "b")) == (
+        "the list lacks c, which has not left: a knows it"
+    )
+
+
+def test_two_that_are_the_same(servers: dict[str, RedisServer]) -> None:
+    url = listed(servers, "joining").replace(f"{servers['b'].url}", servers["c"].url)
+    other = url.replace("c=redis://127.0.0.1", "c=redis://localhost")
+    assert refusal(other) == "b and c are the same Redis"
+
+
+def test_one_that_is_away(servers: dict[str, RedisServer]) -> None:
+    url = listed(servers, "joining").replace(servers["c"].url, f"redis://127.0.0.1:{free_port()}")
+    assert "Redis at c=redis://127.0.0.1" in refusal(url, code=69)
+
+
+def test_one_that_a_daemon_does_not_hear(servers: dict[str, RedisServer], tmp_path: Path) -> None:
+    before = " ".join(f"{name}={servers[name].url}" for name in "ab")
+    with running_daemon(tmp_path, before):
+        assert refusal(listed(servers, "joining")) == (
+            "not all are heard by the same number of daemons: a by 1, b by 1, c by 0"
+        )
+
+
+def test_a_second_one_at_once(servers: dict[str, RedisServer]) -> None:
+    url = listed(servers, "joining")
+    first = Parties(RedisURL.parse_all([url]))
+    first.lock()
+    assert refusal(url).startswith("another one runs, or did 10 seconds ago")
+    first.unlock()
+    with Publisher(url) as publisher:
+        publisher.channels.add("1", "room:1")
+    run(url)
+    first.lock()
+    with contextlib.closing(servers["a"].client()) as client:
+        client.delete("sinapse:move:lock")
+    first._lasts = 0.0
+    with pytest.raises(CannotMove, match="has hung"):
+        Copying(first).copy()
+    first.close()
+
+
+def test_it_copies_what_moves_and_removes_what_does_not_belong(
+    servers: dict[str, RedisServer],
+) -> None:
+    before = " ".join(f"{name}={servers[name].url}" for name in "ab")
+    joining = listed(servers, "joining")
+    names = [f"room:{number}" for number in range(60)]
+    with Publisher(before) as publisher:
+        for name in names:
+            publisher.channels.add("1", name, 100 if name.endswith("7") else None)
+            publisher.groups.channels("team").add(name)
+        publisher.groups.add("2", "team")
+        publisher.publish(names[0], "x", replay=1)
+    with contextlib.closing(servers["c"].client()) as raw:
+        client: Any = raw
+        # From an attempt that was given up.
+        client.sadd("sinapse:channels:old", *names)
+        client.hset("sinapse:group:old", names[0], "1")
+        client.hset("sinapse:groups:3", "team", "1")
+        client.sadd("sinapse:channels:1", b"\xff")
+        client.sadd(b"sinapse:channels:\xff", "room:1")
+        assert "rights would be copied" in run(joining, "--dry-run")
+        assert client.scard("sinapse:channels:1") == 1
+        run(joining)
+        moved = {each.decode() for each in client.smembers("sinapse:channels:1") if each != b"\xff"}
+        assert 5 < len(moved) < 40
+        assert {each.decode() for each in client.hkeys("sinapse:group:team")} == moved
+        assert client.exists("sinapse:channels:old", "sinapse:group:old", "sinapse:groups:3") == 0
+        assert client.hkeys("sinapse:groups:2") == [b"team"]
+        ends = {each.partition(b"\n")[2].decode() for each in client.zrange("sinapse:ends", 0, -1)}
+        assert ends == {name for name in moved if name.endswith("7")}
+        assert client.hexists("sinapse:replay", names[0]) == (names[0] in moved)
+        assert client.hget("sinapse:move", "done") == b"a b + c"
+    after = listed(servers, "")
+    with Publisher(listed(servers, "joined")) as publisher:
+        assert publisher.channels.list("1") == set(names)
+    # No daemon: nobody has given an id there.
+    assert refusal(after, "--finish") == "no daemon has been connected to c"
+    assert "rights would be removed" in run(after, "--finish", "--dry-run")
+
+
+def test_a_move_is_given_up(servers: dict[str, RedisServer]) -> None:
+    run(listed(servers, "joining"))
+    before = " ".join(f"{name}={servers[name].url}" for name in "ab")
+    assert "nothing moves any more" in run(before, "--finish")
+    assert refusal(before, "--finish").startswith("no Redis has joined or left")
