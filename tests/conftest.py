@@ -28,6 +28,7 @@ settings.load_profile("any machine")
 #: Modules that take a minute or more, the longest first.
 LONG_MODULES = (
     "system/test_walkthroughs.py",
+    "system/test_resharding.py",
     "system/test_faults.py",
     "system/test_clients.py",
     "daemon/test_start.py",
@@ -45,6 +46,8 @@ LONG_MODULES = (
     "system/test_outbox.py",
     "broker/test_occupancy.py",
     "system/test_token_life.py",
+    "system/test_ear.py",
+    "system/test_degraded.py",
 )
 
 
