@@ -41,10 +41,6 @@ LAST_WORDS = 5.0
 FIRST_DESCRIPTOR = 3
 
 
-#: How a process ends whose work is done: twistd ends by the signal that it was told to end with.
-DONE = ("exit code 0", "SIGTERM")
-
-
 @dataclass(frozen=True)
 class Program:
     """What all processes of a node run: a command, and its environment."""
@@ -67,8 +63,6 @@ class Process(Service):
     #: Whether it has begun to serve, and whether it still does: it may be draining.
     has_started = False
     is_ready = False
-    #: All are told to end: it is not started again once its work is done.
-    may_end = False
 
     def __init__(
         self,
@@ -183,7 +177,7 @@ class Process(Service):
             self._delay = FIRST_DELAY
         if self._ended is not None:
             self._ended.callback(None)
-        elif self.running and not (self.may_end and how in DONE):
+        elif self.running:
             self._again(f"{how} after {run.age:.1f} s")
         self._changed(self)
 

@@ -121,9 +121,6 @@ class Supervisor(MultiService):
         self._notifier.stopping()
         for port in self._ports:
             port.stopService()
-        if self._ear is not None:
-            # A signal to the whole group may have reached it already.
-            self._ear.may_end = True
         await gatherResults(
             [worker.end(self._settings.drain + WORKER_END_TIMEOUT) for worker in self._workers]
         )
