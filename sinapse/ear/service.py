@@ -24,8 +24,7 @@ class Ear(Service):
         self._endpoint = endpoint
         self._reactor = reactor
         self._upstreams: dict[RedisURL, Upstream] = {}
-        self._wires: set[Wire] = set()
-        self._left: Deferred[None] = Deferred()
+        self._over: Deferred[None] = Deferred()
 
     def startService(self) -> None:  # noqa: N802
         """Begin to accept workers."""
@@ -33,23 +32,14 @@ class Ear(Service):
         self._endpoint.listen(_Wires(self))
 
     def stopService(self) -> "Deferred[None]":  # noqa: N802
-        """End when the last worker has gone: one that drains still needs us."""
+        """Serve on until :meth:`hasten`: workers that drain need us, or will in a moment."""
         super().stopService()
-        if not self._wires:
-            self.hasten()
-        return self._left
+        return self._over
 
     def hasten(self) -> None:
-        """Wait for no worker any more, once we end."""
-        if not self._left.called:
-            self._left.callback(None)
-
-    def made(self) -> Wire:
-        """Return what a connection of a worker is to us."""
-        wire = Wire(self)
-        self._wires.add(wire)
-        wire.lost.append(self._lost)
-        return wire
+        """End at once."""
+        if not self._over.called:
+            self._over.callback(None)
 
     def command(self, wire: Wire, words: Sequence[bytes]) -> None:
         """Carry out the first command of a worker: it says which Redis it wants, of which node."""
@@ -69,11 +59,6 @@ class Ear(Service):
             Deferred.fromCoroutine(upstream.connect())
         upstream.admit(wire)
 
-    def _lost(self, wire: Wire) -> None:
-        self._wires.discard(wire)
-        if not self._wires and not self.running:
-            self.hasten()
-
     def _ended(self, upstream: Upstream) -> None:
         if self._upstreams.get(upstream.url) is upstream:
             del self._upstreams[upstream.url]
@@ -86,4 +71,4 @@ class _Wires(Factory):
         self._ear = ear
 
     def buildProtocol(self, addr: IAddress | None) -> Wire:  # noqa: ARG002, N802
-        return self._ear.made()
+        return Wire(self._ear)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -333,6 +334,39 @@ def test_while_streams_end_they_hear_everything(
             assert seen == list(range(len(seen)))
         assert process.wait(EVENT_TIMEOUT) == -signal.SIGTERM
         assert not re.search(r"the ear ended|unavailable|Traceback", workers.daemon.log)
+
+
+def test_an_ear_that_is_told_to_end_serves_on_while_there_are_workers(
+    tmp_path: Path, redis_server: RedisServer, publisher: Publisher, token: str
+) -> None:
+    """Whoever tells all processes at once to end also tells the ear, and a drain may be long."""
+    daemon = Daemon(tmp_path, redis_server.url, "--workers=2")
+    at = daemon.command.index("-c") + 1
+    daemon.command[at] = (
+        "import sinapse.daemon.workers.process as process; "
+        "process.HANG_TIMEOUT = 6; process.LAST_WORDS = 0.5; " + daemon.command[at]
+    )
+    try:
+        daemon.start()
+        workers = Workers(daemon, 2)
+        with workers.one_of_each(token) as streams:
+            ear = workers.ear()
+            os.kill(ear, signal.SIGTERM)
+            eventually(lambda: "Received SIGTERM" in daemon.log, "it is told")
+            # Silence is noticed by then.
+            (stopped, _), (_, stream) = streams.items()
+            os.kill(stopped, signal.SIGSTOP)
+            eventually(lambda: "has said nothing for 6 s, and is killed" in daemon.log)
+            eventually(lambda: stopped not in workers.all_serve().values(), "another one serves")
+            publisher.publish("room:1", "hello")
+            assert stream.next().data == "hello"
+            status = json.loads(daemon.admin("/status").text)  # type: ignore[attr-defined]
+            assert status["ear"] == {"pid": ear, "serves": True, "answers": True, "ends": 0}
+        daemon.stop()
+        assert not re.search("the ear ended|the ear has said nothing", daemon.log)
+    finally:
+        if daemon.process is not None:
+            end(daemon.process)
 
 
 def test_each_of_several_redis_has_one_subscriber(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.web.resource import Resource
 
@@ -32,9 +33,9 @@ class EarProcess(MultiService):
     def __init__(self, settings: Settings, inheritance: Inheritance) -> None:
         super().__init__()
         (descriptor,) = inheritance.descriptors
-        ear = Ear(own_redis(settings), SharedSocket(descriptor, reactor), reactor)
+        self._ear = Ear(own_redis(settings), SharedSocket(descriptor, reactor), reactor)
         self._notifier = Notifier(os.environ, reactor)
-        services: list[Any] = [ear]
+        services: list[Any] = [self._ear]
         if inheritance.admin is not None:
             root = Resource()
             root.putChild(b"status", StatusResource(partial(_status, time.monotonic())))
@@ -43,7 +44,7 @@ class EarProcess(MultiService):
         for service in (*services, self._notifier):
             service.setServiceParent(self)
         # It has no certificates.
-        self._signals = Signals(reactor, hasten=ear.hasten, renew=lambda: None)
+        self._signals = Signals(reactor, hasten=self._ear.hasten, renew=lambda: None)
 
     def privilegedStartService(self) -> None:  # noqa: N802
         """Bind."""
@@ -55,6 +56,17 @@ class EarProcess(MultiService):
         super().startService()
         be_fair(reactor)
         self._notifier.ready()
+
+    def stopService(self) -> "Deferred[None]":  # noqa: N802
+        """Stop when there is no more time: our parent kills us after the last worker.
+
+        Until then it must hear that we live.
+        """
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await self._ear.disownServiceParent()
+        await super().stopService()
 
 
 def make_ear(settings: Settings, inheritance: Inheritance) -> EarProcess:

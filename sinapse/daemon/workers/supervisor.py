@@ -34,7 +34,7 @@ from sinapse.sockets.listener import Listener
 from sinapse.txredis.embedded import EmbeddedServer
 from sinapse.web.site import Site
 
-#: Seconds that a worker has to end when it has no streams left, and the ear without workers.
+#: Seconds that a worker has to end when it has no streams left.
 WORKER_END_TIMEOUT = 30
 
 #: Runs twistd from wherever this process has its modules from.
@@ -124,9 +124,10 @@ class Supervisor(MultiService):
         await gatherResults(
             [worker.end(self._settings.drain + WORKER_END_TIMEOUT) for worker in self._workers]
         )
-        # Until here streams that end got messages.
+        # Until here streams that end got messages. The ear keeps nothing, and would go on: nobody
+        # tells it that the last worker has gone.
         if self._ear is not None:
-            await self._ear.end(WORKER_END_TIMEOUT)
+            await self._ear.end(0)
             self._ear_socket.close()
         self._folder.cleanup()
         await super().stopService()
