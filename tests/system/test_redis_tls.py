@@ -15,10 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sinapse.errors import BrokerUnavailable
+from sinapse.publisher import Publisher
 from tests.support import RedisServer, end, eventually, free_port, running_redis
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.flavours import FLAVOURS
 from tests.support.sentinel import MASTER, Sentinel
+from tests.support.workers import running_workers
 
 
 class Certificate:
@@ -129,6 +131,31 @@ def test_messages_travel_over_tls(
             client.client_kill_filter(_type="pubsub")
         eventually(lambda: daemon.log.count(": connected") == 2, "connected again")
         tell(daemon, url)
+
+
+def test_the_workers_of_a_node_share_a_connection_over_tls(
+    tmp_path: Path, server: SecureRedis, certificate: Certificate
+) -> None:
+    url = f"rediss://127.0.0.1:{server.tls_port}/1?ssl_ca_certs={certificate.file}"
+    with (
+        running_workers(tmp_path, url) as workers,
+        Publisher(url) as publisher,
+        contextlib.closing(server.client()) as client,
+    ):
+        publisher.channels.add("1", "room:1")
+        with workers.one_of_each(publisher.tokens.generate("1")) as streams:
+
+            def travel() -> None:
+                for number in range(50):
+                    publisher.publish("room:1", f"{number} " + "x" * 20_000, retain=60)
+                for stream in streams.values():
+                    for number in range(50):
+                        assert stream.message().data.startswith(f"{number} ")
+
+            travel()
+            assert client.client_kill_filter(_type="pubsub") == 1
+            eventually(lambda: workers.daemon.log.count("for the workers") == 2, "heard again")
+            travel()
 
 
 def test_a_file_may_have_several_certificates(
