@@ -66,19 +66,19 @@ class Costs:
     """
 
     # Of Redis: bench/redis_costs.py.
-    publish: float = 50
+    publish: float = 155
     """A retained message."""
-    heard: float = 6
+    heard: float = 10
     """Each node that hears it."""
-    change: float = 25
+    change: float = 100
     """A change of a list."""
-    told: float = 5
+    told: float = 9
     """Each node that is told, which is every one."""
-    resumed: float = 120
+    resumed: float = 140
     """A stream that comes back."""
-    subject: float = 850
+    subject: float = 1010
     """Memory of a subject, its token and five channels."""
-    channel: float = 4500
+    channel: float = 4520
     """Memory of a channel that has something retained."""
     retained: float = 210
     """Memory of a retained message."""
