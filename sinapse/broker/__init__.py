@@ -5,7 +5,8 @@
 ``session``       its connections, until one is lost
 ``recovery``      lists and messages that a break has missed
 ``sharded``       several Redis as one
-``bundle``        a stream over several Redis
+``bundles``       the open streams over these
+``bundle``        one such stream, with a member for each
 ``late``          streams that opened while one of these was away
 ``degraded``      telling streams which of these are away
 ``payloads``      messages from payloads, and the size limit

@@ -28,7 +28,8 @@ from sinapse.ear.client import DialEar
 from sinapse.errors import StartError
 from sinapse.hub.presence import Presence
 from sinapse.protocol.message import MAX_MESSAGE
-from sinapse.protocol.redisurl import RedisURL, shards_of
+from sinapse.protocol.redislist import shards_of
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.settings import Settings
 from sinapse.sockets import descriptors
 from sinapse.sockets.forwarded import TrustedProxies

@@ -7,6 +7,7 @@
 ``places``    last event IDs over several Redis
 ``scripts``   the Lua scripts of both sides
 ``redisurl``  where Redis is
+``redislist`` several of these
 ``only``      the part of a list that a token is for
 ``runs``      states of runs, and the messages that they publish
 ``role``      whether a Redis is a master

@@ -15,7 +15,7 @@ certificates to trust (PEM) in place of those that the machine trusts. With ``?p
 all names that Sinapse uses there begin with that: see :mod:`sinapse.protocol.names`.
 
 Of several Redis each may have a name before its URL, as in ``a=redis://a.example``: see
-:mod:`sinapse.protocol.sharding`.
+:mod:`sinapse.protocol.redislist`.
 
 Reserved characters in user, password and options are percent-encoded (RFC 3986 §2.1). A password
 that is not encoded would end early, and its rest would count as host, port or path, which are shown
@@ -24,7 +24,7 @@ in logs: a URL that may have such a password is refused.
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from sinapse.errors import InvalidPrefix
 from sinapse.protocol.names import Names, names_under, prefix_fault
-from sinapse.protocol.sharding import Shards, State, name_fault
+from sinapse.protocol.sharding import State, name_fault
 
 DEFAULT_URL = "redis://localhost:6379/0"
 EMBEDDED = "embedded:"
@@ -72,7 +72,8 @@ _ENCODE = (
     "and so must whatever else is special or not printable"
 )
 
-_ONLY_ONE = "an embedded server is the only one"
+#: Why a list is refused in which there is one.
+ONLY_ONE = "an embedded server is the only one"
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class RedisURL:
     @classmethod
     def parse(cls, url: str) -> "RedisURL":
         """Read `url`; raises ``ValueError`` with a short reason that does not quote the URL."""
-        name, url = _name(url.strip())
+        name, url = split_name(url.strip())
         found = cls._parse_address(url)
         return replace(found, name=name) if name else found
 
@@ -194,33 +195,6 @@ class RedisURL:
             db=_db(parts.path.strip("/") or parts.options.get("db")),
         )
 
-    @classmethod
-    def parse_all(cls, texts: Iterable[str]) -> tuple["RedisURL", ...]:
-        """Read URLs, of which a text may have several with spaces between; raises ``ValueError``.
-
-        What is several has to be several: the same Redis twice would hear everything twice. All of
-        them have names, or none has.
-        """
-        urls: list[RedisURL] = []
-        for text in texts:
-            # The folder of an embedded server may have spaces in its name.
-            is_one = _name(text.strip())[1].startswith(EMBEDDED)
-            parts = [text] if is_one else text.split() or [text]
-            urls += map(cls.parse, parts)
-        if len(urls) > 1 and any(url.embedded for url in urls):
-            raise ValueError(_ONLY_ONE)
-        return _all_different(urls)
-
-    @staticmethod
-    def all_under(prefix: str, urls: Iterable["RedisURL"]) -> tuple["RedisURL", ...]:
-        """Return `urls`, with `prefix` for those that have none of their own.
-
-        Raises ``ValueError`` as :meth:`parse_all`.
-        """
-        return _all_different(
-            [each if each.prefix else replace(each, prefix=prefix) for each in urls]
-        )
-
     def _with_sentinels(self, parts: "_Parts") -> "RedisURL":
         sentinels = tuple(_address(each, SENTINEL_PORT) for each in parts.hosts.split(","))
         if not all(host for host, _ in sentinels):
@@ -246,7 +220,7 @@ class RedisURL:
         if not folder:
             raise ValueError("embedded: needs a folder, as in embedded:/var/lib/sinapse")
         if "://" in folder:  # More of a list: no folder is called so.
-            raise ValueError(_ONLY_ONE)
+            raise ValueError(ONLY_ONE)
         if not folder.isprintable():
             raise ValueError("the name of the folder must be printable")
         try:
@@ -261,48 +235,7 @@ def from_environment(environment: Mapping[str, str]) -> str:
     return environment.get("REDIS_URL") or DEFAULT_URL
 
 
-def shards_of(urls: Sequence[RedisURL]) -> Shards:
-    """Return which of the Redis of a list has what: one without a name has its place as that."""
-    names = [url.name or str(number) for number, url in enumerate(urls)]
-    states = [url.state for url in urls if url.state is not None]
-    return Shards(
-        names,
-        state=states[0] if states else None,
-        moving=[url.name for url in urls if url.state is not None],
-        without_tokens=[
-            name for name, url in zip(names, urls, strict=True) if not url.keeps_tokens
-        ],
-    )
-
-
-def _all_different(urls: Sequence[RedisURL]) -> tuple[RedisURL, ...]:
-    if len({str(replace(url, name="")) for url in urls}) < len(urls):
-        raise ValueError("the same Redis is there twice")
-    names = [url.name for url in urls if url.name]
-    if names and len(names) < len(urls):
-        raise ValueError("some Redis have a name, and some have none: name all or none of them")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two Redis are called {twice}")
-    _check_states(urls)
-    return tuple(urls)
-
-
-def _check_states(urls: Sequence[RedisURL]) -> None:
-    """Raise ``ValueError`` if they cannot be in these states together."""
-    if urls and not any(url.keeps_tokens for url in urls):
-        raise ValueError("no Redis keeps tokens: tokens=no is for some of several")
-    moving = [url for url in urls if url.state is not None]
-    if any(not url.name for url in moving):
-        raise ValueError("a Redis with a state needs a name, and so do the others")
-    if len({url.state for url in moving}) > 1:
-        raise ValueError("all that join or leave have the same state, and one after the other")
-    for url in moving:
-        if url.keeps_tokens:
-            raise ValueError(f"{url.name} keeps tokens, so it cannot move: it needs tokens=no")
-
-
-def _name(url: str) -> tuple[str, str]:
+def split_name(url: str) -> tuple[str, str]:
     """Return the name that stands before a URL, empty for none, and the URL."""
     match = _NAMED.fullmatch(url)
     if match is None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from sinapse.environment import is_on
 from sinapse.errors import InvalidPrefix
 from sinapse.protocol.names import checked_prefix
-from sinapse.protocol.redisurl import RedisURL, from_environment, shards_of
+from sinapse.protocol.redislist import all_under, parse_all, shards_of
+from sinapse.protocol.redisurl import RedisURL, from_environment
 from sinapse.protocol.sharding import Shards
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.operations.messages import Messages
@@ -48,16 +49,16 @@ class BasePublisher:
         elif isinstance(url, RedisURL):
             self.urls = (url,)
         elif isinstance(url, str):
-            self.urls = RedisURL.parse_all([url])
+            self.urls = parse_all([url])
         else:
             self.urls = tuple(
                 part
                 for each in url
-                for part in ((each,) if isinstance(each, RedisURL) else RedisURL.parse_all([each]))
+                for part in ((each,) if isinstance(each, RedisURL) else parse_all([each]))
             )
         if prefix is None:
             prefix = checked_prefix(os.environ.get("SINAPSE_PREFIX", ""), "SINAPSE_PREFIX")
-        self.urls = RedisURL.all_under(checked_prefix(prefix), self.urls)
+        self.urls = all_under(checked_prefix(prefix), self.urls)
         #: Which of them has what; none where the API is in their place.
         self.shards: Shards = shards_of(self.urls)
         if hash_tokens is None:

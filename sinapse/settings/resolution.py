@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sinapse.errors import StartError
-from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.redislist import all_under
 from sinapse.settings.option import Option
 from sinapse.settings.settings import OPTIONS, Settings
 
@@ -38,7 +38,7 @@ def resolve(given: Mapping[str, Sequence[str]], environment: Mapping[str, str]) 
             shown = "" if option.name == "redis" else f" {' '.join(texts)!r}"
             raise StartError(f"sinapse: {source}{shown}: {error}") from None
     try:
-        values["redis"] = RedisURL.all_under(values["prefix"], values["redis"])
+        values["redis"] = all_under(values["prefix"], values["redis"])
     except ValueError as error:
         raise StartError(f"sinapse: --prefix {values['prefix']!r}: {error}") from None
     settings = Settings(**values)

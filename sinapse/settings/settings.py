@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from sinapse.protocol.message import MAX_RETAIN
+from sinapse.protocol.redislist import parse_all
 from sinapse.protocol.redisurl import DEFAULT_URL, RedisURL
 from sinapse.settings import values
 from sinapse.settings.option import Option, option
@@ -29,7 +30,7 @@ class Settings:
     )
     redis: tuple[RedisURL, ...] = option(
         DEFAULT_URL,
-        RedisURL.parse_all,
+        parse_all,
         "Where Redis is: redis://user:password@host:port/db, rediss://..., unix:///path?db=0, "
         "redis+sentinel://host:port,host:port/master-name/db, or embedded:FOLDER for a private "
         "Valkey with its data in that folder. Several, separated by spaces or each with the "

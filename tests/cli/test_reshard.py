@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from sinapse.cli import main
-from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.redislist import parse_all
 from sinapse.publisher import Publisher
 from sinapse.publisher.resharding.copying import Copying
 from sinapse.publisher.resharding.parties import CannotMove, Parties
@@ -123,7 +123,7 @@ def test_one_that_a_daemon_does_not_hear(servers: dict[str, RedisServer], tmp_pa
 
 def test_a_second_one_at_once(servers: dict[str, RedisServer]) -> None:
     url = listed(servers, "joining")
-    first = Parties(RedisURL.parse_all([url]))
+    first = Parties(parse_all([url]))
     first.lock()
     assert refusal(url).startswith("another one runs, or did 10 seconds ago")
     first.unlock()

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinapse.errors import BrokerUnavailable, InvalidPrefix
+from sinapse.protocol.redislist import all_under, parse_all, shards_of
 from sinapse.protocol.redisurl import (
     DEFAULT_URL,
     MAX_SOCKET_PATH,
     RedisURL,
     from_environment,
-    shards_of,
 )
 from sinapse.protocol.sharding import State
 from sinapse.publisher import Publisher
@@ -361,7 +361,7 @@ def test_the_environment_decides_unless_it_is_empty() -> None:
 @given(PREFIXES)
 def test_its_text_has_the_prefix(prefix: str) -> None:
     for text in ("redis://h/2", "unix:///r.sock?db=1", "redis+sentinel://h/m/0"):
-        [url] = RedisURL.all_under(prefix, [RedisURL.parse(text)])
+        [url] = all_under(prefix, [RedisURL.parse(text)])
         assert url.names.prefix == prefix
         assert RedisURL.parse(str(url)) == url
 
@@ -377,11 +377,11 @@ def test_what_is_no_prefix(url: str, prefix: str) -> None:
 
 
 def test_a_prefix_is_for_those_that_have_none() -> None:
-    urls = RedisURL.parse_all(["redis://a redis://b?prefix=own: redis://a?prefix=own:"])
-    assert [url.prefix for url in RedisURL.all_under("", urls)] == ["", "own:", "own:"]
-    assert [url.prefix for url in RedisURL.all_under("x:", urls)] == ["x:", "own:", "own:"]
+    urls = parse_all(["redis://a redis://b?prefix=own: redis://a?prefix=own:"])
+    assert [url.prefix for url in all_under("", urls)] == ["", "own:", "own:"]
+    assert [url.prefix for url in all_under("x:", urls)] == ["x:", "own:", "own:"]
     with pytest.raises(ValueError, match="the same Redis is there twice"):
-        RedisURL.all_under("own:", urls)
+        all_under("own:", urls)
 
 
 def test_the_nodes_that_sentinels_name_have_it_too() -> None:
@@ -401,7 +401,7 @@ def test_a_name_stands_before_the_scheme(url: str, name: str) -> None:
     read = RedisURL.parse(f" {name}={url}")
     assert read == replace(RedisURL.parse(url), name=name)
     assert str(read) == f"{name}={RedisURL.parse(url)}"
-    [also] = RedisURL.parse_all([f"{name}={url}"])
+    [also] = parse_all([f"{name}={url}"])
     assert also == read
 
 
@@ -434,15 +434,15 @@ def test_a_name_is_no_url(text: str) -> None:
 )
 def test_names_are_those_of_all_and_different(texts: list[str], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        RedisURL.parse_all(texts)
+        parse_all(texts)
     urls = [RedisURL.parse(each) for text in texts for each in text.split()]
     with pytest.raises(ValueError, match=reason):  # As of a publisher that is given each.
-        RedisURL.all_under("", urls)
+        all_under("", urls)
 
 
 def test_which_has_what_goes_by_names_or_numbers() -> None:
-    assert shards_of(RedisURL.parse_all(["b=redis://b a=redis://a"])).names == ("b", "a")
-    assert shards_of(RedisURL.parse_all(["redis://b redis://a"])).names == ("0", "1")
+    assert shards_of(parse_all(["b=redis://b a=redis://a"])).names == ("b", "a")
+    assert shards_of(parse_all(["redis://b redis://a"])).names == ("0", "1")
     assert shards_of(()).names == ()
 
 
@@ -454,6 +454,6 @@ def test_one_that_moves_says_so_in_its_url(url: str, state: State) -> None:
     assert (read.state, read.keeps_tokens, read.prefix) == (state, False, "own:")
     assert RedisURL.parse(str(read)) == read
     assert f"tokens=no&state={state}" in str(read)
-    shards = shards_of(RedisURL.parse_all([f"b=redis://b a={text}"]))
+    shards = shards_of(parse_all([f"b=redis://b a={text}"]))
     assert (shards.state, shards.moving) == (state, frozenset({1}))
     assert {shards.home(b"%d" % number) for number in range(20)} == {0}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.names import Names
-from sinapse.protocol.redisurl import RedisURL, shards_of
+from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.protocol.sharding import Shards, State
 from sinapse.publisher import Publisher
 from sinapse.publisher.operations.moving import MAX_ROUNDS, carry_while_moving, mirror
@@ -241,7 +241,7 @@ def place(_place: Place) -> Place:
 
 def moved_by(url: str) -> dict[str, tuple[str, str]]:
     """Return channels that move, with where they are published and the other place."""
-    shards = shards_of(RedisURL.parse_all([url]))
+    shards = shards_of(parse_all([url]))
     return {
         name: (shards.names[shards.of(name.encode())], shards.names[other])
         for name in map("room:{}".format, range(60))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from sinapse.errors import BrokerUnavailable, UnknownID
-from sinapse.protocol.redisurl import RedisURL, shards_of
+from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.publisher import Publisher
 from tests.support import RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import Daemon, Event, Stream, running_daemon
@@ -65,7 +65,7 @@ def place(_place: Place) -> Place:
 
 def channels_of(url: str, count: int = 2) -> dict[str, list[str]]:
     """Return some channels of each Redis, by its name."""
-    shards = shards_of(RedisURL.parse_all([url]))
+    shards = shards_of(parse_all([url]))
     found: dict[str, list[str]] = {name: [] for name in shards.names}
     for name in map("room:{}".format, range(400)):
         found[shards.names[shards.of(name.encode())]].append(name)
@@ -179,7 +179,7 @@ def test_what_is_unknown_of_one_that_is_gone_stays_so_while_another_is_away(plac
     before, after = place.url("a b c"), place.url("a b")
     old, new = channels_of(before, 400), channels_of(after, 400)
     moved = next(name for name in old["c"] if name in new["b"])
-    shards = shards_of(RedisURL.parse_all([after]))
+    shards = shards_of(parse_all([after]))
     subject = next(
         name for name in map(str, range(99)) if shards.names[shards.of(name.encode())] == "a"
     )

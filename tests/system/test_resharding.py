@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sinapse.protocol.redisurl import RedisURL, shards_of
+from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.publisher import Publisher
 from tests.support import PYTHON, RedisServer, eventually, running_redis
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
@@ -372,7 +372,7 @@ class Story:
 
 def misplaced(servers: dict[str, RedisServer], url: str) -> list[Any]:
     """Return the rights to channels that stand where these are not."""
-    shards = shards_of(RedisURL.parse_all([url]))
+    shards = shards_of(parse_all([url]))
     found: list[Any] = []
     for number, name in enumerate(shards.names):
         with contextlib.closing(servers[name].client()) as client:
@@ -407,7 +407,7 @@ def test_one_joins_and_nothing_is_lost_doubled_or_heard_too_late(tmp_path: Path)
         assert misplaced(servers, after) == []
         story.restart(after)
         story.check_tokens()
-        shards = shards_of(RedisURL.parse_all([after]))
+        shards = shards_of(parse_all([after]))
         for reset in story.resets():  # Since it was finished.
             channels = json.loads(reset)["channels"]
             assert {shards.names[shards.of(each.encode())] for each in channels} == {"d"}
@@ -437,7 +437,7 @@ def test_one_leaves_and_nothing_is_lost_doubled_or_heard_too_late(tmp_path: Path
         story.check_tokens()
         assert misplaced(servers, after) == []
         story.backend.pause()
-        shards = shards_of(RedisURL.parse_all([before]))
+        shards = shards_of(parse_all([before]))
         for tab in story.tabs.values():
             # What it may have missed of the one that is gone, it is told.
             for reset in tab.resets:

@@ -31,6 +31,7 @@ from sinapse.child import (
     is_alive,
     is_taken,
 )
+from sinapse.protocol.redislist import parse_all
 from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.frameworks.options import FOLDER, Form, Options
@@ -183,7 +184,7 @@ def _redis(options: Options, form: Form) -> Sequence[RedisURL]:
     url = options.arguments["url"]
     if APIURL.parse(url) is not None:
         raise _Fault(f"{form('REDIS_URL')} is an API, which has a daemon")
-    return RedisURL.parse_all([url])
+    return parse_all([url])
 
 
 def _spawn(environment: Mapping[str, str], command: Sequence[str], lock: int) -> None:

@@ -29,7 +29,8 @@ from urllib.parse import urlsplit
 from sinapse.environment import DAEMON_URL, is_off
 from sinapse.protocol.message import MAX_RETAIN
 from sinapse.protocol.names import prefix_fault
-from sinapse.protocol.redisurl import EMBEDDED, RedisURL, from_environment
+from sinapse.protocol.redislist import parse_all
+from sinapse.protocol.redisurl import EMBEDDED, from_environment
 from sinapse.publisher.apiurl import APIURL
 from sinapse.publisher.client import Publisher
 from sinapse.publisher.operations.lifetime import MAX_LIFETIME
@@ -119,7 +120,7 @@ def _redis(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a URL")  # noqa: TRY004
     if APIURL.parse(value) is None:
-        RedisURL.parse_all([value])
+        parse_all([value])
     return value
 
 

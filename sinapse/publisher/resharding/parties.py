@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 from sinapse.errors import BrokerUnavailable, SinapseError
 from sinapse.protocol.keys import RESERVED
 from sinapse.protocol.names import Names
-from sinapse.protocol.redisurl import RedisURL, shards_of
+from sinapse.protocol.redislist import shards_of
+from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from sinapse.publisher.connections import Connections, ShardedConnections
 from sinapse.publisher.operations.channels import Grant, RemoveChannel
