@@ -300,6 +300,32 @@ def test_a_pipeline_does_the_same(place: Place) -> None:
         assert [place.has(name, "2") for name in places] == [set()] * 2
 
 
+@pytest.mark.parametrize("kind", FLAVOURS)
+def test_an_inbox_is_in_both_places(place: Place, kind: str) -> None:
+    url = place.url("&state=joining")
+    shards = shards_of(RedisURL.parse_all([url]))
+    subject = next(
+        each for each in map(str, range(99)) if shards.other(f"inbox@{each}".encode()) is not None
+    )
+    inbox = f"inbox@{subject}"
+    home, other = shards.of(inbox.encode()), shards.other(inbox.encode())
+    with FLAVOURS[kind](url) as publisher:
+        publisher.publish_to(subject, "x")
+        for number in (home, other):
+            assert place.has(shards.names[number or 0], subject) == {inbox}
+
+
+def test_a_group_with_the_name_of_a_subject_is_another_right(place: Place) -> None:
+    url = place.url("&state=joining")
+    channel = next(iter(moved_by(url)))
+    with Publisher(url) as publisher, publisher.pipeline() as pipeline:
+        pipeline.channels.add("same", channel)
+        pipeline.groups.channels("same").add(channel)
+    assert place.has("d", "same") == {channel}
+    with contextlib.closing(place.servers["d"].client()) as client:
+        assert client.hexists("sinapse:group:same", channel)
+
+
 def test_tokens_stay_where_they_are(place: Place) -> None:
     with Publisher(place.url("")) as after, Publisher(place.url("&state=joining")) as joining:
         before = Publisher(" ".join(f"{name}={place.servers[name].url}" for name in "abc"))

@@ -6,7 +6,7 @@ An operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubj
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from sinapse.protocol import keys
 from sinapse.protocol.keys import ADD, END, PAST, REMOVE, WITHDRAW, channel_name
@@ -88,7 +88,9 @@ class GrantState:
     """How long that is from when it was read."""
 
 
-class Grant(NamedTuple):
+# No tuple: one would equal that of a group with the name of a subject.
+@dataclass(frozen=True, slots=True)
+class Grant:
     """An entry in the list of a subject."""
 
     subject: str

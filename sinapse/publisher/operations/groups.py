@@ -6,7 +6,8 @@ operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubject
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 from sinapse.errors import ListFull
 from sinapse.protocol.keys import (
@@ -216,7 +217,8 @@ class ListGroupChannels(Operation[set[str]]):
         return {name.decode(errors="replace") for name in answer}
 
 
-class GroupChannel(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class GroupChannel:
     """A channel of a group."""
 
     group: str
@@ -232,7 +234,8 @@ class GroupChannel(NamedTuple):
         return kind(self.group, self.channel)
 
 
-class Membership(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Membership:
     """A subject in a group."""
 
     subject: str

@@ -3,13 +3,20 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from sinapse.errors import InvalidSubject
 from sinapse.protocol.ids import parse_counter, parse_id
 from sinapse.protocol.keys import HORIZON, INBOXES, channel_name
 from sinapse.protocol.message import MAX_MESSAGE, Message, pack, pack_retained
 from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import PUBLISH_ALL, PUBLISH_ONCE, PUBLISH_PLAIN, PUBLISH_RETAINED
+from sinapse.publisher.operations.channels import Grant
 from sinapse.publisher.operations.content import checked, stream_name
-from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, each_channel
+from sinapse.publisher.operations.identity import (
+    ChannelLike,
+    ChannelsLike,
+    each_channel,
+    given_id,
+)
 from sinapse.publisher.operations.operation import Argument, Operation, Refused, Request, call
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.retention import (
@@ -57,6 +64,17 @@ class Publish(Operation[Published]):
     def spread_by(self) -> str:
         """The channel."""
         return self.channel
+
+    @property
+    def entry(self) -> Grant | None:
+        """The right to an inbox: publishing adds it to the list of its subject."""
+        subject = self.channel.removeprefix(INBOXES)
+        if not subject or subject == self.channel:
+            return None
+        try:
+            return Grant(given_id(subject), self.channel)
+        except InvalidSubject:  # It is an inbox of nobody.
+            return None
 
     @property
     def guard(self) -> "Sent | None":

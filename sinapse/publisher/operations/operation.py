@@ -109,7 +109,10 @@ class Operation(ABC, Generic[T]):
 
 
 class Entry(Protocol):
-    """A right to a channel, as it stands in one place; it can be a key of a mapping."""
+    """A right to a channel, as it stands in one place.
+
+    It can be a key of a mapping, and is not equal to a right of a different kind.
+    """
 
     def read(self) -> Operation[Any]:
         """Return what reads it; two results are equal if it has not changed between."""

@@ -90,6 +90,11 @@ class Parties:
             done, known = ((each or b"").decode(errors="replace") for each in noted)
             yield done, known
 
+    def ended(self) -> set[str]:
+        """Return the moves of which nothing is left but notes."""
+        found = {part.execute("HGET", names.move, "ended") for names, part in self.with_names()}
+        return {each.decode(errors="replace") for each in found if each}
+
     def with_names(self) -> Iterator[tuple[Names, Connections]]:
         """Yield each with the names of its keys."""
         return zip([url.names for url in self.urls], self.parts, strict=True)
@@ -180,6 +185,13 @@ def done(results: Sequence[Any]) -> Sequence[Any]:
     return results
 
 
+def parted(move: str) -> tuple[set[str], set[str]]:
+    """Return the names of those that stay where they are, and of those that move."""
+    words = move.split()
+    at = next(at for at, word in enumerate(words) if word in "+-")
+    return set(words[:at]), set(words[at + 1 :])
+
+
 def _text(raw: bytes) -> str | None:
     """Return a name as text; None for what is not UTF-8, which is none of ours."""
     try:
@@ -190,5 +202,5 @@ def _text(raw: bytes) -> str | None:
 
 def _removal(entry: Grant | GroupChannel) -> Operation[Any]:
     if isinstance(entry, Grant):
-        return RemoveChannel(*entry)
-    return RemoveFromGroup(*entry)
+        return RemoveChannel(entry.subject, entry.channel)
+    return RemoveFromGroup(entry.group, entry.channel)
