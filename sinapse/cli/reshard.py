@@ -75,14 +75,16 @@ def _copy(them: Parties, copying: Copying, *, dry: bool) -> None:
             copying.copy(dry=True)
         click.echo(f"{copying.copied} rights would be copied")
         return
-    with _alone(them), _progress(them, "copying"):
-        copying.copy()
+    with _alone(them):
+        copying.check()  # Another one may have ended since.
+        with _progress(them, "copying"):
+            copying.copy()
         copying.note()
     click.echo(f"{copying.copied} rights were copied, {them.removed} removed: all is there")
 
 
 def _finish(them: Parties, finishing: Finishing, *, dry: bool) -> None:
-    move = finishing.check()
+    move = finishing.check(dry=dry)
     if dry:
         with _progress(them, "looking"):
             finishing.sweep(dry=True)
@@ -99,5 +101,5 @@ def _finish(them: Parties, finishing: Finishing, *, dry: bool) -> None:
                 f"{them.removed} rights were removed; {finishing.waiting} stay, as messages of"
                 " their channels are retained where they were: do it again later"
             )
-        finishing.note()
+        finishing.note(move)
     click.echo(f"{them.removed} rights were removed: nothing moves any more")

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from sinapse.cli import main
-from sinapse.protocol.redislist import parse_all
+from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.publisher import Publisher
 from sinapse.publisher.resharding.copying import Copying
+from sinapse.publisher.resharding.finishing import Finishing
 from sinapse.publisher.resharding.parties import CannotMove, Parties
 from tests.support import RedisServer, free_port, running_redis
 from tests.support.daemon import running_daemon
@@ -184,3 +185,82 @@ def test_a_move_is_given_up(servers: dict[str, RedisServer]) -> None:
     before = " ".join(f"{name}={servers[name].url}" for name in "ab")
     assert "nothing moves any more" in run(before, "--finish")
     assert refusal(before, "--finish").startswith("no Redis has joined or left")
+
+
+def test_what_has_been_copied_is_not_copied_beside_publishers_of_the_next_step(
+    servers: dict[str, RedisServer],
+) -> None:
+    joining = listed(servers, "joining")
+    run(joining)
+    assert refusal(joining) == "all has been copied: go on with state=joined"
+    with Publisher(listed(servers, "joined")) as publisher:
+        assert publisher.channels.add("1", "room:1")
+
+
+def test_one_that_has_left_comes_back(servers: dict[str, RedisServer]) -> None:
+    run(listed(servers, "leaving"))
+    run(" ".join(f"{name}={servers[name].url}" for name in "ab"), "--finish")
+    assert "all is there" in run(listed(servers, "joining"))
+
+
+def test_a_move_that_was_given_up_does_not_stop_another_one(
+    servers: dict[str, RedisServer],
+) -> None:
+    run(listed(servers, "joining", "a", "bc"))
+    run(listed(servers, "", "a", ""), "--finish")
+    assert "all is there" in run(listed(servers, "joining", "a", "b"))
+
+
+def test_an_end_that_was_killed_is_ended_again(servers: dict[str, RedisServer]) -> None:
+    run(listed(servers, "leaving"))
+    after = " ".join(f"{name}={servers[name].url}" for name in "ab")
+    them = Parties(parse_all([after]))
+    finishing = Finishing(them)
+    second = them.parts[1]
+    original = second.execute
+
+    def killed(*command: str | bytes) -> Any:
+        if command[0] == "HDEL":
+            raise KeyboardInterrupt
+        return original(*command)
+
+    second.execute = killed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        finishing.note(finishing.check())
+    them.close()
+    assert "nothing moves any more" in run(after, "--finish")
+    assert "all is there" in run(listed(servers, "joining"))
+
+
+def test_a_group_with_the_name_of_a_subject(servers: dict[str, RedisServer]) -> None:
+    before = " ".join(f"{name}={servers[name].url}" for name in "ab")
+    names = [f"room:{number}" for number in range(60)]
+    with Publisher(before) as publisher:
+        for name in names:
+            publisher.channels.add("same", name)
+            publisher.groups.channels("same").add(name)
+    run(listed(servers, "joining"))
+    with contextlib.closing(servers["c"].client()) as raw:
+        client: Any = raw
+        moved = client.smembers("sinapse:channels:same")
+        assert len(moved) > 5
+        assert set(client.hkeys("sinapse:group:same")) == moved
+
+
+def test_what_is_retained_where_a_channel_was_is_counted_before_the_end(
+    servers: dict[str, RedisServer],
+) -> None:
+    joining, joined = listed(servers, "joining"), listed(servers, "joined")
+    shards = shards_of(parse_all([joining]))
+    channel = next(
+        name for name in map("room:{}".format, range(99)) if shards.other(name.encode())
+    )
+    with Publisher(joining) as publisher:
+        publisher.channels.add("1", channel)
+        publisher.publish(channel, "x", retain=600)
+        run(joining)
+    assert "0 rights would be removed, 1 stay for now" in run(joined, "--finish", "--dry-run")
+    # Removed too early, by a publisher that knows one place only.
+    with Publisher(listed(servers, "")) as publisher:
+        publisher.channels.remove("1", channel)
+    assert "1 rights would be removed, 0 stay for now" in run(joined, "--finish", "--dry-run")

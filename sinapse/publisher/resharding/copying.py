@@ -13,7 +13,7 @@ from sinapse.publisher.operations.channels import Grant, GrantState
 from sinapse.publisher.operations.groups import GroupChannel, Membership
 from sinapse.publisher.operations.moving import mirror
 from sinapse.publisher.operations.operation import Entry
-from sinapse.publisher.resharding.parties import CannotMove, Parties, done
+from sinapse.publisher.resharding.parties import CannotMove, Parties, done, parted
 
 #: Where a right is right, and where it has to be the same.
 Places: TypeAlias = tuple[int, int]
@@ -36,13 +36,31 @@ class Copying:
         if state in (State.JOINED, State.LEFT):
             before = State.JOINING if state is State.JOINED else State.LEAVING
             raise CannotMove(f"state={state} comes after this: run it with state={before}")
+        moves: set[str] = set()
         for number, (move, names) in enumerate(self._them.noted()):
+            if self._has_come_back(number, move):
+                move = names = ""  # noqa: PLW2901
+            moves.add(move)
             if move and move != self._shards.move:
                 raise CannotMove(f"the last one is not finished: sinapse reshard --finish ({move})")
             if lacking := set(names.split()) - set(self._shards.names):
                 who, whom = self._shards.names[number], ", ".join(sorted(lacking))
                 raise CannotMove(f"the list lacks {whom}, which has not left: {who} knows it")
+        if moves == {self._shards.move}:
+            # Some may publish where they are copied to: a copy would undo what these remove.
+            after = State.JOINED if state is State.JOINING else State.LEFT
+            raise CannotMove(f"all has been copied: go on with state={after}")
         self._them.check()
+
+    def _has_come_back(self, number: int, move: str) -> bool:
+        """Whether one that joins has noted a move of before: it left, or that was given up.
+
+        The others have noted it as well, if it is not finished.
+        """
+        is_joining = self._shards.state is State.JOINING and number in self._shards.moving
+        if not is_joining or move in ("", self._shards.move):
+            return False
+        return self._shards.names[number] in parted(move)[1]
 
     def copy(self, *, dry: bool = False) -> None:
         """Copy the rights to what moves; with `dry`, count them."""

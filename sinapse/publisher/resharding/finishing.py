@@ -1,11 +1,14 @@
 """What comes after a move: what has moved is removed from where it was."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from sinapse.publisher.operations.groups import Membership
+from sinapse.protocol.sharding import State
+from sinapse.publisher.operations.channels import Grant, GrantState
+from sinapse.publisher.operations.groups import GroupChannel, Membership
 from sinapse.publisher.operations.operation import Plain
-from sinapse.publisher.resharding.parties import CannotMove, Parties, done
+from sinapse.publisher.resharding.parties import CannotMove, Parties, done, parted
 
 #: Seconds in which all daemons have learned that a Redis has its share: they ask every four.
 LEARNED = 15.0
@@ -20,20 +23,23 @@ class Finishing:
         #: Rights that stay for now, as messages are retained beside them.
         self.waiting = 0
 
-    def check(self) -> str:
+    def check(self, *, dry: bool = False) -> str:
         """Check that the list is that of after a move, or of before one that is given up.
 
-        Returns which move it is.
+        With `dry` it may be that of before the end. Returns which move it is.
         """
-        if self._shards.state is not None:
+        may_be = {None, State.JOINED, State.LEFT} if dry else {None}
+        if self._shards.state not in may_be:
             raise CannotMove(
                 f"first all publishers need the list without state={self._shards.state}"
             )
         self._them.check()
         moves = {each for each, _ in self._them.noted()}
+        if self._them.ended():  # The last time it was killed while it noted that.
+            moves.discard("")
         if len(moves) != 1 or not (move := moves.pop()):
             raise CannotMove("no Redis has joined or left, or not all have been told")
-        settled, moving = _parted(move)
+        settled, moving = parted(move)
         if set(self._shards.names) not in (settled, settled | moving):
             raise CannotMove(f"the list is that of a different move: {move}")
         return move
@@ -44,7 +50,7 @@ class Finishing:
         It is a counter that no message has: whoever has an id from there on was here after all
         publishers were, so has had all that was published elsewhere before.
         """
-        new = _parted(move)[1] & set(self._shards.names)
+        new = parted(move)[1] & set(self._shards.names)
         for name in new:
             number = self._shards.names.index(name)
             names, part = self._them.urls[number].names, self._them.parts[number]
@@ -78,22 +84,35 @@ class Finishing:
                 keys = [names.retained_key(entry.channel) for entry in moved]
                 there = done(part.run_all([Plain(("EXISTS", key)) for key in keys]))
                 free = [entry for entry, is_there in zip(moved, there, strict=True) if not is_there]
+                beside = [entry for entry, is_there in zip(moved, there, strict=True) if is_there]
+                # What was removed since where the channel is now is no right here either.
+                free += [
+                    entry
+                    for entry, is_right in zip(beside, self._are_right(beside), strict=True)
+                    if not is_right
+                ]
                 self.waiting += len(moved) - len(free)
                 if dry:
                     self._them.removed += len(free)
                 else:
                     self._them.remove(number, free)
 
-    def note(self) -> None:
-        """Note that nothing moves any more."""
+    def note(self, move: str) -> None:
+        """Note that nothing moves any more: in all, before any forgets the move."""
         names = " ".join(sorted(self._shards.names))
         for own, part in self._them.with_names():
-            part.execute("HSET", own.move, "names", names)
-            part.execute("HDEL", own.move, "done", "since")
+            part.execute("HSET", own.move, "names", names, "ended", move)
+        for own, part in self._them.with_names():
+            part.execute("HDEL", own.move, "done", "since", "ended")
 
-
-def _parted(move: str) -> tuple[set[str], set[str]]:
-    """Return the names of those that stay where they are, and of those that move."""
-    words = move.split()
-    at = next(at for at, word in enumerate(words) if word in "+-")
-    return set(words[:at]), set(words[at + 1 :])
+    def _are_right(self, entries: Sequence[Grant | GroupChannel]) -> list[bool]:
+        """Return of rights to channels whether they are there where these are now."""
+        homes: dict[int, list[Grant | GroupChannel]] = {}
+        for entry in entries:
+            homes.setdefault(self._shards.of(entry.channel.encode()), []).append(entry)
+        states: dict[Grant | GroupChannel, Any] = {}
+        for home, its in homes.items():
+            results = self._them.parts[home].run_all([entry.read() for entry in its])
+            states |= zip(its, done(results), strict=True)
+        found = [states[entry] for entry in entries]
+        return [each.listed if isinstance(each, GrantState) else bool(each) for each in found]
