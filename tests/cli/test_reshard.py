@@ -252,9 +252,7 @@ def test_what_is_retained_where_a_channel_was_is_counted_before_the_end(
 ) -> None:
     joining, joined = listed(servers, "joining"), listed(servers, "joined")
     shards = shards_of(parse_all([joining]))
-    channel = next(
-        name for name in map("room:{}".format, range(99)) if shards.other(name.encode())
-    )
+    channel = next(name for name in map("room:{}".format, range(99)) if shards.other(name.encode()))
     with Publisher(joining) as publisher:
         publisher.channels.add("1", channel)
         publisher.publish(channel, "x", retain=600)

@@ -303,7 +303,7 @@ def test_a_pipeline_does_the_same(place: Place) -> None:
 @pytest.mark.parametrize("kind", FLAVOURS)
 def test_an_inbox_is_in_both_places(place: Place, kind: str) -> None:
     url = place.url("&state=joining")
-    shards = shards_of(RedisURL.parse_all([url]))
+    shards = shards_of(parse_all([url]))
     subject = next(
         each for each in map(str, range(99)) if shards.other(f"inbox@{each}".encode()) is not None
     )
