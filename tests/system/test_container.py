@@ -192,7 +192,7 @@ def test_the_daemon_of_the_image_serves_and_its_health_is_told(
         assert not is_healthy()
         daemon.start()
         assert is_healthy()
-        eventually(lambda: daemon.log.count(" serves") == 2)
+        eventually(lambda: len(re.findall(r"worker \d .* serves", daemon.log)) == 2)
         # All of it goes to the output, and nothing else is written.
         assert "starting up" in daemon.log
         assert "cache" not in daemon.log
