@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinapse.errors import BrokerUnavailable, InvalidPrefix
-from sinapse.protocol.redislist import all_under, parse_all, shards_of
+from sinapse.protocol.redislist import all_under, parse_all
 from sinapse.protocol.redisurl import (
     DEFAULT_URL,
     MAX_SOCKET_PATH,
@@ -376,14 +376,6 @@ def test_what_is_no_prefix(url: str, prefix: str) -> None:
     assert "s3cr3t" not in str(raised.value)
 
 
-def test_a_prefix_is_for_those_that_have_none() -> None:
-    urls = parse_all(["redis://a redis://b?prefix=own: redis://a?prefix=own:"])
-    assert [url.prefix for url in all_under("", urls)] == ["", "own:", "own:"]
-    assert [url.prefix for url in all_under("x:", urls)] == ["x:", "own:", "own:"]
-    with pytest.raises(ValueError, match="the same Redis is there twice"):
-        all_under("own:", urls)
-
-
 def test_the_nodes_that_sentinels_name_have_it_too() -> None:
     url = RedisURL.parse("redis+sentinel://h/m?prefix=a:")
     assert url.node("b", 1).names is url.names
@@ -423,29 +415,6 @@ def test_a_name_is_no_url(text: str) -> None:
     assert "s3cr3t" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("texts", "reason"),
-    [
-        (["a=redis://a redis://b"], "some Redis have a name, and some have none: name all or none"),
-        (["redis://a", "b=redis://b"], "some Redis have a name"),
-        (["a=redis://a b=redis://b a=redis://c"], "two Redis are called a"),
-        (["a=redis://a b=redis://a:6379/0"], "the same Redis is there twice"),
-    ],
-)
-def test_names_are_those_of_all_and_different(texts: list[str], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        parse_all(texts)
-    urls = [RedisURL.parse(each) for text in texts for each in text.split()]
-    with pytest.raises(ValueError, match=reason):  # As of a publisher that is given each.
-        all_under("", urls)
-
-
-def test_which_has_what_goes_by_names_or_numbers() -> None:
-    assert shards_of(parse_all(["b=redis://b a=redis://a"])).names == ("b", "a")
-    assert shards_of(parse_all(["redis://b redis://a"])).names == ("0", "1")
-    assert shards_of(()).names == ()
-
-
 @pytest.mark.parametrize("url", ["redis://h:1/2", "unix:///r.sock?db=1", "redis+sentinel://h/m/0"])
 @pytest.mark.parametrize("state", State)
 def test_one_that_moves_says_so_in_its_url(url: str, state: State) -> None:
@@ -454,6 +423,3 @@ def test_one_that_moves_says_so_in_its_url(url: str, state: State) -> None:
     assert (read.state, read.keeps_tokens, read.prefix) == (state, False, "own:")
     assert RedisURL.parse(str(read)) == read
     assert f"tokens=no&state={state}" in str(read)
-    shards = shards_of(parse_all([f"b=redis://b a={text}"]))
-    assert (shards.state, shards.moving) == (state, frozenset({1}))
-    assert {shards.home(b"%d" % number) for number in range(20)} == {0}
