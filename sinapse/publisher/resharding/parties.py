@@ -11,6 +11,7 @@ from sinapse.protocol.keys import RESERVED
 from sinapse.protocol.names import Names
 from sinapse.protocol.redislist import shards_of
 from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.sharding import Shards
 from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from sinapse.publisher.connections import Connections, ShardedConnections
 from sinapse.publisher.operations.channels import Grant, RemoveChannel
@@ -44,12 +45,12 @@ class Parties:
 
     def __init__(self, urls: Sequence[RedisURL]) -> None:
         self.urls = urls
-        self.shards = shards_of(urls)
+        self.shards: Shards = shards_of(urls)
         self.parts = [
             Connections(url, size=1, connect_timeout=CONNECT_TIMEOUT, timeout=ANSWER_TIMEOUT)
             for url in urls
         ]
-        self.all = ShardedConnections(self.parts, self.shards)
+        self.all: ShardedConnections = ShardedConnections(self.parts, self.shards)
         #: Is called with how many keys have been looked at since the last time.
         self.tell: Callable[[int], object] = int
         #: Rights that were removed from where they do not belong.
