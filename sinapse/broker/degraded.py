@@ -2,7 +2,7 @@
 
 Its data are a JSON array of the names of those from which a stream gets nothing for now. A stream
 that opens without one is told at once. An open stream is told of a loss that lasts; and each is
-told again when it has what it lacked.
+told again when that Redis is there for it: what it lacks follows.
 """
 
 import json

@@ -4,7 +4,7 @@ What they may hear there comes when it is back: each then joins the hub of that 
 of a stream that opens, and resumes from the place that it had. So it is exact in the same way.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -57,9 +57,6 @@ class LateStreams:
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-    def __iter__(self) -> Iterator[Bundle]:
-        return iter(self._waiting)
 
     def __contains__(self, bundle: object) -> bool:
         return bundle in self._waiting
