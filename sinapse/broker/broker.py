@@ -55,9 +55,9 @@ class RedisBroker(Service, Generic[Streaming]):
     `max_channels` how many channels a subject may have, 0 for any number. With `admits_empty`,
     streams may be open of subjects that may listen to nothing.
 
-    With several Redis, `is_home` says whether a token is kept in this one, and `emptied` is called
-    with a subject that may listen to nothing here: it may elsewhere. With one Redis its streams are
-    ended.
+    With several Redis, `keeps` says whether this one keeps the token of a stream, and `emptied` is
+    called with a subject that may listen to nothing here: it may elsewhere. With one Redis its
+    streams are ended.
 
     `dial_subscription` makes the connection that messages arrive on.
     """
@@ -72,13 +72,13 @@ class RedisBroker(Service, Generic[Streaming]):
         max_pending: int,
         max_channels: int,
         admits_empty: bool = False,
-        is_home: Callable[[bytes], bool] = lambda _token: True,
+        keeps: Callable[[Streaming], bool] = lambda _stream: True,
         emptied: Callable[[Subject], None] | None = None,
         dial_subscription: Dial = dial,
         reactor: Any,
     ) -> None:
         self.counters = counters
-        self.is_home = is_home
+        self.keeps: Callable[[Any], bool] = keeps
         self.dial_subscription = dial_subscription
         self._url = url
         self._reactor = reactor
@@ -228,7 +228,11 @@ class RedisBroker(Service, Generic[Streaming]):
 
     async def expiry(self, token: bytes) -> float | None:
         """Return when `token` expires; raises as :meth:`admit` does."""
-        return (await self._look_up(token, None, b"")).expires
+        return (await self.look_up(token)).expires
+
+    async def look_up(self, token: bytes) -> TokenEntry:
+        """Return what this Redis knows of `token`; raises as :meth:`admit` does."""
+        return await self._look_up(token, None, b"")
 
     def tell_expiry_to(self, told: ExpiryTold) -> None:
         """Call `told` whenever the expiry of a token of open streams is read again."""

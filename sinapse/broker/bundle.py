@@ -15,14 +15,20 @@ from sinapse.hub.subscribers import Subject
 
 
 class Bundle:
-    """An open stream, and its place in each Redis."""
+    """An open stream, and its place in each Redis; its token is in that of the number `keeper`."""
 
-    __slots__ = ("_ids", "_waiting", "lacks", "members", "stream")
+    __slots__ = ("_ids", "_waiting", "keeper", "lacks", "members", "stream")
 
     def __init__(
-        self, stream: Resuming, framings: Sequence[PartialFraming], place: Sequence[bytes]
+        self,
+        stream: Resuming,
+        framings: Sequence[PartialFraming],
+        place: Sequence[bytes],
+        *,
+        keeper: int,
     ) -> None:
         self.stream = stream
+        self.keeper = keeper
         #: The names of the Redis that are away, as far as its client has been told.
         self.lacks: tuple[str, ...] = ()
         self._ids: list[bytes] = []
@@ -70,6 +76,11 @@ class Member:
         self.shard = shard
         self.framing = framing
         self.subject: Subject | None = None
+
+    @property
+    def is_with_token(self) -> bool:
+        """Whether the token of the stream is kept in the same Redis."""
+        return self.bundle.keeper == self.shard
 
     @property
     def token(self) -> bytes:

@@ -50,6 +50,8 @@ class Admission(NamedTuple):
     """When the token expires, on the reactor's clock, never later than for Redis; or None."""
     parts: Mapping[int, Admitted]
     """By the number of each Redis, without those that are away."""
+    keeper: int = 0
+    """The number of the Redis that keeps the token."""
 
     @property
     def subject(self) -> bytes:

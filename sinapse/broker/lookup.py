@@ -31,6 +31,10 @@ from sinapse.txredis.link import Link
 MAX_KEPT = 64
 
 
+class MayBeElsewhere(Unauthorized):
+    """A token is unknown in this Redis, but some have moved between several."""
+
+
 class TokenEntry(NamedTuple):
     """What Redis knows of a token."""
 
@@ -165,6 +169,8 @@ class Lookup(Link):
     async def token(self, token: bytes, kept: bytes = b"") -> TokenEntry:
         """Look `token` up; raises :class:`~sinapse.errors.Unauthorized` if it is unknown.
 
+        That is :class:`MayBeElsewhere` if tokens have moved between this Redis and others.
+
         The lists of groups that are in `kept`, each between line feeds, are left out.
         """
         own = self.names
@@ -180,6 +186,8 @@ class Lookup(Link):
         answer: Any = await self.run(LOOK_UP, keys, arguments)
         if answer is None:
             raise Unauthorized("unknown token")
+        if answer == 1:
+            raise MayBeElsewhere("unknown token")
         subject, milliseconds, *found, only = answer
         expires = asked + milliseconds / 1000 if milliseconds >= 0 else None
         return _entry(subject, expires, found)._replace(only=Only(only) if only else None)

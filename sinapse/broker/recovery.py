@@ -3,7 +3,7 @@
 Lists are read first, then messages: each goes to the subjects that may listen at its position.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import txredisapi
@@ -37,8 +37,9 @@ class Recovering(Protocol):
     #: Keys of subjects and channels of which a loss was reported, and up to which counter.
     told: dict[tuple[bytes, bytes], int]
 
-    def is_home(self, token: bytes) -> bool:
-        """Whether tokens such as this one are kept in this Redis."""
+    @property
+    def keeps(self) -> Callable[[Any], bool]:
+        """Whether the token of a stream is kept in this Redis."""
 
     def expires(self, subject: bytes, token: bytes, expires: float) -> None:
         """Note when a token of a subject with open streams expires."""
@@ -79,7 +80,7 @@ class Recovery:
         """Apply to the open streams the changes of while Redis was away."""
         self._listeners = self._owner.hub.listeners()
         streams = {
-            (subject.id, subscriber.token)
+            (subject.id, subscriber.token, self._owner.keeps(subscriber))
             for subject in self._owner.hub.subjects.values()
             for subscriber in subject.subscribers
         }
@@ -92,13 +93,13 @@ class Recovery:
                 Deferred.fromCoroutine(
                     _entry(
                         self._lookup.token(token, kept)
-                        if self._owner.is_home(token)
+                        if is_kept
                         else self._lookup.subject(subject, token, kept)
                     )
                 )
-                for subject, token in part
+                for subject, token, is_kept in part
             ]
-            for (subject, token), entry in zip(part, await gatherResults(entries), strict=True):
+            for (subject, token, _), entry in zip(part, await gatherResults(entries), strict=True):
                 self._apply(subject, token, entry)
 
     def _apply(

@@ -8,6 +8,7 @@ that are away it is late: see :mod:`sinapse.broker.late`.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, Protocol
 
 from twisted.application.service import MultiService
@@ -25,7 +26,7 @@ from sinapse.broker.interface import (
     Streaming,
 )
 from sinapse.broker.late import same
-from sinapse.broker.lookup import TokenEntry
+from sinapse.broker.lookup import MayBeElsewhere, TokenEntry
 from sinapse.errors import BrokerUnavailable, Unauthorized
 from sinapse.hub.subscribers import Subject
 from sinapse.protocol.ids import UNKNOWN, Past
@@ -41,7 +42,7 @@ class MakeBroker(Protocol):
         self,
         url: RedisURL,
         *,
-        is_home: Callable[[bytes], bool],
+        keeps: Callable[[Member], bool],
         emptied: Callable[[Subject], None],
     ) -> RedisBroker[Member]:
         """Return a broker: see :class:`~sinapse.broker.broker.RedisBroker`."""
@@ -67,10 +68,8 @@ class ShardedBroker(Bundles[Streaming], MultiService):
         MultiService.__init__(self)
         shards = shards_of(urls)
         self._least = max(1, math.ceil(least * len(urls)))
-        parts = tuple(
-            make(url, is_home=partial(self._is_home, number), emptied=self._emptied)
-            for number, url in enumerate(urls)
-        )
+        with_token = attrgetter("is_with_token")
+        parts = tuple(make(url, keeps=with_token, emptied=self._emptied) for url in urls)
         Bundles.__init__(self, parts, shards, admits_empty=admits_empty, reactor=reactor)
         for part in parts:
             part.setServiceParent(self)
@@ -120,18 +119,20 @@ class ShardedBroker(Bundles[Streaming], MultiService):
         """
         admitted: dict[int, Admitted] = {}
         try:
-            entry = await self._admit_everywhere(admitted, token)
+            keeper, entry = await self._admit_everywhere(admitted, token)
         except BaseException:
             for number, part in admitted.items():
                 self._hubs[number].abandon(part.joining)
             raise
-        return Admission(token, Holder(entry.subject, entry.only), entry.expires, admitted)
+        return Admission(token, Holder(entry.subject, entry.only), entry.expires, admitted, keeper)
 
-    async def _admit_everywhere(self, admitted: dict[int, Admitted], token: bytes) -> TokenEntry:
-        home = self._home(token)
-        entry = await self._admit(admitted, home, token, None)
+    async def _admit_everywhere(
+        self, admitted: dict[int, Admitted], token: bytes
+    ) -> tuple[int, TokenEntry]:
+        """Let all that are there admit a stream; returns the keeper of the token, and its entry."""
+        keeper, entry = await self._admit_at_keeper(admitted, token)
         holder = Holder(entry.subject, entry.only)
-        others = [number for number in range(len(self.parts)) if number != home]
+        others = [number for number in range(len(self.parts)) if number not in admitted]
         outcomes: list[tuple[bool, Any]] = await DeferredList(
             [
                 Deferred.fromCoroutine(self._admit(admitted, number, token, holder))
@@ -146,10 +147,61 @@ class ShardedBroker(Bundles[Streaming], MultiService):
         for number in list(admitted):
             if self.parts[number].vouches_for(admitted[number]):
                 continue
-            if number == home:
-                raise BrokerUnavailable(self.parts[home].state)
+            if number == keeper:
+                raise BrokerUnavailable(self.parts[keeper].state)
             self._hubs[number].abandon(admitted.pop(number).joining)
-        return entry
+        return keeper, entry
+
+    async def _admit_at_keeper(
+        self, admitted: dict[int, Admitted], token: bytes
+    ) -> tuple[int, TokenEntry]:
+        """Let that one admit a stream which keeps its token: mostly the first that is asked."""
+        number = self._shards.home(token)
+        try:
+            entry = await self._admit(admitted, number, token, None)
+            if self._shards.home(entry.subject) == number:
+                return number, entry
+        except MayBeElsewhere:
+            pass
+        keeper, entry = await self._locate(token)
+        if keeper not in admitted:
+            entry = await self._admit(admitted, keeper, token, None)
+        return keeper, entry
+
+    async def _locate(self, token: bytes) -> tuple[int, TokenEntry]:
+        """Return which one keeps `token`, and what it knows of it; raises as :meth:`admit` does.
+
+        It is the home of its subject, if that has it: after a move others may have what was right
+        before. A token that was drawn for other homes may be in any of them.
+        """
+        number = self._shards.home(token)
+        try:
+            entry = await self.parts[number].look_up(token)
+        except MayBeElsewhere:
+            number, entry = await self._find(token, number)
+        home = self._shards.home(entry.subject)
+        if home != number:
+            try:
+                return home, await self.parts[home].look_up(token)
+            except Unauthorized:
+                pass
+        return number, entry
+
+    async def _find(self, token: bytes, but: int) -> tuple[int, TokenEntry]:
+        others = [number for number in self._shards.homes if number != but]
+        outcomes: list[tuple[bool, Any]] = await DeferredList(
+            [Deferred.fromCoroutine(self.parts[number].look_up(token)) for number in others],
+            consumeErrors=True,
+        )
+        failures = []
+        for number, (is_known, outcome) in zip(others, outcomes, strict=True):
+            if is_known:
+                return number, outcome
+            if not outcome.check(Unauthorized):
+                failures.append(outcome)
+        if failures:  # One of those that cannot say may have it.
+            failures[0].raiseException()
+        raise Unauthorized("unknown token")
 
     async def _admit(
         self, admitted: dict[int, Admitted], number: int, token: bytes, known: Holder | None
@@ -197,7 +249,12 @@ class ShardedBroker(Bundles[Streaming], MultiService):
             if is_empty and not self._admits_empty:
                 raise Unauthorized("no channels")
             stream = make()
-            bundle = Bundle(stream, self._framing(stream.framing), self._tagged(self._here()))
+            bundle = Bundle(
+                stream,
+                self._framing(stream.framing),
+                self._tagged(self._here()),
+                keeper=admission.keeper,
+            )
             self._bundles[stream] = bundle
             for number, joining in joinings.items():
                 # In this turn of the reactor nothing can have changed.
@@ -211,15 +268,10 @@ class ShardedBroker(Bundles[Streaming], MultiService):
 
     async def expiry(self, token: bytes) -> float | None:
         """Return when `token` expires; raises as :meth:`admit` does."""
-        return await self.parts[self._home(token)].expiry(token)
+        _, entry = await self._locate(token)
+        return entry.expires
 
     def tell_expiry_to(self, told: ExpiryTold) -> None:
         """Call `told` whenever the expiry of a token of open streams is read again."""
         for part in self.parts:
             part.tell_expiry_to(told)
-
-    def _is_home(self, number: int, token: bytes) -> bool:
-        return self._home(token) == number
-
-    def _home(self, token: bytes) -> int:
-        return self._shards.home(token)

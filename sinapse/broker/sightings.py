@@ -27,7 +27,7 @@ SESSIONS_PER_COMMAND = 200
 
 
 class Sightings(BackgroundService):
-    """Reports each session to that one of the Redis `parts` which keeps it."""
+    """Reports each session to the Redis `parts`, of which one keeps it."""
 
     def __init__(self, parts: Sequence[RedisBroker[Any]], reactor: Any) -> None:
         self._parts = parts
@@ -61,8 +61,8 @@ class Sightings(BackgroundService):
             self._changed.update(self._streams)
 
     async def _report(self, tokens: Iterable[bytes]) -> None:
+        ids = [session_id(token) or "" for token in tokens]
         for part in self._parts:
-            ids = [session_id(token) or "" for token in tokens if part.is_home(token)]
             try:
                 for start in range(0, len(ids), SESSIONS_PER_COMMAND):
                     some = ids[start : start + SESSIONS_PER_COMMAND]

@@ -23,9 +23,9 @@ from sinapse.publisher.resharding.parties import CannotMove, Parties
 )
 @publishing
 def command(publisher: Publisher, dry_run: bool, finish: bool) -> None:
-    """Copy the rights to the channels that move to a Redis that joins, or from one that leaves.
+    """Copy rights and tokens that move to a Redis that joins, or from one that leaves.
 
-    The list of Redis says which: ``d=redis://d.example?tokens=no&state=joining``. It may be ended
+    The list of Redis says which: ``d=redis://d.example?state=joining``. It may be ended
     at any point, and begun again.
     """
     with _parties(publisher) as them:
@@ -73,33 +73,33 @@ def _copy(them: Parties, copying: Copying, *, dry: bool) -> None:
     if dry:
         with _progress(them, "looking"):
             copying.copy(dry=True)
-        click.echo(f"{copying.copied} rights would be copied")
+        click.echo(f"{copying.copied} rights and tokens would be copied")
         return
     with _alone(them):
         copying.check()  # Another one may have ended since.
         with _progress(them, "copying"):
             copying.copy()
         copying.note()
-    click.echo(f"{copying.copied} rights were copied, {them.removed} removed: all is there")
+    click.echo(f"{copying.copied} rights and tokens were copied, {them.removed} removed: all is there")
 
 
 def _finish(them: Parties, finishing: Finishing, *, dry: bool) -> None:
     move = finishing.check(dry=dry)
     if dry:
         with _progress(them, "looking"):
-            finishing.sweep(dry=True)
-        click.echo(f"{them.removed} rights would be removed, {finishing.waiting} stay for now")
+            finishing.sweep(move, dry=True)
+        click.echo(f"{them.removed} rights and tokens would be removed, {finishing.waiting} stay for now")
         return
     with _alone(them):
         if wait := finishing.begin_share(move):
             click.echo(f"waiting {wait:.0f} seconds until all daemons know …", err=True)
             finishing.wait(wait, time.sleep)
         with _progress(them, "removing"):
-            finishing.sweep()
+            finishing.sweep(move)
         if finishing.waiting:
             raise Refused(
-                f"{them.removed} rights were removed; {finishing.waiting} stay, as messages of"
+                f"{them.removed} rights and tokens were removed; {finishing.waiting} stay, as messages of"
                 " their channels are retained where they were: do it again later"
             )
         finishing.note(move)
-    click.echo(f"{them.removed} rights were removed: nothing moves any more")
+    click.echo(f"{them.removed} rights and tokens were removed: nothing moves any more")

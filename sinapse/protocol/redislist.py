@@ -72,6 +72,5 @@ def _check_states(urls: Sequence[RedisURL]) -> None:
         raise ValueError("a Redis with a state needs a name, and so do the others")
     if len({url.state for url in moving}) > 1:
         raise ValueError("all that join or leave have the same state, and one after the other")
-    for url in moving:
-        if url.keeps_tokens:
-            raise ValueError(f"{url.name} keeps tokens, so it cannot move: it needs tokens=no")
+    if moving and not any(url.keeps_tokens and url.state is None for url in urls):
+        raise ValueError("all that keep tokens join or leave: one that stays has to keep some")

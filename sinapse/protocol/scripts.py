@@ -77,6 +77,7 @@ def _named(names: Names) -> Mapping[str, str]:
         "$WITHDRAW": WITHDRAW,
         "$REPLAYED": REPLAYED,
         "$REPLAY": names.replay,
+        "$MOVE": names.move,
         "$INBOXES": INBOXES,
         "$ADD": ADD,
         "$GRANT": keys.GRANT,
@@ -112,6 +113,12 @@ RENEW_SESSION = Script("renew_session")
 END_SESSIONS = Script("end_sessions")
 LIST_SESSIONS = Script("list_sessions")
 SEE_SESSIONS = Script("see_sessions")
+READ_TOKEN = Script("read_token")
+WRITE_TOKEN = Script("write_token")
+READ_TOKENS = Script("read_tokens")
+WRITE_TOKENS = Script("write_tokens")
+READ_SESSION = Script("read_session")
+WRITE_SESSION = Script("write_session")
 PUBLISH_PLAIN = Script("publish_plain")
 PUBLISH_ONCE = Script("publish_once")
 PUBLISH_RETAINED = Script("publish_retained")

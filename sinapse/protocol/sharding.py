@@ -6,12 +6,13 @@ others, and moves nothing else. A Redis is identified by its name, not by its ad
 can move to a different machine. One without a name has its place in the list as that, from 0.
 
 All of a channel is in one Redis: its messages, its entries in lists, and the control messages about
-these. So messages, and the changes that decide who receives them, have one order. A token is in the
-Redis of its subject (its home); publishers choose tokens such that both hashes agree. Some Redis
-may keep no tokens.
+these. So messages, and the changes that decide who receives them, have one order. Tokens are in
+the Redis of their subject (its home); publishers choose tokens such that both hashes agree, so that
+it is the first one that a node asks. Some Redis may keep no tokens.
 
 While a Redis joins the others, or leaves them, the channels that move have two places: one where
-publishers publish, and another one that has the same rights. See ``docs/sharding.md``.
+publishers publish, and another one that has the same rights. So have subjects whose home moves:
+both have the same tokens. See ``docs/sharding.md``.
 """
 
 import re
@@ -55,7 +56,10 @@ class Shards:
     Those that are `moving` are in the same `state`. Those `without_tokens` are the home of nobody.
     """
 
-    __slots__ = ("_homes", "_others", "_salts", "are_named", "moving", "names", "state")
+    __slots__ = (
+        *("_homes", "_other_homes", "_others", "_salts"),
+        *("are_named", "moving", "names", "state"),
+    )
 
     def __init__(
         self,
@@ -77,7 +81,20 @@ class Shards:
         is_out = state is not None and state.is_out
         self._salts = settled if is_out else every
         self._others = every if is_out else settled
-        self._homes = [each for each in every if self.names[each[1]] not in without_tokens]
+        self._homes, self._other_homes = (
+            [each for each in salts if self.names[each[1]] not in without_tokens]
+            for salts in (self._salts, self._others)
+        )
+
+    @property
+    def homes(self) -> Collection[int]:
+        """The places of those that have the tokens of subjects."""
+        return [number for _, number in self._homes]
+
+    @property
+    def homes_move(self) -> bool:
+        """Whether some subjects get another home."""
+        return self._homes != self._other_homes
 
     @property
     def are_spread(self) -> bool:
@@ -105,14 +122,21 @@ class Shards:
 
     def other(self, name: bytes) -> int | None:
         """Return the place of the other one that has the rights to a channel, if that moves."""
-        if not self.moving:
-            return None
-        other = _highest(self._others, name)
-        return None if other == self.of(name) else other
+        return self._second(self._others, name, self.of(name))
 
     def home(self, name: bytes) -> int:
-        """Return the place of the one that has a token, or the tokens of a subject."""
+        """Return the place of the one that has the tokens of a subject, or a token when drawn."""
         return _highest(self._homes, name)
+
+    def other_home(self, name: bytes) -> int | None:
+        """Return the place of the other one that has the tokens of a subject, if these move."""
+        return self._second(self._other_homes, name, self.home(name))
+
+    def _second(self, salts: _Salts, name: bytes, first: int) -> int | None:
+        if not self.moving:
+            return None
+        second = _highest(salts, name)
+        return None if second == first else second
 
 
 @cache

@@ -76,7 +76,7 @@ def test_a_list_to_which_nothing_happens(servers: dict[str, RedisServer]) -> Non
     [
         ("redis://a redis://b?tokens=no&state=joining", "a Redis with a state needs a name"),
         ("a=redis://a a=redis://b?tokens=no&state=joining", "two Redis are called a"),
-        ("a=redis://a b=redis://b?state=joining", "b keeps tokens, so it cannot move"),
+        ("a=redis://a?tokens=no b=redis://b?state=joining", "all that keep tokens join or leave"),
         ("a=redis://a?tokens=no b=redis://b?tokens=no", "no Redis keeps tokens"),
         ("a=redis://a b=redis://b?state=here", "the state must be one of joining, joined, leaving"),
         ("a=redis://a b=redis://b?tokens=some", "tokens must be yes or no"),
@@ -160,7 +160,7 @@ def test_it_copies_what_moves_and_removes_what_does_not_belong(
         client.hset("sinapse:groups:3", "team", "1")
         client.sadd("sinapse:channels:1", b"\xff")
         client.sadd(b"sinapse:channels:\xff", "room:1")
-        assert "rights would be copied" in run(joining, "--dry-run")
+        assert "rights and tokens would be copied" in run(joining, "--dry-run")
         assert client.scard("sinapse:channels:1") == 1
         run(joining)
         moved = {each.decode() for each in client.smembers("sinapse:channels:1") if each != b"\xff"}
@@ -177,7 +177,7 @@ def test_it_copies_what_moves_and_removes_what_does_not_belong(
         assert publisher.channels.list("1") == set(names)
     # No daemon: nobody has given an id there.
     assert refusal(after, "--finish") == "no daemon has been connected to c"
-    assert "rights would be removed" in run(after, "--finish", "--dry-run")
+    assert "rights and tokens would be removed" in run(after, "--finish", "--dry-run")
 
 
 def test_a_move_is_given_up(servers: dict[str, RedisServer]) -> None:
@@ -257,8 +257,8 @@ def test_what_is_retained_where_a_channel_was_is_counted_before_the_end(
         publisher.channels.add("1", channel)
         publisher.publish(channel, "x", retain=600)
         run(joining)
-    assert "0 rights would be removed, 1 stay for now" in run(joined, "--finish", "--dry-run")
+    assert "0 rights and tokens would be removed, 1 stay for now" in run(joined, "--finish", "--dry-run")
     # Removed too early, by a publisher that knows one place only.
     with Publisher(listed(servers, "")) as publisher:
         publisher.channels.remove("1", channel)
-    assert "1 rights would be removed, 0 stay for now" in run(joined, "--finish", "--dry-run")
+    assert "1 rights and tokens would be removed, 0 stay for now" in run(joined, "--finish", "--dry-run")

@@ -105,8 +105,15 @@ def test_while_one_moves_a_channel_has_the_place_before_and_the_one_after(
         both = {place, *([] if other is None else [shards.names[other]])}
         assert both == set(places)
         assert place == places[0 if state.is_out else 1]
-        # The tokens of a subject do not move.
+        # The tokens of a subject do not move to one that keeps none, and to others as channels do.
         assert shards.names[shards.home(channel)] == places[0]
+        assert shards.other_home(channel) is None
+        assert not shards.homes_move
+        keeping = Shards([moving, *settled], state=state, moving=[moving])
+        assert keeping.home(channel) == shards.of(channel)
+        assert keeping.other_home(channel) == other
+        assert keeping.homes_move
+        assert (0 in keeping.homes) is not state.is_out
 
 
 def test_a_move_is_called_the_same_before_and_after() -> None:

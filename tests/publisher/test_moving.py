@@ -60,8 +60,8 @@ class Write(Read):
         return self.channel
 
     @property
-    def entry(self) -> Right:
-        return Right(self.channel)
+    def entries(self) -> Sequence[Right]:
+        return (Right(self.channel),)
 
 
 class Clear(Operation[int]):
@@ -324,21 +324,6 @@ def test_a_group_with_the_name_of_a_subject_is_another_right(place: Place) -> No
     assert place.has("d", "same") == {channel}
     with contextlib.closing(place.servers["d"].client()) as client:
         assert client.hexists("sinapse:group:same", channel)
-
-
-def test_tokens_stay_where_they_are(place: Place) -> None:
-    with Publisher(place.url("")) as after, Publisher(place.url("&state=joining")) as joining:
-        before = Publisher(" ".join(f"{name}={place.servers[name].url}" for name in "abc"))
-        for subject in map(str, range(30)):
-            token = before.tokens.generate(subject)
-            assert joining.tokens.get(subject) == after.tokens.get(subject) == token
-            session = after.sessions.open(subject)
-            assert [each.id for each in before.sessions.list(subject)] == [session.id]
-            assert joining.tokens.clear(subject)
-            assert after.tokens.get(subject) is None
-        before.close()
-    with contextlib.closing(place.servers["d"].client()) as client:
-        assert client.keys("sinapse:tokens:*") == []
 
 
 @pytest.mark.parametrize("kind", FLAVOURS)

@@ -2,11 +2,11 @@
 -- KEYS: the token, retention, replay; then, if it is that of a session, the session.
 -- ARGV: prefix of the sets of channels, and of the grants; groups that the node keeps, each between line
 -- feeds; then the token, if it is that of a session.
--- Returns false for an unknown token, else the subject, milliseconds that the token has left or -1,
--- the channels, the epoch and the counter, channels with the counters of their grants, whether a
--- new stream gets a past of any of them or of those of groups, the groups as `groups_of` has them, the
--- rights that have ended as `groups_of` has them, and the channels that the token is only for, a line
--- each, or nothing for all; all of one instant.
+-- Returns false for an unknown token, or 1 if it may be in another Redis, as some have moved; else the
+-- subject, milliseconds that the token has left or -1, the channels, the epoch and the counter, channels
+-- with the counters of their grants, whether a new stream gets a past of any of them or of those of
+-- groups, the groups as `groups_of` has them, the rights that have ended as `groups_of` has them, and the
+-- channels that the token is only for, a line each, or nothing for all; all of one instant.
 
 -- include: groups_of
 local subject, key, only = redis.call('GET', KEYS[1]), KEYS[1], ''
@@ -17,7 +17,7 @@ if not subject and KEYS[4] then
   end
 end
 if not subject then
-  return false
+  return redis.call('HGET', '$MOVE', 'tokens') and 1
 end
 local position = redis.call('HMGET', KEYS[2], 'epoch', 'counter')
 local channels = redis.call('SMEMBERS', ARGV[1] .. subject)

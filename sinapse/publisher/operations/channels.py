@@ -96,6 +96,11 @@ class Grant:
     subject: str
     channel: str
 
+    def places(self, shards: Shards) -> tuple[int, int | None]:
+        """Return its place, and the other one if it moves."""
+        channel = self.channel.encode()
+        return shards.of(channel), shards.other(channel)
+
     def read(self) -> Operation[GrantState]:
         """Return what reads it."""
         return ReadGrant(self.subject, self.channel)
@@ -106,6 +111,10 @@ class Grant:
             return RemoveChannel(self.subject, self.channel)
         lasts = None if state.left is None else state.left / 1000
         return AddChannel(self.subject, self.channel, lasts)
+
+    def forget(self) -> Operation[bool]:
+        """Return what removes it from a place that is none of its own."""
+        return RemoveChannel(self.subject, self.channel)
 
 
 class ReadGrant(Operation[GrantState]):
@@ -139,9 +148,9 @@ class _Change(HasChannel):
     _actions: ClassVar[tuple[str, ...]]
 
     @property
-    def entry(self) -> Grant:
+    def entries(self) -> Sequence[Grant]:
         """The entry in the list."""
-        return Grant(self.subject, self.channel)
+        return (Grant(self.subject, self.channel),)
 
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""

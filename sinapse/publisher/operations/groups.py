@@ -224,6 +224,11 @@ class GroupChannel:
     group: str
     channel: str
 
+    def places(self, shards: Shards) -> tuple[int, int | None]:
+        """Return its place, and the other one if it moves."""
+        channel = self.channel.encode()
+        return shards.of(channel), shards.other(channel)
+
     def read(self) -> Operation[bool]:
         """Return what reads whether the group has it."""
         return _HasField("group_key", self.group, self.channel)
@@ -232,6 +237,10 @@ class GroupChannel:
         """Return what makes it the same in another place."""
         kind = AddToGroup if state else RemoveFromGroup
         return kind(self.group, self.channel)
+
+    def forget(self) -> Operation[bool]:
+        """Return what removes it from a place that is none of its own."""
+        return RemoveFromGroup(self.group, self.channel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,9 +294,9 @@ class _Change(Operation[bool]):
         return self.channel
 
     @property
-    def entry(self) -> GroupChannel:
+    def entries(self) -> Sequence[GroupChannel]:
         """The entry in the list of the group."""
-        return GroupChannel(self.group, self.channel)
+        return (GroupChannel(self.group, self.channel),)
 
 
 class AddToGroup(_Change):

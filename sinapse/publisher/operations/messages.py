@@ -66,15 +66,15 @@ class Publish(Operation[Published]):
         return self.channel
 
     @property
-    def entry(self) -> Grant | None:
+    def entries(self) -> Sequence[Grant]:
         """The right to an inbox: publishing adds it to the list of its subject."""
         subject = self.channel.removeprefix(INBOXES)
         if not subject or subject == self.channel:
-            return None
+            return ()
         try:
-            return Grant(given_id(subject), self.channel)
+            return (Grant(given_id(subject), self.channel),)
         except InvalidSubject:  # It is an inbox of nobody.
-            return None
+            return ()
 
     @property
     def guard(self) -> "Sent | None":

@@ -71,7 +71,7 @@ def checked(shards: Shards) -> Generator[Asked, Outcomes, None]:
 def carry_while_moving(operations: Sequence[Operation[Any]], shards: Shards) -> Asking:
     """Carry operations out as :func:`~sinapse.publisher.operations.spread.carry` does."""
     operations = list(operations)
-    others = [_other(operation, shards) for operation in operations]
+    others = [operation.other(shards) for operation in operations]
     known = yield from _guarded(operations, others)
     left = [at for at in range(len(operations)) if at not in known]
     results: list[Any] = [known.get(at) for at in range(len(operations))]
@@ -84,10 +84,10 @@ def carry_while_moving(operations: Sequence[Operation[Any]], shards: Shards) -> 
     rights: dict[Entry, tuple[int, int]] = {}
     changed: dict[Entry, list[int]] = {}
     for at, (operation, other) in enumerate(zip(operations, others, strict=True)):
-        entry = operation.entry
         place = operation.place(shards)
-        is_done = not isinstance(results[at], Exception)
-        if is_done and other is not None and entry is not None and place is not None:
+        if isinstance(results[at], Exception) or other is None or place is None:
+            continue
+        for entry in operation.entries:
             rights[entry] = place, other
             changed.setdefault(entry, []).append(at)
     for entry, error in (yield from mirror(rights)).items():
@@ -214,11 +214,3 @@ def _half(error: Exception) -> Exception:
     if isinstance(error, BrokerUnavailable):
         return BrokerUnavailable(str(error), delivered=None)
     return error
-
-
-def _other(operation: Operation[Any], shards: Shards) -> int | None:
-    name = operation.spread_by
-    # The tokens of a subject do not move.
-    if name is None or operation.place(shards) != shards.of(name.encode()):
-        return None
-    return shards.other(name.encode())

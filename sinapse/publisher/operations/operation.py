@@ -67,10 +67,15 @@ class Operation(ABC, Generic[T]):
         name = self.spread_by
         return None if name is None else shards.of(name.encode())
 
+    def other(self, shards: Shards) -> int | None:
+        """Return the other place of what it changes, if that moves."""
+        name = self.spread_by
+        return None if name is None else shards.other(name.encode())
+
     @property
-    def entry(self) -> "Entry | None":
-        """The right that it changes, if it does: while its channel moves, it has two places."""
-        return None
+    def entries(self) -> "Sequence[Entry]":
+        """What it changes, or has changed, that has two places while it moves."""
+        return ()
 
     @property
     def guard(self) -> "Operation[Any] | None":
@@ -96,7 +101,7 @@ class Operation(ABC, Generic[T]):
         raise NotImplementedError(f"{type(self).__name__} cannot be asked of several Redis")
 
     def announcements(self) -> "Sequence[Operation[Any]]":
-        """Return the announcements to the other Redis after the operation."""
+        """Return the announcements to every Redis after the operation."""
         return ()
 
     @abstractmethod
@@ -109,9 +114,9 @@ class Operation(ABC, Generic[T]):
 
 
 class Entry(Protocol):
-    """A right to a channel, as it stands in one place.
+    """A right to a channel, or a token, as it stands in one place.
 
-    It can be a key of a mapping, and is not equal to a right of a different kind.
+    It can be a key of a mapping, and is not equal to an entry of a different kind.
     """
 
     def read(self) -> Operation[Any]:

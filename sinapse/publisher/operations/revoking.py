@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sinapse.protocol.keys import REVOKE, hashed_token
+from sinapse.protocol.keys import REVOKE, hashed_token, session_id
 from sinapse.protocol.names import Names
 from sinapse.protocol.scripts import REVOKE_TOKEN
 from sinapse.protocol.sharding import Shards, numbered
 from sinapse.publisher.operations.identity import SubjectId, given_id
 from sinapse.publisher.operations.operation import Operation, Request, T, call
 
-#: Milliseconds, a day: for how long the other Redis remember that a token was revoked. A node that
+#: Milliseconds, a day: for how long several Redis remember that a token was revoked. A node that
 #: was disconnected from all of them for longer asks the one that had the token.
 REMEMBERED = 24 * 3600 * 1000
 
@@ -40,13 +40,17 @@ class Revoking(Operation[T]):
     def _told(self, names: Names) -> str:
         return names.control_channel(self.subject, REVOKE)
 
+    def other(self, shards: Shards) -> int | None:
+        """Return the other home of the subject, if that moves."""
+        return shards.other_home(self.spread_by.encode())
+
     def announcements(self) -> Sequence[Operation[Any]]:
-        """Return the same control messages as in the Redis of the tokens."""
+        """Return what tells a Redis of each token: it may have a copy of it."""
         return [_Revoked(self.subject, token) for token in self.former]
 
 
 class _Revoked(Operation[None]):
-    """Announces a revoked token to a Redis that did not have it."""
+    """Announces a revoked token to any Redis."""
 
     __slots__ = ("_subject", "_token")
 
@@ -57,8 +61,10 @@ class _Revoked(Operation[None]):
     def request(self, names: Names) -> Request:
         """Return the command."""
         told = names.control_channel(self._subject, REVOKE)
-        arguments = (self._token, told, str(REMEMBERED))
-        return call(names, REVOKE_TOKEN, (names.revoked_key(self._token),), arguments)
+        keys = [names.revoked_key(self._token), names.token_key(self._token)]
+        if (session := session_id(self._token.encode())) is not None:
+            keys.append(names.session_key(session))
+        return call(names, REVOKE_TOKEN, keys, (self._token, told, str(REMEMBERED)))
 
     def result(self, answer: Any) -> None:
         """Return nothing: it does not matter how many nodes received it."""

@@ -21,6 +21,7 @@ from sinapse.protocol.names import Names
 from sinapse.protocol.only import ANY
 from sinapse.protocol.scripts import END_SESSIONS, LIST_SESSIONS, OPEN_SESSION, RENEW_SESSION
 from sinapse.protocol.sharding import Shards
+from sinapse.publisher.operations import homes
 from sinapse.publisher.operations.identity import (
     ChannelLike,
     ChannelsLike,
@@ -78,7 +79,7 @@ class Session:
 class OpenSession(Revoking[NewSession]):
     """Opens a session; if there are `most` of them, the oldest ends."""
 
-    __slots__ = ("_new", "device", "expires_in", "most", "only")
+    __slots__ = ("_ended", "_new", "device", "expires_in", "most", "only")
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class OpenSession(Revoking[NewSession]):
         self.only: frozenset[str] | None = None if only is None else _only(only)
         self.most: int = most
         self._new = NewToken(self.subject, new_session_token, hashed=hashed)
+        self._ended: tuple[str, ...] = ()
 
     @property
     def token(self) -> str:
@@ -107,6 +109,11 @@ class OpenSession(Revoking[NewSession]):
     def session(self) -> str:
         """The id."""
         return session_id(self.token.encode()) or ""
+
+    @property
+    def entries(self) -> Sequence[homes.Session]:
+        """It, and those that were ended."""
+        return [homes.Session(self.subject, each) for each in (self.session, *self._ended)]
 
     def spread_over(self, shards: Shards) -> None:
         """Generate a token whose Redis is that of the subject."""
@@ -136,7 +143,8 @@ class OpenSession(Revoking[NewSession]):
         """Return the session; if Redis has its token already, try a new one."""
         if isinstance(answer, list):
             ended, self.former = answer
-            return NewSession(self.session, self.token, tuple(map(_text, ended)))
+            self._ended = tuple(map(_text, ended))
+            return NewSession(self.session, self.token, self._ended)
         self._new.make_another()
         return self
 
@@ -168,6 +176,11 @@ class RenewSession(Revoking[bool]):
         #: In milliseconds.
         self.expires_in: int | None = lifetime(expires_in)
 
+    @property
+    def entries(self) -> Sequence[homes.Session]:
+        """It."""
+        return (homes.Session(self.subject, self.session),)
+
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         life = "" if self.expires_in is None else str(self.expires_in)
@@ -188,6 +201,12 @@ class _End(Revoking[T]):
         super().__init__(subject)
         self.one: str = one
         self.but: str = but
+
+    @property
+    def entries(self) -> Sequence[homes.Session]:
+        """Those that were ended."""
+        ids = map(session_id, self.former)
+        return [homes.Session(self.subject, each) for each in ids if each is not None]
 
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""

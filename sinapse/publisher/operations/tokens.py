@@ -5,6 +5,7 @@ for a lifetime that is not positive, and, if tokens are `hashed`,
 :class:`~sinapse.errors.TokenIsHashed` when it should return the current one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sinapse.errors import TokenIsHashed
@@ -17,6 +18,7 @@ from sinapse.protocol.scripts import (
     RENEW_TOKEN,
 )
 from sinapse.protocol.sharding import Shards
+from sinapse.publisher.operations.homes import Tokens
 from sinapse.publisher.operations.identity import SubjectId
 from sinapse.publisher.operations.lifetime import lifetime
 from sinapse.publisher.operations.operation import Operation, Request, T, call
@@ -41,7 +43,18 @@ class _OfSubject(Revoking[T]):
         )
 
 
-class _WithNewToken(_OfSubject[str]):
+class _Changing(_OfSubject[T]):
+    """Changes the tokens."""
+
+    __slots__ = ()
+
+    @property
+    def entries(self) -> Sequence[Tokens]:
+        """All of that kind."""
+        return (Tokens(self.subject, self.kind),)
+
+
+class _WithNewToken(_Changing[str]):
     """May generate a token."""
 
     __slots__ = ("_new", "expires_in")
@@ -142,7 +155,7 @@ class ObtainToken(_WithNewToken):
         return self
 
 
-class RenewToken(_OfSubject[bool]):
+class RenewToken(_Changing[bool]):
     """Extends the life of the current token; the result is whether there was one."""
 
     __slots__ = ("expires_in",)
@@ -161,7 +174,7 @@ class RenewToken(_OfSubject[bool]):
         return bool(answer)
 
 
-class ClearToken(_OfSubject[bool]):
+class ClearToken(_Changing[bool]):
     """Revokes the current token, and those before it; the result is whether there was one."""
 
     __slots__ = ()

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from sinapse.protocol.sharding import State
-from sinapse.publisher.operations.channels import Grant, GrantState
-from sinapse.publisher.operations.groups import GroupChannel, Membership
+from sinapse.publisher.operations.groups import Membership
 from sinapse.publisher.operations.moving import mirror
 from sinapse.publisher.operations.operation import Entry
+from sinapse.publisher.resharding.entries import Placed
 from sinapse.publisher.resharding.parties import CannotMove, Parties, done, parted
 
 #: Where a right is right, and where it has to be the same.
@@ -67,6 +67,8 @@ class Copying:
         if not dry:
             for names, part in self._them.with_names():
                 part.execute("HDEL", names.move, "done")
+                if self._shards.homes_move:  # From now on nodes look for a token everywhere.
+                    part.execute("HSET", names.move, "tokens", "1")
         is_out = self._shards.state is State.JOINING
         first = min(at for at in range(len(self._shards)) if at not in self._shards.moving)
         # What is right is read before what may be too much.
@@ -92,21 +94,20 @@ class Copying:
         """Yield the rights that one Redis has, some at once, with the places of each."""
         for entries in self._them.pages(number, with_groups=self._shards.state is State.JOINING):
             rights: dict[Entry, Places] = {}
-            misplaced: list[Grant | GroupChannel] = []
+            misplaced: list[Placed] = []
             for entry in entries:
                 if isinstance(entry, Membership):
                     for other in self._shards.moving:
                         if number in (first, other):
                             rights[entry] = first, other
                     continue
-                channel = entry.channel.encode()
-                place, second = self._shards.of(channel), self._shards.other(channel)
+                place, second = entry.places(self._shards)
                 if second is not None and number in (place, second):
                     rights[entry] = place, second
                 elif number in self._shards.moving and number != place:
                     misplaced.append(entry)
             yield rights
-            self._them.remove(number, misplaced)
+            self._them.forget(number, misplaced)
 
     def _bring(self, rights: dict[Entry, Places]) -> None:
         """Make rights the same in both places, but for those that are."""
@@ -143,6 +144,6 @@ class Copying:
                 self._them.parts[other].execute("HSETNX", key, channel, replay)
 
 
-def _ends(state: object) -> bool:
-    """Whether it is a grant that ends: the clocks of two Redis tell different times for that."""
-    return isinstance(state, GrantState) and state.ends is not None
+def _ends(state: Any) -> bool:
+    """Whether it ends by itself: the clocks of two Redis tell different times for that."""
+    return not isinstance(state, bool) and bool(state.ends)

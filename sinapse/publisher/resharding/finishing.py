@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sinapse.protocol.redislist import shards_of
 from sinapse.protocol.sharding import State
 from sinapse.publisher.operations.channels import Grant, GrantState
 from sinapse.publisher.operations.groups import GroupChannel, Membership
 from sinapse.publisher.operations.operation import Plain
+from sinapse.publisher.resharding.entries import Placed
 from sinapse.publisher.resharding.parties import CannotMove, Parties, done, parted
 
 #: Seconds in which all daemons have learned that a Redis has its share: they ask every four.
@@ -70,32 +72,42 @@ class Finishing:
             sleep(min(1.0, left))
             self._them.live()
 
-    def sweep(self, *, dry: bool = False) -> None:
+    def sweep(self, move: str, *, dry: bool = False) -> None:
         """Remove what has moved from where it was, unless messages are retained there."""
-        for number, part in enumerate(self._them.parts):
-            names = self._them.urls[number].names
+        settled, _ = parted(move)
+        former = [url for url in self._them.urls if url.name in settled]
+        #: Where subjects had their homes, and the places of these Redis now.
+        before, numbers = shards_of(former), [self._them.urls.index(url) for url in former]
+        for number in range(len(self._them.parts)):
             for entries in self._them.pages(number, with_groups=False):
-                moved = [
-                    entry
-                    for entry in entries
-                    if not isinstance(entry, Membership)
-                    and self._shards.of(entry.channel.encode()) != number
-                ]
-                keys = [names.retained_key(entry.channel) for entry in moved]
-                there = done(part.run_all([Plain(("EXISTS", key)) for key in keys]))
-                free = [entry for entry, is_there in zip(moved, there, strict=True) if not is_there]
-                beside = [entry for entry, is_there in zip(moved, there, strict=True) if is_there]
-                # What was removed since where the channel is now is no right here either.
-                free += [
-                    entry
-                    for entry, is_right in zip(beside, self._are_right(beside), strict=True)
-                    if not is_right
-                ]
-                self.waiting += len(moved) - len(free)
+                free: list[Placed] = []
+                moved: list[Grant | GroupChannel] = []
+                for entry in entries:
+                    if isinstance(entry, Membership) or entry.places(self._shards)[0] == number:
+                        continue
+                    if isinstance(entry, Grant | GroupChannel):
+                        moved.append(entry)
+                    elif numbers[entry.places(before)[0]] == number:
+                        free.append(entry)
+                over = self._over(number, moved)
+                self.waiting += len(moved) - len(over)
+                free += over
                 if dry:
                     self._them.removed += len(free)
                 else:
-                    self._them.remove(number, free)
+                    self._them.forget(number, free)
+
+    def _over(
+        self, number: int, moved: Sequence[Grant | GroupChannel]
+    ) -> list[Grant | GroupChannel]:
+        """Return those of rights in one Redis beside which nothing is retained."""
+        names, part = self._them.urls[number].names, self._them.parts[number]
+        keys = [names.retained_key(entry.channel) for entry in moved]
+        there = done(part.run_all([Plain(("EXISTS", key)) for key in keys]))
+        beside = [entry for entry, is_there in zip(moved, there, strict=True) if is_there]
+        # What was removed since where the channel is now is no right here either.
+        are_right = dict(zip(beside, self._are_right(beside), strict=True))
+        return [entry for entry in moved if not are_right.get(entry)]
 
     def note(self, move: str) -> None:
         """Note that nothing moves any more: in all, before any forgets the move."""

@@ -4,7 +4,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from sinapse.errors import BrokerUnavailable, SinapseError
 from sinapse.protocol.keys import RESERVED
@@ -14,11 +14,10 @@ from sinapse.protocol.redisurl import RedisURL
 from sinapse.protocol.sharding import Shards
 from sinapse.publisher.base import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from sinapse.publisher.connections import Connections, ShardedConnections
-from sinapse.publisher.operations.channels import Grant, RemoveChannel
-from sinapse.publisher.operations.groups import GroupChannel, Membership, RemoveFromGroup
-from sinapse.publisher.operations.operation import Operation, Plain
+from sinapse.publisher.operations.operation import Plain
+from sinapse.publisher.resharding.entries import Found, Placed, Reader
 
-#: Rights that are read, or written, at once.
+#: Entries that are read, or written, at once.
 AT_ONCE = 500
 
 #: Keys that Redis looks at in one step.
@@ -28,9 +27,6 @@ SCANNED = 500
 #: that it is still there.
 LEASE = 10_000
 SIGN_OF_LIFE = 2.0
-
-#: A right of a subject, of a group, or of a subject in a group.
-Right: TypeAlias = Grant | GroupChannel | Membership
 
 
 class CannotMove(SinapseError):
@@ -53,7 +49,7 @@ class Parties:
         self.all: ShardedConnections = ShardedConnections(self.parts, self.shards)
         #: Is called with how many keys have been looked at since the last time.
         self.tell: Callable[[int], object] = int
-        #: Rights that were removed from where they do not belong.
+        #: Entries that were removed from where they do not belong.
         self.removed = 0
         self._owner = secrets.token_hex(8)
         #: When to give the next sign of life: never without the lock.
@@ -131,37 +127,20 @@ class Parties:
 
     # What is there
 
-    def pages(self, number: int, *, with_groups: bool) -> Iterator[list[Right]]:
-        """Yield the rights that a Redis has, some at once."""
+    def pages(self, number: int, *, with_groups: bool) -> Iterator[list[Found]]:
+        """Yield what a Redis has that can move, some at once."""
         names, part = self.urls[number].names, self.parts[number]
-        kinds: dict[str, type[Right]] = {
-            names.channels_key(""): Grant,
-            names.group_key(""): GroupChannel,
-        }
-        if with_groups:
-            kinds[names.groups_key("")] = Membership
+        reader = Reader(names, with_groups=with_groups)
         cursor = b"0"
         while True:
             pattern = f"{names.prefix}{RESERVED}*"
             cursor, found = part.execute("SCAN", cursor, "MATCH", pattern, "COUNT", str(SCANNED))
-            keys = [
-                (prefix, key)
-                for key in filter(None, map(_text, found))
-                for prefix in kinds
-                if key.startswith(prefix)
-            ]
-            lists = done(
-                part.run_all(
-                    [
-                        Plain(("SMEMBERS" if kinds[prefix] is Grant else "HKEYS", key))
-                        for prefix, key in keys
-                    ]
-                )
-            )
+            listed = list(filter(None, map(reader.listed, filter(None, map(_text, found)))))
+            answers = done(part.run_all([Plain(each.command) for each in listed]))
             entries = [
-                kinds[prefix](key.removeprefix(prefix), text)
-                for (prefix, key), listed in zip(keys, lists, strict=True)
-                for text in filter(None, map(_text, listed))
+                entry
+                for each, answer in zip(listed, answers, strict=True)
+                for entry in each.entries(answer)
             ]
             for start in range(0, len(entries), AT_ONCE):
                 self.live()
@@ -170,12 +149,12 @@ class Parties:
             if cursor == b"0":
                 return
 
-    def remove(self, number: int, rights: Sequence[Grant | GroupChannel]) -> None:
-        """Remove rights from one Redis."""
+    def forget(self, number: int, entries: Sequence[Placed]) -> None:
+        """Remove entries from one Redis."""
         self.live()
-        if rights:
-            done(self.parts[number].run_all([_removal(each) for each in rights]))
-        self.removed += len(rights)
+        if entries:
+            done(self.parts[number].run_all([each.forget() for each in entries]))
+        self.removed += len(entries)
 
 
 def done(results: Sequence[Any]) -> Sequence[Any]:
@@ -199,9 +178,3 @@ def _text(raw: bytes) -> str | None:
         return raw.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _removal(entry: Grant | GroupChannel) -> Operation[Any]:
-    if isinstance(entry, Grant):
-        return RemoveChannel(entry.subject, entry.channel)
-    return RemoveFromGroup(entry.group, entry.channel)
