@@ -80,7 +80,8 @@ def _copy(them: Parties, copying: Copying, *, dry: bool) -> None:
         with _progress(them, "copying"):
             copying.copy()
         copying.note()
-    click.echo(f"{copying.copied} rights and tokens were copied, {them.removed} removed: all is there")
+    copied, removed = copying.copied, them.removed
+    click.echo(f"{copied} rights and tokens were copied, {removed} removed: all is there")
 
 
 def _finish(them: Parties, finishing: Finishing, *, dry: bool) -> None:
@@ -88,7 +89,8 @@ def _finish(them: Parties, finishing: Finishing, *, dry: bool) -> None:
     if dry:
         with _progress(them, "looking"):
             finishing.sweep(move, dry=True)
-        click.echo(f"{them.removed} rights and tokens would be removed, {finishing.waiting} stay for now")
+        removed, stay = them.removed, finishing.waiting
+        click.echo(f"{removed} rights and tokens would be removed, {stay} stay for now")
         return
     with _alone(them):
         if wait := finishing.begin_share(move):
@@ -98,8 +100,8 @@ def _finish(them: Parties, finishing: Finishing, *, dry: bool) -> None:
             finishing.sweep(move)
         if finishing.waiting:
             raise Refused(
-                f"{them.removed} rights and tokens were removed; {finishing.waiting} stay, as messages of"
-                " their channels are retained where they were: do it again later"
+                f"{them.removed} rights and tokens were removed; {finishing.waiting} stay, as"
+                " messages of their channels are retained where they were: do it again later"
             )
         finishing.note(move)
     click.echo(f"{them.removed} rights and tokens were removed: nothing moves any more")

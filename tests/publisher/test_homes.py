@@ -202,7 +202,9 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 @given(steps)
 def test_whoever_changes_them_the_places_are_the_same_and_nothing_that_ended_is_there(
     place: Place, changes: list[tuple[str, str, float | None]]

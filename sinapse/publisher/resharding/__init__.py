@@ -1,6 +1,9 @@
-"""Moving channels between several Redis while everything runs: see ``docs/sharding.md``.
+"""Moving channels and tokens between several Redis while everything runs.
+
+See ``docs/sharding.md``.
 
 ``parties``    the Redis, and the one who moves
-``copying``    the rights to what moves
-``finishing``  removing them from where they were
+``entries``    what can move, as it is found by its key
+``copying``    making the other place the same
+``finishing``  removing what has moved from where it was
 """

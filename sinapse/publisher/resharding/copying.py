@@ -1,6 +1,6 @@
-"""Copying the rights to channels that move.
+"""Copying what moves.
 
-It can be ended at any point and begun again: each right is read where it is right, written in the
+It can be ended at any point and begun again: each entry is read where it is right, written in the
 other place, and read again (:mod:`sinapse.publisher.operations.moving`). What is there already is
 left as it is, and what is there and is not right any more is removed.
 """

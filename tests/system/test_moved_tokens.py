@@ -1,0 +1,191 @@
+"""Tokens that have moved to another home: each node finds them, and none that was revoked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from sinapse.protocol.redislist import parse_all, shards_of
+from sinapse.publisher import Publisher
+from tests.support import RedisServer, eventually, free_port, running_redis
+from tests.support.daemon import Daemon, running_daemon
+
+
+class Place(NamedTuple):
+    servers: dict[str, RedisServer]
+    folder: Path
+
+    def url(self, spec: str) -> str:
+        """Return a list of Redis: ``a b c?state=joining``."""
+        parts = (each.partition("?") for each in spec.split())
+        return " ".join(f"{name}={self.servers[name].url}{mark}{q}" for name, mark, q in parts)
+
+    @contextlib.contextmanager
+    def daemon(self, spec: str, *options: str) -> Iterator[Daemon]:
+        folder = self.folder / f"node-{free_port()}"
+        folder.mkdir()
+        with running_daemon(folder, self.url(spec), *options) as daemon:
+            yield daemon
+        assert "Traceback" not in daemon.log, daemon.log
+
+    def note(self, move: str, names: str = "abc") -> None:
+        """Note in some of them that all is copied by a move."""
+        for name in names:
+            with contextlib.closing(self.servers[name].client()) as client:
+                client.hset("sinapse:move", mapping={"done": move, "tokens": "1"})
+
+    def moved(self, spec: str) -> str:
+        """Return a subject whose home moves."""
+        shards = shards_of(parse_all([self.url(spec)]))
+        return next(
+            each for each in map(str, range(99)) if shards.other_home(each.encode()) is not None
+        )
+
+    def home(self, spec: str, name: str) -> str:
+        """Return where the tokens of a subject are, or where a token is looked for first."""
+        shards = shards_of(parse_all([self.url(spec)]))
+        return shards.names[shards.home(name.encode())]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for name in "abc":
+            (tmp_path / name).mkdir()
+            server = running_redis(tmp_path / name, "--appendonly", "yes")
+            servers[name] = stack.enter_context(server)
+        yield Place(servers, tmp_path)
+
+
+def status(daemon: Daemon, token: str) -> int:
+    with daemon.stream(token) as stream:
+        return stream.status
+
+
+def grant(publisher: Publisher, subject: str) -> None:
+    for number in range(9):  # Some in every Redis.
+        publisher.channels.add(subject, f"room:{number}")
+
+
+def hears(daemon: Daemon, publisher: Publisher, token: str) -> None:
+    with daemon.stream(token).opened() as stream:
+        for number in range(9):
+            publisher.publish(f"room:{number}", "x")
+        assert {stream.next().data for _ in range(9)} == {"x"}
+
+
+def test_a_token_from_before_works_after_all_steps(place: Place) -> None:
+    with Publisher(place.url("a b c?state=joining")) as publisher:
+        before = Publisher(place.url("a b"))
+        subject = place.moved("a b c?state=joining")
+        grant(publisher, subject)
+        token = before.tokens.generate(subject, expires_in=3600)
+        before.close()
+        assert publisher.tokens.renew(subject, expires_in=3700)
+    place.note("a b + c")
+    with Publisher(place.url("a b c?state=joined")) as publisher:
+        assert publisher.tokens.renew(subject, expires_in=4000)
+        part = publisher.sessions.open(subject, only="room:*")
+        with place.daemon("a b c?state=joining") as daemon:
+            hears(daemon, publisher, token)
+            hears(daemon, publisher, part.token)
+    for old in "ab":  # As the last step does.
+        with contextlib.closing(place.servers[old].client()) as client:
+            client.delete(f"sinapse:tokens:{token}", f"sinapse:User:{subject}")
+    with Publisher(place.url("c b a")) as publisher, place.daemon("b c a") as daemon:
+        hears(daemon, publisher, token)
+        with daemon.stream(token).opened() as stream:
+            # Its home is asked for it again after a break.
+            place.servers["c"].stop()
+            place.servers["c"].start()
+            eventually(lambda: daemon.get("/ready").status == 200)
+            publisher.publish("room:0", "still")
+            assert stream.next().data == "still"
+            publisher.tokens.clear(subject)
+            stream.wait_for_end()
+        assert status(daemon, token) == 401
+        hears(daemon, publisher, part.token)
+        publisher.sessions.end(subject, part.id)
+        assert status(daemon, part.token) == 401
+
+
+@pytest.mark.parametrize("spec", ["a b c?state=joining", "a b c?state=left"])
+def test_what_one_has_that_is_out_does_not_count(place: Place, spec: str) -> None:
+    """It may have been revoked while nobody told it."""
+    place.note("a b + c")
+    subject = place.moved(spec)
+    with contextlib.closing(place.servers["c"].client()) as client:
+        client.set("sinapse:tokens:old", subject)
+    with Publisher(place.url("a b")) as publisher, place.daemon(spec) as daemon:
+        grant(publisher, subject)
+        assert status(daemon, "old") == 401
+        token = publisher.tokens.generate(subject)
+        assert status(daemon, token) == 200
+
+
+@pytest.mark.parametrize(
+    ("node", "before", "after"),
+    [
+        ("a b c?state=joining", "a b c?state=joining", "a b c?state=joined"),
+        ("a b c?state=joined", "a b c?state=joined", "a b c"),
+        ("a b c", "a b c?state=joining", "a b c?state=joined"),
+        ("a b c", "a b c?state=leaving", "a b c?state=left"),
+        ("a b c", "a b c?state=left", "a b"),
+        ("a b c?state=left", "a b c?state=left", "a b"),
+    ],
+)
+def test_nodes_and_publishers_may_be_a_step_apart(
+    place: Place, node: str, before: str, after: str
+) -> None:
+    joins = "join" in before
+    place.note("a b + c" if joins else "a b - c")
+    subject = place.moved("a b c?state=joining" if joins else "a b c?state=leaving")
+    with Publisher(place.url(before)) as publisher:
+        grant(publisher, subject)
+        token = publisher.tokens.generate(subject)
+        session = publisher.sessions.open(subject, only="room:*")
+    with place.daemon(node) as daemon, Publisher(place.url(after)) as publisher:
+        with daemon.stream(token).opened() as stream:
+            another = publisher.tokens.generate(subject)
+            stream.wait_for_end()
+        assert status(daemon, token) == 401
+        assert status(daemon, another) == 200
+        assert status(daemon, session.token) == 200
+        with daemon.stream(session.token).opened() as stream:
+            publisher.sessions.end(subject, session.id)
+            stream.wait_for_end()
+        assert status(daemon, session.token) == 401
+
+
+def test_who_is_unknown_while_one_is_away_comes_back_later_only_if_tokens_have_moved(
+    place: Place,
+) -> None:
+    shards = shards_of(parse_all([place.url("a b c")]))
+    unknown = next(f"t{n}" for n in range(99) if shards.names[shards.home(b"t%d" % n)] != "c")
+    with place.daemon("a b c", "--min-redis", "50%") as daemon:
+        place.servers["c"].stop()
+        eventually(lambda: "unavailable" in daemon.log)
+        assert status(daemon, unknown) == 401
+        place.note("a b + c", "ab")
+        assert daemon.get(f"/?access_token={unknown}").status == 503
+        place.servers["c"].start()
+        eventually(lambda: status(daemon, unknown) == 401)
+
+
+def test_a_token_that_has_moved_ends_when_it_expires(place: Place) -> None:
+    subject = place.moved("a b c?state=joining")
+    place.note("a b + c")
+    drawn = "drawn-for-other-homes"
+    assert place.home("a b c", drawn) != "c"
+    with contextlib.closing(place.servers["c"].client()) as client:
+        client.set(f"sinapse:tokens:{drawn}", subject, px=1500)
+    with Publisher(place.url("a b c")) as publisher, place.daemon("a b c") as daemon:
+        grant(publisher, subject)
+        with daemon.stream(drawn).opened() as stream:
+            stream.wait_for_end()
+        assert status(daemon, drawn) == 401
