@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redisurl import RedisURL
@@ -58,12 +58,12 @@ class Tokens:
         self._run = connections.run
         self._hashed = hashed
 
-    get = awaited(tokens.Tokens.get)
-    generate = awaited(tokens.Tokens.generate)
-    reset = awaited(tokens.Tokens.reset)
-    obtain = awaited(tokens.Tokens.obtain)
-    renew = awaited(tokens.Tokens.renew)
-    clear = awaited(tokens.Tokens.clear)
+    get: Final = awaited(tokens.Tokens.get)
+    generate: Final = awaited(tokens.Tokens.generate)
+    reset: Final = awaited(tokens.Tokens.reset)
+    obtain: Final = awaited(tokens.Tokens.obtain)
+    renew: Final = awaited(tokens.Tokens.renew)
+    clear: Final = awaited(tokens.Tokens.clear)
 
 
 class Sessions:
@@ -76,11 +76,11 @@ class Sessions:
         self._most = most
         self._hashed = hashed
 
-    open = awaited(sessions.Sessions.open)
-    list = awaited(sessions.Sessions.list)
-    renew = awaited(sessions.Sessions.renew)
-    end = awaited(sessions.Sessions.end)
-    end_all = awaited(sessions.Sessions.end_all)
+    open: Final = awaited(sessions.Sessions.open)
+    list: Final = awaited(sessions.Sessions.list)
+    renew: Final = awaited(sessions.Sessions.renew)
+    end: Final = awaited(sessions.Sessions.end)
+    end_all: Final = awaited(sessions.Sessions.end_all)
 
 
 class Channels:
@@ -89,11 +89,11 @@ class Channels:
     def __init__(self, connections: AwaitedRunner) -> None:
         self._run = connections.run
 
-    list = awaited(channels.Channels.list)
-    has = awaited(channels.Channels.has)
-    add = awaited(channels.Channels.add)
-    remove = awaited(channels.Channels.remove)
-    clear = awaited(channels.Channels.clear)
+    list: Final = awaited(channels.Channels.list)
+    has: Final = awaited(channels.Channels.has)
+    add: Final = awaited(channels.Channels.add)
+    remove: Final = awaited(channels.Channels.remove)
+    clear: Final = awaited(channels.Channels.clear)
 
 
 class Groups:
@@ -103,11 +103,11 @@ class Groups:
         self._connections = connections
         self._run = connections.run
 
-    add = awaited(groups.Groups.add)
-    remove = awaited(groups.Groups.remove)
-    clear = awaited(groups.Groups.clear)
-    of = awaited(groups.Groups.of)
-    members = awaited(groups.Groups.members)
+    add: Final = awaited(groups.Groups.add)
+    remove: Final = awaited(groups.Groups.remove)
+    clear: Final = awaited(groups.Groups.clear)
+    of: Final = awaited(groups.Groups.of)
+    members: Final = awaited(groups.Groups.members)
 
     def channels(self, group: GroupLike) -> "GroupChannels":
         """Return the channels of `group`, to be changed."""
@@ -121,10 +121,10 @@ class GroupChannels:
         self._run = connections.run
         self._group = group
 
-    list = awaited(groups.GroupChannels.list)
-    add = awaited(groups.GroupChannels.add)
-    remove = awaited(groups.GroupChannels.remove)
-    clear = awaited(groups.GroupChannels.clear)
+    list: Final = awaited(groups.GroupChannels.list)
+    add: Final = awaited(groups.GroupChannels.add)
+    remove: Final = awaited(groups.GroupChannels.remove)
+    clear: Final = awaited(groups.GroupChannels.clear)
 
 
 class Pipeline(Collection):

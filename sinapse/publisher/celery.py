@@ -25,7 +25,7 @@ hours or more, retain such messages for longer.
 from collections.abc import Mapping
 from typing import Any
 
-from celery import Celery
+import celery
 from celery.signals import worker_process_shutdown
 
 from sinapse.publisher import defaults
@@ -35,7 +35,7 @@ from sinapse.publisher.frameworks.options import read
 _FORM = "sinapse[{!r}]".format
 
 
-def init_app(app: Celery) -> None:
+def init_app(app: celery.Celery) -> None:
     """Make the tasks of `app` publish with its configuration, which is read at the first use.
 
     That raises ``ValueError`` with one line if the configuration is wrong.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, cast
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, cast
 
 from sinapse.errors import SinapseError
 from sinapse.publisher.channels import Channels
@@ -138,12 +138,12 @@ class CollectedTokens:
         self._run = collection.add
         self._hashed = hashed
 
-    get = collected(Tokens.get)
-    generate = collected(Tokens.generate)
-    reset = collected(Tokens.reset)
-    obtain = collected(Tokens.obtain)
-    renew = collected(Tokens.renew)
-    clear = collected(Tokens.clear)
+    get: Final = collected(Tokens.get)
+    generate: Final = collected(Tokens.generate)
+    reset: Final = collected(Tokens.reset)
+    obtain: Final = collected(Tokens.obtain)
+    renew: Final = collected(Tokens.renew)
+    clear: Final = collected(Tokens.clear)
 
 
 class CollectedSessions:
@@ -154,11 +154,11 @@ class CollectedSessions:
         self._most = most
         self._hashed = hashed
 
-    open = collected(Sessions.open)
-    list = collected(Sessions.list)
-    renew = collected(Sessions.renew)
-    end = collected(Sessions.end)
-    end_all = collected(Sessions.end_all)
+    open: Final = collected(Sessions.open)
+    list: Final = collected(Sessions.list)
+    renew: Final = collected(Sessions.renew)
+    end: Final = collected(Sessions.end)
+    end_all: Final = collected(Sessions.end_all)
 
 
 class CollectedChannels:
@@ -167,11 +167,11 @@ class CollectedChannels:
     def __init__(self, collection: Collection) -> None:
         self._run = collection.add
 
-    list = collected(Channels.list)
-    has = collected(Channels.has)
-    add = collected(Channels.add)
-    remove = collected(Channels.remove)
-    clear = collected(Channels.clear)
+    list: Final = collected(Channels.list)
+    has: Final = collected(Channels.has)
+    add: Final = collected(Channels.add)
+    remove: Final = collected(Channels.remove)
+    clear: Final = collected(Channels.clear)
 
 
 class CollectedGroups:
@@ -181,11 +181,11 @@ class CollectedGroups:
         self._collection = collection
         self._run = collection.add
 
-    add = collected(Groups.add)
-    remove = collected(Groups.remove)
-    clear = collected(Groups.clear)
-    of = collected(Groups.of)
-    members = collected(Groups.members)
+    add: Final = collected(Groups.add)
+    remove: Final = collected(Groups.remove)
+    clear: Final = collected(Groups.clear)
+    of: Final = collected(Groups.of)
+    members: Final = collected(Groups.members)
 
     def channels(self, group: GroupLike) -> "CollectedGroupChannels":
         """Return the channels of `group`, to be changed."""
@@ -199,10 +199,10 @@ class CollectedGroupChannels:
         self._run = collection.add
         self._group = group
 
-    list = collected(GroupChannels.list)
-    add = collected(GroupChannels.add)
-    remove = collected(GroupChannels.remove)
-    clear = collected(GroupChannels.clear)
+    list: Final = collected(GroupChannels.list)
+    add: Final = collected(GroupChannels.add)
+    remove: Final = collected(GroupChannels.remove)
+    clear: Final = collected(GroupChannels.clear)
 
 
 class Pipeline(Collection):

@@ -37,6 +37,7 @@
 ``modules``       the modules of the package
 ``building``      a wheel and an sdist
 ``npm``           packages of npm: installed, built and tested
+``checkers``      programs that check the project, and are not in Python
 ``django_site``   a Django project
 ``celery_site``   a Celery application
 ``walkthrough``   pages of the documentation, done as they say

@@ -58,7 +58,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         ".*", "__pycache__", "node_modules", "build", "dist", "*.egg-info"
     )
     shutil.copytree(ROOT, checkout, ignore=leftovers)
-    for package in ("clients/js", "tests/clients/react-native", "tests/support/clients"):
+    for package in (
+        "clients/js",
+        "tests/clients/react-native",
+        "tests/support/checkers",
+        "tests/support/clients",
+    ):
         (checkout / package / "node_modules/other").mkdir(parents=True)
         (checkout / package / "node_modules/other/index.js").write_bytes(b"installed by npm")
     (checkout / "twisted/plugins/dropin.cache").write_bytes(b"written by twistd")

@@ -48,6 +48,9 @@ class Sentinels:
 class MasterConnection(Connection):
     """A connection that moves to the current master each time it is taken from its pool."""
 
+    host: str
+    port: int
+
     def __init__(self, sentinels: Sentinels, **options: Any) -> None:
         super().__init__(redis_connect_func=_begin, **options)
         self._sentinels = sentinels

@@ -10,7 +10,7 @@ from sinapse.publisher.runs.awaited import Pause, Turns
 class LoopTurns(Turns):
     """The running event loop."""
 
-    cancellation = asyncio.CancelledError
+    cancellation: type[BaseException] = asyncio.CancelledError
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the event loop."""

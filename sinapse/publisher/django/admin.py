@@ -6,9 +6,9 @@
         actions = [revoke_tokens]
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import display_for_value, flatten_fieldsets
@@ -24,6 +24,12 @@ from sinapse.publisher.django import configuration
 from sinapse.publisher.django.mixins import subject
 from sinapse.publisher.django.models import OutboxMessage
 from sinapse.publisher.django.revocation import revoke_all
+
+# It has parameters in stubs only.
+if TYPE_CHECKING:
+    _OfOutbox: TypeAlias = admin.ModelAdmin[OutboxMessage]
+else:
+    _OfOutbox = admin.ModelAdmin
 
 #: The boxes in the form that are ticked for sessions to end.
 _BOX = "_sinapse_end"
@@ -138,13 +144,13 @@ def send_again(
     model_admin.message_user(request, told, messages.SUCCESS)
 
 
-class OutboxAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # It has parameters in stubs only.
+class OutboxAdmin(_OfOutbox):
     """What waits in the outbox, and what is set aside; to delete it is to drop it."""
 
-    list_display = ("id", "channel", "event", "created", "refused")
-    list_filter = (("refused", admin.EmptyFieldListFilter), "created")
-    search_fields = ("channel", "message_id")
-    actions = (send_again,)
+    list_display: tuple[str, ...] = ("id", "channel", "event", "created", "refused")
+    list_filter: ClassVar[tuple[Any, ...]] = (("refused", admin.EmptyFieldListFilter), "created")
+    search_fields: ClassVar[tuple[str, ...]] = ("channel", "message_id")
+    actions: Sequence[Callable[..., None]] = (send_again,)
     # A count of all rows takes long where many wait.
     show_full_result_count = False
 

@@ -24,8 +24,8 @@ class SinapseConfig(AppConfig):
 
     name = "sinapse.publisher.django"
     label = "sinapse"
-    verbose_name = "Sinapse"
-    default_auto_field = "django.db.models.BigAutoField"
+    verbose_name: str = "Sinapse"
+    default_auto_field: str = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         """Have publishers made of the settings; nothing is read or opened before it is needed.

@@ -41,8 +41,10 @@ class OutboxMessage(models.Model):
 
         verbose_name = "message that waits"
         verbose_name_plural = "messages that wait"
-        ordering = ("id",)
-        indexes: ClassVar = [models.Index(fields=("channel", "id"), name="sinapse_outbox_channel")]
+        ordering: tuple[str, ...] = ("id",)
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=("channel", "id"), name="sinapse_outbox_channel")
+        ]
 
     def __str__(self) -> str:
         return f"{self.id} to {self.channel}"

@@ -123,8 +123,8 @@ class ReadGrant(Operation[GrantState]):
     __slots__ = ("channel", "subject")
 
     def __init__(self, subject: str, channel: str) -> None:
-        self.subject = subject
-        self.channel = channel
+        self.subject: str = subject
+        self.channel: str = channel
 
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""

@@ -15,7 +15,8 @@ class Published(int):
         published.id = id
         return published
 
-    __str__ = int.__repr__
+    def __str__(self) -> str:
+        return int.__repr__(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}, id {self.id}>"

@@ -28,6 +28,10 @@ class Revoking(Operation[T]):
         #: The revoked tokens, as they were stored.
         self.former: Sequence[bytes] = ()
 
+    def revoked(self, tokens: Sequence[bytes]) -> None:
+        """Note which tokens Redis has revoked, as they were stored."""
+        self.former = tokens
+
     @property
     def spread_by(self) -> str:
         """The subject, whose tokens are all in one Redis."""

@@ -142,7 +142,8 @@ class OpenSession(Revoking[NewSession]):
     def result(self, answer: list[list[bytes]] | int) -> NewSession | Operation[NewSession]:
         """Return the session; if Redis has its token already, try a new one."""
         if isinstance(answer, list):
-            ended, self.former = answer
+            ended, tokens = answer
+            self.revoked(tokens)
             self._ended = tuple(map(_text, ended))
             return NewSession(self.session, self.token, self._ended)
         self._new.make_another()
@@ -228,7 +229,7 @@ class EndSession(_End[bool]):
 
     def result(self, answer: list[bytes]) -> bool:
         """Return whether there was one."""
-        self.former = answer
+        self.revoked(answer)
         return bool(answer)
 
 
@@ -242,7 +243,7 @@ class EndSessions(_End[int]):
 
     def result(self, answer: list[bytes]) -> int:
         """Return how many there were."""
-        self.former = answer
+        self.revoked(answer)
         return len(answer)
 
 

@@ -117,7 +117,7 @@ class GenerateToken(_WithNewToken):
     def result(self, answer: list[bytes] | int) -> str | Operation[str]:
         """Return the token; if Redis has it already, try a new one."""
         if isinstance(answer, list):
-            self.former = answer
+            self.revoked(answer)
             return self.token
         self._new.make_another()
         return self
@@ -185,7 +185,7 @@ class ClearToken(_Changing[bool]):
 
     def result(self, answer: list[bytes]) -> bool:
         """Return whether there was one."""
-        self.former = answer
+        self.revoked(answer)
         return bool(answer)
 
 

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 class Pause:
     """Until when this process leaves the outboxes to the relay; monotonic seconds."""
 
-    until = 0.0
+    until: float = 0.0
 
 
 def is_for_the_relay() -> bool:

@@ -26,7 +26,7 @@ class Copying:
         self._them = parties
         self._shards = parties.shards
         #: Rights that were written, or would be.
-        self.copied = 0
+        self.copied: int = 0
 
     def check(self) -> None:
         """Check that the list is one to move by, and that nothing else moves."""

@@ -23,7 +23,7 @@ class Finishing:
         self._them = parties
         self._shards = parties.shards
         #: Rights that stay for now, as messages are retained beside them.
-        self.waiting = 0
+        self.waiting: int = 0
 
     def check(self, *, dry: bool = False) -> str:
         """Check that the list is that of after a move, or of before one that is given up.

@@ -42,7 +42,7 @@ class Parties:
     def __init__(self, urls: Sequence[RedisURL]) -> None:
         self.urls = urls
         self.shards: Shards = shards_of(urls)
-        self.parts = [
+        self.parts: list[Connections] = [
             Connections(url, size=1, connect_timeout=CONNECT_TIMEOUT, timeout=ANSWER_TIMEOUT)
             for url in urls
         ]
@@ -50,7 +50,7 @@ class Parties:
         #: Is called with how many keys have been looked at since the last time.
         self.tell: Callable[[int], object] = int
         #: Entries that were removed from where they do not belong.
-        self.removed = 0
+        self.removed: int = 0
         self._owner = secrets.token_hex(8)
         #: When to give the next sign of life: never without the lock.
         self._lasts = math.inf

@@ -57,7 +57,7 @@ class Buffer:
         #: What becomes of the run, as far as is known here.
         self.state: RunState = RunState.RUNNING
         #: When Redis answered last.
-        self.heard = 0.0
+        self.heard: float = 0.0
         #: What waits until something changes.
         self.waiting: list[Callable[[], None]] = []
         self._most = most

@@ -35,7 +35,7 @@ class Put:
         self._channels: set[str] = set()
         self._alone: Sequence[Row] | None = None
         #: How many there are.
-        self.messages = 0
+        self.messages: int = 0
 
     def add(self, session: Session, messages: Sequence[Prepared]) -> None:
         """Insert messages, in the session's own connection."""

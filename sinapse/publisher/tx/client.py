@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self
+from typing import Any, Concatenate, Final, ParamSpec, Self
 
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -44,12 +44,12 @@ class Tokens:
         self._run = connections.run
         self._hashed = hashed
 
-    get = deferred(awaiting.Tokens.get)
-    generate = deferred(awaiting.Tokens.generate)
-    reset = deferred(awaiting.Tokens.reset)
-    obtain = deferred(awaiting.Tokens.obtain)
-    renew = deferred(awaiting.Tokens.renew)
-    clear = deferred(awaiting.Tokens.clear)
+    get: Final = deferred(awaiting.Tokens.get)
+    generate: Final = deferred(awaiting.Tokens.generate)
+    reset: Final = deferred(awaiting.Tokens.reset)
+    obtain: Final = deferred(awaiting.Tokens.obtain)
+    renew: Final = deferred(awaiting.Tokens.renew)
+    clear: Final = deferred(awaiting.Tokens.clear)
 
 
 class Sessions:
@@ -62,11 +62,11 @@ class Sessions:
         self._most = most
         self._hashed = hashed
 
-    open = deferred(awaiting.Sessions.open)
-    list = deferred(awaiting.Sessions.list)
-    renew = deferred(awaiting.Sessions.renew)
-    end = deferred(awaiting.Sessions.end)
-    end_all = deferred(awaiting.Sessions.end_all)
+    open: Final = deferred(awaiting.Sessions.open)
+    list: Final = deferred(awaiting.Sessions.list)
+    renew: Final = deferred(awaiting.Sessions.renew)
+    end: Final = deferred(awaiting.Sessions.end)
+    end_all: Final = deferred(awaiting.Sessions.end_all)
 
 
 class Channels:
@@ -75,11 +75,11 @@ class Channels:
     def __init__(self, connections: AwaitedRunner) -> None:
         self._run = connections.run
 
-    list = deferred(awaiting.Channels.list)
-    has = deferred(awaiting.Channels.has)
-    add = deferred(awaiting.Channels.add)
-    remove = deferred(awaiting.Channels.remove)
-    clear = deferred(awaiting.Channels.clear)
+    list: Final = deferred(awaiting.Channels.list)
+    has: Final = deferred(awaiting.Channels.has)
+    add: Final = deferred(awaiting.Channels.add)
+    remove: Final = deferred(awaiting.Channels.remove)
+    clear: Final = deferred(awaiting.Channels.clear)
 
 
 class Groups:
@@ -89,11 +89,11 @@ class Groups:
         self._connections = connections
         self._run = connections.run
 
-    add = deferred(awaiting.Groups.add)
-    remove = deferred(awaiting.Groups.remove)
-    clear = deferred(awaiting.Groups.clear)
-    of = deferred(awaiting.Groups.of)
-    members = deferred(awaiting.Groups.members)
+    add: Final = deferred(awaiting.Groups.add)
+    remove: Final = deferred(awaiting.Groups.remove)
+    clear: Final = deferred(awaiting.Groups.clear)
+    of: Final = deferred(awaiting.Groups.of)
+    members: Final = deferred(awaiting.Groups.members)
 
     def channels(self, group: GroupLike) -> "GroupChannels":
         """Return the channels of `group`, to be changed."""
@@ -107,17 +107,17 @@ class GroupChannels:
         self._run = connections.run
         self._group = group
 
-    list = deferred(awaiting.GroupChannels.list)
-    add = deferred(awaiting.GroupChannels.add)
-    remove = deferred(awaiting.GroupChannels.remove)
-    clear = deferred(awaiting.GroupChannels.clear)
+    list: Final = deferred(awaiting.GroupChannels.list)
+    add: Final = deferred(awaiting.GroupChannels.add)
+    remove: Final = deferred(awaiting.GroupChannels.remove)
+    clear: Final = deferred(awaiting.GroupChannels.clear)
 
 
 class Runs(awaited.Runs):
     """``publisher.runs``: as :class:`sinapse.publisher.runs.Runs`, in Deferreds."""
 
-    get = deferred(awaited.Runs.get)  # type: ignore[assignment]  # A Deferred can be awaited too.
-    stop = deferred(awaited.Runs.stop)  # type: ignore[assignment]
+    get: Final = deferred(awaited.Runs.get)  # type: ignore[assignment]  # A Deferred can be awaited too.
+    stop: Final = deferred(awaited.Runs.stop)  # type: ignore[assignment]
 
 
 class Pipeline(Collection):
@@ -132,7 +132,7 @@ class Pipeline(Collection):
         super().__init__(messages, hashed=hashed, max_sessions=max_sessions)
         self._connections = connections
 
-    send = deferred(awaiting.Pipeline.send)
+    send: Final = deferred(awaiting.Pipeline.send)
 
     async def __aenter__(self) -> Self:
         return self
@@ -210,15 +210,15 @@ class Publisher(BasePublisher):
         turns = ReactorTurns(reactor)
         self.runs: Runs = Runs(self._connections, self.shards, self.max_message, turns)
 
-    publish = deferred(awaiting.Publisher.publish)
-    publish_to = deferred(awaiting.Publisher.publish_to)
-    publish_many = deferred(awaiting.Publisher.publish_many)
-    history = deferred(awaiting.Publisher.history)
-    position = deferred(awaiting.Publisher.position)
-    online = deferred(awaiting.Publisher.online)
-    online_in = deferred(awaiting.Publisher.online_in)
-    audience = deferred(awaiting.Publisher.audience)
-    close = deferred(awaiting.Publisher.close)
+    publish: Final = deferred(awaiting.Publisher.publish)
+    publish_to: Final = deferred(awaiting.Publisher.publish_to)
+    publish_many: Final = deferred(awaiting.Publisher.publish_many)
+    history: Final = deferred(awaiting.Publisher.history)
+    position: Final = deferred(awaiting.Publisher.position)
+    online: Final = deferred(awaiting.Publisher.online)
+    online_in: Final = deferred(awaiting.Publisher.online_in)
+    audience: Final = deferred(awaiting.Publisher.audience)
+    close: Final = deferred(awaiting.Publisher.close)
 
     def run(
         self,

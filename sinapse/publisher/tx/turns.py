@@ -11,7 +11,7 @@ from sinapse.publisher.runs.awaited import Pause, Turns
 class ReactorTurns(Turns):
     """The reactor."""
 
-    cancellation = CancelledError
+    cancellation: type[BaseException] = CancelledError
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor

@@ -51,7 +51,7 @@ def take_all_texts(apps: Any, schema_editor: Any) -> None:
 class Migration(migrations.Migration):
     """The first one."""
 
-    initial = True
+    initial: ClassVar[bool] = True
 
     dependencies: ClassVar[list[Any]] = []
 
