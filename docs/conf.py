@@ -20,10 +20,11 @@ from sinapse import __version__  # noqa: E402  # The checkout's own.
 
 project = "Sinapse"
 release = version = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_inline_tabs"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "Sinapse"
+html_static_path = ["front.css"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 autodoc_typehints = "description"
@@ -82,6 +83,15 @@ def led(name: str, text: str) -> str:
     return _TARGET.sub(target, text)
 
 
+def front(
+    app: Sphinx, name: str, _template: str, context: dict[str, object], _doctree: object
+) -> None:
+    """Have the front page look as a front page does: wide, without a list of its headings."""
+    if name == app.config.root_doc:
+        app.add_css_file("front.css")
+        context["furo_hide_toc"] = True
+
+
 def finish(app: Sphinx, error: Exception | None) -> None:
     """Write the pages as Markdown, too."""
     if error is None and app.builder.format == "html":
@@ -92,4 +102,5 @@ def setup(app: Sphinx) -> None:
     """Have that done before anything is read."""
     app.connect("builder-inited", generate)
     app.connect("source-read", lead)
+    app.connect("html-page-context", front, priority=900)  # After the theme has set the page up.
     app.connect("build-finished", finish)

@@ -25,6 +25,9 @@ _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 _BLOCK = re.compile(r"^(`{3,}|:{3,})[\s\S]*?^\1", re.MULTILINE)
 _PARAGRAPH = re.compile(r"(?<=\n\n)(?![-|>#!<\s]|\d+\.)(?:.+\n)+")
 _SENTENCE = re.compile(r".+?[.:](?=\s|$)")
+#: What is there for the look of a page alone; and a tab, which has a title.
+_LOOK = re.compile(r"^```\{raw\} html\n[\s\S]*?^```\n|^:::(?:\{container\} .+)?\n", re.MULTILINE)
+_TAB = re.compile(r"^:::\{tab\} (.+)\n", re.MULTILINE)
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 
 
@@ -33,7 +36,7 @@ def write(app: Sphinx, markdown_of: Callable[[str], str]) -> None:
     folder = Path(app.outdir)
     index = markdown_of("index")
     lines, whole = [f"# {app.config.project}", "", f"> {_summary(index)}", ""], []
-    whole.append(_TOCTREE.sub("", index))
+    whole.append(_LOOK.sub("", _TAB.sub(r"**\1**\n\n", _TOCTREE.sub("", index))).rstrip() + "\n")
     for caption, names in sections(index):
         lines += [f"## {caption}", ""]
         for name in names:

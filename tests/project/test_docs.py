@@ -17,6 +17,9 @@ from sinapse.settings import OPTIONS
 from sinapse.web.limits import REASONS
 from tests.support import PYTHON
 from tests.support.daemon import ROOT
+from tests.support.site import site
+
+__all__ = ["site"]
 
 PAGES = sorted(
     path
@@ -73,24 +76,6 @@ def test_what_is_told_to_be_installed_is_there() -> None:
     assert (ours, "demo") in told
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site as ``make docs`` does."""
-    folder = tmp_path_factory.mktemp("site")
-    built = subprocess.run(
-        [
-            *(PYTHON, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q"),
-            *("-d", str(folder / "doctrees"), "docs", str(folder / "html")),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stderr
-    return folder / "html"
-
-
 class _Page(HTMLParser):
     """What a page of the site points at, and what in it can be pointed at."""
 
@@ -135,6 +120,9 @@ def test_pages_are_there_as_markdown_and_in_a_list(site: Path) -> None:
     expected = {f"{page.stem}.md" for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
     assert expected <= pages
     whole = (site / "llms-full.txt").read_text()
+    front, _ = whole.split("\n## All pages\n", 1)
+    assert "\n**2. Who may listen**\n" in front
+    assert not re.search(r"^:::|\{raw\}|<label", front, re.MULTILINE)
     missing = []
     for title, page, summary in listed:
         text = (site / page).read_text()
@@ -197,7 +185,7 @@ def test_the_readme_names_the_version_and_what_it_needs() -> None:
 
 def test_the_front_page_has_a_command_and_shows_a_result() -> None:
     front, *_ = (ROOT / "docs" / "index.md").read_text().partition("```{toctree}")
-    assert "\n    pip install 'sinapse-push[demo]' && sinapse demo\n" in front
+    assert "\n```sh\npip install 'sinapse-push[demo]'\nsinapse demo" in front
     assert re.search(r"!\[[^]]+\]\(chat\.png\)", front)
 
 

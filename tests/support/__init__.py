@@ -40,6 +40,8 @@
 ``checkers``      programs that check the project, and are not in Python
 ``django_site``   a Django project
 ``celery_site``   a Celery application
+``front``         the front page of the site, for any screen and theme
+``site``          the site of the documentation, built and served
 ``walkthrough``   pages of the documentation, done as they say
 ``pages``         pages of three frameworks that join their state and their stream
 ``hypermedia``    htmx, Turbo and Datastar, as packages have them
