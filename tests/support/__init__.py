@@ -44,6 +44,7 @@
 ``site``          the site of the documentation, built and served
 ``walkthrough``   pages of the documentation, done as they say
 ``pages``         pages of three frameworks that join their state and their stream
+``kubernetes``    kubectl, and the schemas of what it sends
 ``hypermedia``    htmx, Turbo and Datastar, as packages have them
 ``chats``         an application whose chats answer in runs
 ``frameworks``    the integrations with other versions of their frameworks

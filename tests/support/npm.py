@@ -26,11 +26,12 @@ def npm(folder: Path, *arguments: str) -> str:
     return run(program("npm"), *arguments, cwd=folder, environment=os.environ)
 
 
-def install(folder: Path) -> None:
+def install(folder: Path, *options: str) -> None:
     """Install the packages that ``package-lock.json`` names, unless they are there."""
     with alone(folder) as lock:
         if not _is_newer([folder / "node_modules/.package-lock.json"], [lock]):
-            npm(folder, "ci", "--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund")
+            quiet = ("--prefer-offline", "--no-audit", "--no-fund")
+            npm(folder, "ci", "--ignore-scripts", *quiet, *options)
 
 
 def build_client() -> Path:
