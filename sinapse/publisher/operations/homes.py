@@ -3,6 +3,7 @@
 While a home moves, the other one is made the same: see :mod:`.moving`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from sinapse.protocol.scripts import (
     WRITE_TOKENS,
 )
 from sinapse.protocol.sharding import Shards
-from sinapse.publisher.operations.operation import Argument, Operation, Request, call
+from sinapse.publisher.operations.operation import Argument, Operation, Request, T, call
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class Life:
     """In whole seconds by the clock of its Redis, so that two readings are equal; None for ever."""
     left: bytes = field(compare=False)
     """The milliseconds that it has left, or -1, as Redis says it."""
+
+
+#: The life of what does not end by itself.
+ENDLESS = Life(None, b"-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,24 @@ class SessionState:
         return self.life.ends is not None
 
 
+class _Ask(Operation[T]):
+    """Asks one Redis what `asked` makes of its names; `meant` tells what the answer means."""
+
+    __slots__ = ("_asked", "_meant")
+
+    def __init__(self, asked: Callable[[Names], Request], meant: Callable[[Any], T]) -> None:
+        self._asked = asked
+        self._meant = meant
+
+    def request(self, names: Names) -> Request:
+        """Return what Redis is asked."""
+        return self._asked(names)
+
+    def result(self, answer: Any) -> T:
+        """Return what the answer means."""
+        return self._meant(answer)
+
+
 @dataclass(frozen=True, slots=True)
 class _AtHome:
     subject: str
@@ -91,6 +114,10 @@ class _AtHome:
         """Return its place, and the other one if it moves."""
         subject = self.subject.encode()
         return shards.home(subject), shards.other_home(subject)
+
+    def _told(self, names: Names, tells: bool) -> str:
+        """Return where nodes are told of a token that ends, if they are."""
+        return names.control_channel(self.subject, REVOKE) if tells else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +128,21 @@ class Token(_AtHome):
 
     def read(self) -> Operation[TokenState]:
         """Return what reads it."""
-        return ReadToken(self)
+        return _Ask(
+            lambda names: call(names, READ_TOKEN, (names.token_key(self.token),), ()), _token
+        )
 
     def write(self, state: TokenState) -> Operation[None]:
         """Return what makes it the same in another place."""
-        return WriteToken(self, state)
+        arguments = state.subject, state.life.left
+        return _Ask(
+            lambda names: call(names, WRITE_TOKEN, (names.token_key(self.token),), arguments),
+            _nothing,
+        )
 
     def forget(self) -> Operation[None]:
         """Return what removes it, and tells nobody."""
-        return WriteToken(self, TokenState("", Life(None, b"-1")))
+        return self.write(TokenState("", ENDLESS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +153,36 @@ class Tokens(_AtHome):
 
     def read(self) -> Operation[TokensState]:
         """Return what reads them."""
-        return ReadTokens(self)
+        return _Ask(
+            lambda names: call(
+                names, READ_TOKENS, self._keys(names), (names.token_key(""), self.subject)
+            ),
+            _tokens,
+        )
 
     def write(self, state: TokensState) -> Operation[None]:
         """Return what makes them the same in another place; nodes are told which end."""
-        return WriteTokens(self, state)
+        return self._write(state, tells=True)
 
     def forget(self) -> Operation[None]:
         """Return what removes them, and tells nobody."""
-        return WriteTokens(self, TokensState(), tells=False)
+        return self._write(TokensState(), tells=False)
+
+    def _write(self, state: TokensState, *, tells: bool) -> Operation[None]:
+        def asked(names: Names) -> Request:
+            arguments: list[Argument] = [names.token_key(""), self.subject]
+            arguments += [self._told(names, tells), state.current, state.known_for]
+            for each in state.held:
+                arguments += [each.token, each.obtained, each.life.left]
+            return call(names, WRITE_TOKENS, self._keys(names), arguments)
+
+        return _Ask(asked, _nothing)
+
+    def _keys(self, names: Names) -> tuple[str, str]:
+        return (
+            names.current_token_key(self.kind, self.subject),
+            names.obtained_tokens_key(self.kind, self.subject),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,169 +193,63 @@ class Session(_AtHome):
 
     def read(self) -> Operation[SessionState]:
         """Return what reads it."""
-        return ReadSession(self)
+        return _Ask(
+            lambda names: call(names, READ_SESSION, self._keys(names), (self.session,)), _session
+        )
 
     def write(self, state: SessionState) -> Operation[None]:
         """Return what makes it the same in another place; nodes are told if it ends."""
-        return WriteSession(self, state)
+        return self._write(state, tells=True)
 
     def forget(self) -> Operation[None]:
         """Return what removes it, and tells nobody."""
-        return WriteSession(self, SessionState(), tells=False)
+        return self._write(SessionState(), tells=False)
 
+    def _write(self, state: SessionState, *, tells: bool) -> Operation[None]:
+        def asked(names: Names) -> Request:
+            arguments: list[Argument] = [self.session, self.subject, names.token_key("")]
+            arguments.append(self._told(names, tells))
+            if state.fields:
+                arguments += [state.place, state.life.left, *state.fields]
+                arguments += [b"seen", state.seen] if state.seen else []
+            return call(names, WRITE_SESSION, self._keys(names), arguments)
 
-class ReadToken(Operation[TokenState]):
-    """Who a token stands for, and until when."""
-
-    __slots__ = ("of",)
-
-    def __init__(self, of: Token) -> None:
-        self.of: Token = of
-
-    def request(self, names: Names) -> Request:
-        """Return what Redis is asked."""
-        return call(names, READ_TOKEN, (names.token_key(self.of.token),), ())
-
-    def result(self, answer: Any) -> TokenState:
-        """Return it."""
-        subject, left, now = answer
-        return TokenState(subject.decode(errors="replace"), _life(left, now))
-
-
-class WriteToken(Operation[None]):
-    """Makes a token what it is in another place."""
-
-    __slots__ = ("of", "state")
-
-    def __init__(self, of: Token, state: TokenState) -> None:
-        self.of: Token = of
-        self.state: TokenState = state
-
-    def request(self, names: Names) -> Request:
-        """Return what Redis is asked."""
-        key = names.token_key(self.of.token)
-        return call(names, WRITE_TOKEN, (key,), (self.state.subject, self.state.life.left))
-
-    def result(self, answer: Any) -> None:
-        """Return nothing."""
-
-
-class _OfTokens:
-    __slots__ = ()
-
-    of: Tokens
+        return _Ask(asked, _nothing)
 
     def _keys(self, names: Names) -> tuple[str, str]:
-        of = self.of
-        return (
-            names.current_token_key(of.kind, of.subject),
-            names.obtained_tokens_key(of.kind, of.subject),
-        )
+        return names.sessions_key(self.subject), names.session_key(self.session)
 
 
-class ReadTokens(_OfTokens, Operation[TokensState]):
-    """The tokens of a subject of some kind, and until when they live."""
-
-    __slots__ = ("of",)
-
-    def __init__(self, of: Tokens) -> None:
-        self.of: Tokens = of
-
-    def request(self, names: Names) -> Request:
-        """Return what Redis is asked."""
-        return call(names, READ_TOKENS, self._keys(names), (names.token_key(""), self.of.subject))
-
-    def result(self, answer: Any) -> TokensState:
-        """Return them."""
-        now, current, known_for, *held = answer
-        return TokensState(
-            current,
-            tuple(
-                HeldToken(token, obtained, _life(left, now))
-                for token, obtained, left in zip(held[::3], held[1::3], held[2::3], strict=True)
-            ),
-            _milliseconds(known_for),
-        )
+def _token(answer: Any) -> TokenState:
+    subject, left, now = answer
+    return TokenState(subject.decode(errors="replace"), _life(left, now))
 
 
-class WriteTokens(_OfTokens, Operation[None]):
-    """Makes the tokens of a subject what they are in another place."""
-
-    __slots__ = ("of", "state", "tells")
-
-    def __init__(self, of: Tokens, state: TokensState, *, tells: bool = True) -> None:
-        self.of: Tokens = of
-        self.state: TokensState = state
-        self.tells: bool = tells
-
-    def request(self, names: Names) -> Request:
-        """Return what Redis is asked."""
-        told = names.control_channel(self.of.subject, REVOKE) if self.tells else ""
-        arguments: list[Argument] = [names.token_key(""), self.of.subject, told]
-        arguments += [self.state.current, self.state.known_for]
-        for each in self.state.held:
-            arguments += [each.token, each.obtained, each.life.left]
-        return call(names, WRITE_TOKENS, self._keys(names), arguments)
-
-    def result(self, answer: Any) -> None:
-        """Return nothing."""
+def _tokens(answer: Any) -> TokensState:
+    now, current, known_for, *held = answer
+    return TokensState(
+        current,
+        tuple(
+            HeldToken(token, obtained, _life(left, now))
+            for token, obtained, left in zip(held[::3], held[1::3], held[2::3], strict=True)
+        ),
+        _milliseconds(known_for),
+    )
 
 
-class _OfSession:
-    __slots__ = ()
-
-    of: Session
-
-    def _keys(self, names: Names) -> tuple[str, str]:
-        return names.sessions_key(self.of.subject), names.session_key(self.of.session)
-
-
-class ReadSession(_OfSession, Operation[SessionState]):
-    """What a session is."""
-
-    __slots__ = ("of",)
-
-    def __init__(self, of: Session) -> None:
-        self.of: Session = of
-
-    def request(self, names: Names) -> Request:
-        """Return what Redis is asked."""
-        return call(names, READ_SESSION, self._keys(names), (self.of.session,))
-
-    def result(self, answer: Any) -> SessionState:
-        """Return it."""
-        now, *found = answer
-        if not found:
-            return SessionState()
-        place, left, flat = found
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        seen = fields.pop(b"seen", b"")
-        pairs = [text for pair in sorted(fields.items()) for text in pair]
-        return SessionState(place, _life(left, now), tuple(pairs), seen)
+def _session(answer: Any) -> SessionState:
+    now, *found = answer
+    if not found:
+        return SessionState()
+    place, left, flat = found
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    seen = fields.pop(b"seen", b"")
+    pairs = [text for pair in sorted(fields.items()) for text in pair]
+    return SessionState(place, _life(left, now), tuple(pairs), seen)
 
 
-class WriteSession(_OfSession, Operation[None]):
-    """Makes a session what it is in another place."""
-
-    __slots__ = ("of", "state", "tells")
-
-    def __init__(self, of: Session, state: SessionState, *, tells: bool = True) -> None:
-        self.of: Session = of
-        self.state: SessionState = state
-        self.tells: bool = tells
-
-    def request(self, names: Names) -> Request:
-        """Return what Redis is asked."""
-        told = names.control_channel(self.of.subject, REVOKE) if self.tells else ""
-        arguments: list[Argument] = [*(self.of.session, self.of.subject, names.token_key(""), told)]
-        state = self.state
-        if state.fields:
-            arguments += [state.place, state.life.left, *state.fields]
-            arguments += [b"seen", state.seen] if state.seen else []
-        return call(names, WRITE_SESSION, self._keys(names), arguments)
-
-    def result(self, answer: Any) -> None:
-        """Return nothing."""
+def _nothing(_answer: object) -> None:
+    """Return nothing: that it was done is all."""
 
 
 def _life(left: int, now: bytes) -> Life:
