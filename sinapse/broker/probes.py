@@ -36,6 +36,13 @@ class Probes:
         #: Where they are published: only this node is subscribed.
         self.channel = f"{NODES}:{secrets.token_hex(8)}".encode()
 
+    def knowing(self, since: int) -> bytes:
+        """Return what this node is subscribed to when it acts by `since`: so others know that.
+
+        It says so itself also where an ear has the connection for several nodes.
+        """
+        return self.channel + b":%d" % since
+
     def heard(self) -> None:
         """Note that one has arrived."""
         self._heard += 1

@@ -106,14 +106,17 @@ class Session:
             await self._in_time(subscription.barrier())
             recovery = Recovery(self._owner, lookups[0], self._reactor)
             attachment = await lookups[0].attach(recovery.known())
-            self._has_its_share(await lookups[0].check(attachment.position.epoch))
             # What comes while lists are read is applied after them, in the order of Redis.
             subscription.hold()
             await recovery.end_grants()
             await recovery.reconcile()
             # Publishers check the epoch themselves until a node is subscribed to this channel.
-            epoch = f"{NODES}:{attachment.position.epoch}"
-            subscription.subscribe_for_good(NODES.encode(), epoch.encode(), self._probes.channel)
+            subscription.subscribe_for_good(
+                NODES.encode(),
+                f"{NODES}:{attachment.position.epoch}".encode(),
+                self._probes.channel,
+                self._probes.knowing(self._hub.since),
+            )
             self._changed = set(self._hub.channels)
             # From the mark on messages wait, in Redis if they are many, for those before the mark.
             # Control messages wait with them, so that their order stays.
@@ -127,8 +130,11 @@ class Session:
                 raise txredisapi.ConnectionError("its data have been replaced")
             self.epoch = attachment.position.epoch
             await recovery.catch_up(attachment, last_ids)
+            # What is read behind the SUBSCRIBE is known to whoever does not find this node yet.
+            since = await lookups[0].check(self.epoch)
             self.lookups = lookups
             self._subscription = subscription
+            self._has_its_share(since)
             self._synchronize()
             self.is_ready = True
             self._owner.connected(node)
@@ -333,7 +339,11 @@ class Session:
             moving.cancel()
 
     def _has_its_share(self, since: int) -> None:
-        self._hub.since = since
+        """Act by `since` from now on, and then say so."""
+        if since != self._hub.since:
+            self._hub.since = since
+            if self._subscription is not None:
+                self._subscription.subscribe_for_good(self._probes.knowing(since))
 
     def _in_time(self, heard: "Deferred[Heard]") -> "Deferred[Heard]":
         """Fail when the message is late; once the session is ready, probes do that."""

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import click
 
@@ -93,9 +94,9 @@ def _finish(them: Parties, finishing: Finishing, *, dry: bool) -> None:
         click.echo(f"{removed} rights and tokens would be removed, {stay} stay for now")
         return
     with _alone(them):
-        if wait := finishing.begin_share(move):
-            click.echo(f"waiting {wait:.0f} seconds until all daemons know …", err=True)
-            finishing.wait(wait, time.sleep)
+        if shares := finishing.begin_share(move):
+            click.echo(f"waiting until all nodes know of {', '.join(shares)} …", err=True)
+            finishing.wait(shares, partial(click.echo, err=True), time.sleep)
         with _progress(them, "removing"):
             finishing.sweep(move)
         if finishing.waiting:

@@ -1,7 +1,7 @@
 """What comes after a move: what has moved is removed from where it was."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sinapse.protocol.redislist import shards_of
@@ -10,10 +10,18 @@ from sinapse.publisher.operations.channels import Grant, GrantState
 from sinapse.publisher.operations.groups import GroupChannel, Membership
 from sinapse.publisher.operations.operation import Plain
 from sinapse.publisher.resharding.entries import Placed
+from sinapse.publisher.resharding.knowing import Nodes
 from sinapse.publisher.resharding.parties import CannotMove, Parties, done, parted
 
-#: Seconds in which all daemons have learned that a Redis has its share: they ask every four.
+#: Seconds in which all nodes have said that they know that a Redis has its share: they ask every
+#: four, and then say it.
+SAID = 30.0
+
+#: Seconds in which those of an earlier version have learned it: they ask as often.
 LEARNED = 15.0
+
+#: Seconds between two looks at who has said it.
+LOOK = 0.5
 
 
 class Finishing:
@@ -46,14 +54,14 @@ class Finishing:
             raise CannotMove(f"the list is that of a different move: {move}")
         return move
 
-    def begin_share(self, move: str) -> float:
-        """Note since when what has moved has its share; return for how many seconds to wait then.
+    def begin_share(self, move: str) -> dict[str, str]:
+        """Note since when what has moved has its share; return that by their names.
 
         It is a counter that no message has: whoever has an id from there on was here after all
         publishers were, so has had all that was published elsewhere before.
         """
-        new = parted(move)[1] & set(self._shards.names)
-        for name in new:
+        shares = {}
+        for name in sorted(parted(move)[1] & set(self._shards.names)):
             number = self._shards.names.index(name)
             names, part = self._them.urls[number].names, self._them.parts[number]
             if not part.execute("HEXISTS", names.retention, "epoch"):
@@ -63,10 +71,44 @@ class Finishing:
                 since = str(part.execute("HINCRBY", names.retention, "counter", "1")).encode()
                 part.execute("HSET", names.move, "since", since)
             part.execute("HSET", names.retention, "since", since)
-        return LEARNED if new else 0.0
+            shares[name] = since.decode()
+        return shares
 
-    def wait(self, seconds: float, sleep: Callable[[float], object]) -> None:
-        """Wait, with signs of life."""
+    def wait(
+        self,
+        shares: Mapping[str, str],
+        tell: Callable[[str], object],
+        sleep: Callable[[float], object],
+    ) -> None:
+        """Wait until all nodes act by `shares`, which :meth:`begin_share` has noted.
+
+        `tell` is called with what it waits for. Until then nothing may be removed: a node that
+        stands still would take up a client whose messages were elsewhere, as if nothing was
+        missing.
+        """
+        nodes = {name: self._nodes(name) for name in shares}
+        if mute := max((each.mute for each in nodes.values()), default=0):
+            tell(f"nodes of an earlier version: {mute}; waiting {LEARNED:.0f} seconds for them")
+            self._sleep(LEARNED, sleep)
+        ends = time.monotonic() + SAID
+        for name, since in shares.items():
+            while behind := nodes[name].behind(since):
+                if time.monotonic() > ends:
+                    raise CannotMove(
+                        f"{behind} of {nodes[name].count} nodes that hear {name} did not say"
+                        f" within {SAID:.0f} seconds that they know that it has its share: nothing"
+                        " was removed; begin again when they answer, or are gone"
+                    )
+                self._sleep(LOOK, sleep)
+        if shares:
+            self._them.check()  # Who has lost one of them cannot say what is missing there.
+
+    def _nodes(self, name: str) -> Nodes:
+        number = self._shards.names.index(name)
+        return Nodes(self._them.urls[number], self._them.parts[number])
+
+    def _sleep(self, seconds: float, sleep: Callable[[float], object]) -> None:
+        """Sleep, with signs of life."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
             sleep(min(1.0, left))
