@@ -46,7 +46,7 @@ PUBLISH ``…:revoke``                   a token was cleared or replaced; payloa
 ``sinapse:checkpoints``                list: id counters with times, to forget the old
 ``sinapse:revoked:<token>``            string: a token that is in another Redis was revoked
 ``sinapse:sent:<message id>``          string: a message of that id was published; its own id, if
-                                       it was retained
+                                       it was retained; ``-`` if it is left to another Redis
 ``sinapse:nothing``                    never there: what would change it asks for leave to write
 PUB/SUB ``sinapse:nodes``              every node listens
 PUB/SUB ``sinapse:nodes:<epoch>``      every node listens that has looked at this epoch

@@ -44,13 +44,13 @@ from sinapse.publisher.operations.messages import (
     Messages,
     PublishAll,
     PublishPlain,
-    Sent,
 )
 from sinapse.publisher.operations.moving import ReadMove
 from sinapse.publisher.operations.operation import Operation, Plain
 from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn, ReadAudience
 from sinapse.publisher.operations.runs import BeginRun, GetRun, HoldRuns, StopRun, TellRun
+from sinapse.publisher.operations.sent import Claim
 from sinapse.publisher.operations.sessions import (
     EndSession,
     EndSessions,
@@ -286,7 +286,7 @@ def all_operations() -> list[Operation[Any]]:
         *(*plain, *kept, messages.publish("news", "hello", retain=0, message_id="b")),
         *(AddChannel("1", "news"), AddChannel("1", "other", 0.001), AddChannel("1", "third", 60)),
         *(HasChannel("1", "news"), ListChannels("1"), RemoveChannel("1", "third")),
-        *(ReadGrant("1", "news"), Sent("a"), ReadMove(numbered(1))),
+        *(ReadGrant("1", "news"), Claim("a", 1000), ReadMove(numbered(1))),
         *(AddToGroup("team", "news"), JoinGroup("1", "team"), JoinGroup("2", "team")),
         *(ListGroups("1"), ListMembers("team"), ListGroupChannels("team"), LeaveGroup("2", "team")),
         *(GenerateToken("1", "User", 60), ObtainToken("1", "User", 60), GetToken("1", "User")),

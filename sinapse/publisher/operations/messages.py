@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from sinapse.errors import InvalidSubject
-from sinapse.protocol.ids import parse_counter, parse_id
+from sinapse.protocol.ids import parse_counter
 from sinapse.protocol.keys import HORIZON, INBOXES, channel_name
 from sinapse.protocol.message import MAX_MESSAGE, Message, pack, pack_retained
 from sinapse.protocol.names import Names
@@ -29,6 +29,7 @@ from sinapse.publisher.operations.retention import (
     milliseconds,
     remembered,
 )
+from sinapse.publisher.operations.sent import Claim, Claimed, heard
 
 #: Milliseconds for which a message to one subject is retained at least. The first one adds the
 #: channel to the list of the subject, and its nodes listen to that only then.
@@ -77,9 +78,13 @@ class Publish(Operation[Published]):
             return ()
 
     @property
-    def guard(self) -> "Sent | None":
-        """Whether a message with the same id was published where the channel was before."""
-        return None if self.message_id is None else Sent(self.message_id)
+    def guard(self) -> Claim | None:
+        """The claim of its id."""
+        return None if self.message_id is None else Claim(self.message_id, remembered(self.retain))
+
+    def is_claimed(self, result: Any) -> bool:
+        """Whether the other place has a claim of its id."""
+        return self.message_id is not None and isinstance(result, Claimed)
 
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
@@ -97,8 +102,8 @@ class Publish(Operation[Published]):
     def result(self, answer: Any) -> Any:
         """Return how many nodes received it, or why it could not be published."""
         if self.retain or self.message_id is not None:
-            return _heard(answer)
-        return _heard(answer[0])
+            return heard(answer)
+        return heard(answer[0])
 
     def _retained(self, names: Names) -> Request:
         keys = [*names.shared, names.retained_key(self.channel)]
@@ -117,23 +122,6 @@ class Publish(Operation[Published]):
             keys.append(names.replay)
             arguments.append(str(self.replay))
         return call(names, PUBLISH_RETAINED, keys, arguments)
-
-
-class Sent(Operation[Published | None]):
-    """Whether a message with this id was published; then the result is that of publishing again."""
-
-    __slots__ = ("message_id",)
-
-    def __init__(self, message_id: str) -> None:
-        self.message_id: str = message_id
-
-    def request(self, names: Names) -> Request:
-        """Return the command."""
-        return Request(("GET", names.sent_key(self.message_id)))
-
-    def result(self, answer: bytes | None) -> Any:
-        """Return what publishing returns of a message that was sent before, or None."""
-        return None if answer is None else _heard([-1, answer])
 
 
 class PublishTogether(Operation[list[Published | Refused]]):
@@ -156,7 +144,7 @@ class PublishPlain(PublishTogether):
 
     def result(self, answer: Sequence[Any]) -> list[Published | Refused]:
         """Return for each how many nodes received it, or why it could not be published."""
-        return [_heard(each) for each in answer]
+        return [heard(each) for each in answer]
 
 
 class PublishAll(PublishTogether):
@@ -188,11 +176,11 @@ class PublishAll(PublishTogether):
 
     def result(self, answer: Sequence[Any]) -> list[Published | Refused]:
         """Return for each how many nodes received it, or why it could not be published."""
-        epoch, digits, *heard = answer
+        epoch, digits, *outcomes = answer
         before = parse_counter(digits) or 0
         return [
-            _heard([each, b"%b-%d" % (epoch, counter)] if type(each) is int else each)
-            for counter, each in enumerate(heard, before + 1)
+            heard([each, b"%b-%d" % (epoch, counter)] if type(each) is int else each)
+            for counter, each in enumerate(outcomes, before + 1)
         ]
 
 
@@ -204,15 +192,6 @@ def _remembered(message: Publish) -> str:
 def _plain(names: Names, messages: Iterable[Publish]) -> Request:
     arguments = [part for each in messages for part in (each.channel, pack(each.message))]
     return call(names, PUBLISH_PLAIN, (names.nothing,), arguments)
-
-
-def _heard(answer: Any) -> Published | Refused:
-    """Return the meaning of nodes, of nodes and an id, or of the text of an error."""
-    if isinstance(answer, bytes):
-        return Refused(answer.decode(errors="replace"))
-    nodes, identifier = (answer, b"") if isinstance(answer, int) else answer
-    found = parse_id(identifier)
-    return Published(max(0, nodes), None if found is None else str(found))
 
 
 class Outgoing(NamedTuple):

@@ -8,6 +8,9 @@ after a removal has returned.
 
 What concerns all Redis is done last where rights are copied to: so a copy that was read before is
 either seen to be old, or removed.
+
+What is done once, by an id, is decided in one place, that of before: see
+:mod:`sinapse.publisher.operations.sent`.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -72,7 +75,7 @@ def carry_while_moving(operations: Sequence[Operation[Any]], shards: Shards) -> 
     """Carry operations out as :func:`~sinapse.publisher.operations.spread.carry` does."""
     operations = list(operations)
     others = [operation.other(shards) for operation in operations]
-    known = yield from _guarded(operations, others)
+    known = yield from _guarded(operations, others, shards)
     left = [at for at in range(len(operations)) if at not in known]
     results: list[Any] = [known.get(at) for at in range(len(operations))]
     if left:
@@ -80,6 +83,9 @@ def carry_while_moving(operations: Sequence[Operation[Any]], shards: Shards) -> 
             left, (yield from _carry([operations[at] for at in left], shards)), strict=True
         ):
             results[at] = result
+    helped = yield from _carried_elsewhere(operations, others, results, shards)
+    for at, result in helped.items():
+        results[at] = result
     yield from _ask_elsewhere(operations, others, results)
     rights: dict[Entry, tuple[int, int]] = {}
     changed: dict[Entry, list[int]] = {}
@@ -88,8 +94,11 @@ def carry_while_moving(operations: Sequence[Operation[Any]], shards: Shards) -> 
         if isinstance(results[at], Exception) or other is None or place is None:
             continue
         for entry in operation.entries:
-            rights[entry] = place, other
             changed.setdefault(entry, []).append(at)
+            if at in known or at in helped:  # The other place was the one that changed.
+                rights.setdefault(entry, (other, place))
+            else:
+                rights[entry] = place, other
     for entry, error in (yield from mirror(rights)).items():
         for at in changed[entry]:
             results[at] = error
@@ -140,43 +149,67 @@ def _carry(operations: Sequence[Operation[Any]], shards: Shards) -> Asking:
 
 
 def _guarded(
-    operations: Sequence[Operation[Any]], others: Sequence[int | None]
+    operations: Sequence[Operation[Any]], others: Sequence[int | None], shards: Shards
 ) -> Generator[Asked, Outcomes, dict[int, Any]]:
-    """Return the results of operations that their other place knows already."""
-    asked: dict[int, list[Operation[Any]]] = {}
-    places: list[tuple[int, int, int]] = []
-    for at, (operation, other) in enumerate(zip(operations, others, strict=True)):
-        if other is not None and (guard := operation.guard) is not None:
-            part = asked.setdefault(other, [])
-            places.append((at, other, len(part)))
-            part.append(guard)
-    if not asked:
+    """Return the results of operations that were carried out where their channels were."""
+    if shards.state not in (State.JOINED, State.LEFT):
         return {}
-    outcomes = yield asked
-    results = {at: found(outcomes[other], place) for at, other, place in places}
+    guards = {
+        at: (other, guard)
+        for at, (operation, other) in enumerate(zip(operations, others, strict=True))
+        if other is not None and (guard := operation.guard) is not None
+    }
+    results = yield from _ask(guards)
     return {at: result for at, result in results.items() if result is not None}
+
+
+def _carried_elsewhere(
+    operations: Sequence[Operation[Any]],
+    others: Sequence[int | None],
+    results: Sequence[Any],
+    shards: Shards,
+) -> Generator[Asked, Outcomes, dict[int, Any]]:
+    """Carry out in the new place what the place of before leaves to that; return the results."""
+    if shards.state in (State.JOINED, State.LEFT):
+        return {}
+    helped = {
+        at: (other, operation)
+        for at, (operation, other) in enumerate(zip(operations, others, strict=True))
+        if other is not None and operation.is_claimed(results[at])
+    }
+    return (yield from _ask(helped))
 
 
 def _ask_elsewhere(
     operations: Sequence[Operation[Any]], others: Sequence[int | None], results: list[Any]
 ) -> Generator[Asked, Outcomes, None]:
     """Bring results up to date by what the other place knows."""
-    asked: dict[int, list[Operation[Any]]] = {}
-    places: list[tuple[int, int, int]] = []
-    for at, (operation, other) in enumerate(zip(operations, others, strict=True)):
-        if other is None or isinstance(results[at], BrokerUnavailable):
-            continue
-        if (also := operation.elsewhere(other)) is not None:
-            part = asked.setdefault(other, [])
-            places.append((at, other, len(part)))
-            part.append(also)
-    if not asked:
-        return
-    outcomes = yield asked
-    for at, other, place in places:
-        result = found(outcomes[other], place)
+    questions = {
+        at: (other, also)
+        for at, (operation, other) in enumerate(zip(operations, others, strict=True))
+        if other is not None
+        and not isinstance(results[at], BrokerUnavailable)
+        and (also := operation.elsewhere(other)) is not None
+    }
+    for at, result in (yield from _ask(questions)).items():
         is_error = isinstance(result, BrokerUnavailable)
         results[at] = result if is_error else operations[at].joined(results[at], result)
+
+
+def _ask(
+    questions: Mapping[int, tuple[int, Operation[Any]]],
+) -> Generator[Asked, Outcomes, dict[int, Any]]:
+    """Return the results of `questions`, each with the place that is asked."""
+    if not questions:
+        return {}
+    asked: dict[int, list[Operation[Any]]] = {}
+    places: dict[int, tuple[int, int]] = {}
+    for at, (place, question) in questions.items():
+        part = asked.setdefault(place, [])
+        places[at] = place, len(part)
+        part.append(question)
+    outcomes = yield asked
+    return {at: found(outcomes[place], number) for at, (place, number) in places.items()}
 
 
 def _read(

@@ -79,11 +79,15 @@ class Operation(ABC, Generic[T]):
 
     @property
     def guard(self) -> "Operation[Any] | None":
-        """What the other place is asked before, while its channel moves.
+        """What the place where its channel was is asked before it is carried out in the new one.
 
         If the result is not None, it is that of the operation, which is not carried out.
         """
         return None
+
+    def is_claimed(self, result: Any) -> bool:  # noqa: ARG002
+        """Whether the place where its channel was leaves it to the new one."""
+        return False
 
     def elsewhere(self, place: int) -> "Operation[Any] | None":  # noqa: ARG002
         """Return what the other place is asked as well, while its channel moves, if anything."""
