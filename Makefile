@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: dist demo docs test test-clients test-frameworks test-lowest lint format client bench bench-peers clean
+.PHONY: dist dist-client demo docs test test-clients test-frameworks test-lowest lint format client bench bench-peers clean
 # A virtual environment whose making broke off must not pass for a whole one the next time.
 .DELETE_ON_ERROR:
 
@@ -71,6 +71,16 @@ dist: $(VENV)/develop
 	tar -xzf dist/*.tar.gz -C build/sdist && chmod -R u=rwX,go=rX build/sdist
 	name=$$(ls build/sdist) && $(TAR) -C build/sdist -cf - $$name | gzip -9 -n > dist/$$name.tar.gz
 	$(BIN)/python -m twine check --strict dist/*
+
+# The package of the client, in dist/npm, made beside the checkout; needs Node and npm. REPOSITORY is
+# the URL of the source: npm compares it with where the package comes from.
+dist-client:
+	@test -n "$(REPOSITORY)" || { echo 'where is the source? make dist-client REPOSITORY=https://…' >&2; exit 1; }
+	rm -rf build/client dist/npm && mkdir -p build/client dist/npm
+	tar -C clients/js --exclude=node_modules --exclude=dist -cf - . | tar -C build/client -xf -
+	cd build/client && npm ci --ignore-scripts --no-audit --no-fund
+	cd build/client && npm pkg set repository.type=git repository.url="git+$(REPOSITORY).git" repository.directory=clients/js
+	cd build/client && npm pack --pack-destination ../../dist/npm
 
 # Needs a C compiler; peers that are not installed are left out. Less: make bench ARGS=--quick, and
 # only what the goals are about: make bench ARGS=--goals

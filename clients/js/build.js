@@ -12,7 +12,7 @@ const options = {
   mangleProps: /^(own|tag|epoch|counter|rank|closed|alone|replaced|deliver|leave)$/,
   target: "es2022",
   legalComments: "none",
-  banner: { js: `/* ${name} ${version}, ${license} licence */` },
+  banner: { js: `/* ${name} ${version}, ${license} */` },
 };
 
 rmSync("dist", { recursive: true, force: true });
