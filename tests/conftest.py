@@ -48,6 +48,7 @@ LONG_MODULES = (
     "system/test_token_life.py",
     "system/test_ear.py",
     "system/test_degraded.py",
+    "project/test_workflows.py",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support import PYTHON, RedisServer, end, eventually, free_port
+from tests.support.browser import program
 from tests.support.building import ENVIRONMENT, Built, built, run
 from tests.support.daemon import ROOT, Daemon
 from tests.support.walkthrough import index
@@ -95,7 +97,7 @@ def test_the_sdist_has_what_make_test_needs(built: Built) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {
         str(path.relative_to(built.checkout))
-        for folder in ("tests", "clients", "contrib", "docs")
+        for folder in ("tests", "clients", "contrib", "docs", ".ci", ".github")
         for path in (built.checkout / folder).rglob("*")
         if path.is_file() and "node_modules" not in path.parts
     }
@@ -180,3 +182,39 @@ def test_the_installed_chat_can_be_tried(
 def test_twistd_of_this_environment_knows_the_daemon_from_any_folder(tmp_path: Path) -> None:
     twistd = Path(sys.executable).parent / "twistd"
     assert run(twistd, "sinapse", "--version", cwd=tmp_path).startswith("Sinapse ")
+
+
+def make(built: Built, target: str, *variables: str) -> str:
+    """Make a target in the copy of the checkout, with the environment of the tests."""
+    venv = Path(sys.executable).parent.parent
+    made = (f"--old-file={venv}/develop", f"--old-file={venv}/bin/python", f"VENV={venv}")
+    return run("make", *made, target, *variables, cwd=built.checkout)
+
+
+def test_what_is_published_is_built_once_and_is_what_is_tested_here(built: Built) -> None:
+    # The time of the last commit, which a copy has not.
+    make(built, "dist", "SOURCE_DATE_EPOCH=1700000000")
+    [wheel] = (built.checkout / "dist").glob("*.whl")
+    [sdist] = (built.checkout / "dist").glob("*.tar.gz")
+    assert (wheel.name, sdist.name) == (built.wheel.name, built.sdist.name)
+    assert contents(wheel) == contents(built.wheel)
+    with tarfile.open(sdist) as ours, tarfile.open(built.sdist) as theirs:
+        assert sorted(ours.getnames()) == sorted(theirs.getnames())
+
+
+def test_the_package_for_npm_says_where_its_source_is(built: Built) -> None:
+    program("npm")
+    make(built, "dist-client", "REPOSITORY=https://example.org/us/it")
+    [package] = (built.checkout / "dist" / "npm").iterdir()
+    with tarfile.open(package) as archive:
+        file = archive.extractfile("package/package.json")
+        assert file is not None
+        said = json.load(file)
+        assert "package/dist/index.js" in archive.getnames()
+    assert said["repository"] == {
+        "type": "git",
+        "url": "git+https://example.org/us/it.git",
+        "directory": "clients/js",
+    }
+    source = json.loads((built.checkout / "clients" / "js" / "package.json").read_text())
+    assert said == source | {"repository": said["repository"]}

@@ -58,6 +58,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         ".*", "__pycache__", "node_modules", "build", "dist", "*.egg-info"
     )
     shutil.copytree(ROOT, checkout, ignore=leftovers)
+    for hidden in (".ci", ".github"):
+        shutil.copytree(ROOT / hidden, checkout / hidden)
     for package in (
         "clients/js",
         "tests/clients/react-native",

@@ -10,10 +10,27 @@ import venv
 from pathlib import Path
 from typing import Any
 
+from tests.support.browser import program
+from tests.support.building import run
 from tests.support.daemon import ROOT
-from tests.support.npm import install
+from tests.support.npm import alone, install
 
 FOLDER = Path(__file__).parent
+
+#: The last one that Go 1.19 builds, which is what Debian 12 has.
+ACTIONLINT = "v1.7.7"
+
+
+def actionlint() -> Path:
+    """Return actionlint, which is built once for a checkout."""
+    found = ROOT / "build" / "checkers" / ACTIONLINT / "actionlint"
+    with alone(FOLDER):
+        if not found.exists():
+            command = (program("go"), "install")
+            module = f"github.com/rhysd/actionlint/cmd/actionlint@{ACTIONLINT}"
+            environment = os.environ | {"GOBIN": str(found.parent), "CGO_ENABLED": "0"}
+            run(*command, module, cwd=FOLDER, environment=environment)
+    return found
 
 
 def installed(folder: Path) -> Path:
