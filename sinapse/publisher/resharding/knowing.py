@@ -33,9 +33,9 @@ class Nodes:
                 if found[1] != found[0]:
                     telling.add(before + found[1])
         self._telling = sorted(telling)
-        self.count = len(names)
+        self.count: int = len(names)
         #: How many are of an earlier version, and cannot say what they know.
-        self.mute = len(names - telling)
+        self.mute: int = len(names - telling)
 
     def behind(self, since: str) -> int:
         """Return how many are still there, could say that they act by `since`, and have not."""
