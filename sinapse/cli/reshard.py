@@ -42,6 +42,8 @@ def _parties(publisher: Publisher) -> Iterator[Parties]:
     them = Parties(publisher.urls)
     try:
         yield them
+        if them.invalid:
+            click.echo(f"entries that are no names, and stay as they are: {them.invalid}", err=True)
     except CannotMove as error:
         raise Refused(str(error)) from None
     finally:

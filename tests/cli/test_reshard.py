@@ -234,6 +234,95 @@ def test_it_copies_tokens_and_sessions_whose_home_moves(servers: dict[str, Redis
             assert publisher.sessions.end_all(each) == 2
 
 
+def test_what_somebody_else_has_written_is_counted_and_left_as_it_is(
+    servers: dict[str, RedisServer],
+) -> None:
+    before = " ".join(f"{name}={servers[name].url}" for name in "ab")
+    joining = listed(servers, "joining").replace("tokens=no&", "")
+    shards = shards_of(parse_all([joining]))
+    names = [f"room:{number}" for number in range(60)]
+    subjects = [f"{number}" for number in range(20)]
+    with Publisher(before) as publisher:
+        for name in names:
+            publisher.channels.add("1", name)
+        publisher.groups.add("1", "team")
+        publisher.groups.channels("team").add(names[0])
+        tokens = {each: publisher.tokens.generate(each) for each in subjects}
+    wrong = ["sinapse:nodes", "two\nlines", "x" * 600, b"\xff", ""]
+    written: dict[str, int] = {}
+    for name in "ab":
+        with contextlib.closing(servers[name].client()) as raw:
+            client: Any = raw
+            client.sadd("sinapse:channels:1", *wrong)
+            client.sadd("sinapse:channels:two\nlines", "room:1", "room:2")
+            client.sadd(b"sinapse:channels:\xff", "room:1")
+            client.hset("sinapse:group:team", mapping=dict.fromkeys(wrong[:3], "1"))
+            client.hset("sinapse:group:two words", "room:1", "1")
+            client.hset("sinapse:groups:1", "two words", "1")
+            client.hset("sinapse:groups:two\nlines", "team", "1")
+            client.zadd("sinapse:sessions:1", {b"\xff": 1})
+            client.set("sinapse:tokens:x", "two\nlines")
+            client.set(b"sinapse:tokens:\xff", "1")
+            client.set(b"sinapse:User:\xff", "x")
+            written[name] = 5 + 2 + 1 + 3 + 1 + 1 + 1 + 1 + 1 + 1 + 1
+    said = f"entries that are no names, and stay as they are: {sum(written.values())}"
+    assert said in run(joining, "--dry-run")
+    assert said in run(joining)
+    with contextlib.closing(servers["c"].client()) as raw:
+        client = raw
+        moved = {each for each in names if shards.other(each.encode()) is not None}
+        assert {each.decode() for each in client.smembers("sinapse:channels:1")} == moved
+        its = {each for each in subjects if shards.other_home(each.encode()) is not None}
+        assert its
+        assert {each.decode() for each in client.keys("sinapse:tokens:*")} == {
+            f"sinapse:tokens:{tokens[each]}" for each in its
+        }
+        client.hset("sinapse:retention", mapping={"epoch": "x", "counter": "1"})
+    # Memberships stay in any case.
+    left = sum(written.values()) - 2 * 2
+    after = listed(servers, "").replace("?tokens=no", "")
+    text = run(after, "--finish")
+    assert "nothing moves any more" in text
+    assert f"entries that are no names, and stay as they are: {left}" in text
+    for name in "ab":
+        with contextlib.closing(servers[name].client()) as raw:
+            client = raw
+            found = client.smembers("sinapse:channels:1")
+            assert {b"sinapse:nodes", b"two\nlines", b"\xff", b""} <= found
+            assert not {each.encode() for each in moved} & found
+
+
+def test_a_past_that_has_changed_since_an_attempt_is_copied_again(
+    servers: dict[str, RedisServer],
+) -> None:
+    joining = listed(servers, "joining")
+    shards = shards_of(parse_all([joining]))
+    moving = [name for name in map("room:{}".format, range(99)) if shards.other(name.encode())]
+    new, changed, ended, same = moving[:4]
+    [staying] = [name for name in map("room:{}".format, range(9)) if name not in moving][:1]
+    with (
+        Publisher(joining) as publisher,
+        contextlib.closing(servers["c"].client()) as raw,
+    ):
+        client: Any = raw
+        for name in (changed, ended, same, staying):
+            publisher.publish(name, "x", replay=2)
+        run(joining)
+        # It was given up.
+        run(" ".join(f"{name}={servers[name].url}" for name in "ab"), "--finish")
+        client.hset("sinapse:replay", staying, "7")
+        publisher.publish(new, "x", replay=5)
+        publisher.publish(changed, "x", replay="all")
+        publisher.publish(ended, "x", replay=0)
+        run(joining)
+        assert client.hgetall("sinapse:replay") == {
+            new.encode(): b"5",
+            changed.encode(): b"all",
+            same.encode(): b"2",
+            staying.encode(): b"7",
+        }
+
+
 def test_a_move_is_given_up(servers: dict[str, RedisServer]) -> None:
     run(listed(servers, "joining"))
     before = " ".join(f"{name}={servers[name].url}" for name in "ab")

@@ -81,8 +81,8 @@ class Copying:
                     self.copied += sum(place == number for place, _ in rights.values())
                 else:
                     self._bring(rights)
-            if not dry:
-                self._copy_pasts(number)
+        if not dry:
+            self._copy_pasts()
 
     def note(self) -> None:
         """Note in every Redis that all is copied."""
@@ -133,15 +133,30 @@ class Copying:
             states |= zip(entries, done(results), strict=True)
         return states
 
-    def _copy_pasts(self, number: int) -> None:
+    def _copy_pasts(self) -> None:
         """Copy of which channels new streams get a past: their messages stay where they are."""
-        names, part = self._them.urls[number].names, self._them.parts[number]
-        noted = part.execute("HGETALL", names.replay)
-        for channel, replay in zip(noted[::2], noted[1::2], strict=True):
+        noted = [self._pasts(number) for number in range(len(self._shards))]
+        for channel in {name for pasts in noted for name in pasts}:
             other = self._shards.other(channel)
-            if other is not None and self._shards.of(channel) == number:
-                key = self._them.urls[other].names.replay
-                self._them.parts[other].execute("HSETNX", key, channel, replay)
+            if other is None:
+                continue
+            # Nobody publishes there yet: what is different is of an attempt that was given up.
+            replay = noted[self._shards.of(channel)].get(channel)
+            if replay != noted[other].get(channel):
+                self._them.live()
+                self._note_past(other, channel, replay)
+
+    def _pasts(self, number: int) -> dict[bytes, bytes]:
+        key = self._them.urls[number].names.replay
+        noted = self._them.parts[number].execute("HGETALL", key)
+        return dict(zip(noted[::2], noted[1::2], strict=True))
+
+    def _note_past(self, number: int, channel: bytes, replay: bytes | None) -> None:
+        key, part = self._them.urls[number].names.replay, self._them.parts[number]
+        if replay is None:
+            part.execute("HDEL", key, channel)
+        else:
+            part.execute("HSET", key, channel, replay)
 
 
 def _ends(state: Any) -> bool:

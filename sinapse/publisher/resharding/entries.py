@@ -5,7 +5,14 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from sinapse.errors import InvalidSubject
-from sinapse.protocol.keys import RESERVED, kind_name, session_id
+from sinapse.protocol.keys import (
+    RESERVED,
+    channel_name,
+    group_name,
+    kind_name,
+    session_id,
+    subject_id,
+)
 from sinapse.protocol.names import Names
 from sinapse.protocol.sharding import Shards
 from sinapse.publisher.operations.channels import Grant
@@ -27,6 +34,9 @@ class Placed(Entry, Protocol):
 #: A subject in a group is in all places.
 Found: TypeAlias = Placed | Membership
 
+#: Makes an entry of what its key is named after and of a member, or raises ``ValueError``.
+Make: TypeAlias = Callable[[str, str], Found]
+
 
 class Listed(NamedTuple):
     """A key with entries."""
@@ -42,57 +52,86 @@ class Reader:
 
     def __init__(self, own: Names, *, with_groups: bool) -> None:
         self._own = own
-        self._kinds: dict[str, Callable[[str, str], Listed | None]] = {
-            own.channels_key(""): partial(_members, Grant, ("SMEMBERS",), ()),
-            own.group_key(""): partial(_members, GroupChannel, ("HKEYS",), ()),
-            own.sessions_key(""): partial(_members, Session, ("ZRANGE",), ("0", "-1")),
-            own.token_key(""): _token,
-            own.obtained_tokens_key("", "").removesuffix(":"): _tokens,
+        #: Entries that were left out, as they have names that nothing of ours can have.
+        self.invalid: int = 0
+        self._kinds: dict[str, Callable[[bytes, str], Listed | None]] = {
+            own.channels_key(""): partial(self._members, _grant, ("SMEMBERS",), ()),
+            own.group_key(""): partial(self._members, _group_channel, ("HKEYS",), ()),
+            own.sessions_key(""): partial(self._members, _session, ("ZRANGE",), ("0", "-1")),
+            own.token_key(""): self._token,
+            own.obtained_tokens_key("", "").removesuffix(":"): self._tokens,
         }
         if with_groups:
-            self._kinds[own.groups_key("")] = partial(_members, Membership, ("HKEYS",), ())
+            self._kinds[own.groups_key("")] = partial(self._members, _membership, ("HKEYS",), ())
 
-    def listed(self, key: str) -> Listed | None:
+    def listed(self, key: bytes) -> Listed | None:
         """Return how to find the entries at `key`, if it has any."""
         prefix = self._own.prefix + RESERVED
-        kind, colon, rest = key.removeprefix(prefix).partition(":")
+        kind, colon, rest = _text(key).removeprefix(prefix).partition(":")
         found = self._kinds.get(f"{prefix}{kind}:")
         if found is not None:
             return found(key, rest)
-        return _tokens(key, f"{kind}:{rest}") if colon else None
+        return self._tokens(key, f"{kind}:{rest}") if colon else None
 
+    def _members(
+        self, make: Make, verb: Command, operands: Command, key: bytes, name: str
+    ) -> Listed:
+        """Return how to find entries of some kind: each is of what the key is named after."""
+        return Listed((*verb, key, *operands), partial(self._valid, make, name))
 
-def _members(
-    kind: Callable[[str, str], Found], verb: Command, operands: Command, key: str, name: str
-) -> Listed:
-    """Return how to find entries of some kind: each is of what the key is named after."""
-    return Listed(
-        (*verb, key, *operands), lambda answer: [kind(name, each) for each in _texts(answer)]
-    )
+    def _token(self, key: bytes, token: str) -> Listed | None:
+        if session_id(token.encode(errors="surrogateescape")) is not None:
+            return None  # It moves with its session.
+        valid = partial(self._valid, _token, token)
+        return Listed(("GET", key), lambda answer: valid([answer] if answer else []))
 
+    def _tokens(self, key: bytes, name: str) -> Listed | None:
+        kind, _, subject = name.partition(":")
+        try:
+            kind_name(kind)
+        except InvalidSubject:
+            return None
+        valid = partial(self._valid, _tokens, kind)
+        raw = subject.encode(errors="surrogateescape")
+        return Listed(("EXISTS", key), lambda answer: valid([raw] if answer else []))
 
-def _token(key: str, token: str) -> Listed | None:
-    if session_id(token.encode()) is not None:
-        return None  # It moves with its session.
-    return Listed(("GET", key), lambda answer: [Token(each, token) for each in _texts([answer])])
-
-
-def _tokens(key: str, name: str) -> Listed | None:
-    kind, _, subject = name.partition(":")
-    try:
-        kind_name(kind)
-    except InvalidSubject:
-        return None
-    return Listed(("EXISTS", key), lambda answer: [Tokens(subject, kind)] if answer else [])
-
-
-def _texts(answer: Iterable[bytes | None]) -> list[str]:
-    """Return names as text, but for what is not UTF-8, which is none of ours."""
-    texts = []
-    for raw in answer:
-        if raw:
+    def _valid(self, make: Make, name: str, members: Iterable[bytes]) -> list[Found]:
+        """Return entries, but for those that somebody else has written."""
+        found = []
+        for each in members:
             try:
-                texts.append(raw.decode())
-            except UnicodeDecodeError:
-                continue
-    return texts
+                found.append(make(name, _text(each)))
+            except ValueError:
+                self.invalid += 1
+        return found
+
+
+def _text(raw: bytes) -> str:
+    """Return a name as text; what is not UTF-8 becomes one that is refused."""
+    return raw.decode(errors="surrogateescape")
+
+
+def _grant(subject: str, channel: str) -> Grant:
+    return Grant(subject_id(subject), channel_name(channel))
+
+
+def _group_channel(group: str, channel: str) -> GroupChannel:
+    return GroupChannel(group_name(group), channel_name(channel))
+
+
+def _membership(subject: str, group: str) -> Membership:
+    return Membership(subject_id(subject), group_name(group))
+
+
+def _session(subject: str, session: str) -> Session:
+    session.encode()
+    return Session(subject_id(subject), session)
+
+
+def _token(token: str, subject: str) -> Token:
+    token.encode()
+    return Token(subject_id(subject), token)
+
+
+def _tokens(kind: str, subject: str) -> Tokens:
+    return Tokens(subject_id(subject), kind)

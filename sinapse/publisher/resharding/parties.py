@@ -51,6 +51,8 @@ class Parties:
         self.tell: Callable[[int], object] = int
         #: Entries that were removed from where they do not belong.
         self.removed: int = 0
+        #: Entries that were left out, as they have names that nothing of ours can have.
+        self.invalid: int = 0
         self._owner = secrets.token_hex(8)
         #: When to give the next sign of life: never without the lock.
         self._lasts = math.inf
@@ -135,7 +137,7 @@ class Parties:
         while True:
             pattern = f"{names.prefix}{RESERVED}*"
             cursor, found = part.execute("SCAN", cursor, "MATCH", pattern, "COUNT", str(SCANNED))
-            listed = list(filter(None, map(reader.listed, filter(None, map(_text, found)))))
+            listed = list(filter(None, map(reader.listed, found)))
             answers = done(part.run_all([Plain(each.command) for each in listed]))
             entries = [
                 entry
@@ -147,6 +149,7 @@ class Parties:
                 yield entries[start : start + AT_ONCE]
             self.tell(SCANNED)
             if cursor == b"0":
+                self.invalid += reader.invalid
                 return
 
     def forget(self, number: int, entries: Sequence[Placed]) -> None:
@@ -170,11 +173,3 @@ def parted(move: str) -> tuple[set[str], set[str]]:
     words = move.split()
     at = next(at for at, word in enumerate(words) if word in "+-")
     return set(words[:at]), set(words[at + 1 :])
-
-
-def _text(raw: bytes) -> str | None:
-    """Return a name as text; None for what is not UTF-8, which is none of ours."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return None
