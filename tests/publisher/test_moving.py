@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,7 +16,7 @@ from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.protocol.sharding import Shards, State
 from sinapse.publisher import Publisher
 from sinapse.publisher.operations.moving import MAX_ROUNDS, carry_while_moving, mirror
-from sinapse.publisher.operations.operation import Operation, Request
+from sinapse.publisher.operations.operation import Entry, Operation, Request
 from sinapse.publisher.operations.spread import Asking
 from tests.support import RedisServer, free_port, running_redis
 from tests.support.flavours import FLAVOURS
@@ -64,8 +64,22 @@ class Write(Read):
         return (Right(self.channel),)
 
 
+class Left(Operation[Mapping[str, Entry]]):
+    """What a Redis has after that."""
+
+    def request(self, names: Names) -> Request:
+        raise NotImplementedError
+
+    def result(self, answer: Any) -> Mapping[str, Entry]:
+        raise NotImplementedError
+
+
 class Clear(Operation[int]):
     """What all Redis do."""
+
+    @property
+    def left(self) -> Left:
+        return Left()
 
     def combine(self, results: Sequence[int]) -> int:
         return sum(results)
@@ -90,6 +104,8 @@ class World:
             case Clear():
                 there.clear()
                 return 0
+            case Left():
+                return {each: Right(each) for each in there}
             case Read(channel=channel):
                 return channel in there
         return True

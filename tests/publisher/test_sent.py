@@ -5,32 +5,24 @@ Publishers of both steps go on one round trip at a time, in every order, and die
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import count, product
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
-from redis.exceptions import NoScriptError
 
 from sinapse.errors import BrokerUnavailable
-from sinapse.protocol.message import Message, pack, unpack
 from sinapse.protocol.names import PLAIN
-from sinapse.protocol.redislist import parse_all, shards_of
+from sinapse.protocol.redislist import parse_all
 from sinapse.publisher import Outgoing, Publisher
 from sinapse.publisher.operations.conversation import converse
 from sinapse.publisher.operations.messages import Messages, Publish
-from sinapse.publisher.operations.moving import carry_while_moving
-from sinapse.publisher.operations.operation import Command, Refused
 from sinapse.publisher.operations.published import Published
 from sinapse.publisher.operations.sent import Claim
-from tests.support import RedisServer, eventually, running_redis
+from tests.support import eventually, running_redis
 from tests.support.flavours import FLAVOURS
-
-#: The states of publishers of two steps, of a Redis that joins and of one that leaves.
-MOVES = [("joining", "joined"), ("leaving", "left")]
+from tests.support.steps import MOVES, Caller, Place, interleave, running_place
 
 #: Round trips that a publisher takes at most.
 TRIPS = 3
@@ -39,130 +31,14 @@ _ids = map("message {}".format, count())
 _messages = Messages({}, None, None, None)
 
 
-class Place:
-    """Two Redis, `b` of which joins or leaves; what moves, and all that is published to it."""
-
-    def __init__(self, servers: dict[str, RedisServer]) -> None:
-        self.servers = servers
-        shards = shards_of(parse_all([self.url("joining")]))
-        self.channel = next(
-            name for name in map("room:{}".format, range(99)) if shards.other(name.encode())
-        )
-        self.subject = next(
-            each for each in map(str, range(99)) if shards.other(f"inbox@{each}".encode())
-        )
-        self.clients: dict[str, redis.Redis] = {
-            name: server.client() for name, server in servers.items()
-        }
-        self._heard = {name: client.pubsub() for name, client in self.clients.items()}
-        for pubsub in self._heard.values():
-            pubsub.subscribe(self.channel)
-        with Publisher(servers["a"].url) as one, Publisher(servers["b"].url) as other:
-            for publisher in (one, other):  # So that both know the scripts.
-                publisher.publish("x", "x", message_id="x")
-                publisher.publish("x", "x", retain=0, message_id="y")
-        self.published()
-
-    def url(self, state: str) -> str:
-        return f"a={self.servers['a'].url} b={self.servers['b'].url}?tokens=no&state={state}"
-
-    def note(self) -> None:
-        """Note that all is copied, whether it joins or leaves."""
-        for client in self.clients.values():
-            client.hset("sinapse:move", "done", "a + b")
-
-    def published(self) -> list[Message]:
-        """Return what has been published to the channel since the last time."""
-        found = []
-        for name, pubsub in self._heard.items():
-            self.clients[name].publish(self.channel, pack(Message("that is all")))
-            while True:
-                got: Any = pubsub.get_message(timeout=10)
-                assert got is not None
-                if got["type"] != "message":
-                    continue
-                message = unpack(got["data"])
-                if message.data == "that is all":
-                    break
-                found.append(message)
-        return found
-
-    def close(self) -> None:
-        for each in (*self._heard.values(), *self.clients.values()):
-            each.close()
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    folder: Path = tmp_path_factory.mktemp("sent")
-    with contextlib.ExitStack() as stack:
-        servers = {}
-        for name in "ab":
-            (folder / name).mkdir()
-            servers[name] = stack.enter_context(running_redis(folder / name))
-        found = Place(servers)
-        stack.callback(found.close)
+    with running_place(tmp_path_factory.mktemp("sent")) as found:
         yield found
-
-
-class Caller:
-    """A publisher that carries operations out, one round trip at a time."""
-
-    def __init__(self, place: Place, state: str, operations: Sequence[Publish]) -> None:
-        urls = parse_all([place.url(state)])
-        shards = shards_of(urls)
-        self._urls = urls
-        self._clients = [place.clients[name] for name in shards.names]
-        self._asking = carry_while_moving(operations, shards)
-        self.results: list[Any] | None = None
-        self._begin(next(self._asking))
-
-    def _begin(self, asked: Any) -> None:
-        self._outcomes: dict[int, Any] = {}
-        self._talks = {shard: converse(self._urls[shard], part) for shard, part in asked.items()}
-        self._said = {shard: next(talk) for shard, talk in self._talks.items()}
-
-    def step(self) -> None:
-        """Take one round trip with one Redis."""
-        shard, commands = next(iter(self._said.items()))
-        answers = [_answer(self._clients[shard], each) for each in commands]
-        try:
-            self._said[shard] = self._talks[shard].send(answers)
-        except StopIteration as end:
-            self._outcomes[shard] = end.value
-            del self._said[shard]
-        if self._said:
-            return
-        try:
-            self._begin(self._asking.send(self._outcomes))
-        except StopIteration as end:
-            self.results = end.value
-
-    def finish(self) -> Published:
-        """Go on to the end; return what becomes of the only operation."""
-        while self.results is None:
-            self.step()
-        [result] = self.results
-        assert isinstance(result, Published), result
-        return result
-
-
-def _answer(client: redis.Redis, command: Command) -> Any:
-    try:
-        return client.execute_command(*command)
-    except NoScriptError as error:
-        return Refused(str(error), is_unknown_script=True)
 
 
 def message(place: Place, retain: float, name: str) -> Publish:
     return _messages.publish(place.channel, name, retain=retain, message_id=name)
-
-
-def interleave(callers: Sequence[Caller], order: Sequence[int]) -> None:
-    """Let callers go on in this order, as long as they have something to do."""
-    for which in order:
-        if callers[which].results is None:
-            callers[which].step()
 
 
 def check(place: Place, name: str, results: Sequence[Published]) -> None:

@@ -25,6 +25,7 @@
 ``publishing``    what Redis is asked by the library, and processes that fork
 ``examples``      an example, as the script that it is
 ``flavours``      every kind of publisher, used like the plain one
+``steps``         publishers that go on one round trip at a time
 ``impostor``      what speaks as a Redis, and has none behind it
 ``listening``     what is published, exactly
 ``monitoring``    every command that a Redis carries out

@@ -299,7 +299,7 @@ def all_operations() -> list[Operation[Any]]:
         *(TellRun("r", 1, Message("hello", "piece"), RunState.RUNNING), StopRun("r")),
         *(EndSessions("1"), clear, *clear.announcements()),
         *(LeaveGroups("1"), RemoveFromGroup("team", "news"), ClearGroup("team")),
-        ClearChannels("1"),
+        *(ClearChannels("1"), ClearChannels("1").left, ClearGroup("team").left),
     ]
 
 

@@ -11,6 +11,7 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``revoking``      what ends tokens, and tells every node
 ``channels``      lists of channels
 ``groups``        groups, and their channels
+``left``          what is left in a list that was emptied
 ``presence``      who is online
 ``position``      the id of now
 ``history``       what is retained of a channel

@@ -6,6 +6,7 @@ An operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubj
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from sinapse.protocol import keys
@@ -22,6 +23,7 @@ from sinapse.protocol.scripts import (
 )
 from sinapse.protocol.sharding import Shards, numbered
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_id
+from sinapse.publisher.operations.left import ListLeft
 from sinapse.publisher.operations.lifetime import lifetime
 from sinapse.publisher.operations.operation import Operation, Request, call
 
@@ -205,6 +207,14 @@ class ClearChannels(Operation[int]):
 
     def __init__(self, subject: SubjectId) -> None:
         self.subject: str = given_id(subject)
+
+    @property
+    def left(self) -> ListLeft:
+        """What lists the entries that are left."""
+        return ListLeft(
+            lambda names: ("SMEMBERS", names.channels_key(self.subject)),
+            partial(Grant, self.subject),
+        )
 
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""

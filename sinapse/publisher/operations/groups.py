@@ -7,6 +7,7 @@ operation checks its arguments: it raises :class:`~sinapse.errors.InvalidSubject
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from sinapse.errors import ListFull
@@ -32,6 +33,7 @@ from sinapse.protocol.scripts import (
 from sinapse.protocol.sharding import Shards, numbered
 from sinapse.publisher.operations.channels import placed
 from sinapse.publisher.operations.identity import ChannelLike, SubjectId, given_id
+from sinapse.publisher.operations.left import ListLeft
 from sinapse.publisher.operations.numbers import is_whole
 from sinapse.publisher.operations.operation import Operation, Request, T, call
 
@@ -346,6 +348,13 @@ class ClearGroup(Operation[int]):
 
     def __init__(self, group: GroupLike) -> None:
         self.group: str = group_name(group)
+
+    @property
+    def left(self) -> ListLeft:
+        """What lists the entries that are left."""
+        return ListLeft(
+            lambda names: ("HKEYS", names.group_key(self.group)), partial(GroupChannel, self.group)
+        )
 
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""

@@ -99,6 +99,7 @@ def carry_while_moving(operations: Sequence[Operation[Any]], shards: Shards) -> 
                 rights.setdefault(entry, (other, place))
             else:
                 rights[entry] = place, other
+    yield from _find_left(operations, results, shards, rights, changed)
     for entry, error in (yield from mirror(rights)).items():
         for at in changed[entry]:
             results[at] = error
@@ -194,6 +195,38 @@ def _ask_elsewhere(
     for at, result in (yield from _ask(questions)).items():
         is_error = isinstance(result, BrokerUnavailable)
         results[at] = result if is_error else operations[at].joined(results[at], result)
+
+
+def _find_left(
+    operations: Sequence[Operation[Any]],
+    results: list[Any],
+    shards: Shards,
+    rights: dict[Entry, tuple[int, int]],
+    changed: dict[Entry, list[int]],
+) -> Generator[Asked, Outcomes, None]:
+    """Add to `rights` what stands in a list that was emptied: somebody adds to it at once.
+
+    It may have been added before one of its places was emptied, and after the other one was.
+    """
+    asked = {
+        at: left
+        for at, operation in enumerate(operations)
+        if (left := operation.left) is not None and not isinstance(results[at], Exception)
+    }
+    if not asked:
+        return
+    outcomes = yield {number: list(asked.values()) for number in range(len(shards))}
+    for number, outcome in outcomes.items():
+        for index, at in enumerate(asked):
+            left = found(outcome, index)
+            if isinstance(left, Exception):
+                results[at] = _half(left)
+                continue
+            for channel, entry in left.items():
+                place, other = shards.of(channel.encode()), shards.other(channel.encode())
+                if other is not None and number in (place, other):
+                    rights[entry] = place, other
+                    changed.setdefault(entry, []).append(at)
 
 
 def _ask(

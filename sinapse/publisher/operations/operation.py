@@ -1,7 +1,7 @@
 """An operation: commands for Redis, and the meaning of its answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -76,6 +76,14 @@ class Operation(ABC, Generic[T]):
     def entries(self) -> "Sequence[Entry]":
         """What it changes, or has changed, that has two places while it moves."""
         return ()
+
+    @property
+    def left(self) -> "Operation[Mapping[str, Entry]] | None":
+        """What lists the rights that are left of what it has removed everywhere, by channels.
+
+        While channels move these are made the same in both places.
+        """
+        return None
 
     @property
     def guard(self) -> "Operation[Any] | None":
