@@ -258,5 +258,8 @@ def _life(left: int, now: bytes) -> Life:
 
 
 def _milliseconds(left: int) -> bytes:
-    """Return what Redis says of a key as it takes it; a key that is not there lives for ever."""
-    return b"%d" % max(left, -1)
+    """Return what Redis says of a key as it takes it; a key that is not there lives for ever.
+
+    In its last millisecond a key has 0 left, which Redis refuses to write.
+    """
+    return b"%d" % (max(left, 1) if left >= 0 else -1)
