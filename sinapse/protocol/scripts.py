@@ -78,6 +78,7 @@ def _named(names: Names) -> Mapping[str, str]:
         "$REPLAYED": REPLAYED,
         "$REPLAY": names.replay,
         "$MOVE": names.move,
+        "$REVOKED": names.revoked_key(""),
         "$INBOXES": INBOXES,
         "$ADD": ADD,
         "$GRANT": keys.GRANT,

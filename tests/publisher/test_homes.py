@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.keys import hashed_token
 from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.publisher import Publisher
+from sinapse.publisher.operations import homes
 from tests.support import RedisServer, running_redis
 from tests.support.flavours import FLAVOURS
 
@@ -149,6 +151,64 @@ def test_every_change_is_in_both_places_when_it_returns(
         assert f"sinapse:session:{more.id}" in same()
         assert publisher.sessions.end_all(subject) == 1
         assert same() == {}
+
+
+@pytest.mark.parametrize("state", ["joining", "joined"])
+@pytest.mark.parametrize("kind", FLAVOURS)
+def test_what_has_failed_in_the_midst_is_done_by_doing_it_again(
+    place: Place, kind: str, state: str
+) -> None:
+    place.note()
+    subject, home, other = moved(place, state)
+    with (
+        FLAVOURS[kind](place.url(state)) as publisher,
+        Publisher(place.servers[home].url) as killed,  # It has only begun.
+    ):
+        publisher.tokens.generate(subject)
+        assert killed.tokens.clear(subject)
+        assert not publisher.tokens.clear(subject)
+        assert place.there(other) == {}
+        session = publisher.sessions.open(subject)
+        assert killed.sessions.end(subject, session.id)
+        assert not publisher.sessions.end(subject, session.id)
+        assert place.there(other) == {}
+        publisher.sessions.open(subject)
+        kept = publisher.sessions.open(subject)
+        assert killed.sessions.end_all(subject, but=kept.id) == 1
+        assert publisher.sessions.end_all(subject, but=kept.id) == 0
+        assert [each.id for each in publisher.sessions.list(subject)] == [kept.id]
+        assert place.there(home) == place.there(other)
+
+
+def test_an_error_of_the_other_home_leaves_open_what_has_happened(place: Place) -> None:
+    place.note()
+    subject, _, other = moved(place, "joining")
+    with Publisher(place.url("joining")) as publisher:
+        publisher.sessions.open(subject)
+        with contextlib.closing(place.servers[other].client()) as client:
+            key = f"sinapse:sessions:{subject}"
+            client.rename(key, "kept")
+            client.set(key, "of somebody else")
+            with pytest.raises(BrokerUnavailable, match="WRONGTYPE") as failure:
+                publisher.sessions.end_all(subject)
+            assert failure.value.delivered is None
+            client.rename("kept", key)
+        assert publisher.sessions.end_all(subject) == 0
+    assert place.there(other) == {}
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_what_is_in_its_last_millisecond_is_written_too(place: Place, left: int) -> None:
+    """Redis says 0 of what it still has, and refuses to write that."""
+    entries: list[tuple[Any, Any]] = [
+        (homes.Token("1", "token"), [b"1", left, b"1000"]),
+        (homes.Tokens("1", "User"), [b"1000", b"token", left, b"token", b"1", left]),
+        (homes.Session("1", "id"), [b"1000", b"1", left, [b"token", b"s.t"]]),
+    ]
+    operations = [each.write(each.read().result(answer)) for each, answer in entries]
+    with Publisher(place.servers["a"].url) as publisher:
+        results = publisher._connections.run_all(operations)
+    assert results == [None, None, None]
 
 
 def test_the_oldest_session_ends_in_both_places(place: Place) -> None:

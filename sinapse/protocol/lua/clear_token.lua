@@ -4,9 +4,10 @@
 -- Returns the tokens that there were.
 
 -- include: tokens
+-- include: tell_revoked
 redis.call('DEL', KEYS[1], KEYS[2])
 for _, former in ipairs(tokens) do
   redis.call('DEL', ARGV[1] .. former)
-  redis.call('PUBLISH', ARGV[2], former)
 end
+tell_revoked(ARGV[2], tokens)
 return tokens

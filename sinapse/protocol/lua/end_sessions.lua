@@ -14,8 +14,7 @@ for at, id in ipairs(ids) do
   end
 end
 -- include: end_sessions
+-- include: tell_revoked
 end_sessions(ended, revoked, prefix, tokens)
-for _, each in ipairs(revoked) do
-  redis.call('PUBLISH', told, each)
-end
+tell_revoked(told, revoked)
 return revoked

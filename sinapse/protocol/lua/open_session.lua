@@ -19,6 +19,7 @@ for at = 1, #ids + 1 - most do
   ended[at], revoked[at] = ids[at], held[at]
 end
 -- include: end_sessions
+-- include: tell_revoked
 end_sessions(ended, revoked, prefix, tokens)
 redis.call('HSET', KEYS[2], 'token', token, 'subject', subject, 'opened', string.format('%.0f', now))
 if device ~= '' then
@@ -41,7 +42,5 @@ else
   -- include: lengthen
   lengthen(KEYS[1], tonumber(life))
 end
-for _, each in ipairs(revoked) do
-  redis.call('PUBLISH', told, each)
-end
+tell_revoked(told, revoked)
 return {ended, revoked}

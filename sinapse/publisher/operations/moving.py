@@ -193,8 +193,10 @@ def _ask_elsewhere(
         and (also := operation.elsewhere(other)) is not None
     }
     for at, result in (yield from _ask(questions)).items():
-        is_error = isinstance(result, BrokerUnavailable)
-        results[at] = result if is_error else operations[at].joined(results[at], result)
+        if not isinstance(result, BrokerUnavailable):
+            results[at] = operations[at].joined(results[at], result)
+        else:  # Something may have changed already.
+            results[at] = _half(result) if operations[at].entries else result
 
 
 def _find_left(

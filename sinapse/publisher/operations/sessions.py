@@ -203,12 +203,6 @@ class _End(Revoking[T]):
         self.one: str = one
         self.but: str = but
 
-    @property
-    def entries(self) -> Sequence[homes.Session]:
-        """Those that were ended."""
-        ids = map(session_id, self.former)
-        return [homes.Session(self.subject, each) for each in ids if each is not None]
-
     def request(self, names: Names) -> Request:
         """Return what Redis is asked."""
         return call(
@@ -227,6 +221,11 @@ class EndSession(_End[bool]):
     def __init__(self, subject: SubjectId, session: str) -> None:
         super().__init__(subject, given_session_id(session), "")
 
+    @property
+    def entries(self) -> Sequence[homes.Session]:
+        """It, even if it has ended already: an attempt before may have failed in the midst."""
+        return (homes.Session(self.subject, self.one),)
+
     def result(self, answer: list[bytes]) -> bool:
         """Return whether there was one."""
         self.revoked(answer)
@@ -240,6 +239,16 @@ class EndSessions(_End[int]):
 
     def __init__(self, subject: SubjectId, but: str | None = None) -> None:
         super().__init__(subject, "", "" if but is None else given_session_id(but))
+
+    @property
+    def entries(self) -> Sequence[homes.Session]:
+        """Those that were ended."""
+        ids = map(session_id, self.former)
+        return [homes.Session(self.subject, each) for each in ids if each is not None]
+
+    def elsewhere(self, place: int) -> Operation[int]:  # noqa: ARG002
+        """End those that the other home has left: an attempt before may have failed."""
+        return EndSessions(self.subject, self.but or None)
 
     def result(self, answer: list[bytes]) -> int:
         """Return how many there were."""
