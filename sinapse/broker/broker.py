@@ -177,8 +177,6 @@ class RedisBroker(Service, Generic[Streaming]):
 
         `known` is what another Redis says of it, which keeps it. Raises as :meth:`admit` does.
         """
-        if len(token) > MAX_TOKEN_LENGTH:
-            raise Unauthorized("unknown token")
         joining = self.hub.join()
         try:
             entry = await self._look_up(token, known, group_names(self.hub.whole_groups))
@@ -234,6 +232,12 @@ class RedisBroker(Service, Generic[Streaming]):
         """Return what this Redis knows of `token`; raises as :meth:`admit` does."""
         return await self._look_up(token, None, b"")
 
+    @property
+    def tokens_have_moved(self) -> bool:
+        """Whether this Redis says that tokens have moved between it and others."""
+        lookups = self._session.lookups if self._session is not None else ()
+        return any(lookup.tokens_have_moved for lookup in lookups)
+
     def tell_expiry_to(self, told: ExpiryTold) -> None:
         """Call `told` whenever the expiry of a token of open streams is read again."""
         self._tell_expiry = told
@@ -243,6 +247,8 @@ class RedisBroker(Service, Generic[Streaming]):
 
         `known` is what another Redis says of it; the lists of groups in `kept` are left out.
         """
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise Unauthorized("unknown token")
         lookup = self._lookup()
         try:
             return await (

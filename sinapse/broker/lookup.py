@@ -128,6 +128,8 @@ class Lookup(Link):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        #: Whether tokens have moved between this Redis and others, as far as it has said so.
+        self.tokens_have_moved = False
         #: Scripts that Redis has run.
         self._known: set[str] = set()
 
@@ -153,6 +155,7 @@ class Lookup(Link):
         current, since = await self.hmget(self.names.retention, ["epoch", "since"])
         if current != epoch.encode():
             raise txredisapi.ConnectionError("its data have been replaced")
+        self.tokens_have_moved = await self.hget(self.names.move, "tokens") is not None
         return parse_counter(since or b"") or 0
 
     async def mark(self, channel: bytes, names: Iterable[bytes] = ()) -> LastIDs:

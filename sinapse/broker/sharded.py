@@ -27,7 +27,7 @@ from sinapse.broker.interface import (
 )
 from sinapse.broker.late import same
 from sinapse.broker.lookup import MayBeElsewhere, TokenEntry
-from sinapse.errors import BrokerUnavailable, Unauthorized
+from sinapse.errors import BrokerUnavailable, SinapseError, Unauthorized
 from sinapse.hub.subscribers import Subject
 from sinapse.protocol.ids import UNKNOWN, Past
 from sinapse.protocol.places import join
@@ -161,8 +161,9 @@ class ShardedBroker(Bundles[Streaming], MultiService):
             entry = await self._admit(admitted, number, token, None)
             if self._shards.home(entry.subject) == number:
                 return number, entry
-        except MayBeElsewhere:
-            pass
+        except (Unauthorized, BrokerUnavailable) as error:
+            if not self._may_be_elsewhere(error):
+                raise
         keeper, entry = await self._locate(token)
         if keeper not in admitted:
             entry = await self._admit(admitted, keeper, token, None)
@@ -177,8 +178,10 @@ class ShardedBroker(Bundles[Streaming], MultiService):
         number = self._shards.home(token)
         try:
             entry = await self.parts[number].look_up(token)
-        except MayBeElsewhere:
-            number, entry = await self._find(token, number)
+        except (Unauthorized, BrokerUnavailable) as error:
+            if not self._may_be_elsewhere(error):
+                raise
+            number, entry = await self._find(token, number, error)
         home = self._shards.home(entry.subject)
         if home != number:
             try:
@@ -187,20 +190,30 @@ class ShardedBroker(Bundles[Streaming], MultiService):
                 pass
         return number, entry
 
-    async def _find(self, token: bytes, but: int) -> tuple[int, TokenEntry]:
+    def _may_be_elsewhere(self, error: SinapseError) -> bool:
+        """Whether another one may keep a token that one does not know, or cannot look up.
+
+        It says so itself, unless it is away or has lost its data: then any other one says it.
+        """
+        return isinstance(error, MayBeElsewhere) or any(
+            part.tokens_have_moved for part in self.parts
+        )
+
+    async def _find(self, token: bytes, but: int, error: SinapseError) -> tuple[int, TokenEntry]:
+        """Return which one knows `token`, and what; not the one that has answered by `error`."""
         others = [number for number in self._shards.homes if number != but]
         outcomes: list[tuple[bool, Any]] = await DeferredList(
             [Deferred.fromCoroutine(self.parts[number].look_up(token)) for number in others],
             consumeErrors=True,
         )
-        failures = []
+        failures = [error] if isinstance(error, BrokerUnavailable) else []
         for number, (is_known, outcome) in zip(others, outcomes, strict=True):
             if is_known:
                 return number, outcome
             if not outcome.check(Unauthorized):
-                failures.append(outcome)
+                failures.append(outcome.value)
         if failures:  # One of those that cannot say may have it.
-            failures[0].raiseException()
+            raise failures[0]
         raise Unauthorized("unknown token")
 
     async def _admit(

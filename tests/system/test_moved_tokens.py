@@ -97,7 +97,10 @@ def test_a_token_from_before_works_after_all_steps(place: Place) -> None:
     for old in "ab":  # As the last step does.
         with contextlib.closing(place.servers[old].client()) as client:
             client.delete(f"sinapse:tokens:{token}", f"sinapse:User:{subject}")
-    with Publisher(place.url("c b a")) as publisher, place.daemon("b c a") as daemon:
+    with (
+        Publisher(place.url("c b a")) as publisher,
+        place.daemon("b c a", "--min-redis", "100%") as daemon,
+    ):
         hears(daemon, publisher, token)
         with daemon.stream(token).opened() as stream:
             # Its home is asked for it again after a break.
@@ -182,10 +185,60 @@ def test_a_token_that_has_moved_ends_when_it_expires(place: Place) -> None:
     place.note("a b + c")
     drawn = "drawn-for-other-homes"
     assert place.home("a b c", drawn) != "c"
-    with contextlib.closing(place.servers["c"].client()) as client:
-        client.set(f"sinapse:tokens:{drawn}", subject, px=1500)
-    with Publisher(place.url("a b c")) as publisher, place.daemon("a b c") as daemon:
+    with (
+        Publisher(place.url("a b c")) as publisher,
+        place.daemon("a b c") as daemon,
+        contextlib.closing(place.servers["c"].client()) as client,
+    ):
         grant(publisher, subject)
+        client.set(f"sinapse:tokens:{drawn}", subject, px=1500)
         with daemon.stream(drawn).opened() as stream:
             stream.wait_for_end()
         assert status(daemon, drawn) == 401
+
+
+def test_what_was_revoked_at_its_home_alone_opens_no_stream_from_a_copy(place: Place) -> None:
+    """Who revoked it was killed, or got no answer; then there is nothing left to revoke."""
+    place.note("a b + c")
+    subject = place.moved("a b c?state=joining")
+    with Publisher(place.url("a b c?state=joined")) as publisher:
+        grant(publisher, subject)
+        token = publisher.tokens.generate(subject)
+        replaced, ended = publisher.sessions.open(subject), publisher.sessions.open(subject)
+    tokens = token, replaced.token, ended.token
+    home = place.servers["c"].url
+    with (
+        Publisher(place.url("a b c")) as publisher,
+        place.daemon("a b c") as daemon,
+        Publisher(home, max_sessions=2) as killed,
+    ):
+        assert [status(daemon, each) for each in tokens] == [200, 200, 200]
+        assert killed.sessions.open(subject).ended == (replaced.id,)
+        assert killed.sessions.end(subject, ended.id)
+        assert killed.tokens.clear(subject)
+        assert not publisher.tokens.clear(subject)
+        assert not publisher.sessions.end(subject, ended.id)
+        assert [status(daemon, each) for each in tokens] == [401, 401, 401]
+
+
+@pytest.mark.parametrize("how", ["away", "empty"])
+def test_a_token_opens_without_the_redis_that_it_was_drawn_for(place: Place, how: str) -> None:
+    place.note("a b + c")
+    spec = "a b c?state=joining"
+    subject = place.moved(spec)
+    former = place.home("a b", subject)
+    with Publisher(place.url(spec)) as publisher:
+        grant(publisher, subject)
+        while place.home("a b c", token := publisher.tokens.generate(subject)) == "c":
+            pass
+    with place.daemon("a b c", "--min-redis", "50%") as daemon:
+        if how == "away":
+            place.servers[former].stop()
+            eventually(lambda: "unavailable" in daemon.log)
+        else:
+            with contextlib.closing(place.servers[former].client()) as client:
+                client.flushall()
+        with daemon.stream(token).opened():
+            pass
+        expected = 503 if how == "away" else 401
+        eventually(lambda: daemon.get("/?access_token=unknown").status == expected)
