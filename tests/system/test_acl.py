@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,14 +18,18 @@ from sinapse.cli.checks.permissions import PUBLISHER as PUBLISHER_TRIED
 from sinapse.errors import BrokerUnavailable
 from sinapse.protocol import scripts
 from sinapse.protocol.names import PLAIN, names_under
+from sinapse.protocol.redislist import parse_all
 from sinapse.protocol.scripts import Script
 from sinapse.publisher import Publisher
 from sinapse.publisher.operations.runs import BeginRun
+from sinapse.publisher.resharding.copying import Copying
+from sinapse.publisher.resharding.parties import Parties
 from sinapse.publisher.runs import RunState
 from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
 from tests.support.daemon import running_daemon
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, SHARDING = ((DOCS / f"{name}.md").read_text() for name in ("operations", "sharding"))
 USERS = re.findall(r"^    ACL SETUSER (sinapse-\w+) (.*)$", PAGE, re.MULTILINE)
 
 #: What each of them runs, and what it asks beside scripts.
@@ -215,6 +220,55 @@ def test_everything_works_with_these_users(guarded: Guarded, tmp_path: Path) -> 
         eventually(lambda: publisher.runs.get("lost").state is RunState.LOST)  # type: ignore[union-attr]
         assert "NOPERM" not in daemon.log
     assert guarded.denied() == []
+
+
+@pytest.fixture
+def another(guarded: Guarded, tmp_path: Path) -> Iterator[Guarded]:
+    with running_redis(tmp_path) as server:
+        another = Guarded(server)
+        yield another
+        another.admin.close()
+
+
+def test_homes_move_with_these_users(guarded: Guarded, another: Guarded) -> None:
+    """What moves is written by publishers, and by one who may look through all keys as well."""
+    [more] = re.findall(r"`((?:\+\S+ ?)+)`", SHARDING)
+    [rules, *_] = [rules for name, rules in USERS if name == "sinapse-publisher"]
+    words = f"{rules} {more}".replace("PASSWORD", "secret").split()
+    for each in (guarded, another):
+        each.admin.execute_command("ACL", "SETUSER", "sinapse-reshard", *words)
+        each.admin.flushdb()
+        each.admin.acl_log_reset()
+
+    def urls(user: str, state: str) -> str:
+        return f"a={guarded.url(user)} b={another.url(user)}?state={state}"
+
+    def operate(state: str) -> None:
+        with Publisher(urls("sinapse-publisher", state)) as publisher:
+            for subject in map(str, range(9)):
+                publisher.tokens.generate(subject, expires_in=60)
+                publisher.tokens.renew(subject)
+                publisher.tokens.generate(subject)
+                publisher.sessions.open(subject, expires_in=60)
+                session = publisher.sessions.open(subject, only="news")
+                publisher.sessions.renew(subject, session.id)
+                publisher.sessions.end(subject, session.id)
+
+    operate("joining")
+    with contextlib.closing(Parties(parse_all([urls("sinapse-reshard", "joining")]))) as parties:
+        copying = Copying(parties)
+        copying.check()
+        parties.lock()
+        copying.copy()
+        copying.note()
+        parties.unlock()
+        assert copying.copied
+    operate("joined")
+    with Publisher(urls("sinapse-publisher", "joined")) as publisher:
+        for subject in map(str, range(9)):
+            assert publisher.sessions.end_all(subject) == 2
+            assert publisher.tokens.clear(subject)
+    assert guarded.denied() == another.denied() == []
 
 
 def test_without_any_one_of_its_permissions_a_publisher_fails(guarded: Guarded) -> None:
