@@ -242,3 +242,18 @@ def test_a_token_opens_without_the_redis_that_it_was_drawn_for(place: Place, how
             pass
         expected = 503 if how == "away" else 401
         eventually(lambda: daemon.get("/?access_token=unknown").status == expected)
+
+
+def test_the_last_one_remembers_what_was_revoked_even_without_a_name(place: Place) -> None:
+    place.note("a - c", "ac")
+    subject = place.moved("a c?state=leaving")
+    with Publisher(place.url("a c?state=left")) as publisher:
+        grant(publisher, subject)
+        token = publisher.tokens.generate(subject)
+        session = publisher.sessions.open(subject)
+    with place.daemon("a c") as daemon, Publisher(place.servers["a"].url) as publisher:
+        with daemon.stream(token).opened() as stream, daemon.stream(session.token).opened():
+            publisher.tokens.clear(subject)
+            publisher.sessions.end_all(subject)
+            stream.wait_for_end()
+        assert [status(daemon, each) for each in (token, session.token)] == [401, 401]
