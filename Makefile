@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes: each would compile all of Sinapse again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: dist dist-client demo docs test test-clients test-frameworks test-lowest lint format client bench bench-peers clean
 # A virtual environment whose making broke off must not pass for a whole one the next time.
@@ -40,7 +42,7 @@ FRONTS := api/test_api cli/test_commands daemon/test_internals web/test_http2 sy
 test-lowest: $(VENV)/develop
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct '.[test]'
-	PYTHONDONTWRITEBYTECODE=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -p no:cacheprovider \
+	$(LOWEST)/bin/python -m pytest -n 4 --dist loadfile -p no:cacheprovider \
 	  -m 'not browser' $(ARGS) $(FRONTS:%=tests/%.py)
 
 lint: $(VENV)/develop
