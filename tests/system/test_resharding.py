@@ -44,6 +44,13 @@ def is_steady(subject: str, channel: str) -> bool:
 #: How often a copy is killed before it may end.
 KILLS = 3
 
+#: Seconds between what a thread of the backend does and what it does next: so daemons, copies and
+#: tabs have their turns.
+PAUSE = 0.03
+
+#: Rights that nobody changes: a copy takes a while, and is killed in the midst.
+OTHERS = 8_000
+
 
 class Tab:
     """A client that comes back whenever its stream ends, with the id that it has."""
@@ -166,6 +173,7 @@ class Backend:
                         members = MEMBERS if channel in grouped else ()
                         self.allowed[text] = frozenset({*own[channel], *members})
                         self.do(chance, lambda it, *its: it.publish(*its), channel, text)
+                time.sleep(PAUSE)
         except BaseException as error:
             self.failures.append(error)
             raise
@@ -315,8 +323,8 @@ class Story:
             for member in MEMBERS:
                 publisher.groups.add(member, GROUP)
             with publisher.pipeline() as pipeline:  # So that a copy takes a while.
-                for number in range(16_000):
-                    pipeline.channels.add(f"other {number % 800}", f"other:{number}")
+                for number in range(OTHERS):
+                    pipeline.channels.add(f"other {number % 400}", f"other:{number}")
             for subject in SUBJECTS:
                 steady = [channel for channel in CHANNELS if is_steady(subject, channel)]
                 for channel in [f"own:{subject}", *steady]:
@@ -355,13 +363,16 @@ class Story:
             assert code == 0, said
             if ", 0 stay" in said:
                 return
+            time.sleep(1)
 
     def finish(self, url: str) -> None:
         """Wait until what was retained elsewhere is gone."""
-        code = 1
-        while code:
+        while True:
             code, said = reshard(url, "--finish")
-            assert not code or "are retained" in said, said
+            if not code:
+                return
+            assert "are retained" in said, said
+            time.sleep(1)
 
     def end(self, url: str) -> None:
         """Check what everybody has heard."""
