@@ -17,7 +17,8 @@ from sinapse.protocol.names import PLAIN
 from sinapse.publisher import Publisher
 from tests.stories.model import KEPT
 from tests.support import RedisServer, eventually, running_redis
-from tests.support.daemon import ROOT, Daemon, running_daemon
+from tests.support.constants import with_constants
+from tests.support.daemon import Daemon, running_daemon
 from tests.support.proxy import Proxy, running_proxy, unchanged
 from tests.support.workers import EAR_SERVES
 
@@ -26,26 +27,6 @@ SETTINGS = {
     "sinapse.broker.history": {"PAGE_MESSAGES": 3, "FULL_PAGES": 4, "CHANNELS_PER_READ": 4},
     "sinapse.broker.recovery": {"FIRST_SLICE": 2, "RECONCILE_SLICE": 5},
 }
-
-#: Sets them in each process of a daemon, as soon as a module has been loaded.
-_PATCH = """\
-import importlib.abc, importlib.machinery, sys
-SETTINGS = {settings!r}
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name not in SETTINGS:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        load = spec.loader.exec_module
-        def exec_module(module):
-            load(module)
-            for key, value in SETTINGS[name].items():
-                assert hasattr(module, key), key
-                setattr(module, key, value)
-        spec.loader.exec_module = exec_module
-        return spec
-sys.meta_path.insert(0, Finder())
-"""
 
 #: Modes in which Redis comes back with older data, or with none.
 LOSSY = ("loss", "databases")
@@ -171,10 +152,7 @@ class World:
 @contextlib.contextmanager
 def world(folder: Path, mode: str) -> Iterator[World]:
     """Build what a mode needs: nodes, loss, databases, workers, or two or three Redis."""
-    patch = folder / "patch"
-    patch.mkdir(parents=True)
-    (patch / "sitecustomize.py").write_text(_PATCH.format(settings=SETTINGS))
-    environment = {"PYTHONPATH": f"{patch}{os.pathsep}{ROOT}"}
+    environment = with_constants(folder, SETTINGS)
     count = {"two": 2, "three": 3}.get(mode, 1)
     with contextlib.ExitStack() as stack:
         servers = []

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from twisted.internet.task import Clock
 from twisted.web.test.requesthelper import DummyRequest
 
 from sinapse.publisher import Publisher
-from sinapse.streams.longpoll import LongPoll
+from sinapse.streams.longpoll import POLL_TIMEOUT, LongPoll
 from tests.support import RedisServer, eventually, running_redis
-from tests.support.daemon import Daemon, running_daemon
+from tests.support.constants import with_constants
+from tests.support.daemon import ROOT, Daemon, running_daemon
 from tests.support.longpoll import JSON, Poll, items, position, waiting
 from tests.support.subscribing import subscribe
 
@@ -141,28 +143,43 @@ def test_a_client_that_goes_leaves_nothing(daemon: Daemon, publisher: Publisher)
     assert "Unhandled" not in daemon.log
 
 
-@pytest.mark.timeout(90)
-def test_nothing_is_an_answer_after_a_while(daemon: Daemon, publisher: Publisher) -> None:
+@pytest.fixture(scope="module")
+def impatient(
+    redis_process: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    """Run a daemon whose long polls end soon: but not before what a test does meanwhile."""
+    folder = tmp_path_factory.mktemp("impatient")
+    environment = with_constants(folder, {"sinapse.streams.longpoll": {"POLL_TIMEOUT": 5}})
+    with running_daemon(folder, redis_process.url, environment=environment) as daemon:
+        yield daemon
+        assert "Traceback" not in daemon.log
+
+
+def test_a_poll_lasts_as_long_as_the_documentation_says() -> None:
+    assert f"  to {POLL_TIMEOUT} seconds, and" in (ROOT / "docs" / "clients.md").read_text()
+    assert f"{POLL_TIMEOUT} s for a long poll" in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_nothing_is_an_answer_after_a_while(impatient: Daemon, publisher: Publisher) -> None:
     token = subscribe(publisher, "room:1")
-    last = position(daemon, token)
-    assert Poll(daemon, token, last).answer() == (204, [])
+    last = position(impatient, token)
+    assert Poll(impatient, token, last).answer() == (204, [])
     publisher.publish("room:1", "hello")
-    assert [each["data"] for each in items(daemon, token, last)] == ["hello"]
+    assert [each["data"] for each in items(impatient, token, last)] == ["hello"]
 
 
-@pytest.mark.timeout(90)
-def test_the_id_of_who_has_nothing_to_read_goes_on(daemon: Daemon, publisher: Publisher) -> None:
+def test_the_id_of_who_has_nothing_to_read_goes_on(impatient: Daemon, publisher: Publisher) -> None:
     """It would be forgotten one day, in which the client was never away."""
     token = subscribe(publisher, "room:1")
-    with waiting(daemon, token, position(daemon, token)) as poll:
+    with waiting(impatient, token, position(impatient, token)) as poll:
         publisher.channels.add("2", "room:2")
-        with daemon.stream(publisher.tokens.generate("2")).opened() as other:
+        with impatient.stream(publisher.tokens.generate("2")).opened() as other:
             publisher.publish("room:2", "for another subject")
             last = other.next().id
         status, [item] = poll.answer()
     assert (status, item) == (200, {"id": last})
     publisher.publish("room:1", "hello")
-    assert [each["data"] for each in items(daemon, token, last)] == ["hello"]
+    assert [each["data"] for each in items(impatient, token, last)] == ["hello"]
 
 
 def test_a_connection_serves_one_poll_after_the_other(daemon: Daemon, publisher: Publisher) -> None:

@@ -6,6 +6,7 @@
 ``longpoll``      long polls
 ``commands``      the command, run in this process
 ``connection``    one stream with both its ends
+``constants``     constants of Sinapse that are others in a daemon
 ``websocket``     WebSockets of a daemon
 ``tls``           a daemon that is reached over TLS
 ``certificates``  authorities, and what they sign
