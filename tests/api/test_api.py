@@ -914,7 +914,7 @@ def conforms(operation: Any) -> None:
 
     @given(case=operation.as_strategy())
     @settings(
-        max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
     def try_one(case: Any) -> None:
         # A name is bounded in bytes, which a schema cannot say.
