@@ -36,7 +36,9 @@ PAGES = {"howto-django.md": 8000, "howto-flask.md": 5000, "howto-fastapi.md": 80
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build what a user would install, of a copy of the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
-    leftovers = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
+    leftovers = shutil.ignore_patterns(
+        ".*", "__pycache__", "node_modules", "build", "dist", "*.egg-info"
+    )
     shutil.copytree(ROOT, folder / "checkout", ignore=leftovers)
     command = (PYTHON, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder)
     run(*command, folder / "checkout", cwd=folder)
