@@ -12,7 +12,14 @@ from twisted.internet.task import deferLater
 
 from sinapse.broker.ends import GRANTS_PER_STEP
 from sinapse.broker.history import History
-from sinapse.broker.lookup import Attachment, LastIDs, Lookup, TokenEntry, group_names
+from sinapse.broker.lookup import (
+    Attachment,
+    LastIDs,
+    Lookup,
+    MayBeElsewhere,
+    TokenEntry,
+    group_names,
+)
 from sinapse.errors import CloseReason, Unauthorized
 from sinapse.hub.hub import Hub
 from sinapse.hub.joining import Membership
@@ -103,7 +110,10 @@ class Recovery:
                 self._apply(subject, token, entry)
 
     def _apply(
-        self, subject: bytes, token: bytes, entry: TokenEntry | txredisapi.RedisError | None
+        self,
+        subject: bytes,
+        token: bytes,
+        entry: TokenEntry | Unauthorized | txredisapi.RedisError,
     ) -> None:
         """Apply the look-up of a token to the streams that were opened with it."""
         if isinstance(entry, txredisapi.RedisError):
@@ -112,7 +122,10 @@ class Recovery:
             # It concerns this subject only.
             self._owner.complain(f"the list of a subject cannot be read: {entry}")
             self._owner.hub.end_token(subject, token, CloseReason.ENDED)
-        elif entry is None or entry.subject != subject:
+        elif isinstance(entry, MayBeElsewhere):
+            # Others know more. When its client comes back, they are asked.
+            self._owner.hub.end_token(subject, token, CloseReason.MOVED_ON)
+        elif isinstance(entry, Unauthorized) or entry.subject != subject:
             self._owner.hub.end_token(subject, token, CloseReason.REVOKED)
         else:
             groups = {name: self._with_list(name, each) for name, each in entry.groups.items()}
@@ -174,11 +187,9 @@ class Recovery:
 
 async def _entry(
     found: Coroutine[Any, Any, TokenEntry],
-) -> TokenEntry | txredisapi.RedisError | None:
+) -> TokenEntry | Unauthorized | txredisapi.RedisError:
     """Return the result of a look-up, or its error, so that many can be awaited together."""
     try:
         return await found
-    except Unauthorized:
-        return None
-    except txredisapi.RedisError as error:
+    except (Unauthorized, txredisapi.RedisError) as error:
         return error

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
 from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.publisher import Publisher
 from tests.support import RedisServer, eventually, free_port, running_redis
 from tests.support.daemon import Daemon, running_daemon
+from tests.support.websocket import opened, received
 
 
 class Place(NamedTuple):
@@ -77,6 +80,11 @@ def hears(daemon: Daemon, publisher: Publisher, token: str) -> None:
         for number in range(9):
             publisher.publish(f"room:{number}", "x")
         assert {stream.next().data for _ in range(9)} == {"x"}
+
+
+def read_all(client: ClientConnection) -> None:
+    while True:
+        received(client)
 
 
 def test_a_token_from_before_works_after_all_steps(place: Place) -> None:
@@ -257,3 +265,26 @@ def test_the_last_one_remembers_what_was_revoked_even_without_a_name(place: Plac
             publisher.sessions.end_all(subject)
             stream.wait_for_end()
         assert [status(daemon, each) for each in (token, session.token)] == [401, 401]
+
+
+def test_a_stream_whose_token_has_a_longer_life_elsewhere_is_not_told_that_it_was_revoked(
+    place: Place,
+) -> None:
+    """Publishers are a step ahead: they have prolonged it where it is going to be."""
+    place.note("a b - c")
+    subject = place.moved("a b c?state=leaving")
+    with Publisher(place.url("a b c?state=left")) as publisher:
+        grant(publisher, subject)
+        token = publisher.tokens.generate(subject)
+    with place.daemon("a b c", "--min-redis", "100%") as daemon, opened(daemon, token) as client:
+        with contextlib.closing(place.servers["c"].client()) as redis:
+            redis.delete(f"sinapse:tokens:{token}")  # It expires, and nobody is told.
+        place.servers["c"].stop()
+        place.servers["c"].start()
+        with pytest.raises(ConnectionClosed) as closed:
+            read_all(client)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4006
+        eventually(lambda: daemon.get("/ready").status == 200)
+        with opened(daemon, token):
+            pass
