@@ -2,6 +2,7 @@
 
 ``interface``     what streams need of Redis, one or several
 ``broker``        one Redis, over all sessions with it
+``connection``    staying connected with it: one session after another
 ``session``       its connections, until one is lost
 ``recovery``      lists and messages that a break has missed
 ``sharded``       several Redis as one
