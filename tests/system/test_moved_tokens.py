@@ -199,7 +199,7 @@ def test_a_token_that_has_moved_ends_when_it_expires(place: Place) -> None:
         contextlib.closing(place.servers["c"].client()) as client,
     ):
         grant(publisher, subject)
-        client.set(f"sinapse:tokens:{drawn}", subject, px=1500)
+        client.set(f"sinapse:tokens:{drawn}", subject, px=3000)
         with daemon.stream(drawn).opened() as stream:
             stream.wait_for_end()
         assert status(daemon, drawn) == 401
