@@ -1,5 +1,5 @@
--- Tells a Redis of a token that is revoked: the one that has it, and others, which may have a copy. A
--- node that was cut off from all of them learns it from the first that is back.
+-- Tells a Redis of a token that was revoked in another one: it may have a copy. A node that was cut off
+-- from all of them learns it from the first that is back.
 -- KEYS: the key that says that a token was revoked, the token; its session, if it is of one.
 -- ARGV: the token, control channel, milliseconds to remember it.
 -- Returns how many nodes heard of it.

@@ -113,7 +113,7 @@ class Operation(ABC, Generic[T]):
         raise NotImplementedError(f"{type(self).__name__} cannot be asked of several Redis")
 
     def announcements(self) -> "Sequence[Operation[Any]]":
-        """Return the announcements to every Redis after the operation."""
+        """Return the announcements to the other Redis after the operation."""
         return ()
 
     @abstractmethod

@@ -18,7 +18,7 @@ REMEMBERED = 24 * 3600 * 1000
 class Revoking(Operation[T]):
     """An operation on tokens of a subject, which may revoke some.
 
-    All Redis get an announcement of these, so that every node receives it.
+    The other Redis get an announcement of these, so that every node receives it.
     """
 
     __slots__ = ("former", "subject")
@@ -49,12 +49,12 @@ class Revoking(Operation[T]):
         return shards.other_home(self.spread_by.encode())
 
     def announcements(self) -> Sequence[Operation[Any]]:
-        """Return what tells a Redis of each token: it may have a copy of it."""
+        """Return what tells another Redis of each token: it may have a copy of it."""
         return [_Revoked(self.subject, token) for token in self.former]
 
 
 class _Revoked(Operation[None]):
-    """Announces a revoked token to any Redis."""
+    """Announces a revoked token to a Redis that is not its home."""
 
     __slots__ = ("_subject", "_token")
 

@@ -65,12 +65,18 @@ class Spread:
         ]
 
     def announcements(self) -> Mapping[int, Sequence[Operation[Any]]]:
-        """Return the announcements to each Redis, once :attr:`parts` are done.
+        """Return the announcements to each Redis of changes elsewhere, once :attr:`parts` are done.
 
         It does not matter if some fail: nodes get them from any Redis that is there.
         """
-        announcements = [each for one in self._operations for each in one.announcements()]
-        return dict.fromkeys(range(self._count), announcements) if announcements else {}
+        told: dict[int, list[Operation[Any]]] = {}
+        for operation, places in zip(self._operations, self._places, strict=True):
+            if announcements := operation.announcements():
+                asked = {shard for shard, _ in places}
+                for shard in range(self._count):
+                    if shard not in asked:
+                        told.setdefault(shard, []).extend(announcements)
+        return told
 
     def _whole(self, operation: Operation[Any], results: list[Any]) -> Any:
         failures = [each for each in results if isinstance(each, BrokerUnavailable)]
