@@ -35,7 +35,7 @@ test-frameworks: $(VENV)/develop
 
 # Some of every front, with the oldest versions of everything that setup.cfg allows: two minutes.
 LOWEST := build/lowest
-FRONTS := api/test_api cli/test_commands daemon/test_internals web/test_http2 system/test_resume \
+FRONTS := api/test_api cli/test_commands daemon/test_internals web/test_http2 system/test_resume system/test_tracing \
   streams/test_websocket listening/test_background publisher/test_aio publisher/test_tx publisher/test_celery \
   publisher/test_django publisher/test_fastapi publisher/test_flask \
   publisher/test_sqlalchemy

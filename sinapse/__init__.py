@@ -25,6 +25,7 @@ The daemon is ``twistd sinapse`` (:mod:`sinapse.daemon.service`); applications p
 ``counters``       what a node counts, and how long things take
 ``ratelimit``      how fast something may happen: lines of the log, a token bucket
 ``child``          processes that end with the one that started them
+``tracing``        spans, for OpenTelemetry
 ``printable``      text as a terminal may show it
 ``pytest_plugin``  the fixtures for tests of applications
 """

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from sinapse.errors import CloseReason
 
@@ -104,8 +104,18 @@ class Counters:
     loop_lag_seconds: Histogram = _times("How late the event loop ran a timer: two a second.")
 
 
-#: When something was read, and when it began to be sent.
-Lap: TypeAlias = tuple[float, float]
+class Lap:
+    """What one flush sends: when it was read, and when it began to be sent, in seconds."""
+
+    __slots__ = ("began", "open_parts", "read", "sent")
+
+    def __init__(self, read: float, began: float) -> None:
+        self.read = read
+        self.began = began
+        #: What was sent, for :attr:`Stopwatch.stopped`.
+        self.sent: list[Any] = []
+        #: Parts of it that wait for later turns of the reactor: it ends with the last of them.
+        self.open_parts = 0
 
 
 class Stopwatch:
@@ -115,7 +125,7 @@ class Stopwatch:
     the slices of a large one; `deliveries` the time from the read of Redis to the last write.
     """
 
-    __slots__ = ("_deliveries", "_fan_outs", "_read", "_seconds")
+    __slots__ = ("_deliveries", "_fan_outs", "_read", "_seconds", "stopped")
 
     def __init__(
         self,
@@ -127,6 +137,8 @@ class Stopwatch:
         self._deliveries = deliveries
         self._seconds = seconds
         self._read = seconds()
+        #: Called with each lap when it has ended, and with that moment; None if nobody asks.
+        self.stopped: Callable[[Lap, float], None] | None = None
 
     def has_read(self) -> None:
         """Take note that messages come from Redis now."""
@@ -134,11 +146,12 @@ class Stopwatch:
 
     def start(self) -> Lap:
         """Return what to stop with, when everything has been written."""
-        return self._read, self._seconds()
+        return Lap(self._read, self._seconds())
 
     def stop(self, lap: Lap) -> None:
         """Count what was started."""
-        read, began = lap
         now = self._seconds()
-        self._fan_outs.observe(now - began)
-        self._deliveries.observe(now - read)
+        self._fan_outs.observe(now - lap.began)
+        self._deliveries.observe(now - lap.read)
+        if self.stopped is not None:
+            self.stopped(lap, now)

@@ -24,7 +24,9 @@ from sinapse.errors import (
     TokenIsHashed,
     UnknownID,
 )
+from sinapse.protocol.trace import PARENT, STATE
 from sinapse.publisher.tx import Publisher
+from sinapse.tracing.caller import within
 from sinapse.web.answers import Fields, Refusal, respond, tell_fault
 
 #: Where the OpenAPI document is, for anybody: it tells nothing of anybody.
@@ -145,7 +147,9 @@ class APIResource(Resource):
 
     async def _do(self, request: Request, endpoint: Endpoint, call: Call) -> None:
         try:
-            result = await endpoint.act(call)
+            # In the trace of the caller, as its fields say.
+            with within(request.getHeader(PARENT), request.getHeader(STATE)):
+                result = await endpoint.act(call)
         except BrokerUnavailable as error:
             retry = (b"Retry-After", b"%d" % RETRY_AFTER)
             _answer(request, 503, failed(error), [retry])

@@ -72,7 +72,7 @@ def command(
         try:
             run(relay, stores, metrics)
         except ValueError as error:
-            raise Refused(f"--metrics {error}") from None
+            raise Refused(str(error)) from None
 
     at_work([database for _, database in found], work)
 

@@ -24,6 +24,7 @@ from sinapse.counters import Counters
 from sinapse.daemon.looplag import LoopLag
 from sinapse.daemon.signals import Signals
 from sinapse.daemon.systemd import Notifier
+from sinapse.daemon.traces import Traces
 from sinapse.ear.client import DialEar
 from sinapse.errors import StartError
 from sinapse.hub.presence import Presence
@@ -145,7 +146,11 @@ class Daemon(MultiService):
         )
         gate.relieve = self._site.close_an_idle
 
-        services: list[Any] = [broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
+        traces = Traces(os.environ, reactor)
+        if traces.is_wanted:
+            for part in parts:
+                part.hub.journeys.trace = traces.delivered
+        services: list[Any] = [traces, broker, streams, LoopLag(counters.loop_lag_seconds, reactor)]
         services += [sightings, *(RunSweeper(each, reactor) for each in parts)]
         if presence is not None:
             services += [PresenceService(each, presence, reactor) for each in parts]

@@ -14,5 +14,6 @@
 ``catchup``      streams that are held until a channel's missed messages are read
 ``outbox``       what each stream gets of the messages of one read
 ``fanout``       a large fan-out, in slices
+``journeys``     what becomes of messages here
 ``presence``     what is here or was moments ago: subjects with a stream, channels with a listener
 """

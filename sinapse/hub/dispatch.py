@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from sinapse.counters import Counters, Lap, Stopwatch
 from sinapse.hub.catchup import Dispatched
 from sinapse.hub.fanout import FanOuts
+from sinapse.hub.journeys import Journeys, Sent
 from sinapse.hub.outbox import Outbox
 from sinapse.hub.subscribers import Channel, Framing, Subscriber, encode
 from sinapse.protocol.ids import EventID
@@ -56,6 +57,9 @@ class Dispatcher:
         self._batch: list[tuple[Channel, list[Message]]] = []
         self._tape: list[Dispatched] | None = None
         self.stopwatch = Stopwatch(counters.fan_out_seconds, counters.delivery_seconds)
+        #: What becomes of messages.
+        self.journeys = Journeys()
+        self.stopwatch.stopped = self.journeys.ended
         #: Fan-outs take several turns of the reactor if they are large.
         self.fan_outs = FanOuts(self.stopwatch, owner.turn_needed)
 
@@ -136,12 +140,14 @@ class Dispatcher:
         """Send messages of one channel; returns whether all of them have been sent."""
         channel.messages += len(messages)
         is_sent = True
+        streams = 0
         for framing, audience in channel.all_audiences().items():
             hearing: AbstractSet[Subscriber] = audience
             if messages[0].but is not None:
                 hearing = self._without_senders(framing, audience, messages[0], self._put)
             frame = framing.encode(channel.name, messages)
             count = len(hearing)
+            streams += count
             if self.fan_outs or count > self.fan_outs.slice_size:
                 shared = [frame]
                 is_sent &= self.fan_outs.begin(dict.fromkeys(hearing, shared), lap)
@@ -154,8 +160,10 @@ class Dispatcher:
             else:
                 for subscriber in hearing:
                     subscriber.send(frame)
-            self.counters.deliveries += len(messages) * count
             self.counters.delivered_bytes += len(frame) * count
+        self.counters.deliveries += len(messages) * streams
+        if streams:
+            lap.sent.append(Sent(channel.name, messages, streams))
         return is_sent
 
     def _send_all(self, batch: list[tuple[Channel, list[Message]]], lap: Lap) -> bool:
@@ -168,6 +176,7 @@ class Dispatcher:
         deliveries = size = 0
         for channel, messages in batch:
             channel.messages += len(messages)
+            streams = 0
             for framing, audience in channel.all_audiences().items():
                 hearing: AbstractSet[Subscriber] = audience
                 if messages[0].but is not None:
@@ -179,8 +188,11 @@ class Dispatcher:
                 else:
                     for subscriber in hearing:
                         outbox.put(subscriber, frame)
-                deliveries += len(messages) * len(hearing)
+                streams += len(hearing)
                 size += len(frame) * len(hearing)
+            deliveries += len(messages) * streams
+            if streams:
+                lap.sent.append(Sent(channel.name, messages, streams))
         self.counters.deliveries += deliveries
         self.counters.delivered_bytes += size
         if self.fan_outs or len(outbox) > self.fan_outs.slice_size:

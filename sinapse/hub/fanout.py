@@ -48,6 +48,7 @@ class FanOuts:
         """
         is_first = not self._waiting
         if len(outbox) > self.slice_size:
+            lap.open_parts += 1
             self._waiting.append((outbox, lap))
             if is_first:
                 self.go_on()
@@ -68,7 +69,9 @@ class FanOuts:
             subscriber.send(b"".join(frames))
         if not outbox:
             self._waiting.popleft()
-            self._stopwatch.stop(lap)
+            lap.open_parts -= 1
+            if not lap.open_parts:
+                self._stopwatch.stop(lap)
         if self._waiting:
             self._turn_needed()
 

@@ -3,6 +3,7 @@
 ``names``      every name in Redis, under the prefix of an application
 ``keys``       what a valid name is, and tokens
 ``message``    the payload of a message
+``trace``      the trace that a message belongs to
 ``ids``        ids of retained messages, and last event IDs
 ``places``     last event IDs over several Redis
 ``scripts``    the Lua scripts of both sides

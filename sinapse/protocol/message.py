@@ -5,9 +5,10 @@ MessagePack (https://msgpack.org), in one of four shapes::
     data                            a string: no event type
     [event or nil, data]            an array
     [event or nil, data, id]        a retained message
-    [event or nil, data, id or nil, {"but": stream}]
-                                    not for streams of that name; readers ignore other keys of the
-                                    map, and what follows it
+    [event or nil, data, id or nil, {"but": stream, "traceparent": …, "tracestate": …}]
+                                    each key if it is needed: not for streams of that name; the
+                                    trace that it belongs to. Readers ignore other keys of the map,
+                                    and what follows it
 
 ``data``, ``event``, ``id`` and ``stream`` are UTF-8 text; ids are those of :mod:`.ids`. Strings are
 written as the *raw* family of the first MessagePack specification (fixstr, str 16, str 32; never
@@ -16,12 +17,14 @@ accepted in return.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgpack
 
 from sinapse.errors import InvalidPayload
 from sinapse.protocol.ids import is_event_id
+from sinapse.protocol.trace import Trace, trace_in
 
 #: What would end a field of an event stream early, or be refused by a parser
 #: (WHATWG HTML §9.2.6: CR, LF; NUL for ids).
@@ -59,13 +62,20 @@ class Message(NamedTuple):
     id: str | None = None
     but: str | None = None
     """The name of the streams that it is not for: those of its sender."""
+    trace: Trace | None = None
+    """Where it belongs, if that is recorded."""
+
+    def extras(self) -> dict[str, str]:
+        """Return what the map of its payload has."""
+        found = {} if self.but is None else {"but": self.but}
+        return found if self.trace is None else found | self.trace.fields()
 
 
 def pack(message: Message) -> bytes:
     """Encode `message` for PUBLISH."""
     body: Any = message.data if message.event is None else [message.event, message.data]
-    if message.but is not None:
-        body = [message.event, message.data, None, {"but": message.but}]
+    if message.but is not None or message.trace is not None:
+        body = [message.event, message.data, None, message.extras()]
     return msgpack.packb(body, use_bin_type=False)  # type: ignore[no-any-return]  # untyped
 
 
@@ -76,9 +86,9 @@ def pack_retained(message: Message) -> bytes:
     """
     # The id is the one byte of an empty string.
     body: bytes = msgpack.packb((message.event, message.data, ""), use_bin_type=False)[:-1]
-    if message.but is None:
+    if message.but is None and message.trace is None:
         return body
-    tail: bytes = msgpack.packb({"but": message.but}, use_bin_type=False)
+    tail: bytes = msgpack.packb(message.extras(), use_bin_type=False)
     return b"".join((b"\x94", body[1:], tail, bytes([len(tail)])))
 
 
@@ -99,13 +109,15 @@ def unpack(payload: bytes) -> Message:
         event = None if body[0] is None else without_breaks(_text(body[0]))
         # An id that is none of ours would be a promise that nobody can keep.
         identifier = body[2] if len(body) > 2 and is_event_id(body[2]) else None
-        but = _but(body[3]) if len(body) > 3 else None
-        return Message(_text(body[1]), event or None, identifier, but)
+        text = _text(body[1])
+        if len(body) > 3 and isinstance(extras := body[3], dict):
+            return Message(text, event or None, identifier, _but(extras), trace_in(extras))
+        return Message(text, event or None, identifier)
     return Message(_text(body))
 
 
-def _but(extras: object) -> str | None:
-    but = extras.get("but") if isinstance(extras, dict) else None
+def _but(extras: Mapping[Any, Any]) -> str | None:
+    but = extras.get("but")
     return but if isinstance(but, str) and is_stream_name(but) else None
 
 

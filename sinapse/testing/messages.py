@@ -57,16 +57,16 @@ class Publication:
     @classmethod
     def of(cls, operation: Publish, id: str | None) -> "Publication":  # noqa: A002  # As a message has it.
         """Return what `operation` sends, with the `id` that it gets."""
-        data, event, _, but = operation.message
+        message = operation.message
         return cls(
             operation.channel,
-            data,
-            event,
+            message.data,
+            message.event,
             operation.retain / 1000,
             operation.message_id,
             operation.replay,
             operation.retain_messages,
-            but,
+            message.but,
             id,
         )
 

@@ -367,7 +367,7 @@ def expected(messages: Iterable[Message]) -> list[Event]:
     """Return what has to arrive: the lines of the data, joined with LF, and the id since then."""
     events = []
     last_event_id = ""
-    for data, event, identifier, _ in messages:
+    for data, event, identifier, *_ in messages:
         last_event_id = identifier or last_event_id
         lines = re.sub("\r\n|\r", "\n", data)
         events.append(Event(event or "message", lines, last_event_id))
@@ -534,7 +534,7 @@ def test_json_is_the_message_whatever_is_in_it(
     found = [(json.loads(event.data), event.last_event_id) for event in client([frame])]
     last_event_id = ""
     wanted = []
-    for data, event, identifier, _ in messages:
+    for data, event, identifier, *_ in messages:
         last_event_id = identifier or last_event_id
         fields = {"data": data, "channel": channel} | ({} if event is None else {"event": event})
         wanted.append((fields, last_event_id))

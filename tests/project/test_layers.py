@@ -19,7 +19,7 @@ from tests.support.modules import FOLDER, MODULES, loaded_by
 #: Within a package there are no floors, but no circles either.
 FLOORS = (
     ("__init__", "errors"),
-    ("environment", "counters", "ratelimit", "child", "printable"),
+    ("environment", "counters", "ratelimit", "child", "printable", "tracing"),
     ("protocol", "listening"),
     ("hub", "framing"),
     ("publisher",),
@@ -52,6 +52,7 @@ LIBRARIES = {
     "markupsafe": {"publisher.flask"},
     "msgpack": {"protocol"},
     "msgspec": {"api"},
+    "opentelemetry": {"tracing.exporting", "tracing.spans"},
     "OpenSSL": {"sockets", "txredis", "daemon.internals"},
     "prometheus_client": {"admin", "cli.bench", "cli.checks.relay"},
     "pytest": {"pytest_plugin"},

@@ -28,6 +28,7 @@
 ``flavours``      every kind of publisher, used like the plain one
 ``steps``         publishers that go on one round trip at a time
 ``impostor``      what speaks as a Redis, and has none behind it
+``collector``     a collector of OpenTelemetry
 ``listening``     what is published, exactly
 ``monitoring``    every command that a Redis carries out
 ``prefixes``      what names in Redis can begin with

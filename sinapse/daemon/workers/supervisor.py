@@ -20,6 +20,7 @@ from sinapse.api.service import API
 from sinapse.counters import Counters
 from sinapse.daemon.signals import Signals
 from sinapse.daemon.systemd import Notifier
+from sinapse.daemon.traces import Traces
 from sinapse.daemon.workers.inheritance import EAR, ear_socket
 from sinapse.daemon.workers.overview import Overview, Ready
 from sinapse.daemon.workers.ports import HeldPort
@@ -76,7 +77,8 @@ class Supervisor(MultiService):
             services.append(Listener(settings.admin, site, reactor, option="admin", gate=aside()))
         self._api = None if settings.api is None else API(settings, reactor, aside())
         if self._api is not None:
-            services.append(self._api)
+            # What it publishes has spans here; those of streams are their workers'.
+            services += [Traces(os.environ, reactor), self._api]
         for service in services:
             service.setServiceParent(self)
         self._signals = Signals(reactor, hasten=self._hasten, renew=self._renew)

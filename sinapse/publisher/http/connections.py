@@ -22,10 +22,11 @@ from sinapse.publisher.http.requests import (
     MAX_REQUEST_SIZE,
     APIRequest,
     batches,
+    common_trace,
     published,
     request_of,
 )
-from sinapse.publisher.operations import standin
+from sinapse.publisher.operations import spans, standin
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.runner import Runner
@@ -97,7 +98,12 @@ class HTTPConnections(Runner):
         """Return what comes of `operation`: one request."""
         if standin.current() is not None:
             return super().run(operation)
-        return cast(T, self._ask(request_of(operation)))
+        sending = spans.sending([operation])
+        if sending is None:
+            return cast(T, self._ask(request_of(operation)))
+        with sending:
+            [result] = sending.ended([self._ask(request_of(operation))])
+            return cast(T, result)
 
     def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return what comes of each: messages go in one request."""
@@ -117,9 +123,12 @@ class HTTPConnections(Runner):
 
     def _publish_all(self, operations: Sequence[Publish]) -> list[Any]:
         results: list[Any] = []
+        trace = common_trace(operations)
         for messages in batches(operations):
             body = b'{"messages": [' + b",".join(messages) + b"]}"
-            request = APIRequest("POST", "/v1/publish/many", body, lambda answer: answer["results"])
+            request = APIRequest(
+                "POST", "/v1/publish/many", body, lambda answer: answer["results"], trace=trace
+            )
             try:
                 answers = self._ask(request)
             except MessageTooLarge as error:
@@ -169,6 +178,8 @@ class HTTPConnections(Runner):
         fields = {"Authorization": f"Bearer {self._url.key}"}
         if request.body is not None:
             fields["Content-Type"] = "application/json"
+        if request.trace is not None:
+            fields |= request.trace.fields()
         try:
             link.connection.request(request.method, request.path, request.body, fields)
             response = link.connection.getresponse()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from sinapse.errors import ListFull, SinapseError, TokenIsHashed
+from sinapse.protocol.trace import Trace
 from sinapse.publisher.operations.channels import (
     AddChannel,
     ClearChannels,
@@ -65,6 +66,8 @@ class APIRequest(NamedTuple):
     """A 404 means that there is nothing, and so None."""
     conflict: type[SinapseError] = TokenIsHashed
     """What a 409 means."""
+    trace: Trace | None = None
+    """The trace that it belongs to."""
 
 
 @singledispatch
@@ -75,7 +78,8 @@ def request_of(operation: Operation[Any]) -> APIRequest:
 
 @request_of.register
 def _(operation: Publish) -> APIRequest:
-    return APIRequest("POST", "/v1/publish", _message(operation), published)
+    trace = operation.message.trace
+    return APIRequest("POST", "/v1/publish", _message(operation), published, trace=trace)
 
 
 def published(answer: Mapping[str, Any]) -> Published:
@@ -335,6 +339,12 @@ def _history(answer: Mapping[str, Any]) -> History:
 @request_of.register
 def _(_: Position) -> APIRequest:
     return APIRequest("GET", "/v1/position", None, lambda answer: answer["position"])
+
+
+def common_trace(operations: Sequence[Publish]) -> Trace | None:
+    """Return the trace that all messages of a request belong to; None if there is none."""
+    traces = {operation.message.trace for operation in operations}
+    return traces.pop() if len(traces) == 1 else None
 
 
 def batches(operations: Sequence[Publish]) -> Iterator[list[bytes]]:

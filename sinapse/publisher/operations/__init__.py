@@ -6,6 +6,7 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``operation``     an operation: its request, and its result
 ``messages``      publishing
 ``sent``          what is published once, by the id of its caller
+``spans``         spans of what is published
 ``tokens``        tokens
 ``sessions``      sessions
 ``revoking``      what ends tokens, and tells every node

@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 from sinapse.errors import BrokerUnavailable, SinapseError
-from sinapse.publisher.operations import standin
+from sinapse.publisher.operations import spans, standin
 from sinapse.publisher.operations.operation import Operation, T
 
 
@@ -30,7 +30,13 @@ class Runner(ABC):
         nothing was sent at all.
         """
         captured = standin.results(operations)
-        return self.carry_out(operations) if captured is None else captured
+        if captured is not None:
+            return captured
+        sending = spans.sending(operations)
+        if sending is None:
+            return self.carry_out(operations)
+        with sending:
+            return sending.ended(self.carry_out(operations))
 
     @abstractmethod
     def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:
@@ -62,7 +68,11 @@ class AwaitedRunner(ABC):
         nothing was sent at all.
         """
         captured = standin.results(operations)
-        return self.carry_out(operations) if captured is None else _known(captured)
+        if captured is not None:
+            return _known(captured)
+        sending = spans.sending(operations)
+        carrying = self.carry_out(operations)
+        return carrying if sending is None else sending.awaited(carrying)
 
     @abstractmethod
     async def carry_out(self, operations: Sequence[Operation[Any]]) -> list[Any]:

@@ -1,10 +1,12 @@
 """Rows that are sent to Redis in their order, with what became of each."""
 
 from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from sinapse.errors import BrokerUnavailable, Incomplete
 from sinapse.publisher.client import Publisher
+from sinapse.publisher.operations import spans
 from sinapse.publisher.operations.conversation import (
     MAX_DATA_PER_CALL,
     MAX_MESSAGES_PER_CALL,
@@ -12,6 +14,7 @@ from sinapse.publisher.operations.conversation import (
 )
 from sinapse.publisher.operations.messages import Publish
 from sinapse.publisher.outbox.rows import Row
+from sinapse.tracing.caller import within
 
 
 @dataclass
@@ -43,7 +46,7 @@ def deliver(publisher: Publisher, rows: Sequence[Row]) -> Outcome:
         except ValueError as error:
             outcome.refused[row.id] = str(error)
     for batch in _batches(due, outcome.held):
-        results = _published(publisher, [operation for _, operation in batch])
+        results = _published(publisher, batch)
         failed: dict[str, str] = {}
         for (row, _), result in zip(batch, results, strict=True):
             if isinstance(result, BrokerUnavailable):
@@ -63,14 +66,24 @@ def deliver(publisher: Publisher, rows: Sequence[Row]) -> Outcome:
     return outcome
 
 
-def _published(publisher: Publisher, operations: Sequence[Publish]) -> Sequence[object]:
+def _published(publisher: Publisher, batch: Sequence[tuple[Row, Publish]]) -> Sequence[object]:
     pipeline = publisher.pipeline()
-    for operation in operations:
-        pipeline.add(operation)
-    try:
-        return pipeline.send()
-    except Incomplete as error:
-        return error.results
+    with ExitStack() as stack:
+        # Each is in the trace of its own transaction, and in none of who sends it.
+        stack.enter_context(within(None, None))
+        sendings = [spans.resumed(operation, row.trace) for row, operation in batch]
+        for sending, (_, operation) in zip(sendings, batch, strict=True):
+            if sending is not None:
+                stack.enter_context(sending)
+            pipeline.add(operation)
+        try:
+            results = pipeline.send()
+        except Incomplete as error:
+            results = [*error.results]
+        for sending, result in zip(sendings, results, strict=True):
+            if sending is not None:
+                sending.ended([result])
+    return results
 
 
 def _batches(

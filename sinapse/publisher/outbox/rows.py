@@ -3,11 +3,16 @@
 import uuid
 from typing import NamedTuple
 
+from sinapse.protocol.trace import Trace, parse_trace
+from sinapse.publisher.operations import spans
 from sinapse.publisher.operations.messages import Messages, Outgoing, Publish
 from sinapse.publisher.operations.retention import read_replay
 
-#: Characters of a message id that is made for a row.
+#: Characters of a message id that is made for a row, and of what follows in it where the
+#: transaction is in a trace that is recorded: a slash, and the ``traceparent``. So a row needs no
+#: column for that, and a relay that knows nothing of traces sends it under the same id.
 ID_LENGTH = 32
+TRACE_LENGTH = 56
 
 #: Characters that a table has room for: of a message id that an application chooses, of the number
 #: of messages that new streams get, of the name of a stream, and of why a row is set aside.
@@ -16,7 +21,7 @@ MAX_REPLAY = 16
 MAX_STREAM = 64
 MAX_REASON = 500
 
-assert ID_LENGTH <= MAX_MESSAGE_ID  # noqa: S101
+assert ID_LENGTH + TRACE_LENGTH <= MAX_MESSAGE_ID  # noqa: S101
 
 
 class Row(NamedTuple):
@@ -34,6 +39,11 @@ class Row(NamedTuple):
     retain_messages: int
     replay: str
     but: str
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace of its transaction, if it is known."""
+        return parse_trace(self.message_id.partition("/")[2])
 
     def operation(self, messages: Messages) -> Publish:
         """Return what publishes it; raises ``ValueError`` if it cannot be published any more."""
@@ -56,7 +66,7 @@ def row_of(message: Outgoing, place: int = 0) -> Row:
     """
     return Row(
         place,
-        message.message_id or uuid.uuid4().hex,
+        message.message_id or _made_id(),
         str(message.channel),
         str(message.message),
         message.event or "",
@@ -65,3 +75,8 @@ def row_of(message: Outgoing, place: int = 0) -> Row:
         "" if message.replay is None else str(message.replay),
         message.but or "",
     )
+
+
+def _made_id() -> str:
+    trace = spans.caller()
+    return uuid.uuid4().hex if trace is None else f"{uuid.uuid4().hex}/{trace.parent}"

@@ -1,5 +1,6 @@
 """A relay as a process: until it is told to end, with its metrics for Prometheus."""
 
+import os
 import signal
 import socket
 import threading
@@ -10,6 +11,7 @@ from typing import Any
 from sinapse.publisher.outbox.metrics import text
 from sinapse.publisher.outbox.relay import Relay
 from sinapse.publisher.outbox.store import Store
+from sinapse.tracing.exporting import Exporting, is_installed, is_wanted
 
 #: Those that end a relay.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -27,10 +29,12 @@ def run(
     A second signal ends it at once: its database may not answer.
 
     `metrics`, ``[HOST:]PORT``, is where it says what it has done. That asks the databases in
-    threads; each calls `asked` in the end. Raises ``ValueError`` if it cannot listen there.
+    threads; each calls `asked` in the end. Its spans go where the environment says. Raises
+    ``ValueError`` if it cannot listen there, or for a variable that cannot be used.
     """
     over = threading.Event()
     server = None if metrics is None else serve(metrics, relay, stores, asked)
+    exporting = Exporting() if is_wanted(os.environ) and is_installed() else None
     former: dict[signal.Signals, Any] = {}
 
     def end(*_: object) -> None:
@@ -48,6 +52,8 @@ def run(
         if server is not None:
             server.shutdown()
             server.server_close()
+        if exporting is not None:
+            exporting.end()
 
 
 def serve(
@@ -61,7 +67,7 @@ def serve(
     is_of_six = host.startswith("[") and host.endswith("]")
     is_port = port.isascii() and port.isdigit() and int(port) <= 65535
     if not is_port or (":" in host and not is_of_six):
-        raise ValueError(f"{address}: must be a port, or HOST:PORT")
+        raise ValueError(f"--metrics {address}: must be a port, or HOST:PORT")
 
     class Handler(BaseHTTPRequestHandler):
         """Answers with the figures, whatever the path is."""
@@ -91,6 +97,6 @@ def serve(
     try:
         server = Server((host.strip("[]") or "127.0.0.1", int(port)), Handler)
     except OSError as error:
-        raise ValueError(f"{address}: {error.strerror or error}") from None
+        raise ValueError(f"--metrics {address}: {error.strerror or error}") from None
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server

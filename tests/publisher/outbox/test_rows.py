@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinapse.errors import MessageTooLarge
+from sinapse.protocol.trace import Trace
 from sinapse.publisher.frameworks.prepared import Prepared
 from sinapse.publisher.operations.messages import Messages
-from sinapse.publisher.outbox.rows import ID_LENGTH, row_of
+from sinapse.publisher.outbox.rows import ID_LENGTH, TRACE_LENGTH, row_of
+from sinapse.tracing.spans import entered
 
 MESSAGES = Messages({}, None, None, None)
 
@@ -55,6 +57,21 @@ def test_an_id_of_the_application_is_kept_and_no_other_comes_twice() -> None:
     prepared = Prepared("news", "hello", None, 300.0, None, None, 1000, None)
     assert row_of(prepared).message_id != row_of(prepared).message_id
     assert row_of(Prepared(*prepared._replace(message_id="mine"))).message_id == "mine"
+
+
+def test_a_row_keeps_the_trace_of_its_transaction_in_an_id_that_is_made_here() -> None:
+    prepared = Prepared("news", "hello", None, 300.0, None, None, 1000, None)
+    assert row_of(prepared).trace is None
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with entered(parent, None):
+        rows = [row_of(prepared), row_of(prepared)]
+        own = row_of(Prepared(*prepared._replace(message_id="mine")))
+    assert [row.trace for row in rows] == [Trace(parent)] * 2
+    assert len({row.message_id for row in rows}) == 2
+    assert {len(row.message_id) for row in rows} == {ID_LENGTH + TRACE_LENGTH}
+    assert [row.operation(MESSAGES).message_id for row in rows] == [row.message_id for row in rows]
+    # That of the application is what Redis knows it by.
+    assert (own.message_id, own.trace) == ("mine", None)
 
 
 def test_what_cannot_be_published_any_more_is_told() -> None:

@@ -43,7 +43,7 @@ class Command(BaseCommand):
         try:
             run(relay, stores, options["metrics"], asked=connections.close_all)
         except ValueError as error:
-            raise CommandError(f"--metrics {error}") from None
+            raise CommandError(str(error)) from None
 
     def _send_once(self, relay: Relay, stores: list[DjangoStore]) -> None:
         faults: list[str] = []

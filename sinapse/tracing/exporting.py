@@ -1,0 +1,90 @@
+"""A process that sends its spans to a collector, as the ``OTEL_*`` of its environment say.
+
+The library needs none of this: an application sets OpenTelemetry up itself, and what it publishes
+is in its own traces.
+"""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from threading import Thread
+
+#: What the extra brings, in the order in which one needs the other.
+_PARTS = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+
+#: How spans are sent; gRPC is not in the extra.
+_PROTOCOL = "http/protobuf"
+
+#: Seconds for which a process that ends waits for its collector.
+END_TIMEOUT = 3
+
+#: The name of the service where the environment has none.
+SERVICE = "sinapse"
+
+
+def is_installed() -> bool:
+    """Whether the extra is there."""
+    try:
+        return all(find_spec(part) is not None for part in _PARTS)
+    except ModuleNotFoundError:  # Something around a part is missing.
+        return False
+
+
+def is_wanted(environment: Mapping[str, str]) -> bool:
+    """Whether spans are to be sent; raises ``ValueError`` for what the extra cannot do."""
+
+    def value(name: str) -> str:
+        return environment.get(name, "").strip()
+
+    if value("OTEL_SDK_DISABLED").lower() == "true":
+        return False
+    exporter = value("OTEL_TRACES_EXPORTER")
+    if exporter == "none":
+        return False
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    if not exporter and not any(map(value, names)):
+        return False
+    if exporter not in {"", "otlp"}:
+        raise ValueError(f"OTEL_TRACES_EXPORTER must be otlp or none, not {exporter!r}")
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if protocol := value(name):
+            if protocol != _PROTOCOL:
+                raise ValueError(f"{name} must be {_PROTOCOL}, not {protocol!r}")
+            break
+    return True
+
+
+class Exporting:
+    """Collects the spans of this process, and sends them from a thread of its own.
+
+    Make it once, after the last fork. A process that has set OpenTelemetry up by itself keeps that.
+    Raises ``ValueError`` for a variable that cannot be used.
+    """
+
+    def __init__(self) -> None:
+        # Loaded by who sends spans, and nobody else: it is a part of a second.
+        from opentelemetry import trace  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+            OTLPSpanExporter,
+        )
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+        self._provider: TracerProvider | None = None
+        if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            return
+        resource = Resource.create()
+        if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
+            resource = resource.merge(Resource({SERVICE_NAME: SERVICE}))
+        # Who makes it ends it: at the exit of Python nothing would bound that.
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(self._provider)
+
+    def end(self) -> None:
+        """Send what waits, as far as the collector takes it soon, and nothing more."""
+        if self._provider is not None:
+            # It may be the end of the process, which no such thread keeps back.
+            ending = Thread(target=self._provider.shutdown, daemon=True)
+            ending.start()
+            ending.join(END_TIMEOUT)

@@ -1,0 +1,64 @@
+"""What is told of messages that belong to a trace: each once, when its last stream has it."""
+
+from __future__ import annotations
+
+from sinapse.hub.fanout import FanOuts
+from sinapse.hub.journeys import Journey
+from sinapse.protocol.message import Message
+from sinapse.protocol.trace import Trace
+from tests.support.hubs import Lines, Table
+
+TRACE = Trace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+
+
+def traced(data: str, but: str | None = None) -> Message:
+    return Message(data, but=but, trace=TRACE)
+
+
+def told(table: Table, *published: tuple[bytes, Message]) -> list[tuple[bytes, str, int]]:
+    """Dispatch messages in one read; returns channel, data and streams of what is told of."""
+    journeys: list[Journey] = []
+    table.hub.journeys.trace = journeys.append
+    for channel, message in published:
+        table.hub.dispatch(channel, message)
+    table.hub.flush()
+    assert all(journey.seconds >= 0 for journey in journeys)
+    return [(journey.channel, journey.message.data, journey.streams) for journey in journeys]
+
+
+def test_each_message_of_a_trace_is_told_with_the_number_of_its_streams(table: Table) -> None:
+    table.open(b"a", b"b")
+    table.open(b"a", subject=b"2", framing=Lines("other"))
+    assert told(table, (b"a", traced("1"))) == [(b"a", "1", 2)]
+    read = [(b"a", traced("2")), (b"a", Message("3")), (b"b", traced("4")), (b"c", traced("5"))]
+    assert told(table, *read) == [(b"a", "2", 2), (b"b", "4", 1)]
+
+
+def test_who_does_not_get_it_is_not_counted(table: Table) -> None:
+    table.open(b"a", name="mine")
+    assert told(table, (b"a", traced("1", but="mine"))) == []
+    table.open(b"a", subject=b"2")
+    assert told(table, (b"a", traced("2", but="mine"))) == [(b"a", "2", 1)]
+    both = [(b"a", traced("3", but="mine")), (b"a", traced("4"))]
+    assert told(table, *both) == [(b"a", "3", 1), (b"a", "4", 2)]
+
+
+def test_a_large_fan_out_is_told_once_with_its_last_slice_whatever_its_framings(
+    table: Table,
+) -> None:
+    table.hub.fan_outs = FanOuts(table.hub.stopwatch, lambda: None, slice_size=2)
+    for number in range(6):
+        framing = table.framing if number < 3 else Lines("other")
+        table.open(b"a", subject=b"%d" % number, framing=framing)
+    other = Lines("another")
+    for number in range(6, 9):
+        table.open(b"a", subject=b"%d" % number, framing=other)
+    journeys: list[Journey] = []
+    table.hub.journeys.trace = journeys.append
+    table.hub.dispatch(b"a", traced("1"))
+    table.hub.flush()
+    while table.hub.fan_outs:
+        assert journeys == []
+        table.hub.fan_outs.go_on()
+    assert [journey.streams for journey in journeys] == [9]
+    assert sum(table.counters.fan_out_seconds.counts) == 1
