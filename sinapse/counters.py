@@ -1,8 +1,8 @@
 """What a node counts, and how long things take: plain numbers, for metrics and the live page.
 
-Messages do not carry the time of their publication. So only the part of this node is measured: from
-the read that brought messages from Redis to their last write. The node's own probes sample how long
-Redis takes before that.
+Of all messages the part of this node is measured: from the read that brought them from Redis to
+their last write. Of some it is known when they were published, by the clock of Redis. The node's
+own probes sample how long Redis takes.
 """
 
 import time
@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from sinapse.errors import CloseReason
 
@@ -22,6 +22,12 @@ TRANSPORTS = ("event stream", "websocket", "long poll")
 BOUNDS = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+
+#: The same of the age of messages, which clocks of two machines tell: less than 1 ms is not known.
+AGE_BOUNDS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 
 
@@ -59,8 +65,9 @@ def _by(label: str, text: str, known: Iterable[str] = ()) -> Any:
     return field(default_factory=lambda: Counter(made), metadata={"text": text, "by": label})
 
 
-def _times(text: str) -> Any:
-    return field(default_factory=Histogram, metadata={"text": text})
+def _times(text: str, bounds: Sequence[float] = BOUNDS) -> Any:
+    metadata = {"text": text, "unit": "seconds"}
+    return field(default_factory=lambda: Histogram(bounds), metadata=metadata)
 
 
 @dataclass(slots=True)
@@ -92,6 +99,11 @@ class Counters:
     resets: int = _total("Streams that were told that messages are missing.")
     redis_connects: int = _total("Times that Redis was reached and everything subscribed.")
     redis_losses: int = _total("Times that Redis was lost after that.")
+    message_age_seconds: Histogram = _times(
+        "From the publication of a message, by the clock of Redis, to its last write: one in seven"
+        " of those that are retained.",
+        AGE_BOUNDS,
+    )
     fan_out_seconds: Histogram = _times(
         "From the encoding of messages to their last write: one for each fan-out."
     )
@@ -104,18 +116,9 @@ class Counters:
     loop_lag_seconds: Histogram = _times("How late the event loop ran a timer: two a second.")
 
 
-class Lap:
-    """What one flush sends: when it was read, and when it began to be sent, in seconds."""
-
-    __slots__ = ("began", "open_parts", "read", "sent")
-
-    def __init__(self, read: float, began: float) -> None:
-        self.read = read
-        self.began = began
-        #: What was sent, for :attr:`Stopwatch.stopped`.
-        self.sent: list[Any] = []
-        #: Parts of it that wait for later turns of the reactor: it ends with the last of them.
-        self.open_parts = 0
+#: When something was read, and when it began to be sent, in seconds; and what is to be known of it
+#: at the end, for :attr:`Stopwatch.stopped`, None for nothing.
+Lap: TypeAlias = tuple[float, float, list[Any] | None]
 
 
 class Stopwatch:
@@ -137,21 +140,23 @@ class Stopwatch:
         self._deliveries = deliveries
         self._seconds = seconds
         self._read = seconds()
-        #: Called with each lap when it has ended, and with that moment; None if nobody asks.
-        self.stopped: Callable[[Lap, float], None] | None = None
+        #: Called at the end of a lap with what is to be known of it, when it was read, and that
+        #: moment.
+        self.stopped: Callable[[list[Any], float, float], object] = lambda *_: None
 
     def has_read(self) -> None:
         """Take note that messages come from Redis now."""
         self._read = self._seconds()
 
-    def start(self) -> Lap:
+    def start(self, sent: list[Any] | None = None) -> Lap:
         """Return what to stop with, when everything has been written."""
-        return Lap(self._read, self._seconds())
+        return self._read, self._seconds(), sent
 
     def stop(self, lap: Lap) -> None:
         """Count what was started."""
+        read, began, sent = lap
         now = self._seconds()
-        self._fan_outs.observe(now - lap.began)
-        self._deliveries.observe(now - lap.read)
-        if self.stopped is not None:
-            self.stopped(lap, now)
+        self._fan_outs.observe(now - began)
+        self._deliveries.observe(now - read)
+        if sent is not None:
+            self.stopped(sent, read, now)

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from sinapse import __version__
 from sinapse.broker.interface import Broker
-from sinapse.counters import Counters, Histogram
+from sinapse.counters import Counters
 from sinapse.streams.backlog import Backlog
 from sinapse.streams.stream import Stream
 
@@ -45,7 +45,7 @@ def _texts(of: Callable[[Field[Any]], bool]) -> dict[str, str]:
 #: Totals, totals by reason, and how long things take, in seconds: names and texts.
 TOTALS = _texts(lambda each: each.default == 0)
 BY_REASON = _texts(lambda each: each.metadata.get("by") == "reason")
-HISTOGRAMS = _texts(lambda each: each.default_factory is Histogram)
+HISTOGRAMS = _texts(lambda each: each.metadata.get("unit") == "seconds")
 
 #: Of the parent of workers: how they are, and what has happened to them.
 WORKER_GAUGES = {

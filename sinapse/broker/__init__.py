@@ -16,6 +16,7 @@
 ``ends``          grants that end when their time has come
 ``history``       retained messages, read for many streams at once
 ``replay``        streams brought up to date from them
+``clock``         the clock of Redis beside ours
 ``probes``        whether a connection still delivers
 ``sentinel``      which node is the master
 ``background``    a service that is a coroutine

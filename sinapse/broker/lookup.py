@@ -9,6 +9,7 @@ import txredisapi
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from sinapse.broker.clock import RedisClock
 from sinapse.errors import Unauthorized
 from sinapse.hub.former import NONE, Former, with_former
 from sinapse.hub.joining import Membership
@@ -157,6 +158,13 @@ class Lookup(Link):
             raise txredisapi.ConnectionError("its data have been replaced")
         self.tokens_have_moved = await self.hget(self.names.move, "tokens") is not None
         return parse_counter(since or b"") or 0
+
+    async def tell_time(self, clock: RedisClock) -> None:
+        """Ask for the time, and tell `clock`; raises ``txredisapi.RedisError``."""
+        asked = time.perf_counter()
+        seconds, microseconds = await self.time()
+        now = time.perf_counter()
+        clock.answered(int(seconds) + int(microseconds) / 1_000_000, asked, now)
 
     async def mark(self, channel: bytes, names: Iterable[bytes] = ()) -> LastIDs:
         """Publish the last id to `channel`, and return those of the channels `names`."""

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
+from sinapse.broker.clock import RedisClock
 from sinapse.broker.lookup import Lookup
 from sinapse.counters import Histogram
 from sinapse.protocol.keys import NODES
@@ -25,12 +26,14 @@ PROBE_GRACE = 4
 class Probes:
     """Messages that this node publishes for itself on one connection, and expects on another.
 
-    `seconds` counts how long they take, in Redis and in the queues of this node.
+    `seconds` counts how long they take, in Redis and in the queues of this node. `clock` is told
+    the time of Redis.
     """
 
-    def __init__(self, reactor: Any, seconds: Histogram) -> None:
+    def __init__(self, reactor: Any, seconds: Histogram, clock: RedisClock) -> None:
         self._reactor = reactor
         self._seconds = seconds
+        self._clock = clock
         self._sent_at: float | None = None
         self._sent = self._heard = 0
         #: Where they are published: only this node is subscribed.
@@ -87,6 +90,7 @@ class Probes:
         self._sent += 1
         for lookup in lookups:
             since(await lookup.check(epoch))
+        await lookups[0].tell_time(self._clock)
         self._sent_at = time.perf_counter()
         # With the last id, so that this node knows its position even if its channels are quiet.
         await lookups[0].mark(self.channel)

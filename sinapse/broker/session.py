@@ -5,12 +5,14 @@ bottom: connect, subscribe, reconcile, catch up, go on until a connection is los
 open throughout.
 """
 
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, Protocol, TypeVar
 
 import txredisapi
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from sinapse.broker.clock import RedisClock
 from sinapse.broker.ends import Ends
 from sinapse.broker.lookup import LastIDs, Lookup
 from sinapse.broker.payloads import Payloads
@@ -62,7 +64,10 @@ class Session:
         self._hub = owner.hub
         self._is_too_long = owner.payloads.is_too_long
         self._reactor = reactor
-        self._probes = Probes(reactor, owner.counters.redis_probe_seconds)
+        # It may be the clock of a different machine from now on.
+        owner.hub.journeys.redis_ahead = None
+        self._clock = RedisClock(owner.hub.journeys.note_clock)
+        self._probes = Probes(reactor, owner.counters.redis_probe_seconds, self._clock)
         self._marked: Deferred[EventID] = Deferred()
         #: Channels that are needed now, or no longer, without a command to Redis yet.
         self._changed: set[bytes] = set()
@@ -96,7 +101,7 @@ class Session:
         # One session is with one node: Sentinels may name another at any time.
         node = await self._owner.sentinels.locate()
         try:
-            lookups = [await connect(Lookup) for _ in range(LOOKUP_CONNECTIONS)]
+            lookups = await self._for_commands(connect)
             subscription = await connect(Subscription, self._owner.dial_subscription)
             let_go = prefer(subscription.transport, self._reactor)
             subscription.whenDisconnected().addCallback(lambda _: let_go())
@@ -303,6 +308,14 @@ class Session:
         )
 
     # Connecting
+
+    async def _for_commands(
+        self, connect: Callable[[type[Lookup]], Coroutine[Any, Any, Lookup]]
+    ) -> list[Lookup]:
+        """Connect, and learn what time it is there."""
+        lookups = [await connect(Lookup) for _ in range(LOOKUP_CONNECTIONS)]
+        await lookups[0].tell_time(self._clock)
+        return lookups
 
     async def _mark(self, lookup: Lookup, subscription: Subscription) -> LastIDs:
         """Hold what is received from some place on; returns the last ids there of all channels."""

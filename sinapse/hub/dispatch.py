@@ -55,10 +55,12 @@ class Dispatcher:
         self.since = 0
         self.counters = counters
         self._batch: list[tuple[Channel, list[Message]]] = []
+        #: What becomes of its messages, if that of one of them is to be known.
+        self._sent: list[Sent] | None = None
         self._tape: list[Dispatched] | None = None
         self.stopwatch = Stopwatch(counters.fan_out_seconds, counters.delivery_seconds)
         #: What becomes of messages.
-        self.journeys = Journeys()
+        self.journeys = Journeys(counters.message_age_seconds)
         self.stopwatch.stopped = self.journeys.ended
         #: Fan-outs take several turns of the reactor if they are large.
         self.fan_outs = FanOuts(self.stopwatch, owner.turn_needed)
@@ -82,6 +84,8 @@ class Dispatcher:
         for subject in channel.all_holding():
             assert subject.catch_up is not None  # noqa: S101
             subject.catch_up.held.append(Dispatched(counter, name, message))
+        if message.at is not None or message.trace is not None:
+            self._sent = []
         batch = self._batch
         is_for_all = message.but is None
         if is_for_all and batch and batch[-1][0] is channel and batch[-1][1][0].but is None:
@@ -131,7 +135,8 @@ class Dispatcher:
         if not batch:
             return
         self._batch = []
-        lap = self.stopwatch.start()
+        lap = self.stopwatch.start(self._sent)
+        self._sent = None
         is_sent = self._send(*batch[0], lap) if len(batch) == 1 else self._send_all(batch, lap)
         if is_sent:
             self.stopwatch.stop(lap)
@@ -162,8 +167,8 @@ class Dispatcher:
                     subscriber.send(frame)
             self.counters.delivered_bytes += len(frame) * count
         self.counters.deliveries += len(messages) * streams
-        if streams:
-            lap.sent.append(Sent(channel.name, messages, streams))
+        if streams and (sent := lap[2]) is not None:
+            sent.append(Sent(channel.name, messages, streams))
         return is_sent
 
     def _send_all(self, batch: list[tuple[Channel, list[Message]]], lap: Lap) -> bool:
@@ -173,6 +178,7 @@ class Dispatcher:
         call of many.
         """
         outbox = Outbox()
+        sent = lap[2]
         deliveries = size = 0
         for channel, messages in batch:
             channel.messages += len(messages)
@@ -191,8 +197,8 @@ class Dispatcher:
                 streams += len(hearing)
                 size += len(frame) * len(hearing)
             deliveries += len(messages) * streams
-            if streams:
-                lap.sent.append(Sent(channel.name, messages, streams))
+            if streams and sent is not None:
+                sent.append(Sent(channel.name, messages, streams))
         self.counters.deliveries += deliveries
         self.counters.delivered_bytes += size
         if self.fan_outs or len(outbox) > self.fan_outs.slice_size:

@@ -48,7 +48,6 @@ class FanOuts:
         """
         is_first = not self._waiting
         if len(outbox) > self.slice_size:
-            lap.open_parts += 1
             self._waiting.append((outbox, lap))
             if is_first:
                 self.go_on()
@@ -69,8 +68,8 @@ class FanOuts:
             subscriber.send(b"".join(frames))
         if not outbox:
             self._waiting.popleft()
-            lap.open_parts -= 1
-            if not lap.open_parts:
+            # One flush may have several: it ends with the last of them.
+            if not any(other is lap for _, other in self._waiting):
                 self._stopwatch.stop(lap)
         if self._waiting:
             self._turn_needed()

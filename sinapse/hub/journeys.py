@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from sinapse.counters import Lap
+from sinapse.counters import Histogram
 from sinapse.protocol.message import Message
 
 
@@ -26,19 +26,28 @@ class Journey(NamedTuple):
 
 
 class Journeys:
-    """Tells `trace`, which may be set later, of messages that belong to a trace.
+    """Counts in `ages` how old messages are by then, of those whose time of publication is known.
 
-    It is looked at once for each message, and never for a delivery.
+    It also tells `trace`, which may be set later, of those that belong to a trace. It looks at each
+    message once, and at none of its deliveries.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ages: Histogram) -> None:
+        self._ages = ages
         self.trace: Callable[[Journey], None] | None = None
+        #: By how many seconds the clock of Redis is ahead of that of laps; None if it is not known.
+        self.redis_ahead: float | None = None
 
-    def ended(self, lap: Lap, now: float) -> None:
-        """Tell of what was sent in a lap that has ended now."""
-        if self.trace is None:
-            return
-        for sent in lap.sent:
-            for message in sent.messages:
-                if message.trace is not None:
-                    self.trace(Journey(sent.channel, message, sent.streams, now - lap.read))
+    def note_clock(self, ahead: float) -> None:
+        """Note by how many seconds the clock of Redis is ahead."""
+        self.redis_ahead = ahead
+
+    def ended(self, sent: Sequence[Sent], read: float, now: float) -> None:
+        """Take account of what was sent: it was read at `read`, and its last write was now."""
+        for channel, messages, streams in sent:
+            for message in messages:
+                if message.at is not None and self.redis_ahead is not None:
+                    # By less than what the clocks are known to, it may seem to be yet to come.
+                    self._ages.observe(max(0.0, now + self.redis_ahead - message.at))
+                if message.trace is not None and self.trace is not None:
+                    self.trace(Journey(channel, message, streams, now - read))

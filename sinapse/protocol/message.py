@@ -5,10 +5,11 @@ MessagePack (https://msgpack.org), in one of four shapes::
     data                            a string: no event type
     [event or nil, data]            an array
     [event or nil, data, id]        a retained message
-    [event or nil, data, id or nil, {"but": stream, "traceparent": …, "tracestate": …}]
+    [event or nil, data, id or nil, {"but": stream, "traceparent": …, "tracestate": …, "at": time}]
                                     each key if it is needed: not for streams of that name; the
-                                    trace that it belongs to. Readers ignore other keys of the map,
-                                    and what follows it
+                                    trace that it belongs to; when it was published, which scripts
+                                    say of some. Readers ignore other keys of the map, and what
+                                    follows it
 
 ``data``, ``event``, ``id`` and ``stream`` are UTF-8 text; ids are those of :mod:`.ids`. Strings are
 written as the *raw* family of the first MessagePack specification (fixstr, str 16, str 32; never
@@ -38,6 +39,9 @@ MAX_MESSAGE = 1024 * 1024
 #: database.
 MAX_RETAIN = 30 * 24 * 3600
 
+#: Digits of microseconds since 1970, from 2001 until 2286.
+TIME_DIGITS = 16
+
 #: What a client may call its stream, as a pattern.
 STREAM_NAME = "[A-Za-z0-9_-]{1,64}"
 
@@ -64,9 +68,11 @@ class Message(NamedTuple):
     """The name of the streams that it is not for: those of its sender."""
     trace: Trace | None = None
     """Where it belongs, if that is recorded."""
+    at: float | None = None
+    """When it was published, by the clock of its Redis, in seconds since 1970; None if unknown."""
 
     def extras(self) -> dict[str, str]:
-        """Return what the map of its payload has."""
+        """Return what a publisher puts into the map of its payload."""
         found = {} if self.but is None else {"but": self.but}
         return found if self.trace is None else found | self.trace.fields()
 
@@ -111,7 +117,8 @@ def unpack(payload: bytes) -> Message:
         identifier = body[2] if len(body) > 2 and is_event_id(body[2]) else None
         text = _text(body[1])
         if len(body) > 3 and isinstance(extras := body[3], dict):
-            return Message(text, event or None, identifier, _but(extras), trace_in(extras))
+            but, trace = _but(extras), trace_in(extras)
+            return Message(text, event or None, identifier, but, trace, _at(extras))
         return Message(text, event or None, identifier)
     return Message(_text(body))
 
@@ -119,6 +126,14 @@ def unpack(payload: bytes) -> Message:
 def _but(extras: Mapping[Any, Any]) -> str | None:
     but = extras.get("but")
     return but if isinstance(but, str) and is_stream_name(but) else None
+
+
+def _at(extras: Mapping[Any, Any]) -> float | None:
+    """Return when a message was published; its digits are microseconds."""
+    at = extras.get("at")
+    if isinstance(at, str) and len(at) == TIME_DIGITS and at.isascii() and at.isdigit():
+        return int(at) / 1_000_000
+    return None
 
 
 def _text(value: object) -> str:

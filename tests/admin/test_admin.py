@@ -13,8 +13,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
 from sinapse.publisher import Publisher
-from tests.support import RedisServer, eventually, running_redis
+from tests.support import EVENT_TIMEOUT, RedisServer, eventually, running_redis
 from tests.support.daemon import Daemon, Stream, running_daemon
+from tests.support.subscribing import subscribe
 
 
 @pytest.fixture
@@ -137,6 +138,23 @@ def test_what_waits_for_a_stream_is_told_while_it_waits(
         stream.wait_for_message("last")
         eventually(lambda: daemon.metrics()["sinapse_pending_bytes"] == 0)
         assert daemon.metrics()["sinapse_streams_behind"] == 0
+
+
+def test_the_age_of_one_retained_message_in_seven_is_counted(
+    daemon: Daemon, publisher: Publisher
+) -> None:
+    before = daemon.metrics()
+    with daemon.stream(subscribe(publisher)).opened() as stream:
+        for number in range(21):
+            publisher.publish("room:1", str(number), retain=0)
+            publisher.publish("room:1", str(number), retain=60)
+        for _ in range(42):
+            stream.next()
+    # Those who have it are written to before it is counted.
+    count = "sinapse_message_age_seconds_count"
+    eventually(lambda: daemon.metrics()[count] - before[count] == 3)
+    total = "sinapse_message_age_seconds_sum"
+    assert 0 <= daemon.metrics()[total] - before[total] < 3 * EVENT_TIMEOUT
 
 
 def test_the_time_through_redis_and_the_lag_of_the_loop_are_sampled(daemon: Daemon) -> None:

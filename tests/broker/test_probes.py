@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
+from sinapse.broker.clock import RedisClock
 from sinapse.broker.probes import PROBE_GRACE, PROBE_INTERVAL, PROBE_TURNS, Probes
 from sinapse.counters import Histogram
 
@@ -23,6 +24,9 @@ class Answering:
             raise ConnectionError("it is no master any more")
         return 7
 
+    async def tell_time(self, clock: RedisClock) -> None:
+        clock.answered(1000.0, 1.0, 3.0)
+
     async def mark(self, _channel: bytes) -> None:
         self.published += 1
 
@@ -34,7 +38,8 @@ class Probed:
         self.clock = Clock()
         self.lookup = Answering()
         self.reasons: list[str] = []
-        self.probes = Probes(self.clock, Histogram())
+        self.ahead: list[float] = []
+        self.probes = Probes(self.clock, Histogram(), RedisClock(self.ahead.append))
         lookups: list[Any] = [self.lookup]
         self.sinces: list[int] = []
         self.probes.start(lookups, "1f", self.reasons.append, self.sinces.append)
@@ -53,6 +58,7 @@ def test_what_is_heard_is_asked_again_after_the_interval() -> None:
         it.probes.heard()
     assert it.reasons == []
     assert it.sinces == [7] * 3
+    assert it.ahead == [998.0] * 3
 
 
 def test_what_is_not_heard_is_given_up() -> None:

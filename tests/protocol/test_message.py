@@ -113,6 +113,22 @@ def test_a_name_that_is_none_is_passed_over(extras: object) -> None:
     assert unpack(msgpack.packb([None, "a", None, extras])) == Message("a")
 
 
+@pytest.mark.parametrize(
+    ("at", "seconds"),
+    [
+        ("1767225600123456", 1767225600.123456),
+        *((text, None) for text in ("", "1767225600", "-767225600123456", "1767225600.12345")),
+        *((text, None) for text in ("²" * 16, "17672256001234567")),
+        *((None, None), (1767225600123456, None), ([], None), ({}, None)),
+    ],
+)
+def test_the_time_of_its_publication_is_microseconds_or_not_known(
+    at: object, seconds: float | None
+) -> None:
+    message = unpack(msgpack.packb([None, "a", "f-1", {"at": at}]))
+    assert message == Message("a", None, "f-1", at=seconds)
+
+
 def test_what_is_not_known_yet_is_passed_over() -> None:
     payload = msgpack.packb([None, "a", "f-1", {"but": "b", "traceparent": "c"}, "d"])
     assert unpack(payload) == Message("a", None, "f-1", "b")

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgpack
 import pytest
 import redis
 from hypothesis import given, settings
@@ -183,6 +184,82 @@ def shared_store(server: RedisServer) -> Iterator[Store]:
 def store(shared_store: Store) -> Store:
     shared_store.begin()
     return shared_store
+
+
+class TestTimes:
+    """One retained message in seven says when it was published."""
+
+    #: What follows the id in a payload, and what it means.
+    TAILS: Mapping[bytes, dict[str, str]] = {
+        b"": {},
+        msgpack.packb({"but": "x" * 64}, use_bin_type=False): {"but": "x" * 64},
+        msgpack.packb({f"k{number}": "v" for number in range(14)}): {
+            f"k{number}": "v" for number in range(14)
+        },
+    }
+
+    @pytest.mark.parametrize("together", [False, True])
+    @pytest.mark.parametrize("tail", TAILS, ids=["none", "but", "many"])
+    def test_it_is_the_time_of_redis_in_what_is_published_and_not_in_what_is_retained(
+        self, store: Store, server: RedisServer, tail: bytes, together: bool
+    ) -> None:
+        body = pack_retained(Message("hello", "event"))
+        if tail:
+            body = b"\x94" + body[1:] + tail + bytes([len(tail)])
+        before = store.now() / 1000
+        with listening(server) as listener:
+            self.publish(store, body, 14, together=together)
+            after = store.now() / 1000 + 0.001
+            payloads = [payload for _, payload in listener.heard(timed=True)]
+        found = {}
+        for payload in payloads:
+            message = unpack(payload)
+            event, data, identifier, *extras = msgpack.unpackb(payload)
+            assert (event, data) == ("event", "hello")
+            counter = int(identifier.partition("-")[2])
+            if message.at is None:
+                assert extras == ([self.TAILS[tail]] if tail else [])
+            else:
+                found[counter] = message.at
+                assert extras[0] == self.TAILS[tail] | {"at": f"{message.at * 1e6:.0f}"}
+        assert sorted(found) == [7, 14]
+        assert all(before <= at <= after for at in found.values())
+        entries: Any = store.client.xrange(PLAIN.retained_key("a"))
+        assert len(entries) == 14
+        assert all(unpack(fields[b"p"]).at is None for _, fields in entries)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            # Maps that have no room for one more key in their first byte, what is none, and an
+            # array that is written otherwise.
+            b"\x94\xc0\xa5hello\x8f" + 15 * b"\xa1a\xa1b" + b"\x3d",
+            b"\x94\xc0\xa5hello\xde\x00\x01\xa1a\xa1b\x07",
+            b"\x94\xc0\xa5hello\xc0\x01",
+            b"\x94\xc0\xa5hello\x00",
+            b"\xdc\x00\x03\xc0\xa5hello",
+            b"",
+        ],
+    )
+    def test_what_is_foreign_stays_as_it_is(
+        self, store: Store, server: RedisServer, body: bytes
+    ) -> None:
+        with listening(server) as listener:
+            self.publish(store, body, 7, together=False)
+            payloads = [payload for _, payload in listener.heard(timed=True)]
+        entries: Any = store.client.xrange(PLAIN.retained_key("a"))
+        assert payloads == [fields[b"p"] for _, fields in entries]
+
+    def publish(self, store: Store, body: bytes, count: int, *, together: bool) -> None:
+        keys = [*STATE, *[PLAIN.retained_key("a")] * (count if together else 1)]
+        if together:
+            each = ["a", body, MINUTE, 1000, ""]
+            arguments = [PLAIN.nodes, DAY, count, *each * count]
+            store.client.eval(PUBLISH_ALL.source, len(keys), *keys, *arguments)
+        else:
+            for _ in range(count):
+                rest = ["a", body, MINUTE, 1000, PLAIN.nodes, DAY, ""]
+                store.client.eval(PUBLISH_RETAINED.source, len(keys), *keys, *rest)
 
 
 class TestIds:

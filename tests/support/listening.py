@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import msgpack
 import redis
 from redis.client import PubSub
 
 from sinapse.protocol.keys import REPLAYED, RESERVED
-from sinapse.protocol.message import unpack
+from sinapse.protocol.message import TIME_DIGITS, unpack
 from sinapse.protocol.names import PLAIN
 from tests.support import EVENT_TIMEOUT, RedisServer
 
 MARKER = b"listening:marker"
+
+#: What the time of publication begins with, at the end of a payload, and how many bytes that is.
+TIME = b"\xa2at\xb0"
+TIME_SIZE = len(TIME) + TIME_DIGITS
 
 
 def is_for_nodes(channel: bytes) -> bool:
@@ -24,6 +29,18 @@ def is_for_nodes(channel: bytes) -> bool:
     )
 
 
+def without_time(payload: bytes) -> bytes:
+    """Return what was published without the time of that, which one message in seven has."""
+    body = payload[:-TIME_SIZE]
+    if not payload[len(body) :].startswith(TIME):
+        return payload
+    others = {name: value for name, value in msgpack.unpackb(payload)[3].items() if name != "at"}
+    head = len(body) - len(msgpack.packb(others, use_bin_type=False))
+    if not others:
+        return b"\x93" + body[1:head]
+    return body[:head] + bytes([body[head] - 1]) + body[head + 1 :]
+
+
 class Listener:
     """A subscriber to everything on one Redis."""
 
@@ -31,8 +48,8 @@ class Listener:
         self._client = client
         self._pubsub = pubsub
 
-    def heard(self) -> list[tuple[str, bytes]]:
-        """Return all (channel, payload) since the last call.
+    def heard(self, *, timed: bool = False) -> list[tuple[str, bytes]]:
+        """Return all (channel, payload) since the last call; if not `timed`, without their times.
 
         Redis orders what is published, so a marker published now follows all that came before.
         """
@@ -45,7 +62,8 @@ class Listener:
                 continue
             if message["channel"] == MARKER:
                 return messages
-            messages.append((message["channel"].decode(), message["data"]))
+            payload = message["data"] if timed else without_time(message["data"])
+            messages.append((message["channel"].decode(), payload))
 
 
 @contextlib.contextmanager

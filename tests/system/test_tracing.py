@@ -14,7 +14,7 @@ import msgpack
 import pytest
 import redis
 
-from sinapse.protocol.message import Message, pack
+from sinapse.protocol.message import Message, pack, unpack
 from sinapse.protocol.trace import Trace
 from sinapse.publisher import Publisher
 from tests.support import EVENT_TIMEOUT, PYTHON, RedisServer, end, eventually, free_port
@@ -219,7 +219,7 @@ def test_what_is_not_sampled_is_sent_as_without_a_trace(
             stream.next()
     payloads = [payload for channel, payload in listener.heard() if channel == "unsampled:1"]
     assert payloads[:2] == [pack(Message(data, "event")) for data in ("alone", "hello")]
-    assert [len(msgpack.unpackb(payload)) for payload in payloads] == [2, 2, 3, 4, 4]
+    assert [unpack(payload).trace is None for payload in payloads] == [True] * 3 + [False] * 2
     # The last two are in a trace that is sampled: nothing of the others comes before them.
     collector.wait_for("deliver unsampled:{id}", 2)
     own = [span for span in collector.spans if "unsampled" in span.name]

@@ -115,6 +115,16 @@ const CARDS = [
     says: () => `${bytes(now("delivered_bytes")).join(" ")} in all`,
   },
   {
+    title: "From publish to the last write",
+    names: ["99 %", "median"],
+    lines: [
+      () => percentile("message_age_seconds", 0.99),
+      () => percentile("message_age_seconds", 0.5),
+    ],
+    show: ([value]) => seconds(value),
+    each: (value) => seconds(value).join(" "),
+  },
+  {
     title: "From Redis to the last write",
     names: ["99 %", "median"],
     lines: [() => percentile("delivery_seconds", 0.99), () => percentile("delivery_seconds", 0.5)],

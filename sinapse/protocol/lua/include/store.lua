@@ -2,11 +2,12 @@
 -- `body` is its payload without that; an array of four has what follows the id at its end, and behind
 -- it how many bytes that is, as one byte. `before` is the counter of the message before it, false if
 -- none is known: then it is after `floor`; `most` is how many are kept, nil if that is seen to later.
--- Returns the payload, and an error if nothing is retained.
+-- `time` is there already. Returns what is to be published, and an error if nothing is retained: the
+-- payload; one in seven with the time in its map, so that nodes know its age.
 
 local function store(key, body, epoch, digits, expiry, before, floor, most)
-  local tail = ''
-  if string.byte(body) == 148 then
+  local kind, tail = string.byte(body), ''
+  if kind == 148 then
     local size = string.byte(body, -1)
     tail, body = string.sub(body, -1 - size, -2), string.sub(body, 1, -2 - size)
   end
@@ -23,6 +24,17 @@ local function store(key, body, epoch, digits, expiry, before, floor, most)
     -- The counter went back, but not the messages: no client can resume from these.
     redis.call('DEL', key)
     added = redis.call('XADD', key, entry, 'p', payload, 'b', string.format('%.0f', digits - 1))
+  end
+  -- For all it would take a tenth more of Redis where many come together. Few applications publish in
+  -- sevens: the sample is of all that they do.
+  if digits % 7 == 0 then
+    local at = '\162at\176' .. string.format('%s%06d', time[1], time[2])
+    local keys = kind == 148 and string.byte(tail) or 0
+    if kind == 147 then
+      payload = '\148' .. string.sub(body, 2) .. id .. '\129' .. at
+    elseif keys > 127 and keys < 143 then
+      payload = body .. id .. string.char(keys + 1) .. string.sub(tail, 2) .. at
+    end
   end
   return payload, type(added) == 'table' and added
 end
