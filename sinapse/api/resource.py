@@ -148,7 +148,7 @@ class APIResource(Resource):
     async def _do(self, request: Request, endpoint: Endpoint, call: Call) -> None:
         try:
             # In the trace of the caller, as its fields say.
-            with within(request.getHeader(PARENT), request.getHeader(STATE)):
+            with within(_text(request, PARENT), _text(request, STATE)):
                 result = await endpoint.act(call)
         except BrokerUnavailable as error:
             retry = (b"Retry-After", b"%d" % RETRY_AFTER)
@@ -172,6 +172,12 @@ class APIResource(Resource):
             tell_fault(request, "a request of the API failed", failure)
             if request.channel is not None and not request.startedWriting:
                 _answer(request, 500, Failed("a fault of the server's"))
+
+
+def _text(request: Request, name: str) -> str | None:
+    """Return a field of the head; bytes that are not ASCII are in none that is valid."""
+    value = request.getHeader(name.encode())
+    return None if value is None else value.decode("ascii", "replace")
 
 
 def _query(request: Request, endpoint: Endpoint) -> dict[str, str]:

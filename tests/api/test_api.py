@@ -44,6 +44,8 @@ KEY = "k" * 32
 WITH_KEY = {"Authorization": f"Bearer {KEY}"}
 OTHER = "o" * 40
 
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 #: A device, and channels with which there are too many.
 LONG = b"x" * 257
 MANY = b'"a",' * 100
@@ -132,6 +134,14 @@ class TestPublishing:
             assert api.ask("POST", "/v1/publish", plain).body == {"nodes": 1, "id": None}
             event = stream.next()
             assert (json.loads(event.data), event.id) == ({"a": [1]}, None)
+
+    @pytest.mark.parametrize("value", ["", "nonsense", "\xff", "00-" + "\xe9" * 52, "x" * 5000])
+    def test_a_trace_that_is_none_is_passed_over(self, api: API, value: str) -> None:
+        message = {"channel": "room:1", "message": "hello"}
+        answer = api.ask("POST", "/v1/publish", message, traceparent=value)
+        assert answer.status == 200
+        answer = api.ask("POST", "/v1/publish", message, traceparent=PARENT, tracestate=value)
+        assert answer.status == 200
 
     def test_what_has_the_same_key_is_published_once(self, api: API, node: Daemon) -> None:
         with node.stream(subscribe(api, "room:1")).opened() as stream:

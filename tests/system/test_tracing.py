@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import signal
 import socket
@@ -9,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgpack
 import pytest
@@ -245,6 +249,21 @@ def test_a_trace_goes_on_over_the_api(
         ("publish api:{id}", "application"),
         ("request", "application"),
     ]
+
+
+def test_what_names_no_trace_is_published_over_the_api_all_the_same(node: Daemon, api: str) -> None:
+    fields = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    states = ("", "\xff", "=", "a=1," * 100, "a=\xe9", "a=1,a=1", "x" * 5000, ",\t,")
+    wrong = [{"traceparent": each} for each in ("", "nonsense", "\xff", f"00-{'x' * 5000}")]
+    for trace in [*wrong, *({"traceparent": PARENT, "tracestate": each} for each in states)]:
+        connection = http.client.HTTPConnection(
+            urlsplit(api).netloc.partition("@")[2], timeout=EVENT_TIMEOUT
+        )
+        with contextlib.closing(connection):
+            message = json.dumps({"channel": "field:1", "message": "hello"})
+            connection.request("POST", "/v1/publish", message, fields | trace)
+            answer = connection.getresponse()
+            assert (answer.status, trace) == (200, trace), answer.read()
 
 
 @pytest.mark.parametrize("has_otel", [True, False], ids=["with spans of its own", "without"])
