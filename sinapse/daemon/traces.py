@@ -61,7 +61,7 @@ class Traces(Service):
         try:
             self._exporting = Exporting()
         except ValueError as error:
-            raise StartError(f"sinapse: OpenTelemetry cannot be set up: {error}") from None
+            raise StartError(f"sinapse: {error}") from None
 
     def stopService(self) -> "Deferred[None]":  # noqa: N802
         """Send what waits, as far as the collector takes it soon."""

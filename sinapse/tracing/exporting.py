@@ -4,12 +4,18 @@ The library needs none of this: an application sets OpenTelemetry up itself, and
 is in its own traces.
 """
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from threading import Thread
+from typing import Any
 
 #: What the extra brings, in the order in which one needs the other.
 _PARTS = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+
+#: A header field for the collector, as OpenTelemetry takes it. What it does not take it would quote
+#: in the log: it may be a token.
+_HEADER = re.compile(r"[!#-'*+.0-9A-Z^-z|~-]+[ \t]*=[ \t]*[ !#-+\--:<-\[\]-~]*")
 
 #: How spans are sent; gRPC is not in the extra.
 _PROTOCOL = "http/protobuf"
@@ -50,7 +56,17 @@ def is_wanted(environment: Mapping[str, str]) -> bool:
             if protocol != _PROTOCOL:
                 raise ValueError(f"{name} must be {_PROTOCOL}, not {protocol!r}")
             break
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"):
+        _check_fields(name, value(name))
     return True
+
+
+def _check_fields(name: str, text: str) -> None:
+    if not all(_HEADER.fullmatch(each.strip()) for each in text.split(",") if each.strip()):
+        raise ValueError(
+            f"{name} must be name=value, several with commas between; what is not ASCII, and any"
+            ' of ,;"\\ in a value, as %2C'
+        )
 
 
 class Exporting:
@@ -61,25 +77,11 @@ class Exporting:
     """
 
     def __init__(self) -> None:
-        # Loaded by who sends spans, and nobody else: it is a part of a second.
-        from opentelemetry import trace  # noqa: PLC0415
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
-            OTLPSpanExporter,
-        )
-        from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-
-        self._provider: TracerProvider | None = None
-        if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            return
-        resource = Resource.create()
-        if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
-            resource = resource.merge(Resource({SERVICE_NAME: SERVICE}))
-        # Who makes it ends it: at the exit of Python nothing would bound that.
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        trace.set_tracer_provider(self._provider)
+        try:
+            self._provider = _set_up()
+        except Exception as error:  # noqa: BLE001  # Of whatever the environment names.
+            text = str(error) or type(error).__name__
+            raise ValueError(f"OpenTelemetry cannot be set up: {text}") from None
 
     def end(self) -> None:
         """Send what waits, as far as the collector takes it soon, and nothing more."""
@@ -88,3 +90,26 @@ class Exporting:
             ending = Thread(target=self._provider.shutdown, daemon=True)
             ending.start()
             ending.join(END_TIMEOUT)
+
+
+def _set_up() -> Any:
+    """Let what is traced here be sent; returns what ends that, None if it is not ours."""
+    # Loaded by who sends spans, and nobody else: it is a part of a second.
+    from opentelemetry import trace  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+        OTLPSpanExporter,
+    )
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return None
+    resource = Resource.create()
+    if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
+        resource = resource.merge(Resource({SERVICE_NAME: SERVICE}))
+    # Who makes it ends it: at the exit of Python nothing would bound that.
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider
