@@ -6,6 +6,10 @@ from typing import NamedTuple
 from sinapse.counters import Histogram
 from sinapse.protocol.message import Message
 
+#: Seconds to which ages are believed. A connection is given up long before it is so far behind:
+#: what seems to be older, or yet to come by as much, is of a clock that was set.
+MAX_AGE = 600.0
+
 
 class Sent(NamedTuple):
     """Messages of one channel that a flush sends, and to how many streams."""
@@ -47,7 +51,9 @@ class Journeys:
         for channel, messages, streams in sent:
             for message in messages:
                 if message.at is not None and self.redis_ahead is not None:
-                    # By less than what the clocks are known to, it may seem to be yet to come.
-                    self._ages.observe(max(0.0, now + self.redis_ahead - message.at))
+                    age = now + self.redis_ahead - message.at
+                    if abs(age) <= MAX_AGE:
+                        # By as little as the clocks are not known, it may seem to be yet to come.
+                        self._ages.observe(max(0.0, age))
                 if message.trace is not None and self.trace is not None:
                     self.trace(Journey(channel, message, streams, now - read))

@@ -30,10 +30,13 @@ def test_the_error_is_half_of_the_quickest_of_the_last_answers(
     assert abs(told[-1] - ahead) <= quickest / 2 + 1e-6
 
 
-def test_a_clock_that_is_set_is_believed_once_older_answers_are_forgotten() -> None:
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 1.5, -1.5])
+def test_a_clock_that_is_set_is_believed_with_the_next_answer(step: float) -> None:
     told: list[float] = []
     clock = RedisClock(told.append)
     clock.answered(100.0, 0.0, 0.0)
-    for number in range(1, REMEMBERED + 1):
-        clock.answered(number + 7.5, number, number + 1)
-    assert told == [100.0] * REMEMBERED + [pytest.approx(7.0)]
+    for number in range(1, 4):
+        clock.answered(number + 100.5, number, number + 1)
+    for number in range(4, 7):
+        clock.answered(number + 100.5 + step, number, number + 1)
+    assert told == [100.0] * 4 + [pytest.approx(100.0 + step)] * 3

@@ -129,3 +129,15 @@ def test_an_age_is_not_below_zero_and_none_where_the_clock_or_a_stream_is_missin
     it.publish(aged("3", 999.0))
     assert it.ages == (1, 0.0)
     assert stream.data == ["2", "3"]
+
+
+def test_an_age_that_cannot_be_is_not_counted(table: Table) -> None:
+    it = Clocked(table)
+    stream = table.open(b"a")
+    # The clock of Redis was set by hours, there and back; and who says the time is no script.
+    for at in (1000.0 - 7200, 1000.0 + 7200, 0.0, 9_999_999_999.0):
+        it.publish(aged("x", at))
+    assert it.ages == (0, 0.0)
+    it.publish(aged("y", 998.0))
+    assert it.ages == (1, 2.0)
+    assert len(stream.data) == 5
