@@ -97,6 +97,12 @@ class Shards:
         return self._homes != self._other_homes
 
     @property
+    def keepers(self) -> str:
+        """The names of those that keep tokens, also of those that move: ``a b d``."""
+        numbers = {number for _, number in (*self._homes, *self._other_homes)}
+        return " ".join(sorted(self.names[number] for number in numbers))
+
+    @property
     def are_spread(self) -> bool:
         """Whether it matters which of them has what: there are several, or ids say the name."""
         return len(self.names) > 1 or self.are_named

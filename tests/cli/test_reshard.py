@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from sinapse.cli import main
+from sinapse.errors import BrokerUnavailable
 from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.publisher import Publisher
 from sinapse.publisher.resharding.copying import Copying
@@ -67,7 +68,7 @@ def test_a_list_to_which_nothing_happens(servers: dict[str, RedisServer]) -> Non
         "state=joined comes after this: run it with state=joining"
     )
     assert "run it with state=leaving" in refusal(listed(servers, "left"))
-    assert refusal(listed(servers, ""), "--finish").startswith("no Redis has joined or left")
+    assert refusal(listed(servers, ""), "--finish").startswith("nothing is to be finished")
     assert "without state=joining" in refusal(listed(servers, "joining"), "--finish")
 
 
@@ -103,6 +104,118 @@ def test_one_that_has_not_left(servers: dict[str, RedisServer]) -> None:
     )
 
 
+def rights(server: RedisServer) -> set[bytes]:
+    """Return keys of rights and tokens."""
+    with contextlib.closing(server.client()) as raw:
+        client: Any = raw
+        return {
+            key
+            for kind in ("channels", "tokens", "User")
+            for key in client.scan_iter(match=f"sinapse:{kind}:*")
+        }
+
+
+def give(url: str) -> None:
+    """Grant channels, and draw tokens, of which each Redis gets some."""
+    with Publisher(url) as publisher:
+        for number in range(40):
+            publisher.channels.add(f"{number}", f"room:{number}")
+            publisher.tokens.obtain(f"{number}")
+
+
+@pytest.mark.parametrize("tokens", ["", "tokens=no&"])
+def test_one_that_has_joined_does_not_join_again(
+    servers: dict[str, RedisServer], tokens: str
+) -> None:
+    joining = listed(servers, "joining").replace("tokens=no&", tokens)
+    after = joining.replace("&state=joining", "").replace("?state=joining", "")
+    give(joining)
+    run(joining)
+    with contextlib.closing(servers["c"].client()) as client:
+        client.hset("sinapse:retention", mapping={"epoch": "x", "counter": "1"})
+    run(after, "--finish")
+    before = rights(servers["c"])
+    assert before
+    for arguments in ([], ["--dry-run"]):
+        said = refusal(joining, *arguments)
+        assert said == "c has joined already: take its state out of the list"
+    assert rights(servers["c"]) == before
+    with (
+        Publisher(joining.replace("state=joining", "state=joined")) as publisher,
+        pytest.raises(BrokerUnavailable, match="take the state out of the list"),
+    ):
+        publisher.channels.add("1", "room:1")
+
+
+def test_one_of_the_list_does_not_join(servers: dict[str, RedisServer]) -> None:
+    settled = " ".join(f"{name}={server.url}" for name, server in servers.items())
+    give(settled)
+    with Publisher(settled) as publisher:
+        for number in range(40):
+            publisher.publish(f"room:{number}", "x")
+    before = {name: rights(server) for name, server in servers.items()}
+    for name, server in servers.items():
+        url = settled.replace(server.url, f"{server.url}?state=joining")
+        assert refusal(url) == (
+            f"{name} has had messages, and nobody knows that it has ever left: write"
+            " ?state=joining behind the one that is new, or empty that first"
+        )
+    assert {name: rights(server) for name, server in servers.items()} == before
+
+
+def test_one_that_has_left_does_not_leave_again(servers: dict[str, RedisServer]) -> None:
+    leaving = listed(servers, "leaving")
+    give(leaving)
+    run(leaving)
+    after = " ".join(f"{name}={servers[name].url}" for name in "ab")
+    run(after, "--finish")
+    with Publisher(after) as publisher:
+        for number in range(40):
+            publisher.channels.remove(f"{number}", f"room:{number}")
+    assert refusal(leaving) == "c has left already: take it out of the list"
+    with Publisher(after) as publisher:
+        assert not any(publisher.channels.list(f"{number}") for number in range(40))
+
+
+def test_who_keeps_tokens_stays_so_until_the_end(servers: dict[str, RedisServer]) -> None:
+    joining = listed(servers, "joining")
+    give(joining)
+    run(joining)
+    with contextlib.closing(servers["c"].client()) as client:
+        client.hset("sinapse:retention", mapping={"epoch": "x", "counter": "1"})
+    before = {name: rights(servers[name]) for name in "abc"}
+    without = joining.replace("?tokens=no&state=joining", "")
+    said = "tokens=no has to be where it was when all was copied: it is not for c"
+    assert refusal(without, "--finish") == said
+    assert refusal(f"{without}?state=joined", "--finish", "--dry-run") == said
+    with (
+        Publisher(f"{without}?state=joined") as publisher,
+        pytest.raises(BrokerUnavailable, match=r"different tokens=no.*tokens were in a b\)"),
+    ):
+        publisher.tokens.obtain("1")
+    assert {name: rights(servers[name]) for name in "abc"} == before
+    assert "nothing moves any more" in run(listed(servers, ""), "--finish")
+
+
+@pytest.mark.parametrize("state", ["joining", "leaving"])
+def test_a_copy_that_was_killed_as_it_noted_that_is_given_up(
+    servers: dict[str, RedisServer], state: str
+) -> None:
+    moving = listed(servers, state, moving="c", names="ab")
+    run(moving)
+    for name in "bc":
+        with contextlib.closing(servers[name].client()) as client:
+            client.delete("sinapse:move")
+    with contextlib.closing(servers["c"].client()) as client:
+        client.hset("sinapse:retention", mapping={"epoch": "x", "counter": "1"})
+    before, after = listed(servers, "", moving=""), listed(servers, "")
+    if state == "leaving":
+        before, after = after, before
+    assert refusal(after, "--finish").startswith("not all has been copied: run 'sinapse reshard'")
+    assert "nothing moves any more" in run(before, "--finish")
+    assert "all is there" in run(moving)
+
+
 def test_two_that_are_the_same(servers: dict[str, RedisServer]) -> None:
     url = listed(servers, "joining").replace(f"{servers['b'].url}", servers["c"].url)
     other = url.replace("c=redis://127.0.0.1", "c=redis://localhost")
@@ -118,7 +231,8 @@ def test_one_that_a_daemon_does_not_hear(servers: dict[str, RedisServer], tmp_pa
     before = " ".join(f"{name}={servers[name].url}" for name in "ab")
     with running_daemon(tmp_path, before):
         assert refusal(listed(servers, "joining")) == (
-            "not all are heard by the same number of daemons: a by 1, b by 1, c by 0"
+            "not all are heard by the same number of daemons: a by 1, b by 1, c by 0; restart with"
+            " this list the daemons that have a different one"
         )
 
 
@@ -327,7 +441,7 @@ def test_a_move_is_given_up(servers: dict[str, RedisServer]) -> None:
     run(listed(servers, "joining"))
     before = " ".join(f"{name}={servers[name].url}" for name in "ab")
     assert "nothing moves any more" in run(before, "--finish")
-    assert refusal(before, "--finish").startswith("no Redis has joined or left")
+    assert refusal(before, "--finish").startswith("nothing is to be finished")
 
 
 def test_what_has_been_copied_is_not_copied_beside_publishers_of_the_next_step(
@@ -371,6 +485,9 @@ def test_an_end_that_was_killed_is_ended_again(servers: dict[str, RedisServer]) 
     with pytest.raises(KeyboardInterrupt):
         finishing.note(finishing.check())
     them.close()
+    assert refusal(listed(servers, "leaving")) == (
+        "the last one is not finished: sinapse reshard --finish (a b - c)"
+    )
     assert "nothing moves any more" in run(after, "--finish")
     assert "all is there" in run(listed(servers, "joining"))
 

@@ -32,21 +32,32 @@ Rights: TypeAlias = Mapping[Entry, tuple[int, int]]
 Failures: TypeAlias = dict[Entry, Exception]
 
 
-class ReadMove(Operation[bool]):
-    """Whether what moves has been copied; the first operation of a publisher asks."""
+class ReadMove(Operation[str]):
+    """Why what moves is not where this list says; the first operation of a publisher asks."""
 
-    __slots__ = ("_move",)
+    __slots__ = ("_shards",)
 
     def __init__(self, shards: Shards) -> None:
-        self._move = shards.move
+        self._shards = shards
 
     def request(self, names: Names) -> Request:
         """Return the command."""
-        return Request(("HGET", names.move, "done"))
+        return Request(("HMGET", names.move, "done", "keepers"))
 
-    def result(self, answer: bytes | None) -> bool:
-        """Return whether that is this move."""
-        return answer == self._move.encode()
+    def result(self, answer: Sequence[bytes | None]) -> str:
+        """Return it, with what to do; empty if all is where it has to be."""
+        move, keepers = answer
+        if move != self._shards.move.encode():
+            return (
+                f"does not know that all has been copied for state={self._shards.state}: run"
+                " 'sinapse reshard' first, or take the state out of the list if the move is over"
+            )
+        if keepers is not None and keepers != self._shards.keepers.encode():
+            return (
+                "knows that all has been copied with a different tokens=no: that has to stay"
+                f" where it was (tokens were in {keepers.decode(errors='replace')})"
+            )
+        return ""
 
 
 def checked(shards: Shards) -> Generator[Asked, Outcomes, None]:
@@ -62,13 +73,9 @@ def checked(shards: Shards) -> Generator[Asked, Outcomes, None]:
     errors = [each for each in answers.values() if isinstance(each, BrokerUnavailable)]
     if len(errors) == len(answers):
         raise errors[0]
-    for number, is_done in answers.items():
-        if is_done is False:
-            raise BrokerUnavailable(
-                f"{shards.names[number]} does not know that all has been copied for"
-                f" state={shards.state}: run 'sinapse reshard' first",
-                delivered=False,
-            )
+    for number, fault in answers.items():
+        if fault and isinstance(fault, str):
+            raise BrokerUnavailable(f"{shards.names[number]} {fault}", delivered=False)
 
 
 def carry_while_moving(operations: Sequence[Operation[Any]], shards: Shards) -> Asking:

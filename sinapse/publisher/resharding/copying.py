@@ -5,7 +5,7 @@ other place, and read again (:mod:`sinapse.publisher.operations.moving`). What i
 left as it is, and what is there and is not right any more is removed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from sinapse.protocol.sharding import State
@@ -13,7 +13,7 @@ from sinapse.publisher.operations.groups import Membership
 from sinapse.publisher.operations.moving import mirror
 from sinapse.publisher.operations.operation import Entry
 from sinapse.publisher.resharding.entries import Placed
-from sinapse.publisher.resharding.parties import CannotMove, Parties, done, parted
+from sinapse.publisher.resharding.parties import CannotMove, Noted, Parties, done, parted
 
 #: Where a right is right, and where it has to be the same.
 Places: TypeAlias = tuple[int, int]
@@ -32,25 +32,52 @@ class Copying:
         """Check that the list is one to move by, and that nothing else moves."""
         state = self._shards.state
         if state is None:
-            raise CannotMove("nothing joins and nothing leaves: a Redis of the list needs a state")
+            raise CannotMove(
+                "nothing joins and nothing leaves: write ?state=joining behind the one that joins,"
+                " or ?state=leaving behind the one that leaves"
+            )
         if state in (State.JOINED, State.LEFT):
             before = State.JOINING if state is State.JOINED else State.LEAVING
             raise CannotMove(f"state={state} comes after this: run it with state={before}")
+        all_noted = list(self._them.noted())
         moves: set[str] = set()
-        for number, (move, names) in enumerate(self._them.noted()):
+        for number, (move, names, _) in enumerate(all_noted):
             if self._has_come_back(number, move):
-                move = names = ""  # noqa: PLW2901
+                move, names = "", set()  # noqa: PLW2901
             moves.add(move)
             if move and move != self._shards.move:
                 raise CannotMove(f"the last one is not finished: sinapse reshard --finish ({move})")
-            if lacking := set(names.split()) - set(self._shards.names):
+            if lacking := names - set(self._shards.names):
                 who, whom = self._shards.names[number], ", ".join(sorted(lacking))
                 raise CannotMove(f"the list lacks {whom}, which has not left: {who} knows it")
+        if ended := self._them.ended():  # It was killed while it noted that.
+            raise CannotMove(
+                f"the last one is not finished: sinapse reshard --finish ({ended.pop()})"
+            )
         if moves == {self._shards.move}:
             # Some may publish where they are copied to: a copy would undo what these remove.
             after = State.JOINED if state is State.JOINING else State.LEFT
             raise CannotMove(f"all has been copied: go on with state={after}")
+        self._check_that_it_is_to_come(all_noted)
         self._them.check()
+
+    def _check_that_it_is_to_come(self, noted: Sequence[Noted]) -> None:
+        """Check that what moves has not moved already: a copy would undo what was done since."""
+        settled = [each for at, each in enumerate(noted) if at not in self._shards.moving]
+        for number in self._shards.moving:
+            name, own = self._shards.names[number], noted[number]
+            if self._shards.state is State.JOINING:
+                if any(not each.move and name in each.names for each in settled):
+                    raise CannotMove(f"{name} has joined already: take its state out of the list")
+                names, part = self._them.urls[number].names, self._them.parts[number]
+                if not own.names and part.execute("HEXISTS", names.retention, "floor"):
+                    raise CannotMove(
+                        f"{name} has had messages, and nobody knows that it has ever left: write"
+                        " ?state=joining behind the one that is new, or empty that first"
+                    )
+            # What moves has noted it last.
+            elif own.move == self._shards.move and any(each.move != own.move for each in settled):
+                raise CannotMove(f"{name} has left already: take it out of the list")
 
     def _has_come_back(self, number: int, move: str) -> bool:
         """Whether one that joins has noted a move of before: it left, or that was given up.
@@ -86,9 +113,14 @@ class Copying:
 
     def note(self) -> None:
         """Note in every Redis that all is copied."""
-        names = " ".join(sorted(self._shards.names))
-        for own, part in self._them.with_names():
-            part.execute("HSET", own.move, "done", self._shards.move, "names", names)
+        noted = (
+            *("done", self._shards.move, "names", " ".join(sorted(self._shards.names))),
+            *("keepers", self._shards.keepers),
+        )
+        # Last in what moves: if that is all that knows it, it was forgotten by the others since.
+        each = enumerate(self._them.with_names())
+        for _, (own, part) in sorted(each, key=lambda one: one[0] in self._shards.moving):
+            part.execute("HSET", own.move, *noted)
 
     def _rights(self, number: int, first: int) -> Iterator[dict[Entry, Places]]:
         """Yield the rights that one Redis has, some at once, with the places of each."""

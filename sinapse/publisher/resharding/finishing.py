@@ -44,14 +44,29 @@ class Finishing:
                 f"first all publishers need the list without state={self._shards.state}"
             )
         self._them.check()
-        moves = {each for each, _ in self._them.noted()}
-        if self._them.ended():  # The last time it was killed while it noted that.
-            moves.discard("")
-        if len(moves) != 1 or not (move := moves.pop()):
-            raise CannotMove("no Redis has joined or left, or not all have been told")
+        noted = list(self._them.noted())
+        moves = {each.move for each in noted}
+        known = moves - {""}
+        if not known:
+            raise CannotMove("nothing is to be finished: no Redis has joined or left since")
+        move = known.pop()
         settled, moving = parted(move)
-        if set(self._shards.names) not in (settled, settled | moving):
+        names = set(self._shards.names)
+        if known or names not in (settled, settled | moving):
             raise CannotMove(f"the list is that of a different move: {move}")
+        is_before = names == (settled if "+" in move.split() else settled | moving)
+        # It was killed while it noted that all is copied, which is given up; or that this is ended.
+        if "" in moves and not (is_before or self._them.ended()):
+            raise CannotMove(
+                f"not all has been copied: run 'sinapse reshard' first, as in step 2 ({move})"
+            )
+        keepers = set(self._shards.keepers.split())
+        for each in noted:
+            if each.keepers is not None and (changed := (each.keepers & names) ^ keepers):
+                raise CannotMove(
+                    "tokens=no has to be where it was when all was copied: it is not for"
+                    f" {', '.join(sorted(changed))}"
+                )
         return move
 
     def begin_share(self, move: str) -> dict[str, str]:
@@ -157,7 +172,7 @@ class Finishing:
         for own, part in self._them.with_names():
             part.execute("HSET", own.move, "names", names, "ended", move)
         for own, part in self._them.with_names():
-            part.execute("HDEL", own.move, "done", "since", "ended")
+            part.execute("HDEL", own.move, "done", "since", "ended", "keepers")
 
     def _are_right(self, entries: Sequence[Grant | GroupChannel]) -> list[bool]:
         """Return of rights to channels whether they are there where these are now."""

@@ -4,7 +4,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sinapse.errors import BrokerUnavailable, SinapseError
 from sinapse.protocol.keys import RESERVED
@@ -31,6 +31,17 @@ SIGN_OF_LIFE = 2.0
 
 class CannotMove(SinapseError):
     """What is asked for cannot be, as the list is or as the Redis are."""
+
+
+class Noted(NamedTuple):
+    """What a Redis has noted of moves."""
+
+    move: str
+    """The one whose rights are all copied, empty if there is none."""
+    names: set[str]
+    """Those of the list at the last move."""
+    keepers: set[str] | None
+    """Those of them that keep tokens; None if an earlier version has noted the move."""
 
 
 class Parties:
@@ -80,14 +91,17 @@ class Parties:
             _, nodes[name] = part.execute("PUBSUB", "NUMSUB", url.names.nodes)
         if len(set(nodes.values())) > 1:
             heard = ", ".join(f"{name} by {count}" for name, count in nodes.items())
-            raise CannotMove(f"not all are heard by the same number of daemons: {heard}")
+            raise CannotMove(
+                f"not all are heard by the same number of daemons: {heard}; restart with this list"
+                " the daemons that have a different one"
+            )
 
-    def noted(self) -> Iterator[tuple[str, str]]:
-        """Yield of each Redis which move it knows of, and the names of the list before."""
+    def noted(self) -> Iterator[Noted]:
+        """Yield of each Redis what it has noted."""
         for names, part in self.with_names():
-            noted = part.execute("HMGET", names.move, "done", "names")
-            done, known = ((each or b"").decode(errors="replace") for each in noted)
-            yield done, known
+            noted = part.execute("HMGET", names.move, "done", "names", "keepers")
+            move, known, keepers = ((each or b"").decode(errors="replace") for each in noted)
+            yield Noted(move, set(known.split()), set(keepers.split()) or None)
 
     def ended(self) -> set[str]:
         """Return the moves of which nothing is left but notes."""
