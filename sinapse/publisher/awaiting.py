@@ -14,7 +14,7 @@ from sinapse.publisher.operations.groups import GroupLike
 from sinapse.publisher.operations.history import LIMIT, History, ReadHistory
 from sinapse.publisher.operations.identity import ChannelLike, ChannelsLike, SubjectId, inbox
 from sinapse.publisher.operations.messages import AnyOutgoing, Messages
-from sinapse.publisher.operations.moving import carry_while_moving, checked
+from sinapse.publisher.operations.moving import carry_while_moving
 from sinapse.publisher.operations.operation import Operation, T
 from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import Audience, IsOnline, OnlineIn, ReadAudience
@@ -23,6 +23,7 @@ from sinapse.publisher.operations.retention import Replay
 from sinapse.publisher.operations.runner import AwaitedRunner
 from sinapse.publisher.operations.sessions import SESSIONS
 from sinapse.publisher.operations.spread import Asked, Outcomes, carry
+from sinapse.publisher.operations.step import checked
 from sinapse.publisher.pipeline import Collection, settled
 from sinapse.publisher.runs.awaited import Run, Runs, Turns
 from sinapse.publisher.runs.block import ERROR_TEXT, RUN_RETAIN

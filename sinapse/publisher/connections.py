@@ -34,7 +34,7 @@ from sinapse.protocol.sharding import Shards
 from sinapse.publisher.batching import Batching
 from sinapse.publisher.operations.batches import Send, are_messages
 from sinapse.publisher.operations.conversation import converse
-from sinapse.publisher.operations.moving import carry_while_moving, checked
+from sinapse.publisher.operations.moving import carry_while_moving
 from sinapse.publisher.operations.operation import (
     Command,
     Lost,
@@ -46,6 +46,7 @@ from sinapse.publisher.operations.operation import (
 )
 from sinapse.publisher.operations.runner import Runner
 from sinapse.publisher.operations.spread import Asked, Outcomes, carry
+from sinapse.publisher.operations.step import checked
 from sinapse.publisher.pool import Busy, Link, Pool
 from sinapse.publisher.process import OfThisProcess
 from sinapse.publisher.sentinel import MasterConnection, SecureMasterConnection, Sentinels

@@ -444,6 +444,39 @@ def test_a_move_is_given_up(servers: dict[str, RedisServer]) -> None:
     assert refusal(before, "--finish").startswith("nothing is to be finished")
 
 
+@pytest.mark.parametrize("state", ["joining", "leaving"])
+def test_a_move_is_not_given_up_once_it_is_used(
+    servers: dict[str, RedisServer], state: str
+) -> None:
+    moving = listed(servers, state)
+    give(moving)
+    run(moving)
+    with contextlib.closing(servers["c"].client()) as client:
+        client.hset("sinapse:retention", mapping={"epoch": "x", "counter": "1"})
+    used = {"joining": "joined", "leaving": "left"}[state]
+    with Publisher(listed(servers, used)) as publisher:
+        publisher.channels.has("1", "room:1")
+    held = {name: rights(servers[name]) for name in "abc"}
+    lists = [listed(servers, "", moving=""), listed(servers, "")]
+    before, after = lists if state == "joining" else reversed(lists)
+    move = "a b + c" if state == "joining" else "a b - c"
+    assert refusal(before, "--finish") == (
+        f"too late to give up {move}, as publishers went on after the copy: go on too, with the"
+        " list of step 5"
+    )
+    assert {name: rights(servers[name]) for name in "abc"} == held
+    assert "nothing moves any more" in run(after, "--finish")
+    if state == "leaving":  # It comes back, and leaves: that is given up.
+        with contextlib.closing(servers["c"].client()) as client:
+            client.flushall()
+        run(listed(servers, "joining"))
+        with contextlib.closing(servers["c"].client()) as client:
+            client.hset("sinapse:retention", mapping={"epoch": "x", "counter": "1"})
+        run(before, "--finish")
+        run(moving)
+        assert "nothing moves any more" in run(before, "--finish")
+
+
 def test_what_has_been_copied_is_not_copied_beside_publishers_of_the_next_step(
     servers: dict[str, RedisServer],
 ) -> None:

@@ -45,7 +45,6 @@ from sinapse.publisher.operations.messages import (
     PublishAll,
     PublishPlain,
 )
-from sinapse.publisher.operations.moving import ReadMove
 from sinapse.publisher.operations.operation import Operation, Plain
 from sinapse.publisher.operations.position import Position
 from sinapse.publisher.operations.presence import IsOnline, OnlineIn, ReadAudience
@@ -58,6 +57,7 @@ from sinapse.publisher.operations.sessions import (
     OpenSession,
     RenewSession,
 )
+from sinapse.publisher.operations.step import NoteUse, ReadMove
 from sinapse.publisher.operations.tokens import (
     ClearToken,
     GenerateToken,
@@ -287,6 +287,7 @@ def all_operations() -> list[Operation[Any]]:
         *(AddChannel("1", "news"), AddChannel("1", "other", 0.001), AddChannel("1", "third", 60)),
         *(HasChannel("1", "news"), ListChannels("1"), RemoveChannel("1", "third")),
         *(ReadGrant("1", "news"), Claim("a", 1000), ReadMove(numbered(1))),
+        NoteUse(numbered(1)),
         *(AddToGroup("team", "news"), JoinGroup("1", "team"), JoinGroup("2", "team")),
         *(ListGroups("1"), ListMembers("team"), ListGroupChannels("team"), LeaveGroup("2", "team")),
         *(GenerateToken("1", "User", 60), ObtainToken("1", "User", 60), GetToken("1", "User")),

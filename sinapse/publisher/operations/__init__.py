@@ -22,6 +22,7 @@ commands and answers: with threads, with asyncio, or with Twisted.
 ``batches``       what several callers publish at one moment
 ``spread``        operations on several Redis
 ``moving``        the same while a Redis joins the others, or leaves them
+``step``          whether the list of a publisher is that of the step at which that is
 ``homes``         tokens and sessions as they stand in one place
 ``master``        which node the Sentinels call the master
 ``standin``       a stand-in for Redis, for tests

@@ -41,7 +41,7 @@ class Copying:
             raise CannotMove(f"state={state} comes after this: run it with state={before}")
         all_noted = list(self._them.noted())
         moves: set[str] = set()
-        for number, (move, names, _) in enumerate(all_noted):
+        for number, (move, names, *_) in enumerate(all_noted):
             if self._has_come_back(number, move):
                 move, names = "", set()  # noqa: PLW2901
             moves.add(move)
@@ -93,7 +93,7 @@ class Copying:
         """Copy the rights to what moves; with `dry`, count them."""
         if not dry:
             for names, part in self._them.with_names():
-                part.execute("HDEL", names.move, "done")
+                part.execute("HDEL", names.move, "done", "used")
                 if self._shards.homes_move:  # From now on nodes look for a token everywhere.
                     part.execute("HSET", names.move, "tokens", "1")
         is_out = self._shards.state is State.JOINING

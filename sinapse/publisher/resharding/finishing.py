@@ -54,7 +54,13 @@ class Finishing:
         names = set(self._shards.names)
         if known or names not in (settled, settled | moving):
             raise CannotMove(f"the list is that of a different move: {move}")
-        is_before = names == (settled if "+" in move.split() else settled | moving)
+        before = settled if "+" in move.split() else settled | moving
+        is_before = self._shards.state is None and names == before
+        if is_before and any(each.used == move for each in noted):
+            raise CannotMove(
+                f"too late to give up {move}, as publishers went on after the copy: go on too, with"
+                " the list of step 5"
+            )
         # It was killed while it noted that all is copied, which is given up; or that this is ended.
         if "" in moves and not (is_before or self._them.ended()):
             raise CannotMove(
@@ -172,7 +178,7 @@ class Finishing:
         for own, part in self._them.with_names():
             part.execute("HSET", own.move, "names", names, "ended", move)
         for own, part in self._them.with_names():
-            part.execute("HDEL", own.move, "done", "since", "ended", "keepers")
+            part.execute("HDEL", own.move, "done", "since", "ended", "keepers", "used")
 
     def _are_right(self, entries: Sequence[Grant | GroupChannel]) -> list[bool]:
         """Return of rights to channels whether they are there where these are now."""

@@ -42,6 +42,8 @@ class Noted(NamedTuple):
     """Those of the list at the last move."""
     keepers: set[str] | None
     """Those of them that keep tokens; None if an earlier version has noted the move."""
+    used: str
+    """The move after which publishers look for what moves where it is going to be."""
 
 
 class Parties:
@@ -99,9 +101,9 @@ class Parties:
     def noted(self) -> Iterator[Noted]:
         """Yield of each Redis what it has noted."""
         for names, part in self.with_names():
-            noted = part.execute("HMGET", names.move, "done", "names", "keepers")
-            move, known, keepers = ((each or b"").decode(errors="replace") for each in noted)
-            yield Noted(move, set(known.split()), set(keepers.split()) or None)
+            noted = part.execute("HMGET", names.move, "done", "names", "keepers", "used")
+            move, known, keepers, used = ((each or b"").decode(errors="replace") for each in noted)
+            yield Noted(move, set(known.split()), set(keepers.split()) or None, used)
 
     def ended(self) -> set[str]:
         """Return the moves of which nothing is left but notes."""
