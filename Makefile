@@ -108,7 +108,7 @@ bench-peers:
 	 else echo 'for nginx with nchan: sudo apt install nginx libnginx-mod-nchan'; fi
 
 clean:
-	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .demo build dist docs/_build docs/_generated *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Sinapse needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.x")'

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import PYTHON, RedisServer, end, eventually, free_port
 from tests.support.browser import program
-from tests.support.building import ENVIRONMENT, Built, built, run
+from tests.support.building import ENVIRONMENT, LEFTOVERS, Built, built, run
 from tests.support.daemon import ROOT, Daemon
 from tests.support.walkthrough import index
 
@@ -99,11 +99,11 @@ def test_the_sdist_has_what_make_test_needs(built: Built) -> None:
         str(path.relative_to(built.checkout))
         for folder in ("tests", "clients", "contrib", "docs", ".ci", ".github")
         for path in (built.checkout / folder).rglob("*")
-        if path.is_file() and "node_modules" not in path.parts
+        if path.is_file() and not LEFTOVERS & set(path.parts)
     }
     needed |= {f"bench/{path.name}" for path in (built.checkout / "bench").glob("*.py")}
     assert names >= needed | {"Makefile", "README.md", "pyproject.toml", "setup.cfg", "setup.py"}
-    assert not [name for name in names if "node_modules" in name]
+    assert not [name for name in names if LEFTOVERS & set(name.split("/"))]
     assert "twisted/plugins/dropin.cache" not in names
 
 

@@ -22,6 +22,9 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
     "PIP_DISABLE_PIP_VERSION_CHECK": "1"
 }
 
+#: Folders that are made where a checkout is used, and are no part of it.
+LEFTOVERS = {"__pycache__", "_build", "_generated", "node_modules"}
+
 
 def run(*command: str | Path, cwd: Path, environment: Mapping[str, str] = ENVIRONMENT) -> str:
     """Run a command that must succeed, and return all that it prints."""
@@ -54,9 +57,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A wheel, an sdist, and a wheel of the sdist, of a copy of the checkout in use."""
     folder = tmp_path_factory.mktemp("built")
     checkout = folder / "checkout"
-    leftovers = shutil.ignore_patterns(
-        ".*", "__pycache__", "node_modules", "build", "dist", "*.egg-info"
-    )
+    leftovers = shutil.ignore_patterns(".*", *LEFTOVERS, "build", "dist", "*.egg-info")
     shutil.copytree(ROOT, checkout, ignore=leftovers)
     for hidden in (".ci", ".github"):
         shutil.copytree(ROOT / hidden, checkout / hidden)
@@ -68,6 +69,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     ):
         (checkout / package / "node_modules/other").mkdir(parents=True)
         (checkout / package / "node_modules/other/index.js").write_bytes(b"installed by npm")
+    for leftover in ("_build/index.html", "_generated/readme.md", "__pycache__/conf.pyc"):
+        (checkout / "docs" / leftover).parent.mkdir()
+        (checkout / "docs" / leftover).write_bytes(b"made for the site")
     (checkout / "twisted/plugins/dropin.cache").write_bytes(b"written by twistd")
     build = (PYTHON, "-m", "build", "--no-isolation", "--outdir")
     output = run(*build, folder / "sdist", checkout, cwd=folder)
