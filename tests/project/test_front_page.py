@@ -43,8 +43,9 @@ def front(browser: Browser, served_site: str) -> Iterator[Front]:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [360, 390, 768, 1280, 1920])
+@pytest.mark.parametrize("width", [195, 360, 390, 768, 1280, 1920])
 def test_nothing_is_wider_than_the_screen(front: Front, width: int) -> None:
+    """Nor on a phone whose owner has doubled the size of letters: 195 is half of 390."""
     front.show(width)
     wide = front.run(
         """
@@ -109,6 +110,35 @@ def test_tabs_are_for_the_keyboard_too(front: Front) -> None:
     assert shown() == ["3. Listen"]
     press(Keys.TAB)
     assert front.run("return document.activeElement.closest('.tab-content') !== null")
+
+
+@pytest.mark.browser
+def test_which_tab_is_shown_is_seen_where_the_system_decides_on_colours(front: Front) -> None:
+    front.show(forced=True)
+    borders = front.run(
+        """
+        return [...document.querySelectorAll(".tab-set > label")]
+          .map((each) => getComputedStyle(each).borderBottomColor);
+        """
+    )
+    ground = front.run("return getComputedStyle(document.body).backgroundColor")
+    assert [border == ground for border in borders] == [False, True, True]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_of_it_is_on_paper(front: Front, theme: str) -> None:
+    """But for what only a screen can do."""
+    front.show(medium="print")
+    front.run("localStorage.theme = arguments[0]", theme)
+    front.driver.refresh()
+    texts, pale, ground = front.pale()
+    assert {"1. Publish", "def", "2. Who may listen", "3. Listen", "EventSource"} <= set(texts)
+    assert texts.index("2. Who may listen") > texts.index("request")
+    assert "Pause" not in texts
+    assert pale == []
+    assert ground == [255, 255, 255]
+    assert "nothing of room:7" in front.seen("ben")
 
 
 @pytest.mark.browser
@@ -184,6 +214,16 @@ def test_the_picture_alone_has_its_own_dark(front: Front) -> None:
     assert light > 600
     assert dark < 150
     front.show()
+
+
+@pytest.mark.browser
+def test_the_picture_has_colours_where_no_style_comes(front: Front) -> None:
+    """As in the readers of browsers, and where a proxy lets only pages pass."""
+    front.show(motion=False)
+    front.run("document.querySelectorAll('link[rel=stylesheet]').forEach((each) => each.remove())")
+    texts, pale, _ = front.pale()
+    assert {"Get started", "Redis", "nothing of room:7"} <= set(texts)
+    assert pale == []
 
 
 @pytest.mark.browser

@@ -73,15 +73,21 @@ class Front:
         *,
         scheme: str = "light",
         motion: bool = True,
+        forced: bool = False,
+        medium: str = "screen",
     ) -> None:
-        """Load it on a screen of that size, for a reader with these preferences."""
+        """Load it on a screen of that size, for a reader with these preferences.
+
+        With `forced`, the system decides on colours. `medium` may be paper: ``print``.
+        """
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self._command("Emulation.setDeviceMetricsOverride", metrics)
         preferences = [
             {"name": "prefers-color-scheme", "value": scheme},
             {"name": "prefers-reduced-motion", "value": "no-preference" if motion else "reduce"},
+            {"name": "forced-colors", "value": "active" if forced else "none"},
         ]
-        self._command("Emulation.setEmulatedMedia", {"features": preferences})
+        self._command("Emulation.setEmulatedMedia", {"media": medium, "features": preferences})
         self._browser.open(self._url)
 
     def at(self, seconds: float) -> None:
@@ -108,7 +114,7 @@ class Front:
     def restore(self) -> None:
         """Have the browser be as it was."""
         self.run("localStorage.clear()")
-        self._command("Emulation.setEmulatedMedia", {"features": []})
+        self._command("Emulation.setEmulatedMedia", {"media": "", "features": []})
         self._command("Emulation.clearDeviceMetricsOverride", {})
 
     def _command(self, name: str, values: Mapping[str, object]) -> None:
