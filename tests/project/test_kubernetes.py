@@ -103,6 +103,22 @@ class TestSchemas:
         assert container["image"] != "sinapse"
         assert {each["metadata"]["namespace"] for each in manifests} == {"push"}
 
+    def test_redis_may_have_another_port_as_the_page_says(self, tmp_path: Path) -> None:
+        (shown,) = re.findall(
+            r"(?ms)^```yaml\n(  - target:\n      kind: NetworkPolicy\n.*?)^```", PAGE
+        )
+        way = os.path.relpath(MANIFESTS, tmp_path)
+        overlay = (
+            f"resources: [{way}/base]\ncomponents: [{way}/components/monitoring]\npatches:\n{shown}"
+        )
+        (tmp_path / "kustomization.yaml").write_text(overlay)
+        manifests = kustomized(tmp_path)
+        names, redis = the("NetworkPolicy", manifests)["spec"]["egress"]
+        assert {each["port"] for each in names["ports"]} == {53}
+        assert redis == {"ports": [{"port": 6380}]}
+        # It is for the daemon's policy alone.
+        assert "egress" not in the("NetworkPolicy", manifests, "sinapse-admin")["spec"]
+
 
 class TestReferences:
     """What one manifest says of another is so."""
@@ -174,6 +190,11 @@ class TestReferences:
         # One may go, as machines are emptied, and one is left.
         budget = the("PodDisruptionBudget", everything)["spec"]
         assert scaler["minReplicas"] > budget["maxUnavailable"]
+
+    def test_commands_of_the_page_are_for_the_namespace_of_its_overlay(self) -> None:
+        commands = re.findall(r"kubectl ((?!create |get --raw |apply -k |apply`)[^`\n]+)", PAGE)
+        assert [each for each in commands if not each.startswith("-n push ")] == []
+        assert len(commands) >= 2
 
 
 class TestLimits:
