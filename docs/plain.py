@@ -34,9 +34,10 @@ _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 def write(app: Sphinx, markdown_of: Callable[[str], str]) -> None:
     """Write the pages beside the HTML; `markdown_of` gives a page as it is read."""
     folder = Path(app.outdir)
-    index = markdown_of("index")
-    lines, whole = [f"# {app.config.project}", "", f"> {_summary(index)}", ""], []
-    whole.append(_LOOK.sub("", _TAB.sub(r"**\1**\n\n", _TOCTREE.sub("", index))).rstrip() + "\n")
+    index = _with_files(app, "index", markdown_of("index"))
+    lines = [f"# {app.config.project}", "", f"> {_summary(index)}", ""]
+    front = _LOOK.sub("", _TAB.sub(r"**\1**\n\n", _TOCTREE.sub("", index))).rstrip() + "\n"
+    texts = {"index": front}
     for caption, names in sections(index):
         lines += [f"## {caption}", ""]
         for name in names:
@@ -45,9 +46,10 @@ def write(app: Sphinx, markdown_of: Callable[[str], str]) -> None:
             page.parent.mkdir(exist_ok=True)
             page.write_text(text)
             lines.append(f"- [{_title(text)}]({name}.md): {_summary(text)}")
-            whole.append(text)
+            texts[name] = text
         lines.append("")
     (folder / "llms.txt").write_text("\n".join(lines))
+    whole = (_from_the_top(folder, name, text) for name, text in texts.items())
     (folder / "llms-full.txt").write_text("\n\n".join(whole))
 
 
@@ -69,6 +71,17 @@ def _summary(text: str) -> str:
     joined = " ".join(_LINK.sub(r"\1", paragraph[0]).split()) if paragraph else ""
     sentence = _SENTENCE.match(joined)
     return (sentence[0] if sentence else joined).replace("**", "").rstrip(":")
+
+
+def _from_the_top(folder: Path, name: str, text: str) -> str:
+    """Have what points at files of the site do so from its top, where all pages are in one file."""
+    place = Path(name).parent
+
+    def target(found: re.Match[str]) -> str:
+        path = os.path.normpath(place / found[1])
+        return path if (folder / path).exists() else found[1]
+
+    return _TARGET.sub(target, text)
 
 
 def _with_files(app: Sphinx, name: str, text: str) -> str:

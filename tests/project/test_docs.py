@@ -28,6 +28,8 @@ PAGES = sorted(
 )
 
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
+#: What it points at that is beside the page.
+TARGET = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)")
 #: What a page, or an error of ours, tells to install.
 INSTALL = re.compile(r"pip install((?: (?:'[^'\n]+'|[A-Za-z][\w.-]*))+)")
 REQUIREMENT = re.compile(r"([A-Za-z][\w.-]*)(?:\[([\w,-]+)\])?")
@@ -123,16 +125,19 @@ def test_pages_are_there_as_markdown_and_in_a_list(site: Path) -> None:
     front, _ = whole.split("\n## All pages\n", 1)
     assert "\n**2. Who may listen**\n" in front
     assert not re.search(r"^:::|\{raw\}|<label", front, re.MULTILINE)
-    missing = []
+    texts = {"llms-full.txt": whole}
     for title, page, summary in listed:
-        text = (site / page).read_text()
-        assert text in whole
+        text = texts[page] = (site / page).read_text()
+        # But for where links lead to, of pages that are in a folder.
+        assert TARGET.sub("](", text) in TARGET.sub("](", whole)
         assert title in text
         assert 10 < len(summary) < 400, page
-        for target in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", text):
-            place = (site / page).parent / unquote(target)
-            if not place.is_file():
-                missing.append((page, target))
+    missing = [
+        (page, target)
+        for page, text in texts.items()
+        for target in TARGET.findall(text)
+        if not (site / page).parent.joinpath(unquote(target)).is_file()
+    ]
     assert missing == []
 
 
