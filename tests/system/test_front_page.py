@@ -47,6 +47,8 @@ def test_there_are_three_tabs() -> None:
     assert [title for title, _ in TABS] == ["1. Publish", "2. Who may listen", "3. Listen"]
     kinds = [[kind for kind, _ in BLOCK.findall(text)] for _, text in TABS]
     assert kinds == [["python"], ["python"], ["html+jinja", "javascript"]]
+    # Without that, the page below has no position, and begins with a reset.
+    assert "`@sinapse.with_position`" in TABS[2][1]
 
 
 @pytest.fixture(params=pages())
