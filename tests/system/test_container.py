@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sinapse.settings import OPTIONS
-from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually
+from tests.support import EVENT_TIMEOUT, RedisServer, end, eventually, free_port
 from tests.support.daemon import ROOT, Daemon
 
 # It builds a wheel and installs it, and so may have to download what that needs.
@@ -171,6 +171,7 @@ def test_the_daemon_of_the_image_serves_and_its_health_is_told(
         "SINAPSE_PORT": f"tcp:{daemon.port}:interface=127.0.0.1",
         "SINAPSE_WORKERS": "2",
         "SINAPSE_DRAIN": "0",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
     }
     program, *arguments = json.loads(FINAL.one("ENTRYPOINT"))
     # In the folder of an image that says none.
@@ -196,6 +197,7 @@ def test_the_daemon_of_the_image_serves_and_its_health_is_told(
         # All of it goes to the output, and nothing else is written.
         assert "starting up" in daemon.log
         assert "cache" not in daemon.log
+        assert "[otel] is not installed" not in daemon.log
         assert "Traceback" not in daemon.log
         daemon.stop()
         assert not is_healthy()
