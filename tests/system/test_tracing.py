@@ -18,6 +18,7 @@ import msgpack
 import pytest
 import redis
 
+from sinapse.daemon.traces import MAX_RATE
 from sinapse.protocol.message import Message, pack, unpack
 from sinapse.protocol.trace import Trace
 from sinapse.publisher import Publisher
@@ -406,6 +407,24 @@ def test_a_collector_that_is_away_takes_no_stream_down_and_keeps_no_daemon(
                     assert stream.next().data == "hello"
             daemon.stop()
             assert "Traceback" not in daemon.log
+
+
+def test_of_a_flood_of_traced_messages_all_arrive_and_some_have_spans(
+    redis_server: RedisServer, collector: Collector, publisher: Publisher, tmp_path: Path
+) -> None:
+    payload = pack(Message("x", trace=Trace(PARENT)))
+    with (
+        running_daemon(tmp_path, redis_server.url, environment=collector.environment) as daemon,
+        daemon.stream(subscribe(publisher, "flood:1")).opened() as stream,
+        redis_server.client() as client,
+    ):
+        pipeline = client.pipeline(transaction=False)
+        for _ in range(6 * MAX_RATE):
+            pipeline.publish("flood:1", payload)
+        pipeline.execute()
+        assert {stream.next().data for _ in range(6 * MAX_RATE)} == {"x"}
+        assert "a span was left out" in daemon.log
+    assert len(collector.wait_for("deliver flood:{id}", MAX_RATE)) < 6 * MAX_RATE
 
 
 def test_what_the_exporter_says_is_a_line_of_the_log(
