@@ -185,7 +185,7 @@ def test_who_keeps_tokens_stays_so_until_the_end(servers: dict[str, RedisServer]
         client.hset("sinapse:retention", mapping={"epoch": "x", "counter": "1"})
     before = {name: rights(servers[name]) for name in "abc"}
     without = joining.replace("?tokens=no&state=joining", "")
-    said = "tokens=no has to be where it was when all was copied: it is not for c"
+    said = "tokens=no has to stay where it was: it is not for c"
     assert refusal(without, "--finish") == said
     assert refusal(f"{without}?state=joined", "--finish", "--dry-run") == said
     with (
@@ -195,6 +195,29 @@ def test_who_keeps_tokens_stays_so_until_the_end(servers: dict[str, RedisServer]
         publisher.tokens.obtain("1")
     assert {name: rights(servers[name]) for name in "abc"} == before
     assert "nothing moves any more" in run(listed(servers, ""), "--finish")
+
+
+def test_who_leaves_keeps_tokens_as_before(servers: dict[str, RedisServer]) -> None:
+    leaving = listed(servers, "leaving").replace("tokens=no&", "")
+    wrong = listed(servers, "leaving")
+    give(leaving)
+    with contextlib.closing(servers["c"].client()) as client:
+        client.hset("sinapse:retention", mapping={"epoch": "x", "counter": "1"})
+    before = rights(servers["c"])
+    assert any(b":tokens:" in key for key in before)
+    assert "0 removed" in run(wrong)  # Nobody knows better: it is the first move.
+    assert rights(servers["c"]) == before
+    settled = listed(servers, "").replace("?tokens=no", "")
+    said = "tokens=no has to stay where it was: it is not for c"
+    assert refusal(settled, "--finish") == said
+    run(listed(servers, ""), "--finish")  # It is given up.
+    assert "all is there" in run(leaving)
+    run(" ".join(f"{name}={servers[name].url}" for name in "ab"), "--finish")
+    run(leaving.replace("leaving", "joining"))
+    run(settled, "--finish")
+    before = rights(servers["c"])
+    assert refusal(wrong) == said
+    assert rights(servers["c"]) == before
 
 
 @pytest.mark.parametrize("state", ["joining", "leaving"])

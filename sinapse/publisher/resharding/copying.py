@@ -62,8 +62,15 @@ class Copying:
         self._them.check()
 
     def _check_that_it_is_to_come(self, noted: Sequence[Noted]) -> None:
-        """Check that what moves has not moved already: a copy would undo what was done since."""
+        """Check that what moves has not moved already: a copy would undo what was done since.
+
+        And that the homes of subjects are where they are said to be.
+        """
         settled = [each for at, each in enumerate(noted) if at not in self._shards.moving]
+        keepers = set(self._shards.keepers.split())
+        for each in settled:
+            if changed := each.changed(keepers):
+                raise CannotMove(f"tokens=no has to stay where it was: it is not for {changed}")
         for number in self._shards.moving:
             name, own = self._shards.names[number], noted[number]
             if self._shards.state is State.JOINING:
@@ -124,7 +131,9 @@ class Copying:
 
     def _rights(self, number: int, first: int) -> Iterator[dict[Entry, Places]]:
         """Yield the rights that one Redis has, some at once, with the places of each."""
-        for entries in self._them.pages(number, with_groups=self._shards.state is State.JOINING):
+        # What leaves has nothing of an earlier attempt, and it is not needed any more.
+        with_old = self._shards.state is State.JOINING
+        for entries in self._them.pages(number, with_groups=with_old):
             rights: dict[Entry, Places] = {}
             misplaced: list[Placed] = []
             for entry in entries:
@@ -136,7 +145,7 @@ class Copying:
                 place, second = entry.places(self._shards)
                 if second is not None and number in (place, second):
                     rights[entry] = place, second
-                elif number in self._shards.moving and number != place:
+                elif with_old and number in self._shards.moving and number != place:
                     misplaced.append(entry)
             yield rights
             self._them.forget(number, misplaced)

@@ -54,8 +54,7 @@ class Finishing:
         names = set(self._shards.names)
         if known or names not in (settled, settled | moving):
             raise CannotMove(f"the list is that of a different move: {move}")
-        before = settled if "+" in move.split() else settled | moving
-        is_before = self._shards.state is None and names == before
+        is_before = self._is_before(move)
         if is_before and any(each.used == move for each in noted):
             raise CannotMove(
                 f"too late to give up {move}, as publishers went on after the copy: go on too, with"
@@ -68,12 +67,15 @@ class Finishing:
             )
         keepers = set(self._shards.keepers.split())
         for each in noted:
-            if each.keepers is not None and (changed := (each.keepers & names) ^ keepers):
-                raise CannotMove(
-                    "tokens=no has to be where it was when all was copied: it is not for"
-                    f" {', '.join(sorted(changed))}"
-                )
+            if changed := each._replace(names=each.names & names).changed(keepers):
+                raise CannotMove(f"tokens=no has to stay where it was: it is not for {changed}")
         return move
+
+    def _is_before(self, move: str) -> bool:
+        """Whether the list is that of before a move, which is given up then."""
+        settled, moving = parted(move)
+        before = settled if "+" in move.split() else settled | moving
+        return self._shards.state is None and set(self._shards.names) == before
 
     def begin_share(self, move: str) -> dict[str, str]:
         """Note since when what has moved has its share; return that by their names.
@@ -175,10 +177,12 @@ class Finishing:
     def note(self, move: str) -> None:
         """Note that nothing moves any more: in all, before any forgets the move."""
         names = " ".join(sorted(self._shards.names))
+        # It may be given up as this was wrong.
+        keepers = "" if self._is_before(move) else self._shards.keepers
         for own, part in self._them.with_names():
-            part.execute("HSET", own.move, "names", names, "ended", move)
+            part.execute("HSET", own.move, "names", names, "keepers", keepers, "ended", move)
         for own, part in self._them.with_names():
-            part.execute("HDEL", own.move, "done", "since", "ended", "keepers", "used")
+            part.execute("HDEL", own.move, "done", "since", "ended", "used")
 
     def _are_right(self, entries: Sequence[Grant | GroupChannel]) -> list[bool]:
         """Return of rights to channels whether they are there where these are now."""

@@ -45,6 +45,12 @@ class Noted(NamedTuple):
     used: str
     """The move after which publishers look for what moves where it is going to be."""
 
+    def changed(self, keepers: set[str]) -> str:
+        """Return the names of the list that have begun, or ceased, to keep tokens since."""
+        if self.keepers is None:
+            return ""
+        return ", ".join(sorted((self.keepers ^ keepers) & self.names))
+
 
 class Parties:
     """The Redis at `urls`.
