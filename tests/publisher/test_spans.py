@@ -46,7 +46,14 @@ class _Processor(SpanProcessor):
             raise RuntimeError("a fault of the processor")
 
 
-@pytest.fixture(params=["sampler", "start", "end"])
+class _Span(NonRecordingSpan):
+    """One of a library that has a fault."""
+
+    def get_span_context(self) -> SpanContext:
+        raise RuntimeError("a fault of the span")
+
+
+@pytest.fixture(params=["span", "sampler", "start", "end"])
 def _faulty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Be in a span that is sampled, while OpenTelemetry fails."""
     sampler, processor = _Sampler(), _Processor()
@@ -57,7 +64,8 @@ def _faulty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
     warn = LogLimit(logging.getLogger(spans.__name__).warning, lambda: 0.0)
     monkeypatch.setattr(spans, "_warn", warn)
-    with use_span(NonRecordingSpan(SpanContext(1, 1, True, TraceFlags(1)))):
+    context = SpanContext(1, 1, True, TraceFlags(1))
+    with use_span((_Span if request.param == "span" else NonRecordingSpan)(context)):
         yield
 
 

@@ -77,7 +77,7 @@ class Sending:
 
 def sending(operations: Sequence[Operation[Any]]) -> Sending | None:
     """Return the span of the messages among `operations`; None if there is to be none."""
-    if not is_recorded():
+    if not _is_recorded():
         return None
     # Of several Redis each comes here again, with its part.
     messages = [each for each in operations if type(each) is Publish and not each.message.trace]
@@ -99,7 +99,7 @@ def resumed(operation: Publish, trace: Trace | None) -> Sending | None:
 
 def caller() -> Trace | None:
     """Return the trace that the caller is in, to store it with a message; None if in none."""
-    if not is_recorded():
+    if not _is_recorded():
         return None
     from sinapse.tracing.spans import fields_of_caller  # noqa: PLC0415  # As below.
 
@@ -107,6 +107,14 @@ def caller() -> Trace | None:
     with _apart():
         fields = fields_of_caller()
     return _trace(fields)
+
+
+def _is_recorded() -> bool:
+    try:
+        return is_recorded()
+    except Exception as error:  # noqa: BLE001  # As below: spans too.
+        _failed(error)
+        return False
 
 
 def _begun(
