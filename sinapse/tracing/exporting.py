@@ -5,13 +5,16 @@ is in its own traces.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from threading import Thread
 from typing import Any
 
 #: What the extra brings, in the order in which one needs the other.
 _PARTS = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+
+#: Where the collector is.
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 #: A header field for the collector, as OpenTelemetry takes it. What it does not take it would quote
 #: in the log: it may be a token.
@@ -46,27 +49,31 @@ def is_wanted(environment: Mapping[str, str]) -> bool:
     exporter = value("OTEL_TRACES_EXPORTER")
     if exporter == "none":
         return False
-    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-    if not exporter and not any(map(value, names)):
+    if not exporter and not any(map(value, _ENDPOINTS)):
         return False
     if exporter not in {"", "otlp"}:
         raise ValueError(f"OTEL_TRACES_EXPORTER must be otlp or none, not {exporter!r}")
+    _check(value)
+    return True
+
+
+def _check(value: Callable[[str], str]) -> None:
+    # What may have a password or a token is not quoted.
+    for name in _ENDPOINTS:
+        if value(name) and not value(name).lower().startswith(("http://", "https://")):
+            raise ValueError(f"{name} must begin with http:// or https://")
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         if protocol := value(name):
             if protocol != _PROTOCOL:
                 raise ValueError(f"{name} must be {_PROTOCOL}, not {protocol!r}")
             break
     for name in ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"):
-        _check_fields(name, value(name))
-    return True
-
-
-def _check_fields(name: str, text: str) -> None:
-    if not all(_HEADER.fullmatch(each.strip()) for each in text.split(",") if each.strip()):
-        raise ValueError(
-            f"{name} must be name=value, several with commas between; what is not ASCII, and any"
-            ' of ,;"\\ in a value, as %2C'
-        )
+        fields = filter(None, map(str.strip, value(name).split(",")))
+        if not all(map(_HEADER.fullmatch, fields)):
+            raise ValueError(
+                f"{name} must be name=value, several with commas between; what is not ASCII, and"
+                ' any of ,;"\\ in a value, as %2C'
+            )
 
 
 class Exporting:

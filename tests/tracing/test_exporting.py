@@ -56,6 +56,11 @@ def test_who_names_none_or_wants_none_gets_none(environment: dict[str, str]) -> 
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER must be otlp or none"),
         ({"OTEL_TRACES_EXPORTER": "otlp,console"}, "not 'otlp,console'"),
         (ENDPOINT | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTLP_PROTOCOL must be http/protobuf"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"},
+            "OTLP_ENDPOINT must begin with http://",
+        ),
+        (ENDPOINT | {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "me:pw@c"}, "begin with [^@]*$"),
         (ENDPOINT | {"OTEL_EXPORTER_OTLP_HEADERS": "key"}, "OTLP_HEADERS must be name=value"),
         (ENDPOINT | {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "a=b,c"}, "TRACES_HEADERS must be name="),
     ],
