@@ -5,6 +5,7 @@ is in its own traces.
 """
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from threading import Thread
@@ -97,6 +98,24 @@ class Exporting:
             ending = Thread(target=self._provider.shutdown, daemon=True)
             ending.start()
             ending.join(END_TIMEOUT)
+
+
+def begun(environment: Mapping[str, str]) -> Exporting | None:
+    """Return what sends the spans of a process that may be an application's; None if nothing does.
+
+    Where the application has set OpenTelemetry up, or the extra is missing, the variables are not
+    meant for us. Raises ``ValueError`` for one that cannot be used.
+    """
+    if not is_installed() or _is_set_up() or not is_wanted(environment):
+        return None
+    return Exporting()
+
+
+def _is_set_up() -> bool:
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    return trace is not None and not isinstance(
+        trace.get_tracer_provider(), trace.ProxyTracerProvider
+    )
 
 
 def _set_up() -> Any:

@@ -7,9 +7,12 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.util.re import parse_env_headers
 
-from sinapse.tracing.exporting import Exporting, is_installed, is_wanted
+from sinapse.tracing import exporting
+from sinapse.tracing.exporting import Exporting, begun, is_installed, is_wanted
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
@@ -118,3 +121,21 @@ def test_what_it_cannot_be_set_up_with_is_one_error(
     monkeypatch.setenv(name, "nonsense")
     with pytest.raises(ValueError, match="OpenTelemetry cannot be set up"):
         Exporting()
+
+
+@pytest.mark.parametrize("environment", [ENDPOINT, ENDPOINT | {"OTEL_TRACES_EXPORTER": "console"}])
+def test_the_relay_of_an_application_that_has_its_own_leaves_it_alone(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    own = TracerProvider(shutdown_on_exit=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(trace, "get_tracer_provider", lambda: own)
+        assert begun(environment) is None
+    monkeypatch.setattr(exporting, "is_installed", lambda: False)
+    assert begun(environment) is None
+
+
+def test_a_relay_begins_with_nothing_where_nobody_names_a_collector() -> None:
+    assert begun({}) is None
+    with pytest.raises(ValueError, match="must be otlp or none"):
+        begun({"OTEL_TRACES_EXPORTER": "console"})

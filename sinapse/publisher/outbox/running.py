@@ -11,7 +11,7 @@ from typing import Any
 from sinapse.publisher.outbox.metrics import text
 from sinapse.publisher.outbox.relay import Relay
 from sinapse.publisher.outbox.store import Store
-from sinapse.tracing.exporting import Exporting, is_installed, is_wanted
+from sinapse.tracing.exporting import begun
 
 #: Those that end a relay.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -34,7 +34,7 @@ def run(
     """
     over = threading.Event()
     server = None if metrics is None else serve(metrics, relay, stores, asked)
-    exporting = Exporting() if is_wanted(os.environ) and is_installed() else None
+    exporting = begun(os.environ)
     former: dict[signal.Signals, Any] = {}
 
     def end(*_: object) -> None:
