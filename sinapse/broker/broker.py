@@ -335,7 +335,7 @@ class RedisBroker(Connection, Generic[Streaming]):
 
     def begin_session(self) -> Session:
         """Return a new session."""
-        return Session(self, self._reactor)
+        return Session(self, self._url.state, self._reactor)
 
     def connected(self, node: RedisURL) -> None:
         """Note that the session is ready."""

@@ -12,6 +12,7 @@ from sinapse.broker.clock import RedisClock
 from sinapse.broker.lookup import Lookup
 from sinapse.counters import Histogram
 from sinapse.protocol.keys import NODES
+from sinapse.protocol.sharding import State
 
 #: Seconds between two probes of the connections, and for the answer to one: within twice that the
 #: node leaves a Redis that does not answer, does not deliver or is no longer the master.
@@ -45,6 +46,10 @@ class Probes:
         It says so itself also where an ear has the connection for several nodes.
         """
         return self.channel + b":%d" % since
+
+    def in_state(self, state: State) -> bytes:
+        """Return what this node is subscribed to if Redis joins or leaves by its list."""
+        return self.channel + b":" + state.encode()
 
     def heard(self) -> None:
         """Note that one has arrived."""

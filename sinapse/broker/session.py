@@ -26,6 +26,7 @@ from sinapse.protocol.ids import EventID, parse_id
 from sinapse.protocol.keys import END, NODES, parse_control
 from sinapse.protocol.message import unpack
 from sinapse.protocol.redisurl import RedisURL
+from sinapse.protocol.sharding import State
 from sinapse.sockets.turns import prefer
 from sinapse.txredis.dial import ANSWER_TIMEOUT, Dial, dial
 
@@ -59,8 +60,10 @@ class SessionOwner(Recovering, Protocol):
 class Session:
     """Connections to Redis, from the first that is made until one of them is lost."""
 
-    def __init__(self, owner: SessionOwner, reactor: Any) -> None:
+    def __init__(self, owner: SessionOwner, state: State | None, reactor: Any) -> None:
         self._owner = owner
+        #: Whether this Redis joins or leaves, by the list of this node.
+        self._state = state
         self._hub = owner.hub
         self._is_too_long = owner.payloads.is_too_long
         self._reactor = reactor
@@ -121,6 +124,7 @@ class Session:
                 f"{NODES}:{attachment.position.epoch}".encode(),
                 self._probes.channel,
                 self._probes.knowing(self._hub.since),
+                *([] if self._state is None else [self._probes.in_state(self._state)]),
             )
             self._changed = set(self._hub.channels)
             # From the mark on messages wait, in Redis if they are many, for those before the mark.

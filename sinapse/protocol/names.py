@@ -50,7 +50,8 @@ PUBLISH ``…:revoke``                   a token was cleared or replaced; payloa
 ``sinapse:nothing``                    never there: what would change it asks for leave to write
 PUB/SUB ``sinapse:nodes``              every node listens
 PUB/SUB ``sinapse:nodes:<epoch>``      every node listens that has looked at this epoch
-PUB/SUB ``sinapse:nodes:<node>``       one node listens; with ``:<since>``, it acts by that
+PUB/SUB ``sinapse:nodes:<node>``       one node listens; with ``:<since>``, it acts by that;
+                                       with ``:<state>``, its list has that state for this Redis
 ``sinapse:presence``                   sorted set: nodes that tell who is there, by their lease
 ``sinapse:presence:<node>``            set: subjects with streams on that node
 PUBLISH ``sinapse:presence:join``      a subject has its first stream; payload: its id

@@ -224,6 +224,22 @@ def test_who_cannot_say_it_is_waited_for_some_time(
         assert "nothing moves any more" in text
 
 
+def test_a_daemon_that_still_has_the_state_is_restarted_first(moved: Moved, tmp_path: Path) -> None:
+    url = moved.url()
+    (tmp_path / "late").mkdir()
+    with daemons(tmp_path, url, 1):
+        with running_daemon(tmp_path / "late", moved.url("&state=joining")):
+            moved.grant()
+            for arguments in (["--dry-run"], []):
+                assert (
+                    "Error: 1 of 2 nodes that hear b have a list in which it has a state: restart"
+                    " all daemons with this list first"
+                ) in said(url, "--finish", *arguments, code=1)
+            assert moved.left() == moved.channels
+        eventually(lambda: nodes_of(url).count == 1)
+        assert "nothing moves any more" in said(url, "--finish")
+
+
 def test_what_a_daemon_says_it_acts_by(moved: Moved, tmp_path: Path) -> None:
     url = moved.url()
     with (

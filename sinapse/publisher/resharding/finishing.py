@@ -69,7 +69,19 @@ class Finishing:
         for each in noted:
             if changed := each._replace(names=each.names & names).changed(keepers):
                 raise CannotMove(f"tokens=no has to stay where it was: it is not for {changed}")
+        if self._shards.state is None:
+            self._check_nodes(sorted(moving & names))
         return move
+
+    def _check_nodes(self, moved: Sequence[str]) -> None:
+        """Check that no node has a list of before the end: it would look for tokens elsewhere."""
+        for name in moved:
+            nodes = self._nodes(name)
+            if nodes.moving:
+                raise CannotMove(
+                    f"{nodes.moving} of {nodes.count} nodes that hear {name} have a list in which"
+                    " it has a state: restart all daemons with this list first"
+                )
 
     def _is_before(self, move: str) -> bool:
         """Whether the list is that of before a move, which is given up then."""

@@ -9,8 +9,8 @@ from sinapse.protocol.redisurl import RedisURL
 from sinapse.publisher.connections import Connections
 
 #: What a node is subscribed to, after the name that all are subscribed to: a name of its own, and
-#: that with what it knows. An epoch looks as its name does.
-_NODE = re.compile(rb"([0-9a-f]{16})(?::[0-9]+)?")
+#: that with what it knows, or with the state that its list has. An epoch looks as its name does.
+_NODE = re.compile(rb"([0-9a-f]{16})(?::([0-9]+|[a-z]+))?")
 
 
 class Nodes:
@@ -25,17 +25,20 @@ class Nodes:
         before = url.names.nodes.encode() + b":"
         epoch = part.execute("HGET", url.names.retention, "epoch")
         names = set()
-        telling = set()
+        telling: set[bytes] = set()
+        moving: set[bytes] = set()
         for channel in part.execute("PUBSUB", "CHANNELS", before + b"*"):
             found = _NODE.fullmatch(channel, len(before))
             if found is not None and found[1] != epoch:
                 names.add(before + found[1])
-                if found[1] != found[0]:
-                    telling.add(before + found[1])
+                if found[2] is not None:
+                    (telling if found[2].isdigit() else moving).add(before + found[1])
         self._telling = sorted(telling)
         self.count: int = len(names)
         #: How many are of an earlier version, and cannot say what they know.
         self.mute: int = len(names - telling)
+        #: How many have a list in which it joins or leaves.
+        self.moving: int = len(moving)
 
     def behind(self, since: str) -> int:
         """Return how many are still there, could say that they act by `since`, and have not."""
