@@ -10,7 +10,7 @@ from sinapse.publisher.connections import Connections
 
 #: What a node is subscribed to, after the name that all are subscribed to: a name of its own, and
 #: that with what it knows, or with the state that its list has. An epoch looks as its name does.
-_NODE = re.compile(rb"([0-9a-f]{16})(?::([0-9]+|[a-z]+))?")
+_NODE = re.compile(rb"([0-9a-f]{16})(?::([0-9]+|joining|left))?")
 
 
 class Nodes:
@@ -37,7 +37,7 @@ class Nodes:
         self.count: int = len(names)
         #: How many are of an earlier version, and cannot say what they know.
         self.mute: int = len(names - telling)
-        #: How many have a list in which it joins or leaves.
+        #: How many have a list in which nobody's home is here yet, or any more.
         self.moving: int = len(moving)
 
     def behind(self, since: str) -> int:
