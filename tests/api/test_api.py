@@ -135,7 +135,11 @@ class TestPublishing:
             event = stream.next()
             assert (json.loads(event.data), event.id) == ({"a": [1]}, None)
 
-    @pytest.mark.parametrize("value", ["", "nonsense", "\xff", "00-" + "\xe9" * 52, "x" * 5000])
+    @pytest.mark.parametrize(
+        "value",
+        ["", "nonsense", "\xff", "00-" + "\xe9" * 52, "x" * 5000],
+        ids=["empty", "no trace", "no ASCII", "no digits", "long"],
+    )
     def test_a_trace_that_is_none_is_passed_over(self, api: API, value: str) -> None:
         message = {"channel": "room:1", "message": "hello"}
         answer = api.ask("POST", "/v1/publish", message, traceparent=value)
