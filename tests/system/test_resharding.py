@@ -263,7 +263,9 @@ def nodes(folder: Path, url: str, count: int) -> Iterator[list[Daemon]]:
         daemons = []
         for number in range(count):
             (folder / f"node-{number}").mkdir()
-            daemons.append(stack.enter_context(running_daemon(folder / f"node-{number}", url)))
+            # So that one is ready when it has all of them: a token can be in any.
+            node = running_daemon(folder / f"node-{number}", url, "--min-redis", "100%")
+            daemons.append(stack.enter_context(node))
         yield daemons
 
 
