@@ -97,6 +97,8 @@ class TestOnce:
             place = stream.next()
             assert place.event == "position"
         assert place.id is not None
+        # What was missed is told while the node is still catching up.
+        eventually(daemon.is_ready)
         with resumed(daemon, token, place.id) as stream:
             publisher.publish("room:1", "end")
             assert until(stream, "end") == []
