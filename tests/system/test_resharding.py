@@ -62,6 +62,8 @@ class Tab:
         self.heard: list[str] = []
         self.resets: list[str] = []
         self.refusals: list[int] = []
+        #: The names of the Redis that its stream lacks.
+        self.lacks: list[str] = []
         self._stream: Stream | None = None
         self._is_over = threading.Event()
         self.is_open = threading.Event()
@@ -78,6 +80,7 @@ class Tab:
     def _listen(self) -> None:
         with self._daemon.stream(self._token, after=self._last) as stream:
             self._stream = stream
+            self.lacks = []
             if stream.status != 200:
                 if stream.status != 503:
                     self.refusals.append(stream.status)
@@ -86,7 +89,9 @@ class Tab:
                 event = stream.next()
                 self.is_open.set()
                 self._last = event.id or self._last
-                if event.event == "reset":
+                if event.event == "degraded":
+                    self.lacks = json.loads(event.data)
+                elif event.event == "reset":
                     self.resets.append(event.data)
                 elif event.event is None:
                     self.heard.append(event.data)
@@ -351,6 +356,10 @@ class Story:
     def restart(self, url: str) -> None:
         for daemon in self.daemons:
             restart(daemon, url)
+        # Who is new to a Redis begins there before anything is done in it.
+        eventually(
+            lambda: all(tab.is_open.is_set() and not tab.lacks for tab in self.tabs.values())
+        )
 
     def switch(self, url: str) -> None:
         """Give publishers another list, one after the other."""
