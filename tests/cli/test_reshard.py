@@ -17,18 +17,14 @@ from sinapse.publisher import Publisher
 from sinapse.publisher.resharding.copying import Copying
 from sinapse.publisher.resharding.finishing import Finishing
 from sinapse.publisher.resharding.parties import CannotMove, Parties
-from tests.support import RedisServer, free_port, running_redis
+from tests.support import RedisServer, free_port, running_named
 from tests.support.daemon import running_daemon
 
 
 @pytest.fixture(scope="module")
 def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RedisServer]]:
     folder = tmp_path_factory.mktemp("reshard")
-    with contextlib.ExitStack() as stack:
-        servers = {}
-        for name in "abc":
-            (folder / name).mkdir()
-            servers[name] = stack.enter_context(running_redis(folder / name))
+    with running_named(folder, "abc") as servers:
         yield servers
 
 

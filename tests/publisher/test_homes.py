@@ -15,7 +15,7 @@ from sinapse.protocol.keys import hashed_token
 from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.publisher import Publisher
 from sinapse.publisher.operations import homes
-from tests.support import RedisServer, running_redis
+from tests.support import RedisServer, running_named
 from tests.support.flavours import FLAVOURS
 
 
@@ -63,11 +63,7 @@ class Place(NamedTuple):
 @pytest.fixture(scope="module")
 def _place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("homes")
-    with contextlib.ExitStack() as stack:
-        servers = {}
-        for name in "abcd":
-            (folder / name).mkdir()
-            servers[name] = stack.enter_context(running_redis(folder / name))
+    with running_named(folder, "abcd") as servers:
         yield Place(servers)
 
 

@@ -18,7 +18,7 @@ from sinapse.publisher import Publisher
 from sinapse.publisher.operations.moving import MAX_ROUNDS, carry_while_moving, mirror
 from sinapse.publisher.operations.operation import Entry, Operation, Request
 from sinapse.publisher.operations.spread import Asking
-from tests.support import RedisServer, free_port, running_redis
+from tests.support import RedisServer, free_port, running_named
 from tests.support.flavours import FLAVOURS
 
 #: A Redis that joins, and one that has joined: what others publish to is where it is not yet.
@@ -239,11 +239,7 @@ class Place(NamedTuple):
 @pytest.fixture(scope="module")
 def _place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("moving")
-    with contextlib.ExitStack() as stack:
-        servers = {}
-        for name in "abcd":
-            (folder / name).mkdir()
-            servers[name] = stack.enter_context(running_redis(folder / name))
+    with running_named(folder, "abcd") as servers:
         yield Place(servers)
 
 

@@ -67,7 +67,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -223,6 +223,19 @@ def running_redis(folder: Path, *options: str) -> Iterator[RedisServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def running_named(
+    folder: Path, names: Iterable[str], *options: str
+) -> Iterator[dict[str, RedisServer]]:
+    """Run a Redis for each name, with a folder of that name in `folder`."""
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for name in names:
+            (folder / name).mkdir()
+            servers[name] = stack.enter_context(running_redis(folder / name, *options))
+        yield servers
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from sinapse.publisher import Publisher
 from sinapse.publisher.operations.conversation import converse
 from sinapse.publisher.operations.moving import carry_while_moving
 from sinapse.publisher.operations.operation import Command, Operation, Refused
-from tests.support import RedisServer, running_redis
+from tests.support import RedisServer, running_named
 
 #: The states of publishers of two steps, of a Redis that joins and of one that leaves.
 MOVES = [("joining", "joined"), ("leaving", "left")]
@@ -78,11 +78,7 @@ class Place:
 @contextlib.contextmanager
 def running_place(folder: Path) -> Iterator[Place]:
     """Run both Redis for the length of a with block."""
-    with contextlib.ExitStack() as stack:
-        servers = {}
-        for name in "ab":
-            (folder / name).mkdir()
-            servers[name] = stack.enter_context(running_redis(folder / name))
+    with running_named(folder, "ab") as servers, contextlib.ExitStack() as stack:
         found = Place(servers)
         stack.callback(found.close)
         yield found

@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection
 
 from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.publisher import Publisher
-from tests.support import RedisServer, eventually, free_port, running_redis
+from tests.support import RedisServer, eventually, free_port, running_named
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.websocket import opened, received
 
@@ -58,12 +58,7 @@ class Place(NamedTuple):
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with contextlib.ExitStack() as stack:
-        servers = {}
-        for name in "abc":
-            (tmp_path / name).mkdir()
-            server = running_redis(tmp_path / name, "--appendonly", "yes")
-            servers[name] = stack.enter_context(server)
+    with running_named(tmp_path, "abc", "--appendonly", "yes") as servers:
         yield Place(servers, tmp_path)
 
 

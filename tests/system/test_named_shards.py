@@ -14,7 +14,7 @@ import pytest
 from sinapse.errors import BrokerUnavailable, UnknownID
 from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.publisher import Publisher
-from tests.support import RedisServer, eventually, free_port, running_redis
+from tests.support import RedisServer, eventually, free_port, running_named, running_redis
 from tests.support.daemon import Daemon, Event, Stream, running_daemon
 from tests.support.flavours import FLAVOURS
 from tests.support.proxy import away, running_proxy
@@ -46,11 +46,7 @@ class Place(NamedTuple):
 @pytest.fixture(scope="module")
 def _place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("named")
-    with contextlib.ExitStack() as stack:
-        servers = {}
-        for name in NAMES:
-            (folder / name).mkdir()
-            servers[name] = stack.enter_context(running_redis(folder / name))
+    with running_named(folder, NAMES) as servers:
         yield Place(servers, folder)
 
 

@@ -21,7 +21,7 @@ from sinapse.publisher import Publisher
 from sinapse.publisher.resharding import finishing
 from sinapse.publisher.resharding.knowing import Nodes
 from sinapse.publisher.resharding.parties import Parties
-from tests.support import PYTHON, RedisServer, eventually, running_redis
+from tests.support import PYTHON, RedisServer, eventually, running_named
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.monitoring import Monitor
 from tests.support.workers import running_workers
@@ -62,11 +62,7 @@ class Moved(NamedTuple):
 
 @pytest.fixture
 def moved(tmp_path: Path) -> Iterator[Moved]:
-    with contextlib.ExitStack() as stack:
-        servers = {}
-        for name in "ab":
-            (tmp_path / name).mkdir()
-            servers[name] = stack.enter_context(running_redis(tmp_path / name))
+    with running_named(tmp_path, "ab") as servers:
         yield Moved(servers)
 
 

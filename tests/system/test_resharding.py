@@ -21,7 +21,7 @@ import pytest
 
 from sinapse.protocol.redislist import parse_all, shards_of
 from sinapse.publisher import Publisher
-from tests.support import PYTHON, RedisServer, eventually, running_redis
+from tests.support import PYTHON, RedisServer, eventually, running_named
 from tests.support.daemon import Daemon, Ended, Event, Stream, running_daemon
 from tests.support.flavours import FLAVOURS
 
@@ -244,16 +244,6 @@ def kill_in_the_midst(url: str, server: RedisServer) -> None:
         time.sleep(0.3)
 
 
-@contextlib.contextmanager
-def running(folder: Path, names: str) -> Iterator[dict[str, RedisServer]]:
-    with contextlib.ExitStack() as stack:
-        servers = {}
-        for name in names:
-            (folder / name).mkdir()
-            servers[name] = stack.enter_context(running_redis(folder / name))
-        yield servers
-
-
 def listed(servers: dict[str, RedisServer], spec: str) -> str:
     """Return a list of Redis: ``a b d?tokens=no``."""
     return " ".join(
@@ -420,7 +410,7 @@ def misplaced(servers: dict[str, RedisServer], url: str) -> list[Any]:
 
 @pytest.mark.timeout(300)
 def test_one_joins_and_nothing_is_lost_doubled_or_heard_too_late(tmp_path: Path) -> None:
-    with running(tmp_path, "abcd") as servers, contextlib.ExitStack() as stack:
+    with running_named(tmp_path, "abcd") as servers, contextlib.ExitStack() as stack:
         before = listed(servers, "a b c")
         joining = listed(servers, "a b c d?state=joining")
         joined = listed(servers, "d?state=joined c b a")
@@ -455,7 +445,7 @@ def test_one_joins_and_nothing_is_lost_doubled_or_heard_too_late(tmp_path: Path)
 
 @pytest.mark.timeout(300)
 def test_one_leaves_and_nothing_is_lost_doubled_or_heard_too_late(tmp_path: Path) -> None:
-    with running(tmp_path, "abc") as servers, contextlib.ExitStack() as stack:
+    with running_named(tmp_path, "abc") as servers, contextlib.ExitStack() as stack:
         before = listed(servers, "a b c")
         leaving = listed(servers, "c?state=leaving a b")
         left = listed(servers, "b a c?state=left")
@@ -485,7 +475,7 @@ def test_one_leaves_and_nothing_is_lost_doubled_or_heard_too_late(tmp_path: Path
 
 
 def test_an_id_from_before_a_redis_had_its_share_is_unknown_to_it_once(tmp_path: Path) -> None:
-    with running(tmp_path, "ab") as servers, contextlib.ExitStack() as stack:
+    with running_named(tmp_path, "ab") as servers, contextlib.ExitStack() as stack:
         url = listed(servers, "a b?tokens=no")
         [daemon] = stack.enter_context(nodes(tmp_path, url, 1))
         publisher = stack.enter_context(Publisher(url))
